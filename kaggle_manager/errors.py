@@ -1,0 +1,179 @@
+"""Every error this project raises on purpose, as one tree.
+
+KaggleManagerError                    1   something went wrong; see the subclass
+├── RunError                          1   the training itself ended badly
+│   └── KernelFailed                      the kernel crashed; carries the last line of its traceback
+├── ConfigError                       2   a flag, a file or a variable says something that cannot be done
+│   └── BundleTooLarge                    the kernel source would be over the platform's limit
+├── VerificationError                 3   bytes or claims that do not match what vouches for them
+│   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
+│   ├── LineageMismatch                   outputs of another run, another generation or an older step
+│   ├── UnsafePath                        a name that would climb out of its folder
+│   └── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
+├── AuthError                         4   no usable credentials, or Kaggle refused them
+├── QuotaError                        5   the weekly accelerator quota does not allow this session now
+├── RemoteError                       6   the platform did not answer as it should; trying later is right
+│   ├── Unavailable                       connection refused or reset, time-out, 5xx
+│   ├── RateLimited                       429; carries the wait the server asked for
+│   ├── CapacityReached                   too many sessions run at once; waiting costs nothing
+│   ├── AmbiguousPush                     a push whose answer never came: look before pushing again
+│   └── ProtocolError                     an answer that cannot be understood
+├── CheckpointIncompatible            7   the checkpoint belongs to another experiment
+├── NotFinished                       8   the target is not reached yet; the run goes on at the next call
+├── NotFound                          9   a run, kernel, dataset or checkpoint that does not exist
+│   └── CheckpointNotFound
+├── StorageError                      1   this machine's disk refused (full, read-only, no permission)
+└── Interrupted                     130   a person pressed Ctrl-C
+
+A message answers three questions: what happened, what is safe, and which command comes next.
+Standard library only: this module travels into the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KaggleManagerError(Exception):
+    """Base of the tree.
+
+    Args:
+        message: what happened, in one or two sentences.
+        safe: what was not touched or is still there.
+        next_step: the command or action that comes next.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, safe: str = "", next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.safe = safe
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.safe:
+            parts.append(f"Safe: {self.safe}")
+        if self.next_step:
+            parts.append(f"Next: {self.next_step}")
+        return "\n".join(parts)
+
+
+class RunError(KaggleManagerError):
+    """The training itself ended badly."""
+
+
+class KernelFailed(RunError):
+    """The kernel crashed or ended without reaching an orderly end."""
+
+
+class ConfigError(KaggleManagerError):
+    """A flag, a file or a variable says something that cannot be done."""
+
+    exit_code = 2
+
+
+class BundleTooLarge(ConfigError):
+    """The kernel source would be over the platform's size limit."""
+
+
+class VerificationError(KaggleManagerError):
+    """Bytes or claims that do not match what vouches for them."""
+
+    exit_code = 3
+
+
+class OutputDamaged(VerificationError):
+    """A downloaded file is truncated, altered or missing."""
+
+
+class LineageMismatch(VerificationError):
+    """Outputs of another run, of another generation, or of an older step."""
+
+
+class UnsafePath(VerificationError):
+    """A name from outside that would climb out of its folder."""
+
+
+class CheckpointCorrupt(VerificationError):
+    """A checkpoint whose files do not match its manifest."""
+
+
+class AuthError(KaggleManagerError):
+    """No usable credentials were found, or Kaggle refused them."""
+
+    exit_code = 4
+
+
+class QuotaError(KaggleManagerError):
+    """The weekly accelerator quota does not allow this session now."""
+
+    exit_code = 5
+
+
+class RemoteError(KaggleManagerError):
+    """The platform did not answer as it should; trying later is the right answer."""
+
+    exit_code = 6
+
+
+class Unavailable(RemoteError):
+    """Connection refused or reset, time-out, or a 5xx answer."""
+
+
+class RateLimited(RemoteError):
+    """Kaggle asked to slow down (429).
+
+    Args:
+        message: what happened.
+        retry_after_s: seconds the server asked to wait, when it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = "") -> None:
+        super().__init__(message, safe=safe, next_step=next_step)
+        self.retry_after_s = retry_after_s
+
+
+class CapacityReached(RemoteError):
+    """Too many sessions of the account run at once; waiting costs nothing."""
+
+
+class AmbiguousPush(RemoteError):
+    """A push whose answer never came: it may have started a session."""
+
+
+class ProtocolError(RemoteError):
+    """An answer that cannot be understood."""
+
+
+class CheckpointIncompatible(KaggleManagerError):
+    """The checkpoint belongs to another experiment."""
+
+    exit_code = 7
+
+
+class NotFinished(KaggleManagerError):
+    """The target is not reached yet; the next call goes on."""
+
+    exit_code = 8
+
+
+class NotFound(KaggleManagerError):
+    """A run, kernel, dataset or checkpoint that does not exist."""
+
+    exit_code = 9
+
+
+class CheckpointNotFound(NotFound):
+    """No checkpoint where one was promised."""
+
+
+class StorageError(KaggleManagerError):
+    """This machine's disk refused: full, read-only, or no permission."""
+
+
+class Interrupted(KaggleManagerError):
+    """A person pressed Ctrl-C."""
+
+    exit_code = 130
