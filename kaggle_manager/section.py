@@ -1,0 +1,341 @@
+"""`section.toml`: what one validation section trains, in which environment, and what its kernel needs.
+
+Promises: a `Section` that exists is complete and consistent - scenarios never share a training tree, no path leaves
+its folder, the quick variant of every scenario is itself a valid scenario. Whatever is wrong is a `ConfigError` that
+names the file, the key, what was given and what is accepted. `identity_of` fingerprints the experiment by content:
+equal on every machine and Python version, blind to comments, blank lines and line ends.
+
+Never imports an environment, torch or an algorithm: it reads text. It runs beside the manager and inside the kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tokenize
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from kaggle_manager.errors import ConfigError
+
+SECTIONS_FOLDER = "validation_ch7"
+SECTION_FILE = "section.toml"
+
+Algorithm = Literal["DQN", "SAC", "TD3", "PPO", "A2C"]
+Table = dict[str, JsonValue]
+
+
+def _inside_its_folder(text: str) -> str:
+    """A relative path, written with forward slashes, that cannot climb out or name a drive."""
+    path = PurePosixPath(text)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text:
+        raise ValueError("a relative path with forward slashes that stays inside its folder is accepted")
+    return str(path)
+
+
+_NAME = r"^[a-z][a-z0-9_]*$"
+_CALLABLE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+_PINNED = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,-]+\])?==[A-Za-z0-9.!+_-]+$"
+_IN_WORDS = {
+    _NAME: "a lower-case name such as traffic_light_control",
+    _CALLABLE: "module:callable",
+    _PINNED: "a pinned package, name==version",
+}
+
+RelativePath = Annotated[str, AfterValidator(_inside_its_folder)]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
+PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Kernel(_Frozen):
+    """What the kernel of this section needs from the platform.
+
+    `packages` are pinned (`name==version`); `include` are files and folders, relative to the project root, that go
+    into the code bundle.
+    """
+
+    accelerator: str
+    internet: bool = True
+    packages: list[PinnedPackage] = []
+    include: Annotated[list[RelativePath], Field(min_length=1)]
+
+
+class Evaluation(_Frozen):
+    """How the best model is chosen: `episodes` episodes `every` timesteps (absent: adaptive), greedy or sampled."""
+
+    episodes: PositiveInt = 10
+    every: PositiveInt | None = None
+    deterministic: bool = True
+
+
+class Quick(_Frozen):
+    """What `--quick` changes. Tables are merged into the scenario's; everything else replaces."""
+
+    timesteps: PositiveInt = 2
+    save_every: PositiveInt = 1
+    models: RelativePath
+    evaluation: Table = {}
+    hyperparameters: Table = {}
+    environment_kwargs: Table = {}
+
+
+class ScenarioConfig(_Frozen):
+    """One thing to train.
+
+    `environment` is a gymnasium environment as `module:callable`, called with `environment_kwargs`.
+    `environment_files` and `reward_files` are the sources, relative to the section's folder, whose content defines
+    the environment and the reward; they are only hashed. `hyperparameters` are keyword arguments of the algorithm
+    (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
+    unseeded. `models` is the training tree, relative to the section's folder.
+    """
+
+    environment: EntryPoint
+    environment_kwargs: Table = {}
+    environment_files: Annotated[list[RelativePath], Field(min_length=1)]
+    reward_files: Annotated[list[RelativePath], Field(min_length=1)]
+    algorithm: Algorithm
+    policy: str = "MlpPolicy"
+    hyperparameters: Table = {}
+    timesteps: PositiveInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    save_every: PositiveInt | None = None
+    evaluation: Evaluation = Evaluation()
+    models: RelativePath
+    quick: Quick
+
+    def for_quick(self) -> ScenarioConfig:
+        """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
+        merged = self.model_dump()
+        for key, value in self.quick.model_dump().items():
+            merged[key] = _merged(merged[key], value) if isinstance(value, dict) else value
+        return ScenarioConfig.model_validate(merged)
+
+
+class Section(_Frozen):
+    """One validation section; its name is the name of its folder."""
+
+    name: Name
+    title: str
+    trains: bool
+    default_scenario: Name | None = None
+    kernel: Kernel
+    scenarios: dict[Name, ScenarioConfig] = {}
+
+    def scenario(self, name: str | None = None) -> ScenarioConfig:
+        """The scenario `name`, or the default one.
+
+        Raises:
+            ConfigError: this section has no such scenario; the message lists those it has.
+        """
+        wanted = name or self.default_scenario
+        if wanted is None or wanted not in self.scenarios:
+            raise ConfigError(
+                f"Section {self.name} has no scenario {wanted!r}.",
+                safe="nothing was started.",
+                next_step=f"choose one of: {_listed(self.scenarios)}.",
+            )
+        return self.scenarios[wanted]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.trains and self.default_scenario not in self.scenarios:
+            raise ValueError(
+                f"default_scenario = {self.default_scenario!r} is not a scenario; accepted: {_listed(self.scenarios)}"
+            )
+        trees: dict[PurePosixPath, str] = {}
+        for name, scenario in self.scenarios.items():
+            try:
+                scenario.for_quick()
+            except ValidationError as error:
+                raise ValueError(f"scenarios.{name}.quick: {_in_words(error.errors()[0], ScenarioConfig)}") from None
+            for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
+                tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
+                for other, owner in trees.items():
+                    if tree.is_relative_to(other) or other.is_relative_to(tree):
+                        raise ValueError(f"scenarios.{key} = {models!r} lies in the training tree of {owner}")
+                trees[tree] = key
+        return self
+
+
+def find_sections(root: Path) -> dict[str, Path]:
+    """Name -> `section.toml` of every section of the project at `root`. Files are not read here."""
+    return {path.parent.name: path for path in sorted((root / SECTIONS_FOLDER).glob(f"*/{SECTION_FILE}"))}
+
+
+def get_section(root: Path, name: str) -> Section:
+    """The section `name` of the project at `root`.
+
+    Raises:
+        ConfigError: there is no such section (the message lists those there are), or its file is not valid.
+    """
+    sections = find_sections(root)
+    if name not in sections:
+        raise ConfigError(
+            f"There is no section {name!r} in {root / SECTIONS_FOLDER}.",
+            safe="nothing was started.",
+            next_step=f"choose one of: {_listed(sections)}.",
+        )
+    return load_section(sections[name])
+
+
+def load_section(path: Path) -> Section:
+    """Read and validate one `section.toml`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or says something that is not accepted.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(path, [f"cannot be read: {error}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise _refused(path, [f"is not valid TOML: {error}"]) from error
+    try:
+        section = Section.model_validate(values)
+    except ValidationError as error:
+        raise _refused(path, [_in_words(detail, Section) for detail in error.errors()]) from error
+    if section.name != path.resolve().parent.name:
+        folder = path.resolve().parent.name
+        raise _refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
+    return section
+
+
+def identity_of(section: Section, scenario: str, root: Path, *, quick: bool = False) -> dict[str, JsonValue]:
+    """What makes two trainings the same experiment, as far as text can tell.
+
+    Args:
+        section: the section.
+        scenario: name of one of its scenarios.
+        root: the project root; paths below it enter the fingerprints, `root` itself does not.
+        quick: describe the quick variant.
+
+    Raises:
+        ConfigError: a declared source does not exist or is not Python that can be tokenised.
+    """
+    config = section.scenario(scenario)
+    config = config.for_quick() if quick else config
+    folder = root / SECTIONS_FOLDER / section.name
+    policy_kwargs = config.hyperparameters.get("policy_kwargs")
+    return {
+        "section": section.name,
+        "scenario": scenario,
+        "algorithm": config.algorithm,
+        "policy": config.policy,
+        "policy_architecture": policy_kwargs.get("net_arch") if isinstance(policy_kwargs, dict) else None,
+        "hyperparameters": dict(config.hyperparameters),
+        "seed": config.seed,
+        "environment": config.environment,
+        "environment_kwargs": dict(config.environment_kwargs),
+        "environment_fingerprint": _digest(
+            [config.environment, config.environment_kwargs, _source_digests(folder, config.environment_files)]
+        ),
+        "reward_fingerprint": _digest(_source_digests(folder, config.reward_files)),
+    }
+
+
+# --- fingerprints -----------------------------------------------------------------------------------------------------
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _source_digests(folder: Path, names: list[RelativePath]) -> dict[str, str]:
+    digests = {}
+    for name in names:
+        try:
+            text = (folder / name).read_text(encoding="utf-8")  # universal newlines: CRLF reads as LF
+            meaning = _meaningful_lines(text) if name.endswith(".py") else text
+        except (OSError, UnicodeDecodeError, SyntaxError, tokenize.TokenError) as error:
+            raise ConfigError(
+                f"{folder / name} cannot be fingerprinted: {error}",
+                safe="nothing was started.",
+                next_step=f"correct the file, or environment_files / reward_files in {folder / SECTION_FILE}.",
+            ) from error
+        digests[name] = hashlib.sha256(meaning.encode()).hexdigest()
+    return digests
+
+
+def _meaningful_lines(source: str) -> str:
+    """`source` without comments, blank lines and trailing spaces; text inside strings is left alone.
+
+    Lines are cut where the tokeniser sees a comment or a line end. Token kinds themselves are not hashed: Python 3.12
+    splits f-strings into other tokens than 3.11 does, and the kernel's Python may be newer than the laptop's.
+    """
+    lines = list(io.StringIO(source))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        row, column = token.start
+        if token.type in (tokenize.COMMENT, tokenize.NEWLINE, tokenize.NL) and row <= len(lines):
+            kept = lines[row - 1][:column].rstrip()
+            lines[row - 1] = f"{kept}\n" if kept else ""
+    return "".join(lines)
+
+
+# --- wording ----------------------------------------------------------------------------------------------------------
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
+
+
+def _refused(path: Path, problems: list[str]) -> ConfigError:
+    text = f"{path}: {problems[0]}" if len(problems) == 1 else "\n  ".join([f"{path}:", *problems])
+    return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
+
+
+def _in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One line for one pydantic error: key, what was given, what is accepted."""
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        parent = _model_at(model, detail["loc"][:-1])
+        accepted = _listed(parent.model_fields) if parent else "nothing here"
+        return f"{key}: is not a key of this file; accepted here: {accepted}"
+    if kind == "missing":
+        return f"{key}: is required and was not given"
+    message = re.sub(r"^(Value error, |Input )", "", detail["msg"]).removeprefix("should be ")
+    if kind == "string_pattern_mismatch":
+        message = _IN_WORDS.get(detail.get("ctx", {}).get("pattern", ""), message)
+    return f"{key}: given {detail['input']!r}; accepted: {message}" if key else message
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that validates the table at `loc`, walking `Section.scenarios.<name>.quick` and the like."""
+    current: Any = model
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        else:
+            current = getattr(current, "__args__", (None, None))[-1]  # dict[Name, Model] -> Model
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
