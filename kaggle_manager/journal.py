@@ -1,0 +1,208 @@
+"""What the manager intends and what happened, on disk before and after every side effect.
+
+One SQLite file (write-ahead log, full synchronisation): runs, their sessions, and an append-only list of events. A
+session's row is written *before* its kernel is pushed, so a manager killed at any point finds out at its next start
+what it may have started. Rows of events are never changed or deleted; secrets are never stored.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.errors import NotFound, StorageError
+from kaggle_manager.lifecycle import Stage
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,
+    quick INTEGER NOT NULL, tree TEXT NOT NULL, platform TEXT NOT NULL, owner TEXT NOT NULL, slug TEXT NOT NULL,
+    created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS sessions (
+    run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
+    parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL, source_sha256 TEXT NOT NULL,
+    baseline_version INTEGER NOT NULL, version INTEGER, outcome TEXT NOT NULL DEFAULT '', why TEXT NOT NULL DEFAULT '',
+    fingerprint TEXT NOT NULL DEFAULT '', step INTEGER, started_at TEXT NOT NULL, ended_at TEXT,
+    PRIMARY KEY (run_id, generation));
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, run_id TEXT NOT NULL, generation INTEGER, kind TEXT NOT NULL,
+    detail TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_of_run ON events (run_id, id);
+"""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One target. `tree` is the training tree's folder; `platform` is `local` or `kaggle`."""
+
+    run_id: str
+    section: str
+    scenario: str
+    target: int
+    quick: bool
+    tree: str
+    platform: str
+    owner: str
+    slug: str
+    created_at: str
+    finished_at: str | None = None
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """One launch of a run. `baseline_version` is the kernel's newest version before the push (0: none).
+
+    `fingerprint` identifies a failure's cause; `step` is the last step known to be saved.
+    """
+
+    run_id: str
+    generation: int
+    stage: Stage
+    parent_sha256: str | None
+    min_step: int
+    bundle_sha256: str
+    source_sha256: str
+    baseline_version: int
+    started_at: str
+    version: int | None = None
+    outcome: str = ""
+    why: str = ""
+    fingerprint: str = ""
+    step: int | None = None
+    ended_at: str | None = None
+
+
+class Journal:
+    """The journal file.
+
+    Args:
+        path: SQLite file; made with its folder when missing.
+
+    Raises:
+        StorageError: the file cannot be opened, is not a journal, or the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(
+                f"The journal {path} cannot be used: {error}.",
+                safe="checkpoints and running kernels are untouched",
+                next_step="make the folder writable, or choose another with --workdir",
+            ) from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _atomically(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def add_run(self, run: RunRow) -> None:
+        with self._atomically() as db:
+            _insert(db, "runs", run)
+
+    def run(self, run_id: str) -> RunRow:
+        """Return a run. Raises NotFound."""
+        row = self._db.execute("SELECT * FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise NotFound(f"The journal {self.path} knows no run {run_id!r}.", next_step="kaggle-manager history")
+        return _run(row)
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        return [_run(row) for row in self._db.execute("SELECT * FROM runs ORDER BY created_at, rowid")]
+
+    def open_run(self, tree: Path, platform: str) -> RunRow | None:
+        """The newest unfinished run that trains `tree` on `platform`."""
+        row = self._db.execute(
+            "SELECT * FROM runs WHERE tree = ? AND platform = ? AND finished_at IS NULL ORDER BY rowid DESC LIMIT 1",
+            (str(tree), platform),
+        ).fetchone()
+        return None if row is None else _run(row)
+
+    def change_target(self, run_id: str, target: int) -> None:
+        with self._atomically() as db:
+            db.execute("UPDATE runs SET target = ? WHERE run_id = ?", (target, run_id))
+
+    def finish_run(self, run_id: str, outcome: str, at: str) -> None:
+        with self._atomically() as db:
+            db.execute("UPDATE runs SET finished_at = ?, outcome = ? WHERE run_id = ?", (at, outcome, run_id))
+
+    def add_session(self, session: SessionRow) -> None:
+        """Write the intent to push. A second row for one generation is refused by the key."""
+        with self._atomically() as db:
+            _insert(db, "sessions", session)
+
+    def update_session(self, session: SessionRow, **changes: object) -> SessionRow:
+        """Change columns of a session and return its new row."""
+        columns = ", ".join(f"{name} = ?" for name in changes)
+        with self._atomically() as db:
+            db.execute(
+                f"UPDATE sessions SET {columns} WHERE run_id = ? AND generation = ?",
+                (*changes.values(), session.run_id, session.generation),
+            )
+        row = self._db.execute(
+            "SELECT * FROM sessions WHERE run_id = ? AND generation = ?", (session.run_id, session.generation)
+        ).fetchone()
+        return _session(row)
+
+    def drop_intent(self, session: SessionRow) -> None:
+        """Take back an intent whose push was surely refused: the generation was never used."""
+        with self._atomically() as db:
+            db.execute(
+                "DELETE FROM sessions WHERE run_id = ? AND generation = ? AND stage = ?",
+                (session.run_id, session.generation, Stage.INTENDED),
+            )
+
+    def sessions(self, run_id: str) -> list[SessionRow]:
+        """The sessions of a run, first generation first."""
+        rows = self._db.execute("SELECT * FROM sessions WHERE run_id = ? ORDER BY generation", (run_id,))
+        return [_session(row) for row in rows]
+
+    def note(self, run_id: str, generation: int | None, kind: str, at: str, **detail: Any) -> None:
+        """Append an event."""
+        with self._atomically() as db:
+            db.execute(
+                "INSERT INTO events (at, run_id, generation, kind, detail) VALUES (?, ?, ?, ?, ?)",
+                (at, run_id, generation, kind, json.dumps(detail, sort_keys=True)),
+            )
+
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """The events of a run, oldest first."""
+        rows = self._db.execute("SELECT * FROM events WHERE run_id = ? ORDER BY id", (run_id,))
+        return [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
+
+
+def _insert(db: sqlite3.Connection, table: str, row: RunRow | SessionRow) -> None:
+    names = [field.name for field in fields(row)]
+    marks = ", ".join("?" for _ in names)
+    values = [getattr(row, name) for name in names]
+    db.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", values)
+
+
+def _run(row: sqlite3.Row) -> RunRow:
+    return RunRow(**{**dict(row), "quick": bool(row["quick"])})
+
+
+def _session(row: sqlite3.Row) -> SessionRow:
+    return SessionRow(**{**dict(row), "stage": Stage(row["stage"])})
