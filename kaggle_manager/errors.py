@@ -9,7 +9,8 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
 │   ├── LineageMismatch                   outputs of another run, another generation or an older step
 │   ├── UnsafePath                        a name that would climb out of its folder
-│   └── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
+│   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
+│   └── SimulationDiverged                a simulator that did not repeat an episode it had already shown
 ├── AuthError                         4   no usable credentials, or Kaggle refused them
 ├── QuotaError                        5   the weekly accelerator quota does not allow this session now
 ├── RemoteError                       6   the platform did not answer as it should; trying later is right
@@ -98,6 +99,10 @@ class UnsafePath(VerificationError):
 
 class CheckpointCorrupt(VerificationError):
     """A checkpoint whose files do not match its manifest."""
+
+
+class SimulationDiverged(VerificationError):
+    """A simulator, given the same seed and actions, did not show the same again."""
 
 
 class AuthError(KaggleManagerError):

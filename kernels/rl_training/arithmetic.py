@@ -1,0 +1,118 @@
+"""The arithmetic a run is computed with: pinned before torch starts, fingerprinted in every checkpoint.
+
+Floating-point results depend on the instruction set, the number of threads and the versions of the libraries. `pin`
+fixes what can be fixed from outside; `fingerprint` names all of it and adds the digest of a small fixed computation,
+so that two machines whose names agree but whose bits do not are told apart. Nothing here draws random numbers or
+touches a training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+THREADS = 1
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# One instruction set below the newest, so that AVX2 and AVX-512 machines compute the same bits.
+_ISA_VARIABLES = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "AVX2,STRICT",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+_CUDA_VARIABLES = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def pin() -> None:
+    """Set the environment variables torch and the BLAS libraries read when they are loaded.
+
+    A variable the user has set is kept: the fingerprint tells. Has no effect once torch is imported; the fingerprint
+    tells that too, because it reads what torch really uses.
+    """
+    wanted = {name: str(THREADS) for name in _THREAD_VARIABLES} | _CUDA_VARIABLES
+    if _has_avx2():
+        wanted |= _ISA_VARIABLES
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def make_deterministic(device: str) -> None:
+    """Fix the thread count, and deterministic kernels where the device has a choice of them. Call before training.
+
+    Args:
+        device: "cpu", or a torch device such as "cuda:0".
+    """
+    import torch
+
+    torch.set_num_threads(THREADS)
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def fingerprint(device: str = "cpu") -> dict[str, Any]:
+    """Everything known to change bits, by name; JSON values. Costs a few milliseconds."""
+    import gymnasium
+    import numpy
+    import stable_baselines3
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "python": platform.python_version(),
+        "machine": f"{sys.platform}-{platform.machine()}",
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "gymnasium": gymnasium.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "mkl_cbwr": os.environ.get("MKL_CBWR"),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "cuda": torch.version.cuda if on_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
+        "probe": _probe(device),
+    }
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """`name: theirs -> ours` of every entry that differs; empty when the same bits can be promised."""
+    names = sorted(set(ours) | set(theirs))
+    return [f"{name}: {theirs.get(name)} -> {ours.get(name)}" for name in names if ours.get(name) != theirs.get(name)]
+
+
+def _probe(device: str) -> str:
+    """Digest of a fixed computation: a forward and backward pass, an optimizer step, and NumPy's own loops."""
+    import numpy as np
+    import torch
+
+    counter = np.arange(256 * 64, dtype=np.float64)
+    inputs = np.sin(counter).reshape(256, 64)
+    x = torch.tensor(inputs, dtype=torch.float32, device=device)
+    first = torch.tensor(np.cos(counter[: 64 * 64]).reshape(64, 64) / 8, dtype=torch.float32, device=device)
+    second = torch.tensor(np.cos(counter[:256]).reshape(64, 4), dtype=torch.float32, device=device)
+    weights = [w.requires_grad_() for w in (first, second)]
+    optimizer = torch.optim.Adam(weights, lr=1e-3)
+    loss = -torch.log_softmax(torch.tanh(x @ first) @ second, dim=1).pow(2).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+    digest = hashlib.blake2b(digest_size=8)
+    for weight in weights:
+        digest.update(weight.detach().cpu().numpy().tobytes())
+    for values in (np.exp(inputs), np.log1p(inputs * inputs), inputs.mean(axis=0), inputs @ inputs.T):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _has_avx2() -> bool:
+    """Whether this is an x86 processor known to have AVX2; naming a missing instruction set would crash torch."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return " avx2 " in flags and " fma " in flags
