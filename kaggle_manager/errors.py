@@ -4,7 +4,8 @@ KaggleManagerError                    1   something went wrong; see the subclass
 ├── RunError                          1   the training itself ended badly
 │   └── KernelFailed                      the kernel crashed; carries the last line of its traceback
 ├── ConfigError                       2   a flag, a file or a variable says something that cannot be done
-│   └── BundleTooLarge                    the kernel source would be over the platform's limit
+│   ├── BundleTooLarge                    the kernel source would be over the platform's limit
+│   └── PushMismatch                      a session was started, but not as asked; carries which
 ├── VerificationError                 3   bytes or claims that do not match what vouches for them
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
 │   ├── LineageMismatch                   outputs of another run, another generation or an older step
@@ -79,6 +80,19 @@ class BundleTooLarge(ConfigError):
     """The kernel source would be over the platform's size limit."""
 
 
+class PushMismatch(ConfigError):
+    """Kaggle accepted a push but changed it: dropped an input, or filed it under another address.
+
+    Args:
+        message: what came back instead of what was asked.
+        started: the session that now exists, as "owner/slug/version".
+    """
+
+    def __init__(self, message: str, *, started: str, safe: str = "", next_step: str = "") -> None:
+        super().__init__(message, safe=safe, next_step=next_step)
+        self.started = started
+
+
 class VerificationError(KaggleManagerError):
     """Bytes or claims that do not match what vouches for them."""
 
@@ -118,9 +132,18 @@ class QuotaError(KaggleManagerError):
 
 
 class RemoteError(KaggleManagerError):
-    """The platform did not answer as it should; trying later is the right answer."""
+    """The platform did not answer as it should; trying later is the right answer.
+
+    Args:
+        message: what happened.
+        retry_after_s: seconds the server asked to wait, when it said so.
+    """
 
     exit_code = 6
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = "") -> None:
+        super().__init__(message, safe=safe, next_step=next_step)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(RemoteError):
@@ -128,16 +151,7 @@ class Unavailable(RemoteError):
 
 
 class RateLimited(RemoteError):
-    """Kaggle asked to slow down (429).
-
-    Args:
-        message: what happened.
-        retry_after_s: seconds the server asked to wait, when it said so.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = "") -> None:
-        super().__init__(message, safe=safe, next_step=next_step)
-        self.retry_after_s = retry_after_s
+    """Kaggle asked to slow down (429)."""
 
 
 class CapacityReached(RemoteError):
