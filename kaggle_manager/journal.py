@@ -132,17 +132,19 @@ class Journal:
         """All runs, oldest first."""
         return [_run(row) for row in self._db.execute("SELECT * FROM runs ORDER BY created_at, rowid")]
 
-    def open_run(self, tree: Path, platform: str) -> RunRow | None:
-        """The newest unfinished run that trains `tree` on `platform`."""
+    def open_run(self, tree: Path) -> RunRow | None:
+        """The newest unfinished run that trains `tree`."""
         row = self._db.execute(
-            "SELECT * FROM runs WHERE tree = ? AND platform = ? AND finished_at IS NULL ORDER BY rowid DESC LIMIT 1",
-            (str(tree), platform),
+            "SELECT * FROM runs WHERE tree = ? AND finished_at IS NULL ORDER BY rowid DESC LIMIT 1", (str(tree),)
         ).fetchone()
         return None if row is None else _run(row)
 
-    def change_target(self, run_id: str, target: int) -> None:
+    def reopen_run(self, run_id: str, target: int) -> None:
+        """Go on with a run, towards `target`."""
         with self._atomically() as db:
-            db.execute("UPDATE runs SET target = ? WHERE run_id = ?", (target, run_id))
+            db.execute(
+                "UPDATE runs SET target = ?, finished_at = NULL, outcome = '' WHERE run_id = ?", (target, run_id)
+            )
 
     def finish_run(self, run_id: str, outcome: str, at: str) -> None:
         with self._atomically() as db:

@@ -1,18 +1,18 @@
 """What a run does next: a pure decision, without input, output or clock.
 
-    newest session   platform says        target reached   failures       -> action
-    --------------   ------------------   --------------   ------------   --------------------------------
-    none / closed    -                    yes              any            Finish
-    none / closed    -                    no               3 alike        Stop
-    none / closed    -                    no               fewer          Push(generation + 1, parent)
-    intended         -                    any              any            Reconcile: look before pushing again
-    pushed           anything not final   any              any            Watch (UNKNOWN is not an end)
-    pushed           a final state        any              any            Fetch
-    ended            -                    any              any            Fetch
-    fetched          -                    any              any            Restore
+    newest session   target reached   failures       -> action
+    --------------   --------------   ------------   ---------------------------------------------
+    none / closed    yes              any            Finish
+    none / closed    no               3 alike        Stop
+    none / closed    no               fewer          Push(next generation, what it continues from)
+    intended         any              any            Reconcile: look before pushing again
+    pushed           any              any            Watch, until the platform reports a final state
+    ended            any              any            Fetch
+    fetched          any              any            Restore
 
-Never two live sessions of one run: a push is only ever decided when the newest session is closed. Never a push on
-UNKNOWN. A generation is used once. Every row of the table is a test.
+Never two live sessions of one run: a push is only ever decided when the newest session is closed, and a session only
+leaves `pushed` on a final state of its own version (UNKNOWN is none). A generation is used once. Every row of the
+table is a test.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class SessionView:
-    """What is known of one session. `over` is true once the platform reported a final state."""
+    """What is known of one session. `failure` is the fingerprint of its failure, '' for none."""
 
     generation: int
     stage: Stage
-    over: bool = False
     failure: str = ""
 
 
@@ -53,12 +52,14 @@ class Observation:
         target: timesteps asked for.
         step: timesteps in the local training tree's newest checkpoint; 0 when it has none.
         final_step: timesteps of the local final model; None when it has none.
+        earlier_generation: the generation the tree's lineage had reached before this journal knew it; 0 for a new one.
         sessions: the run's sessions, first generation first.
     """
 
     target: int
     step: int
     final_step: int | None
+    earlier_generation: int = 0
     sessions: Sequence[SessionView] = ()
 
 
@@ -125,7 +126,8 @@ def decide(observation: Observation) -> Action:
         return Finish(observation.step)
     if failure := repeated_failure(observation.sessions):
         return Stop(f"{EQUAL_FAILURES_TO_STOP} sessions in a row ended with the same failure: {failure}")
-    return Push(generation=newest.generation + 1 if newest else 1, min_step=observation.step)
+    reached_generation = max(observation.earlier_generation, newest.generation if newest else 0)
+    return Push(generation=reached_generation + 1, min_step=observation.step)
 
 
 def _continue(session: SessionView) -> Action:
@@ -133,7 +135,7 @@ def _continue(session: SessionView) -> Action:
         case Stage.INTENDED:
             return Reconcile(session.generation)
         case Stage.PUSHED:
-            return Fetch(session.generation) if session.over else Watch(session.generation)
+            return Watch(session.generation)
         case Stage.ENDED:
             return Fetch(session.generation)
         case _:

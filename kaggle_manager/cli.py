@@ -1,0 +1,137 @@
+"""`kaggle-manager` (short `km`): the command line.
+
+Data goes to stdout, everything else to stderr when `--json` is given. Every error of the tree in `errors.py` becomes
+its message and its exit code; a traceback is shown only for a defect of this program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_manager import __version__
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.progress import Reporter
+
+app = typer.Typer(
+    name="kaggle-manager",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
+)
+local_kaggle = typer.Typer(no_args_is_help=True, help="The Kaggle that runs on this machine.")
+app.add_typer(local_kaggle, name="local-kaggle")
+
+Workdir = Annotated[
+    Path | None, typer.Option(help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR")
+]
+
+
+@app.command()
+def run(
+    section: Annotated[str, typer.Argument(help="Section to train, e.g. section_7_6_rl_performance.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="2 timesteps over two sessions: the whole circle, in a tree of its own.")
+    ] = False,
+    scenario: Annotated[str | None, typer.Option(help="Scenario; the section's default when absent.")] = None,
+    timesteps: Annotated[int | None, typer.Option(help="Timesteps in all, over every session.")] = None,
+    session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m. [default: 12h]")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old tree is set aside.")] = False,
+    platform: Annotated[
+        str | None, typer.Option(help="auto (Kaggle when credentials are there), local or kaggle.")
+    ] = None,
+    workdir: Workdir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as JSON on stdout, progress on stderr.")] = False,
+) -> None:
+    """Train a section to its target, session after session.
+
+    Examples:
+
+      kaggle-manager run section_7_6_rl_performance --quick
+
+      kaggle-manager run section_7_6_rl_performance --timesteps 3000 --session-limit 60s --platform local
+    """
+    from kaggle_manager.manager import ValidationKaggleManager
+
+    with _errors_as_messages(), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
+        manager = ValidationKaggleManager(platform=platform, workdir=workdir, reporter=reporter)
+        report = manager.run_validation_section(
+            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
+        )
+    if as_json:
+        print(report.to_json())
+
+
+@local_kaggle.command()
+def serve(
+    root: Annotated[Path, typer.Option(help="Folder of its state; made when missing.")] = Path(
+        ".kaggle_manager/local_kaggle"
+    ),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 lets the system choose.", min=0, max=65535)] = 0,
+) -> None:
+    """Serve the local Kaggle in the foreground until Ctrl-C.
+
+    Example:
+
+      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
+    """
+    from kaggle_manager.local_kaggle.launcher import serve as serve_local_kaggle
+
+    with _errors_as_messages():
+        serve_local_kaggle(port=port, root=root)
+
+
+@local_kaggle.command()
+def stop(
+    root: Annotated[Path, typer.Option(help="Folder of its state.")] = Path(".kaggle_manager/local_kaggle"),
+) -> None:
+    """Stop a local Kaggle that was started in the background.
+
+    Example:
+
+      kaggle-manager local-kaggle stop --root /tmp/kaggle
+    """
+    from kaggle_manager.local_kaggle.launcher import stop as stop_local_kaggle
+
+    with _errors_as_messages():
+        stopped = stop_local_kaggle(root)
+        print("stopped" if stopped else f"no local Kaggle is running in {root}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@contextlib.contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    try:
+        yield
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console scripts; exits with the code of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Windows console must not turn a character of a log into an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app(args=list(arguments) if arguments is not None else None)
+
+
+if __name__ == "__main__":
+    main()

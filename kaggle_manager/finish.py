@@ -1,0 +1,52 @@
+"""The end of a run: what is in the training tree, and proof that a quick run really exercised everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kaggle_manager.errors import VerificationError
+from kaggle_manager.progress import size
+from kaggle_manager.run_context import RunContext
+
+# What a quick run exists to show; counted by the trainer and the manager, never assumed.
+REQUIRED_BY_QUICK = {"updates": "gradient update", "evaluations": "evaluation", "restores": "restore"}
+
+
+def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
+    """Hold a finished quick run against what it promises.
+
+    Raises:
+        VerificationError: something a quick run must exercise did not happen; names what.
+    """
+    missing = [name for key, name in REQUIRED_BY_QUICK.items() if counts.get(key, 0) < 1]
+    steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
+    newest_two = [run.config.target - 1, run.config.target]
+    if run.config.target >= 2 and steps != newest_two:
+        missing.append(f"valid checkpoints at steps {newest_two} (found {steps})")
+    if run.store.best() is None:
+        missing.append("best model")
+    if run.store.final() is None:
+        missing.append("final model")
+    if not run.tree.metadata.is_file():
+        missing.append("training metadata")
+    if missing:
+        raise VerificationError(
+            f"The quick run reached its target but did not show: {', '.join(missing)}.",
+            safe=f"what it made is in {run.config.tree}",
+            next_step="do not start a long run on this; mend the trainer first",
+        )
+
+
+def describe_tree(run: RunContext) -> Iterator[str]:
+    """The training tree in lines: the three levels of checkpoints, with steps and sizes."""
+    for checkpoint in sorted(run.store.valid_checkpoints(), key=lambda found: found.step):
+        files = checkpoint.manifest.files
+        yield f"latest  step {checkpoint.step:>8}  {size(sum(file.size for file in files)):>9}  {checkpoint.model_path.name}"
+    for name, level in (("best", run.store.best()), ("final", run.store.final())):
+        if level is not None:
+            files = level.manifest.files
+            score = level.manifest.metrics.get("score")
+            note = f", mean reward {score:.3f}" if isinstance(score, int | float) else ""
+            total = size(sum(file.size for file in files))
+            yield f"{name:<6}  step {level.step:>8}  {total:>9}  {level.model_path.name}{note}"
+    yield f"tree    {run.config.tree}"

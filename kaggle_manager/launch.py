@@ -1,0 +1,127 @@
+"""Everything about starting a session: its names, its order, its inputs, and the look after an answer that never came.
+
+The caller has written the intent to the journal before anything here reaches the platform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree
+from kaggle_manager.config import RunConfig
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.journal import RunRow, SessionRow
+from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelVersion
+from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
+from kaggle_manager.kernel_bundle import Bundle
+
+ORDER_SCHEMA = 1
+# Kaggle cuts titles, and with them slugs, at 50 characters.
+SLUG_LENGTH = 50
+DATASET_SUFFIX = "-tree"
+# After a push without an answer: how often to look for it, and how far apart, before it counts as never accepted.
+LOOKS = 5
+LOOK_EVERY_S = 6.0
+
+
+def kernel_slug(scenario: str, run_id: str) -> str:
+    """Slug of a run's kernel; its title is the same text, so that Kaggle derives the same slug from it."""
+    words = scenario.replace("_", "-").strip("-")
+    tail = f"-{run_id[:8]}"
+    room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
+    return f"km-{words[:room].rstrip('-')}{tail}"
+
+
+def source_sha256(source: str) -> str:
+    return hashlib.sha256(source.encode("utf-8")).hexdigest()
+
+
+def launch_order(
+    config: RunConfig,
+    run: RunRow,
+    generation: int,
+    *,
+    parent: Checkpoint | None,
+    bundle: Bundle,
+    identity: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the kernel is told; see docs/architecture.md."""
+    return {
+        "schema": ORDER_SCHEMA,
+        "run_id": run.run_id,
+        "generation": generation,
+        "section": config.section.name,
+        "scenario": config.scenario_name,
+        "target": config.target,
+        "quick": config.quick,
+        "fresh": parent is None,
+        "parent": parent
+        and {
+            "manifest_sha256": parent.manifest.sha256,
+            "min_step": parent.step,
+            "dataset": f"{run.owner}/{run.slug}{DATASET_SUFFIX}",
+        },
+        "deadline_s": config.deadline_s,
+        "max_steps": config.max_steps,
+        "save_every": config.save_every,
+        "accelerator": config.section.kernel.accelerator,
+        "packages": list(config.section.kernel.packages),
+        "bundle_sha256": bundle.sha256,
+        "identity": dict(identity),
+    }
+
+
+def publish_tree(client: KaggleClient, run: RunRow, tree: TrainingTree, generation: int) -> DatasetVersion:
+    """Upload the training tree as a private dataset and return once Kaggle would mount exactly this version."""
+    with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
+        files = pack_tree(tree, Path(folder))
+        return publish_dataset(
+            client,
+            owner=run.owner,
+            slug=run.slug + DATASET_SUFFIX,
+            files=files,
+            notes=f"run {run.run_id} before generation {generation}",
+        )
+
+
+def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool) -> KernelPush:
+    return KernelPush(
+        owner=run.owner,
+        slug=run.slug,
+        source=script,
+        accelerator=config.section.kernel.accelerator,
+        internet=config.section.kernel.internet,
+        dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
+        session_timeout_s=round(config.session_limit_s),
+    )
+
+
+def look_for_push(
+    client: KaggleClient, run: RunRow, session: SessionRow, *, sleep: Callable[[float], None] = time.sleep
+) -> KernelVersion | None:
+    """Find out whether an intended push was accepted: its version, or None when it surely was not.
+
+    Raises:
+        ConfigError: a newer version exists whose source is not ours: something else pushes to this kernel.
+    """
+    for look in range(LOOKS):
+        newest = client.newest_kernel(run.owner, run.slug)
+        if newest is not None and newest[0].version > session.baseline_version:
+            version, source = newest
+            # Kaggle may change line ends; run id and generation are in the order inside the source.
+            marks = (f'"run_id": "{session.run_id}"', f'"generation": {session.generation}', session.bundle_sha256)
+            if source_sha256(source) == session.source_sha256 or all(mark in source for mark in marks):
+                return version
+            raise ConfigError(
+                f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
+                safe="nothing was pushed; the local training tree is untouched",
+                next_step="stop the other program, or start a run of its own with --fresh",
+            )
+        if look < LOOKS - 1:
+            sleep(LOOK_EVERY_S)
+    return None

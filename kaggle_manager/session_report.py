@@ -1,0 +1,121 @@
+"""What a session says of itself: its `session_result.json`, read as something from outside.
+
+The trainer's own last word outranks the platform's status. Unknown fields are ignored, missing or malformed ones are a
+`ProtocolError`; a claim made for another run, generation or bundle is a `LineageMismatch`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from kaggle_manager.errors import LineageMismatch, ProtocolError
+
+RESULT_FILE = "session_result.json"
+START_FILE = "session_start.json"
+TREE_FOLDER = "training_tree"
+# A result is a page of JSON; anything much larger is not one.
+LARGEST_RESULT_BYTES = 4_000_000
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _FromOutside(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class OutputEntry(_FromOutside):
+    """One output file, as the trainer left it."""
+
+    name: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class SessionError(_FromOutside):
+    """Why a trainer crashed: exception type, message, last line of the traceback."""
+
+    type: str = ""
+    message: str = ""
+    last_line: str = ""
+
+
+class SessionResult(_FromOutside):
+    """The trainer's last word.
+
+    Attributes:
+        step: timesteps in the newest checkpoint it left; None when it left none.
+        resumed_from_step: timesteps it started from; 0 for a start from zero.
+        timings: seconds by name (setup, train, evaluate, save, total, ...).
+        counts: whole numbers by name (updates, evaluations, checkpoints, ...).
+    """
+
+    outcome: Literal["completed", "interrupted", "crashed", "refused"]
+    reason: str = ""
+    exit_code: int
+    run_id: str
+    generation: int
+    bundle_sha256: str
+    step: int | None = None
+    resumed_from_step: int = 0
+    timings: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    error: SessionError | None = None
+    files: tuple[OutputEntry, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The cause of a failure, the same for the same cause; '' when there was none."""
+        if self.outcome in ("completed", "interrupted"):
+            return ""
+        return normalised_failure((self.error.last_line if self.error else "") or self.reason or self.outcome)
+
+
+def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256: str) -> SessionResult:
+    """Read a result and hold it against the session it must be of.
+
+    Raises:
+        ProtocolError: not a session result.
+        LineageMismatch: the result of another run, generation or code.
+    """
+    if len(content) > LARGEST_RESULT_BYTES:
+        raise ProtocolError(f"{RESULT_FILE} has {len(content):,} bytes; a result is a page of JSON.")
+    try:
+        result = SessionResult.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(
+            f"{RESULT_FILE} is not a session's result: {where}: {first['msg']}.",
+            safe="the local training tree is untouched",
+        ) from error
+    expected = {"run_id": run_id, "generation": generation, "bundle_sha256": bundle_sha256}
+    wrong = {name: getattr(result, name) for name, value in expected.items() if getattr(result, name) != value}
+    if wrong:
+        details = ", ".join(f"{name}: expected {expected[name]!r}, found {found!r}" for name, found in wrong.items())
+        raise LineageMismatch(
+            f"These outputs are of another session ({details}).",
+            safe="nothing was restored; the local training tree is untouched",
+        )
+    return result
+
+
+def normalised_failure(text: str) -> str:
+    """A failure without what changes from one time to the next: numbers, addresses, temporary names."""
+    text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text.strip().splitlines()[-1] if text.strip() else "")
+    text = re.sub(r"km_code_\w+", "km_code", text)
+    return re.sub(r"\d+", "N", text)[:300]
+
+
+def last_traceback_line(log: str) -> str:
+    """The last line of the last Python traceback in a log: the exception; '' when there is none."""
+    start = log.rfind("Traceback (most recent call last):")
+    if start < 0:
+        return ""
+    # The exception is the first line after the header that is not indented.
+    for line in log[start:].splitlines()[1:]:
+        if line.strip() and not line.startswith((" ", "\t")):
+            return line.strip()
+    return ""

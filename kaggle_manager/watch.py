@@ -1,0 +1,135 @@
+"""Watch one session to its end: its log live, its status at a pace that follows the phase.
+
+A failed poll is never a verdict, UNKNOWN is never an end. The end of the log asks for the status at once, so waiting
+costs few requests. Stopping to watch never stops the session.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from kaggle_manager.errors import AuthError, KaggleManagerError, RemoteError
+from kaggle_manager.kaggle_api.client import KaggleClient, KernelStatus, KernelVersion
+from kaggle_manager.kaggle_api.log_stream import LogLine, follow_log, parse_event
+from kaggle_manager.progress import Reporter, duration
+
+# Seconds between two polls: brisk while a session starts or ends, slow while the log shows it running.
+FIRST_POLL_S = 1.0
+SLOWEST_POLL_S = 60.0
+GROWTH = 1.5
+# A log stream that broke is opened again after this long.
+LOG_RETRY_S = 10.0
+
+
+class _LogReader(threading.Thread):
+    """Reads the log stream into a queue, so that a silent stream never delays the polls."""
+
+    def __init__(self, client: KaggleClient, version: KernelVersion) -> None:
+        super().__init__(name=f"log of {version.ref}", daemon=True)
+        self._client, self._version = client, version
+        self.stopping = threading.Event()
+        self.lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
+        self.ended = threading.Event()
+        self.trouble = ""
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                for line in follow_log(self._client, self._version, stop=self.stopping.is_set):
+                    self.lines.put(line)
+                self.ended.set()
+                return
+            except KaggleManagerError as error:
+                # The log is a convenience: the status polls go on, and the log is in the outputs as well.
+                self.trouble = error.message
+                self.stopping.wait(LOG_RETRY_S)
+
+
+def watch(
+    client: KaggleClient,
+    version: KernelVersion,
+    reporter: Reporter,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    random_share: Callable[[], float] = random.random,
+) -> KernelStatus:
+    """Return the final status of exactly this version, once the platform reports one.
+
+    Raises:
+        AuthError: the credentials stopped working.
+        KeyboardInterrupt: passed on; the session is left alone.
+    """
+    reader = _LogReader(client, version)
+    reader.start()
+    started = clock()
+    pace, next_poll, last_state, said_trouble = FIRST_POLL_S, started, "", ""
+    hurried = False
+    try:
+        while True:
+            _show_new_lines(reader, reporter, wait_s=min(0.5, max(0.0, next_poll - clock())))
+            if reader.ended.is_set() and not hurried:
+                hurried, pace, next_poll = True, FIRST_POLL_S, clock()
+            if clock() < next_poll:
+                continue
+            try:
+                status = client.kernel_status(version)
+            except AuthError:
+                raise
+            except RemoteError as error:
+                if error.message != said_trouble:
+                    reporter.warn(f"the status could not be read and will be asked again: {error.message}")
+                    said_trouble = error.message
+            else:
+                said_trouble = ""
+                if status.state.is_terminal:
+                    _drain(reader, reporter)
+                    return status
+                if status.state.name != last_state:
+                    last_state = status.state.name
+                    reporter.line(f"  session {version.ref} is {last_state} (after {duration(clock() - started)})")
+            # Full jitter keeps several managers from asking in step.
+            pace = min(SLOWEST_POLL_S, pace * GROWTH)
+            next_poll = clock() + max(FIRST_POLL_S, random_share() * pace)
+    finally:
+        reader.stopping.set()
+
+
+def _show_new_lines(reader: _LogReader, reporter: Reporter, *, wait_s: float) -> None:
+    try:
+        line = reader.lines.get(timeout=wait_s) if wait_s > 0 else reader.lines.get_nowait()
+        while True:
+            _show(line, reporter)
+            line = reader.lines.get_nowait()
+    except queue.Empty:
+        return
+
+
+def _drain(reader: _LogReader, reporter: Reporter) -> None:
+    """Show what is left of the log once the session is over; a stream that hangs is not waited for long."""
+    reader.ended.wait(timeout=5.0)
+    _show_new_lines(reader, reporter, wait_s=0.0)
+
+
+def _show(line: LogLine, reporter: Reporter) -> None:
+    for text in line.text.splitlines():
+        event = parse_event(text)
+        if event is not None and event.kind == "KM_PROGRESS":
+            reporter.status(progress_line(event.data))
+        else:
+            reporter.kernel(text)
+
+
+def progress_line(data: dict[str, object]) -> str:
+    """One line for a person from the trainer's progress event."""
+    parts = [f"step {data.get('step', '?')}/{data.get('target', '?')}"]
+    if isinstance(speed := data.get("steps_per_s"), int | float):
+        parts.append(f"{speed:.0f} steps/s")
+    if isinstance(reward := data.get("reward"), int | float):
+        parts.append(f"reward {reward:.3g}")
+    if (checkpoint := data.get("checkpoint")) is not None:
+        parts.append(f"last checkpoint {checkpoint}")
+    return " · ".join(parts)

@@ -1,0 +1,82 @@
+"""Run configuration: flags before variables before defaults, and a clear word for what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.config import PROJECT_ROOT, SESSION_LIMIT_S, RunConfig, build_config, parse_duration
+from kaggle_manager.errors import ConfigError
+
+SECTION = "section_7_6_rl_performance"
+
+
+def config(**flags: object) -> RunConfig:
+    return build_config(SECTION, environ={}, **flags)  # type: ignore[arg-type]
+
+
+def test_flags_win_over_variables_and_variables_over_defaults() -> None:
+    environ = {"KM_TIMESTEPS": "500", "KM_SCENARIO": "traffic_light_control"}
+    from_variable = build_config(SECTION, environ=environ)
+    assert (from_variable.target, from_variable.sources["timesteps"]) == (500, "environment variable KM_TIMESTEPS")
+    from_flag = build_config(SECTION, environ=environ, timesteps=7)
+    assert (from_flag.target, from_flag.sources["timesteps"]) == (7, "flag")
+    assert config().target == config().scenario.timesteps
+
+
+def test_quick_has_a_tree_of_its_own_and_two_sessions() -> None:
+    quick, full = config(quick=True), config()
+    assert (quick.target, quick.max_steps, quick.save_every) == (2, 1, 1)
+    assert quick.tree != full.tree
+    assert not quick.tree.is_relative_to(full.tree)
+    assert full.tree == PROJECT_ROOT / "validation_ch7" / SECTION / "data/models"
+
+
+def test_everything_a_run_writes_goes_below_its_workdir(tmp_path: Path) -> None:
+    one = config(workdir=tmp_path)
+    assert all(p.is_relative_to(tmp_path) for p in (one.state, one.tree, one.journal, one.downloads, one.local_kaggle))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60s", 60), ("90m", 5400), ("11h30m", 41400), ("45", 45), (12, 12), ("1.5h", 5400)]
+)
+def test_durations(text: str | float, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 parsecs", "-3s", "1h-2m", "h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        ({"timesteps": -5}, "whole number of at least 1"),
+        ({"timesteps": 0}, "whole number of at least 1"),
+        ({"session_limit": "1s"}, "session limit of 1 s"),
+        ({"session_limit": "13h"}, "session limit"),
+        ({"platform": "colab"}, "accepted: auto, local, kaggle"),
+        ({"scenario": "nope"}, "no scenario 'nope'"),
+    ],
+)
+def test_what_cannot_be_done_is_a_configuration_error(flags: dict[str, object], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        config(**flags)
+
+
+def test_an_unknown_scenario_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="traffic_light_control"):
+        config(scenario="nope")
+
+
+def test_an_unknown_section_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=SECTION):
+        build_config("section_9", environ={})
+
+
+def test_a_session_stops_itself_well_before_its_limit() -> None:
+    assert config().deadline_s == SESSION_LIMIT_S - 600
+    assert config(session_limit="60s").deadline_s == 48

@@ -1,0 +1,93 @@
+"""What a session says of itself is believed only when it is of that session, and every end is put in words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kaggle_manager.errors import LineageMismatch, ProtocolError
+from kaggle_manager.outcome import judge
+from kaggle_manager.session_report import SessionResult, last_traceback_line, normalised_failure, parse_result
+
+RESULT = {
+    "outcome": "completed",
+    "exit_code": 0,
+    "run_id": "r1",
+    "generation": 2,
+    "bundle_sha256": "b",
+    "files": [{"name": "training_tree/x", "size": 3, "sha256": "0" * 64}],
+    "something_newer": True,
+}
+LOG = """starting
+Traceback (most recent call last):
+  File "/tmp/km_code_abc/kernels/main.py", line 3, in run
+    boom()
+ValueError: step 17 went wrong
+done
+"""
+
+
+def parsed(**changes: object) -> SessionResult:
+    content = json.dumps({**RESULT, **changes}).encode()
+    return parse_result(content, run_id="r1", generation=2, bundle_sha256="b")
+
+
+def test_a_result_of_its_session_is_read_and_unknown_fields_do_not_matter() -> None:
+    assert parsed().files[0].size == 3
+
+
+@pytest.mark.parametrize("change", [{"run_id": "r2"}, {"generation": 1}, {"bundle_sha256": "c"}])
+def test_a_result_of_another_session_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(LineageMismatch, match=next(iter(change))):
+        parsed(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"outcome": "success"}, {"files": [{"name": "x", "size": -1, "sha256": "0" * 64}]}, {"files": [{"name": "x"}]}],
+)
+def test_what_is_no_result_is_a_protocol_error(change: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        parsed(**change)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"x" * 5_000_000])
+def test_bytes_that_are_no_result_are_a_protocol_error(content: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_result(content, run_id="r1", generation=2, bundle_sha256="b")
+
+
+def outcome_of(result: SessionResult | None, *, before: int = 5, after: int = 9, log: str = "", says: str = "ERROR"):  # type: ignore[no-untyped-def]
+    return judge(result=result, platform_says=says, log=log, step_before=before, step_after=after)
+
+
+def test_the_trainers_word_outranks_the_platforms_status() -> None:
+    ended = outcome_of(parsed(), says="ERROR something")
+    assert (ended.kind, ended.failure) == ("completed", "")
+    assert "4 steps gained, 9 saved" in ended.why
+
+
+def test_a_crash_names_the_last_line_of_its_traceback() -> None:
+    ended = outcome_of(parsed(outcome="crashed", exit_code=1), log=LOG)
+    assert "ValueError: step 17 went wrong" in ended.why
+    assert ended.failure == "ValueError: step N went wrong"
+
+
+def test_equal_causes_have_equal_fingerprints_and_others_differ() -> None:
+    assert normalised_failure("OOM at 0x7f31 after 12 s") == normalised_failure("OOM at 0x1 after 999 s")
+    assert normalised_failure("KeyError: 'a'") != normalised_failure("KeyError: 'b'")
+
+
+def test_a_hard_kill_that_saved_steps_is_no_failure_and_one_that_saved_none_is() -> None:
+    assert outcome_of(None).failure == ""
+    assert outcome_of(None, after=5).failure != ""
+
+
+def test_an_orderly_end_without_a_step_counts_as_a_failure_so_it_cannot_repeat_for_ever() -> None:
+    assert outcome_of(parsed(outcome="interrupted"), after=5).failure != ""
+
+
+def test_the_exception_is_found_in_a_log_with_text_behind_it() -> None:
+    assert last_traceback_line(LOG) == "ValueError: step 17 went wrong"
+    assert last_traceback_line("all fine") == ""
