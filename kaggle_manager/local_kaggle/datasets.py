@@ -1,0 +1,239 @@
+"""The dataset service: versions made of uploads, current only once their ingestion is over.
+
+Each public method answers one call of `datasets.DatasetApiService`. Names are flat, as on Kaggle: archives are unpacked
+into a folder of their name when a version is made. Until a version is ready, everything but the status answers for the
+version before.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+import uuid
+import zipfile
+from pathlib import Path
+
+from kaggle_manager.local_kaggle import archives
+from kaggle_manager.local_kaggle.blobs import Blobs
+from kaggle_manager.local_kaggle.wire import Body, denied, not_found, page, timestamp
+from kaggle_manager.local_kaggle.world import World
+
+
+class Datasets:
+    """The calls about datasets, on one world."""
+
+    def __init__(self, world: World, blobs: Blobs) -> None:
+        self._world = world
+        self._blobs = blobs
+
+    # Making
+
+    def create_dataset(self, body: Body) -> Body:
+        owner, slug, title = body.get("ownerSlug"), str(body.get("slug") or ""), str(body.get("title") or "")
+        if owner not in (None, "", self._world.account.username):
+            raise denied("datasets.create")
+        if not slug or not title:
+            return {"status": "error", "error": "A dataset needs a slug and a title."}
+        kept = ("subtitle", "description", "licenseName", "isPrivate", "categoryIds")
+        with self._world.transaction() as database:
+            if database.execute("SELECT 1 FROM datasets WHERE slug = ?", (slug,)).fetchone():
+                taken = f'The requested title "{title}" is already in use by a dataset. Please choose another title.'
+                return {"status": "error", "error": taken}
+        return self._add_version(slug, title, {name: body.get(name) for name in kept}, body, "Initial release")
+
+    def create_dataset_version(self, body: Body) -> Body:
+        content = body.get("body") or {}
+        with self._world.transaction() as database:
+            row = self._dataset(database, body)
+        return self._new_version(row, content)
+
+    def create_dataset_version_by_id(self, body: Body) -> Body:
+        with self._world.transaction() as database:
+            row = database.execute("SELECT * FROM datasets WHERE id = ?", (int(body.get("id") or 0),)).fetchone()
+        if row is None:
+            raise denied("datasets.update")
+        return self._new_version(row, body.get("body") or {})
+
+    def _new_version(self, row: sqlite3.Row, content: Body) -> Body:
+        info = json.loads(row["info"])
+        info |= {name: content[name] for name in ("subtitle", "description") if content.get(name)}
+        return self._add_version(row["slug"], row["title"], info, content, str(content.get("versionNotes") or ""))
+
+    def _add_version(self, slug: str, title: str, info: Body, content: Body, notes: str) -> Body:
+        files = [self._blobs.complete(str(item.get("token") or "")) for item in content.get("files") or []]
+        complete = [item for item in files if item is not None]
+        if len(complete) != len(files) or not complete:
+            return {"status": "error", "error": "A file of this version is missing or was not uploaded completely."}
+        # Unpacking may take long and happens before anyone can see the version, so that none is ever half there.
+        staging = Path(tempfile.mkdtemp(dir=self._world.root / "incoming"))
+        failed = not archives.ingest(complete, staging / "files", self._world.limits.dataset_bytes)
+        now = self._world.clock()
+        with self._world.transaction() as database:
+            database.execute(
+                "INSERT INTO datasets (slug, title, info) VALUES (?, ?, ?) ON CONFLICT (slug) DO UPDATE SET info = ?",
+                (slug, title, json.dumps(info), json.dumps(info)),
+            )
+            dataset_id = database.execute("SELECT id FROM datasets WHERE slug = ?", (slug,)).fetchone()["id"]
+            newest = self._newest(database, dataset_id)
+            number = newest["number"] + 1 if newest else 1
+            if content.get("deleteOldVersions"):
+                database.execute("UPDATE dataset_versions SET deleted = 1 WHERE dataset_id = ?", (dataset_id,))
+                self._world.discard(self._world.root / "datasets" / str(dataset_id))
+            database.execute(
+                "INSERT INTO dataset_versions (dataset_id, number, notes, failed, created_at, ready_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (dataset_id, number, notes, failed, now, now + self._world.limits.ingestion_s),
+            )
+            home = self._folder(dataset_id, number)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            staging.rename(home)
+        address = f"{self._world.account.username}/{slug}"
+        return {"ref": address, "url": f"{self._world.address}/datasets/{address}", "status": "ok", "error": ""}
+
+    # Looking
+
+    def _dataset(self, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
+        row: sqlite3.Row | None = database.execute(
+            "SELECT * FROM datasets WHERE slug = ?", (body.get("datasetSlug"),)
+        ).fetchone()
+        if row is None or body.get("ownerSlug") not in (None, "", self._world.account.username):
+            raise denied("datasets.get")
+        return row
+
+    def _newest(self, database: sqlite3.Connection, dataset_id: int) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = database.execute(
+            "SELECT * FROM dataset_versions WHERE dataset_id = ? ORDER BY number DESC", (dataset_id,)
+        ).fetchone()
+        return row
+
+    def _current(self, database: sqlite3.Connection, dataset_id: int, number: int | None = None) -> sqlite3.Row | None:
+        """The newest version whose ingestion is over, or the ready version `number`."""
+        row: sqlite3.Row | None = database.execute(
+            "SELECT * FROM dataset_versions WHERE dataset_id = ? AND ready_at <= ? AND NOT failed AND NOT deleted "
+            "AND number = coalesce(?, number) ORDER BY number DESC",
+            (dataset_id, self._world.clock(), number),
+        ).fetchone()
+        return row
+
+    def _version(self, body: Body) -> tuple[sqlite3.Row, Path]:
+        """(dataset, files of the version asked for)."""
+        number = body.get("datasetVersionNumber")
+        with self._world.transaction() as database:
+            row = self._dataset(database, body)
+            version = self._current(database, row["id"], int(number) if number else None)
+        if version is None:
+            raise not_found(f"Version {number or ''} of dataset {row['slug']}")
+        return row, self._folder(row["id"], version["number"]) / "files"
+
+    def _folder(self, dataset_id: int, number: int) -> Path:
+        return self._world.root / "datasets" / str(dataset_id) / str(number)
+
+    def get_dataset_status(self, body: Body) -> Body:
+        """The status of the newest version; it carries no number, so `ready` may speak of the version before a push."""
+        with self._world.transaction() as database:
+            newest = self._newest(database, self._dataset(database, body)["id"])
+        if newest is None:
+            return {"status": "NOT_YET_PERSISTED"}
+        if newest["ready_at"] > self._world.clock():
+            return {"status": "BLOBS_RECEIVED"}
+        return {"status": "FAILED" if newest["failed"] else "READY"}
+
+    def get_dataset(self, body: Body) -> Body:
+        with self._world.transaction() as database:
+            row = self._dataset(database, body)
+            current = self._current(database, row["id"])
+            versions = database.execute(
+                "SELECT * FROM dataset_versions WHERE dataset_id = ? AND NOT deleted ORDER BY number", (row["id"],)
+            ).fetchall()
+        info, owner = json.loads(row["info"]), self._world.account.username
+        files = self._files(self._folder(row["id"], current["number"]) / "files") if current else []
+        return {
+            "id": row["id"],
+            "ref": f"{owner}/{row['slug']}",
+            "url": f"{self._world.address}/datasets/{owner}/{row['slug']}",
+            "title": row["title"],
+            "ownerName": owner,
+            "ownerRef": owner,
+            "totalBytes": sum(item["totalBytes"] for item in files),
+            "currentVersionNumber": current["number"] if current else 0,
+            "lastUpdated": timestamp(versions[-1]["created_at"]) if versions else None,
+            "isPrivate": bool(info["isPrivate"]),
+            "licenseName": info["licenseName"] or "",
+            "subtitle": info["subtitle"] or "",
+            "description": info["description"] or "",
+            "versions": [
+                {
+                    "versionNumber": version["number"],
+                    "versionNotes": version["notes"],
+                    "creationDate": timestamp(version["created_at"]),
+                }
+                for version in versions
+            ],
+        }
+
+    def get_dataset_metadata(self, body: Body) -> Body:
+        with self._world.transaction() as database:
+            row = self._dataset(database, body)
+        info = json.loads(row["info"])
+        return {
+            "info": {
+                "datasetId": row["id"],
+                "datasetSlug": row["slug"],
+                "ownerUser": self._world.account.username,
+                "title": row["title"],
+                "subtitle": info["subtitle"] or "",
+                "description": info["description"] or "",
+                "isPrivate": bool(info["isPrivate"]),
+                "keywords": info["categoryIds"] or [],
+                "licenses": [{"name": info["licenseName"] or "unknown"}],
+            },
+            "errorMessage": "",
+        }
+
+    def list_dataset_files(self, body: Body) -> Body:
+        _, folder = self._version(body)
+        shown, token = page(self._files(folder), body)
+        return {"datasetFiles": list(shown), "nextPageToken": token, "errorMessage": ""}
+
+    def _files(self, folder: Path) -> list[Body]:
+        found: list[Body] = []
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            facts = path.stat()
+            name = path.relative_to(folder).as_posix()
+            found.append(
+                {"ref": name, "name": name, "totalBytes": facts.st_size, "creationDate": timestamp(facts.st_mtime)}
+            )
+        return found
+
+    # Fetching and deleting
+
+    def download_link(self, body: Body) -> str:
+        """The link `DownloadDataset` redirects to: one file, or the whole version as a zip."""
+        row, folder = self._version(body)
+        base = f"/files/dataset/{row['id']}/{folder.parent.name}"
+        name = str(body.get("fileName") or "")
+        if name:
+            if name not in [item["name"] for item in self._files(folder)]:
+                raise not_found(f"File {name}")
+            return self._world.link(f"{base}/files/{name}")
+        archive = folder.parent / f"{row['slug']}.zip"
+        if not archive.exists():
+            _zip(folder, archive)
+        return self._world.link(f"{base}/{archive.name}")
+
+    def delete_dataset(self, body: Body) -> Body:
+        with self._world.transaction() as database:
+            row = self._dataset(database, body)
+            database.execute("DELETE FROM datasets WHERE id = ?", (row["id"],))
+        self._world.discard(self._world.root / "datasets" / str(row["id"]))
+        return {"error": ""}
+
+
+def _zip(folder: Path, archive: Path) -> None:
+    temporary = archive.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as packed:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                packed.write(path, path.relative_to(folder).as_posix())
+    temporary.replace(archive)

@@ -1,0 +1,139 @@
+"""Find the local Kaggle of a folder, or start it: a background process that outlives whoever asked for it.
+
+Never starts a second server on one folder, however many ask at once. Never prints the token it hands out.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.errors import StorageError, Unavailable
+from kaggle_manager.local_kaggle import disk, launch
+
+_START_S = 30.0
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A local Kaggle that answers.
+
+    Attributes:
+        url: `http://127.0.0.1:PORT`.
+        username: its one account.
+        token: the account's access token (Bearer).
+        root: the folder of its state.
+        pid: the server's process.
+    """
+
+    url: str
+    username: str
+    token: str = field(repr=False)
+    root: Path
+    pid: int
+
+
+def find(root: Path) -> ServerInfo | None:
+    """The living server of `root`, or None."""
+    root = root.absolute()
+    known = disk.read_json(root / "server.json")
+    if known is None:
+        return None
+    answer = _request(known["url"] + "/local/health")
+    if answer is None or (answer.get("pid"), answer.get("root")) != (known["pid"], str(root)):
+        return None
+    return ServerInfo(known["url"], known["username"], known["token"], root, known["pid"])
+
+
+def ensure_running(root: Path, *, idle_exit_s: float = 900) -> ServerInfo:
+    """The living server of `root`; started when there is none.
+
+    Args:
+        root: the folder of its state; made when missing.
+        idle_exit_s: a server started here ends by itself after so many seconds without a request and a running session.
+
+    Raises:
+        StorageError: the folder cannot be made or written.
+        Unavailable: the server did not start; carries the tail of its log.
+    """
+    root = root.absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        log = (root / "server.log").open("ab")
+    except OSError as error:
+        raise StorageError(
+            f"The local Kaggle cannot use the folder {root}: {error.strerror}.",
+            safe="Nothing was started.",
+            next_step="Name a folder you can write to with --workdir.",
+        ) from error
+    with log, disk.hold(root / "start.lock", wait_s=2 * _START_S):
+        if info := find(root):
+            return info
+        begin = log.tell()
+        arguments = ("serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s))
+        process = launch.detached("kaggle_manager.local_kaggle", *arguments, output=log.fileno())
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            info = find(root)
+            if info is not None:
+                # Belongs to nobody: this process must neither wait for it nor warn about it.
+                process.returncode = process.poll() or 0
+                return info
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    raise Unavailable(
+        f"The local Kaggle in {root} did not start. The end of its log:\n{_tail(root / 'server.log', begin)}",
+        safe="Runs and datasets in that folder are as they were.",
+        next_step="Remove the cause its log names, and run the same command again.",
+    )
+
+
+def stop(root: Path) -> bool:
+    """End the server of `root`; False when there was none. Running sessions go on, and the next server finds them.
+
+    Raises:
+        Unavailable: the server was asked to end and did not within 10 seconds.
+    """
+    info = find(root)
+    if info is None:
+        return False
+    _request(f"{info.url}/local/stop", token=info.token)
+    deadline = time.monotonic() + 10
+    while disk.is_held(info.root / "server.lock"):
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"The local Kaggle in {info.root} does not end.",
+                safe="Its state is on disk; ending it by force loses nothing.",
+                next_step=f"End process {info.pid}.",
+            )
+        time.sleep(0.05)
+    return True
+
+
+def _request(url: str, *, token: str | None = None) -> dict[str, Any] | None:
+    """The JSON answer of a local server; None when nobody answers there. With a token it is a POST."""
+    request = urllib.request.Request(url, data=None if token is None else b"{}")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with _direct.open(request, timeout=5) as answer:
+            parsed = json.load(answer)
+    except (OSError, ValueError, urllib.error.URLError):
+        return None  # Not there, or not a local Kaggle: the caller decides what that means.
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _tail(log: Path, begin: int) -> str:
+    with log.open("rb") as stream:
+        stream.seek(begin)
+        lines = stream.read().decode(errors="replace").strip().splitlines()
+    return "\n".join(lines[-15:])

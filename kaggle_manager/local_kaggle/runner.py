@@ -1,0 +1,204 @@
+"""One session's supervisor: `python -m kaggle_manager.local_kaggle.runner SESSION_FOLDER`.
+
+It outlives the server that started it, enforces the limits itself, and speaks through files in the session folder:
+
+    order.json     in    what to run (written by the server before the start)
+    cancel         in    its existence asks for the end of the session
+    runner.lock    out   held as long as this process lives
+    started.json   out   {"pid", "started_at"}: the session is running
+    log.jsonl      out   one {"stream_name", "time", "data"} a line, in the order they were printed
+    verdict.json   out   {"status", "failure", "exit_code", "ended_at"}: written last, once, after every process is gone
+
+No verdict and a free lock mean that the runner died; the kernel dies with it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from kaggle_manager.local_kaggle import disk, sandbox
+
+_POLL_S = 0.05
+_SIZE_CHECK_S = 2.0
+_LONGEST_PIECE = 64 * 1024  # a line longer than this is logged in pieces
+
+
+class Log:
+    """The session's log file, fed by several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+        self._start = time.monotonic()
+
+    def write(self, stream_name: str, data: str) -> None:
+        event = {"stream_name": stream_name, "time": round(time.monotonic() - self._start, 6), "data": data}
+        with self._lock:
+            self._stream.write(json.dumps(event) + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        with self._lock:
+            self._stream.close()
+
+    def follow(self, stream_name: str, pipe: IO[bytes]) -> threading.Thread:
+        """Log what comes through `pipe`, line by line, until everyone has closed it."""
+        thread = threading.Thread(target=self._copy, args=(stream_name, pipe), daemon=True)
+        thread.start()
+        return thread
+
+    def _copy(self, stream_name: str, pipe: IO[bytes]) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        pending = ""
+        while chunk := os.read(pipe.fileno(), 64 * 1024):
+            *lines, pending = (pending + decoder.decode(chunk)).split("\n")
+            for line in lines:
+                self.write(stream_name, line + "\n")
+            if len(pending) > _LONGEST_PIECE:
+                self.write(stream_name, pending)
+                pending = ""
+        pending += decoder.decode(b"", final=True)
+        if pending:
+            self.write(stream_name, pending)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all regular files below `folder`; what vanishes meanwhile counts as nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - hot and allocation-free
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _prepare_kernel() -> None:
+    """In the kernel, before it runs: die when the runner dies, whatever kills it (Linux)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _adopt_orphans() -> None:
+    """Grandchildren whose parent ended become this process's children, so that none can hide (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def _descendants() -> list[int]:
+    """Every living process below this one, from `/proc`; empty where there is no such thing."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # It ended between the listing and the reading.
+        if after_name[0] != "Z":
+            parents[int(entry.parent.name)] = int(after_name[1])
+    found = [os.getpid()]
+    for process in found:
+        found.extend(child for child, parent in parents.items() if parent == process)
+    return found[1:]
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill the kernel and everything it started, and return when they are gone."""
+    if sys.platform == "win32":
+        if process.poll() is None:
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+        process.wait()
+        return
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    while remaining := _descendants():
+        for pid in remaining:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(_POLL_S)
+
+
+def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
+    session = Path(order["session"])
+    prepare: Callable[[], None] | None = _prepare_kernel if sys.platform.startswith("linux") else None
+    return subprocess.Popen(
+        sandbox.command(order),
+        cwd=session / "working",
+        env=order["environment"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=prepare,  # safe: no thread exists yet in this process
+    )
+
+
+def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str, str]:
+    """Wait for the first thing that ends the session; (status, failure message)."""
+    session, limit_s, output_bytes = Path(order["session"]), order["limit_s"], order["output_bytes"]
+    deadline = time.monotonic() + limit_s
+    next_size_check = time.monotonic() + _SIZE_CHECK_S
+    too_large = f"The output is larger than {output_bytes} bytes."
+    while True:
+        try:
+            code = process.wait(timeout=_POLL_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        now = time.monotonic()
+        if code is not None:
+            if code == 0 and size_of(session / "working") > output_bytes:
+                return "ERROR", too_large
+            return ("COMPLETE", "") if code == 0 else ("ERROR", f"The kernel ended with exit code {code}.")
+        if (session / "cancel").exists():
+            return "CANCEL_ACKNOWLEDGED", "The session was cancelled."
+        if now >= deadline:
+            return "ERROR", f"The session reached its time limit of {limit_s:g} seconds and was stopped."
+        if now >= next_size_check:
+            if size_of(session / "working") > output_bytes:
+                return "ERROR", too_large
+            next_size_check = now + _SIZE_CHECK_S
+
+
+def run(session: Path) -> None:
+    """Run the session in `session` to its verdict. The caller holds its lock."""
+    order = disk.read_json(session / "order.json")
+    log = Log(session / "log.jsonl")
+    disk.write_json(session / "started.json", {"pid": os.getpid(), "started_at": time.time()})
+    if not order["isolation"]:
+        log.write("stderr", "This machine does not allow namespaces: inputs are writable and the network is not cut.\n")
+    _adopt_orphans()
+    process = _start(order)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    readers = [log.follow("stdout", process.stdout), log.follow("stderr", process.stderr)]
+    status, failure = _watch(process, order)
+    kill_all(process)
+    for reader in readers:
+        reader.join(timeout=10)
+    log.close()
+    verdict = {"status": status, "failure": failure, "exit_code": process.returncode, "ended_at": time.time()}
+    disk.write_json(session / "verdict.json", verdict)
+
+
+def main() -> None:
+    session = Path(sys.argv[1])
+    with disk.hold(session / "runner.lock", wait_s=30) as mine:
+        if mine and not (session / "verdict.json").exists():
+            run(session)
+
+
+if __name__ == "__main__":
+    main()

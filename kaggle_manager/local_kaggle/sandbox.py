@@ -1,0 +1,98 @@
+"""Where a session runs: its environment, and the command that gives it `/kaggle` and takes the network away.
+
+Two stages, told apart by `isolation()`, which tries once. With Linux namespaces the kernel sees a true `/kaggle` tree,
+inputs are read-only, and without internet there is no network. Elsewhere it runs in its working folder and finds the
+same tree through `KAGGLE_WORKING_DIR` and `KAGGLE_INPUT_DIR`; the network cannot be cut there, and the log says so.
+Never passes the starter's secrets on: the environment is built from a list of allowed names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_NAMESPACE = Path(__file__).with_name("namespace.py")
+_UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_ALLOWED = {
+    *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SUMO_HOME", "TZ", "SSL_CERT_FILE"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    *("SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "WINDIR", "NUMBER_OF_PROCESSORS"),
+}
+
+
+def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What may pass from `environment` to a kernel: nothing but a short list of harmless names."""
+    return {name: value for name, value in environment.items() if name.upper() in _ALLOWED}
+
+
+def kernel_environment(session: Path, session_id: int, *, isolated: bool) -> dict[str, str]:
+    """The whole environment of a kernel. Its home and temporary folder are scratch folders of the session."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = scrubbed(os.environ) | {
+        "PATH": search,
+        "HOME": str(session / "scratch" / "home"),
+        "TMPDIR": str(session / "scratch" / "tmp"),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "KAGGLE_CONTAINER_NAME": f"kaggle-session-{session_id}",
+        "KAGGLE_KERNEL_RUN_TYPE": "Batch",
+        # An accelerator is only a name here: the device a kernel finds is whatever this machine has.
+        "KAGGLE_ACCELERATOR_EMULATED": "1",
+    }
+    user_base = site.getuserbase()  # type: ignore[no-untyped-call, unused-ignore]
+    environment["PYTHONUSERBASE"] = user_base
+    if not isolated:
+        environment["KAGGLE_WORKING_DIR"] = str(session / "working")
+        environment["KAGGLE_INPUT_DIR"] = str(session / "input")
+    return environment
+
+
+def command(order: Mapping[str, Any]) -> list[str]:
+    """The command line that runs the session described by `order` (see `runner`)."""
+    if not order["isolation"]:
+        return [order["python"], str(Path(order["session"]) / "src" / "script.py")]
+    network = [] if order["internet"] else ["--net"]
+    order_file = str(Path(order["session"]) / "order.json")
+    return [*order["isolation"], *network, "--", sys.executable, "-I", "-S", str(_NAMESPACE), order_file]
+
+
+@cache
+def isolation() -> tuple[str, ...]:
+    """The `unshare` command that works on this machine, or () where none does. Tries once per process."""
+    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
+        return ()
+    as_mapped_root = (*_UNSHARE, "--user", "--map-root-user")
+    candidates = (_UNSHARE, as_mapped_root) if os.geteuid() == 0 else (as_mapped_root,)
+    return next((candidate for candidate in candidates if _works(candidate)), ())
+
+
+def _works(candidate: tuple[str, ...]) -> bool:
+    """Whether a complete little session, with an input and without network, runs under `candidate`."""
+    with tempfile.TemporaryDirectory(prefix="local-kaggle-probe-") as folder:
+        session = Path(folder)
+        for name in ("src", "working", "data"):
+            (session / name).mkdir()
+        (session / "src" / "script.py").write_text("open('/kaggle/working/seen', 'w').close()\n")
+        order = {
+            "session": str(session),
+            "python": sys.executable,
+            "isolation": candidate,
+            "internet": False,
+            "inputs": [{"source": str(session / "data"), "at": "data"}],
+            "environment": {},
+        }
+        (session / "order.json").write_text(json.dumps(order))
+        try:
+            subprocess.run(command(order), capture_output=True, timeout=30, check=True)
+        except (subprocess.SubprocessError, OSError):
+            return False  # This way of isolating is not allowed here; the next one, or none, is the answer.
+        return (session / "working" / "seen").exists()

@@ -1,0 +1,66 @@
+"""How Kaggle says things: times, durations, pages, version labels and refusals, as JSON.
+
+Pure. A refusal is an `HTTPException`, answered as `{"code": ..., "message": ...}` with the same HTTP status.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from starlette.exceptions import HTTPException
+
+T = TypeVar("T")
+Body = dict[str, Any]
+
+DEFAULT_PAGE, LARGEST_PAGE = 20, 200
+
+
+def denied(permission: str) -> HTTPException:
+    """The answer for what does not exist and for what belongs to someone else: Kaggle does not tell them apart."""
+    return HTTPException(403, f"Permission '{permission}' was denied")
+
+
+def not_found(what: str) -> HTTPException:
+    return HTTPException(404, f"{what} was not found")
+
+
+def bad_request(message: str) -> HTTPException:
+    return HTTPException(400, message)
+
+
+def timestamp(seconds: float) -> str:
+    """Unix seconds as ISO 8601 with milliseconds and Z."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `"108000s"` or `"12.345s"`."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def page(items: Sequence[T], body: Body) -> tuple[Sequence[T], str]:
+    """The page of `items` that `pageSize` and `pageToken` (or a 1-based `page`) ask for, and the next token (or "")."""
+    size = min(max(int(body.get("pageSize") or DEFAULT_PAGE), 1), LARGEST_PAGE)
+    start = (max(int(body.get("page") or 1), 1) - 1) * size
+    if token := body.get("pageToken"):
+        try:
+            start = int(base64.urlsafe_b64decode(str(token)).decode())
+        except ValueError as error:
+            raise bad_request("pageToken is not valid") from error
+    end = start + size
+    following = base64.urlsafe_b64encode(str(end).encode()).decode() if end < len(items) else ""
+    return items[start:end], following
+
+
+def version_number(label: str | None) -> int | None:
+    """The number in a version label `vN`; None without a label. A bare number is not a label."""
+    if not label:
+        return None
+    match = re.fullmatch(r"v([1-9][0-9]*)", label)
+    if match is None:
+        raise not_found(f"Version {label}")
+    return int(match.group(1))
