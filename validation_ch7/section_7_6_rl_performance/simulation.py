@@ -28,7 +28,7 @@ import tempfile
 import weakref
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,13 @@ class EpisodeRequest:
 
 @dataclass(frozen=True)
 class Trip:
-    """One vehicle of the demand, from SUMO's tripinfo; seconds, metres. Vehicles that never entered have no route."""
+    """One vehicle of the demand, from SUMO's tripinfo; seconds, metres.
+
+    `due_s` is when it wanted to enter. A vehicle that never entered has a departure delay and nothing else.
+    """
 
     id: str
+    due_s: float
     duration_s: float
     time_loss_s: float
     depart_delay_s: float
@@ -173,30 +177,27 @@ class Simulation:
         return snapshot
 
     def _answer(self, timeout_s: float) -> Any:
+        """The next message. Whatever goes wrong here closes the simulation: question and answer may be out of step."""
         try:
             if not self._connection.poll(timeout_s):
-                self.close()
-                raise RunError(
-                    f"SUMO did not answer within {timeout_s:.0f} s and was stopped.",
-                    safe="checkpoints are not touched.",
-                    next_step="run the command again; it resumes from the latest checkpoint.",
-                )
+                raise _broken(f"SUMO did not answer within {timeout_s:.0f} s and was stopped.")
             kind, value = self._connection.recv()
+            if kind == "failed":
+                raise _broken(*value)
         except (EOFError, OSError) as error:
             raise self._lost() from error
-        if kind == "failed":
-            self._in_episode = False
-            what, next_step = value
-            raise RunError(what, safe="checkpoints are not touched.", next_step=next_step)
+        except BaseException:
+            self.close()
+            raise
         return value
 
     def _lost(self) -> RunError:
         self.close()
-        return RunError(
-            f"The process that runs SUMO is gone (exit code {self._server.returncode}).",
-            safe="checkpoints are not touched.",
-            next_step="run the command again; it resumes from the latest checkpoint.",
-        )
+        return _broken(f"The process that runs SUMO is gone (exit code {self._server.returncode}).")
+
+
+def _broken(what: str, next_step: str = "run the command again; it resumes from the latest checkpoint.") -> RunError:
+    return RunError(what, safe="checkpoints are not touched.", next_step=next_step)
 
 
 def _end(connection: Connection, server: subprocess.Popen[bytes], owner: int) -> None:
@@ -225,7 +226,7 @@ def serve(descriptor: int) -> None:
                 request = connection.recv()
             except (EOFError, OSError):
                 return
-            if request is None:  # an episode abandoned just as it failed
+            if not isinstance(request, EpisodeRequest):  # meant for an episode that has just been killed
                 continue
             child = os.fork()
             if child == 0:
@@ -234,13 +235,13 @@ def serve(descriptor: int) -> None:
                 except (EOFError, BrokenPipeError, ConnectionResetError):
                     pass  # the trainer is gone
                 except Exception as error:
-                    _tell(connection, "failed", (f"SUMO stopped: {type(error).__name__}: {error}", ""))
+                    _tell(connection, "failed", (f"SUMO stopped: {type(error).__name__}: {error}",))
                 finally:
                     os._exit(0)
             _, status = os.waitpid(child, 0)
             if os.WIFSIGNALED(status):
                 name = signal.Signals(os.WTERMSIG(status)).name
-                _tell(connection, "failed", (f"The process of this episode was killed by {name}.", ""))
+                _tell(connection, "failed", (f"The process of this episode was killed by {name}.",))
 
 
 def explain_import_error(error: ImportError) -> tuple[str, str]:
@@ -285,7 +286,9 @@ def _run_episode(connection: Connection, request: EpisodeRequest) -> None:
             if snapshot.time_s >= request.end_s:
                 sumo.close()
                 tripinfo.seek(0)
-                trips = tuple(_trip(element.attrib) for element in ET.parse(tripinfo).getroot().iter("tripinfo"))
+                trips = tuple(
+                    _trip(element.attrib, request.end_s) for element in ET.parse(tripinfo).getroot().iter("tripinfo")
+                )
                 connection.send(("snapshot", Snapshot(**{**vars(snapshot), "trips": trips})))
                 return
             connection.send(("snapshot", snapshot))
@@ -362,13 +365,15 @@ class _Watch:
         return self._digest.hexdigest()
 
 
-def _trip(row: dict[str, str]) -> Trip:
+def _trip(row: dict[str, str], end_s: int) -> Trip:
     inserted = float(row["depart"]) >= 0
+    depart_delay_s = float(row["departDelay"])
     return Trip(
         id=row["id"],
+        due_s=(float(row["depart"]) if inserted else end_s) - depart_delay_s,
         duration_s=float(row["duration"]) if inserted else 0.0,
         time_loss_s=float(row["timeLoss"]) if inserted else 0.0,
-        depart_delay_s=float(row["departDelay"]),
+        depart_delay_s=depart_delay_s,
         waiting_s=float(row["waitingTime"]) if inserted else 0.0,
         stops=int(row["waitingCount"]) if inserted else 0,
         route_m=float(row["routeLength"]) if inserted else 0.0,

@@ -1,0 +1,147 @@
+"""A section.toml is complete and consistent, or refused with the file, the key, the value and what is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.section import find_sections, get_section, load_section
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """
+name = "section_x"
+title = "X"
+trains = true
+default_scenario = "first"
+
+[kernel]
+accelerator = "NvidiaTeslaT4"
+packages = ["gymnasium==1.4.0"]
+include = ["kernels"]
+
+[scenarios.first]
+environment = "package.module:Env"
+environment_files = ["environment.py"]
+reward_files = ["reward.py"]
+algorithm = "DQN"
+timesteps = 1000
+models = "data/models"
+environment_kwargs = { horizon = 600, nested = { a = 1, b = 2 } }
+hyperparameters = { gamma = 0.9, policy_kwargs = { net_arch = [8, 8] } }
+
+[scenarios.first.quick]
+models = "data/models_quick"
+evaluation = { episodes = 1, every = 1 }
+hyperparameters = { learning_starts = 0 }
+environment_kwargs = { horizon = 60, nested = { b = 3 } }
+"""
+
+SECOND = GOOD[GOOD.index("[scenarios.first]") :].replace(".first", ".second")
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "validation_ch7" / "section_x" / "section.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_sections_of_this_project_are_valid() -> None:
+    sections = find_sections(ROOT)
+    assert "section_7_6_rl_performance" in sections
+    for path in sections.values():
+        load_section(path)
+
+
+def test_section_7_6_trains_dqn_on_traffic_lights_by_default() -> None:
+    section = get_section(ROOT, "section_7_6_rl_performance")
+    assert section.trains
+    assert section.default_scenario == "traffic_light_control"
+    assert section.scenario().algorithm == "DQN"
+    assert section.scenario().timesteps == 100_000
+
+
+def test_every_source_and_bundle_path_of_this_project_exists() -> None:
+    for path in find_sections(ROOT).values():
+        section = load_section(path)
+        for scenario in section.scenarios.values():
+            for name in (*scenario.environment_files, *scenario.reward_files):
+                assert (path.parent / name).is_file(), name
+        for name in section.kernel.include:
+            assert (ROOT / name).exists() or name in {"kaggle_manager/checkpoints", "kernels"}, name
+
+
+def test_kernel_packages_are_the_tested_versions() -> None:
+    pins = set((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    for path in find_sections(ROOT).values():
+        packages = load_section(path).kernel.packages
+        assert set(packages) <= pins
+        assert not any(package.startswith("torch==") for package in packages)
+
+
+def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
+    scenario = load_section(write(tmp_path, GOOD)).scenario()
+    quick = scenario.for_quick()
+    assert (quick.timesteps, quick.save_every, quick.models) == (2, 1, "data/models_quick")
+    assert (quick.evaluation.episodes, quick.evaluation.every, quick.evaluation.deterministic) == (1, 1, True)
+    assert quick.hyperparameters == {"gamma": 0.9, "policy_kwargs": {"net_arch": [8, 8]}, "learning_starts": 0}
+    assert quick.environment_kwargs == {"horizon": 60, "nested": {"a": 1, "b": 3}}
+    assert scenario.timesteps == 1000
+    assert quick.for_quick() == quick
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('algorithm = "DQN"', 'algorithm = "dqn"', ["scenarios.first.algorithm", "'dqn'", "DQN", "A2C"]),
+        ("timesteps = 1000", "timesteps = -5", ["scenarios.first.timesteps", "-5", "greater than 0"]),
+        ("timesteps = 1000", 'timesteps = "1000"', ["scenarios.first.timesteps", "'1000'", "integer"]),
+        ("timesteps = 1000", "timestep = 1000", ["scenarios.first.timestep:", "not a key", "timesteps", "required"]),
+        ("gymnasium==1.4.0", "gymnasium>=1.4", ["kernel.packages.0", "gymnasium>=1.4", "name==version"]),
+        ("package.module:Env", "package.module.Env", ["scenarios.first.environment", "module:callable"]),
+        ('"data/models"', '"../models"', ["scenarios.first.models", "'../models'", "stays inside"]),
+        ('"data/models"', '"/data/models"', ["scenarios.first.models", "'/data/models'", "stays inside"]),
+        ('"data/models"', '"C:/models"', ["scenarios.first.models", "'C:/models'", "stays inside"]),
+        ('["kernels"]', '["a/../../b"]', ["kernel.include.0", "'a/../../b'", "stays inside"]),
+        ('"data/models_quick"', '"data/models"', ["first.quick.models", "training tree of first.models"]),
+        ('"data/models_quick"', '"data/Models/quick"', ["first.quick.models", "training tree of first.models"]),
+        ("episodes = 1,", "episodes = 0,", ["scenarios.first.quick", "evaluation.episodes", "0", "greater than 0"]),
+        ('default_scenario = "first"', 'default_scenario = "last"', ["default_scenario", "'last'", "accepted: first"]),
+        ('name = "section_x"', 'name = "section_y"', ["name", "'section_y'", "'section_x'"]),
+        ("trains = true", "trains =", ["not valid TOML", "line 4"]),
+    ],
+)
+def test_what_is_wrong_is_said_in_full(tmp_path: Path, old: str, new: str, said: list[str]) -> None:
+    assert old in GOOD
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError) as refused:
+        load_section(path)
+    for part in [str(path), *said]:
+        assert part in str(refused.value)
+
+
+def test_two_scenarios_never_share_a_training_tree(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"second\.models.*training tree of first\.models"):
+        load_section(write(tmp_path, GOOD + SECOND))
+    apart = SECOND.replace("data/models", "data/second")
+    assert set(load_section(write(tmp_path, GOOD + apart)).scenarios) == {"first", "second"}
+
+
+def test_unknown_names_list_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    with pytest.raises(ConfigError, match="choose one of: section_x"):
+        get_section(tmp_path, "section_z")
+    with pytest.raises(ConfigError, match="choose one of: first"):
+        get_section(tmp_path, "section_x").scenario("ramp_metering")
+
+
+def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_section(tmp_path / "section.toml")
+    path = write(tmp_path, "")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_section(path)

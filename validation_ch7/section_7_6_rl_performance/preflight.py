@@ -1,0 +1,161 @@
+"""Checks of the environments this section trains, on this machine, in seconds, before any accelerator time is spent.
+
+`preflight()` returns one `CheckResult` per promise and scenario; a failure's detail names what to look at. It never
+trains and writes no file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.section import ScenarioConfig, load_section
+from validation_ch7.section_7_6_rl_performance import metrics
+from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
+from validation_ch7.section_7_6_rl_performance.simulation import Snapshot
+
+SECTION_FILE = Path(__file__).resolve().parent / "section.toml"
+SEEDS = (101, 102)
+MIN_DISTINCT_REWARDS = 6
+MIN_QUEUE = 5
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One promise: kept or not, and what was seen or what to look at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What a check needs to know of one finished episode."""
+
+    rewards: list[float]
+    snapshots: list[Snapshot]
+    in_space: bool
+
+    @property
+    def window(self) -> list[int]:
+        """The times of all decisions."""
+        return [snapshot.time_s for snapshot in self.snapshots]
+
+    @property
+    def demand(self) -> set[tuple[str, float]]:
+        """Who wanted to enter, and when (to the second: SUMO writes two decimals)."""
+        return {(trip.id, round(trip.due_s)) for trip in self.snapshots[-1].trips or ()}
+
+    @property
+    def digest(self) -> str:
+        return self.snapshots[-1].digest
+
+
+def preflight(section_file: Path = SECTION_FILE) -> list[CheckResult]:
+    """Run every check for every scenario of the section.
+
+    Raises:
+        ConfigError: the section file itself is not valid.
+    """
+    return [
+        CheckResult(f"{name}: {result.name}", result.ok, result.detail)
+        for name, scenario in load_section(section_file).scenarios.items()
+        for result in _check_scenario(scenario)
+    ]
+
+
+def _check_scenario(scenario: ScenarioConfig) -> list[CheckResult]:
+    module, _, factory = scenario.environment.partition(":")
+    try:
+        env = getattr(importlib.import_module(module), factory)(**scenario.environment_kwargs)
+    except (ImportError, AttributeError, TypeError, KaggleManagerError) as error:
+        return [CheckResult("environment can be made", False, f"{scenario.environment}: {error}")]
+    try:
+        first, other = (play(env, seed, np.random.default_rng(seed)) for seed in SEEDS)
+        again = play(env, SEEDS[0], np.random.default_rng(SEEDS[0]))
+        constant = play(env, SEEDS[0], None)
+        limit_m_s = env.intersection.network_limit_m_s
+    except KaggleManagerError as error:
+        return [CheckResult("resets and steps", False, str(error))]
+    finally:
+        env.close()
+    return [
+        resets_and_steps(first),
+        rewards_vary(first),
+        queues_form(first),
+        same_problem(first, constant, other),
+        reproducible(first, again),
+        physical([first, other, constant], limit_m_s),
+    ]
+
+
+def play(env: TrafficSignalEnv, seed: int, rng: np.random.Generator | None) -> Episode:
+    """One episode of random actions, or of action 0 throughout without `rng`."""
+    observation, _ = env.reset(seed=seed)
+    episode = Episode([], [], in_space=True)
+    in_space = env.observation_space.contains(observation)
+    truncated = False
+    while not truncated:
+        action = 0 if rng is None else int(rng.integers(len(env.intersection.greens)))
+        observation, reward, _, truncated, _ = env.step(action)
+        in_space = in_space and env.observation_space.contains(observation)
+        assert env.snapshot is not None
+        episode.rewards.append(reward)
+        episode.snapshots.append(env.snapshot)
+    return Episode(episode.rewards, episode.snapshots, in_space)
+
+
+def resets_and_steps(episode: Episode) -> CheckResult:
+    """Every observation lies in the declared space, every reward is a number."""
+    ok = episode.in_space and bool(np.isfinite(episode.rewards).all())
+    seen = f"{len(episode.rewards)} decisions"
+    return CheckResult("resets and steps", ok, seen if ok else "look at observation.py and reward.py: out of range")
+
+
+def rewards_vary(episode: Episode) -> CheckResult:
+    """Random actions earn different rewards."""
+    distinct = len(set(episode.rewards))
+    ok = distinct >= MIN_DISTINCT_REWARDS
+    hint = "" if ok else f" (at least {MIN_DISTINCT_REWARDS} expected): look at reward.py, then at the demand"
+    return CheckResult("random actions give varied rewards", ok, f"{distinct} distinct rewards{hint}")
+
+
+def queues_form(episode: Episode) -> CheckResult:
+    """Random control makes vehicles stand; if not, there is nothing to learn."""
+    longest = max(sum(snapshot.halting) for snapshot in episode.snapshots)
+    ok = longest >= MIN_QUEUE
+    hint = "" if ok else f" (at least {MIN_QUEUE} expected): look at the demand in the route file and the detection"
+    return CheckResult("queues form", ok, f"{longest} vehicles standing at most{hint}")
+
+
+def same_problem(one: Episode, baseline: Episode, other_seed: Episode) -> CheckResult:
+    """One seed means one window and one demand, whoever controls; another seed means other traffic."""
+    problems = []
+    if one.window != baseline.window:
+        problems.append("two controllers were asked at different times: look at episode_s and decision_s")
+    if one.demand != baseline.demand:
+        problems.append("two controllers saw different demand under one seed: look at the route file")
+    if one.digest == other_seed.digest:
+        problems.append("two seeds gave the same traffic: look at the seed in simulation.py")
+    return CheckResult("same window, demand and seed for all controllers", not problems, "; ".join(problems) or "equal")
+
+
+def reproducible(one: Episode, again: Episode) -> CheckResult:
+    """The same seed and actions give the same simulator state and rewards, bit for bit."""
+    ok = one.digest == again.digest and one.rewards == again.rewards
+    return CheckResult("episodes are reproducible", ok, one.digest if ok else "digests differ: look at simulation.py")
+
+
+def physical(episodes: Sequence[Episode], limit_m_s: float) -> CheckResult:
+    """Delays are not negative, nobody drives faster than allowed, vehicles are neither made nor lost."""
+    broken = []
+    for episode in episodes:
+        trips = episode.snapshots[-1].trips or ()
+        broken += metrics.impossible(metrics.summarise(trips, episode.snapshots), trips, limit_m_s)
+    return CheckResult("metrics are physically possible", not broken, "; ".join(broken[:3]) or "all bounds hold")
