@@ -1,0 +1,428 @@
+"""The Kaggle adapter: typed answers and typed errors over the official SDK.
+
+Promises: every call has time-outs; what is safe to repeat is repeated with full jitter; every question about a session
+names its version; a refusal is told apart from a wrong name by asking who we are. Never repeats a push that may have
+been accepted, and never reads an unknown status as an end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from kagglesdk.blobs.services.blob_api_service import BlobApiClient
+from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
+from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
+from kagglesdk.kernels.types.kernels_api_service import (
+    ApiCancelKernelSessionRequest,
+    ApiDeleteKernelRequest,
+    ApiGetAcceleratorQuotaStatisticsRequest,
+    ApiGetKernelRequest,
+    ApiGetKernelSessionStatusRequest,
+    ApiListKernelSessionOutputRequest,
+    ApiListKernelsRequest,
+    ApiSaveKernelRequest,
+)
+from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
+from kagglesdk.security.services.oauth_service import OAuthClient
+from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
+from kagglesdk.users.services.account_service import AccountClient
+from kagglesdk.users.types.account_service import ApiVersion, GenerateAccessTokenRequest
+
+from kaggle_manager.errors import (
+    AuthError,
+    ConfigError,
+    NotFound,
+    ProtocolError,
+    RateLimited,
+    RemoteError,
+    Unavailable,
+)
+from kaggle_manager.kaggle_api.auth import BearerAuth, NoAuth, OAuth, authorization
+from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.kaggle_api.models import (
+    KernelPush,
+    KernelState,
+    KernelStatus,
+    KernelVersion,
+    OutputFile,
+    OutputListing,
+    PushedKernel,
+    Quota,
+)
+from kaggle_manager.kaggle_api.names import check_file_name, title_for
+from kaggle_manager.kaggle_api.push_reply import ambiguous, read_push_reply, refusal
+from kaggle_manager.kaggle_api.retry import RetryPolicy
+from kaggle_manager.kaggle_api.transport import KAGGLE, JsonAnswer, NotSent, Refused, Transport
+
+__all__ = [
+    "KaggleClient",
+    "KernelPush",
+    "KernelState",
+    "KernelStatus",
+    "KernelVersion",
+    "OutputFile",
+    "OutputListing",
+    "PushedKernel",
+    "Quota",
+]
+
+Answer = TypeVar("Answer")
+
+_KERNELS = "kernels.KernelsApiService"
+# Errors after which a question may be asked again, and those after which even a push may: nothing was accepted.
+TRANSIENT = (Unavailable, RateLimited, ProtocolError)
+NOT_ACCEPTED = (NotSent, RateLimited)
+_OUTPUT_PAGE = 200
+_SHORTEST_TITLE = 5
+# No kernel has this many pages of outputs; a listing that does not end is not followed for ever.
+_MOST_PAGES = 1000
+
+
+class KaggleClient:
+    """One account on one Kaggle. Safe to use from several threads; close it, or use it as a context manager.
+
+    Args:
+        credentials: who to be.
+        endpoint: Kaggle, or a local one such as "http://127.0.0.1:8123".
+        connect_timeout_s: seconds to wait for a connection.
+        read_timeout_s: seconds without a byte before an answer counts as lost.
+        sleep, clock: how to wait and what time it is (monotonic seconds).
+        retry: how patient calls are; by default one that waits with `sleep`.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        endpoint: str = KAGGLE,
+        connect_timeout_s: float = 10.0,
+        read_timeout_s: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self.credentials = credentials
+        self.retry = retry or RetryPolicy(sleep=sleep)
+        self.sleep = sleep
+        self.clock = clock
+        self._timeouts = (connect_timeout_s, read_timeout_s)
+        self.transport = Transport(endpoint, self._timeouts)
+        self._auth = authorization(credentials, self._buy_access_token)
+        self.transport.authorize(self._auth, (credentials.secret,))
+        self._kernels = KernelsApiClient(self.transport)
+        self.datasets = DatasetApiClient(self.transport)
+        self.blobs = BlobApiClient(self.transport)
+
+    def __repr__(self) -> str:
+        return f"KaggleClient({self.credentials!r}, host={self.transport.host!r})"
+
+    def __enter__(self) -> KaggleClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    # Who we are
+
+    def whoami(self) -> str:
+        """The user name Kaggle knows these credentials by; a legacy key's own name, once Kaggle has accepted it.
+
+        Raises:
+            AuthError: refused.
+            RemoteError: no usable answer.
+        """
+        try:
+            return self.retry.run(self._introspect, on=TRANSIENT)
+        except Refused as error:
+            status = error.status
+        raise self._refused_credentials(status)
+
+    def _introspect(self) -> str:
+        if not isinstance(self._auth, BearerAuth):
+            mine = ApiListKernelsRequest()
+            mine.group, mine.page_size = KernelsListViewType.PROFILE, 1
+            self.transport.once(self._kernels.list_kernels, mine)
+            return self.credentials.username or ""
+        request = IntrospectTokenRequest()
+        request.token = self._auth.token()
+        answer = self.transport.once(OAuthClient(self.transport).introspect_token, request)
+        if not answer.active or not answer.username:
+            raise Refused(401, "the token is not active")
+        return str(answer.username)
+
+    def _buy_access_token(self, refresh_token: str) -> tuple[str, float]:
+        request = GenerateAccessTokenRequest()
+        request.refresh_token = refresh_token
+        request.api_version = ApiVersion.API_VERSION_V1
+        request.expiration_duration = timedelta(hours=12)
+        with Transport(self.transport.endpoint, self._timeouts) as anonymous:
+            anonymous.authorize(NoAuth(), (refresh_token,))
+            answer = anonymous.once(AccountClient(anonymous).generate_access_token, request)
+        self.transport.authorize(self._auth, (refresh_token, answer.token))
+        return answer.token, float(answer.expires_in)
+
+    def _refused_credentials(self, status: int) -> AuthError:
+        kind = {"token": "access token", "legacy": "legacy API key", "oauth": "login"}[self.credentials.kind]
+        return AuthError(
+            f"Kaggle refused the {kind} from {self.credentials.source} (HTTP {status}): wrong, expired or revoked.",
+            safe="nothing was changed",
+            next_step="create a new token at https://www.kaggle.com/settings (API) and put it in its place, or remove "
+            "the old one so that the next place is used",
+        )
+
+    # Asking
+
+    def call(
+        self,
+        method: Callable[[Any], Answer],
+        request: Any,
+        *,
+        about: str,
+        on: tuple[type[RemoteError], ...] = TRANSIENT,
+    ) -> Answer:
+        """Call one SDK method, repeating it on the named errors.
+
+        Args:
+            about: what the question is about, for messages ("kernel alice/km-run v3").
+
+        Raises:
+            AuthError: the credentials are refused. NotFound: they are good, but this is not there or not ours.
+            ConfigError: another 4xx. RemoteError: no usable answer.
+        """
+        try:
+            return self.send(method, request, on=on)
+        except Refused as error:
+            refused = error
+        raise self.explain(refused, about)
+
+    def send(self, method: Callable[[Any], Answer], request: Any, *, on: tuple[type[RemoteError], ...]) -> Answer:
+        """Like `call`, but leaves a 4xx answer unexplained.
+
+        Raises:
+            Refused: 4xx. RemoteError: no usable answer.
+        """
+        try:
+            return self.retry.run(lambda: self.transport.once(method, request), on=on)
+        except Refused as error:
+            if error.status != 401 or not isinstance(self._auth, OAuth):
+                raise
+        self._auth.forget()  # the short-lived token was refused, which accepts nothing: one more try with a new one
+        return self.retry.run(lambda: self.transport.once(method, request), on=on)
+
+    def explain(self, refused: Refused, about: str) -> AuthError | NotFound | ConfigError:
+        """What a 4xx means. 401 and 403 also stand for a wrong name, so Kaggle is asked who we are.
+
+        Raises:
+            AuthError, RemoteError: from that question.
+        """
+        said = f" Kaggle says: {refused.text}" if refused.text else ""
+        if refused.status in (401, 403):
+            self.whoami()
+            if refused.status == 401:
+                return AuthError(
+                    f"Kaggle knows these credentials ({self.credentials.source}) but refuses them for {about}.{said}",
+                    safe="nothing was changed",
+                    next_step="use an access token: some calls refuse legacy keys",
+                )
+        if refused.status in (403, 404):
+            return NotFound(
+                f"There is no {about} that this account may see (HTTP {refused.status}).{said}",
+                safe="nothing was changed",
+                next_step="check its owner and name; something just created may take a moment to be seen",
+            )
+        return ConfigError(
+            f"Kaggle refused a request about {about} (HTTP {refused.status}).{said}",
+            safe="nothing was changed",
+            next_step="do what Kaggle's words ask for",
+        )
+
+    # Kernels
+
+    def push_kernel(self, push: KernelPush) -> PushedKernel:
+        """Start one session. Repeated only when surely nothing was accepted (no connection, or 429).
+
+        Raises:
+            CapacityReached, QuotaError, RateLimited, AuthError, Unavailable: nothing was started.
+            ConfigError, BundleTooLarge: nothing was started, and the same push will not be accepted.
+            PushMismatch: a session was started, but not as asked.
+            AmbiguousPush: whether it was started is not known; look before pushing again.
+        """
+        try:
+            reply = self.send(self._save_kernel, _save_request(push), on=NOT_ACCEPTED)
+        except Refused as error:
+            refused = error
+        except NotSent:
+            raise
+        except (Unavailable, ProtocolError) as error:
+            raise ambiguous(push, error.message) from None
+        else:
+            return read_push_reply(push, reply)
+        if refused.status in (401, 403, 404):
+            raise self.explain(refused, f"kernel {push.owner}/{push.slug}")
+        if refused.status == 413:
+            raise refusal(push, "The kernel source must be less than the limit.")
+        raise refusal(push, refused.text or f"HTTP {refused.status}")
+
+    def _save_kernel(self, request: ApiSaveKernelRequest) -> JsonAnswer:
+        return self._raw(_KERNELS, "SaveKernel", request)
+
+    def kernel_status(self, version: KernelVersion) -> KernelStatus:
+        """State of exactly this session.
+
+        Raises:
+            NotFound: no such version, or not visible yet. AuthError, RemoteError.
+        """
+        request = _pinned(ApiGetKernelSessionStatusRequest(), version)
+        answer = self.call(self._session_status, request, about=_about(version))
+        raw = str(answer.get("status") or "")
+        return KernelStatus(KernelState.parse(raw), str(answer.get("failureMessage") or ""), raw)
+
+    def _session_status(self, request: ApiGetKernelSessionStatusRequest) -> JsonAnswer:
+        return self._raw(_KERNELS, "GetKernelSessionStatus", request)
+
+    def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
+        """The newest version of a kernel and its source; None when there is no such kernel.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        request = ApiGetKernelRequest()
+        request.user_name, request.kernel_slug = owner, slug
+        try:
+            answer = self.call(self._kernels.get_kernel, request, about=f"kernel {owner}/{slug}")
+        except NotFound:
+            return None
+        number = answer.metadata.current_version_number if answer.metadata else None
+        if not number:
+            raise ProtocolError(f"Kaggle describes kernel {owner}/{slug} without a version number.")
+        return KernelVersion(owner, slug, number), (answer.blob.source or "") if answer.blob else ""
+
+    def list_outputs(self, version: KernelVersion) -> OutputListing:
+        """Every output of exactly this session, over all pages, and its log.
+
+        Raises:
+            NotFound, AuthError, RemoteError.
+            UnsafePath: a name that is not a plain path. ProtocolError: a name listed twice.
+        """
+        request = _pinned(ApiListKernelSessionOutputRequest(), version)
+        request.page_size = _OUTPUT_PAGE
+        files: dict[str, OutputFile] = {}
+        log = ""
+        for _ in range(_MOST_PAGES):
+            page = self.call(self._kernels.list_kernel_session_output, request, about=_about(version))
+            log = log or page.log or ""
+            for listed in page.files or ():
+                name = listed.file_name or ""
+                check_file_name(name)
+                if name.lower() in files:  # two names that one folder may not be able to keep apart
+                    raise ProtocolError(f"Kaggle lists {name!r} twice for {version.ref}.")
+                files[name.lower()] = OutputFile(name, listed.url or "")
+            if not page.next_page_token:
+                return OutputListing(tuple(files.values()), log)
+            request.page_token = page.next_page_token
+        raise ProtocolError(f"The list of outputs of {version.ref} does not end.")
+
+    def cancel_session(self, session_id: int) -> None:
+        """Ask Kaggle to stop a running session. The id is known to the session itself alone.
+
+        Raises:
+            NotFound: no such session of this account. AuthError, RemoteError.
+        """
+        request = ApiCancelKernelSessionRequest()
+        request.kernel_session_id = session_id
+        answer = self.call(self._kernels.cancel_kernel_session, request, about=f"session {session_id}")
+        _no_error(answer.error_message, f"cancel session {session_id}")
+
+    def delete_kernel(self, owner: str, slug: str) -> None:
+        """Delete a kernel with every version and output. This ends its running sessions and cannot be undone.
+
+        Raises:
+            NotFound: no such kernel of this account. AuthError, RemoteError.
+        """
+        request = ApiDeleteKernelRequest()
+        request.user_name, request.kernel_slug = owner, slug
+        tries = 0
+
+        def delete(request: ApiDeleteKernelRequest) -> Any:
+            nonlocal tries
+            tries += 1
+            return self._kernels.delete_kernel(request)
+
+        try:
+            answer = self.call(delete, request, about=f"kernel {owner}/{slug}")
+        except NotFound:
+            if tries == 1:
+                raise
+            return  # a try whose answer was lost has done it
+        _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
+
+    def quota(self) -> Quota:
+        """This week's GPU time.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        request = ApiGetAcceleratorQuotaStatisticsRequest()
+        answer = self.call(self._kernels.get_accelerator_quota_statistics, request, about="accelerator quota")
+        gpu = answer.gpu_quota
+        if gpu is None or gpu.total_time_allowed is None:
+            raise ProtocolError("Kaggle's answer about the quota does not say how much GPU time there is.")
+        return Quota(
+            gpu_used_s=_seconds(gpu.time_used),
+            gpu_reserved_s=_seconds(gpu.time_reserved),
+            gpu_total_s=_seconds(gpu.total_time_allowed),
+            refresh_time=_utc(answer.quota_refresh_time),
+        )
+
+    def _raw(self, service: str, method: str, request: Any) -> JsonAnswer:
+        answer: JsonAnswer = self.transport.call(service, method, request, JsonAnswer)
+        return answer
+
+
+def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
+    request = ApiSaveKernelRequest()
+    request.slug = f"{push.owner}/{push.slug}"
+    request.new_title = title_for(push.slug, shortest=_SHORTEST_TITLE)
+    request.text = push.source
+    request.language = push.language
+    request.kernel_type = push.kernel_type
+    request.is_private = push.private
+    request.enable_internet = push.internet
+    # The machine shape decides; the older switches are sent so that an earlier version's setting cannot stay on.
+    request.enable_gpu = (push.accelerator or "").startswith("Nvidia")
+    request.enable_tpu = (push.accelerator or "").startswith("Tpu")
+    request.machine_shape = push.accelerator
+    request.dataset_data_sources = list(push.dataset_sources)
+    request.session_timeout_seconds = push.session_timeout_s
+    return request
+
+
+def _pinned(request: Any, version: KernelVersion) -> Any:
+    request.user_name, request.kernel_slug, request.version_label = version.owner, version.slug, version.label
+    return request
+
+
+def _about(version: KernelVersion) -> str:
+    return f"kernel {version.owner}/{version.slug} {version.label}"
+
+
+def _no_error(message: str | None, what: str) -> None:
+    if message:
+        raise ProtocolError(f"Kaggle did not {what}: {message}")
+
+
+def _seconds(span: timedelta | None) -> float:
+    return span.total_seconds() if span else 0.0
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """The SDK reads UTC without saying so."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
