@@ -1,0 +1,196 @@
+"""The only module that writes, syncs, renames or deletes checkpoint files.
+
+Promises: a file written with `write_atomic` is, after a crash or a power loss at any instant, either the old one or the
+new one, whole. A disk that refuses (full, read-only, no permission, input/output error) ends in a `StorageError` that
+says what is safe.
+Never does: decide what may be deleted; write outside the folder it was given; leave the temporary file in another file
+system (a rename across file systems is a copy, and a copy can tear).
+
+Every effect is one call of one small method of `Disk`, so that a test can die, or fail, at the n-th call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaggle_manager.errors import StorageError
+
+TEMPORARY_SUFFIX = ".tmp"
+"""A file being written by `write_atomic`; never read, removed by `CheckpointStore.recover`."""
+
+SPACE_MARGIN = 1.2
+"""Free space asked for, as a multiple of the bytes about to be written."""
+
+_HASH_BLOCK = 1 << 20
+
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission was denied",
+    errno.EPERM: "permission was denied",
+    errno.EIO: "the disk reported an input/output error",
+}
+
+_NEXT_STEPS = {
+    errno.ENOSPC: "free some space, then start the same command again",
+    errno.EDQUOT: "free some space, then start the same command again",
+    errno.EROFS: "choose a writable folder with --workdir",
+    errno.EACCES: "give this user the right to write there, or choose another folder with --workdir",
+    errno.EPERM: "give this user the right to write there, or choose another folder with --workdir",
+    errno.EIO: "check the disk, then start the same command again",
+}
+
+
+class Disk:
+    """The primitive effects on files. Subclassed by tests; nothing else in the package touches a checkpoint file.
+
+    Each method raises the `OSError` of the operating system unchanged: `storage_errors` turns it into a `StorageError`
+    where the meaning of the whole operation is known.
+    """
+
+    def read(self, path: Path) -> bytes:
+        """Return all bytes of `path`."""
+        return path.read_bytes()
+
+    def make_folder(self, path: Path) -> None:
+        """Create `path` and its parents; nothing happens when it is there."""
+        path.mkdir(parents=True, exist_ok=True)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Create or truncate `path` and write `data`. Not durable before `sync`."""
+        path.write_bytes(data)
+
+    def write_at(self, path: Path, offset: int, data: bytes) -> None:
+        """Cut or create `path` at `offset` bytes, then write `data` behind. Not durable before `sync`."""
+        with path.open("r+b" if path.exists() else "xb") as file:
+            file.truncate(offset)
+            file.seek(offset)
+            file.write(data)
+
+    def sync(self, path: Path) -> None:
+        """Wait until the bytes of `path` are on the medium."""
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            if sys.platform == "darwin":  # where fsync stops at the drive's volatile cache
+                import fcntl
+
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sync_folder(self, path: Path) -> None:
+        """Wait until the names in `path` are on the medium. Windows has no such call and orders names itself."""
+        if os.name == "nt":
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, destination: Path) -> None:
+        """Rename `source` to `destination` in one step; a file there is replaced, a folder there must not exist."""
+        os.replace(source, destination)  # noqa: PTH105 - the name everyone knows for the atomic rename
+
+    def unlink(self, path: Path) -> None:
+        """Delete the file `path`; nothing happens when it is not there."""
+        path.unlink(missing_ok=True)
+
+    def remove_folder(self, path: Path) -> None:
+        """Delete the empty folder `path`."""
+        path.rmdir()
+
+
+def write_atomic(disk: Disk, path: Path, data: bytes) -> None:
+    """Write `path` so that a crash leaves the old bytes or the new ones, and nothing between.
+
+    Temporary file in the same folder, sync, rename, sync of the folder.
+
+    Raises:
+        OSError: from the disk; `path` then still has its old bytes.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    disk.write(temporary, data)
+    disk.sync(temporary)
+    disk.replace(temporary, path)
+    disk.sync_folder(path.parent)
+
+
+def remove_tree(disk: Disk, folder: Path) -> None:
+    """Delete `folder` and all in it, following no symbolic link."""
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            remove_tree(disk, entry)
+        else:
+            disk.unlink(entry)
+    disk.remove_folder(folder)
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in lower-case hexadecimal, reading it in blocks of one mebibyte.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def ensure_free_space(folder: Path, needed_bytes: int, *, safe: str) -> None:
+    """Refuse before the first byte is written when the disk cannot take `needed_bytes` with a margin.
+
+    Args:
+        folder: an existing folder on the disk in question.
+        needed_bytes: what is about to be written.
+        safe: what the error says is still there.
+
+    Raises:
+        StorageError: when less than `SPACE_MARGIN` times that is free.
+    """
+    free = shutil.disk_usage(folder).free
+    wanted = int(needed_bytes * SPACE_MARGIN)
+    if free < wanted:
+        raise StorageError(
+            f"{folder} has {free:,} bytes free and {wanted:,} are needed.",
+            safe=safe,
+            next_step=_NEXT_STEPS[errno.ENOSPC],
+        )
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str, *, safe: str) -> Iterator[None]:
+    """Turn an `OSError` raised inside into a `StorageError` that says what was being done and what is safe.
+
+    Args:
+        doing: completes "... failed:", for example "saving the checkpoint of step 1000".
+        safe: what is still there.
+    """
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        why = _REFUSALS.get(number, error.strerror or str(error))
+        where = f" ({error.filename})" if error.filename else ""
+        raise StorageError(
+            f"{doing} failed: {why}{where}.",
+            safe=safe,
+            next_step=_NEXT_STEPS.get(number, "look at the message above, then start the same command again"),
+        ) from error

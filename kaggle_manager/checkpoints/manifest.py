@@ -1,0 +1,282 @@
+"""The manifest: what vouches for a checkpoint, and the one file whose presence commits it.
+
+Promises: `parse_manifest(manifest.to_bytes()) == manifest`; one changed bit anywhere is noticed (the manifest seals
+itself with its own SHA-256 and has exactly one spelling); names, sizes and counts are bounded before a file is opened.
+Never does: read or write a file; follow an absolute path; accept what it does not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kaggle_manager.checkpoints.durable import sha256_bytes
+from kaggle_manager.checkpoints.layout import check_component
+from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+
+SCHEMA = 1
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILES = 16
+MAX_SEGMENTS = 4096
+MAX_INTEGER = 1 << 53
+"""The largest integer that every JSON reader keeps exactly."""
+
+Kind = Literal["latest", "best", "final"]
+KINDS: tuple[Kind, ...] = ("latest", "best", "final")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of the checkpoint: its name beside the manifest, its size in bytes, its SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a session continues.
+
+    Args:
+        run_id: the run.
+        generation: the number of the session in its run, from 1.
+        parent_sha256: `Manifest.sha256` of the checkpoint the session started from; None when it started from zero.
+        min_step: the step it started from at least.
+    """
+
+    run_id: str
+    generation: int
+    parent_sha256: str | None
+    min_step: int
+
+
+@dataclass(frozen=True)
+class SegmentRef:
+    """The committed part of one replay segment.
+
+    Args:
+        name: file name in the `replay` folder.
+        first_row: number of its first row, counted from the first row the run ever wrote.
+        end_row: number after its last committed row.
+        length: committed bytes; what lies behind them in the file is not part of the checkpoint.
+        sha256: SHA-256 of those bytes. Carried forward, never computed again, once the segment is sealed.
+        sealed: whether no later checkpoint will append to it.
+    """
+
+    name: str
+    first_row: int
+    end_row: int
+    length: int
+    sha256: str
+    sealed: bool
+
+
+@dataclass(frozen=True)
+class ReplayCommit:
+    """A replay buffer as it was at one instant.
+
+    Args:
+        rows: rows written since the run began. The ring position is `rows % capacity`; it is full from `capacity` on.
+        capacity: rows of the ring.
+        segments: in the order of their rows; together they hold at least the newest min(rows, capacity) rows.
+    """
+
+    rows: int
+    capacity: int
+    segments: tuple[SegmentRef, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that is claimed about one checkpoint.
+
+    Args:
+        kind: which of the three levels.
+        scenario: whose tree it belongs to.
+        step: environment steps trained so far, over all sessions.
+        target: environment steps the run was asked for.
+        lineage: the session that wrote it.
+        bundle_sha256: content hash of the code that wrote it.
+        files: the files beside the manifest.
+        replay: the replay buffer; None for algorithms without one, and for `best` and `final`.
+        identity: what the compatibility check compares (see `compatibility`).
+        certificate: digest of everything that defines the continuation; empty when it was not computed.
+        exact: how exact a resume from here is, and why.
+        metrics: numbers for people; `best` has `score`. A number that is not finite is stored as null.
+        created_at: ISO 8601 time in UTC, for people; nothing is decided by it.
+    """
+
+    kind: Kind
+    scenario: str
+    step: int
+    target: int
+    lineage: Lineage
+    bundle_sha256: str
+    files: tuple[FileEntry, ...]
+    replay: ReplayCommit | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    certificate: str = ""
+    exact: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    created_at: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("identity", "exact", "metrics"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+
+    def to_bytes(self) -> bytes:
+        """Return the one spelling of this manifest: canonical JSON, sealed with the SHA-256 of all but the seal."""
+        body = {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+        return _canonical({**body, "seal": sha256_bytes(_canonical(body))})
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of `to_bytes()`: the name by which a lineage calls its parent."""
+        return sha256_bytes(self.to_bytes())
+
+    @property
+    def score(self) -> float | None:
+        """The score of a best model; None on the other levels."""
+        value = self.metrics.get("score")
+        return float(value) if isinstance(value, int | float) else None
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest, trusting nothing.
+
+    Raises:
+        CheckpointCorrupt: when it is too large, damaged, incomplete, has a value out of its bounds, or was written by a
+            newer version of this project.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise CheckpointCorrupt(f"A manifest of {len(data):,} bytes is over the limit of {MAX_MANIFEST_BYTES:,}.")
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointCorrupt(f"The manifest is not readable JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise CheckpointCorrupt("The manifest is not a JSON object.")
+    schema = body.pop("schema", None)
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise CheckpointCorrupt(
+            f"The manifest has schema {schema} and this version knows {SCHEMA}: a newer version wrote it.",
+            safe="the checkpoint itself",
+            next_step="update kaggle-manager, then start the same command again",
+        )
+    if schema != SCHEMA:
+        raise CheckpointCorrupt(f"The manifest has schema {schema!r} where {SCHEMA} is known.")
+    body.pop("seal", None)
+    try:
+        manifest = _build(body)
+    except (KeyError, TypeError, ValueError, UnsafePath) as error:
+        raise CheckpointCorrupt(f"The manifest says something that cannot be: {error}.") from error
+    if manifest.to_bytes() != data:
+        raise CheckpointCorrupt("The manifest does not match its own seal: it was changed after it was written.")
+    return manifest
+
+
+def _build(body: dict[str, Any]) -> Manifest:
+    expected = {entry.name for entry in dataclasses.fields(Manifest)}
+    if set(body) != expected:
+        raise ValueError(f"fields missing or unknown: {sorted(set(body) ^ expected)}")
+    if body["kind"] not in KINDS:
+        raise ValueError(f"kind {body['kind']!r}")
+    if len(body["files"]) > MAX_FILES:
+        raise ValueError(f"{len(body['files'])} files")
+    replay = body["replay"]
+    if replay is not None and len(replay["segments"]) > MAX_SEGMENTS:
+        raise ValueError(f"{len(replay['segments'])} segments")
+    lineage = body["lineage"]
+    for name in ("identity", "exact", "metrics"):
+        if not isinstance(body[name], dict):
+            raise TypeError(f"{name} is not an object")
+    return Manifest(
+        kind=body["kind"],
+        scenario=check_component(_text(body["scenario"])),
+        step=_count(body["step"]),
+        target=_count(body["target"]),
+        lineage=Lineage(
+            run_id=_text(lineage["run_id"]),
+            generation=_count(lineage["generation"]),
+            parent_sha256=None if lineage["parent_sha256"] is None else _digest(lineage["parent_sha256"]),
+            min_step=_count(lineage["min_step"]),
+        ),
+        bundle_sha256=_text(body["bundle_sha256"]),
+        files=tuple(
+            FileEntry(check_component(_text(entry["name"])), _count(entry["size"]), _digest(entry["sha256"]))
+            for entry in body["files"]
+        ),
+        replay=None if replay is None else _build_replay(replay),
+        identity=body["identity"],
+        certificate=_text(body["certificate"]),
+        exact=body["exact"],
+        metrics=body["metrics"],
+        created_at=_text(body["created_at"]),
+    )
+
+
+def _build_replay(body: dict[str, Any]) -> ReplayCommit:
+    return ReplayCommit(
+        rows=_count(body["rows"]),
+        capacity=_count(body["capacity"]),
+        segments=tuple(
+            SegmentRef(
+                name=check_component(_text(entry["name"])),
+                first_row=_count(entry["first_row"]),
+                end_row=_count(entry["end_row"]),
+                length=_count(entry["length"]),
+                sha256=_digest(entry["sha256"]),
+                sealed=_flag(entry["sealed"]),
+            )
+            for entry in body["segments"]
+        ),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is not true or false")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not _SHA256.fullmatch(_text(value)):
+        raise ValueError(f"{value!r} is not a SHA-256")
+    return str(value)
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON will give it back: text keys, lists, and null for a number that is not finite."""
+    if hasattr(value, "item") and not isinstance(value, Mapping):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,87 @@
+"""Order in a training tree after a crash.
+
+Promises: what was cut after its commit is finished, what was cut before is undone, leftovers no manifest vouches for
+are removed, and what nobody can explain is put into quarantine. Doing it twice does nothing more.
+Never does: delete a file that a manifest names, or that was not marked for deletion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kaggle_manager.checkpoints import catalogue, slot
+from kaggle_manager.checkpoints.durable import TEMPORARY_SUFFIX, Disk
+from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What `recover` did.
+
+    Args:
+        finished: slots whose commit had been cut and was carried to its end or undone.
+        removed: leftover files that no manifest vouches for.
+        quarantined: folders into which something unexplained was moved.
+    """
+
+    finished: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    quarantined: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.finished or self.removed or self.quarantined)
+
+
+def recover(tree: TrainingTree, disk: Disk) -> Recovery:
+    """Bring the tree in order. See `CheckpointStore.recover`.
+
+    Raises:
+        OSError: from the disk; every committed checkpoint still loads.
+    """
+    report = Recovery()
+    for where in (*catalogue.latest_slots(tree), catalogue.best_slot(tree), catalogue.final_slot(tree)):
+        if slot.settle(where, disk):
+            report.finished.append(where.manifest_name)
+    for tombstone in sorted(tree.checkpoints.glob(f"*{DELETED_SUFFIX}")):
+        bury(tombstone, disk)
+        report.finished.append(tombstone.name)
+    for folder in (tree.checkpoints, tree.replay, tree.best_folder, tree.root):
+        for path in sorted(folder.glob("*")):
+            if path.suffix in (PENDING_SUFFIX, TEMPORARY_SUFFIX) and path.is_file():
+                disk.unlink(path)
+                report.removed.append(path.name)
+    orphans = _orphans(tree, disk)
+    if orphans:
+        folder = catalogue.put_in_quarantine(tree, "orphans", orphans, "No manifest names these files.", disk)
+        report.quarantined.append(str(folder))
+    return report
+
+
+def delete_slot(where: slot.Slot, disk: Disk) -> None:
+    """Delete a slot: first the intent on the disk, then its files. Cut anywhere, `recover` finishes it.
+
+    Raises:
+        OSError: from the disk.
+    """
+    tombstone = where.folder / (where.manifest_name + DELETED_SUFFIX)
+    disk.replace(where.manifest_path, tombstone)
+    bury(tombstone, disk)
+
+
+def bury(tombstone: Path, disk: Disk) -> None:
+    """Delete the files a tombstone names, then the tombstone.
+
+    Raises:
+        OSError: from the disk.
+    """
+    manifest = catalogue.claimed_manifest(tombstone, disk)
+    for entry in manifest.files if manifest else ():
+        disk.unlink(tombstone.with_name(entry.name))
+    disk.unlink(tombstone)
+
+
+def _orphans(tree: TrainingTree, disk: Disk) -> list[Path]:
+    """Return the files of `checkpoints/` that belong to no slot: nobody marked them, so nobody may delete them."""
+    owned = {path for where in catalogue.latest_slots(tree) for path in catalogue.slot_files(where, disk)}
+    return [path for path in sorted(tree.checkpoints.glob("*")) if path.is_file() and path not in owned]

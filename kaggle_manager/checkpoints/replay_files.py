@@ -1,0 +1,90 @@
+"""The replay segments of a checkpoint, as files: verified, mended, dropped.
+
+Promises: a segment counts only when the SHA-256 its manifest commits matches; damage its parity covers is mended, in
+memory while only looking, on disk when asked to; what stays unreadable is named by file and by rows.
+Never does: look inside a chunk's payload (see `replay_log`), or touch a segment that any manifest refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kaggle_manager.checkpoints import segment
+from kaggle_manager.checkpoints.durable import Disk, sha256_bytes, write_atomic
+from kaggle_manager.checkpoints.layout import inside
+from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
+from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+
+
+def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bool]:
+    """Return the committed bytes of a segment, and whether they had to be rebuilt from parity.
+
+    Raises:
+        CheckpointCorrupt: when they can neither be verified nor rebuilt; the message names the file and its rows.
+    """
+    lost = f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,})"
+    try:
+        data = disk.read(inside(folder, ref.name))[: ref.length]
+    except FileNotFoundError as error:
+        raise CheckpointCorrupt(f"{lost} is missing.") from error
+    except UnsafePath as error:
+        raise CheckpointCorrupt(f"{lost}: {error.message}") from error
+    except OSError as error:
+        raise CheckpointCorrupt(f"{lost} cannot be read: {error.strerror}.") from error
+    if len(data) < ref.length:
+        raise CheckpointCorrupt(f"{lost} has {len(data):,} bytes where {ref.length:,} were committed.")
+    if sha256_bytes(data) == ref.sha256:
+        return data, False
+    data, problems = segment.repair(data)
+    if sha256_bytes(data) == ref.sha256:
+        return data, True
+    raise CheckpointCorrupt(f"{lost} is damaged: {'; '.join(problems) or 'its bytes are not those committed'}.")
+
+
+def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:
+    """Verify every segment; return those that are only whole thanks to their parity.
+
+    Raises:
+        CheckpointCorrupt: naming every segment that cannot be read.
+    """
+    weak: list[SegmentRef] = []
+    problems: list[str] = []
+    for ref in replay.segments:
+        try:
+            if verified_bytes(folder, ref, disk)[1]:
+                weak.append(ref)
+        except CheckpointCorrupt as error:
+            problems.append(error.message)
+    if problems:
+        raise CheckpointCorrupt(" ".join(problems))
+    return weak
+
+
+def mend(folder: Path, refs: Iterable[SegmentRef], disk: Disk, warn: Callable[[str], None]) -> None:
+    """Write the rebuilt bytes of damaged segments back, leaving what lies behind their committed length as it is.
+
+    Raises:
+        OSError: from the disk; the damaged file then stays as it was.
+        CheckpointCorrupt: when a segment has become unreadable meanwhile.
+    """
+    for ref in refs:
+        path = inside(folder, ref.name)
+        data, rebuilt = verified_bytes(folder, ref, disk)
+        if rebuilt:
+            write_atomic(disk, path, data + disk.read(path)[ref.length :])
+            warn(f"Replay segment {ref.name} was damaged; it was rebuilt from its parity and verifies again.")
+
+
+def drop_unneeded(folder: Path, needed: set[str], disk: Disk) -> list[Path]:
+    """Delete every file of the replay folder that is not `needed`; return them.
+
+    Raises:
+        OSError: from the disk.
+    """
+    if not folder.is_dir():
+        return []
+    unneeded = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in needed]
+    for path in unneeded:
+        disk.unlink(path)
+    return unneeded

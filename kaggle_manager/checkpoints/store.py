@@ -1,0 +1,365 @@
+"""The three levels of checkpoints of one training tree: two latest, one best, one final.
+
+Promises: once a save returned, that checkpoint is found again after any crash; after the second save two valid latest
+checkpoints exist at every instant; the older is deleted only after the newer was read back from the disk and verified;
+the best model is replaced only by a strictly better one; the final model is written once for its target.
+Never does: resume from best; delete what did not verify (it goes to quarantine, loudly); take a name or a modification
+time for a fact; start from zero silently.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import catalogue, recovery, replay_files, slot
+from kaggle_manager.checkpoints.checkpoint import Checkpoint
+from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
+from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit
+from kaggle_manager.checkpoints.recovery import Recovery
+from kaggle_manager.checkpoints.slot import Content, Slot
+from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch
+
+KEPT = 2
+"""Latest checkpoints kept."""
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class CheckpointStore:
+    """Saves, finds and keeps the checkpoints of one training tree. One process at a time may save.
+
+    Args:
+        tree: where.
+        disk: the effects; tests inject one that dies or fails.
+        warn: told, in a sentence, whatever a person should know: damage, quarantine, repair.
+        now: the time written into manifests, for people.
+    """
+
+    def __init__(
+        self,
+        tree: TrainingTree,
+        *,
+        disk: Disk | None = None,
+        warn: Callable[[str], None] = _warn,
+        now: Callable[[], str] = _utc_now,
+    ) -> None:
+        self.tree = tree
+        self._disk = disk or Disk()
+        self._warn = warn
+        self._now = now
+
+    # ---------------------------------------------------------------------------------------------------- latest
+
+    def save_latest(
+        self,
+        *,
+        step: int,
+        target: int,
+        lineage: Lineage,
+        bundle_sha256: str,
+        model: bytes,
+        state: bytes,
+        replay: ReplayCommit | None = None,
+        identity: Mapping[str, Any] | None = None,
+        certificate: str = "",
+        exact: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> Checkpoint:
+        """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
+
+        Saving a step again replaces that step's checkpoint. `replay` must come from `ReplayLog.append`, whose rows are
+        durable when it returns.
+
+        Raises:
+            LineageMismatch: the tree holds a later step than this one: it belongs to a training that went further.
+            StorageError: the disk refused. The checkpoints that were there still load.
+            CheckpointCorrupt: what was written does not read back. It is in quarantine; the older ones still load.
+        """
+        contents = {self.tree.model_name(step): model, self.tree.state_name(step): state}
+        manifest = Manifest(
+            kind="latest",
+            scenario=self.tree.scenario,
+            step=step,
+            target=target,
+            lineage=lineage,
+            bundle_sha256=bundle_sha256,
+            files=slot.entries_for(contents),
+            replay=replay,
+            identity=identity or {},
+            certificate=certificate,
+            exact=exact or {},
+            metrics=metrics or {},
+            created_at=self._now(),
+        )
+        where = catalogue.latest_slot(self.tree, step)
+        self._refuse_going_back(step)
+        with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
+            self._commit(where, manifest, contents)
+            try:
+                checkpoint = self._read_back(where, manifest)
+            except CheckpointCorrupt as error:
+                self._quarantine(where, error.message)
+                raise
+            self._rotate()
+        return checkpoint
+
+    def find_latest_checkpoint(self) -> Checkpoint | None:
+        """Return the newest latest checkpoint that verifies, replay rows included; None when there is none at all.
+
+        A damaged one is moved to quarantine with the reason, loudly, and the older one is used. A replay segment that
+        its parity can rebuild is rebuilt.
+
+        Raises:
+            CheckpointCorrupt: when there were checkpoints and none of them verifies. Starting from zero is a decision
+                for a person.
+        """
+        damaged: list[str] = []
+        for where, claimed in catalogue.newest_first(self.tree, self._disk):
+            try:
+                content = slot.read(where, self._disk)
+                if content is None:
+                    continue
+                self._verify_replay(content.manifest.replay, mend=True)
+            except CheckpointCorrupt as error:
+                damaged.append(error.message)
+                self._quarantine(where, error.message)
+                continue
+            if damaged:
+                self._warn(f"The checkpoint of step {claimed:,.0f} is used instead.")
+            return self._checkpoint(content)
+        if damaged:
+            raise CheckpointCorrupt(
+                f"None of the latest checkpoints verifies: {' '.join(damaged)}",
+                safe=f"their files, in {self.tree.quarantine}",
+                next_step="restore the tree from its last copy, or start again with --fresh",
+            )
+        return None
+
+    def valid_checkpoints(self) -> list[Checkpoint]:
+        """Return the latest checkpoints that verify, newest first. Changes nothing and warns of nothing."""
+        return [self._checkpoint(content) for content in self._valid_contents()]
+
+    # ------------------------------------------------------------------------------------------------ best, final
+
+    def save_best(
+        self,
+        *,
+        score: float,
+        step: int,
+        target: int,
+        lineage: Lineage,
+        bundle_sha256: str,
+        model: bytes,
+        identity: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Replace the best model if `score` is strictly higher than its score; say whether it was.
+
+        A score that is not finite never wins. The older best is gone only once the newer is committed.
+
+        Raises:
+            StorageError: the disk refused. The best model that was there still loads.
+        """
+        current = self.best()
+        best_score = None if current is None else current.manifest.score
+        if not math.isfinite(score) or (best_score is not None and score <= best_score):
+            return False
+        contents = {self.tree.best_model_name: model}
+        manifest = Manifest(
+            kind="best",
+            scenario=self.tree.scenario,
+            step=step,
+            target=target,
+            lineage=lineage,
+            bundle_sha256=bundle_sha256,
+            files=slot.entries_for(contents),
+            identity=identity or {},
+            metrics={**(metrics or {}), "score": float(score)},
+            created_at=self._now(),
+        )
+        with self._storage_errors(f"Saving the best model, of step {step:,},"):
+            self._commit(catalogue.best_slot(self.tree), manifest, contents)
+        return True
+
+    def best(self) -> Checkpoint | None:
+        """Return the best model, None when there is none yet. A damaged one goes to quarantine, loudly."""
+        return self._read_or_quarantine(catalogue.best_slot(self.tree))
+
+    def save_final(
+        self,
+        *,
+        step: int,
+        target: int,
+        lineage: Lineage,
+        bundle_sha256: str,
+        files: Mapping[str, bytes],
+        identity: Mapping[str, Any] | None = None,
+        certificate: str = "",
+        exact: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> Checkpoint:
+        """Write the final model once. `files` is keyed by the names in `TrainingTree` (`final_model_name`, ...).
+
+        When a valid final model of this step or a later one is there, it is returned unchanged; one of an earlier step
+        (the target was raised) is replaced.
+
+        Raises:
+            StorageError: the disk refused. A final model that was there still loads.
+        """
+        current = self.final()
+        if current is not None and current.step >= step:
+            return current
+        manifest = Manifest(
+            kind="final",
+            scenario=self.tree.scenario,
+            step=step,
+            target=target,
+            lineage=lineage,
+            bundle_sha256=bundle_sha256,
+            files=slot.entries_for(files),
+            identity=identity or {},
+            certificate=certificate,
+            exact=exact or {},
+            metrics=metrics or {},
+            created_at=self._now(),
+        )
+        with self._storage_errors("Saving the final model"):
+            self._commit(catalogue.final_slot(self.tree), manifest, files)
+            return self._read_back(catalogue.final_slot(self.tree), manifest)
+
+    def final(self) -> Checkpoint | None:
+        """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly."""
+        return self._read_or_quarantine(catalogue.final_slot(self.tree))
+
+    # --------------------------------------------------------------------------------------------------- recovery
+
+    def recover(self) -> Recovery:
+        """Bring the tree in order after a crash: finish or undo what was cut, remove what no manifest vouches for.
+
+        Meant for the start of a session, before `find_latest_checkpoint`. Doing it twice does nothing more.
+
+        Raises:
+            StorageError: the disk refused. Every committed checkpoint still loads.
+        """
+        with self._storage_errors("Bringing the training tree in order"):
+            return recovery.recover(self.tree, self._disk)
+
+    # ---------------------------------------------------------------------------------------------------- helpers
+
+    def _valid_contents(self) -> Iterator[Content]:
+        for where, _ in catalogue.newest_first(self.tree, self._disk):
+            try:
+                content = slot.read(where, self._disk)
+                if content is not None:
+                    self._verify_replay(content.manifest.replay, mend=False)
+                    yield content
+            except CheckpointCorrupt:
+                continue
+
+    def _checkpoint(self, content: Content) -> Checkpoint:
+        return Checkpoint(content.manifest, self.tree, content.paths)
+
+    def _refuse_going_back(self, step: int) -> None:
+        """Saving behind a later checkpoint would rotate the new one out at once."""
+        later = [claim for _, claim in catalogue.newest_first(self.tree, self._disk) if step < claim < math.inf]
+        if later:
+            raise LineageMismatch(
+                f"Step {step:,} cannot be saved: {self.tree.root} holds a checkpoint of step {later[0]:,.0f}.",
+                safe=self._safe,
+                next_step="resume from that checkpoint, or archive the tree with --fresh",
+            )
+
+    def _commit(self, where: Slot, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
+        self._disk.make_folder(where.folder)
+        needed = sum(map(len, contents.values())) + len(manifest.to_bytes())
+        ensure_free_space(where.folder, needed, safe=self._safe)
+        slot.commit(where, manifest, contents, self._disk)
+
+    def _read_back(self, where: Slot, manifest: Manifest) -> Checkpoint:
+        content = slot.read(where, self._disk)
+        if content is None or content.manifest != manifest:
+            raise CheckpointCorrupt(
+                f"{where.manifest_name} does not read back as it was written.",
+                safe=self._safe,
+                next_step="check the disk",
+            )
+        return self._checkpoint(content)
+
+    def _verify_replay(self, replay: ReplayCommit | None, *, mend: bool) -> None:
+        if replay is None:
+            return
+        weak = replay_files.verify(self.tree.replay, replay, self._disk)
+        if weak and mend:
+            try:
+                replay_files.mend(self.tree.replay, weak, self._disk, self._warn)
+            except OSError as error:
+                self._warn(f"A damaged replay segment could be rebuilt but not written back: {error}.")
+
+    def _rotate(self) -> None:
+        """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
+        kept: list[Manifest] = []
+        claims = catalogue.newest_first(self.tree, self._disk)
+        for where, _ in claims:
+            if len(kept) == KEPT:
+                recovery.delete_slot(where, self._disk)
+                continue
+            try:
+                content = slot.read(where, self._disk)
+            except CheckpointCorrupt as error:  # then the older one is still needed
+                self._quarantine(where, error.message)
+            else:
+                kept += [content.manifest] if content else []
+        needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
+        replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
+
+    def _read_or_quarantine(self, where: Slot) -> Checkpoint | None:
+        try:
+            content = slot.read(where, self._disk)
+        except CheckpointCorrupt as error:
+            self._quarantine(where, error.message)
+            return None
+        return None if content is None else self._checkpoint(content)
+
+    def _quarantine(self, where: Slot, reason: str) -> None:
+        """Move a damaged slot's files aside. Its replay segments stay, for the other checkpoint shares them."""
+        name = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
+        try:
+            paths = catalogue.slot_files(where, self._disk)
+            folder = catalogue.put_in_quarantine(self.tree, name, paths, reason, self._disk)
+        except OSError as error:
+            self._warn(f"{reason} It could not be moved to quarantine: {error}.")
+        else:
+            self._warn(f"{reason} It was moved to {folder}.")
+
+    @property
+    def _safe(self) -> str:
+        return f"the checkpoints already in {self.tree.root} were not touched and still load"
+
+    def _storage_errors(self, doing: str) -> AbstractContextManager[None]:
+        return storage_errors(doing, safe=self._safe)
+
+
+def find_latest_checkpoint(models_dir: Path | str, scenario: str) -> Checkpoint | None:
+    """Return the checkpoint a training of `scenario` would resume from, None when there is none.
+
+    Args:
+        models_dir: the training tree, for example `validation_ch7/section_7_6_rl_performance/data/models`.
+        scenario: for example `traffic_light_control`.
+
+    Raises:
+        CheckpointCorrupt: when there are checkpoints and none of them verifies.
+    """
+    return CheckpointStore(TrainingTree(Path(models_dir), scenario)).find_latest_checkpoint()
