@@ -74,7 +74,7 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
         "mkl_cbwr": os.environ.get("MKL_CBWR"),
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "cuda": torch.version.cuda if on_gpu else None,
-        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
         "probe": _probe(device),
     }
 

@@ -1,0 +1,69 @@
+"""From a section's words to a Stable-Baselines3 model.
+
+`hyperparameters` are keyword arguments of the algorithm. What TOML cannot say directly has a spelling here:
+
+    train_freq = [1, "episode"]              a frequency with its unit
+    learning_rate = { linear = [1e-3, 0.0] } from the first value to the last over the run's total timesteps
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from kaggle_manager.errors import ConfigError
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"A2C": A2C, "DQN": DQN, "PPO": PPO, "SAC": SAC, "TD3": TD3}
+_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
+
+
+def build_model(
+    algorithm: str, policy: str, hyperparameters: Mapping[str, Any], vec_env: VecEnv, *, seed: int, device: str
+) -> BaseAlgorithm:
+    """A new model on `vec_env`.
+
+    Raises:
+        ConfigError: an unknown algorithm or hyperparameter, or a value the algorithm refuses.
+    """
+    if algorithm not in ALGORITHMS:
+        raise _refused(f"The algorithm {algorithm!r} is not known; there are {', '.join(ALGORITHMS)}.")
+    maker = ALGORITHMS[algorithm]
+    accepted = set(inspect.signature(maker).parameters) - {"env", "policy", "seed", "device", "_init_setup_model"}
+    if unknown := sorted(set(hyperparameters) - accepted):
+        raise _refused(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(accepted))}.")
+    arguments = {name: _value(name, value) for name, value in hyperparameters.items()}
+    try:
+        return maker(policy, vec_env, seed=seed, device=device, **arguments)
+    except (AssertionError, TypeError, ValueError) as error:
+        raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
+
+
+def rollout_steps(model: BaseAlgorithm) -> int:
+    """Timesteps of the rollouts an on-policy algorithm trains in; 1 for the others."""
+    on_policy = hasattr(model, "rollout_buffer")
+    return int(model.n_steps) * model.n_envs if on_policy else 1  # type: ignore[attr-defined]
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "train_freq" and isinstance(value, list):
+        return tuple(value)
+    if name in _SCHEDULED and isinstance(value, Mapping):
+        if set(value) != {"linear"} or len(value["linear"]) != 2:
+            raise _refused(f"{name} is given {dict(value)!r}; accepted are a number and {{ linear = [first, last] }}.")
+        first, last = value["linear"]
+        return LinearSchedule(float(first), float(last), end_fraction=1.0)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _refused(message: str) -> ConfigError:
+    return ConfigError(
+        message,
+        safe="nothing was trained and no checkpoint was touched.",
+        next_step="correct `algorithm` or `hyperparameters` in section.toml.",
+    )

@@ -1,0 +1,233 @@
+"""Everything a bit-identical continuation needs beyond the model file and the replay rows, as a table of items.
+
+All of it is collected at one program point, the start of a rollout: there the environment, the buffer, the target
+network, epsilon and the last gradient step agree. It is put back in two phases, because Stable-Baselines3 itself
+disturbs part of it on the way into `learn()`:
+
+    BEFORE    before `learn()`: counters (the remainder is computed from them), observations, environment, buffer
+    AT_START  in the first rollout start of the resumed run: what `learn()` resets; random generators last
+
+Objects that `learn()` has already bound by then are updated in place. Nothing here subclasses or patches an algorithm;
+each item says how it is read and how it is put back, and a test leaves out each in turn.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
+from stable_baselines3.common.vec_env import VecEnv
+
+from kaggle_manager.errors import CheckpointIncompatible
+from kernels.rl_training import env_state, random_state, replay_rows
+from kernels.rl_training.certificate import certificate
+
+
+class Phase(Enum):
+    """When an item is put back."""
+
+    BEFORE = "before learn()"
+    AT_START = "at the first rollout start"
+
+
+class Keeper(Protocol):
+    """Something beside the model that has state of its own: a callback, a log."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Training:
+    """A training as far as its state is concerned."""
+
+    model: BaseAlgorithm
+    mode: env_state.Mode
+    keepers: Mapping[str, Keeper]
+
+    @property
+    def vec_env(self) -> VecEnv:
+        vec = self.model.get_env()
+        assert vec is not None
+        return vec
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of the table."""
+
+    phase: Phase
+    collect: Callable[[Training], Any]
+    restore: Callable[[Training, Any], None]
+
+
+def _attributes(*names: str) -> Item:
+    """Attributes of the model that hold plain values; those an algorithm does not have are skipped."""
+
+    def collect(training: Training) -> dict[str, Any]:
+        values = vars(training.model)
+        return {name: values[name] for name in names if name in values}
+
+    def restore(training: Training, saved: dict[str, Any]) -> None:
+        vars(training.model).update(saved)
+
+    return Item(Phase.BEFORE, collect, restore)
+
+
+def _action_noise(training: Training) -> Any:
+    noise = getattr(training.model, "action_noise", None)
+    return None if noise is None else vars(noise)
+
+
+def _restore_action_noise(training: Training, saved: Any) -> None:
+    if saved is not None:
+        vars(training.model.action_noise).update(saved)
+
+
+def _noise_matrices(training: Training) -> list[dict[str, torch.Tensor]]:
+    names = ("exploration_mat", "exploration_matrices")
+    return [
+        {name: getattr(distribution, name).detach() for name in names if hasattr(distribution, name)}
+        for distribution in _noise_distributions(training.model)
+    ]
+
+
+def _restore_noise_matrices(training: Training, saved: list[dict[str, torch.Tensor]]) -> None:
+    for distribution, matrices in zip(_noise_distributions(training.model), saved, strict=True):
+        for name, matrix in matrices.items():
+            setattr(distribution, name, matrix.to(training.model.device))
+
+
+def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDistribution]:
+    for module in model.policy.modules():
+        distribution = getattr(module, "action_dist", None)
+        if isinstance(distribution, StateDependentNoiseDistribution):
+            yield distribution
+
+
+def _logged(training: Training) -> dict[str, Any]:
+    logger = training.model.logger
+    return {name: dict(getattr(logger, name)) for name in ("name_to_value", "name_to_count", "name_to_excluded")}
+
+
+def _restore_logged(training: Training, saved: dict[str, Any]) -> None:
+    for name, values in saved.items():
+        getattr(training.model.logger, name).update(values)
+
+
+def _keepers(training: Training) -> dict[str, Any]:
+    return {name: keeper.state() for name, keeper in training.keepers.items()}
+
+
+def _restore_keepers(training: Training, saved: dict[str, Any]) -> None:
+    for name, state in saved.items():
+        training.keepers[name].load_state(state)
+
+
+ITEMS: dict[str, Item] = {
+    "timesteps": _attributes("num_timesteps"),
+    "episodes": _attributes("_episode_num"),
+    # Phase of the target network's updates (DQN) and of delayed policy updates (TD3).
+    "calls": _attributes("_n_calls"),
+    "updates": _attributes("_n_updates"),
+    "exploration": _attributes("exploration_rate", "_current_progress_remaining"),
+    "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts"),
+    "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer"),
+    "replay": Item(
+        Phase.BEFORE,
+        lambda training: replay_rows.collect(training.model),
+        lambda training, saved: replay_rows.restore(training.model, saved),
+    ),
+    "environment": Item(
+        Phase.BEFORE,
+        lambda training: env_state.collect(training.vec_env, training.mode),
+        lambda training, saved: env_state.restore(training.vec_env, saved),
+    ),
+    "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise),
+    "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices),
+    "logged": Item(Phase.AT_START, _logged, _restore_logged),
+    "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
+    "action_space": Item(
+        Phase.AT_START,
+        lambda training: env_state.space_rng(training.model.action_space),
+        lambda training, saved: env_state.set_space_rng(training.model.action_space, saved),
+    ),
+    # Last: everything above may draw.
+    "random": Item(
+        Phase.AT_START,
+        lambda _: random_state.collect(),
+        lambda _, saved: random_state.restore(saved),
+    ),
+}
+
+
+def collect(training: Training) -> dict[str, Any]:
+    """Every item's state, by name. Values may share memory with the running training: serialise them at once."""
+    return {name: item.collect(training) for name, item in ITEMS.items()}
+
+
+def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> None:
+    """Put back the items of one phase, in the table's order.
+
+    Raises:
+        SimulationDiverged: from the environment, in phase BEFORE; everything before it in the table is restored.
+    """
+    for name, item in ITEMS.items():
+        if item.phase is phase and name in state:
+            item.restore(training, state[name])
+
+
+def check_complete(state: Mapping[str, Any]) -> None:
+    """Refuse a state that lacks items this version restores, or has some it does not know.
+
+    Raises:
+        CheckpointIncompatible: naming them.
+    """
+    if missing := sorted(set(ITEMS) ^ set(state)):
+        raise CheckpointIncompatible(
+            f"The checkpoint's state was written by another version of the trainer; items that differ: "
+            f"{', '.join(missing)}.",
+            safe="the checkpoint was not touched.",
+            next_step="continue with the version that wrote it, or start again with --fresh.",
+        )
+
+
+# --- parameters and optimizers: in the model file, the way Stable-Baselines3 writes it -------------------------------
+
+
+def model_bytes(model: BaseAlgorithm) -> bytes:
+    """The model as a zip that stock `Algorithm.load()` opens."""
+    buffer = io.BytesIO()
+    model.save(buffer)
+    return buffer.getvalue()
+
+
+def load_parameters(model: BaseAlgorithm, data: bytes) -> None:
+    """Put networks, optimizers and free variables of a model file into an existing model of the same shape.
+
+    Only tensors are read: the pickled Python objects in the zip are not opened.
+    """
+    _, parameters, variables = load_from_zip_file(io.BytesIO(data), device=model.device, load_data=False)
+    model.set_parameters(parameters, exact_match=True, device=model.device)
+    for name, value in (variables or {}).items():
+        if value is not None:
+            recursive_getattr(model, name).data = value.data
+
+
+def certify(training: Training) -> dict[str, str]:
+    """Digest of every item, of all parameters and optimizers, and of every replay row: see `certificate`."""
+    state = {name: item.collect(training) for name, item in ITEMS.items() if name != "environment"}
+    state["environment"] = env_state.digests(training.vec_env, training.mode)
+    state.update({f"parameters.{name}": value for name, value in training.model.get_parameters().items()})
+    _, free = training.model._get_torch_save_params()
+    state.update({f"parameters.{name}": recursive_getattr(training.model, name) for name in free})
+    state["replay_rows"] = replay_rows.arrays(training.model)
+    return certificate(state)

@@ -1,0 +1,71 @@
+"""A Stable-Baselines3 replay buffer seen as rows of a ring, for the replay log.
+
+The log stores the arrays named here; the position in the ring and the other small values travel in the checkpoint's
+state. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from kaggle_manager.checkpoints.replay_log import ReplayLog
+
+_APPENDED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+# HerReplayBuffer goes back to the rows of an episode when it ends, or when its first row is overwritten.
+_REWRITTEN = ("ep_start", "ep_length")
+
+
+def buffer_of(model: BaseAlgorithm) -> ReplayBuffer | None:
+    """The model's replay buffer; None for algorithms that learn from fresh rollouts only."""
+    buffer = getattr(model, "replay_buffer", None)
+    return buffer if isinstance(buffer, ReplayBuffer) else None
+
+
+def arrays(model: BaseAlgorithm) -> dict[str, np.ndarray[Any, Any]]:
+    """The live ring arrays by name, each of shape (capacity, n_envs, ...); empty without a replay buffer."""
+    buffer = buffer_of(model)
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for name in (*_APPENDED, *_REWRITTEN) if buffer is not None else ():
+        value = getattr(buffer, name, None)
+        if isinstance(value, dict):  # dictionary observations
+            found.update({f"{name}.{key}": value[key] for key in sorted(value)})
+        elif isinstance(value, np.ndarray):
+            found[name] = value
+    return found
+
+
+def open_log(model: BaseAlgorithm, folder: Path) -> ReplayLog | None:
+    """The log of the model's buffer, not yet loaded; None without a replay buffer."""
+    names = list(arrays(model))
+    if not names:
+        return None
+    nexts = {name: name.replace("next_observations", "observations", 1) for name in names if name.startswith("next_")}
+    return ReplayLog(folder, shared=nexts, rewritten=[name for name in _REWRITTEN if name in names])
+
+
+def rows_written(model: BaseAlgorithm) -> int:
+    """Rows added since the run began: one for each step of the vectorised environment."""
+    return model.num_timesteps // model.n_envs
+
+
+def collect(model: BaseAlgorithm) -> dict[str, Any]:
+    """What the rows do not hold; empty without a replay buffer."""
+    buffer = buffer_of(model)
+    if buffer is None:
+        return {}
+    names = ["pos", "full", "_current_ep_start"]
+    if getattr(buffer, "copy_info_dict", False):
+        names.append("infos")
+    return {name: getattr(buffer, name) for name in names if hasattr(buffer, name)}
+
+
+def restore(model: BaseAlgorithm, state: dict[str, Any]) -> None:
+    """Put `collect`'s state back; the rows themselves come from the log, into `arrays`."""
+    buffer = buffer_of(model)
+    if buffer is not None:
+        vars(buffer).update(state)

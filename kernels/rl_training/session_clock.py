@@ -1,0 +1,113 @@
+"""How long this session has, and when to stop: a decision on numbers, with the clock passed in.
+
+A session stops at a rollout start when what remains would not hold one more stretch of training - the longest seen so
+far, evaluations included - plus the save and the epilogue that must follow it. The cost of a save is measured, not
+assumed. A signal asks for the same stop.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Until the first save is measured, and to cover one twice as slow as the slowest seen.
+_FIRST_SAVE_S = 2.0
+_SAVE_FACTOR = 2.0
+
+
+class SessionClock:
+    """Time left in this session.
+
+    Args:
+        deadline_s: seconds from now until the session must have ended; None for no limit.
+        epilogue_s: seconds kept for what follows the last save (hashing the outputs, the final word).
+        max_steps: timesteps this session may train at most; None for no limit.
+        now: monotonic clock, seconds.
+    """
+
+    def __init__(
+        self,
+        deadline_s: float | None = None,
+        *,
+        epilogue_s: float = 3.0,
+        max_steps: int | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
+        self.started = now()
+        self._end = None if deadline_s is None else self.started + deadline_s
+        self._epilogue_s = epilogue_s
+        self._max_steps = max_steps
+        self._slowest_save_s: float | None = None
+        self._longest_stretch_s = 0.0
+        self._last_start: float | None = None
+        self._request = ""
+
+    def elapsed(self) -> float:
+        """Seconds since the session began."""
+        return self._now() - self.started
+
+    def saved(self, seconds: float) -> None:
+        """Record what a save cost."""
+        self._slowest_save_s = max(seconds, self._slowest_save_s or 0.0)
+
+    def request_stop(self, reason: str) -> None:
+        """Ask for a stop at the next rollout start; the first reason is kept."""
+        self._request = self._request or reason
+
+    @property
+    def stop_requested(self) -> bool:
+        return bool(self._request)
+
+    def reserve_s(self) -> float:
+        """Seconds to keep for a save and the epilogue."""
+        save = _FIRST_SAVE_S if self._slowest_save_s is None else self._slowest_save_s
+        return save * _SAVE_FACTOR + self._epilogue_s
+
+    def why_stop(self, steps_this_session: int) -> str:
+        """Called at every rollout start: the reason to stop now, or ''."""
+        now = self._now()
+        if self._last_start is not None:
+            self._longest_stretch_s = max(self._longest_stretch_s, now - self._last_start)
+        self._last_start = now
+        if self._request:
+            return self._request
+        if self._max_steps is not None and steps_this_session >= self._max_steps:
+            return f"this session was given {self._max_steps} timesteps"
+        if self._end is not None and now + self._longest_stretch_s + self.reserve_s() >= self._end:
+            return f"the session's time is used up after {self.elapsed():.0f} s"
+        return ""
+
+
+@contextmanager
+def stop_signals(clock: SessionClock) -> Iterator[None]:
+    """SIGTERM and SIGINT ask `clock` for a stop; the second SIGINT interrupts at once."""
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and clock.stop_requested:
+            raise KeyboardInterrupt
+        clock.request_stop(f"asked to stop by {signal.Signals(number).name}")
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90`, `60s`, `15m`, `1.5h`.
+
+    Raises:
+        ValueError: anything else, or not positive.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    seconds = float(number) * unit
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{text!r} is not a duration longer than zero")
+    return seconds

@@ -1,0 +1,241 @@
+"""One session of one training: from the newest checkpoint towards the target, for any Stable-Baselines3 algorithm.
+
+Promises: a training cut anywhere, any number of times, and continued by `train` ends with the bits of one that was
+never cut, where the environment and the arithmetic allow it; where they do not, it says so and goes on. The target is
+the total over all sessions. Never subclasses or patches an algorithm.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints.durable import write_atomic
+from kaggle_manager.errors import SimulationDiverged
+from kernels.rl_training import algorithms, arithmetic, env_probe, env_state
+from kernels.rl_training.callbacks import (
+    BestModelCallback,
+    DeadlineCallback,
+    ProgressCallback,
+    RotatingCheckpointCallback,
+    SessionOver,
+    say,
+)
+from kernels.rl_training.checkpointing import Checkpointer
+from kernels.rl_training.evaluation import Evaluator
+from kernels.rl_training.exact_state import Training
+from kernels.rl_training.monitor_log import MonitorLog
+from kernels.rl_training.origin import Journey, Origin
+from kernels.rl_training.session_clock import SessionClock, stop_signals
+from kernels.rl_training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """How a session ended.
+
+    Attributes:
+        kind: `completed` when the target is reached, else `interrupted`.
+        reason: why it was interrupted.
+        step: timesteps in the newest checkpoint; None when there is none.
+        resumed_from: timesteps it started from.
+        timings: seconds by name.
+        counts: whole numbers by name.
+    """
+
+    kind: Literal["completed", "interrupted"]
+    reason: str
+    step: int | None
+    resumed_from: int
+    timings: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def train(
+    settings: TrainingSettings, origin: Origin, clock: SessionClock, *, warn: Callable[[str], None] | None = None
+) -> SessionOutcome:
+    """Train from `origin` until the target, the deadline or a request to stop.
+
+    Raises:
+        CheckpointIncompatible: the checkpoint belongs to another experiment.
+        ConfigError: the settings cannot be trained.
+        StorageError: the disk refused; the checkpoints that were there still load.
+    """
+    warn = warn or (lambda message: print(f"WARNING: {message}", flush=True))
+    with stop_signals(clock):
+        return _Session(settings, origin, clock, warn).run()
+
+
+class _Session:
+    """The parts of one session, put together in the order they depend on each other."""
+
+    def __init__(
+        self, settings: TrainingSettings, origin: Origin, clock: SessionClock, warn: Callable[[str], None]
+    ) -> None:
+        self.settings, self.origin, self.clock, self.warn = settings, origin, clock, warn
+        arithmetic.make_deterministic(settings.device)
+        self.journey = self._journey()
+        self.model = self._build_model()
+        self.tree = TrainingTree(settings.tree, settings.scenario)
+        self.store = CheckpointStore(self.tree, warn=warn)
+        self.disk = Disk()
+        self.disk.make_folder(self.tree.history)
+        self._make_callbacks()
+
+    def run(self) -> SessionOutcome:
+        before = self.clock.elapsed()
+        if self.origin.checkpoint is not None:
+            self._restore(self.origin.checkpoint)
+        start, updates = self.model.num_timesteps, self._updates
+        self._announce(start)
+        reason = ""
+        try:
+            # Every callback acts at rollout starts; the first one puts a resumed training back.
+            self.model.learn(
+                max(0, self.settings.total - start),
+                callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.progress],
+                reset_num_timesteps=self.origin.checkpoint is None,
+            )
+        except SessionOver as over:
+            reason = over.reason
+        else:
+            self.checkpointer.save_final()
+        finally:
+            self.training.vec_env.close()
+        newest = self.checkpointer.newest
+        return SessionOutcome(
+            kind="interrupted" if reason else "completed",
+            reason=reason,
+            step=newest.step if newest else None,
+            resumed_from=start,
+            timings={
+                "setup": round(before, 3),
+                "train": round(self.clock.elapsed() - before - self.checkpointer.seconds - self.best.seconds, 3),
+                "save": round(self.checkpointer.seconds, 3),
+                "evaluate": round(self.best.seconds, 3),
+            },
+            counts={
+                "steps": self.model.num_timesteps - start,
+                "updates": self._updates - updates,
+                "evaluations": self.best.count,
+                "checkpoints": self.checkpointer.count,
+            },
+        )
+
+    # --- putting together ---------------------------------------------------------------------------------------------
+
+    def _journey(self) -> Journey:
+        settings, now = self.settings, arithmetic.fingerprint(self.settings.device)
+        journey = self.origin.journey
+        if journey is None:
+            seed = secrets.randbits(31) if settings.seed is None else settings.seed
+            exactness = env_probe.probe(settings.environment, seed)
+            if exactness.mode == "none":
+                self.warn(f"resumes of this training cannot be exact: {exactness.reason}.")
+            return Journey(seed, exactness, now, settings.total)
+        if changed := arithmetic.differences(now, journey.arithmetic):
+            self._break(journey, "the arithmetic changed: " + "; ".join(changed))
+            journey.arithmetic = now
+        if journey.target != settings.total:
+            # Schedules follow the total, so this is another training from here on, on purpose.
+            self._break(journey, f"the target changed from {journey.target} to {settings.total} timesteps")
+            journey.target = settings.total
+        return journey
+
+    def _break(self, journey: Journey, why: str) -> None:
+        journey.broken.append({"step": self.origin.step, "why": why})
+        self.warn(f"from step {self.origin.step} the bits are no longer those of an uninterrupted run: {why}.")
+
+    def _build_model(self) -> BaseAlgorithm:
+        settings, journey = self.settings, self.journey
+        vec = env_state.make_vec_env(
+            settings.environment,
+            journey.exactness.mode,
+            journey.seed,
+            settings.n_envs,
+            processes=settings.processes,
+        )
+        if settings.wrap is not None:
+            vec = settings.wrap(vec)
+        return algorithms.build_model(
+            settings.algorithm,
+            settings.policy,
+            settings.hyperparameters,
+            vec,
+            seed=journey.seed,
+            device=settings.device,
+        )
+
+    def _make_callbacks(self) -> None:
+        settings, journey = self.settings, self.journey
+        evaluator = Evaluator(
+            settings.environment,
+            journey.exactness.mode,
+            journey.seed,
+            1 if journey.exactness.deterministic else settings.evaluation_episodes,
+            settings.evaluate_deterministically,
+            settings.wrap,
+        )
+        self.best = BestModelCallback(
+            evaluator,
+            settings.evaluates_every,
+            save_best=lambda step, score: self.checkpointer.save_best(step, score),
+            write_history=lambda data: write_atomic(self.disk, self.tree.history / "evaluations.npz", data),
+        )
+        self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
+        self.training = Training(self.model, journey.exactness.mode, {"best": self.best, "monitor": self.monitor})
+        self.checkpointer = Checkpointer(
+            settings, self.store, self.training, journey, self.origin, self.clock, identity=settings.identity
+        )
+        self.checkpoint = RotatingCheckpointCallback(
+            settings.saves_every, self.checkpointer.save, self.checkpointer.begin
+        )
+        self.deadline = DeadlineCallback(self.clock, self.checkpoint)
+        self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Phase one; phase two follows in the first rollout start."""
+        try:
+            self.checkpointer.restore(checkpoint)
+        except SimulationDiverged as error:
+            self._break(self.journey, error.message)
+            self.model._last_obs = None  # learn() then begins a new episode
+        if self.journey.exactness.mode == "none":
+            self.model._last_obs = None
+
+    def _announce(self, start: int) -> None:
+        total = self.settings.total
+        if self.origin.checkpoint is None:
+            print(f"Starting from zero: {self.origin.reason}. Target: {total} timesteps.", flush=True)
+        elif start >= total:
+            print(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.", flush=True)
+        else:
+            print(f"Resumed from step {start} of {total}; {total - start} timesteps remain.", flush=True)
+        rollout = algorithms.rollout_steps(self.model)
+        if (total - start) % rollout:
+            ends = start + -(-(total - start) // rollout) * rollout
+            print(f"{self.settings.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+        if self.journey.exactness.deterministic and self.settings.evaluation_episodes > 1:
+            print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
+        say("KM_RESUME", step=start, target=total, **self._resume_facts())
+
+    def _resume_facts(self) -> dict[str, Any]:
+        checkpoint = self.origin.checkpoint
+        return {
+            "manifest_sha256": checkpoint.manifest.sha256 if checkpoint else None,
+            "from_zero": self.origin.reason or None,
+            "exact": self.journey.describe()["exact"],
+        }
+
+    @property
+    def _newest_step(self) -> int | None:
+        return self.checkpointer.newest.step if self.checkpointer.newest else None
+
+    @property
+    def _updates(self) -> int:
+        return int(getattr(self.model, "_n_updates", 0))
