@@ -1,8 +1,8 @@
 """Publish files as a private dataset, and return only when Kaggle would mount exactly these.
 
 Promises: a new dataset is private, an existing public one is refused; the returned version is ready, is the current
-one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once without looking
-first. Sizes and names are all Kaggle tells; the kernel compares hashes.
+one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once without
+looking first. Sizes and names are all Kaggle tells; the kernel compares hashes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import (
     ApiCreateDatasetRequest,
     ApiCreateDatasetVersionRequest,
@@ -23,8 +24,9 @@ from kagglesdk.datasets.types.dataset_api_service import (
 )
 
 from kaggle_manager.errors import ConfigError, NotFound, ProtocolError, RemoteError, Unavailable
+from kaggle_manager.kaggle_api.account import NOT_ACCEPTED
 from kaggle_manager.kaggle_api.auth import quotable
-from kaggle_manager.kaggle_api.client import NOT_ACCEPTED, KaggleClient
+from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.names import check_file_name, title_for
 from kaggle_manager.kaggle_api.transport import JsonAnswer, NotSent
 from kaggle_manager.kaggle_api.uploads import upload_blob
@@ -107,6 +109,7 @@ class _Dataset:
 
     def __init__(self, client: KaggleClient, owner: str, slug: str) -> None:
         self._client, self._owner, self._slug = client, owner, slug
+        self._api = DatasetApiClient(client.transport)
         self._about = f"dataset {owner}/{slug}"
 
     def current_version(self) -> int:
@@ -131,7 +134,7 @@ class _Dataset:
         request.owner_slug, request.slug, request.title = self._owner, self._slug, title
         request.license_name, request.is_private = _LICENSE, True
         request.description, request.files = notes, _new_files(tokens)
-        return self._order(self._client.datasets.create_dataset, request)
+        return self._order(self._api.create_dataset, request)
 
     def submit_version(self, tokens: Sequence[str], notes: str) -> RemoteError | None:
         """Ask for a new version; an error means that the answer was lost and it may exist."""
@@ -139,7 +142,7 @@ class _Dataset:
         request.owner_slug, request.dataset_slug = self._owner, self._slug
         request.body = ApiCreateDatasetVersionRequestBody()
         request.body.version_notes, request.body.files = notes, _new_files(tokens)
-        return self._order(self._client.datasets.create_dataset_version, request)
+        return self._order(self._api.create_dataset_version, request)
 
     def wait_for(self, numbers: range, sizes: dict[str, int], within_s: float) -> int | None:
         """Wait until one of these versions is ready, current and complete; None when that takes too long."""
@@ -190,7 +193,7 @@ class _Dataset:
         request.dataset_version_number, request.page_size = version, _PAGE
         listed: dict[str, int] = {}
         for _ in range(_MOST_PAGES):
-            page = self._client.call(self._client.datasets.list_dataset_files, request, about=self._about)
+            page = self._client.call(self._api.list_dataset_files, request, about=self._about)
             listed.update({file.name or "": file.total_bytes for file in page.dataset_files or ()})
             if not page.next_page_token:
                 return listed
@@ -213,12 +216,10 @@ class _Dataset:
         return None
 
     def _get(self, request: ApiGetDatasetRequest) -> JsonAnswer:
-        answer: JsonAnswer = self._client.transport.call(_SERVICE, "GetDataset", request, JsonAnswer)
-        return answer
+        return self._client.raw(_SERVICE, "GetDataset", request)
 
     def _get_status(self, request: ApiGetDatasetStatusRequest) -> JsonAnswer:
-        answer: JsonAnswer = self._client.transport.call(_SERVICE, "GetDatasetStatus", request, JsonAnswer)
-        return answer
+        return self._client.raw(_SERVICE, "GetDatasetStatus", request)
 
 
 def _check_files(files: Sequence[Path]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
+from kagglesdk.blobs.services.blob_api_service import BlobApiClient
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
 from kaggle_manager.errors import KaggleManagerError, ProtocolError, RateLimited, Unavailable
@@ -43,7 +44,9 @@ def upload_blob(client: KaggleClient, path: Path, on_progress: Callable[[int, in
         request = ApiStartBlobUploadRequest()
         request.type, request.name = ApiBlobType.DATASET, path.name
         request.content_length, request.last_modified_epoch_seconds = size, int(path.stat().st_mtime)
-        started = client.call(client.blobs.start_blob_upload, request, about=f"upload of {path.name}")
+        started = client.call(
+            BlobApiClient(client.transport).start_blob_upload, request, about=f"upload of {path.name}"
+        )
         upload = _Upload(client, path, size, client.transport.file_address(started.create_url), on_progress)
         try:
             client.retry.run(upload.step, on=(Unavailable, RateLimited), progress=lambda: upload.arrived)  # noqa: B023
