@@ -53,4 +53,6 @@ def _connect_local(config: RunConfig, why: str) -> Connection:
     server = ensure_running(config.local_kaggle)
     token = Credentials(kind="token", username=server.username, secret=server.token, source="the local Kaggle")
     client = KaggleClient(token, endpoint=server.url)
-    return Connection(client, client.whoami(), "local", f"{why}; it runs at {server.url} with its state in {server.root}")
+    return Connection(
+        client, client.whoami(), "local", f"{why}; it runs at {server.url} with its state in {server.root}"
+    )

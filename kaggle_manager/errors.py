@@ -141,7 +141,9 @@ class RemoteError(KaggleManagerError):
 
     exit_code = 6
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = ""
+    ) -> None:
         super().__init__(message, safe=safe, next_step=next_step)
         self.retry_after_s = retry_after_s
 

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.journal import SessionRow
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelVersion, OutputFile, OutputListing
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_file, download_outputs
+from kaggle_manager.kaggle_api.client import KaggleClient
+from kaggle_manager.kaggle_api.download import download_file
+from kaggle_manager.kaggle_api.log_lines import parse_log
+from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
+from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
 from kaggle_manager.progress import Reporter, size
 from kaggle_manager.session_report import RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
 
@@ -60,7 +63,8 @@ def fetch_session(
         shutil.rmtree(folder)  # a download that was cut off; the platform still has all of it
     folder.mkdir(parents=True)
     listing = client.list_outputs(version)
-    (folder / LOG_FILE).write_text(listing.log, encoding="utf-8")
+    # The log first: it is the most wanted file when anything after it fails.
+    (folder / LOG_FILE).write_text("\n".join(line.text for line in parse_log(listing.log)) + "\n", encoding="utf-8")
     last_word = _find(listing, RESULT_FILE)
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")

@@ -16,8 +16,9 @@ from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.journal import RunRow, SessionRow
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelVersion
+from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
+from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
 from kaggle_manager.kernel_bundle import Bundle
 
 ORDER_SCHEMA = 1

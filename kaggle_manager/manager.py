@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kaggle_manager import launch, lifecycle
-from kaggle_manager.checkpoints import RestoreReport, compare, restore_tree
+from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, compare, restore_tree
 from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
@@ -27,18 +27,20 @@ from kaggle_manager.errors import (
     Interrupted,
     KaggleManagerError,
     OutputDamaged,
+    PushMismatch,
     RunError,
     StorageError,
     Unavailable,
+    VerificationError,
 )
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
-from kaggle_manager.kaggle_api.client import KernelVersion
+from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kernel_bundle import build_bundle, describe, render_script
 from kaggle_manager.lifecycle import Stage
-from kaggle_manager.outcome import Outcome, judge
-from kaggle_manager.progress import Reporter
+from kaggle_manager.outcome import judge
+from kaggle_manager.progress import Reporter, size
 from kaggle_manager.report import RunReport
 from kaggle_manager.run_context import RunContext
 from kaggle_manager.run_setup import now
@@ -193,7 +195,9 @@ class ValidationKaggleManager:
         client = run.connection.client
         if parent is not None:
             dataset = launch.publish_tree(client, run.row, run.tree, generation)
-            reporter.checkpoint(f"step {parent.step} goes in as {dataset.owner}/{dataset.slug} version {dataset.version}")
+            reporter.checkpoint(
+                f"step {parent.step} goes in as {dataset.owner}/{dataset.slug} version {dataset.version}"
+            )
         newest = client.newest_kernel(run.row.owner, run.row.slug)
         session = SessionRow(
             run_id=run.row.run_id,
@@ -217,6 +221,8 @@ class ValidationKaggleManager:
             run.journal.drop_intent(session)
             reporter.line(f"  {error.message}; trying again in {CAPACITY_WAIT_S:.0f} s, which costs no attempt")
             self._sleep(CAPACITY_WAIT_S)
+        except PushMismatch as error:
+            self._mismatched(run, session, error)
         except KaggleManagerError as error:
             run.journal.drop_intent(session)
             run.note("push_refused", generation, message=error.message)
@@ -228,6 +234,20 @@ class ValidationKaggleManager:
         run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
         run.note("pushed", session.generation, version=version.version)
         run.reporter.line(f"  accepted as {version.ref}")
+
+    def _mismatched(self, run: RunContext, session: SessionRow, error: PushMismatch) -> None:
+        """A session exists, but not as asked: never pushed again under this generation."""
+        run.note("push_changed", session.generation, message=error.message, started=error.started)
+        owner, slug, version = error.started.split("/")
+        if (owner, slug) == (run.row.owner, run.row.slug):
+            # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
+            run.reporter.warn(error.message)
+            self._accepted(run, session, KernelVersion(owner, slug, int(version)))
+            return
+        run.journal.update_session(
+            session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=now()
+        )
+        raise error
 
     def _reconcile(self, run: RunContext) -> bool:
         """Look for a push whose answer never came; True when it had been accepted."""
@@ -267,8 +287,12 @@ class ValidationKaggleManager:
 
     def _close(self, run: RunContext, session: SessionRow) -> None:
         """Restore what was fetched, say how the session ended, and make room for the next one."""
-        fetched = load_fetched(run.folder_of(session), session)
-        restored = self._restore_checkpoints_for_next_run(run, session, fetched)
+        try:
+            fetched = load_fetched(run.folder_of(session), session)
+            restored = self._restore_checkpoints_for_next_run(run, session, fetched)
+        except VerificationError:
+            run.journal.update_session(session, stage=Stage.ENDED)  # the next call downloads it anew
+            raise
         head = run.store.find_latest_checkpoint()
         outcome = judge(
             result=fetched.result,
@@ -287,9 +311,7 @@ class ValidationKaggleManager:
             fingerprint=outcome.failure,
             step=outcome.step,
         )
-        (run.reporter.warn if outcome.failure else run.reporter.line)(
-            f"generation {session.generation} {outcome.why}"
-        )
+        (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
         if fetched.result is not None and fetched.result.exit_code == INCOMPATIBLE_EXIT:
             raise CheckpointIncompatible(
                 f"The kernel refused the checkpoint: {fetched.result.reason}",
@@ -312,6 +334,65 @@ class ValidationKaggleManager:
                 download folder and the local tree is untouched.
         """
         result = fetched.result
-        succeeded = result is not None and result.outcome in ("completed", "interrupted")
-        found = CheckpointFinder(fetched.tree, run) if fetched.tree else None
-        raise OutputDamaged("x")
+        trained = result is not None and result.outcome in ("completed", "interrupted")
+        source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
+        found = CheckpointStore(source, warn=run.reporter.warn).find_latest_checkpoint() if source else None
+        if found is None:
+            if trained:
+                raise OutputDamaged(
+                    f"Generation {session.generation} says it trained, but left no checkpoint.",
+                    safe=f"nothing was restored; what it left is in {fetched.folder}",
+                    next_step=f"read {fetched.folder / LOG_FILE}",
+                )
+            return None
+        if found.manifest.sha256 == session.parent_sha256 and not trained:
+            return None  # it failed before its first save: what came back is what went in
+        files = found.manifest.files
+        run.reporter.checkpoint(
+            f"found step {found.step} of generation {found.manifest.lineage.generation}: "
+            + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
+        )
+        self._validate_checkpoint_compatibility(run, found.manifest.identity)
+        kept = run.config.state / "replaced" / run.row.run_id / f"before_generation_{session.generation}"
+        report = restore_tree(
+            found.tree.root,
+            run.tree,
+            run_id=session.run_id,
+            generation=session.generation,
+            min_step=session.min_step,
+            keep_replaced=kept,
+        )
+        restored = run.store.find_latest_checkpoint()
+        assert restored is not None, "restore_tree proves this before it returns"
+        run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer would resume from step {restored.step}")
+        return report
+
+    def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
+        """Hold a checkpoint's identity against what this run trains.
+
+        Raises:
+            CheckpointIncompatible: with every difference, and what to do about each.
+        """
+        verdict = compare(checkpoint_identity, run.identity)
+        for difference in verdict.differences:
+            run.reporter.line(f"  {difference}")
+        if verdict.refused:
+            refused = [str(difference) for difference in verdict.differences]
+            raise CheckpointIncompatible(
+                "The checkpoint is of another experiment:\n  " + "\n  ".join(refused),
+                safe=f"the training tree {run.config.tree} is untouched",
+                next_step="undo the change, or start a new lineage with --fresh (the old tree is kept aside)",
+            )
+
+    def _finish(self, run: RunContext) -> RunReport:
+        counts = run.counts()
+        if run.config.quick and run.sessions():
+            check_quick_run(run, counts)
+        for line in describe_tree(run):
+            run.reporter.checkpoint(line)
+        sessions = len(run.sessions())
+        why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
+        run.journal.finish_run(run.row.run_id, "finished", now())
+        run.note("finished", why=why)
+        run.reporter.line(f"finished: {why}", "bold green")
+        return run.report("finished", why, "", human_action_required=False)

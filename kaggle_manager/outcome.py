@@ -28,9 +28,7 @@ class Outcome:
     step: int
 
 
-def judge(
-    *, result: SessionResult | None, platform_says: str, log: str, step_before: int, step_after: int
-) -> Outcome:
+def judge(*, result: SessionResult | None, platform_says: str, log: str, step_before: int, step_after: int) -> Outcome:
     """Say how a session ended.
 
     Args:

@@ -13,7 +13,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
 from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.kaggle_api.client import KernelVersion
+from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.lifecycle import Observation, SessionView
 from kaggle_manager.progress import Reporter
 from kaggle_manager.report import RunReport, SessionSummary

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.config import RunConfig
@@ -65,9 +64,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     return OpenedRun(_continued_or_new(config, connection, journal, head), earlier)
 
 
-def _continued_or_new(
-    config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None
-) -> RunRow:
+def _continued_or_new(config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None) -> RunRow:
     run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
     known = {run.run_id: run for run in journal.runs()}
     if run_id in known and known[run_id].platform == connection.platform:

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 
 from kaggle_manager.errors import AuthError, KaggleManagerError, RemoteError
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelStatus, KernelVersion
+from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.log_stream import LogLine, follow_log, parse_event
+from kaggle_manager.kaggle_api.models import KernelStatus, KernelVersion
 from kaggle_manager.progress import Reporter, duration
 
 # Seconds between two polls: brisk while a session starts or ends, slow while the log shows it running.

@@ -44,7 +44,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     archive = lzma.decompress(base64.b85decode("".join(payload.split())))
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
-        return give_up(working, order, "refused", "the code in this kernel is not the code that was built", DAMAGED_BUNDLE_EXIT)
+        return give_up(
+            working, order, "refused", "the code in this kernel is not the code that was built", DAMAGED_BUNDLE_EXIT
+        )
     code = Path(tempfile.mkdtemp(prefix="km_code_"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")

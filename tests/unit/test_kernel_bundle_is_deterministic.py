@@ -23,7 +23,9 @@ def project(tmp_path: Path) -> Path:
     (root / "kernels/__init__.py").write_text("")
     (root / "kernels/rl_training/__init__.py").write_text("")
     (root / "kernels/entry.py").write_bytes((PROJECT_ROOT / "kernels/entry.py").read_bytes())
-    (root / "kernels/rl_training/main.py").write_text("def run(order):\n    print('trained', order['run_id'])\n    return 0\n")
+    (root / "kernels/rl_training/main.py").write_text(
+        "def run(order):\n    print('trained', order['run_id'])\n    return 0\n"
+    )
     (root / "kernels/data").mkdir()
     (root / "kernels/data/model.py").write_text("never = 'packed'\n")
     (root / "kernels/kaggle.json").write_text('{"key": "secret"}')
@@ -41,7 +43,12 @@ def test_same_code_same_hash_whatever_the_times_and_line_ends(project: Path, tmp
 
 def test_only_sources_go_in_and_never_a_credential(project: Path) -> None:
     names = [name for name, _ in build_bundle(project, ["kernels"]).files]
-    assert names == ["kernels/__init__.py", "kernels/entry.py", "kernels/rl_training/__init__.py", "kernels/rl_training/main.py"]
+    assert names == [
+        "kernels/__init__.py",
+        "kernels/entry.py",
+        "kernels/rl_training/__init__.py",
+        "kernels/rl_training/main.py",
+    ]
 
 
 def test_an_included_module_brings_its_packages_markers(project: Path) -> None:
@@ -100,7 +107,9 @@ def test_code_that_is_not_what_was_built_never_runs(project: Path, tmp_path: Pat
     (project / "kernels/rl_training/main.py").write_text("def run(order):\n    print('other')\n    return 0\n")
     other = build_bundle(project, ["kernels"])
     genuine = build_bundle(project, ["kernels/__init__.py"]).sha256
-    script = render_script(project, other, ORDER).replace(f"bundle_sha256='{other.sha256}'", f"bundle_sha256='{genuine}'")
+    script = render_script(project, other, ORDER).replace(
+        f"bundle_sha256='{other.sha256}'", f"bundle_sha256='{genuine}'"
+    )
     done, result = run_script(script, tmp_path)
     assert done.returncode == 3
     assert result["outcome"] == "refused"

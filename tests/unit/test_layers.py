@@ -41,12 +41,16 @@ def test_checkpoints_know_only_the_standard_library_and_themselves() -> None:
     for file in [ROOT / "kaggle_manager/errors.py", *sorted((ROOT / "kaggle_manager/checkpoints").rglob("*.py"))]:
         for name in imports_of(file):
             top = name.partition(".")[0]
-            inside = name.startswith(("kaggle_manager.errors", "kaggle_manager.checkpoints")) or name == "kaggle_manager"
+            inside = (
+                name.startswith(("kaggle_manager.errors", "kaggle_manager.checkpoints")) or name == "kaggle_manager"
+            )
             numpy_allowed = top == "numpy" and file.name == "replay_log.py"
             assert top in allowed or inside or numpy_allowed, f"{file.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("folder", ["kaggle_manager/kaggle_api", "kaggle_manager/local_kaggle", "kaggle_manager/cli.py"])
+@pytest.mark.parametrize(
+    "folder", ["kaggle_manager/kaggle_api", "kaggle_manager/local_kaggle", "kaggle_manager/cli.py"]
+)
 def test_the_orchestrator_needs_no_training_library(folder: str) -> None:
     assert offenders(folder, (*HEAVY, "kernels", "validation_ch7")) == []
 
