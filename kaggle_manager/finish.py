@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.errors import VerificationError
 from kaggle_manager.progress import size
 from kaggle_manager.run_context import RunContext
@@ -40,13 +41,14 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
 def describe_tree(run: RunContext) -> Iterator[str]:
     """The training tree in lines: the three levels of checkpoints, with steps and sizes."""
     for checkpoint in sorted(run.store.valid_checkpoints(), key=lambda found: found.step):
-        files = checkpoint.manifest.files
-        yield f"latest  step {checkpoint.step:>8}  {size(sum(file.size for file in files)):>9}  {checkpoint.model_path.name}"
+        yield _level("latest", checkpoint)
     for name, level in (("best", run.store.best()), ("final", run.store.final())):
         if level is not None:
-            files = level.manifest.files
-            score = level.manifest.metrics.get("score")
-            note = f", mean reward {score:.3f}" if isinstance(score, int | float) else ""
-            total = size(sum(file.size for file in files))
-            yield f"{name:<6}  step {level.step:>8}  {total:>9}  {level.model_path.name}{note}"
+            score = level.manifest.score
+            yield _level(name, level) + (f", mean reward {score:.3f}" if score is not None else "")
     yield f"tree    {run.config.tree}"
+
+
+def _level(name: str, checkpoint: Checkpoint) -> str:
+    total = sum(file.size for file in checkpoint.manifest.files)
+    return f"{name:<6}  step {checkpoint.step:>8}  {size(total):>9}  {checkpoint.model_path.name}"

@@ -14,7 +14,6 @@ import io
 import json
 import lzma
 import tarfile
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -129,5 +128,5 @@ def _package_markers(root: Path, include: Sequence[str]) -> set[str]:
 def describe(bundle: Bundle, script: str) -> str:
     """One line for people: how much code, how large, which hash."""
     total = sum(size for _, size in bundle.files)
-    text = f"{len(bundle.files)} files, {total:,} bytes -> script of {len(script.encode()):,} bytes, sha256 {bundle.sha256[:12]}"
-    return textwrap.shorten(text, 200)
+    code = f"{len(bundle.files)} files, {total:,} bytes"
+    return f"{code} -> one script of {len(script.encode()):,} bytes; code sha256 {bundle.sha256[:12]}…"

@@ -195,9 +195,7 @@ class ValidationKaggleManager:
         client = run.connection.client
         if parent is not None:
             dataset = launch.publish_tree(client, run.row, run.tree, generation)
-            reporter.checkpoint(
-                f"step {parent.step} goes in as {dataset.owner}/{dataset.slug} version {dataset.version}"
-            )
+            reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
         newest = client.newest_kernel(run.row.owner, run.row.slug)
         session = SessionRow(
             run_id=run.row.run_id,

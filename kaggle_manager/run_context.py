@@ -105,7 +105,7 @@ class RunContext:
             target=self.config.target,
             tree=str(self.config.tree),
             bundle_sha256=sessions[-1].bundle_sha256 if sessions else "",
-            best_score=best.manifest.metrics.get("score") if best else None,
+            best_score=best.manifest.score if best else None,
             best_step=best.step if best else None,
             counts=dict(self.counts()),
             sessions=tuple(SessionSummary(s.generation, s.version, s.outcome, s.step, s.why) for s in sessions),

@@ -109,7 +109,7 @@ def run_trainer(code: Path, order_file: Path) -> int:
 
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int) -> int:
     """Leave the last word on behalf of a trainer that could not."""
-    result = {
+    result: dict[str, Any] = {
         "schema": 1,
         "outcome": outcome,
         "reason": reason,

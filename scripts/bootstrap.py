@@ -90,10 +90,8 @@ def install() -> None:
     pip = [str(PYTHON), "-m", "pip"] if has_own_pip else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     say(f"installing kaggle-manager[{EXTRAS}] under constraints.txt (once; a minute or more)")
     started = time.monotonic()
-    run(
-        [*pip, "install", "--quiet", "--disable-pip-version-check", "-c", str(PROJECT / "constraints.txt")]
-        + ["-e", f"{PROJECT}[{EXTRAS}]"]
-    )
+    pinned = ["-c", str(PROJECT / "constraints.txt")]
+    run([*pip, "install", "--quiet", "--disable-pip-version-check", *pinned, "-e", f"{PROJECT}[{EXTRAS}]"])
     STAMP.write_text(fingerprint(), encoding="utf-8")
     say(f"installed in {time.monotonic() - started:.0f} s")
 
