@@ -31,7 +31,7 @@ from kernels.rl_training.evaluation import Evaluator
 from kernels.rl_training.exact_state import Training
 from kernels.rl_training.monitor_log import MonitorLog
 from kernels.rl_training.origin import Journey, Origin
-from kernels.rl_training.session_clock import SessionClock, stop_signals
+from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 
 
@@ -59,7 +59,7 @@ class SessionOutcome:
 def train(
     settings: TrainingSettings, origin: Origin, clock: SessionClock, *, warn: Callable[[str], None] | None = None
 ) -> SessionOutcome:
-    """Train from `origin` until the target, the deadline or a request to stop.
+    """Train from `origin` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
 
     Raises:
         CheckpointIncompatible: the checkpoint belongs to another experiment.
@@ -67,8 +67,12 @@ def train(
         StorageError: the disk refused; the checkpoints that were there still load.
     """
     warn = warn or (lambda message: print(f"WARNING: {message}", flush=True))
-    with stop_signals(clock):
-        return _Session(settings, origin, clock, warn).run()
+    if origin.checkpoint is not None and origin.step >= settings.total:
+        final = CheckpointStore(origin.checkpoint.tree, warn=warn).final()
+        if final is not None and final.step == origin.step:
+            print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
+            return SessionOutcome("completed", "already reached", origin.step, origin.step)
+    return _Session(settings, origin, clock, warn).run()
 
 
 class _Session:

@@ -1,0 +1,128 @@
+"""Kernel entry: one session, from its launch order to its last word.
+
+Promises: `session_start.json` says what is continued before anything is trained; a session sent to continue something
+else than what is mounted leaves within seconds; `session_result.json` is written last, whatever happened, and a crash
+is called one. Everything is written under the working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.checkpoints.pack import unpack_tree
+from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.section import get_section
+from kernels.rl_training.launch_order import LaunchOrder, read_order
+from kernels.rl_training.mounted_tree import check_lineage, find_mount
+from kernels.rl_training.origin import Origin, find_origin
+from kernels.rl_training.session_clock import SessionClock, stop_signals
+from kernels.rl_training.session_files import failure, write_result, write_start
+from kernels.rl_training.settings import from_scenario
+from kernels.rl_training.trainer import SessionOutcome, train
+
+CODE = Path(__file__).resolve().parents[2]
+TREE_FOLDER = "training_tree"
+
+
+def run(order: dict[str, Any]) -> int:
+    """Carry out one launch order (see docs/architecture.md).
+
+    Returns:
+        the exit code of the kernel: 0 completed or interrupted, 1 crashed, 3 refused, 7 incompatible checkpoint.
+    """
+    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    working.mkdir(parents=True, exist_ok=True)
+    names = ("run_id", "generation", "bundle_sha256")
+    facts: dict[str, Any] = {name: order.get(name) for name in names}
+    clock = SessionClock()
+    try:
+        checked = read_order(order)
+        clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps)
+        with stop_signals(clock):
+            outcome = _session(checked, clock, working, inputs)
+    except BaseException as error:
+        if isinstance(error, KaggleManagerError):
+            print(error, file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        facts |= failure(error)
+    else:
+        facts |= {
+            "outcome": outcome.kind,
+            "exit_code": 0,
+            "reason": outcome.reason,
+            "step": outcome.step,
+            "resumed_from_step": outcome.resumed_from,
+            "timings": {**outcome.timings, "total": round(clock.elapsed(), 3)},
+            "counts": outcome.counts,
+        }
+    write_result(working, facts)
+    return int(facts["exit_code"])
+
+
+def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path) -> SessionOutcome:
+    device = _device(order.accelerator)
+    scenario = get_section(CODE, order.section).scenario(order.scenario)
+    tree = TrainingTree(working / TREE_FOLDER, order.scenario)
+    origin = _origin(order, tree, inputs)
+    start = {"run_id": order.run_id, "generation": order.generation, "bundle_sha256": order.bundle_sha256}
+    start |= {"device": device, "accelerator": order.accelerator, "target": order.target}
+    if origin.checkpoint is None:
+        start["from_zero"] = origin.reason
+    else:
+        start["resumed"] = {"step": origin.step, "manifest_sha256": origin.checkpoint.manifest.sha256}
+    write_start(working, start)
+    settings = from_scenario(
+        order.scenario,
+        scenario.for_quick() if order.quick else scenario,
+        total=order.target,
+        tree=tree.root,
+        lineage=order.lineage,
+        save_every=order.save_every,
+        device=device,
+        identity=order.identity,
+        bundle_sha256=order.bundle_sha256,
+    )
+    return train(settings, origin, clock)
+
+
+def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> Origin:
+    parent = order.parent
+    if parent is None:
+        return Origin(None, "--fresh was given" if order.fresh else f"generation {order.generation} has no parent")
+    unpack_tree(find_mount(inputs, parent), tree.root)
+    origin = find_origin(tree, fresh=False, warn=_warn)
+    check_lineage(order, parent, origin.checkpoint.manifest if origin.checkpoint else None)
+    return origin
+
+
+def _device(accelerator: str | None) -> str:
+    """The torch device to train on.
+
+    Raises:
+        ConfigError: an accelerator was asked for and is not there.
+    """
+    if accelerator is None:
+        return "cpu"
+    if os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1":
+        print(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.", flush=True)
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"The session was to have the accelerator {accelerator}, and there is no CUDA device.",
+            safe="nothing was trained.",
+            next_step="switch the accelerator on for this kernel, and check the weekly quota.",
+        )
+    return "cuda"
+
+
+def _warn(message: str) -> None:
+    print(f"WARNING: {message}", flush=True)

@@ -1,0 +1,105 @@
+"""Train a section's scenario on this machine, resuming by itself: `python -m kernels.rl_training.train_dqn`.
+
+The same trainer as in a kernel, without Kaggle: the training tree is the project's own (or lies below `--workdir`), and
+calling it again goes on where it stopped. The algorithm is the section's; the name is that of the section it was made
+for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaggle_manager.checkpoints import Lineage, TrainingTree
+from kaggle_manager.errors import Interrupted, KaggleManagerError
+from kaggle_manager.section import SECTIONS_FOLDER, get_section, identity_of
+from kernels.rl_training.origin import find_origin
+from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
+from kernels.rl_training.settings import from_scenario
+from kernels.rl_training.trainer import train
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEFAULT_SECTION = "section_7_6_rl_performance"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train towards the target; return 0 when it is reached or the session ended in good order."""
+    options = _parser().parse_args(arguments)
+    clock = SessionClock(options.session_limit)
+    try:
+        with stop_signals(clock):
+            return _train(options, clock)
+    except KeyboardInterrupt:
+        error: KaggleManagerError = Interrupted(
+            "Interrupted.", safe="the newest checkpoint is intact.", next_step="run the same command again to go on."
+        )
+    except KaggleManagerError as raised:
+        error = raised
+    print(error, file=sys.stderr)
+    return error.exit_code
+
+
+def _train(options: argparse.Namespace, clock: SessionClock) -> int:
+    section = get_section(PROJECT, options.section)
+    name = options.scenario or section.default_scenario or ""
+    scenario = section.scenario(name)
+    config = scenario.for_quick() if options.quick else scenario
+    base = (options.workdir or PROJECT).expanduser().resolve()
+    tree = TrainingTree(base / SECTIONS_FOLDER / section.name / config.models, name)
+    origin = find_origin(tree, fresh=options.fresh, warn=_warn)
+    parent = origin.checkpoint.manifest if origin.checkpoint else None
+    settings = from_scenario(
+        name,
+        config,
+        total=options.timesteps,
+        tree=tree.root,
+        lineage=Lineage(
+            run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
+            generation=parent.lineage.generation + 1 if parent else 1,
+            parent_sha256=parent.sha256 if parent else None,
+            min_step=origin.step,
+        ),
+        identity=identity_of(section, name, PROJECT, quick=options.quick),
+    )
+    outcome = train(settings, origin, clock)
+    if outcome.kind == "interrupted":
+        print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
+    else:
+        print(f"Done: {outcome.step} timesteps, in {tree.root}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kernels.rl_training.train_dqn", description=__doc__)
+    parser.add_argument(
+        "--timesteps", type=_positive, help="the total to reach, over all calls; default: the section's"
+    )
+    parser.add_argument("--scenario", help="default: the section's default scenario")
+    parser.add_argument("--section", default=DEFAULT_SECTION)
+    parser.add_argument("--workdir", type=Path, help="everything is written below this folder; default: the project")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few timesteps in a tree of their own, to try everything"
+    )
+    parser.add_argument("--fresh", action="store_true", help="start from zero; an existing tree is moved aside")
+    parser.add_argument(
+        "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of timesteps (1 or more)")
+    return number
+
+
+def _warn(message: str) -> None:
+    print(f"WARNING: {message}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
