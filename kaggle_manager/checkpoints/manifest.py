@@ -130,11 +130,11 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for name in ("identity", "exact", "metrics"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest: canonical JSON, sealed with the SHA-256 of all but the seal."""
-        body = {"schema": SCHEMA, **_plain(dataclasses.asdict(self))}
+        body = {"schema": SCHEMA, **plain(dataclasses.asdict(self))}
         return _canonical({**body, "seal": sha256_bytes(_canonical(body))})
 
     @property
@@ -269,14 +269,14 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return `value` as JSON will give it back: text keys, lists, and null for a number that is not finite."""
     if hasattr(value, "item") and not isinstance(value, Mapping):  # a numpy scalar
         value = value.item()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_manager.checkpoints import catalogue, slot
+from kaggle_manager.checkpoints import catalogue, slot, swap
 from kaggle_manager.checkpoints.durable import TEMPORARY_SUFFIX, Disk
 from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
 
@@ -40,6 +40,8 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
         OSError: from the disk; every committed checkpoint still loads.
     """
     report = Recovery()
+    if swap.finish(tree.root, disk):
+        report.finished.append(tree.root.name)
     for where in (*catalogue.latest_slots(tree), catalogue.best_slot(tree), catalogue.final_slot(tree)):
         if slot.settle(where, disk):
             report.finished.append(where.manifest_name)

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import catalogue, recovery, replay_files, slot
+from kaggle_manager.checkpoints import catalogue, recovery, replay_files, slot, swap
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
@@ -30,7 +30,8 @@ KEPT = 2
 """Latest checkpoints kept."""
 
 
-def _warn(message: str) -> None:
+def warn_loudly(message: str) -> None:
+    """Tell a person by a Python warning: what happens when nobody gave a better way."""
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
@@ -53,7 +54,7 @@ class CheckpointStore:
         tree: TrainingTree,
         *,
         disk: Disk | None = None,
-        warn: Callable[[str], None] = _warn,
+        warn: Callable[[str], None] = warn_loudly,
         now: Callable[[], str] = _utc_now,
     ) -> None:
         self.tree = tree
@@ -126,6 +127,8 @@ class CheckpointStore:
             CheckpointCorrupt: when there were checkpoints and none of them verifies. Starting from zero is a decision
                 for a person.
         """
+        with self._storage_errors("Finishing an interrupted restore"):
+            swap.finish(self.tree.root, self._disk)
         damaged: list[str] = []
         for where, claimed in catalogue.newest_first(self.tree, self._disk):
             try:

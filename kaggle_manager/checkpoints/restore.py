@@ -1,0 +1,191 @@
+"""A downloaded training tree becomes the local one, all of it or nothing.
+
+Promises: every file is verified before the first local one is touched; the replaced tree is kept; a crash at any instant is
+finished or undone at the next start; the last act is to ask the trainer's own search, which must find the head at its
+step. An empty, foreign or older tree is an error, never "normal for a first run".
+Never does: mix two trees, or delete the one it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.checkpoints import inventory, swap
+from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors, write_atomic
+from kaggle_manager.checkpoints.inventory import Inventory
+from kaggle_manager.checkpoints.layout import TrainingTree, inside
+from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
+from kaggle_manager.errors import CheckpointNotFound, LineageMismatch, OutputDamaged
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was restored.
+
+    Args:
+        step: the step the trainer resumes from.
+        manifest_sha256: the head's manifest: the parent of the next session.
+        generation: the session that wrote it.
+        files: (name relative to the tree, bytes) of every restored file.
+        best_score: the score of the best model, when there is one.
+        final_step: the step of the final model, when there is one.
+        replaced: where the tree that was there is kept now; None when there was none.
+        left_out: what did not verify and stayed behind (only with `accept_damaged`).
+    """
+
+    step: int
+    manifest_sha256: str
+    generation: int
+    files: tuple[tuple[str, int], ...]
+    best_score: float | None
+    final_step: int | None
+    replaced: Path | None
+    left_out: tuple[str, ...]
+
+
+def restore_tree(
+    source: Path,
+    tree: TrainingTree,
+    *,
+    run_id: str,
+    generation: int,
+    min_step: int,
+    keep_replaced: Path,
+    accept_damaged: bool = False,
+    disk: Disk | None = None,
+    warn: Callable[[str], None] = warn_loudly,
+) -> RestoreReport:
+    """Replace `tree` by the verified content of `source`.
+
+    Args:
+        source: root of a downloaded tree of the same scenario; it is only read.
+        tree: the local tree; need not exist yet.
+        run_id: the run the head must belong to.
+        generation: the session that must have written the head.
+        min_step: the step the head must have reached.
+        keep_replaced: the folder the replaced tree becomes (a number is added when it exists).
+        accept_damaged: leave out checkpoints that do not verify as long as one does. For a source whose bytes are known
+            to be what the session left, where downloading again cannot help.
+        disk: the effects; tests inject one that dies or fails.
+        warn: told whatever a person should know.
+
+    Raises:
+        CheckpointNotFound: the source holds no checkpoint.
+        OutputDamaged: a file is missing, truncated or altered; it is named.
+        LineageMismatch: another run, another generation, or an older step than was asked for or is here.
+        UnsafePath: the source has a symbolic link or a name this project does not write.
+        StorageError: the disk refused.
+    """
+    disk = disk or Disk()
+    safe = f"the tree at {tree.root} was not touched"
+    with storage_errors(f"Restoring into {tree.root}", safe=safe):
+        disk.make_folder(tree.root.parent)
+        swap.finish(tree.root, disk)
+        found = inventory.take(TrainingTree(source, tree.scenario), disk)
+        if found.damaged and not accept_damaged:
+            raise OutputDamaged(" ".join(found.damaged), safe=safe, next_step="download the outputs again")
+        _check_lineage(found, run_id, generation, min_step, safe)
+        _check_not_older(found, tree, disk, safe)
+        ensure_free_space(tree.root.parent, found.size, safe=safe)
+        copy_verified(found, swap.incoming(tree.root), disk)
+        replaced = swap.put_in_place(tree.root, keep_replaced, disk)
+    prove(tree, found, disk, warn)
+    return RestoreReport(
+        step=found.head.step,
+        manifest_sha256=found.head.sha256,
+        generation=found.head.lineage.generation,
+        files=tuple((item.name, item.size) for item in found.items),
+        best_score=None if found.best is None else found.best.score,
+        final_step=None if found.final is None else found.final.step,
+        replaced=replaced,
+        left_out=found.damaged,
+    )
+
+
+def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: Disk | None = None) -> Path:
+    """Move a whole tree, replay rows included, to `archive`, with the reason; return the folder it became.
+
+    Args:
+        tree: the tree that is not to be used any more.
+        archive: the folder it becomes (a number is added when it exists).
+        reason: why, in a sentence, for whoever finds it.
+        disk: the effects; tests inject one that dies or fails.
+
+    Raises:
+        CheckpointNotFound: there is no such tree.
+        StorageError: the disk refused; the tree is where it was.
+    """
+    disk = disk or Disk()
+    with storage_errors(
+        f"Archiving {tree.root}", safe="nothing was deleted; the tree is here or in the archive, whole"
+    ):
+        swap.finish(tree.root, disk)
+        if not tree.root.is_dir():
+            raise CheckpointNotFound(f"There is no training tree at {tree.root}.")
+        kept = swap.set_aside(tree.root, archive, disk)
+        disk.sync_folder(tree.root.parent)
+        if reason:
+            write_atomic(disk, kept / "reason.txt", (reason + "\n").encode())
+    return kept
+
+
+def copy_verified(found: Inventory, folder: Path, disk: Disk) -> None:
+    """Write every item of an inventory under `folder`, synced file by file.
+
+    Raises:
+        OSError: from the disk.
+        OutputDamaged: an item changed since the inventory was taken.
+    """
+    for item in found.items:
+        path = inside(folder, item.name)
+        disk.make_folder(path.parent)
+        disk.write(path, item.read(disk))
+        disk.sync(path)
+
+
+def prove(tree: TrainingTree, expected: Inventory, disk: Disk, warn: Callable[[str], None]) -> None:
+    """Ask the trainer's own search for the head.
+
+    Raises:
+        CheckpointNotFound: it finds nothing, or something else.
+    """
+    head = CheckpointStore(tree, disk=disk, warn=warn).find_latest_checkpoint()
+    if head is None or head.manifest != expected.head:
+        raise CheckpointNotFound(
+            f"Step {expected.head.step:,} was restored into {tree.root}, and the search finds "
+            f"{'nothing' if head is None else f'step {head.step:,}'}.",
+            safe="the downloaded tree and the replaced one are kept",
+            next_step="check the disk, then restore again",
+        )
+
+
+def _check_lineage(found: Inventory, run_id: str, generation: int, min_step: int, safe: str) -> None:
+    lineage = found.head.lineage
+    problems = []
+    if lineage.run_id != run_id:
+        problems.append(f"it belongs to run {lineage.run_id} and {run_id} was expected")
+    elif lineage.generation != generation:
+        problems.append(f"session {lineage.generation} wrote it and {generation} was expected")
+    if found.head.step < min_step:
+        problems.append(f"it is at step {found.head.step:,} and at least {min_step:,} was expected")
+    if problems:
+        raise LineageMismatch(
+            f"The checkpoint that came back is not the one to go on with: {'; '.join(problems)}.",
+            safe=safe,
+            next_step="fetch the outputs of the session that was launched",
+        )
+
+
+def _check_not_older(found: Inventory, tree: TrainingTree, disk: Disk, safe: str) -> None:
+    """Refuse to put an older step of the same run over a newer one."""
+    here = CheckpointStore(tree, disk=disk).valid_checkpoints()
+    if not here or here[0].manifest.lineage.run_id != found.head.lineage.run_id:
+        return
+    if here[0].step > found.head.step:
+        raise LineageMismatch(
+            f"The checkpoint that came back is at step {found.head.step:,} and the tree here is at {here[0].step:,}.",
+            safe=safe,
+            next_step="go on from the tree that is here",
+        )
