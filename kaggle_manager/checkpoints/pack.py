@@ -87,9 +87,7 @@ def pack_tree(tree: TrainingTree, folder: Path, *, disk: Disk | None = None) -> 
         disk.make_folder(folder)
         found = inventory.take(tree, disk)
         if found.damaged:
-            raise OutputDamaged(
-                " ".join(found.damaged), safe="nothing was packed", next_step="run the trainer's recovery"
-            )
+            raise OutputDamaged(" ".join(found.damaged), safe="nothing was packed")
         ensure_free_space(folder, found.size, safe=f"the tree at {tree.root} was only read")
         pack, files, offset = folder / PACK_NAME, [], 0
         for item in found.items:
@@ -168,7 +166,7 @@ def unpack_tree(
     index = read_index(folder)
     with storage_errors(f"Unpacking into {destination}", safe=safe):
         disk.make_folder(destination.parent)
-        swap.finish(destination, disk)
+        swap.begin(destination, disk)
         if destination.is_dir():
             if any(destination.iterdir()):
                 raise StorageError(f"{destination} is not empty.", safe=safe, next_step="choose another folder")

@@ -1,8 +1,8 @@
 """A downloaded training tree becomes the local one, all of it or nothing.
 
-Promises: every file is verified before the first local one is touched; the replaced tree is kept; a crash at any instant is
-finished or undone at the next start; the last act is to ask the trainer's own search, which must find the head at its
-step. An empty, foreign or older tree is an error, never "normal for a first run".
+Promises: every file is verified before the first local one is touched; the replaced tree is kept; a crash at any
+instant is finished or undone at the next start; the last act is to ask the trainer's own search, which must find the
+head at its step. An empty, foreign or older tree is an error, never "normal for a first run".
 Never does: mix two trees, or delete the one it replaces.
 """
 
@@ -82,7 +82,7 @@ def restore_tree(
     safe = f"the tree at {tree.root} was not touched"
     with storage_errors(f"Restoring into {tree.root}", safe=safe):
         disk.make_folder(tree.root.parent)
-        swap.finish(tree.root, disk)
+        swap.begin(tree.root, disk)
         found = inventory.take(TrainingTree(source, tree.scenario), disk)
         if found.damaged and not accept_damaged:
             raise OutputDamaged(" ".join(found.damaged), safe=safe, next_step="download the outputs again")
@@ -118,9 +118,7 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: D
         StorageError: the disk refused; the tree is where it was.
     """
     disk = disk or Disk()
-    with storage_errors(
-        f"Archiving {tree.root}", safe="nothing was deleted; the tree is here or in the archive, whole"
-    ):
+    with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
         swap.finish(tree.root, disk)
         if not tree.root.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")

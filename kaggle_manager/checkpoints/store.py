@@ -127,8 +127,9 @@ class CheckpointStore:
             CheckpointCorrupt: when there were checkpoints and none of them verifies. Starting from zero is a decision
                 for a person.
         """
-        with self._storage_errors("Finishing an interrupted restore"):
-            swap.finish(self.tree.root, self._disk)
+        if not self.tree.root.exists():  # a restore may have been cut just before its last rename
+            with self._storage_errors("Finishing an interrupted restore"):
+                swap.finish(self.tree.root, self._disk)
         damaged: list[str] = []
         for where, claimed in catalogue.newest_first(self.tree, self._disk):
             try:

@@ -34,18 +34,25 @@ def finish(root: Path, disk: Disk) -> bool:
     Raises:
         OSError: from the disk; doing it again goes on.
     """
-    found = False
-    if ready(root).is_dir():
-        found = True
-        if root.exists():
-            remove_tree(disk, ready(root))
-        else:
-            disk.replace(ready(root), root)
-            disk.sync_folder(root.parent)
+    if not ready(root).is_dir():
+        return False
+    if root.exists():
+        remove_tree(disk, ready(root))
+    else:
+        disk.replace(ready(root), root)
+        disk.sync_folder(root.parent)
+    return True
+
+
+def begin(root: Path, disk: Disk) -> None:
+    """Settle what an earlier swap left, so that a new tree can be built in `incoming(root)`.
+
+    Raises:
+        OSError: from the disk; doing it again goes on.
+    """
+    finish(root, disk)
     if incoming(root).is_dir():
-        found = True
         remove_tree(disk, incoming(root))
-    return found
 
 
 def put_in_place(root: Path, keep_replaced: Path, disk: Disk) -> Path | None:
