@@ -85,7 +85,7 @@ class Datasets:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (dataset_id, number, notes, failed, now, now + self._world.limits.ingestion_s),
             )
-            home = self._folder(dataset_id, number)
+            home = self._world.dataset_folder(dataset_id, number)
             home.parent.mkdir(parents=True, exist_ok=True)
             staging.rename(home)
         address = f"{self._world.account.username}/{slug}"
@@ -107,27 +107,15 @@ class Datasets:
         ).fetchone()
         return row
 
-    def _current(self, database: sqlite3.Connection, dataset_id: int, number: int | None = None) -> sqlite3.Row | None:
-        """The newest version whose ingestion is over, or the ready version `number`."""
-        row: sqlite3.Row | None = database.execute(
-            "SELECT * FROM dataset_versions WHERE dataset_id = ? AND ready_at <= ? AND NOT failed AND NOT deleted "
-            "AND number = coalesce(?, number) ORDER BY number DESC",
-            (dataset_id, self._world.clock(), number),
-        ).fetchone()
-        return row
-
     def _version(self, body: Body) -> tuple[sqlite3.Row, Path]:
         """(dataset, files of the version asked for)."""
         number = body.get("datasetVersionNumber")
         with self._world.transaction() as database:
             row = self._dataset(database, body)
-            version = self._current(database, row["id"], int(number) if number else None)
+            version = ready_version(self._world, database, row["slug"], int(number) if number else None)
         if version is None:
             raise not_found(f"Version {number or ''} of dataset {row['slug']}")
-        return row, self._folder(row["id"], version["number"]) / "files"
-
-    def _folder(self, dataset_id: int, number: int) -> Path:
-        return self._world.root / "datasets" / str(dataset_id) / str(number)
+        return row, self._world.dataset_folder(row["id"], version["number"]) / "files"
 
     def get_dataset_status(self, body: Body) -> Body:
         """The status of the newest version; it carries no number, so `ready` may speak of the version before a push."""
@@ -142,12 +130,12 @@ class Datasets:
     def get_dataset(self, body: Body) -> Body:
         with self._world.transaction() as database:
             row = self._dataset(database, body)
-            current = self._current(database, row["id"])
+            current = ready_version(self._world, database, row["slug"])
             versions = database.execute(
                 "SELECT * FROM dataset_versions WHERE dataset_id = ? AND NOT deleted ORDER BY number", (row["id"],)
             ).fetchall()
         info, owner = json.loads(row["info"]), self._world.account.username
-        files = self._files(self._folder(row["id"], current["number"]) / "files") if current else []
+        files = self._files(self._world.dataset_folder(row["id"], current["number"]) / "files") if current else []
         return {
             "id": row["id"],
             "ref": f"{owner}/{row['slug']}",
@@ -208,7 +196,7 @@ class Datasets:
 
     # Fetching and deleting
 
-    def download_link(self, body: Body) -> str:
+    def download_dataset(self, body: Body) -> str:
         """The link `DownloadDataset` redirects to: one file, or the whole version as a zip."""
         row, folder = self._version(body)
         base = f"/files/dataset/{row['id']}/{folder.parent.name}"
@@ -228,6 +216,19 @@ class Datasets:
             database.execute("DELETE FROM datasets WHERE id = ?", (row["id"],))
         self._world.discard(self._world.root / "datasets" / str(row["id"]))
         return {"error": ""}
+
+
+def ready_version(
+    world: World, database: sqlite3.Connection, slug: str, number: int | None = None
+) -> sqlite3.Row | None:
+    """The newest version of a dataset whose ingestion is over, or version `number` if it is."""
+    row: sqlite3.Row | None = database.execute(
+        "SELECT v.* FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id WHERE d.slug = ? "
+        "AND v.ready_at <= ? AND NOT v.failed AND NOT v.deleted "
+        "AND v.number = coalesce(?, v.number) ORDER BY v.number DESC",
+        (slug, world.clock(), number),
+    ).fetchone()
+    return row
 
 
 def _zip(folder: Path, archive: Path) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from kaggle_manager.errors import StorageError
 
 if sys.platform == "win32":
     import msvcrt
@@ -33,6 +36,24 @@ else:
         except BlockingIOError:
             return False
         return True
+
+
+def make_folder(root: Path) -> None:
+    """Make the folder of a local Kaggle, for its owner's eyes only.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"The local Kaggle cannot use the folder {root}: {error.strerror}.",
+            safe="Nothing was started.",
+            next_step="Name a folder you can write to.",
+        ) from error
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.errors import StorageError, Unavailable
-from kaggle_manager.local_kaggle import disk, launch
+from kaggle_manager.errors import Unavailable
+from kaggle_manager.local_kaggle import detached, disk
 
 _START_S = 30.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -63,38 +63,34 @@ def ensure_running(root: Path, *, idle_exit_s: float = 900) -> ServerInfo:
         Unavailable: the server did not start; carries the tail of its log.
     """
     root = root.absolute()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        log = (root / "server.log").open("ab")
-    except OSError as error:
-        raise StorageError(
-            f"The local Kaggle cannot use the folder {root}: {error.strerror}.",
-            safe="Nothing was started.",
-            next_step="Name a folder you can write to with --workdir.",
-        ) from error
-    with log, disk.hold(root / "start.lock", wait_s=2 * _START_S):
+    disk.make_folder(root)
+    log = root / "server.log"
+    log.touch()
+    begin = log.stat().st_size
+    with disk.hold(root / "start.lock", wait_s=2 * _START_S) as mine:
         if info := find(root):
             return info
-        begin = log.tell()
-        arguments = ("serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s))
-        process = launch.detached("kaggle_manager.local_kaggle", *arguments, output=log.fileno())
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            info = find(root)
-            if info is not None:
-                # Belongs to nobody: this process must neither wait for it nor warn about it.
-                process.returncode = process.poll() or 0
-                return info
-            if process.poll() is not None:
-                break
-            time.sleep(0.05)
-        process.kill()
-        process.wait()
+        if mine:
+            arguments = ("serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s))
+            process = detached.start("kaggle_manager.local_kaggle", *arguments, log=log)
+            deadline = time.monotonic() + _START_S
+            while process.poll() is None and time.monotonic() < deadline:
+                if info := find(root):
+                    return info
+                time.sleep(0.05)
+            process.kill()
     raise Unavailable(
-        f"The local Kaggle in {root} did not start. The end of its log:\n{_tail(root / 'server.log', begin)}",
+        f"The local Kaggle in {root} did not start. The end of its log:\n{_tail(log, begin)}",
         safe="Runs and datasets in that folder are as they were.",
         next_step="Remove the cause its log names, and run the same command again.",
     )
+
+
+def serve(port: int, root: Path, *, idle_exit_s: float | None = None) -> None:
+    """Serve `root` in the foreground; see `server.serve`."""
+    from kaggle_manager.local_kaggle import server  # here: finding a server must not cost importing one
+
+    server.serve(port, root, idle_exit_s=idle_exit_s)
 
 
 def stop(root: Path) -> bool:

@@ -13,33 +13,28 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from kaggle_manager.local_kaggle.kernels import Kernels
-from kaggle_manager.local_kaggle.wire import Body, denied
+from kaggle_manager.local_kaggle.outputs import kept_log
+from kaggle_manager.local_kaggle.sessions import session_by_id, session_of
+from kaggle_manager.local_kaggle.wire import Body
 from kaggle_manager.local_kaggle.world import World
 
 _POLL_S = 0.1
 _KEEP_ALIVE_S = 15.0
 
 
-async def respond(world: World, kernels: Kernels, body: Body) -> Response:
+async def respond(world: World, body: Body) -> Response:
     """The answer to `GetKernelSessionLogsStream`, by session id or by kernel and version label."""
-    row = await run_in_threadpool(_find, world, kernels, body)
+    row = await run_in_threadpool(_find, world, body)
     if row["ended_at"] is not None:
-        return Response(kernels.log(row) or "[]", media_type="application/json")
+        return Response(kept_log(world, row) or "[]", media_type="application/json")
     return StreamingResponse(_events(world, row["id"]), media_type="text/event-stream")
 
 
-def _find(world: World, kernels: Kernels, body: Body) -> sqlite3.Row:
+def _find(world: World, body: Body) -> sqlite3.Row:
     with world.transaction() as database:
-        if not body.get("kernelSessionId"):
-            return kernels.session(database, body)
-        row: sqlite3.Row | None = database.execute(
-            "SELECT s.* FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE s.id = ? AND k.deleted_at IS NULL",
-            (int(body["kernelSessionId"]),),
-        ).fetchone()
-    if row is None:
-        raise denied("kernels.get")
-    return row
+        if session_id := body.get("kernelSessionId"):
+            return session_by_id(database, int(session_id), "kernels.get")
+        return session_of(world, database, body)
 
 
 def _ended(world: World, session_id: int) -> bool:

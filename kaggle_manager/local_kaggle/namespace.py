@@ -83,10 +83,10 @@ def main(order_file: str) -> int:
     inputs = root / "kaggle" / "input"
     inputs.mkdir()
     _mount("tmpfs", str(inputs), "tmpfs", 0)
-    for mounted in order["inputs"]:
-        target = inputs / mounted["at"]
+    for mount in order["mounts"]:
+        target = inputs / mount["at"]
         target.mkdir(parents=True, exist_ok=True)
-        _bind(mounted["source"], str(target), read_only=True)
+        _bind(mount["source"], str(target), read_only=True)
     _mount(None, str(inputs), None, MS_BIND | MS_REMOUNT | MS_RDONLY)
     if not order["internet"]:
         _raise_loopback()

@@ -18,6 +18,7 @@ import codecs
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import IO, Any
 
 from kaggle_manager.local_kaggle import disk, sandbox
 
-_POLL_S = 0.05
+_POLL_S = 0.2
 _SIZE_CHECK_S = 2.0
 _LONGEST_PIECE = 64 * 1024  # a line longer than this is logged in pieces
 
@@ -128,7 +129,7 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        time.sleep(_POLL_S)
+        time.sleep(0.01)
 
 
 def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
@@ -149,19 +150,18 @@ def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
 def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str, str]:
     """Wait for the first thing that ends the session; (status, failure message)."""
     session, limit_s, output_bytes = Path(order["session"]), order["limit_s"], order["output_bytes"]
+    ended = threading.Event()
+
+    def wait() -> None:
+        process.wait()
+        ended.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     deadline = time.monotonic() + limit_s
     next_size_check = time.monotonic() + _SIZE_CHECK_S
     too_large = f"The output is larger than {output_bytes} bytes."
-    while True:
-        try:
-            code = process.wait(timeout=_POLL_S)
-        except subprocess.TimeoutExpired:
-            code = None
+    while not ended.wait(_POLL_S):
         now = time.monotonic()
-        if code is not None:
-            if code == 0 and size_of(session / "working") > output_bytes:
-                return "ERROR", too_large
-            return ("COMPLETE", "") if code == 0 else ("ERROR", f"The kernel ended with exit code {code}.")
         if (session / "cancel").exists():
             return "CANCEL_ACKNOWLEDGED", "The session was cancelled."
         if now >= deadline:
@@ -170,6 +170,11 @@ def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str
             if size_of(session / "working") > output_bytes:
                 return "ERROR", too_large
             next_size_check = now + _SIZE_CHECK_S
+    if process.returncode != 0:
+        return "ERROR", f"The kernel ended with exit code {process.returncode}."
+    if size_of(session / "working") > output_bytes:
+        return "ERROR", too_large
+    return "COMPLETE", ""
 
 
 def run(session: Path) -> None:
@@ -189,6 +194,7 @@ def run(session: Path) -> None:
     for reader in readers:
         reader.join(timeout=10)
     log.close()
+    shutil.rmtree(session / "scratch", ignore_errors=True)  # only space is at stake
     verdict = {"status": status, "failure": failure, "exit_code": process.returncode, "ended_at": time.time()}
     disk.write_json(session / "verdict.json", verdict)
 

@@ -87,7 +87,7 @@ def _works(candidate: tuple[str, ...]) -> bool:
             "python": sys.executable,
             "isolation": candidate,
             "internet": False,
-            "inputs": [{"source": str(session / "data"), "at": "data"}],
+            "mounts": [{"source": str(session / "data"), "at": "data"}],
             "environment": {},
         }
         (session / "order.json").write_text(json.dumps(order))

@@ -119,16 +119,17 @@ class World:
     """The state of one root folder.
 
     Args:
-        root: the folder; made when missing.
+        root: the folder; it exists.
+        address: `http://127.0.0.1:PORT`, where the links it gives out lead.
         clock: the time in Unix seconds.
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, root: Path, *, address: str, clock: Callable[[], float] = time.time) -> None:
         self.root = root
+        self.address = address
         self.clock = clock
         self.account = Account.of(root)
         self.limits = Limits.of(root)
-        self.address = ""  # http://127.0.0.1:PORT, known once the server listens
         shutil.rmtree(root / "incoming", ignore_errors=True)  # what a killed server left half made
         for name in ("sessions", "datasets", "blobs", "incoming", "trash"):
             (root / name).mkdir(exist_ok=True)
@@ -165,6 +166,9 @@ class World:
     def session_folder(self, session_id: int) -> Path:
         return self.root / "sessions" / str(session_id)
 
+    def dataset_folder(self, dataset_id: int, number: int) -> Path:
+        return self.root / "datasets" / str(dataset_id) / str(number)
+
     def link(self, path: str) -> str:
         """A full address for `path` that needs no credentials and expires."""
         return self.address + self.account.link(path, self.clock() + self.limits.link_s)
@@ -187,7 +191,7 @@ class World:
                 self.discard(self.session_folder(row["id"]))
         if alive == 0:
             for folder in (self.root / "trash").iterdir():
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)  # what resists is tried again next time
         return alive
 
     def _settle(self) -> None:

@@ -1,0 +1,169 @@
+"""The HTTP face: which request reaches which service, and who may ask.
+
+The same calls answer under `/v1/...` (as on api.kaggle.com) and `/api/v1/...`, also when a client takes this server for
+a proxy and sends whole addresses. Links that were signed need no credentials; everything else does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kaggle_manager.local_kaggle import logs
+from kaggle_manager.local_kaggle.blobs import Blobs
+from kaggle_manager.local_kaggle.datasets import Datasets
+from kaggle_manager.local_kaggle.kernels import Kernels
+from kaggle_manager.local_kaggle.outputs import Outputs
+from kaggle_manager.local_kaggle.pushes import Pushes
+from kaggle_manager.local_kaggle.wire import Body, bad_request, not_found
+from kaggle_manager.local_kaggle.world import World
+
+_KERNELS, _DATASETS = "kernels.KernelsApiService", "datasets.DatasetApiService"
+
+
+class Front:
+    """The outermost layer: understands whole addresses and `/api`, and remembers when the last request came."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.last_request = time.monotonic()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.last_request = time.monotonic()
+            path: str = scope["path"]
+            if path.startswith("http://"):
+                path = "/" + path.removeprefix("http://").partition("/")[2]
+            if path.startswith("/api/v1/"):
+                path = path.removeprefix("/api")
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
+
+
+def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front:
+    """The application over `world`. `stop` is called when the account's owner asks the server to end."""
+    pushes, kernels, outputs, blobs = Pushes(world), Kernels(world), Outputs(world), Blobs(world)
+    datasets = Datasets(world, blobs)
+    calls: dict[tuple[str, str], Callable[[Body], Body]] = {
+        (_KERNELS, "SaveKernel"): pushes.save_kernel,
+        (_KERNELS, "GetKernel"): kernels.get_kernel,
+        (_KERNELS, "ListKernels"): kernels.list_kernels,
+        (_KERNELS, "GetKernelSessionStatus"): kernels.get_kernel_session_status,
+        (_KERNELS, "ListKernelSessionOutput"): outputs.list_kernel_session_output,
+        (_KERNELS, "ListKernelFiles"): outputs.list_kernel_files,
+        (_KERNELS, "DeleteKernel"): kernels.delete_kernel,
+        (_KERNELS, "CancelKernelSession"): kernels.cancel_kernel_session,
+        (_KERNELS, "GetAcceleratorQuotaStatistics"): kernels.get_accelerator_quota_statistics,
+        (_DATASETS, "CreateDataset"): datasets.create_dataset,
+        (_DATASETS, "CreateDatasetVersion"): datasets.create_dataset_version,
+        (_DATASETS, "CreateDatasetVersionById"): datasets.create_dataset_version_by_id,
+        (_DATASETS, "GetDataset"): datasets.get_dataset,
+        (_DATASETS, "GetDatasetStatus"): datasets.get_dataset_status,
+        (_DATASETS, "GetDatasetMetadata"): datasets.get_dataset_metadata,
+        (_DATASETS, "ListDatasetFiles"): datasets.list_dataset_files,
+        (_DATASETS, "DeleteDataset"): datasets.delete_dataset,
+        ("blobs.BlobApiService", "StartBlobUpload"): blobs.start_blob_upload,
+    }
+    redirects = {
+        (_KERNELS, "DownloadKernelOutput"): outputs.download_kernel_output,
+        (_DATASETS, "DownloadDataset"): datasets.download_dataset,
+    }
+
+    def authorised(request: Request) -> None:
+        if not world.account.accepts(request.headers.get("authorization", "")):
+            raise HTTPException(401, "Unauthenticated")
+
+    def vouched_for(request: Request) -> None:
+        given = request.query_params
+        expires, signature = given.get("expires", ""), given.get("signature", "")
+        path = request.url.path
+        if not expires.isdigit() or not world.account.vouches_for(
+            request.scope["path"], expires, signature, world.clock()
+        ):
+            raise HTTPException(403, f"The link to {path} has expired or was not made here")
+
+    async def call(request: Request) -> Response:
+        name = (request.path_params["service"], request.path_params["method"])
+        body = await _json(request)
+        if name == ("security.OAuthService", "IntrospectToken"):
+            active = world.account.owns_token(str(body.get("token") or ""))
+            return JSONResponse({"active": active, "username": world.account.username if active else ""})
+        authorised(request)
+        if name in redirects:
+            return RedirectResponse(await run_in_threadpool(redirects[name], body), status_code=302)
+        if name == (_KERNELS, "GetKernelSessionLogsStream"):
+            return await logs.respond(world, body)
+        if name not in calls:
+            raise HTTPException(501, f"{'/'.join(name)} does not exist on the local Kaggle")
+        return JSONResponse(await run_in_threadpool(calls[name], body))
+
+    async def log_stream(request: Request) -> Response:
+        authorised(request)
+        body = {
+            "userName": request.path_params["owner"],
+            "kernelSlug": request.path_params["slug"],
+            "versionLabel": request.query_params.get("versionLabel"),
+        }
+        return await logs.respond(world, body)
+
+    async def upload(request: Request) -> Response:
+        vouched_for(request)
+        return await blobs.put(request)
+
+    async def file(request: Request) -> Response:
+        vouched_for(request)
+        kind, number, rest = (request.path_params[name] for name in ("kind", "number", "rest"))
+        home = {"session": world.session_folder(number) / "working", "dataset": world.root / "datasets" / str(number)}
+        if kind not in home:
+            raise not_found("The file")
+        path = (home[kind] / rest).resolve()
+        if not path.is_relative_to(home[kind].resolve()) or not path.is_file():
+            raise not_found("The file")
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"service": "local-kaggle", "pid": os.getpid(), "root": str(world.root)})
+
+    async def end(request: Request) -> Response:
+        authorised(request)
+        if stop is None:
+            raise HTTPException(501, "This server is ended by whoever started it")
+        stop()
+        return JSONResponse({})
+
+    routes = [
+        Route("/v1/kernels/logs/stream/{owner}/{slug}", log_stream),
+        Route("/v1/{service}/{method}", call, methods=["POST"]),
+        Route("/upload/{token}", upload, methods=["PUT"]),
+        Route("/files/{kind}/{number:int}/{rest:path}", file),
+        Route("/local/health", health),
+        Route("/local/stop", end, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _refusal}
+    return Front(Starlette(routes=routes, exception_handlers=handlers))
+
+
+async def _json(request: Request) -> Body:
+    text = await request.body()
+    try:
+        body = json.loads(text) if text else {}
+    except ValueError as error:
+        raise bad_request("The body is not JSON") from error
+    if not isinstance(body, dict):
+        raise bad_request("The body is not a JSON object")
+    return body
+
+
+async def _refusal(_: Request, refusal: HTTPException) -> Response:
+    return JSONResponse({"code": refusal.status_code, "message": refusal.detail}, status_code=refusal.status_code)

@@ -1,0 +1,31 @@
+"""A Python process that outlives whoever started it and inherits none of its secrets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from kaggle_manager.local_kaggle.sandbox import scrubbed
+
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def start(module: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start `python -m module arguments` on its own; what it prints is appended to `log`."""
+    _children[:] = [child for child in _children if child.poll() is None]  # leave no zombies behind
+    package = str(Path(__file__).resolve().parents[2])
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=scrubbed(os.environ) | {"PYTHONPATH": package, "LANG": "C.UTF-8"},
+            start_new_session=True,
+            creationflags=flags,
+        )
+    _children.append(child)
+    return child

@@ -1,0 +1,77 @@
+"""What sessions left behind: their output files and their log, shown only once the session ended.
+
+A listing has at most the first 500 files, in pages. Links inside an output are not followed: they could lead anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from kaggle_manager.local_kaggle.sessions import session_of
+from kaggle_manager.local_kaggle.wire import Body, not_found, page, timestamp
+from kaggle_manager.local_kaggle.world import World
+
+
+class Outputs:
+    """The calls about outputs, on one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def list_kernel_session_output(self, body: Body) -> Body:
+        row = self._session(body)
+        names, token = page(self._names(row), body)
+        return {
+            "files": [{"fileName": name, "url": self._link(row, name)} for name in names],
+            "log": kept_log(self._world, row) if row["ended_at"] is not None else "",
+            "nextPageToken": token,
+        }
+
+    def list_kernel_files(self, body: Body) -> Body:
+        row = self._session(body)
+        names, token = page(self._names(row), body)
+        files: list[Body] = []
+        for name in names:
+            facts = (self._folder(row) / name).stat()
+            files.append({"name": name, "size": facts.st_size, "creationDate": timestamp(facts.st_mtime)})
+        return {"files": files, "nextPageToken": token}
+
+    def download_kernel_output(self, body: Body) -> str:
+        """The link to redirect to."""
+        number, name = body.get("versionNumber"), str(body.get("filePath") or "")
+        row = self._session(body | {"versionLabel": f"v{number}"} if number else body)
+        if name not in self._names(row):
+            raise not_found(f"Output {name}")
+        return self._link(row, name)
+
+    def _session(self, body: Body) -> sqlite3.Row:
+        with self._world.transaction() as database:
+            return session_of(self._world, database, body)
+
+    def _folder(self, row: sqlite3.Row) -> Path:
+        return self._world.session_folder(row["id"]) / "working"
+
+    def _link(self, row: sqlite3.Row, name: str) -> str:
+        return self._world.link(f"/files/session/{row['id']}/{name}")
+
+    def _names(self, row: sqlite3.Row) -> list[str]:
+        folder = self._folder(row)
+        if row["ended_at"] is None or not folder.exists():
+            return []
+        paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
+        found = sorted(
+            path.relative_to(folder).as_posix() for path in paths if path.is_file() and not path.is_symlink()
+        )
+        return found[: self._world.limits.output_files]
+
+
+def kept_log(world: World, row: sqlite3.Row) -> str:
+    """The log of an ended session as the JSON array Kaggle keeps; "" when it never ran."""
+    path = world.session_folder(row["id"]) / "log.jsonl"
+    if not path.exists():
+        return ""
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n")]  # a killed runner may have left half a line
+    return "[" + whole.replace("\n", "\n,") + "\n]"

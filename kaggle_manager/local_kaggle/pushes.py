@@ -1,0 +1,100 @@
+"""`SaveKernel`: a push becomes a new version of its kernel, and a session that runs it beside any earlier one.
+
+Want of room or quota is refused as Kaggle does: HTTP 200 with `error` and version 0, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+from slugify import slugify
+
+from kaggle_manager.local_kaggle import accelerators, launch, notebook, quota, sessions, sources
+from kaggle_manager.local_kaggle.accelerators import Machine
+from kaggle_manager.local_kaggle.wire import Body, bad_request, denied
+from kaggle_manager.local_kaggle.world import World
+
+
+class Pushes:
+    """The call that pushes a kernel, on one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def save_kernel(self, body: Body) -> Body:
+        world, text = self._world, str(body.get("text") or "")
+        if len(text.encode()) >= world.limits.source_bytes:
+            raise bad_request("The kernel source must be less than 1 megabytes in size.")
+        if str(body.get("language") or "python").lower() != "python":
+            return {"versionNumber": 0, "error": "The local Kaggle runs Python kernels only."}
+        kind = str(body.get("kernelType") or "script").lower()
+        script = notebook.as_script(text) if kind == "notebook" else text
+        machine = accelerators.machine_of(body)
+        runs = body.get("kernelExecutionType") != "QUICK_SAVE"
+        internet = bool(body.get("enableInternet", False))
+        with world.transaction() as database:
+            slug, title = self._address(database, body)
+            if runs and (refusal := self._refusal(database, machine)):
+                return {"versionNumber": 0, "error": refusal}
+            kernel_id = self._kernel_id(database, slug, title)
+            version = sessions.newest_version(database, kernel_id) + 1
+            found = sources.resolve(world, database, body, slug)
+            settings = {
+                "text": text,
+                "kernelType": kind,
+                "isPrivate": bool(body.get("isPrivate", False)),
+                "enableInternet": internet,
+                "machineShape": machine.shape,
+                "categoryIds": body.get("categoryIds") or [],
+                **found.valid,
+            }
+            limit_s = accelerators.time_limit(machine, body.get("sessionTimeoutSeconds"), world.limits)
+            now = world.clock()
+            status, ended_at = ("QUEUED", None) if runs else ("NEW_SCRIPT", now)
+            session_id: int = database.execute(
+                "INSERT INTO sessions "
+                "(kernel_id, version, settings, accelerator, limit_s, status, created_at, ended_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+                (kernel_id, version, json.dumps(settings), machine.accelerator, limit_s, status, now, ended_at),
+            ).fetchone()["id"]
+            if runs:
+                launch.prepare(world, session_id, script, limit_s=limit_s, internet=internet, mounts=found.mounts)
+        if runs:
+            launch.start(world.session_folder(session_id))
+        address = f"/code/{world.account.username}/{slug}"
+        answer = {"ref": address, "url": world.address + address, "versionNumber": version, "kernelId": kernel_id}
+        return {**answer, "error": "", **found.invalid}
+
+    def _address(self, database: sqlite3.Connection, body: Body) -> tuple[str, str]:
+        """(slug, title) a push lands at: the slug of the title, whatever slug was asked for."""
+        asked, title = str(body.get("slug") or ""), str(body.get("newTitle") or "")
+        if not asked and body.get("id"):
+            row = database.execute(
+                "SELECT * FROM kernels WHERE id = ? AND deleted_at IS NULL", (int(body["id"]),)
+            ).fetchone()
+            if row is None:
+                raise denied("kernels.update")
+            return row["slug"], title or row["title"]
+        owner, _, name = asked.rpartition("/")
+        if owner and owner != self._world.account.username:
+            raise denied("kernels.update")
+        slug = slugify(title or name)
+        if not slug:
+            raise bad_request("A kernel needs a title or a slug.")
+        return slug, title or name
+
+    def _refusal(self, database: sqlite3.Connection, machine: Machine) -> str | None:
+        room = accelerators.room(machine.accelerator, self._world.limits)
+        if sessions.alive(database, machine.accelerator) >= room:
+            return f"Maximum batch {machine.accelerator} session count of {room} reached."
+        week = sessions.week(self._world, database).get(machine.accelerator)
+        return quota.refusal(machine.accelerator, week) if week else None
+
+    def _kernel_id(self, database: sqlite3.Connection, slug: str, title: str) -> int:
+        kernel_id: int = database.execute(
+            "INSERT INTO kernels (slug, title, created_at) VALUES (?, ?, ?) "
+            "ON CONFLICT (slug) WHERE deleted_at IS NULL DO UPDATE SET title = excluded.title RETURNING id",
+            (slug, title, self._world.clock()),
+        ).fetchone()["id"]
+        return kernel_id
