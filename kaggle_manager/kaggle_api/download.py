@@ -106,11 +106,12 @@ class _Fetch:
         self._url = file.url
         self._validator = ""  # ETag or date of the bytes in the part file, as far as this process fetched them
         self._renewals = _RENEWALS
-        self._received = 0
+        self._furthest = 0  # the byte reached so far: what counts as progress, unlike bytes received over and over
 
     def run(self) -> str:
         """Fetch to the end; returns what is wrong with the bytes, or ""."""
-        self._client.retry.run(self._once, on=(Unavailable, RateLimited), progress=lambda: self._received)
+        self._furthest = 0
+        self._client.retry.run(self._once, on=(Unavailable, RateLimited), progress=lambda: self._furthest)
         have = self._part.stat().st_size
         if self._size is not None and have != self._size:
             return f"{'more than ' if have > self._size else ''}{have:,} bytes instead of {self._size:,}"
@@ -163,7 +164,7 @@ class _Fetch:
             for chunk in read_body(response, _CHUNK):
                 out.write(chunk)
                 done += len(chunk)
-                self._received += len(chunk)
+                self._furthest = max(self._furthest, done)
                 self._on_progress(done, total)
                 if self._size is not None and done > self._size:
                     break  # whatever this is, it is not the file; it shall not fill the disk
