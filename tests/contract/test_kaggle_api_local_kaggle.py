@@ -1,0 +1,173 @@
+"""The adapter and the local Kaggle, both real, over real HTTP: the whole circle of a session."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_manager.errors import AuthError, BundleTooLarge, CapacityReached, NotFound, PushMismatch
+from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.kaggle_api.datasets import publish_dataset
+from kaggle_manager.kaggle_api.log_stream import follow_log, parse_event, parse_log
+from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
+from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+
+PRELUDE = """
+import os, sys, time
+from pathlib import Path
+working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[ServerInfo]:
+    root = tmp_path_factory.mktemp("local_kaggle")
+    yield ensure_running(root, idle_exit_s=60)
+    stop(root)
+
+
+@pytest.fixture
+def client(server) -> Iterator[KaggleClient]:
+    credentials = Credentials("token", None, server.token, "the local Kaggle")
+    with KaggleClient(credentials, endpoint=server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def push(client) -> Iterator[Callable[..., KernelVersion]]:
+    """Push a script; whatever still runs afterwards is deleted."""
+    pushed: list[KernelVersion] = []
+
+    def start(slug: str, script: str, **options: Any) -> KernelVersion:
+        kernel = client.push_kernel(KernelPush(client.whoami(), slug, PRELUDE + script, **options))
+        pushed.append(kernel.version)
+        return kernel.version
+
+    yield start
+    for owner, slug in {(version.owner, version.slug) for version in pushed}:
+        client.delete_kernel(owner, slug)
+
+
+def ended(client: KaggleClient, version: KernelVersion, within_s: float = 30) -> KernelState:
+    deadline = time.monotonic() + within_s
+    while not (status := client.kernel_status(version)).state.is_terminal:
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+    return status.state
+
+
+def test_a_session_from_its_input_to_its_verified_outputs(client, push, tmp_path):
+    pack = tmp_path / "training_tree.pack"
+    pack.write_bytes(random.Random(1).randbytes(3_000_000))
+    owner = client.whoami()
+    dataset = publish_dataset(client, owner=owner, slug="km-circle-tree", files=[pack], notes="generation 2")
+    assert dataset.version == 1
+    version = push(
+        "km-circle",
+        """
+        data = next(inputs.rglob("training_tree.pack")).read_bytes()
+        (working / "tree/deep").mkdir(parents=True)
+        (working / "tree/deep/copy.bin").write_bytes(data)
+        for n in range(230):
+            (working / f"tree/{n}.txt").write_text(str(n))
+        for step in range(3):
+            print('KM_PROGRESS {"step": %d}' % step, "", flush=True)
+            time.sleep(0.2)
+        print("é", file=sys.stderr)
+        """.replace("\n        ", "\n"),
+        dataset_sources=(f"{owner}/km-circle-tree",),
+        accelerator="NvidiaTeslaT4",
+        session_timeout_s=60,
+    )
+    lines, arrivals = [], []
+    for line in follow_log(client, version, stop=lambda: False):
+        lines.append(line.text)
+        if parse_event(line.text):
+            arrivals.append(time.monotonic())
+    assert arrivals[-1] - arrivals[0] > 0.25, "lines arrive while the kernel runs"
+    assert ended(client, version) is KernelState.COMPLETE
+    listing = client.list_outputs(version)
+    assert len(listing.files) == 231
+    assert sorted(line.text for line in parse_log(listing.log)) == sorted(lines)
+    assert "é" in lines
+    expected = [ExpectedFile("tree/deep/copy.bin", 3_000_000, hashlib.sha256(pack.read_bytes()).hexdigest())]
+    download_outputs(client, version, expected, tmp_path / "out")
+    assert (tmp_path / "out/tree/deep/copy.bin").read_bytes() == pack.read_bytes()
+    assert [line.text for line in follow_log(client, version, stop=lambda: False)] == lines
+    assert client.quota().gpu_used_s > 0
+
+
+def test_each_version_keeps_its_own_status_log_and_outputs(client, push):
+    first = push("km-versions", "(working / 'one.txt').write_text('1'); print('one')")
+    assert ended(client, first) is KernelState.COMPLETE
+    second = push("km-versions", "print('two'); sys.exit(1)")
+    assert (first.version, second.version) == (1, 2)
+    assert ended(client, second) is KernelState.ERROR
+    assert client.kernel_status(first).state is KernelState.COMPLETE
+    assert [file.name for file in client.list_outputs(first).files] == ["one.txt"]
+    assert [line.text for line in follow_log(client, first, stop=lambda: False)] == ["one"]
+    newest = client.newest_kernel(second.owner, second.slug)
+    assert newest is not None
+    assert newest[0] == second
+    assert newest[1].endswith("print('two'); sys.exit(1)")
+
+
+def test_a_running_session_is_cancelled_by_the_number_it_tells(client, push):
+    version = push("km-cancel", "print(os.environ['KAGGLE_CONTAINER_NAME'], flush=True); time.sleep(60)")
+    name = next(follow_log(client, version, stop=lambda: False)).text
+    client.cancel_session(int(name.rpartition("-")[2]))
+    assert ended(client, version) is KernelState.CANCELLED
+
+
+def test_the_third_gpu_session_has_to_wait(client, push):
+    for n in range(2):
+        push(f"km-capacity-{n}", "time.sleep(60)", accelerator="NvidiaTeslaT4")
+    with pytest.raises(CapacityReached):
+        push("km-capacity-2", "pass", accelerator="NvidiaTeslaT4")
+
+
+def test_a_missing_input_is_noticed_at_the_push(client, push):
+    with pytest.raises(PushMismatch) as caught:
+        push("km-no-input", "pass", dataset_sources=("local/km-nowhere",))
+    assert caught.value.started == f"{client.whoami()}/km-no-input/1"
+    client.delete_kernel(client.whoami(), "km-no-input")
+
+
+def test_a_source_over_the_limit_is_refused(push):
+    with pytest.raises(BundleTooLarge):
+        push("km-too-large", f"'{'x' * 1_100_000}'")
+
+
+def test_a_wrong_token_is_told_apart_from_a_wrong_name(client, server):
+    nowhere = KernelVersion(client.whoami(), "km-nowhere", 1)
+    with pytest.raises(NotFound):
+        client.kernel_status(nowhere)
+    wrong = replace(client.credentials, secret="KGAT_wrong")
+    with KaggleClient(wrong, endpoint=server.url) as stranger:
+        with pytest.raises(AuthError):
+            stranger.kernel_status(nowhere)
+        with pytest.raises(AuthError):
+            stranger.whoami()
+
+
+def test_a_new_version_of_a_dataset_is_current_when_it_is_returned(client, tmp_path: Path):
+    for number in (1, 2, 3):
+        (tmp_path / "training_tree.pack").write_bytes(bytes([number]) * (1000 * number))
+        (tmp_path / "training_tree.json").write_text(str(number))
+        published = publish_dataset(
+            client,
+            owner=client.whoami(),
+            slug="km-versions-tree",
+            files=[tmp_path / "training_tree.pack", tmp_path / "training_tree.json"],
+            notes=f"generation {number}",
+        )
+        assert published.version == number
