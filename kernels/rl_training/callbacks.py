@@ -8,7 +8,6 @@ resumed training back before any other callback looks at it.
 from __future__ import annotations
 
 import io
-import json
 import math
 import time
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from kernels.rl_training.checkpointing import Checkpointer
 from kernels.rl_training.evaluation import Evaluation, Evaluator
+from kernels.rl_training.log_lines import say
 from kernels.rl_training.session_clock import SessionClock
 
 
@@ -27,18 +28,6 @@ class SessionOver(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def adaptive_save_every(total: int) -> int:
-    """Timesteps between checkpoints for a run of `total` timesteps."""
-    if total < 5_000:
-        return 100
-    return 500 if total < 20_000 else 1_000
-
-
-def adaptive_evaluate_every(save_every: int) -> int:
-    """Timesteps between evaluations, given those between checkpoints."""
-    return max(save_every, 1_000)
 
 
 class _AtRolloutStart(BaseCallback):
@@ -53,35 +42,37 @@ class RotatingCheckpointCallback(_AtRolloutStart):
 
     Args:
         every: timesteps between saves.
-        save: saves the training as it is now.
-        begin: called once, in the first rollout start: puts a resumed training back.
+        checkpointer: saves the training as it is, and puts a resumed one back in the first rollout start.
     """
 
-    def __init__(self, every: int, save: Callable[[], None], begin: Callable[[], None]) -> None:
+    def __init__(self, every: int, checkpointer: Checkpointer) -> None:
         super().__init__()
         self.every = every
-        self._save = save
-        self._begin = begin
+        self._checkpointer = checkpointer
         self._saved_at: int | None = None
 
     def _on_rollout_start(self) -> None:
         step = self.model.num_timesteps
         if self._saved_at is None:
-            self._begin()
+            self._checkpointer.begin()
             self._saved_at = step
         elif step // self.every > self._saved_at // self.every:
             self.save_now()
 
     def _on_training_end(self) -> None:
         if self._saved_at is None:  # nothing was left to train
-            self._begin()
+            self._checkpointer.begin()
             self._saved_at = self.model.num_timesteps
         self.save_now()
+
+    def _on_step(self) -> bool:
+        self._checkpointer.before_row()
+        return True
 
     def save_now(self) -> None:
         """Save, unless this very step is saved already."""
         if self._saved_at != self.model.num_timesteps:
-            self._save()
+            self._checkpointer.save()
             self._saved_at = self.model.num_timesteps
 
 
@@ -242,12 +233,6 @@ class ProgressCallback(_AtRolloutStart):
             checkpoint=self._checkpoint(),
         )
         self._last = (now, step)
-
-
-def say(kind: str, **values: Any) -> None:
-    """Print one line for machines; a number that is not finite becomes null."""
-    finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-    print(f"{kind} {json.dumps(finite)}", flush=True)
 
 
 def _table(rows: list[Any], dtype: Any) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 # Attributes that hold wall-clock time (Monitor) or how an environment was registered (gymnasium).
-_LEFT_OUT = frozenset({"wall_clock", "t_start", "episode_times", "spec", "_cached_spec"})
+_LEFT_OUT = frozenset({"wall_clock", "t_start", "spec", "_cached_spec"})
 # Monitor's summary of an episode: return, length, and a wall-clock time `t`.
 _EPISODE = frozenset({"r", "l", "t"})
 

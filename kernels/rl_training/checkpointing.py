@@ -1,20 +1,24 @@
 """A training and its store: what a save collects, and how a resume puts it back.
 
-Knows what goes into a checkpoint; when to save is the callbacks' business, how bytes reach the disk the store's.
+A save takes its copy at a rollout start and is written by another thread while the training goes on; the next save
+waits for it. Replay rows are not even copied: a row stays as it is until the ring comes round, and the save is waited
+for before that. Knows what goes into a checkpoint; when to save is the callbacks' business, how bytes reach the disk
+the store's.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, ReplayCommit
-from kaggle_manager.checkpoints.replay_log import ReplayLog
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
 from kaggle_manager.errors import CheckpointIncompatible
-from kernels.rl_training import exact_state, replay_rows
+from kernels.rl_training import exact_state, model_file, replay_rows
+from kernels.rl_training.background_writer import BackgroundWriter
 from kernels.rl_training.exact_state import Phase, Training
 from kernels.rl_training.origin import Journey, Origin, state_bytes
 from kernels.rl_training.session_clock import SessionClock
@@ -26,9 +30,9 @@ class Checkpointer:
     """Saves one training into one store.
 
     Attributes:
-        newest: the newest checkpoint; None before the first save of a run from zero.
+        newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
-        seconds: time the training stood still for them.
+        stall_s: seconds the training stood still for them.
     """
 
     settings: TrainingSettings
@@ -38,11 +42,14 @@ class Checkpointer:
     origin: Origin
     clock: SessionClock
     identity: Mapping[str, Any]
+    metadata: Callable[[int], TrainingMetadata]
     newest: Checkpoint | None = None
     count: int = 0
-    seconds: float = 0.0
+    stall_s: float = 0.0
     _common: dict[str, Any] = field(init=False)
     _replay: ReplayLog | None = field(init=False)
+    _plan: Plan | None = None
+    _writer: BackgroundWriter = field(default_factory=BackgroundWriter)
 
     def __post_init__(self) -> None:
         self.newest = self.origin.checkpoint
@@ -54,10 +61,6 @@ class Checkpointer:
             "identity": dict(self.identity),
         }
 
-    @property
-    def step(self) -> int:
-        return self.training.model.num_timesteps
-
     def restore(self, checkpoint: Checkpoint) -> None:
         """Before `learn()`: networks, replay rows, and the first phase of the rest.
 
@@ -68,7 +71,7 @@ class Checkpointer:
         """
         exact_state.check_complete(self.origin.items)
         try:
-            exact_state.load_parameters(self.training.model, checkpoint.read_model())
+            model_file.load_parameters(self.training.model, checkpoint.read_model())
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointIncompatible(
                 f"The model of step {checkpoint.step} does not fit the one configured now: {error}",
@@ -84,49 +87,85 @@ class Checkpointer:
         exact_state.restore(self.training, self.origin.items, Phase.AT_START)
 
     def save(self) -> None:
-        """Commit the training as it is now as the newest checkpoint.
+        """Begin to commit the training as it is now; the save before is on disk when this returns.
 
         Raises:
-            StorageError: the disk refused; the checkpoints that were there still load.
+            StorageError: the disk refused the save before; the checkpoints before that still load.
         """
         started = time.monotonic()
-        self.newest = self.store.save_latest(
-            step=self.step,
-            model=exact_state.model_bytes(self.training.model),
-            state=state_bytes(self.journey, exact_state.collect(self.training)),
-            replay=self._append_rows(),
-            exact=self.journey.describe(),
-            metrics={"training_seconds": round(self.clock.elapsed(), 3)},
-            **self._common,
-        )
-        seconds = time.monotonic() - started
+        self.join()
+        model, step = self.training.model, self.training.model.num_timesteps
+        copied = model_file.snapshot(model)
+        state = state_bytes(self.journey, exact_state.collect(self.training))
+        certificate = exact_state.certify(self.training, rows=False)["all"]
+        if self._replay is not None:
+            self._plan = self._replay.plan(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
+        exact = self.journey.describe()
+        metadata = self.metadata(step)
+        metrics = {"training_seconds": metadata.training_seconds}
+
+        def write() -> None:
+            begun = time.monotonic()
+            replay = self._replay.write(self._plan) if self._replay is not None and self._plan is not None else None
+            self.newest = self.store.save_latest(
+                step=step,
+                model=copied.to_bytes(),
+                state=state,
+                replay=replay,
+                certificate=certificate,
+                exact=exact,
+                metrics=metrics,
+                **self._common,
+            )
+            write_metadata(self.store.tree.metadata, metadata)
+            self.clock.saved(stall + time.monotonic() - begun)
+
+        stall = time.monotonic() - started
+        self._writer.start(write)
         self.count += 1
-        self.seconds += seconds
-        self.clock.saved(seconds)
+        self.stall_s += stall
+
+    def before_row(self) -> None:
+        """Called before each new replay row: waits for a save that must not see it, and raises a save's error."""
+        if self._plan is not None and self._writer.busy:
+            if replay_rows.rows_written(self.training.model) >= self._plan.expires_at:
+                self.join()
+            else:
+                self._writer.look()
+
+    def join(self) -> None:
+        """Wait until the save under way is on disk.
+
+        Raises:
+            StorageError: it could not be written; the checkpoints before it still load.
+        """
+        self._writer.join()
+
+    def close(self) -> None:
+        """End the writing thread, after the save under way."""
+        self._writer.close()
 
     def save_best(self, step: int, score: float) -> None:
         """Commit the model as the best so far."""
-        self.store.save_best(score=score, step=step, model=exact_state.model_bytes(self.training.model), **self._common)
+        self.join()
+        data = model_file.snapshot(self.training.model).to_bytes()
+        self.store.save_best(score=score, step=step, model=data, **self._common)
 
     def save_final(self) -> Checkpoint:
         """Write the final model, and the replay buffer the way stock Stable-Baselines3 reads it."""
+        self.join()
         tree, model = self.store.tree, self.training.model
-        files = {tree.final_model_name: exact_state.model_bytes(model)}
-        buffer = replay_rows.buffer_of(model)
-        if buffer is not None:
+        files = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
+        if replay_rows.buffer_of(model) is not None:
             stream = io.BytesIO()
             model.save_replay_buffer(stream)  # type: ignore[attr-defined]
             files[tree.final_replay_name] = stream.getvalue()
-        return self.store.save_final(
-            step=self.step,
+        final = self.store.save_final(
+            step=model.num_timesteps,
             files=files,
             certificate=exact_state.certify(self.training)["all"],
             exact=self.journey.describe(),
             **self._common,
         )
-
-    def _append_rows(self) -> ReplayCommit | None:
-        if self._replay is None:
-            return None
-        model = self.training.model
-        return self._replay.append(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
+        write_metadata(tree.metadata, self.metadata(model.num_timesteps))
+        return final

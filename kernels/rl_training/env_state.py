@@ -60,6 +60,13 @@ class EntryPoint:
         return environment
 
 
+class EpisodeMonitor(Monitor[Any, Any]):
+    """Episode statistics without the list of all episodes in its state, which would grow with the run."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "episode_returns": [], "episode_lengths": [], "episode_times": []}
+
+
 class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Outermost wrapper of one environment; its state is everything below it."""
 
@@ -101,7 +108,7 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
 def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
     """One environment as the trainer uses it: simulator, action log if needed, episode statistics, state."""
     env = wrap_simulator(factory, seed) if mode == "action-replay" else factory()
-    return StatefulEnv(Monitor(env))
+    return StatefulEnv(EpisodeMonitor(env))
 
 
 def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False) -> VecEnv:

@@ -13,7 +13,6 @@ each item says how it is read and how it is put back, and a test leaves out each
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -22,12 +21,12 @@ from typing import Any, Protocol
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
-from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import CheckpointIncompatible
 from kernels.rl_training import env_state, random_state, replay_rows
 from kernels.rl_training.certificate import certificate
+from kernels.rl_training.model_file import tensors_outside
 
 
 class Phase(Enum):
@@ -200,34 +199,12 @@ def check_complete(state: Mapping[str, Any]) -> None:
         )
 
 
-# --- parameters and optimizers: in the model file, the way Stable-Baselines3 writes it -------------------------------
-
-
-def model_bytes(model: BaseAlgorithm) -> bytes:
-    """The model as a zip that stock `Algorithm.load()` opens."""
-    buffer = io.BytesIO()
-    model.save(buffer)
-    return buffer.getvalue()
-
-
-def load_parameters(model: BaseAlgorithm, data: bytes) -> None:
-    """Put networks, optimizers and free variables of a model file into an existing model of the same shape.
-
-    Only tensors are read: the pickled Python objects in the zip are not opened.
-    """
-    _, parameters, variables = load_from_zip_file(io.BytesIO(data), device=model.device, load_data=False)
-    model.set_parameters(parameters, exact_match=True, device=model.device)
-    for name, value in (variables or {}).items():
-        if value is not None:
-            recursive_getattr(model, name).data = value.data
-
-
-def certify(training: Training) -> dict[str, str]:
-    """Digest of every item, of all parameters and optimizers, and of every replay row: see `certificate`."""
+def certify(training: Training, *, rows: bool = True) -> dict[str, str]:
+    """Digest of every item, of all parameters and optimizers, and with `rows` of every replay row."""
     state = {name: item.collect(training) for name, item in ITEMS.items() if name != "environment"}
     state["environment"] = env_state.digests(training.vec_env, training.mode)
-    state.update({f"parameters.{name}": value for name, value in training.model.get_parameters().items()})
-    _, free = training.model._get_torch_save_params()
-    state.update({f"parameters.{name}": recursive_getattr(training.model, name) for name in free})
-    state["replay_rows"] = replay_rows.arrays(training.model)
+    state |= {f"parameters.{name}": value for name, value in training.model.get_parameters().items()}
+    state |= {f"parameters.{name}": value for name, value in tensors_outside(training.model).items()}
+    if rows:
+        state["replay_rows"] = replay_rows.arrays(training.model)
     return certificate(state)

@@ -13,11 +13,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.checkpoints.pack import unpack_tree
+from kaggle_manager.checkpoints import TrainingTree, unpack_tree
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.section import get_section
 from kernels.rl_training.launch_order import LaunchOrder, read_order
+from kernels.rl_training.log_lines import warn
 from kernels.rl_training.mounted_tree import check_lineage, find_mount
 from kernels.rl_training.origin import Origin, find_origin
 from kernels.rl_training.session_clock import SessionClock, stop_signals
@@ -96,8 +96,8 @@ def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> Origin:
     parent = order.parent
     if parent is None:
         return Origin(None, "--fresh was given" if order.fresh else f"generation {order.generation} has no parent")
-    unpack_tree(find_mount(inputs, parent), tree.root)
-    origin = find_origin(tree, fresh=False, warn=_warn)
+    unpack_tree(find_mount(inputs, parent), tree.root, warn=warn)
+    origin = find_origin(tree, fresh=False, warn=warn)
     check_lineage(order, parent, origin.checkpoint.manifest if origin.checkpoint else None)
     return origin
 
@@ -122,7 +122,3 @@ def _device(accelerator: str | None) -> str:
             next_step="switch the accelerator on for this kernel, and check the weekly quota.",
         )
     return "cuda"
-
-
-def _warn(message: str) -> None:
-    print(f"WARNING: {message}", flush=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.errors import CheckpointIncompatible
 from kernels.rl_training.env_probe import Exactness
 
@@ -73,8 +72,11 @@ def find_origin(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], None])
         StorageError: the disk refused.
     """
     if fresh:
-        aside = _move_aside(tree.root)
-        return Origin(None, "--fresh was given" + (f"; the earlier tree is now {aside}" if aside else ""))
+        if not tree.root.is_dir() or not any(tree.root.iterdir()):
+            return Origin(None, "--fresh was given")
+        archive = tree.root.with_name(f"{tree.root.name}_archived")
+        kept = archive_tree(tree, archive, "A training of the same scenario was started again with --fresh.")
+        return Origin(None, f"--fresh was given; the earlier tree is now {kept}")
     store = CheckpointStore(tree, warn=warn)
     store.recover()
     checkpoint = store.find_latest_checkpoint()
@@ -95,13 +97,3 @@ def state_bytes(journey: Journey, items: dict[str, Any]) -> bytes:
     """What goes into a checkpoint's `.state` file."""
     saved = {"schema": STATE_SCHEMA, "journey": journey, "items": items}
     return pickle.dumps(saved, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-def _move_aside(root: Path) -> Path | None:
-    if not root.is_dir() or not any(root.iterdir()):
-        return None
-    number = 1
-    while (aside := root.with_name(f"{root.name}_replaced_{number}")).exists():
-        number += 1
-    root.rename(aside)
-    return aside

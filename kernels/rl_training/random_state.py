@@ -16,8 +16,9 @@ import torch
 
 def collect() -> dict[str, Any]:
     """The state of every generator, as values that pickle quickly."""
+    version, words, gauss = random.getstate()
     return {
-        "python": random.getstate(),
+        "python": (version, np.array(words, dtype=np.uint32), gauss),
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state().numpy().tobytes(),
         "cuda": [state.numpy().tobytes() for state in _cuda_states()],
@@ -27,7 +28,8 @@ def collect() -> dict[str, Any]:
 def restore(state: dict[str, Any]) -> None:
     """Put every generator back. A generator missing from `state` is left alone."""
     if "python" in state:
-        random.setstate(state["python"])
+        version, words, gauss = state["python"]
+        random.setstate((version, tuple(words.tolist()), gauss))
     if "numpy" in state:
         np.random.set_state(state["numpy"])
     if "torch" in state:

@@ -15,7 +15,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.durable import sha256_of, write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, VerificationError
-from kernels.rl_training.callbacks import say
+from kernels.rl_training.log_lines import say
 
 START_FILE = "session_start.json"
 RESULT_FILE = "session_result.json"

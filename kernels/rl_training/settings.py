@@ -14,8 +14,19 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.section import ScenarioConfig
-from kernels.rl_training.callbacks import adaptive_evaluate_every, adaptive_save_every
 from kernels.rl_training.env_state import EntryPoint, EnvFactory
+
+
+def adaptive_save_every(total: int) -> int:
+    """Timesteps between checkpoints for a run of `total` timesteps."""
+    if total < 5_000:
+        return 100
+    return 500 if total < 20_000 else 1_000
+
+
+def adaptive_evaluate_every(save_every: int) -> int:
+    """Timesteps between evaluations, given those between checkpoints."""
+    return max(save_every, 1_000)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kaggle_manager.errors import Interrupted, KaggleManagerError
 from kaggle_manager.section import SECTIONS_FOLDER, get_section, identity_of
+from kernels.rl_training.log_lines import warn
 from kernels.rl_training.origin import find_origin
 from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
 from kernels.rl_training.settings import from_scenario
@@ -49,7 +50,7 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
     config = scenario.for_quick() if options.quick else scenario
     base = (options.workdir or PROJECT).expanduser().resolve()
     tree = TrainingTree(base / SECTIONS_FOLDER / section.name / config.models, name)
-    origin = find_origin(tree, fresh=options.fresh, warn=_warn)
+    origin = find_origin(tree, fresh=options.fresh, warn=warn)
     parent = origin.checkpoint.manifest if origin.checkpoint else None
     settings = from_scenario(
         name,
@@ -95,10 +96,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of timesteps (1 or more)")
     return number
-
-
-def _warn(message: str) -> None:
-    print(f"WARNING: {message}", flush=True)
 
 
 if __name__ == "__main__":

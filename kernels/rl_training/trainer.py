@@ -8,15 +8,14 @@ the total over all sessions. Never subclasses or patches an algorithm.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.durable import write_atomic
-from kaggle_manager.errors import SimulationDiverged
+from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
 from kernels.rl_training import algorithms, arithmetic, env_probe, env_state
 from kernels.rl_training.callbacks import (
     BestModelCallback,
@@ -24,11 +23,12 @@ from kernels.rl_training.callbacks import (
     ProgressCallback,
     RotatingCheckpointCallback,
     SessionOver,
-    say,
 )
 from kernels.rl_training.checkpointing import Checkpointer
+from kernels.rl_training.description import complete_identity, metadata
 from kernels.rl_training.evaluation import Evaluator
 from kernels.rl_training.exact_state import Training
+from kernels.rl_training.log_lines import say, warn
 from kernels.rl_training.monitor_log import MonitorLog
 from kernels.rl_training.origin import Journey, Origin
 from kernels.rl_training.session_clock import SessionClock
@@ -56,9 +56,7 @@ class SessionOutcome:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def train(
-    settings: TrainingSettings, origin: Origin, clock: SessionClock, *, warn: Callable[[str], None] | None = None
-) -> SessionOutcome:
+def train(settings: TrainingSettings, origin: Origin, clock: SessionClock) -> SessionOutcome:
     """Train from `origin` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
 
     Raises:
@@ -66,27 +64,27 @@ def train(
         ConfigError: the settings cannot be trained.
         StorageError: the disk refused; the checkpoints that were there still load.
     """
-    warn = warn or (lambda message: print(f"WARNING: {message}", flush=True))
     if origin.checkpoint is not None and origin.step >= settings.total:
         final = CheckpointStore(origin.checkpoint.tree, warn=warn).final()
         if final is not None and final.step == origin.step:
             print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
             return SessionOutcome("completed", "already reached", origin.step, origin.step)
-    return _Session(settings, origin, clock, warn).run()
+    return _Session(settings, origin, clock).run()
 
 
 class _Session:
     """The parts of one session, put together in the order they depend on each other."""
 
-    def __init__(
-        self, settings: TrainingSettings, origin: Origin, clock: SessionClock, warn: Callable[[str], None]
-    ) -> None:
-        self.settings, self.origin, self.clock, self.warn = settings, origin, clock, warn
+    def __init__(self, settings: TrainingSettings, origin: Origin, clock: SessionClock) -> None:
+        self.settings, self.origin, self.clock = settings, origin, clock
         arithmetic.make_deterministic(settings.device)
         self.journey = self._journey()
         self.model = self._build_model()
         self.tree = TrainingTree(settings.tree, settings.scenario)
         self.store = CheckpointStore(self.tree, warn=warn)
+        self.identity = complete_identity(settings, self.model, self.journey)
+        if origin.checkpoint is not None:
+            _check_compatible(origin.checkpoint, self.identity)
         self.disk = Disk()
         self.disk.make_folder(self.tree.history)
         self._make_callbacks()
@@ -105,11 +103,12 @@ class _Session:
                 callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.progress],
                 reset_num_timesteps=self.origin.checkpoint is None,
             )
+            self.checkpointer.save_final()
         except SessionOver as over:
             reason = over.reason
-        else:
-            self.checkpointer.save_final()
+            self.checkpointer.join()
         finally:
+            self.checkpointer.close()
             self.training.vec_env.close()
         newest = self.checkpointer.newest
         return SessionOutcome(
@@ -119,8 +118,8 @@ class _Session:
             resumed_from=start,
             timings={
                 "setup": round(before, 3),
-                "train": round(self.clock.elapsed() - before - self.checkpointer.seconds - self.best.seconds, 3),
-                "save": round(self.checkpointer.seconds, 3),
+                "train": round(self.clock.elapsed() - before - self.checkpointer.stall_s - self.best.seconds, 3),
+                "save": round(self.checkpointer.stall_s, 3),
                 "evaluate": round(self.best.seconds, 3),
             },
             counts={
@@ -140,7 +139,7 @@ class _Session:
             seed = secrets.randbits(31) if settings.seed is None else settings.seed
             exactness = env_probe.probe(settings.environment, seed)
             if exactness.mode == "none":
-                self.warn(f"resumes of this training cannot be exact: {exactness.reason}.")
+                warn(f"resumes of this training cannot be exact: {exactness.reason}.")
             return Journey(seed, exactness, now, settings.total)
         if changed := arithmetic.differences(now, journey.arithmetic):
             self._break(journey, "the arithmetic changed: " + "; ".join(changed))
@@ -153,7 +152,7 @@ class _Session:
 
     def _break(self, journey: Journey, why: str) -> None:
         journey.broken.append({"step": self.origin.step, "why": why})
-        self.warn(f"from step {self.origin.step} the bits are no longer those of an uninterrupted run: {why}.")
+        warn(f"from step {self.origin.step} the bits are no longer those of an uninterrupted run: {why}.")
 
     def _build_model(self) -> BaseAlgorithm:
         settings, journey = self.settings, self.journey
@@ -194,13 +193,23 @@ class _Session:
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
         self.training = Training(self.model, journey.exactness.mode, {"best": self.best, "monitor": self.monitor})
         self.checkpointer = Checkpointer(
-            settings, self.store, self.training, journey, self.origin, self.clock, identity=settings.identity
+            settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata
         )
-        self.checkpoint = RotatingCheckpointCallback(
-            settings.saves_every, self.checkpointer.save, self.checkpointer.begin
-        )
+        self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)
+
+    def _metadata(self, step: int) -> TrainingMetadata:
+        return metadata(
+            self.settings,
+            self.identity,
+            self.journey,
+            self.origin,
+            step=step,
+            training_seconds=self.monitor.training_seconds,
+            best_score=self.best.best_score,
+            best_step=self.best.best_step,
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
@@ -243,3 +252,18 @@ class _Session:
     @property
     def _updates(self) -> int:
         return int(getattr(self.model, "_n_updates", 0))
+
+
+def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    verdict = compare(checkpoint.manifest.identity, identity)
+    for difference in verdict.differences:
+        warn(str(difference))
+    if verdict.refused:
+        raise CheckpointIncompatible(
+            "\n".join(
+                [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
+                + [f"  {difference}" for difference in verdict.differences]
+            ),
+            safe="the checkpoint was not touched.",
+            next_step="give back the settings it was trained with, or start again with --fresh.",
+        )
