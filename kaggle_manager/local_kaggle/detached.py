@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.sandbox import scrubbed
 
-_children: list[subprocess.Popen[bytes]] = []
-
 
 def start(module: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
     """Start `python -m module arguments` on its own; what it prints is appended to `log`."""
-    _children[:] = [child for child in _children if child.poll() is None]  # leave no zombies behind
     package = str(Path(__file__).resolve().parents[2])
     flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
     with log.open("ab") as output:
@@ -27,5 +25,6 @@ def start(module: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
             start_new_session=True,
             creationflags=flags,
         )
-    _children.append(child)
+    # If it ends first, somebody must take note of its end, or it stays in the process table as a zombie.
+    threading.Thread(target=child.wait, daemon=True).start()
     return child
