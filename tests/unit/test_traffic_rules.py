@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,19 +16,31 @@ from validation_ch7.section_7_6_rl_performance.intersection import find_intersec
 from validation_ch7.section_7_6_rl_performance.metrics import impossible, summarise
 from validation_ch7.section_7_6_rl_performance.observation import capacities, observe
 from validation_ch7.section_7_6_rl_performance.reward import WORST, reward
-from validation_ch7.section_7_6_rl_performance.simulation import Snapshot, Trip, explain_import_error
+from validation_ch7.section_7_6_rl_performance.simulation import (
+    EpisodeRequest,
+    Snapshot,
+    Trip,
+    _Watch,
+    explain_import_error,
+)
 
 SITE = find_intersection("synthetic")
-EMPTY = Snapshot(0, (0,) * 8, (0,) * 8, (0,) * 8, (0.0,) * 8, (0,) * 8, "")
+EMPTY = Snapshot(0, (0,) * 8, (0,) * 8, (0,) * 8, (0,) * 8, (0.0,) * 8, (0,) * 8, "")
 TRIP = Trip("v", 0.0, 60.0, 20.0, 2.0, 10.0, 1, 500.0, 1.0, inserted=True, arrived=True)
 
 
-def test_every_movement_has_a_green_and_no_green_serves_conflicting_straights() -> None:
+def test_every_lane_and_every_exit_is_served_by_a_green() -> None:
     assert len(SITE.lanes) == len(SITE.exits) == 8
     assert len(SITE.greens) == 4
-    served = [set(SITE.served(phase)) for phase in range(4)]
-    assert set.union(*served) == {link for link in SITE.links if link}
-    assert sum(len(movements) for movements in served) == len(SITE.links)
+    lanes = [SITE.served(phase)[0] for phase in range(4)]
+    assert sorted(lane for served in lanes for lane in served) == list(range(8))
+    assert set().union(*(SITE.served(phase)[1] for phase in range(4))) == set(range(8))
+
+
+def test_a_green_that_must_yield_does_not_count_as_served() -> None:
+    yielding = replace(SITE, greens=(SITE.greens[0].replace("G", "g", 1), *SITE.greens[1:]))
+    assert yielding.served(0)[1] < SITE.served(0)[1]
+    assert yielding.yellow(0, 1) == SITE.yellow(0, 1)
 
 
 def test_yellow_stands_between_greens_and_only_where_green_is_lost() -> None:
@@ -75,6 +88,32 @@ def test_the_reward_falls_with_waiting_and_never_saturates() -> None:
     assert rewards == sorted(rewards, reverse=True)
     assert len(set(rewards)) == len(rewards)
     assert rewards[-1] > -WORST
+
+
+def test_a_vehicle_that_creeps_forward_has_waited_since_it_first_stood() -> None:
+    """SUMO forgets a wait as soon as the vehicle moves; the reward must not."""
+    clock = {"now": 0.0}
+    standing_s = {"v": 0.0}
+    sumo = SimpleNamespace(
+        simulation=SimpleNamespace(getTime=lambda: clock["now"]),
+        lane=SimpleNamespace(getLastStepVehicleIDs=lambda lane: ["v"], getLastStepHaltingNumber=lambda lane: 0),
+        vehicle=SimpleNamespace(
+            getIDList=lambda: ["v"],
+            getLanePosition=lambda name: 260.0,
+            getWaitingTime=lambda name: standing_s[name],
+            getPosition=lambda name: (0.0, 0.0),
+            getSpeed=lambda name: 0.0,
+        ),
+    )
+    request = EpisodeRequest("", "", 0, 600, 1, "C", None, (("L", 300.0),), (), detection_m=200.0, near_m=50.0)
+    watch = _Watch(sumo, request)
+    seen = []
+    for clock["now"], standing_s["v"] in ((10.0, 0.0), (20.0, 4.0), (30.0, 0.0), (40.0, 2.0)):
+        look = watch.look()
+        seen.append((look.halting[0], look.queued[0], look.waiting_s[0]))
+        assert look.vehicles == look.near == (1,)
+    assert seen == [(0, 0, 0.0), (1, 1, 4.0), (0, 1, 14.0), (1, 1, 24.0)]
+    assert _Watch(sumo, replace(request, detection_m=39.0)).look().vehicles == (0,)
 
 
 def test_no_vehicle_is_dropped_from_the_metrics() -> None:

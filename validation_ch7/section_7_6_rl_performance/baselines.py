@@ -48,7 +48,7 @@ class Random:
 
 
 class MaxPressure:
-    """The phase whose movements have the most vehicles before them and the fewest after (Varaiya, 2013)."""
+    """The phase with the longest queues before it and the shortest behind it (Varaiya, 2013; queues as in RESCO)."""
 
     def start(self, seed: int) -> None:
         pass
@@ -56,16 +56,15 @@ class MaxPressure:
     def act(self, env: TrafficSignalEnv) -> int:
         now = env.snapshot
         assert now is not None
-        return max(
-            range(len(env.intersection.greens)),
-            key=lambda phase: sum(
-                now.vehicles[lane] - now.exit_vehicles[leaving] for lane, leaving in env.intersection.served(phase)
-            ),
-        )
+        pressures = []
+        for phase in range(len(env.intersection.greens)):
+            lanes, exits = env.intersection.served(phase)
+            pressures.append(sum(now.queued[lane] for lane in lanes) - sum(now.exit_halting[exit_] for exit_ in exits))
+        return int(np.argmax(pressures))
 
 
 class GreedyQueue:
-    """The phase that serves the most vehicles standing or arriving close to the stop line (RESCO's MAXWAVE)."""
+    """The phase that serves the most vehicles, standing or arriving, close to the stop line (RESCO's MAXWAVE)."""
 
     def start(self, seed: int) -> None:
         pass
@@ -73,10 +72,8 @@ class GreedyQueue:
     def act(self, env: TrafficSignalEnv) -> int:
         now = env.snapshot
         assert now is not None
-        return max(
-            range(len(env.intersection.greens)),
-            key=lambda phase: sum(now.near[lane] for lane in {lane for lane, _ in env.intersection.served(phase)}),
-        )
+        phases = range(len(env.intersection.greens))
+        return int(np.argmax([sum(now.near[lane] for lane in env.intersection.served(phase)[0]) for phase in phases]))
 
 
 def run_episode(env: TrafficSignalEnv, controller: Controller, seed: int) -> EpisodeMetrics:

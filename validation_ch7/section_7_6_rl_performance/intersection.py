@@ -56,10 +56,14 @@ class Intersection:
     green_durations_s: tuple[float, ...]
     network_limit_m_s: float
 
-    def served(self, phase: int) -> tuple[tuple[int, int], ...]:
-        """(incoming lane, outgoing lane) of every movement that has green in `phase`."""
+    def served(self, phase: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The incoming and the outgoing lanes of the movements that `phase` gives priority to.
+
+        A permissive green (`g`) must yield and may not move at all, so it does not count, as in RESCO's baselines.
+        """
         pairs = zip(self.greens[phase], self.links, strict=True)
-        return tuple(link for light, link in pairs if light in "Gg" and link is not None)
+        links = [link for light, link in pairs if light == "G" and link is not None]
+        return tuple(sorted({lane for lane, _ in links})), tuple(sorted({leaving for _, leaving in links}))
 
     def yellow(self, before: int, after: int) -> str | None:
         """The signal state between two green phases, or None when no link loses its green."""

@@ -77,9 +77,8 @@ def _check_scenario(scenario: ScenarioConfig) -> list[CheckResult]:
     except (ImportError, AttributeError, TypeError, KaggleManagerError) as error:
         return [CheckResult("environment can be made", False, f"{scenario.environment}: {error}")]
     try:
-        first, other = (play(env, seed, np.random.default_rng(seed)) for seed in SEEDS)
-        again = play(env, SEEDS[0], np.random.default_rng(SEEDS[0]))
-        constant = play(env, SEEDS[0], None)
+        first, again = (play(env, SEEDS[0], np.random.default_rng(SEEDS[0])) for _ in range(2))
+        constant, other = (play(env, seed, None) for seed in SEEDS)
         limit_m_s = env.intersection.network_limit_m_s
     except KaggleManagerError as error:
         return [CheckResult("resets and steps", False, str(error))]
@@ -134,14 +133,14 @@ def queues_form(episode: Episode) -> CheckResult:
     return CheckResult("queues form", ok, f"{longest} vehicles standing at most{hint}")
 
 
-def same_problem(one: Episode, baseline: Episode, other_seed: Episode) -> CheckResult:
+def same_problem(one: Episode, baseline: Episode, baseline_other_seed: Episode) -> CheckResult:
     """One seed means one window and one demand, whoever controls; another seed means other traffic."""
     problems = []
     if one.window != baseline.window:
         problems.append("two controllers were asked at different times: look at episode_s and decision_s")
     if one.demand != baseline.demand:
         problems.append("two controllers saw different demand under one seed: look at the route file")
-    if one.digest == other_seed.digest:
+    if baseline.digest == baseline_other_seed.digest:
         problems.append("two seeds gave the same traffic: look at the seed in simulation.py")
     return CheckResult("same window, demand and seed for all controllers", not problems, "; ".join(problems) or "equal")
 

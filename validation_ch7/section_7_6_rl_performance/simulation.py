@@ -92,18 +92,20 @@ class Trip:
 class Snapshot:
     """The intersection at one moment.
 
-    Per incoming lane, within the detection distance: `vehicles` present, `halting` ones, `near` ones (within the
-    near distance) and `waiting_s`, the sum over vehicles of the time since each first stood on this approach.
-    Per outgoing lane: `exit_vehicles`. `digest` chains the position and speed of every vehicle at every snapshot of
-    the episode, so two equal digests mean equal histories. `trips` is there once the episode is over.
+    Per incoming lane, within the detection distance: `vehicles` present, `halting` ones, `queued` ones (that have
+    stood on this lane, even if they move now), `near` ones (within the near distance) and `waiting_s`, the sum over
+    vehicles of the time since each first stood here. Per outgoing lane: `exit_halting`. `digest` chains the position
+    and speed of every vehicle at every snapshot of the episode, so two equal digests mean equal histories. `trips` is
+    there once the episode is over.
     """
 
     time_s: int
     vehicles: tuple[int, ...]
     halting: tuple[int, ...]
+    queued: tuple[int, ...]
     near: tuple[int, ...]
     waiting_s: tuple[float, ...]
-    exit_vehicles: tuple[int, ...]
+    exit_halting: tuple[int, ...]
     digest: str
     trips: tuple[Trip, ...] | None = None
 
@@ -286,10 +288,9 @@ def _run_episode(connection: Connection, request: EpisodeRequest) -> None:
             if snapshot.time_s >= request.end_s:
                 sumo.close()
                 tripinfo.seek(0)
-                trips = tuple(
-                    _trip(element.attrib, request.end_s) for element in ET.parse(tripinfo).getroot().iter("tripinfo")
-                )
-                connection.send(("snapshot", Snapshot(**{**vars(snapshot), "trips": trips})))
+                rows = ET.parse(tripinfo).getroot().iter("tripinfo")
+                trips = tuple(_trip(row.attrib, request.end_s) for row in rows)
+                connection.send(("snapshot", replace(snapshot, trips=trips)))
                 return
             connection.send(("snapshot", snapshot))
 
@@ -329,7 +330,7 @@ class _Watch:
         waits_since: dict[str, float] = {}
         rows = []
         for lane_id, length_m in request.lanes:
-            vehicles = halting = near = 0
+            vehicles = halting = queued = near = 0
             waiting_s = 0.0
             for name in lane.getLastStepVehicleIDs(lane_id):
                 distance_m = length_m - vehicle.getLanePosition(name)
@@ -342,17 +343,19 @@ class _Watch:
                 since = self._waits_since.get(name, now - standing_s if standing_s > 0 else None)
                 if since is not None:
                     waits_since[name] = since
+                    queued += 1
                     waiting_s += now - since
-            rows.append((vehicles, halting, near, waiting_s))
+            rows.append((vehicles, halting, queued, near, waiting_s))
         self._waits_since = waits_since
         columns = tuple(zip(*rows, strict=True))
         return Snapshot(
             time_s=round(now),
             vehicles=columns[0],
             halting=columns[1],
-            near=columns[2],
-            waiting_s=columns[3],
-            exit_vehicles=tuple(lane.getLastStepVehicleNumber(lane_id) for lane_id in request.exits),
+            queued=columns[2],
+            near=columns[3],
+            waiting_s=columns[4],
+            exit_halting=tuple(lane.getLastStepHaltingNumber(lane_id) for lane_id in request.exits),
             digest=self._extended_digest(now),
         )
 
