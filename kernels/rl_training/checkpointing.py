@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
 from kaggle_manager.errors import CheckpointIncompatible
 from kernels.rl_training import exact_state, model_file, replay_rows
@@ -33,6 +33,7 @@ class Checkpointer:
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
+        certificate: digests of the finished training, by item; empty until the final model is written.
     """
 
     settings: TrainingSettings
@@ -43,9 +44,11 @@ class Checkpointer:
     clock: SessionClock
     identity: Mapping[str, Any]
     metadata: Callable[[int], TrainingMetadata]
+    disk: Disk
     newest: Checkpoint | None = None
     count: int = 0
     stall_s: float = 0.0
+    certificate: dict[str, str] = field(default_factory=dict)
     _common: dict[str, Any] = field(init=False)
     _replay: ReplayLog | None = field(init=False)
     _plan: Plan | None = None
@@ -53,7 +56,7 @@ class Checkpointer:
 
     def __post_init__(self) -> None:
         self.newest = self.origin.checkpoint
-        self._replay = replay_rows.open_log(self.training.model, self.store.tree.replay)
+        self._replay = replay_rows.open_log(self.training.model, self.store.tree.replay, self.disk)
         self._common = {
             "target": self.settings.total,
             "lineage": self.settings.lineage,
@@ -117,7 +120,7 @@ class Checkpointer:
                 metrics=metrics,
                 **self._common,
             )
-            write_metadata(self.store.tree.metadata, metadata)
+            write_metadata(self.store.tree.metadata, metadata, disk=self.disk)
             self.clock.saved(stall + time.monotonic() - begun)
 
         stall = time.monotonic() - started
@@ -160,12 +163,13 @@ class Checkpointer:
             stream = io.BytesIO()
             model.save_replay_buffer(stream)  # type: ignore[attr-defined]
             files[tree.final_replay_name] = stream.getvalue()
+        self.certificate = exact_state.certify(self.training)
         final = self.store.save_final(
             step=model.num_timesteps,
             files=files,
-            certificate=exact_state.certify(self.training)["all"],
+            certificate=self.certificate["all"],
             exact=self.journey.describe(),
             **self._common,
         )
-        write_metadata(tree.metadata, self.metadata(model.num_timesteps))
+        write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)
         return final

@@ -13,6 +13,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.replay_log import ReplayLog
 
 _APPENDED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -39,13 +40,13 @@ def arrays(model: BaseAlgorithm) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def open_log(model: BaseAlgorithm, folder: Path) -> ReplayLog | None:
+def open_log(model: BaseAlgorithm, folder: Path, disk: Disk) -> ReplayLog | None:
     """The log of the model's buffer, not yet loaded; None without a replay buffer."""
     names = list(arrays(model))
     if not names:
         return None
     nexts = {name: name.replace("next_observations", "observations", 1) for name in names if name.startswith("next_")}
-    return ReplayLog(folder, shared=nexts, rewritten=[name for name in _REWRITTEN if name in names])
+    return ReplayLog(folder, shared=nexts, rewritten=[name for name in _REWRITTEN if name in names], disk=disk)
 
 
 def rows_written(model: BaseAlgorithm) -> int:

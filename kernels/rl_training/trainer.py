@@ -46,6 +46,7 @@ class SessionOutcome:
         resumed_from: timesteps it started from.
         timings: seconds by name.
         counts: whole numbers by name.
+        certificate: digests of the finished training, by item (see `exact_state.certify`); empty when interrupted.
     """
 
     kind: Literal["completed", "interrupted"]
@@ -54,10 +55,19 @@ class SessionOutcome:
     resumed_from: int
     timings: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    certificate: dict[str, str] = field(default_factory=dict)
 
 
-def train(settings: TrainingSettings, origin: Origin, clock: SessionClock) -> SessionOutcome:
+def train(
+    settings: TrainingSettings, origin: Origin, clock: SessionClock, *, disk: Disk | None = None
+) -> SessionOutcome:
     """Train from `origin` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
+
+    Args:
+        settings: what to train.
+        origin: from `find_origin`.
+        clock: this session's.
+        disk: the effects on files; tests inject one that dies or fails.
 
     Raises:
         CheckpointIncompatible: the checkpoint belongs to another experiment.
@@ -69,25 +79,24 @@ def train(settings: TrainingSettings, origin: Origin, clock: SessionClock) -> Se
         if final is not None and final.step == origin.step:
             print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
             return SessionOutcome("completed", "already reached", origin.step, origin.step)
-    return _Session(settings, origin, clock).run()
+    return _Session(settings, origin, clock, disk or Disk()).run()
 
 
 class _Session:
     """The parts of one session, put together in the order they depend on each other."""
 
-    def __init__(self, settings: TrainingSettings, origin: Origin, clock: SessionClock) -> None:
+    def __init__(self, settings: TrainingSettings, origin: Origin, clock: SessionClock, disk: Disk) -> None:
         self.settings, self.origin, self.clock = settings, origin, clock
         arithmetic.make_deterministic(settings.device)
         self.journey = self._journey()
         self.model = self._build_model()
         self.tree = TrainingTree(settings.tree, settings.scenario)
-        self.store = CheckpointStore(self.tree, warn=warn)
+        self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(settings, self.model, self.journey)
         if origin.checkpoint is not None:
             _check_compatible(origin.checkpoint, self.identity)
-        self.disk = Disk()
-        self.disk.make_folder(self.tree.history)
-        self._make_callbacks()
+        disk.make_folder(self.tree.history)
+        self._make_callbacks(disk)
 
     def run(self) -> SessionOutcome:
         before = self.clock.elapsed()
@@ -128,6 +137,7 @@ class _Session:
                 "evaluations": self.best.count,
                 "checkpoints": self.checkpointer.count,
             },
+            certificate=self.checkpointer.certificate,
         )
 
     # --- putting together ---------------------------------------------------------------------------------------------
@@ -174,7 +184,7 @@ class _Session:
             device=settings.device,
         )
 
-    def _make_callbacks(self) -> None:
+    def _make_callbacks(self, disk: Disk) -> None:
         settings, journey = self.settings, self.journey
         evaluator = Evaluator(
             settings.environment,
@@ -188,12 +198,12 @@ class _Session:
             evaluator,
             settings.evaluates_every,
             save_best=lambda step, score: self.checkpointer.save_best(step, score),
-            write_history=lambda data: write_atomic(self.disk, self.tree.history / "evaluations.npz", data),
+            write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
         )
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
         self.training = Training(self.model, journey.exactness.mode, {"best": self.best, "monitor": self.monitor})
         self.checkpointer = Checkpointer(
-            settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata
+            settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata, disk
         )
         self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
