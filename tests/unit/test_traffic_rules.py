@@ -39,7 +39,7 @@ def test_every_lane_and_every_exit_is_served_by_a_green() -> None:
 
 def test_a_green_that_must_yield_does_not_count_as_served() -> None:
     yielding = replace(SITE, greens=(SITE.greens[0].replace("G", "g", 1), *SITE.greens[1:]))
-    assert yielding.served(0)[1] < SITE.served(0)[1]
+    assert set(yielding.served(0)[1]) < set(SITE.served(0)[1])
     assert yielding.yellow(0, 1) == SITE.yellow(0, 1)
 
 
