@@ -83,7 +83,7 @@ def serve(
 
       kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
     """
-    from kaggle_manager.local_kaggle.launcher import serve as serve_local_kaggle
+    from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
 
     with _errors_as_messages():
         serve_local_kaggle(port=port, root=root)

@@ -60,7 +60,7 @@ def launch_order(
         "scenario": config.scenario_name,
         "target": config.target,
         "quick": config.quick,
-        "fresh": parent is None,
+        "fresh": config.fresh,
         "parent": parent
         and {
             "manifest_sha256": parent.manifest.sha256,

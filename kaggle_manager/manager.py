@@ -7,6 +7,7 @@ the local training tree only ever changes by a verified, complete restore. It ne
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ from kaggle_manager.progress import Reporter, size
 from kaggle_manager.report import RunReport
 from kaggle_manager.run_context import RunContext
 from kaggle_manager.run_setup import now
+from kaggle_manager.session_report import TREE_FOLDER
 from kaggle_manager.watch import watch
 
 # Seconds between two tries while the account's session slots are taken; a wait costs no attempt.
@@ -316,6 +318,7 @@ class ValidationKaggleManager:
                 safe=f"the training tree {run.config.tree} is as it was",
                 next_step="undo the change, or start a new lineage with --fresh (the old tree is kept aside)",
             )
+        self._forget_older(run, session)
         if outcome.step < run.config.target and not outcome.failure:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
@@ -334,8 +337,8 @@ class ValidationKaggleManager:
         result = fetched.result
         trained = result is not None and result.outcome in ("completed", "interrupted")
         source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
-        found = CheckpointStore(source, warn=run.reporter.warn).find_latest_checkpoint() if source else None
-        if found is None:
+        valid = CheckpointStore(source).valid_checkpoints() if source else []
+        if not valid:
             if trained:
                 raise OutputDamaged(
                     f"Generation {session.generation} says it trained, but left no checkpoint.",
@@ -343,6 +346,7 @@ class ValidationKaggleManager:
                     next_step=f"read {fetched.folder / LOG_FILE}",
                 )
             return None
+        found = valid[0]
         if found.manifest.sha256 == session.parent_sha256 and not trained:
             return None  # it failed before its first save: what came back is what went in
         files = found.manifest.files
@@ -351,19 +355,30 @@ class ValidationKaggleManager:
             + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
         )
         self._validate_checkpoint_compatibility(run, found.manifest.identity)
-        kept = run.config.state / "replaced" / run.row.run_id / f"before_generation_{session.generation}"
         report = restore_tree(
             found.tree.root,
             run.tree,
             run_id=session.run_id,
             generation=session.generation,
             min_step=session.min_step,
-            keep_replaced=kept,
+            keep_replaced=run.replaced_by(session),
+            # What was downloaded is what the session left, so asking for it again would not mend anything.
+            accept_damaged=True,
+            warn=run.reporter.warn,
         )
-        restored = run.store.find_latest_checkpoint()
-        assert restored is not None, "restore_tree proves this before it returns"
-        run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer would resume from step {restored.step}")
+        for problem in report.left_out:
+            run.reporter.warn(f"left out, for it does not verify: {problem}")
+        run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer's search finds step {report.step}")
+        if report.replaced is not None:
+            run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
         return report
+
+    def _forget_older(self, run: RunContext, session: SessionRow) -> None:
+        """Free the room of trees that two verified newer ones have replaced; logs and results stay."""
+        for older in run.sessions():
+            if older.generation <= session.generation - 2:
+                for folder in (run.folder_of(older) / TREE_FOLDER, run.replaced_by(older)):
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
         """Hold a checkpoint's identity against what this run trains.
@@ -371,16 +386,18 @@ class ValidationKaggleManager:
         Raises:
             CheckpointIncompatible: with every difference, and what to do about each.
         """
-        verdict = compare(checkpoint_identity, run.identity)
-        for difference in verdict.differences:
-            run.reporter.line(f"  {difference}")
+        # What only a trainer can measure (spaces, versions, device) it compares itself, before it loads anything.
+        stated = {name: value for name, value in checkpoint_identity.items() if name in run.identity}
+        verdict = compare(stated, run.identity)
+        lines = [str(difference) for difference in verdict.differences]
         if verdict.refused:
-            refused = [str(difference) for difference in verdict.differences]
             raise CheckpointIncompatible(
-                "The checkpoint is of another experiment:\n  " + "\n  ".join(refused),
+                "The checkpoint is of another experiment:\n  " + "\n  ".join(lines),
                 safe=f"the training tree {run.config.tree} is untouched",
                 next_step="undo the change, or start a new lineage with --fresh (the old tree is kept aside)",
             )
+        for line in lines:
+            run.reporter.warn(line)
 
     def _finish(self, run: RunContext) -> RunReport:
         counts = run.counts()

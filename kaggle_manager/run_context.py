@@ -65,6 +65,10 @@ class RunContext:
         """Where the outputs of `session` are downloaded."""
         return self.config.downloads / self.row.run_id / f"generation_{session.generation}"
 
+    def replaced_by(self, session: SessionRow) -> Path:
+        """Where the tree that `session` replaced is kept."""
+        return self.config.state / "replaced" / self.row.run_id / f"before_generation_{session.generation}"
+
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
         self.journal.note(self.row.run_id, generation, kind, now(), **detail)
 

@@ -10,7 +10,8 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from kaggle_manager.errors import AuthError, KaggleManagerError, RemoteError
 from kaggle_manager.kaggle_api.client import KaggleClient
@@ -116,16 +117,27 @@ def _drain(reader: _LogReader, reporter: Reporter) -> None:
 
 
 def _show(line: LogLine, reporter: Reporter) -> None:
-    for text in line.text.splitlines():
-        event = parse_event(text)
-        if event is not None and event.kind == "KM_PROGRESS":
-            reporter.status(progress_line(event.data))
-        else:
-            reporter.kernel(text)
+    event = parse_event(line.text)
+    if event is None:
+        reporter.kernel(line.text)
+    elif event.kind == "KM_PROGRESS":
+        reporter.status(_progress(event.data))
+    elif event.kind == "KM_EVAL":
+        reporter.kernel(_evaluation(event.data))
+    elif event.kind == "KM_BUNDLE":
+        reporter.kernel(f"runs code sha256 {event.data['sha256'][:12]}…")
+    # The other events are for this program: what they say is shown in words where it is verified.
 
 
-def progress_line(data: dict[str, object]) -> str:
-    """One line for a person from the trainer's progress event."""
+def _evaluation(data: Mapping[str, Any]) -> str:
+    best = ", the best so far" if data.get("best") else ""
+    cost = f"{data.get('episodes', '?')} episodes in {data.get('seconds', '?')} s"
+    score = data.get("score")
+    shown = f"{score:.3f}" if isinstance(score, int | float) else "not a number"
+    return f"evaluated at step {data.get('step', '?')}: mean reward {shown} ({cost}){best}"
+
+
+def _progress(data: Mapping[str, Any]) -> str:
     parts = [f"step {data.get('step', '?')}/{data.get('target', '?')}"]
     if isinstance(speed := data.get("steps_per_s"), int | float):
         parts.append(f"{speed:.0f} steps/s")
