@@ -79,7 +79,6 @@ class Datasets:
             number = newest["number"] + 1 if newest else 1
             if content.get("deleteOldVersions"):
                 database.execute("UPDATE dataset_versions SET deleted = 1 WHERE dataset_id = ?", (dataset_id,))
-                self._world.discard(self._world.root / "datasets" / str(dataset_id))
             database.execute(
                 "INSERT INTO dataset_versions (dataset_id, number, notes, failed, created_at, ready_at) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -186,9 +185,8 @@ class Datasets:
 
     def _files(self, folder: Path) -> list[Body]:
         found: list[Body] = []
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            facts = path.stat()
-            name = path.relative_to(folder).as_posix()
+        for name in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()):
+            facts = (folder / name).stat()
             found.append(
                 {"ref": name, "name": name, "totalBytes": facts.st_size, "creationDate": timestamp(facts.st_mtime)}
             )
@@ -214,7 +212,6 @@ class Datasets:
         with self._world.transaction() as database:
             row = self._dataset(database, body)
             database.execute("DELETE FROM datasets WHERE id = ?", (row["id"],))
-        self._world.discard(self._world.root / "datasets" / str(row["id"]))
         return {"error": ""}
 
 

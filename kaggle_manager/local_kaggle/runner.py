@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from kaggle_manager.local_kaggle import disk, sandbox
 
-_POLL_S = 0.2
+_POLL_S = 0.1
 _SIZE_CHECK_S = 2.0
 _LONGEST_PIECE = 64 * 1024  # a line longer than this is logged in pieces
 

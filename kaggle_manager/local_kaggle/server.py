@@ -93,7 +93,7 @@ def _run(listening: socket.socket, root: Path, idle_exit_s: float | None) -> Non
     server = uvicorn.Server(config)
 
     async def watch() -> None:
-        while not server.should_exit:
+        while True:
             await asyncio.sleep(_WATCH_S)
             if await run_in_threadpool(world.tidy):
                 app.last_request = time.monotonic()  # somebody will come for the result of a running session
@@ -102,8 +102,9 @@ def _run(listening: socket.socket, root: Path, idle_exit_s: float | None) -> Non
 
     async def both() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(watch())
-            group.create_task(server.serve(sockets=[listening]))
+            watching = group.create_task(watch())
+            await server.serve(sockets=[listening])
+            watching.cancel()
 
     account = world.account
     announcement = {"url": world.address, "username": account.username, "token": account.token}

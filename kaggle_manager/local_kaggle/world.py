@@ -8,7 +8,7 @@ a restart needs is on disk before a request is answered.
     datasets/<id>/<version>/files/    one dataset version, and its archive once somebody asked for it
     blobs/<token>     uploads that no dataset has taken yet
     incoming/         dataset versions being made
-    trash/            deleted folders that a running session may still see
+    trash/            folders on their way out
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class World:
             )
 
     def close(self) -> None:
-        self._database.close()
+        with self._lock:
+            self._database.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -173,25 +174,26 @@ class World:
         """A full address for `path` that needs no credentials and expires."""
         return self.address + self.account.link(path, self.clock() + self.limits.link_s)
 
-    def discard(self, folder: Path) -> None:
-        """Delete `folder` as soon as no running session can be looking at it."""
-        if folder.exists():
-            folder.rename(self.root / "trash" / uuid.uuid4().hex)
-
     def tidy(self) -> int:
-        """Settle what ended, empty the trash when nothing runs; returns how many sessions are alive."""
+        """Delete folders of which no row speaks any more; returns how many sessions are alive.
+
+        Waits until none is: a session keeps the inputs it started with, whatever became of them since.
+        """
         with self.transaction() as database:
             alive: int = database.execute("SELECT count(*) FROM sessions WHERE ended_at IS NULL").fetchone()[0]
-            deleted = database.execute(
-                "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id "
-                "WHERE k.deleted_at IS NOT NULL AND s.ended_at IS NOT NULL"
-            ).fetchall()
-        for row in deleted:
-            if not disk.is_held(self.session_folder(row["id"]) / "runner.lock"):
-                self.discard(self.session_folder(row["id"]))
-        if alive == 0:
-            for folder in (self.root / "trash").iterdir():
-                shutil.rmtree(folder, ignore_errors=True)  # what resists is tried again next time
+            if alive == 0:
+                versions = database.execute(
+                    "SELECT dataset_id, number FROM dataset_versions WHERE NOT deleted"
+                ).fetchall()
+                sessions = database.execute(
+                    "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.deleted_at IS NULL"
+                ).fetchall()
+                spoken_of = {self.dataset_folder(row["dataset_id"], row["number"]) for row in versions}
+                spoken_of |= {self.session_folder(row["id"]) for row in sessions}
+                for folder in {*self.root.glob("datasets/*/*"), *self.root.glob("sessions/*")} - spoken_of:
+                    folder.rename(self.root / "trash" / uuid.uuid4().hex)
+        for folder in (self.root / "trash").iterdir():
+            shutil.rmtree(folder, ignore_errors=True)  # what resists is tried again next time
         return alive
 
     def _settle(self) -> None:

@@ -192,5 +192,4 @@ def test_deleting_a_kernel_kills_it_and_frees_its_place(loopback: Any, tmp_path:
     local.client.end("other-kernel")
     assert not is_beating(beat)
     local.world.tidy()
-    local.world.tidy()
     assert len(list((local.root / "sessions").iterdir())) == 1

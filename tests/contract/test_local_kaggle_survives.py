@@ -1,0 +1,181 @@
+"""Servers, runners and starters are really killed: what was promised on disk is found again, or reported dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import Client, end_sessions, until
+
+from kaggle_manager.errors import ConfigError, StorageError, Unavailable
+from kaggle_manager.local_kaggle import disk, launcher
+from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, serve, stop
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+TICKS = (
+    "import time\nfor i in range({ticks}):\n    print(i, flush=True)\n    time.sleep(0.1)\nopen('done', 'w').close()\n"
+)
+
+
+def client_of(info: ServerInfo) -> Client:
+    return Client(info.url, info.token)
+
+
+@posix_only
+def test_a_running_kernel_is_found_again_after_kill_9_of_the_server(local_kaggle: ServerInfo) -> None:
+    client = client_of(local_kaggle)
+    client.push(TICKS.format(ticks=20))
+    client.running()
+    os.kill(local_kaggle.pid, signal.SIGKILL)
+    until(lambda: not disk.is_held(local_kaggle.root / "server.lock"))
+    again = ensure_running(local_kaggle.root, idle_exit_s=120)
+    assert (again.url, again.token) == (local_kaggle.url, local_kaggle.token)
+    assert again.pid != local_kaggle.pid
+    assert client.status()[0] == "RUNNING"
+    assert client.end() == ("COMPLETE", "")
+    assert client.log() == "".join(f"{i}\n" for i in range(20))
+    assert [file.file_name for file in client.output().files] == ["done"]
+
+
+@posix_only
+def test_a_kernel_that_ended_while_no_server_ran_has_its_true_verdict(local_kaggle: ServerInfo) -> None:
+    client = client_of(local_kaggle)
+    client.push(TICKS.format(ticks=5), slug="good-kernel")
+    client.push("import time\ntime.sleep(0.5)\nraise SystemExit(3)", slug="bad-kernel")
+    client.push("import time\ntime.sleep(60)", slug="slow-kernel", session_timeout_seconds=1)
+    os.kill(local_kaggle.pid, signal.SIGKILL)
+    until(lambda: len(list(local_kaggle.root.glob("sessions/*/verdict.json"))) == 3)
+    ensure_running(local_kaggle.root, idle_exit_s=120)
+    assert client.status("good-kernel") == ("COMPLETE", "")
+    assert client.status("bad-kernel") == ("ERROR", "The kernel ended with exit code 3.")
+    assert client.status("slow-kernel") == ("ERROR", "The session reached its time limit of 1 seconds and was stopped.")
+
+
+@posix_only
+def test_a_session_whose_runner_was_killed_dies_with_it_and_is_reported_dead(
+    local_kaggle: ServerInfo, tmp_path: Path
+) -> None:
+    client, beat = client_of(local_kaggle), tmp_path / "beat"
+    client.push(f"import pathlib, time\nwhile True:\n    pathlib.Path({str(beat)!r}).touch()\n    time.sleep(0.05)")
+    until(beat.exists)
+    session = next((local_kaggle.root / "sessions").iterdir())
+    os.kill(disk.read_json(session / "started.json")["pid"], signal.SIGKILL)
+    assert client.end() == ("ERROR", "The process that ran this session is gone and left no verdict.")
+    before = beat.stat().st_mtime_ns
+    time.sleep(0.3)
+    assert beat.stat().st_mtime_ns == before
+
+
+def test_a_session_whose_runner_never_began_is_not_queued_for_ever(loopback: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("kaggle_manager.local_kaggle.launch.start", lambda session: None)
+    local = loopback()
+    local.client.push("")
+    assert local.client.status()[0] == "QUEUED"
+    local.clock.ahead_s += 61
+    assert local.client.status()[0] == "ERROR"
+
+
+def test_the_server_outlives_its_starter_and_ends_when_idle(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path\nfrom kaggle_manager.local_kaggle.launcher import ensure_running\n"
+        f"print(ensure_running(Path({str(tmp_path / 'kaggle')!r}), idle_exit_s=1).pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    info = find(tmp_path / "kaggle")
+    assert info is not None
+    assert info.pid == int(done.stdout)
+    client_of(info).push("import time\ntime.sleep(2)")  # keeps the server alive beyond its idle time
+    until((info.root / "sessions" / "300001" / "verdict.json").exists)
+    assert disk.is_held(info.root / "server.lock")
+    until(lambda: not disk.is_held(info.root / "server.lock"))
+    assert find(info.root) is None
+
+
+def test_two_starters_at_once_get_one_server(tmp_path: Path) -> None:
+    found: list[ServerInfo] = []
+    starters = [threading.Thread(target=lambda: found.append(ensure_running(tmp_path / "kaggle"))) for _ in range(4)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    assert len({info.pid for info in found}) == 1
+    assert stop(tmp_path / "kaggle")
+    assert not stop(tmp_path / "kaggle")
+
+
+def test_stopping_the_server_leaves_the_session_to_the_next_one(local_kaggle: ServerInfo) -> None:
+    client = client_of(local_kaggle)
+    client.push(TICKS.format(ticks=10))
+    client.running()
+    assert stop(local_kaggle.root)
+    with pytest.raises(requests.ConnectionError):
+        client.status()
+    ensure_running(local_kaggle.root, idle_exit_s=120)
+    assert client.end()[0] == "COMPLETE"
+
+
+def test_secrets_are_for_their_owner_alone_and_are_not_shown(local_kaggle: ServerInfo) -> None:
+    account = json.loads((local_kaggle.root / "account.json").read_text())
+    if os.name == "posix":
+        for name in ("account.json", "server.json"):
+            assert (local_kaggle.root / name).stat().st_mode & 0o077 == 0
+    client_of(local_kaggle).run("open('a', 'w').close()")
+    requests.get(client_of(local_kaggle).output().files[0].url, timeout=5)
+    log = (local_kaggle.root / "server.log").read_text()
+    for secret in (account["token"], account["key"], account["signing_key"], "signature="):
+        assert secret not in log
+        assert secret not in repr(local_kaggle)
+
+
+def test_a_second_server_on_the_same_folder_is_refused(local_kaggle: ServerInfo) -> None:
+    with pytest.raises(ConfigError, match="already serves"):
+        serve(0, local_kaggle.root)
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigError, match="cannot be used"):
+        serve(other.getsockname()[1], tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot use the folder"):
+        ensure_running(tmp_path / "file" / "kaggle")
+
+
+def test_a_server_that_does_not_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "limits.json").write_text('{"gpu_sesions": 2}')
+    with pytest.raises(Unavailable, match=r"limits\.json cannot be used"):
+        ensure_running(tmp_path)
+
+
+def test_another_program_on_the_old_port_is_not_taken_for_the_server(tmp_path: Path) -> None:
+    info = ensure_running(tmp_path / "kaggle", idle_exit_s=120)
+    stop(info.root)
+    port = int(info.url.rpartition(":")[2])
+    with HTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        again = ensure_running(info.root, idle_exit_s=120)
+        other.shutdown()
+        thread.join()
+    assert again.url != info.url
+    end_sessions(again.root)
+    assert stop(again.root)
+
+
+def test_finding_a_server_does_not_cost_importing_one() -> None:
+    code = f"import sys, {launcher.__name__}; print('uvicorn' in sys.modules, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False False\n"
