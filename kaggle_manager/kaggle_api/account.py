@@ -61,7 +61,7 @@ class Account:
         self.clock = clock
         self._timeouts = (connect_timeout_s, read_timeout_s)
         self.transport = Transport(endpoint, self._timeouts)
-        self._auth = authorization(credentials, self._buy_access_token)
+        self._auth = authorization(credentials, self._buy_access_token, clock)
         self.transport.authorize(self._auth, (credentials.secret,))
 
     def __repr__(self) -> str:

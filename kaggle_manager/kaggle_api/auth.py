@@ -6,7 +6,6 @@ OAuth: a refresh token buys short-lived access tokens, renewed ahead of their en
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from requests import PreparedRequest
@@ -42,9 +41,7 @@ class OAuth(BearerAuth):
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self, refresh_token: str, buy: Callable[[str], tuple[str, float]], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, refresh_token: str, buy: Callable[[str], tuple[str, float]], clock: Callable[[], float]) -> None:
         super().__init__("")
         self._refresh_token, self._buy, self._clock = refresh_token, buy, clock
         self._good_until = float("-inf")
@@ -69,12 +66,14 @@ class NoAuth(AuthBase):
         return request
 
 
-def authorization(credentials: Credentials, buy: Callable[[str], tuple[str, float]]) -> AuthBase:
-    """The header-writer for these credentials; `buy` is used by OAuth alone."""
+def authorization(
+    credentials: Credentials, buy: Callable[[str], tuple[str, float]], clock: Callable[[], float]
+) -> AuthBase:
+    """The header-writer for these credentials; `buy` and `clock` are used by OAuth alone."""
     if credentials.kind == "legacy":
         return HTTPBasicAuth(credentials.username or "", credentials.secret)
     if credentials.kind == "oauth":
-        return OAuth(credentials.secret, buy)
+        return OAuth(credentials.secret, buy, clock)
     return BearerAuth(credentials.secret)
 
 

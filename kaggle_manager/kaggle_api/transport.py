@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
@@ -28,6 +29,8 @@ from kaggle_manager.kaggle_api.auth import NoAuth, quotable
 from kaggle_manager.kaggle_api.retry import parse_retry_after
 
 KAGGLE = "https://api.kaggle.com"
+# urllib3 writes whole addresses to its debug log, and ours are signed.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 # 408 and 425: the server gave up on the request, or wants it later.
 _LATER = (408, 425)
 
@@ -100,6 +103,7 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 safe="nothing was sent",
                 next_step=f"use {KAGGLE}",
             )
+        self._connect_timeout_s = timeouts[0]
         self._session = self._new_session(timeouts)
         self._session.headers["Content-Type"] = "application/json"
         self.files = self._new_session(timeouts)
@@ -150,16 +154,15 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 params=params,
                 headers=headers,
                 stream=True,
-                timeout=(10.0, read_timeout_s),
+                timeout=(self._connect_timeout_s, read_timeout_s),
             )
-        except requests.RequestException as error:
-            failure = self.failure(error, path.split("/")[0])
-        else:
             if response.status_code == 200:
                 return response
             with response:
                 self._refuse(response)
             failure = ProtocolError(f"Kaggle answered {response.status_code} where a stream was expected.")
+        except requests.RequestException as error:
+            failure = self.failure(error, path.split("/")[0])
         raise failure
 
     def file_address(self, url: str) -> str:

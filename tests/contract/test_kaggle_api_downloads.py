@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import random
 import tracemalloc
 from pathlib import Path
 
 import pytest
-from scripted_kaggle import SECRET, ScriptedKaggle, answer, page, reset, serve_file, stall
+import requests
+from scripted_kaggle import SECRET, TOKEN, ScriptedKaggle, answer, page, reset, serve_file, stall
 
 from kaggle_manager.errors import KaggleManagerError, OutputDamaged, ProtocolError, StorageError, UnsafePath
-from kaggle_manager.kaggle_api.client import KernelVersion, OutputFile
+from kaggle_manager.kaggle_api.client import KaggleClient, KernelVersion, OutputFile
 from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_file, download_outputs
 
 VERSION = KernelVersion("alice", "km-run", 7)
@@ -153,10 +155,41 @@ def test_an_address_that_stays_refused_is_given_up(kaggle, tmp_path, status, err
     assert len(renewals) == 3
 
 
-def test_the_host_of_the_files_never_sees_the_credentials(kaggle, tmp_path, monkeypatch):
+def test_a_known_size_decides_where_no_hash_is_known(kaggle, tmp_path):
+    kaggle.script("blob", serve_file(DATA[:-1]), serve_file(DATA))
+    fetch(kaggle, tmp_path / "model.bin", sha256=None)
+    assert (tmp_path / "model.bin").read_bytes() == DATA
+    kaggle.script("blob", serve_file(DATA[:-1]))
+    with pytest.raises(OutputDamaged, match="699,999 bytes instead of 700,000"):
+        fetch(kaggle, tmp_path / "other.bin", sha256=None)
+
+
+def test_a_body_without_end_does_not_fill_the_disk(kaggle, tmp_path):
+    kaggle.script("blob", serve_file(bytes(24_000_000)))
+    most = []
+    with pytest.raises(OutputDamaged, match="more than"):
+        fetch(kaggle, tmp_path / "model.bin", on_progress=lambda done, total: most.append(done))
+    assert max(most) < 2 * len(DATA)
+
+
+def test_a_signed_address_is_in_no_log(kaggle, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    kaggle.script("blob", reset, serve_file(DATA))
+    fetch(kaggle, tmp_path / "model.bin")
+    assert "s3cret" not in caplog.text
+
+
+def test_what_netrc_holds_for_a_host_is_not_sent(tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login alice password hunter2\n")
+    netrc.write_text("default login alice password hunter2\n")
+    netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
+    with KaggleClient(TOKEN) as client:
+        request = client.transport.files.prepare_request(requests.Request("GET", "https://files.example/x"))
+    assert "Authorization" not in request.headers
+
+
+def test_the_host_of_the_files_never_sees_the_credentials(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA))
     fetch(kaggle, tmp_path / "model.bin")
     assert "authorization" not in kaggle.seen[0].headers

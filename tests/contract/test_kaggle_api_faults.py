@@ -147,8 +147,7 @@ def test_an_oauth_login_buys_short_tokens_and_renews_them_in_time_and_when_refus
         "GenerateAccessToken",
         *(answer({"token": f"short-{n}", "expiresIn": 3600}) for n in range(1, 4)),
     )
-    client = kaggle.client(Credentials("oauth", "alice", SECRET, "a test"))
-    client._auth._clock = lambda: now[0]
+    client = kaggle.client(Credentials("oauth", "alice", SECRET, "a test"), clock=lambda: now[0])
     kaggle.script(
         "GetKernelSessionStatus", RUNNING, RUNNING, RUNNING, answer({"code": 401, "message": "x"}, 401), RUNNING
     )
