@@ -168,7 +168,7 @@ class Checkpointer:
             step=model.num_timesteps,
             files=files,
             certificate=self.certificate["all"],
-            exact=self.journey.describe(),
+            exact={**self.journey.describe(), "items": self.certificate},
             **self._common,
         )
         write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)

@@ -108,6 +108,9 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
 def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
     """One environment as the trainer uses it: simulator, action log if needed, episode statistics, state."""
     env = wrap_simulator(factory, seed) if mode == "action-replay" else factory()
+    # Nobody else seeds the spaces of further environments; an environment may sample its own.
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
     return StatefulEnv(EpisodeMonitor(env))
 
 

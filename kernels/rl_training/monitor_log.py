@@ -39,8 +39,9 @@ class MonitorLog(BaseCallback):
         """Seconds over all sessions, up to now."""
         return self._seconds_before + self._elapsed()
 
-    def _on_rollout_start(self) -> None:
-        if self._rows == 0 and not self._path.exists():
+    def _on_training_start(self) -> None:
+        if self.model.num_timesteps == 0:
+            # What a session left that was killed before its first checkpoint is trained again.
             self._cut([])
 
     def _on_step(self) -> bool:

@@ -63,6 +63,7 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
             parent_sha256=parent.sha256 if parent else None,
             min_step=origin.step,
         ),
+        save_every=options.save_every,
         identity=identity_of(section, name, PROJECT, quick=options.quick),
     )
     outcome = train(settings, origin, clock)
@@ -77,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kernels.rl_training.train_dqn", description=__doc__)
     parser.add_argument(
         "--timesteps", type=_positive, help="the total to reach, over all calls; default: the section's"
+    )
+    parser.add_argument(
+        "--save-every", type=_positive, metavar="N", help="timesteps between checkpoints; default: by the total"
     )
     parser.add_argument("--scenario", help="default: the section's default scenario")
     parser.add_argument("--section", default=DEFAULT_SECTION)

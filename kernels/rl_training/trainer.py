@@ -78,7 +78,8 @@ def train(
         final = CheckpointStore(origin.checkpoint.tree, warn=warn).final()
         if final is not None and final.step == origin.step:
             print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
-            return SessionOutcome("completed", "already reached", origin.step, origin.step)
+            items = dict(final.manifest.exact.get("items", {}))
+            return SessionOutcome("completed", "already reached", origin.step, origin.step, certificate=items)
     return _Session(settings, origin, clock, disk or Disk()).run()
 
 
