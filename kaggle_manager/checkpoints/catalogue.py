@@ -50,8 +50,8 @@ def claimed_manifest(path: Path, disk: Disk) -> Manifest | None:
 def newest_first(tree: TrainingTree, disk: Disk) -> list[tuple[Slot, float]]:
     """Return the latest slots with the step each claims, highest first.
 
-    A slot whose manifest is unreadable claims infinity, so that its damage is seen even when a good one follows. A torn
-    pending manifest alone was never committed and is left out.
+    A slot whose manifest cannot be read claims infinity, so that its damage is seen even when a good one follows. A
+    torn pending manifest alone was never committed and is left out.
     """
     claims: list[tuple[Slot, float]] = []
     for where in latest_slots(tree):

@@ -61,8 +61,11 @@ class Disk:
         return path.read_bytes()
 
     def make_folder(self, path: Path) -> None:
-        """Create `path` and its parents; nothing happens when it is there."""
-        path.mkdir(parents=True, exist_ok=True)
+        """Create `path` and its parents, if need be, and wait until their names are on the medium."""
+        if not path.is_dir():
+            self.make_folder(path.parent)
+            path.mkdir(exist_ok=True)
+            Disk.sync_folder(self, path.parent)
 
     def write(self, path: Path, data: bytes) -> None:
         """Create or truncate `path` and write `data`. Not durable before `sync`."""

@@ -134,7 +134,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest: canonical JSON, sealed with the SHA-256 of all but the seal."""
-        body = {"schema": SCHEMA, **plain(dataclasses.asdict(self))}
+        body = {"schema": SCHEMA, **vars(self)}
         return _canonical({**body, "seal": sha256_bytes(_canonical(body))})
 
     @property
@@ -173,14 +173,14 @@ def parse_manifest(data: bytes) -> Manifest:
         )
     if schema != SCHEMA:
         raise CheckpointCorrupt(f"The manifest has schema {schema!r} where {SCHEMA} is known.")
-    body.pop("seal", None)
+    seal = body.pop("seal", None)
     try:
-        manifest = _build(body)
-    except (KeyError, TypeError, ValueError, UnsafePath) as error:
+        whole = {**body, "schema": schema}
+        if seal != sha256_bytes(_canonical(whole)) or data != _canonical({**whole, "seal": seal}):
+            raise CheckpointCorrupt("The manifest does not match its own seal: it was changed after it was written.")
+        return _build(body)
+    except (KeyError, TypeError, ValueError, RecursionError, UnsafePath) as error:
         raise CheckpointCorrupt(f"The manifest says something that cannot be: {error}.") from error
-    if manifest.to_bytes() != data:
-        raise CheckpointCorrupt("The manifest does not match its own seal: it was changed after it was written.")
-    return manifest
 
 
 def _build(body: dict[str, Any]) -> Manifest:
@@ -266,7 +266,7 @@ def _digest(value: Any) -> str:
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, default=vars).encode()
 
 
 def plain(value: Any) -> Any:

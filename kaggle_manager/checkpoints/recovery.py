@@ -7,12 +7,15 @@ Never does: delete a file that a manifest names, or that was not marked for dele
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_manager.checkpoints import catalogue, slot, swap
 from kaggle_manager.checkpoints.durable import TEMPORARY_SUFFIX, Disk
 from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
+from kaggle_manager.checkpoints.manifest import parse_manifest
+from kaggle_manager.errors import CheckpointCorrupt
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ def bury(tombstone: Path, disk: Disk) -> None:
     Raises:
         OSError: from the disk.
     """
-    manifest = catalogue.claimed_manifest(tombstone, disk)
-    for entry in manifest.files if manifest else ():
-        disk.unlink(tombstone.with_name(entry.name))
+    with contextlib.suppress(CheckpointCorrupt):  # then its files are orphans, for a person to look at
+        for entry in parse_manifest(disk.read(tombstone)).files:
+            disk.unlink(tombstone.with_name(entry.name))
     disk.unlink(tombstone)
 
 

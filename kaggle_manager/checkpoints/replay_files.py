@@ -22,6 +22,7 @@ def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bo
 
     Raises:
         CheckpointCorrupt: when they can neither be verified nor rebuilt; the message names the file and its rows.
+        OSError: when the file cannot be read, which proves no damage.
     """
     lost = f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,})"
     try:
@@ -30,8 +31,6 @@ def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bo
         raise CheckpointCorrupt(f"{lost} is missing.") from error
     except UnsafePath as error:
         raise CheckpointCorrupt(f"{lost}: {error.message}") from error
-    except OSError as error:
-        raise CheckpointCorrupt(f"{lost} cannot be read: {error.strerror}.") from error
     if len(data) < ref.length:
         raise CheckpointCorrupt(f"{lost} has {len(data):,} bytes where {ref.length:,} were committed.")
     if sha256_bytes(data) == ref.sha256:

@@ -91,16 +91,14 @@ def read(slot: Slot, disk: Disk) -> Content | None:
     """Return the slot's content, or None when nothing was ever committed there. Changes nothing.
 
     Raises:
-        CheckpointCorrupt: when something was committed and does not verify, or cannot be read.
+        CheckpointCorrupt: when something was committed and does not verify.
+        OSError: when it cannot be read, which proves no damage.
     """
-    with contextlib.suppress(CheckpointCorrupt, OSError):  # torn before its commit: the current content counts
+    with contextlib.suppress(CheckpointCorrupt, FileNotFoundError):  # torn before its commit: the current one counts
         return _verify(slot, slot.pending_path, disk)
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return _verify(slot, slot.manifest_path, disk)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointCorrupt(f"{slot.manifest_name}: {error.filename} cannot be read: {error.strerror}.") from error
+    return None
 
 
 def settle(slot: Slot, disk: Disk) -> bool:

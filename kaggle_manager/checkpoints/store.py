@@ -130,23 +130,16 @@ class CheckpointStore:
         if not self.tree.root.exists():  # a restore may have been cut just before its last rename
             with self._storage_errors("Finishing an interrupted restore"):
                 swap.finish(self.tree.root, self._disk)
-        damaged: list[str] = []
-        for where, claimed in catalogue.newest_first(self.tree, self._disk):
-            try:
-                content = slot.read(where, self._disk)
-                if content is None:
-                    continue
-                self._verify_replay(content.manifest.replay, mend=True)
-            except CheckpointCorrupt as error:
-                damaged.append(error.message)
-                self._quarantine(where, error.message)
-                continue
-            if damaged:
-                self._warn(f"The checkpoint of step {claimed:,.0f} is used instead.")
-            return self._checkpoint(content)
-        if damaged:
+        claims = catalogue.newest_first(self.tree, self._disk)
+        for turn, (where, _) in enumerate(claims):
+            content = self._read_slot(where, replay=True)
+            if content is not None:
+                if turn:
+                    self._warn(f"The checkpoint of step {content.manifest.step:,} is used instead.")
+                return self._checkpoint(content)
+        if claims:
             raise CheckpointCorrupt(
-                f"None of the latest checkpoints verifies: {' '.join(damaged)}",
+                f"None of the {len(claims)} latest checkpoints in {self.tree.root} can be used.",
                 safe=f"their files, in {self.tree.quarantine}",
                 next_step="restore the tree from its last copy, or start again with --fresh",
             )
@@ -200,7 +193,7 @@ class CheckpointStore:
 
     def best(self) -> Checkpoint | None:
         """Return the best model, None when there is none yet. A damaged one goes to quarantine, loudly."""
-        return self._read_or_quarantine(catalogue.best_slot(self.tree))
+        return self._found(catalogue.best_slot(self.tree))
 
     def save_final(
         self,
@@ -246,7 +239,7 @@ class CheckpointStore:
 
     def final(self) -> Checkpoint | None:
         """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly."""
-        return self._read_or_quarantine(catalogue.final_slot(self.tree))
+        return self._found(catalogue.final_slot(self.tree))
 
     # --------------------------------------------------------------------------------------------------- recovery
 
@@ -270,8 +263,12 @@ class CheckpointStore:
                 if content is not None:
                     self._verify_replay(content.manifest.replay, mend=False)
                     yield content
-            except CheckpointCorrupt:
+            except (CheckpointCorrupt, OSError):
                 continue
+
+    def _found(self, where: Slot) -> Checkpoint | None:
+        content = self._read_slot(where)
+        return None if content is None else self._checkpoint(content)
 
     def _checkpoint(self, content: Content) -> Checkpoint:
         return Checkpoint(content.manifest, self.tree, content.paths)
@@ -315,27 +312,37 @@ class CheckpointStore:
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
         kept: list[Manifest] = []
-        claims = catalogue.newest_first(self.tree, self._disk)
-        for where, _ in claims:
+        all_known = True
+        for where, step in catalogue.newest_first(self.tree, self._disk):
             if len(kept) == KEPT:
                 recovery.delete_slot(where, self._disk)
                 continue
-            try:
-                content = slot.read(where, self._disk)
-            except CheckpointCorrupt as error:  # then the older one is still needed
-                self._quarantine(where, error.message)
-            else:
-                kept += [content.manifest] if content else []
-        needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
-        replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
+            content = self._read_slot(where)
+            if content is not None and not math.isinf(step):
+                kept.append(content.manifest)
+            elif where.manifest_path.exists():  # unreadable for now, perhaps not for ever: whatever it needs stays
+                all_known = False
+        if all_known:
+            needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
+            replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
 
-    def _read_or_quarantine(self, where: Slot) -> Checkpoint | None:
+    def _read_slot(self, where: Slot, *, replay: bool = False) -> Content | None:
+        """Return a slot's verified content. A damaged one goes to quarantine, an unreadable one stays, loudly both.
+
+        Args:
+            where: the slot.
+            replay: verify its replay rows as well, and mend them.
+        """
         try:
             content = slot.read(where, self._disk)
+            if content is not None and replay:
+                self._verify_replay(content.manifest.replay, mend=True)
+            return content
         except CheckpointCorrupt as error:
             self._quarantine(where, error.message)
-            return None
-        return None if content is None else self._checkpoint(content)
+        except OSError as error:
+            self._warn(f"{where.manifest_name} cannot be read: {error}. It was left where it is.")
+        return None
 
     def _quarantine(self, where: Slot, reason: str) -> None:
         """Move a damaged slot's files aside. Its replay segments stay, for the other checkpoint shares them."""

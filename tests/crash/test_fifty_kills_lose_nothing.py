@@ -1,0 +1,50 @@
+"""SIGKILL of a process that is saving, at random moments: two valid latest checkpoints every time, nothing lost."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from crash_workload import SCENARIO, mixed
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+
+KILLS = 50
+CHILD = Path(__file__).with_name("saving_child.py")
+
+
+def saved_until_killed(root: Path, after_s: float) -> list[tuple[str, int]]:
+    """Let a process save, kill it `after_s` seconds after its first promise, and return all its promises."""
+    with subprocess.Popen([sys.executable, str(CHILD), str(root)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline(), child.stdout.readline()]
+        time.sleep(after_s)
+        child.kill()
+        lines += child.stdout.readlines()
+    assert lines[1].startswith("latest"), lines
+    return [(name, int(step)) for name, step in (line.split() for line in lines[1:] if line.endswith("\n"))]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+    moments = random.Random(76)
+    root = tmp_path / "models"
+    newest, best, saves = 0, 0, 0
+    for kill in range(KILLS):
+        promises = saved_until_killed(root, moments.uniform(0.0, 0.05))
+        steps = [step for name, step in promises if name == "latest"]
+        saves += len(steps)
+        newest = steps[-1]
+        best = max([best, *(step for name, step in promises if name == "best")])
+        store = CheckpointStore(TrainingTree(root, SCENARIO), warn=pytest.fail)
+        valid = store.valid_checkpoints()
+        assert len(valid) >= min(saves, 2), f"kill {kill}"
+        assert valid[0].step >= newest, f"kill {kill}"
+        assert [problem for checkpoint in valid for problem in mixed(checkpoint)] == [], f"kill {kill}"
+        found = store.best()
+        assert best == 0 or (found is not None and found.manifest.score is not None and found.manifest.score >= best)
+    assert saves > 2 * KILLS, "it was killed before it could save"
