@@ -87,10 +87,8 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
     def vouched_for(request: Request) -> None:
         given = request.query_params
         expires, signature = given.get("expires", ""), given.get("signature", "")
-        path = request.url.path
-        if not expires.isdigit() or not world.account.vouches_for(
-            request.scope["path"], expires, signature, world.clock()
-        ):
+        path = request.scope["path"]
+        if not expires.isdigit() or not world.account.vouches_for(path, expires, signature, world.clock()):
             raise HTTPException(403, f"The link to {path} has expired or was not made here")
 
     async def call(request: Request) -> Response:

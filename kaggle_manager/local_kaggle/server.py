@@ -52,11 +52,11 @@ def _listen(port: int, root: Path) -> socket.socket:
     if port == 0 and (last := disk.read_json(root / "server.json")):
         # Clients in the middle of their work find a restarted server where it was.
         try:
-            return _bound(int(last["url"].rpartition(":")[2]))
+            return bound(int(last["url"].rpartition(":")[2]))
         except OSError:
             pass  # Someone else has it by now; any free port will do.
     try:
-        return _bound(port)
+        return bound(port)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"Port {port} of 127.0.0.1 cannot be used: {error}.",
@@ -65,7 +65,8 @@ def _listen(port: int, root: Path) -> socket.socket:
         ) from error
 
 
-def _bound(port: int) -> socket.socket:
+def bound(port: int) -> socket.socket:
+    """A socket that listens on 127.0.0.1:`port`."""
     # The protocol is named because asyncio sends without delay (TCP_NODELAY) only where it is; else answers take 40 ms.
     listening = socket.socket(proto=socket.IPPROTO_TCP)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from kagglesdk.kernels.types import kernels_api_service as kernel_types
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.local_kaggle.server import bound
 from kaggle_manager.local_kaggle.world import World
 
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
@@ -233,7 +233,7 @@ def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
         root = tmp_path / f"loopback{len(opened)}"
         root.mkdir()
         (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0} | limits))
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = bound(0)
         clock, url = Clock(), f"http://127.0.0.1:{listening.getsockname()[1]}"
         world = World(root, address=url, clock=clock)
         server = uvicorn.Server(
