@@ -12,17 +12,12 @@ import pytest
 
 from kaggle_manager.errors import ConfigError
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
+from validation_ch7.section_7_6_rl_performance.episode_server import _Watch, explain_import_error
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection, read_network
 from validation_ch7.section_7_6_rl_performance.metrics import impossible, summarise
 from validation_ch7.section_7_6_rl_performance.observation import capacities, observe
 from validation_ch7.section_7_6_rl_performance.reward import WORST, reward
-from validation_ch7.section_7_6_rl_performance.simulation import (
-    EpisodeRequest,
-    Snapshot,
-    Trip,
-    _Watch,
-    explain_import_error,
-)
+from validation_ch7.section_7_6_rl_performance.simulation import EpisodeRequest, Snapshot, Trip
 
 SITE = find_intersection("synthetic")
 EMPTY = Snapshot(0, (0,) * 8, (0,) * 8, (0,) * 8, (0,) * 8, (0.0,) * 8, (0,) * 8, "")
