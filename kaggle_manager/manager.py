@@ -27,6 +27,7 @@ from kaggle_manager.errors import (
     ConfigError,
     Interrupted,
     KaggleManagerError,
+    NotFound,
     OutputDamaged,
     PushMismatch,
     RunError,
@@ -265,7 +266,16 @@ class ValidationKaggleManager:
         session = run.newest_session()
         version = run.version_of(session)
         run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
-        status = watch(run.connection.client, version, run.reporter)
+        try:
+            status = watch(run.connection.client, version, run.reporter)
+        except NotFound as error:
+            # Denied for long with good credentials: somebody deleted the kernel, and its outputs with it.
+            run.reporter.warn(f"{version.ref} is gone: {error.message}")
+            run.journal.update_session(
+                session, stage=Stage.CLOSED, outcome="gone", why=error.message, fingerprint="gone", ended_at=now()
+            )
+            run.note("gone", session.generation, message=error.message)
+            return
         ended = f"{status.state.name} {status.failure_message}".strip()
         run.journal.update_session(session, stage=Stage.ENDED, ended_at=now(), why=ended)
         run.note("ended", session.generation, status=ended)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kaggle_manager.errors import AuthError, KaggleManagerError, RemoteError
+from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.log_stream import LogLine, follow_log, parse_event
 from kaggle_manager.kaggle_api.models import KernelStatus, KernelVersion
@@ -23,6 +23,8 @@ from kaggle_manager.progress import Reporter, duration
 FIRST_POLL_S = 1.0
 SLOWEST_POLL_S = 60.0
 GROWTH = 1.5
+# A session Kaggle has denied for this long does not exist (any more).
+UNKNOWN_FOR_S = 600.0
 # A log stream that broke is opened again after this long.
 LOG_RETRY_S = 10.0
 
@@ -36,18 +38,19 @@ class _LogReader(threading.Thread):
         self.stopping = threading.Event()
         self.lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
         self.ended = threading.Event()
-        self.trouble = ""
 
     def run(self) -> None:
+        shown = 0
         while not self.stopping.is_set():
             try:
                 for line in follow_log(self._client, self._version, stop=self.stopping.is_set):
-                    self.lines.put(line)
+                    if line.index >= shown:  # a stream that is opened anew begins with the first line again
+                        self.lines.put(line)
+                        shown = line.index + 1
                 self.ended.set()
                 return
-            except KaggleManagerError as error:
+            except KaggleManagerError:
                 # The log is a convenience: the status polls go on, and the log is in the outputs as well.
-                self.trouble = error.message
                 self.stopping.wait(LOG_RETRY_S)
 
 
@@ -63,13 +66,14 @@ def watch(
 
     Raises:
         AuthError: the credentials stopped working.
+        NotFound: Kaggle has denied this session for ten minutes: its kernel was deleted, or is somebody else's.
         KeyboardInterrupt: passed on; the session is left alone.
     """
     reader = _LogReader(client, version)
     reader.start()
     started = clock()
     pace, next_poll, last_state, said_trouble = FIRST_POLL_S, started, "", ""
-    hurried = False
+    hurried, unknown_since = False, 0.0
     try:
         while True:
             _show_new_lines(reader, reporter, wait_s=min(0.5, max(0.0, next_poll - clock())))
@@ -81,12 +85,16 @@ def watch(
                 status = client.kernel_status(version)
             except AuthError:
                 raise
-            except RemoteError as error:
+            except (RemoteError, NotFound) as error:
+                # Kaggle may not know a session yet in the minutes after its push.
+                unknown_since = unknown_since or clock() if isinstance(error, NotFound) else 0.0
+                if unknown_since and clock() - unknown_since > UNKNOWN_FOR_S:
+                    raise
                 if error.message != said_trouble:
                     reporter.warn(f"the status could not be read and will be asked again: {error.message}")
                     said_trouble = error.message
             else:
-                said_trouble = ""
+                said_trouble, unknown_since = "", 0.0
                 if status.state.is_terminal:
                     _drain(reader, reporter)
                     return status
