@@ -1,0 +1,190 @@
+"""When a training saves, evaluates and stops: at rollout starts, at the first one at or after each multiple."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kernels.rl_training.callbacks import (
+    BestModelCallback,
+    DeadlineCallback,
+    ProgressCallback,
+    RotatingCheckpointCallback,
+    SessionOver,
+)
+from kernels.rl_training.evaluation import Evaluation
+from kernels.rl_training.session_clock import SessionClock
+from kernels.rl_training.settings import adaptive_evaluate_every, adaptive_save_every
+
+
+class Recorder:
+    """Stands where the checkpointer does, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.model: Any = None
+
+    def save(self) -> None:
+        self.calls.append(("save", self.model.num_timesteps))
+
+    def begin(self) -> None:
+        self.calls.append(("begin", self.model.num_timesteps))
+
+
+def checkpointing(every: int) -> tuple[RotatingCheckpointCallback, Recorder]:
+    recorder = Recorder()
+    callback = RotatingCheckpointCallback(every, recorder)  # type: ignore[arg-type]
+    callback.model = recorder.model = SimpleNamespace(num_timesteps=0, ep_info_buffer=[])  # type: ignore[assignment]
+    return callback, recorder
+
+
+def rollouts(callback: Any, starts: list[int]) -> None:
+    for step in starts:
+        callback.model.num_timesteps = step
+        callback._on_rollout_start()
+
+
+@pytest.mark.parametrize(
+    ("total", "every"), [(2, 100), (4_999, 100), (5_000, 500), (19_999, 500), (20_000, 1_000), (10**6, 1_000)]
+)
+def test_the_cadence_follows_the_total(total: int, every: int) -> None:
+    assert adaptive_save_every(total) == every
+    assert adaptive_evaluate_every(every) == 1_000
+
+
+def test_it_saves_at_the_first_rollout_start_at_or_after_each_multiple_and_at_the_end() -> None:
+    callback, recorder = checkpointing(100)
+    rollouts(callback, [0, 64, 128, 192, 256, 320])
+    callback.model.num_timesteps = 384
+    callback._on_training_end()
+    assert recorder.calls == [("begin", 0), ("save", 128), ("save", 256), ("save", 320), ("save", 384)]
+
+
+def test_a_resume_keeps_the_phase_and_saves_nothing_twice() -> None:
+    callback, recorder = checkpointing(100)
+    rollouts(callback, [192, 256])
+    callback.save_now()
+    assert recorder.calls == [("begin", 192), ("save", 256)]
+
+
+def test_a_target_that_is_already_reached_is_still_put_back_before_anything_is_written() -> None:
+    callback, recorder = checkpointing(100)
+    callback.model.num_timesteps = 300
+    callback._on_training_end()
+    assert recorder.calls == [("begin", 300)]
+
+
+def test_a_session_that_must_stop_saves_first_and_stops_between_two_rollouts() -> None:
+    callback, recorder = checkpointing(1000)
+    clock = SessionClock(max_steps=100)
+    deadline = DeadlineCallback(clock, callback)
+    deadline.model = callback.model
+    for step in (0, 60):
+        rollouts(callback, [step])
+        rollouts(deadline, [step])
+    rollouts(callback, [120])
+    with pytest.raises(SessionOver, match="given 100 timesteps"):
+        rollouts(deadline, [120])
+    assert recorder.calls == [("begin", 0), ("save", 120)]
+
+
+# --- best ---------------------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Evaluations with given scores, by timesteps."""
+
+    def __init__(self, scores: dict[int, float]) -> None:
+        self.scores = scores
+
+    def __call__(self, model: Any) -> Evaluation:
+        return Evaluation([self.scores[model.num_timesteps]], [10])
+
+
+def best_callback(scores: dict[int, float], every: int, save_best: Any = None) -> tuple[BestModelCallback, list[Any]]:
+    written: list[Any] = []
+    callback = BestModelCallback(
+        Scripted(scores),  # type: ignore[arg-type]
+        every,
+        save_best or (lambda step, score: written.append((step, score))),
+        lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
+    )
+    callback.model = SimpleNamespace(num_timesteps=0, ep_info_buffer=[])  # type: ignore[assignment]
+    return callback, written
+
+
+def test_only_a_strictly_better_score_wins_and_nan_never() -> None:
+    scores = {100: math.nan, 200: -5.0, 300: -5.0, 400: math.nan, 500: -4.0, 600: -math.inf}
+    callback, written = best_callback(scores, 100)
+    rollouts(callback, sorted(scores))
+    assert [entry for entry in written if isinstance(entry, tuple)] == [(200, -5.0), (500, -4.0)]
+    assert (callback.best_score, callback.best_step) == (-4.0, 500)
+
+
+def test_score_history_and_phase_survive_a_resume() -> None:
+    first, _ = best_callback({100: 3.0, 200: 1.0}, 100)
+    rollouts(first, [100, 200])
+    second, written = best_callback({300: 2.0}, 100)
+    second.load_state(first.state())
+    rollouts(second, [200, 250, 300])
+    assert written == [[100, 200], [100, 200, 300]], "2.0 is worse than the 3.0 of the session before"
+    assert second.best_score == 3.0
+
+
+def test_the_last_policy_is_evaluated_even_in_a_short_run() -> None:
+    callback, written = best_callback({40: 1.0}, 1000)
+    rollouts(callback, [0, 20])
+    callback.model.num_timesteps = 40
+    callback._on_training_end()
+    callback._on_training_end()
+    assert written == [(40, 1.0), [40]]
+
+
+def test_the_timeline_of_a_hundred_thousand_steps_ends_with_the_best_of_twenty_thousand(tmp_path: Path) -> None:
+    """Rewards rise to -25 at 20,000 steps and fall again; latest and final are of 100,000, best stays."""
+    scores = {1_000: -80.0, 5_000: -50.0, 10_000: -30.0, 15_000: -40.0, 20_000: -25.0}
+    store = CheckpointStore(TrainingTree(tmp_path, "traffic_light_control"))
+    common: dict[str, Any] = {"target": 100_000, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": ""}
+    steps = range(1_000, 100_001, 1_000)
+    every = {step: scores.get(step, -100.0 if step < 1_000 else -60.0) for step in steps} | {100_000: -35.0}
+    callback, _ = best_callback(
+        every,
+        adaptive_evaluate_every(adaptive_save_every(100_000)),
+        lambda step, score: store.save_best(step=step, score=score, model=b"model %d" % step, **common),
+    )
+    for step in steps:
+        store.save_latest(step=step, model=b"model %d" % step, state=b"state", **common)
+        rollouts(callback, [step])
+    store.save_final(step=100_000, files={store.tree.final_model_name: b"model 100000"}, **common)
+    latest, best, final = store.find_latest_checkpoint(), store.best(), store.final()
+    assert latest is not None
+    assert best is not None
+    assert final is not None
+    assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [100_000, 99_000]
+    assert (latest.step, final.step, best.step, best.manifest.score) == (100_000, 100_000, 20_000, -25.0)
+    assert best.read_model() == b"model 20000"
+
+
+# --- progress -----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_told_at_a_bounded_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    time = [0.0]
+    progress = ProgressCallback(10**6, SessionClock(now=lambda: time[0]), lambda: 7)
+    progress.model = SimpleNamespace(num_timesteps=0, ep_info_buffer=[{"r": 2.0}])  # type: ignore[assignment]
+    twelve_hours = 12 * 3600
+    for second in range(twelve_hours):
+        time[0] = float(second)
+        rollouts(progress, [second * 10])
+    lines = capsys.readouterr().out.splitlines()
+    assert 1000 < len(lines) < 2000
+    assert lines[0] == (
+        'KM_PROGRESS {"step": 50, "target": 1000000, "steps_per_s": 10.0, "reward": 2.0, "checkpoint": 7}'
+    )

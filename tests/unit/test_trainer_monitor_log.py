@@ -1,0 +1,66 @@
+"""The learning curve is one line: no row twice, none missing, whatever was cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kernels.rl_training.monitor_log import MonitorLog
+
+
+def log_in(folder: Path, step: int = 0) -> MonitorLog:
+    log = MonitorLog(folder / "monitor.csv", "Test-v0", lambda: 1.5)
+    log.model = SimpleNamespace(num_timesteps=step)  # type: ignore[assignment]
+    log._on_training_start()
+    return log
+
+
+def end_episode(log: MonitorLog, reward: float) -> None:
+    log.locals = {"infos": [{}, {"episode": {"r": reward, "l": 7, "t": 99.0}}]}
+    log._on_step()
+
+
+def rewards(folder: Path) -> list[float]:
+    lines = (folder / "monitor.csv").read_text().splitlines()
+    assert lines[0] == '#{"t_start": 0.0, "env_id": "Test-v0"}'
+    assert lines[1] == "r,l,t"
+    return [float(line.split(",")[0]) for line in lines[2:]]
+
+
+def test_a_resume_cuts_back_to_what_its_checkpoint_counted(tmp_path: Path) -> None:
+    first = log_in(tmp_path)
+    for reward in (1.0, 2.0):
+        end_episode(first, reward)
+    saved = first.state()
+    end_episode(first, 3.0)
+    with (tmp_path / "monitor.csv").open("a") as file:
+        file.write("4.0,")  # killed in the middle of a row
+    second = log_in(tmp_path, step=20)
+    second.load_state(saved)
+    assert rewards(tmp_path) == [1.0, 2.0]
+    end_episode(second, 3.5)
+    assert rewards(tmp_path) == [1.0, 2.0, 3.5]
+    assert second.state()["rows"] == 3
+
+
+def test_a_training_from_zero_leaves_nothing_of_one_that_never_saved(tmp_path: Path) -> None:
+    end_episode(log_in(tmp_path), 1.0)
+    log_in(tmp_path)
+    assert rewards(tmp_path) == []
+
+
+def test_lost_rows_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_in(tmp_path, step=20)
+    log.load_state({"rows": 2, "wall_clock": 60.0})
+    assert "0 of the 2 episodes" in capsys.readouterr().out
+    assert rewards(tmp_path) == []
+
+
+def test_time_is_that_of_all_sessions(tmp_path: Path) -> None:
+    log = log_in(tmp_path)
+    state: dict[str, Any] = {"rows": 0, "wall_clock": 60.0}
+    log.load_state(state)
+    assert log.training_seconds == pytest.approx(60.0)

@@ -1,0 +1,80 @@
+"""A session stops in time for one more stretch, its save and its last word; never in the middle of a rollout."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_it_stops_before_a_stretch_as_long_as_the_longest_seen_would_pass_the_deadline() -> None:
+    time = Time()
+    clock = SessionClock(60.0, epilogue_s=3.0, now=time)
+    clock.saved(0.5)
+    stretches = [1.0, 10.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+    said = clock.why_stop(0)
+    for stretch in stretches:
+        if said:
+            break
+        time.now += stretch
+        said = clock.why_stop(1)
+    remaining = 160.0 - time.now
+    assert "time is used up" in said
+    # One stretch of 10 s, twice a save of 0.5 s, and 3 s for the epilogue; it did not stop a whole stretch too early.
+    assert 14.0 - 2.0 <= remaining <= 14.0
+
+
+def test_a_slow_save_is_budgeted_twice() -> None:
+    clock = SessionClock(60.0, epilogue_s=3.0, now=Time())
+    assert clock.reserve_s() == pytest.approx(7.0), "before the first save one of 2 s is assumed"
+    clock.saved(0.1)
+    clock.saved(4.0)
+    clock.saved(0.1)
+    assert clock.reserve_s() == pytest.approx(11.0)
+
+
+def test_without_a_deadline_it_never_stops_by_itself() -> None:
+    time = Time()
+    clock = SessionClock(now=time)
+    time.now += 1e9
+    assert clock.why_stop(10**9) == ""
+
+
+def test_a_session_may_be_given_a_number_of_steps() -> None:
+    clock = SessionClock(max_steps=100, now=Time())
+    assert clock.why_stop(99) == ""
+    assert clock.why_stop(100) == "this session was given 100 timesteps"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
+def test_signals_ask_for_a_stop_and_only_the_second_interrupt_interrupts() -> None:
+    clock = SessionClock(now=Time())
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals(clock):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert clock.why_stop(0) == "asked to stop by SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("90", 90), ("15m", 900), ("1.5h", 5400)])
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-5s", "0", "nan", "inf", "soon"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        parse_duration(text)
