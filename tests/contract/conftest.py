@@ -239,7 +239,7 @@ def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
         server = uvicorn.Server(
             uvicorn.Config(create_app(world), http="h11", ws="none", lifespan="off", log_level="error")
         )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         opened.append((Loopback(root, url, world, clock), server, thread))
         return opened[-1][0]

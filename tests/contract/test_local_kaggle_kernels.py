@@ -36,7 +36,7 @@ def test_a_script_runs_and_its_outputs_and_log_come_back(client: Any) -> None:
 
 def test_nothing_of_a_running_session_is_shown_before_it_ended(client: Any) -> None:
     client.push("import time\nopen('early.txt', 'w').write('x')\nprint('hello', flush=True)\ntime.sleep(60)")
-    client.running()
+    assert first_line(client) == "hello"
     assert (client.output().files, client.output().log or "") == ([], "")
 
 
@@ -227,7 +227,7 @@ def test_a_session_is_cancelled_by_the_number_it_finds_in_its_environment(client
         "print(os.environ['KAGGLE_CONTAINER_NAME'], flush=True)\ntime.sleep(60)"
     )
     client.running()
-    line = events_until_first(client)
+    line = first_line(client)
     client.cancel(int(line.rpartition("-")[2]))
     assert client.end()[0] == "CANCEL_ACKNOWLEDGED"
     assert [file.file_name for file in client.output().files] == ["saved.txt"]
@@ -235,7 +235,7 @@ def test_a_session_is_cancelled_by_the_number_it_finds_in_its_environment(client
     assert (code, message) == (403, "Permission 'kernelSessions.cancel' was denied")
 
 
-def events_until_first(client: Any) -> str:
+def first_line(client: Any) -> str:
     headers = {"Authorization": f"Bearer {client.token}"}
     url = f"{client.url}/v1/kernels/logs/stream/local/little-kernel"
     with requests.get(url, headers=headers, stream=True, timeout=20) as answer:

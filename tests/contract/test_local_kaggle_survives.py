@@ -109,7 +109,9 @@ def test_two_starters_at_once_get_one_server(tmp_path: Path) -> None:
         starter.start()
     for starter in starters:
         starter.join()
-    assert len({info.pid for info in found}) == 1
+    assert [info.pid for info in found] == [found[0].pid] * 4
+    log = (tmp_path / "kaggle" / "server.log").read_text()
+    assert (log.count("Local Kaggle on"), log.count("already serves")) == (1, 0)
     assert stop(tmp_path / "kaggle")
     assert not stop(tmp_path / "kaggle")
 
