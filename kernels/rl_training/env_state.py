@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
 from kaggle_manager.errors import ConfigError
@@ -164,6 +165,8 @@ class _Maker:
     seed: int
 
     def __call__(self) -> gym.Env[Any, Any]:
+        if multiprocessing.parent_process() is not None:
+            set_random_seed(self.seed)  # nobody else seeds the generators of a worker process
         return make_env(self.factory, self.mode, self.seed)
 
 

@@ -112,16 +112,6 @@ def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDi
             yield distribution
 
 
-def _logged(training: Training) -> dict[str, Any]:
-    logger = training.model.logger
-    return {name: dict(getattr(logger, name)) for name in ("name_to_value", "name_to_count", "name_to_excluded")}
-
-
-def _restore_logged(training: Training, saved: dict[str, Any]) -> None:
-    for name, values in saved.items():
-        getattr(training.model.logger, name).update(values)
-
-
 def _keepers(training: Training) -> dict[str, Any]:
     return {name: keeper.state() for name, keeper in training.keepers.items()}
 
@@ -152,7 +142,6 @@ ITEMS: dict[str, Item] = {
     ),
     "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise),
     "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices),
-    "logged": Item(Phase.AT_START, _logged, _restore_logged),
     "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
     "action_space": Item(
         Phase.AT_START,

@@ -1,0 +1,72 @@
+"""Small trainings for the tests of the trainer, run in this process."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
+from kernels.rl_training.env_state import EntryPoint
+from kernels.rl_training.log_lines import warn
+from kernels.rl_training.origin import Origin, find_origin
+from kernels.rl_training.session_clock import SessionClock
+from kernels.rl_training.settings import TrainingSettings
+from kernels.rl_training.trainer import SessionOutcome, train
+
+SCENARIO = "cart"
+CARTPOLE = EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
+PENDULUM = EntryPoint("gymnasium:make", {"id": "Pendulum-v1"})
+DQN: dict[str, Any] = {
+    "learning_starts": 20,
+    "buffer_size": 150,
+    "batch_size": 8,
+    "train_freq": 4,
+    "target_update_interval": 30,
+    "exploration_fraction": 0.5,
+    "learning_rate": {"linear": [1e-2, 1e-4]},
+    "policy_kwargs": {"net_arch": [8]},
+}
+
+
+def settings(tree: Path, **changes: Any) -> TrainingSettings:
+    """A DQN on CartPole of 300 timesteps, saved every 50 and evaluated every 100."""
+    base = TrainingSettings(
+        scenario=SCENARIO,
+        algorithm="DQN",
+        policy="MlpPolicy",
+        hyperparameters=DQN,
+        environment=CARTPOLE,
+        total=300,
+        tree=tree,
+        lineage=Lineage("run", 1, None, 0),
+        seed=3,
+        save_every=50,
+        evaluate_every=100,
+        evaluation_episodes=2,
+        identity={"environment_fingerprint": "test", "reward_fingerprint": "test"},
+    )
+    return replace(base, **changes)
+
+
+def scramble() -> None:
+    """Leave nothing of this process's random generators for the next training to inherit."""
+    random.seed()
+    np.random.seed()
+    torch.seed()
+
+
+def origin_of(tree: Path) -> Origin:
+    return find_origin(TrainingTree(tree, SCENARIO), fresh=False, warn=warn)
+
+
+def session(
+    chosen: TrainingSettings, max_steps: int | None = None, *, origin: Origin | None = None, disk: Disk | None = None
+) -> SessionOutcome:
+    """One session in this process, from wherever the tree is."""
+    scramble()
+    return train(chosen, origin or origin_of(chosen.tree), SessionClock(max_steps=max_steps), disk=disk)
