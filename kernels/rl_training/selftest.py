@@ -149,7 +149,8 @@ def _run(name: str, folder: Path, *, saves: bool, kill_after: float | None) -> t
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
-        context.set_forkserver_preload([__name__])
+        # torch imports the second one at the first optimizer, which takes as long as a small training.
+        context.set_forkserver_preload([__name__, "torch._dynamo"])
     folder.mkdir(parents=True, exist_ok=True)
     begun: Event = context.Event()
     process = context.Process(target=_session, args=(name, str(folder), saves, begun))

@@ -1,0 +1,185 @@
+"""A training killed at any moment and continued ends with the bits of one that was never cut."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crash_disks import Died, DyingDisk, FailingDisk
+from trainer_runs import origin_of, session, settings
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import CheckpointIncompatible, StorageError
+from kernels.rl_training import arithmetic
+from kernels.rl_training.action_replay import ActionReplay
+from kernels.rl_training.certificate import differing
+from kernels.rl_training.selftest import Simulator, curves, prove
+
+
+@pytest.mark.parametrize("case", ["dqn", "dqn-replay", "ppo", "sac"])
+def test_killed_processes_end_like_one_that_was_never_cut(case: str, tmp_path: Path) -> None:
+    proof = prove(case, tmp_path, kills=3, seed=sum(map(ord, case)))
+    assert proof.differing == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    tree = tmp_path_factory.mktemp("whole") / "tree"
+    certificate = session(settings(tree, save_every=1000)).certificate
+    return {**certificate, **curves(TrainingTree(tree, "cart"))}
+
+
+def test_dying_inside_saves_changes_nothing(whole: dict[str, str], tmp_path: Path) -> None:
+    counting = DyingDisk(10**9)
+    session(settings(tmp_path / "counted"), disk=counting)
+    deaths = 0
+    for at in np.linspace(1, counting.calls * 0.9, 12).astype(int):
+        try:
+            outcome = session(settings(tmp_path / "tree"), disk=DyingDisk(int(at)))
+            break
+        except Died:
+            deaths += 1
+    else:
+        outcome = session(settings(tmp_path / "tree"))
+    assert deaths >= 5
+    found = {**outcome.certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    assert differing(found, whole) == []
+
+
+def test_a_full_disk_ends_in_a_typed_error_and_the_run_goes_on_from_what_was_saved(
+    whole: dict[str, str], tmp_path: Path
+) -> None:
+    with pytest.raises(StorageError, match="disk is full"):
+        session(settings(tmp_path / "tree"), disk=FailingDisk(60, errno.ENOSPC, persistent=True))
+    store = CheckpointStore(TrainingTree(tmp_path / "tree", "cart"))
+    assert len(store.valid_checkpoints()) == 2
+    found = {**session(settings(tmp_path / "tree")).certificate, **curves(store.tree)}
+    assert differing(found, whole) == []
+
+
+def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
+    whole: dict[str, str], tmp_path: Path
+) -> None:
+    sessions = 0
+    while (outcome := session(settings(tmp_path / "tree"), max_steps=45)).kind == "interrupted":
+        sessions += 1
+        assert outcome.reason == "this session was given 45 timesteps"
+    assert sessions == 6
+    found = {**outcome.certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    assert differing(found, whole) == []
+
+
+def test_epsilon_and_learning_rate_go_on_where_they_were(tmp_path: Path) -> None:
+    seen: list[tuple[int, float, float]] = []
+
+    def spy(model: Any) -> None:
+        rate = model.policy.optimizer.param_groups[0]["lr"]
+        seen.append((model.num_timesteps, model.exploration_rate, rate))
+
+    for folder, cuts in (("whole", [None]), ("cut", [150, None])):
+        for cut in cuts:
+            _with_spy(tmp_path / folder, cut, spy)
+    at_step = [entry for entry in seen if entry[0] == 200]
+    assert len(at_step) == 2
+    assert at_step[0] == at_step[1]
+    assert at_step[0][1] == pytest.approx(0.05), "exploration ends at half of the total, not of the session"
+    assert at_step[0][2] == pytest.approx(1e-2 + (1e-4 - 1e-2) * 200 / 300)
+
+
+def _with_spy(tree: Path, cut: int | None, spy: Any) -> None:
+    from kernels.rl_training import evaluation
+
+    original = evaluation.Evaluator.__call__
+    try:
+        evaluation.Evaluator.__call__ = lambda self, model: (spy(model), original(self, model))[1]  # type: ignore
+        session(settings(tree), max_steps=cut)
+    finally:
+        evaluation.Evaluator.__call__ = original  # type: ignore[method-assign]
+
+
+def test_the_best_model_survives_a_resume_that_only_sees_worse_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels.rl_training import evaluation
+
+    scores = {100: 9.0, 200: 1.0, 300: 2.0}
+    monkeypatch.setattr(
+        evaluation.Evaluator, "__call__", lambda self, model: evaluation.Evaluation([scores[model.num_timesteps]], [1])
+    )
+    session(settings(tmp_path / "tree"), max_steps=150)
+    session(settings(tmp_path / "tree"))
+    best = CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).best()
+    assert best is not None
+    assert (best.step, best.manifest.score) == (100, 9.0)
+    history = np.load(tmp_path / "tree/history/evaluations.npz")
+    assert history["timesteps"].tolist() == [100, 200, 300]
+
+
+def test_a_simulator_that_does_not_repeat_itself_goes_on_inexactly_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings(tmp_path / "tree", environment=Simulator)
+    session(chosen, max_steps=130)
+    monkeypatch.setattr(ActionReplay, "_begin", _begin_differently)
+    outcome = session(chosen)
+    assert outcome.step == 300
+    assert "from step 132 the bits are no longer those of an uninterrupted run: Simulator did not" in (
+        capsys.readouterr().out
+    )
+    final = CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).final()
+    assert final is not None
+    assert final.manifest.exact["exact"] == "none"
+
+
+_begin = ActionReplay._begin
+
+
+def _begin_differently(self: ActionReplay, options: Any) -> Any:
+    self._base_seed += 1
+    return _begin(self, options)
+
+
+def test_other_arithmetic_goes_on_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session(settings(tmp_path / "tree"), max_steps=150)
+    real = arithmetic.fingerprint("cpu")
+    monkeypatch.setattr(arithmetic, "fingerprint", lambda device: {**real, "probe": "0123"})
+    session(settings(tmp_path / "tree"))
+    assert f"the arithmetic changed: probe: {real['probe']} -> 0123" in capsys.readouterr().out
+    final = CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).final()
+    assert final is not None
+    assert [entry["step"] for entry in final.manifest.exact["broken"]] == [152]
+
+
+def test_a_seed_that_was_not_given_is_drawn_once_and_kept(tmp_path: Path) -> None:
+    session(settings(tmp_path / "tree", seed=None), max_steps=50)
+    first, second = origin_of(tmp_path / "tree"), settings(tmp_path / "tree", seed=None)
+    assert first.journey is not None
+    session(second)
+    again = origin_of(tmp_path / "tree")
+    assert again.journey is not None
+    assert again.journey.seed == first.journey.seed
+    assert again.checkpoint is not None
+    assert again.checkpoint.manifest.identity["seed"] == first.journey.seed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hyperparameters": {"policy_kwargs": {"net_arch": [16]}}}, r"Architecture: checkpoint=\[8\], current=\[16\]"),
+        ({"algorithm": "A2C", "hyperparameters": {}}, "Algorithm: checkpoint=DQN, current=A2C"),
+        ({"identity": {"environment_fingerprint": "x", "reward_fingerprint": "test"}}, "checkpoint=test, current=x"),
+    ],
+)
+def test_another_experiments_checkpoint_is_refused_with_every_difference(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    session(settings(tmp_path / "tree"), max_steps=50)
+    before = sorted((tmp_path / "tree/checkpoints").iterdir())
+    with pytest.raises(CheckpointIncompatible, match=said):
+        session(settings(tmp_path / "tree", **change))
+    assert sorted((tmp_path / "tree/checkpoints").iterdir()) == before
