@@ -15,20 +15,17 @@ No verdict and a free lock mean that the runner died; the kernel dies with it. S
 from __future__ import annotations
 
 import codecs
-import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from kaggle_manager.local_kaggle import disk, sandbox
+from kaggle_manager.local_kaggle import disk, family, sandbox
 
 _POLL_S = 0.1
 _SIZE_CHECK_S = 2.0
@@ -86,67 +83,6 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _prepare_kernel() -> None:
-    """In the kernel, before it runs: die when the runner dies, whatever kills it (Linux)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _adopt_orphans() -> None:
-    """Grandchildren whose parent ended become this process's children, so that none can hide (Linux)."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
-
-
-def _descendants() -> list[int]:
-    """Every living process below this one, from `/proc`; empty where there is no such thing."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue  # It ended between the listing and the reading.
-        if after_name[0] != "Z":
-            parents[int(entry.parent.name)] = int(after_name[1])
-    found = [os.getpid()]
-    for process in found:
-        found.extend(child for child, parent in parents.items() if parent == process)
-    return found[1:]
-
-
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """Kill the kernel and everything it started, and return when they are gone."""
-    if sys.platform == "win32":
-        if process.poll() is None:
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-        process.wait()
-        return
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    while remaining := _descendants():
-        for pid in remaining:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.01)
-
-
-def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    session = Path(order["session"])
-    prepare: Callable[[], None] | None = _prepare_kernel if sys.platform.startswith("linux") else None
-    return subprocess.Popen(
-        sandbox.command(order),
-        cwd=session / "working",
-        env=order["environment"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=prepare,  # safe: no thread exists yet in this process
-    )
-
-
 def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str, str]:
     """Wait for the first thing that ends the session; (status, failure message)."""
     session, limit_s, output_bytes = Path(order["session"]), order["limit_s"], order["output_bytes"]
@@ -184,13 +120,12 @@ def run(session: Path) -> None:
     disk.write_json(session / "started.json", {"pid": os.getpid(), "started_at": time.time()})
     if not order["isolation"]:
         log.write("stderr", "This machine does not allow namespaces: inputs are writable and the network is not cut.\n")
-    _adopt_orphans()
-    process = _start(order)
+    process = family.start(sandbox.command(order), working=session / "working", environment=order["environment"])
     assert process.stdout is not None
     assert process.stderr is not None
     readers = [log.follow("stdout", process.stdout), log.follow("stderr", process.stderr)]
     status, failure = _watch(process, order)
-    kill_all(process)
+    family.kill(process)
     for reader in readers:
         reader.join(timeout=10)
     log.close()

@@ -68,11 +68,11 @@ def command(order: Mapping[str, Any]) -> list[str]:
 @cache
 def isolation() -> tuple[str, ...]:
     """The `unshare` command that works on this machine, or () where none does. Tries once per process."""
-    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
-        return ()
-    as_mapped_root = (*_UNSHARE, "--user", "--map-root-user")
-    candidates = (_UNSHARE, as_mapped_root) if os.geteuid() == 0 else (as_mapped_root,)
-    return next((candidate for candidate in candidates if _works(candidate)), ())
+    if sys.platform.startswith("linux") and shutil.which("unshare"):
+        as_mapped_root = (*_UNSHARE, "--user", "--map-root-user")
+        candidates = (_UNSHARE, as_mapped_root) if os.geteuid() == 0 else (as_mapped_root,)
+        return next((candidate for candidate in candidates if _works(candidate)), ())
+    return ()
 
 
 def _works(candidate: tuple[str, ...]) -> bool:

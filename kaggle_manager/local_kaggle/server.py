@@ -37,7 +37,7 @@ def serve(port: int, root: Path, *, idle_exit_s: float | None = None) -> None:
     """
     root = root.absolute()
     disk.make_folder(root)
-    with disk.hold(root / "server.lock") as mine:
+    with disk.hold(root / "server.lock", wait_s=1.0) as mine:  # the one before may be closing
         if not mine:
             raise ConfigError(
                 f"Another local Kaggle already serves {root}.",

@@ -275,12 +275,19 @@ def kaggle_command(local_kaggle: ServerInfo, tmp_path: Path) -> Callable[..., st
         "KAGGLE_KEY": key,
     }
 
-    def run(*arguments: str, code: int = 0, **variables: str) -> str:
+    def run(
+        *arguments: str,
+        code: int = 0,
+        meanwhile: Callable[[subprocess.Popen[str]], None] | None = None,
+        **variables: str,
+    ) -> str:
         command = [str(Path(sys.executable).with_name("kaggle")), *arguments]
-        done = subprocess.run(
-            command, env=environment | variables, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env=environment | variables, stdout=pipe, stderr=pipe, text=True) as process:
+            if meanwhile is not None:
+                meanwhile(process)
+            printed = "".join(process.communicate(timeout=60))
+        assert process.returncode == code, f"{arguments}: {process.returncode}\n{printed}"
+        return printed
 
     return run

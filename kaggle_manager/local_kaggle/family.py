@@ -1,0 +1,76 @@
+"""A kernel process and everything it started: none may outlive its session, however deep it hides.
+
+Where namespaces hold a session, killing its first process is enough. Elsewhere its process group is killed, and on
+Linux also every descendant that left the group. (On macOS and Windows a descendant that detached itself can escape.)
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+
+
+def start(command: list[str], *, working: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a kernel with its output in pipes. On Linux it dies with this process, whatever kills that.
+
+    To be called before this process has threads.
+    """
+    linux = sys.platform.startswith("linux")
+    if linux:
+        # Grandchildren whose parent ended become this process's children, so that none can hide.
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    return subprocess.Popen(
+        command,
+        cwd=working,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if linux else None,
+    )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9)
+
+
+def kill(kernel: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the kernel and of everything it started; returns when they are gone."""
+    if sys.platform == "win32":
+        if kernel.poll() is None:
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(kernel.pid)], capture_output=True, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
+            os.killpg(kernel.pid, signal.SIGKILL)
+        while remaining := _descendants():
+            for pid in remaining:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+    kernel.wait()
+
+
+def _descendants() -> list[int]:
+    """Every living process below this one, from `/proc`; empty where there is no such thing."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue  # It ended between the listing and the reading.
+        if after_name[0] != "Z":
+            parents[int(entry.parent.name)] = int(after_name[1])
+    found = [os.getpid()]
+    for process in found:
+        found.extend(child for child, parent in parents.items() if parent == process)
+    return found[1:]
