@@ -8,6 +8,7 @@ the total over all sessions. Never subclasses or patches an algorithm.
 from __future__ import annotations
 
 import secrets
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -80,14 +81,17 @@ def train(
             print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", origin.step, origin.step, certificate=items)
-    return _Session(settings, origin, clock, disk or Disk()).run()
+    with ExitStack() as resources:
+        return _Session(settings, origin, clock, disk or Disk(), resources).run()
 
 
 class _Session:
     """The parts of one session, put together in the order they depend on each other."""
 
-    def __init__(self, settings: TrainingSettings, origin: Origin, clock: SessionClock, disk: Disk) -> None:
-        self.settings, self.origin, self.clock = settings, origin, clock
+    def __init__(
+        self, settings: TrainingSettings, origin: Origin, clock: SessionClock, disk: Disk, resources: ExitStack
+    ) -> None:
+        self.settings, self.origin, self.clock, self.resources = settings, origin, clock, resources
         arithmetic.make_deterministic(settings.device)
         self.journey = self._journey()
         self.model = self._build_model()
@@ -117,9 +121,6 @@ class _Session:
         except SessionOver as over:
             reason = over.reason
             self.checkpointer.join()
-        finally:
-            self.checkpointer.close()
-            self.training.vec_env.close()
         newest = self.checkpointer.newest
         return SessionOutcome(
             kind="interrupted" if reason else "completed",
@@ -174,6 +175,7 @@ class _Session:
             settings.n_envs,
             processes=settings.processes,
         )
+        self.resources.callback(vec.close)
         if settings.wrap is not None:
             vec = settings.wrap(vec)
         return algorithms.build_model(
@@ -206,6 +208,7 @@ class _Session:
         self.checkpointer = Checkpointer(
             settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata, disk
         )
+        self.resources.callback(self.checkpointer.close)
         self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)

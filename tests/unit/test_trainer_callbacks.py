@@ -95,7 +95,7 @@ def test_a_session_that_must_stop_saves_first_and_stops_between_two_rollouts() -
     assert recorder.calls == [("begin", 0), ("save", 120)]
 
 
-# --- best ---------------------------------------------------------------------------------------------------------------
+# --- best
 
 
 class Scripted:
@@ -172,7 +172,7 @@ def test_the_timeline_of_a_hundred_thousand_steps_ends_with_the_best_of_twenty_t
     assert best.read_model() == b"model 20000"
 
 
-# --- progress -----------------------------------------------------------------------------------------------------------
+# --- progress
 
 
 def test_progress_is_told_at_a_bounded_rate(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_waiting_ends_and_says_what_is_mounted_instead(tmp_path: Path) -> None:
     assert parent is not None
     (tmp_path / "datasets" / "someone").mkdir(parents=True)
     time = [0.0]
-    with pytest.raises(LineageMismatch, match="me/km-s-tree.*Mounted: datasets/someone"):
+    with pytest.raises(LineageMismatch, match=r"me/km-s-tree.*Mounted: datasets/someone"):
         find_mount(tmp_path, parent, now=lambda: time[0], sleep=lambda s: time.__setitem__(0, time[0] + s))
     assert time[0] <= 21.0
 
