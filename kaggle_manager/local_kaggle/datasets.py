@@ -86,6 +86,8 @@ class Datasets:
             )
             home = self._world.dataset_folder(dataset_id, number)
             home.parent.mkdir(parents=True, exist_ok=True)
+            if home.exists():  # of a server that was killed between this rename and its commit
+                home.rename(self._world.root / "trash" / staging.name)
             staging.rename(home)
         address = f"{self._world.account.username}/{slug}"
         return {"ref": address, "url": f"{self._world.address}/datasets/{address}", "status": "ok", "error": ""}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Client, until
+from loopback_kaggle import Client, until
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Client, end_sessions, until
+from loopback_kaggle import Client, end_sessions, until
 
 from kaggle_manager.errors import ConfigError, StorageError, Unavailable
 from kaggle_manager.local_kaggle import disk, launcher
