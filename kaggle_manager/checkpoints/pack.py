@@ -23,7 +23,6 @@ from kaggle_manager.checkpoints.durable import (
     Disk,
     ensure_free_space,
     sha256_bytes,
-    sha256_of,
     storage_errors,
     write_atomic,
 )
@@ -62,7 +61,6 @@ class PackIndex:
         step: the head's step.
         head_manifest_sha256: `Manifest.sha256` of the head: what a launch order names as parent.
         pack_size: bytes of the pack.
-        pack_sha256: its SHA-256.
         files: what is in it, ordered by name.
     """
 
@@ -70,7 +68,6 @@ class PackIndex:
     step: int
     head_manifest_sha256: str
     pack_size: int
-    pack_sha256: str
     files: tuple[PackedFile, ...]
 
 
@@ -103,7 +100,6 @@ def pack_tree(tree: TrainingTree, folder: Path, *, disk: Disk | None = None) -> 
             step=found.head.step,
             head_manifest_sha256=found.head.sha256,
             pack_size=offset + 2 * tarfile.BLOCKSIZE,
-            pack_sha256=sha256_of(pack),
             files=tuple(files),
         )
         text = json.dumps({"schema": SCHEMA, **asdict(index)}, indent=1, sort_keys=True)
@@ -134,7 +130,6 @@ def read_index(folder: Path) -> PackIndex:
             step=_count(body["step"]),
             head_manifest_sha256=_digest(body["head_manifest_sha256"]),
             pack_size=_count(body["pack_size"]),
-            pack_sha256=_digest(body["pack_sha256"]),
             files=files,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

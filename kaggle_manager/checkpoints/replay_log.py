@@ -22,6 +22,7 @@ A chunk (see `segment`) holds, for the rows [first, end):
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -245,15 +246,16 @@ class ReplayLog:
                 again, so restoring reads each byte and hashes it once.
 
         Raises:
-            CheckpointCorrupt: a segment is unreadable (its file and rows are named), or its arrays are not those of
-                `into`.
+            CheckpointCorrupt: a segment is damaged (its file and rows are named), or does not fit `into`.
+            StorageError: the disk refused to read.
         """
         capacity = _capacity(into)
         if capacity != commit.capacity:
             raise CheckpointCorrupt(f"The replay buffer has {capacity:,} rows and the checkpoint {commit.capacity:,}.")
         segments = list(commit.segments)
         for ref in segments:
-            data = self._read(ref, verified)
+            with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
+                data = self._read(ref, verified)
             try:
                 for payload in segment.payloads(memoryview(data)):
                     _decode(payload, into, capacity)
@@ -269,9 +271,10 @@ class ReplayLog:
 
     def _read(self, ref: SegmentRef, verified: bool) -> bytes:
         if verified:
-            data = self._disk.read(self.folder / ref.name)
-            if len(data) >= ref.length:
-                return data[: ref.length]
+            with contextlib.suppress(FileNotFoundError):
+                data = self._disk.read(self.folder / ref.name)
+                if len(data) >= ref.length:
+                    return data[: ref.length]
         return replay_files.verified_bytes(self.folder, ref, self._disk)[0]
 
 

@@ -1,0 +1,151 @@
+"""A flipped bit, a cut, a zeroed page or a missing file never becomes wrong bytes: mended, or the older checkpoint."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import crash_workload as workload
+import pytest
+from crash_workload import CAPACITY, SCENARIO, mixed, open_log, ring, rows_at
+
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
+from kaggle_manager.errors import CheckpointCorrupt
+
+FLIPS_PER_FILE = 12
+
+
+@pytest.fixture
+def tree(quick_folder: Path) -> TrainingTree:
+    workload.run(quick_folder / "models", Disk(), workload.Promises(), acknowledge=lambda: None)
+    return TrainingTree(quick_folder / "models", SCENARIO)
+
+
+def store_of(tree: TrainingTree) -> tuple[CheckpointStore, list[str]]:
+    warned: list[str] = []
+    return CheckpointStore(tree, warn=warned.append), warned
+
+
+def copies_with_a_flip(tree: TrainingTree, path: Path) -> list[TrainingTree]:
+    """Return copies of the tree, each with another bit of `path` flipped."""
+    name, size = path.relative_to(tree.root), path.stat().st_size
+    positions = random.Random(str(name)).sample(range(size * 8), FLIPS_PER_FILE)
+    damaged = []
+    for position in positions:
+        root = tree.root.with_name(f"flip_{name.name}_{position}")
+        shutil.copytree(tree.root, root)
+        data = bytearray((root / name).read_bytes())
+        data[position // 8] ^= 1 << (position % 8)
+        (root / name).write_bytes(data)
+        damaged.append(TrainingTree(root, tree.scenario))
+    return damaged
+
+
+def newest_files(tree: TrainingTree) -> list[Path]:
+    head = CheckpointStore(tree).find_latest_checkpoint()
+    assert head is not None
+    return [head.model_path, head.state_path, tree.checkpoints / tree.manifest_name(head.step)]
+
+
+def test_a_flipped_bit_in_the_newest_checkpoint_means_the_older_one_loudly(tree: TrainingTree) -> None:
+    for path in newest_files(tree):
+        for damaged in copies_with_a_flip(tree, path):
+            store, warned = store_of(damaged)
+            assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [2]
+            found = store.find_latest_checkpoint()
+            assert found is not None
+            assert (found.step, mixed(found)) == (2, [])
+            assert len(warned) == 2, warned
+            kept = {file.name for file in damaged.quarantine.rglob("*") if file.is_file()}
+            assert path.name in kept
+            assert "reason.txt" in kept
+
+
+def test_a_flipped_bit_in_a_shared_segment_is_mended_and_kills_neither(tree: TrainingTree) -> None:
+    segments = sorted(tree.replay.iterdir())
+    assert len(segments) > 2
+    for path in segments:
+        for damaged in copies_with_a_flip(tree, path):
+            store, warned = store_of(damaged)
+            assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [3, 2]
+            found = store.find_latest_checkpoint()
+            assert found is not None
+            assert (found.step, mixed(found)) == (3, [])
+            uses_it = any(ref.name == path.name for ref in found.manifest.replay.segments)  # type: ignore[union-attr]
+            assert len(warned) == uses_it
+            if uses_it:
+                assert path.name in warned[0]
+                assert (damaged.replay / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["best", "final"])
+def test_a_flipped_bit_in_best_or_final_is_noticed(tree: TrainingTree, name: str) -> None:
+    paths = {
+        "best": [tree.best_model, tree.best_folder / tree.best_manifest_name],
+        "final": [tree.final, tree.root / tree.final_replay_name, tree.root / tree.final_manifest_name],
+    }[name]
+    for path in paths:
+        for damaged in copies_with_a_flip(tree, path):
+            store, warned = store_of(damaged)
+            assert (store.best() if name == "best" else store.final()) is None
+            assert "quarantine" in warned[0]
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "removed", "emptied"])
+def test_gross_damage_to_any_file_of_the_newest_means_the_older(tree: TrainingTree, damage: str) -> None:
+    for path in newest_files(tree):
+        kept = path.read_bytes()
+        match damage:
+            case "cut":
+                path.write_bytes(kept[:-1])
+            case "zeroed":
+                path.write_bytes(bytes(len(kept)))
+            case "removed":
+                path.unlink()
+            case "emptied":
+                path.write_bytes(b"")
+        root = tree.root.with_name(f"{damage}_{path.suffix}")
+        shutil.copytree(tree.root, root)
+        store, _ = store_of(TrainingTree(root, SCENARIO))
+        found = store.find_latest_checkpoint()
+        assert found is not None
+        assert (found.step, mixed(found)) == (2, [])
+        path.write_bytes(kept)
+
+
+def test_rows_that_stay_unreadable_are_named_and_nothing_starts_from_zero(tree: TrainingTree) -> None:
+    store, warned = store_of(tree)
+    head = store.valid_checkpoints()[0]
+    assert head.manifest.replay is not None
+    lost = next(ref for ref in head.manifest.replay.segments if ref.first_row == 3)
+    (tree.replay / lost.name).write_bytes(b"")
+    with pytest.raises(CheckpointCorrupt, match="can be used"):
+        store.find_latest_checkpoint()
+    assert f"{lost.name} (rows {lost.first_row} to {lost.end_row})" in warned[0]
+    assert len(list(tree.quarantine.iterdir())) == 2
+
+
+def test_junk_behind_the_committed_tail_is_ignored_and_then_cut(tree: TrainingTree) -> None:
+    store, warned = store_of(tree)
+    head = store.valid_checkpoints()[0]
+    assert head.manifest.replay is not None
+    tail = head.manifest.replay.segments[-1]
+    path = tree.replay / tail.name
+    path.write_bytes(path.read_bytes() + b"half a chunk")
+    assert store.find_latest_checkpoint() == head
+    log, step = workload.resume_log(store)
+    workload.save(store, log, step + 1)
+    workload.save(store, log, step + 2)
+    assert [problem for checkpoint in store.valid_checkpoints() for problem in mixed(checkpoint)] == []
+    assert warned == []
+
+
+def test_loading_verifies_by_itself(tree: TrainingTree) -> None:
+    head = CheckpointStore(tree).valid_checkpoints()[0]
+    assert head.manifest.replay is not None
+    path = tree.replay / head.manifest.replay.segments[0].name
+    path.write_bytes(bytes(len(path.read_bytes())))
+    with pytest.raises(CheckpointCorrupt, match=path.name):
+        open_log(tree).load(head.manifest.replay, ring(0, CAPACITY))
+    assert rows_at(head.step) == head.manifest.replay.rows

@@ -1,0 +1,238 @@
+"""The replay log gives back byte-identical arrays, for Stable-Baselines3's own buffers, and writes only what is new."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kaggle_manager.checkpoints import segment
+from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog
+from kaggle_manager.errors import CheckpointCorrupt
+
+spaces = pytest.importorskip("gymnasium.spaces")
+buffers = pytest.importorskip("stable_baselines3.common.buffers")
+her = pytest.importorskip("stable_baselines3.her.her_replay_buffer")
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+BOX = spaces.Box(-1, 1, (3,), np.float32)
+FRAMES = spaces.Box(0, 255, (2, 5, 5), np.uint8)
+GOALS = spaces.Dict({"observation": BOX, "achieved_goal": spaces.Box(-1, 1, (2,), np.float64), "desired_goal": BOX})
+PLAIN = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts", "ep_start", "ep_length")
+
+
+def plain_buffer(capacity: int, n_envs: int) -> Any:
+    return buffers.ReplayBuffer(capacity * n_envs, BOX, spaces.Discrete(3), "cpu", n_envs)
+
+
+def frugal_buffer(capacity: int, n_envs: int) -> Any:
+    options = {"optimize_memory_usage": True, "handle_timeout_termination": False}
+    return buffers.ReplayBuffer(capacity * n_envs, FRAMES, BOX, "cpu", n_envs, **options)
+
+
+def dictionary_buffer(capacity: int, n_envs: int) -> Any:
+    return buffers.DictReplayBuffer(capacity * n_envs, GOALS, BOX, "cpu", n_envs)
+
+
+def hindsight_buffer(capacity: int, n_envs: int) -> Any:
+    return her.HerReplayBuffer(capacity * n_envs, GOALS, BOX, env=None, device="cpu", n_envs=n_envs)
+
+
+def arrays_of(buffer: Any) -> Arrays:
+    found: Arrays = {}
+    for name in PLAIN:
+        value = getattr(buffer, name, None)
+        if isinstance(value, dict):
+            found.update({f"{name}.{key}": array for key, array in value.items()})
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def open_log(folder: Path, arrays: Arrays) -> ReplayLog:
+    shared = {name: name.replace("next_", "") for name in arrays if name.startswith("next_")}
+    rewritten = [name for name in ("ep_start", "ep_length") if name in arrays]
+    return ReplayLog(folder, shared=shared, rewritten=rewritten)
+
+
+class Player:
+    """Fills a buffer the way an off-policy algorithm does, with episodes that end at random."""
+
+    def __init__(self, buffer: Any, seed: int) -> None:
+        self.buffer, self.luck, self.rows = buffer, np.random.default_rng(seed), 0
+        self.last = self._observation()
+
+    def _observation(self) -> Any:
+        def draw(space: Any) -> Any:
+            shape = (self.buffer.n_envs, *space.shape)
+            return (self.luck.random(shape) * 200).astype(space.dtype)
+
+        space = self.buffer.observation_space
+        return {key: draw(space[key]) for key in space.spaces} if isinstance(space, spaces.Dict) else draw(space)
+
+    def play(self, steps: int) -> None:
+        environments = self.buffer.n_envs
+        for _ in range(steps):
+            following, reset = self._observation(), self._observation()
+            done = self.luck.random(environments) < 0.15
+            infos = [{"TimeLimit.truncated": bool(over and self.luck.random() < 0.5)} for over in done]
+            action = np.zeros((environments, self.buffer.action_dim), np.float32)
+            reward = self.luck.standard_normal(environments).astype(np.float32)
+            self.buffer.add(self.last, following, action, reward, done, infos)
+            self.last = self._mix(following, reset, done)
+            self.rows += 1
+
+    @staticmethod
+    def _mix(following: Any, reset: Any, done: Any) -> Any:
+        """After the end of an episode the next observation is not the one that was stored."""
+        if isinstance(following, dict):
+            return {key: Player._mix(following[key], reset[key], done) for key in following}
+        return np.where(done.reshape(-1, *[1] * (following.ndim - 1)), reset, following)
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+@pytest.mark.parametrize("make", [plain_buffer, frugal_buffer, dictionary_buffer, hindsight_buffer])
+def test_restore_is_byte_identical_at_every_checkpoint_across_sessions(tmp_path: Path, make: Any, n_envs: int) -> None:
+    capacity, luck = 40, random.Random(n_envs)
+    player = Player(make(capacity, n_envs), seed=7)
+    live = arrays_of(player.buffer)
+    log = open_log(tmp_path, live)
+    for turn in range(25):
+        player.play(luck.choice([1, 2, 5, 9, 17, 39]))  # the ring turns about eight times
+        commit = log.append(live, rows=player.rows)
+        restored = arrays_of(make(capacity, n_envs))
+        again = open_log(tmp_path, restored)
+        again.load(commit, restored)
+        for name, array in live.items():
+            assert restored[name].tobytes() == array.tobytes(), f"{name} at {player.rows} rows"
+        assert len(commit.segments) <= SEGMENTS_PER_RING + 2
+        if turn % 3 == 0:
+            log = again  # the next session goes on from what it loaded
+
+
+def test_older_commits_stay_loadable_while_their_segments_are_there(tmp_path: Path) -> None:
+    player = Player(plain_buffer(32, 1), seed=1)
+    log = open_log(tmp_path, arrays_of(player.buffer))
+    history = []
+    for _ in range(12):
+        player.play(7)
+        live = arrays_of(player.buffer)
+        history.append((log.append(live, rows=player.rows), {name: array.tobytes() for name, array in live.items()}))
+    for commit, expected in history:
+        restored = arrays_of(plain_buffer(32, 1))
+        open_log(tmp_path, restored).load(commit, restored)
+        assert {name: array.tobytes() for name, array in restored.items()} == expected
+
+
+def test_the_bytes_written_follow_the_new_rows_not_the_buffer(tmp_path: Path) -> None:
+    written = []
+    for capacity in (2_000, 200_000):
+        arrays = {"observations": np.zeros((capacity, 1, 26), np.float32)}
+        arrays["next_observations"] = arrays["observations"].copy()
+        log = open_log(tmp_path / str(capacity), arrays)
+        log.append(arrays, rows=100)
+        before = sum(path.stat().st_size for path in (tmp_path / str(capacity)).iterdir())
+        log.append(arrays, rows=200)
+        written.append(sum(path.stat().st_size for path in (tmp_path / str(capacity)).iterdir()) - before)
+    assert abs(written[0] - written[1]) < 16, "the capacity is written in digits"
+    assert written[0] < 1.3 * 100 * 26 * 4, "next_observations is stored as a bit where it follows"
+
+
+def test_a_long_run_leaves_few_files(tmp_path: Path) -> None:
+    arrays = {"observations": np.zeros((1_000, 1, 2), np.float32)}
+    log = open_log(tmp_path, arrays)
+    for rows in range(50, 20_000, 50):
+        commit = log.append(arrays, rows=rows)
+        for path in tmp_path.iterdir():
+            if path.name not in {ref.name for ref in commit.segments}:
+                path.unlink()
+    assert len(list(tmp_path.iterdir())) <= SEGMENTS_PER_RING + 2
+
+
+def test_a_whole_full_buffer_can_be_taken_in_at_once(tmp_path: Path) -> None:
+    player = Player(plain_buffer(64, 2), seed=3)
+    player.play(150)
+    live, restored = arrays_of(player.buffer), arrays_of(plain_buffer(64, 2))
+    commit = open_log(tmp_path, live).append(live, rows=player.rows)
+    open_log(tmp_path, restored).load(commit, restored)
+    assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
+
+
+def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
+    player = Player(plain_buffer(16, 1), seed=4)
+    player.play(5)
+    log = open_log(tmp_path, arrays_of(player.buffer))
+    first = log.append(arrays_of(player.buffer), rows=5)
+    assert log.append(arrays_of(player.buffer), rows=5) == first
+
+
+def test_a_log_never_writes_over_the_segments_of_another(tmp_path: Path) -> None:
+    player = Player(plain_buffer(16, 1), seed=5)
+    player.play(3)
+    live = arrays_of(player.buffer)
+    first = open_log(tmp_path, live).append(live, rows=3)
+    kept = (tmp_path / first.segments[0].name).read_bytes()
+    second = open_log(tmp_path, live).append(live, rows=3)
+    assert first.segments[0].name != second.segments[0].name
+    assert (tmp_path / first.segments[0].name).read_bytes() == kept
+
+
+def test_a_buffer_of_another_shape_is_refused(tmp_path: Path) -> None:
+    player = Player(plain_buffer(16, 1), seed=6)
+    player.play(3)
+    live = arrays_of(player.buffer)
+    commit = open_log(tmp_path, live).append(live, rows=3)
+    with pytest.raises(CheckpointCorrupt, match="16"):
+        ReplayLog(tmp_path).load(commit, arrays_of(plain_buffer(8, 1)))
+    with pytest.raises(CheckpointCorrupt, match="does not fit"):
+        ReplayLog(tmp_path).load(commit, {name: array.astype("f8") for name, array in live.items()})
+
+
+def test_python_objects_and_going_back_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Python objects"):
+        ReplayLog(tmp_path).append({"infos": np.zeros((4, 1), object)}, rows=1)
+    log = ReplayLog(tmp_path)
+    log.append({"rewards": np.zeros((4, 1))}, rows=3)
+    with pytest.raises(ValueError, match="cannot go back"):
+        log.append({"rewards": np.zeros((4, 1))}, rows=2)
+
+
+def test_a_plan_holds_what_the_training_may_change_meanwhile(tmp_path: Path) -> None:
+    player = Player(hindsight_buffer(60, 1), seed=8)
+    player.play(20)
+    live = arrays_of(player.buffer)
+    log = open_log(tmp_path, live)
+    plan = log.plan(live, rows=player.rows)
+    expected = {name: array.tobytes() for name, array in live.items()}
+    player.play(plan.expires_at - player.rows)  # as another thread would, while the plan is not yet written
+    commit = log.write(plan)
+    restored = arrays_of(hindsight_buffer(60, 1))
+    open_log(tmp_path, restored).load(commit, restored)
+    assert {name: array.tobytes() for name, array in restored.items()} == expected
+
+
+@pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 1000, 4096])
+def test_a_chunk_survives_any_burst_no_longer_than_a_stripe(size: int) -> None:
+    luck = random.Random(size)
+    data = b"".join(segment.encode_chunk(luck.randbytes(size)) for _ in range(3))
+    stripe = -(-size // segment.STRIPES)
+    for _ in range(200):
+        at = luck.randrange(len(data))
+        burst = min(luck.randint(1, stripe), len(data) - at)
+        damaged = data[:at] + luck.randbytes(burst) + data[at + burst :]
+        assert segment.repair(damaged) == (data, []), f"{burst} bytes at {at}"
+
+
+def test_more_damage_than_the_parity_covers_is_located() -> None:
+    data = b"".join(segment.encode_chunk(bytes([number]) * 1600) for number in range(3))
+    lost = bytearray(data)
+    begin = len(data) // 3 + segment.HEAD_BYTES
+    lost[begin : begin + 300] = bytes(300)  # three stripes of the second chunk
+    repaired, problems = segment.repair(bytes(lost))
+    assert repaired != data
+    assert len(problems) == 1
+    assert problems[0].startswith(f"bytes {begin:,} to ")
