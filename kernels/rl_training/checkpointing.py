@@ -17,10 +17,10 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
 from kaggle_manager.errors import CheckpointIncompatible
-from kernels.rl_training import exact_state, model_file, replay_rows
+from kernels.rl_training import env_state, exact_state, model_file, replay_rows
 from kernels.rl_training.background_writer import BackgroundWriter
 from kernels.rl_training.exact_state import Phase, Training
-from kernels.rl_training.origin import Journey, Origin, state_bytes
+from kernels.rl_training.origin import Journey, Origin, read_state, state_bytes
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 
@@ -100,7 +100,7 @@ class Checkpointer:
         model, step = self.training.model, self.training.model.num_timesteps
         copied = model_file.snapshot(model)
         state = state_bytes(self.journey, exact_state.collect(self.training))
-        certificate = exact_state.certify(self.training, rows=False)["all"]
+        environments = env_state.digests(self.training.vec_env, self.training.mode)
         if self._replay is not None:
             self._plan = self._replay.plan(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
         exact = self.journey.describe()
@@ -110,12 +110,15 @@ class Checkpointer:
         def write() -> None:
             begun = time.monotonic()
             replay = self._replay.write(self._plan) if self._replay is not None and self._plan is not None else None
+            parameters = {**copied.parameters, **copied.variables}
+            # The items once more, as they were: those of the training have gone on.
+            certificate = exact_state.certify(read_state(state).items, environments, parameters)
             self.newest = self.store.save_latest(
                 step=step,
                 model=copied.to_bytes(),
                 state=state,
                 replay=replay,
-                certificate=certificate,
+                certificate=certificate["all"],
                 exact=exact,
                 metrics=metrics,
                 **self._common,
@@ -163,7 +166,7 @@ class Checkpointer:
             stream = io.BytesIO()
             model.save_replay_buffer(stream)  # type: ignore[attr-defined]
             files[tree.final_replay_name] = stream.getvalue()
-        self.certificate = exact_state.certify(self.training)
+        self.certificate = exact_state.certify_whole(self.training)
         final = self.store.save_final(
             step=model.num_timesteps,
             files=files,

@@ -188,12 +188,31 @@ def check_complete(state: Mapping[str, Any]) -> None:
         )
 
 
-def certify(training: Training, *, rows: bool = True) -> dict[str, str]:
-    """Digest of every item, of all parameters and optimizers, and with `rows` of every replay row."""
-    state = {name: item.collect(training) for name, item in ITEMS.items() if name != "environment"}
-    state["environment"] = env_state.digests(training.vec_env, training.mode)
-    state |= {f"parameters.{name}": value for name, value in training.model.get_parameters().items()}
-    state |= {f"parameters.{name}": value for name, value in tensors_outside(training.model).items()}
-    if rows:
-        state["replay_rows"] = replay_rows.arrays(training.model)
-    return certificate(state)
+def certify(
+    items: Mapping[str, Any],
+    environments: Any,
+    parameters: Mapping[str, Any],
+    rows: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Digests of a training, by item.
+
+    Args:
+        items: from `collect`.
+        environments: from `env_state.digests`, in place of their pickles: equal objects may pickle differently.
+        parameters: state dictionaries and tensors of the model, by name.
+        rows: the replay rows; without them the digest vouches for all but these, which the replay log vouches for.
+    """
+    state = {**items, "environment": environments}
+    state |= {f"parameters.{name}": value for name, value in parameters.items()}
+    return certificate(state if rows is None else {**state, "replay_rows": rows})
+
+
+def certify_whole(training: Training) -> dict[str, str]:
+    """Digests of a training as it is now, replay rows included."""
+    model = training.model
+    return certify(
+        collect(training),
+        env_state.digests(training.vec_env, training.mode),
+        {**model.get_parameters(), **tensors_outside(model)},
+        replay_rows.arrays(model),
+    )

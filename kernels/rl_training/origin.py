@@ -83,14 +83,32 @@ def find_origin(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], None])
     if checkpoint is None:
         return Origin(None, f"there is no checkpoint in {tree.checkpoints}")
     # Unpickled only now that its sha256 is the one the manifest vouches for.
-    saved = pickle.loads(checkpoint.read_state())
+    saved = read_state(checkpoint.read_state())
+    return Origin(checkpoint, "", saved.journey, saved.items)
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a `.state` file holds."""
+
+    journey: Journey
+    items: dict[str, Any]
+
+
+def read_state(data: bytes) -> SavedState:
+    """Unpickle a `.state` file whose bytes are vouched for.
+
+    Raises:
+        CheckpointIncompatible: another version of the trainer wrote it.
+    """
+    saved = pickle.loads(data)
     if saved.get("schema") != STATE_SCHEMA:
         raise CheckpointIncompatible(
-            f"The state of step {checkpoint.step} has schema {saved.get('schema')}; this trainer reads {STATE_SCHEMA}.",
+            f"The checkpoint's state has schema {saved.get('schema')}; this trainer reads {STATE_SCHEMA}.",
             safe="the checkpoint was not touched.",
             next_step="continue with the version that wrote it, or start again with --fresh.",
         )
-    return Origin(checkpoint, "", saved["journey"], saved["items"])
+    return SavedState(saved["journey"], saved["items"])
 
 
 def state_bytes(journey: Journey, items: dict[str, Any]) -> bytes:
