@@ -20,92 +20,27 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kernels.rl_training.certificate import differing, digest
-from kernels.rl_training.env_state import EntryPoint
 from kernels.rl_training.log_lines import warn
 from kernels.rl_training.origin import find_origin
+from kernels.rl_training.selftest_cases import CASES, SHIPPED
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 from kernels.rl_training.trainer import train
 
 _SCENARIO = "selftest"
-_CARTPOLE = EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
-_PENDULUM = EntryPoint("gymnasium:make", {"id": "Pendulum-v1"})
-_SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
 _IDENTITY = {"environment_fingerprint": "selftest", "reward_fingerprint": "selftest"}
-
-
-class Simulator(gym.Env[Any, Any]):
-    """Stands for a simulator in native code: CartPole behind an object that cannot be pickled."""
-
-    def __init__(self) -> None:
-        self._inner = gym.make("CartPole-v1")
-        self.observation_space, self.action_space = self._inner.observation_space, self._inner.action_space
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        return self._inner.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        return self._inner.step(action)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a simulator cannot be pickled")
-
-
-def _off_policy(**more: Any) -> dict[str, Any]:
-    # Small buffers, so that the ring comes round and old rows are overwritten during the test.
-    return {"learning_starts": 60, "buffer_size": 400, "batch_size": 16, **_SMALL, **more}
-
-
-def _ornstein_uhlenbeck() -> OrnsteinUhlenbeckActionNoise:
-    return OrnsteinUhlenbeckActionNoise(mean=np.zeros(1), sigma=0.2 * np.ones(1))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One training of the proof; `hyperparameters` is called in the process that trains."""
-
-    algorithm: str
-    environment: EntryPoint
-    total: int
-    hyperparameters: Callable[[], dict[str, Any]]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-CASES: dict[str, Case] = {
-    "dqn": Case(
-        "DQN", _CARTPOLE, 1200, lambda: _off_policy(train_freq=4, target_update_interval=70, exploration_fraction=0.5)
-    ),
-    "dqn-replay": Case(
-        "DQN",
-        EntryPoint("kernels.rl_training.selftest:Simulator"),
-        800,
-        lambda: _off_policy(train_freq=2, target_update_interval=70),
-    ),
-    "sac": Case("SAC", _PENDULUM, 350, _off_policy),
-    "td3": Case("TD3", _PENDULUM, 400, lambda: _off_policy(action_noise=_ornstein_uhlenbeck())),
-    "ppo": Case(
-        "PPO",
-        _CARTPOLE,
-        1280,
-        lambda: {"n_steps": 32, "batch_size": 32, "n_epochs": 3, "learning_rate": {"linear": [1e-3, 1e-5]}, **_SMALL},
-        {"n_envs": 2},
-    ),
-    "a2c": Case("A2C", _CARTPOLE, 1000, lambda: dict(_SMALL), {"n_envs": 2}),
-}
 
 
 @dataclass(frozen=True)
@@ -137,8 +72,8 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
     struck = 0
     evidence = None
     while evidence is None:
-        # Somewhere in what one session of this length would take, so that kills fall early, late and in between.
-        after = moments.uniform(0.0, duration * 0.7) if struck < kills else None
+        # On average a share of the whole, so that all of them strike; each anywhere within twice that share.
+        after = moments.uniform(0.0, 2 * duration / (kills + 1)) if struck < kills else None
         evidence, _ = _run(name, folder / "cut", saves=True, kill_after=after)
         struck += evidence is None
     return Proof(name, differing(reference, evidence), struck, time.monotonic() - started)
@@ -236,16 +171,16 @@ def _tail(log: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prove the chosen cases; 0 when none differs."""
     parser = argparse.ArgumentParser(prog="python -m kernels.rl_training.selftest", description=__doc__)
-    parser.add_argument("--algo", nargs="+", choices=sorted(CASES), default=sorted(CASES))
+    parser.add_argument("--algo", nargs="+", choices=[*CASES, "all"], default=list(SHIPPED))
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")
     options = parser.parse_args(arguments)
     failed = 0
     with tempfile.TemporaryDirectory(prefix="km_selftest_") as folder:
-        for name in options.algo:
+        for name in CASES if "all" in options.algo else options.algo:
             proof = prove(name, Path(folder) / name, kills=options.kills, seed=options.seed)
             said = f"DIFFERS in {', '.join(proof.differing)}" if proof.differing else "identical"
-            print(f"{name:12} {CASES[name].total:6} steps, killed {proof.kills} times: {said} ({proof.seconds:.1f} s)")
+            print(f"{name:16} {CASES[name].total:6} steps, killed {proof.kills} times: {said} ({proof.seconds:.1f} s)")
             failed += bool(proof.differing)
     return 1 if failed else 0
 

@@ -16,7 +16,8 @@ from kaggle_manager.errors import CheckpointIncompatible, StorageError
 from kernels.rl_training import arithmetic
 from kernels.rl_training.action_replay import ActionReplay
 from kernels.rl_training.certificate import differing
-from kernels.rl_training.selftest import Simulator, curves, prove
+from kernels.rl_training.selftest import curves, prove
+from kernels.rl_training.selftest_cases import Simulator
 
 
 @pytest.mark.parametrize("case", ["dqn", "dqn-replay", "ppo", "sac"])

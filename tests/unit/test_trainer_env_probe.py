@@ -13,7 +13,7 @@ from kernels.rl_training import random_state
 from kernels.rl_training.certificate import digest
 from kernels.rl_training.env_probe import probe
 from kernels.rl_training.env_state import EntryPoint
-from kernels.rl_training.selftest import Simulator
+from kernels.rl_training.selftest_cases import Simulator
 
 
 class Noisy(gym.Env[Any, Any]):
