@@ -104,6 +104,8 @@ class BestModelCallback(_AtRolloutStart):
     Args:
         evaluator: plays the episodes.
         every: timesteps between evaluations.
+        clock: a session that must stop gives the evaluation up; it is done again after the resume.
+        checkpoint: saves before such a stop.
         save_best: called with (step, score) when the model is the best so far.
         write_history: called with the bytes of evaluations.npz after each evaluation.
     """
@@ -112,6 +114,8 @@ class BestModelCallback(_AtRolloutStart):
         self,
         evaluator: Evaluator,
         every: int,
+        clock: SessionClock,
+        checkpoint: RotatingCheckpointCallback,
         save_best: Callable[[int, float], None],
         write_history: Callable[[bytes], None],
     ) -> None:
@@ -121,6 +125,8 @@ class BestModelCallback(_AtRolloutStart):
         self.best_step: int | None = None
         self.seconds = 0.0
         self._evaluator = evaluator
+        self._clock = clock
+        self._checkpoint = checkpoint
         self._save_best = save_best
         self._write_history = write_history
         self._evaluated_at = 0
@@ -142,7 +148,11 @@ class BestModelCallback(_AtRolloutStart):
 
     def _evaluate(self) -> None:
         step, started = self.model.num_timesteps, time.monotonic()
-        evaluation = self._evaluator(self.model)
+        try:
+            evaluation = self._evaluator(self.model, self._check_time)
+        except SessionOver:
+            self._checkpoint.save_now()
+            raise
         seconds = time.monotonic() - started
         self.seconds += seconds
         self._evaluated_at = step
@@ -162,6 +172,10 @@ class BestModelCallback(_AtRolloutStart):
             env_steps=sum(evaluation.lengths),
             seconds=round(seconds, 2),
         )
+
+    def _check_time(self) -> None:
+        if reason := self._clock.why_stop_now():
+            raise SessionOver(reason)
 
     def _as_npz(self) -> bytes:
         buffer = io.BytesIO()

@@ -62,14 +62,19 @@ class Evaluator:
     deterministic: bool = True
     wrap: Callable[[VecEnv], VecEnv] | None = None
 
-    def __call__(self, model: BaseAlgorithm) -> Evaluation:
-        """Evaluate; the model and all random generators are left as they were."""
+    def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
+        """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
         generator = env_state.space_rng(model.action_space)
         with random_state.preserved():
             vec = self._environment(model)
             try:
                 returns, lengths = evaluate_policy(
-                    model, vec, self.episodes, deterministic=self.deterministic, return_episode_rewards=True
+                    model,
+                    vec,
+                    self.episodes,
+                    deterministic=self.deterministic,
+                    callback=lambda *_: each_step(),
+                    return_episode_rewards=True,
                 )
             finally:
                 vec.close()

@@ -62,6 +62,12 @@ class SessionClock:
     def stop_requested(self) -> bool:
         return bool(self._request)
 
+    def why_stop_now(self) -> str:
+        """Inside something long that can be done again, such as an evaluation: the reason to give it up, or ''."""
+        if self._request:
+            return self._request
+        return self._used_up() if self._end is not None and self._now() + self.reserve_s() >= self._end else ""
+
     def reserve_s(self) -> float:
         """Seconds to keep for a save and the epilogue."""
         save = _FIRST_SAVE_S if self._slowest_save_s is None else self._slowest_save_s
@@ -78,8 +84,11 @@ class SessionClock:
         if self._max_steps is not None and steps_this_session >= self._max_steps:
             return f"this session was given {self._max_steps} timesteps"
         if self._end is not None and now + self._longest_stretch_s + self.reserve_s() >= self._end:
-            return f"the session's time is used up after {self.elapsed():.0f} s"
+            return self._used_up()
         return ""
+
+    def _used_up(self) -> str:
+        return f"the session's time is used up after {self.elapsed():.0f} s"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from kernels.rl_training.callbacks import (
 from kernels.rl_training.checkpointing import Checkpointer
 from kernels.rl_training.description import complete_identity, metadata
 from kernels.rl_training.evaluation import Evaluator
-from kernels.rl_training.exact_state import Training
+from kernels.rl_training.exact_state import Keeper, Training
 from kernels.rl_training.log_lines import say, warn
 from kernels.rl_training.monitor_log import MonitorLog
 from kernels.rl_training.origin import Journey, Origin
@@ -197,20 +197,24 @@ class _Session:
             settings.evaluate_deterministically,
             settings.wrap,
         )
-        self.best = BestModelCallback(
-            evaluator,
-            settings.evaluates_every,
-            save_best=lambda step, score: self.checkpointer.save_best(step, score),
-            write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
-        )
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
-        self.training = Training(self.model, journey.exactness.mode, {"best": self.best, "monitor": self.monitor})
+        keepers: dict[str, Keeper] = {"monitor": self.monitor}
+        self.training = Training(self.model, journey.exactness.mode, keepers)
         self.checkpointer = Checkpointer(
             settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata, disk
         )
         self.resources.callback(self.checkpointer.close)
         self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
+        self.best = BestModelCallback(
+            evaluator,
+            settings.evaluates_every,
+            self.clock,
+            self.checkpoint,
+            save_best=self.checkpointer.save_best,
+            write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
+        )
+        keepers["best"] = self.best
         self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)
 
     def _metadata(self, step: int) -> TrainingMetadata:

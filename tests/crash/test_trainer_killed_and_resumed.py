@@ -18,6 +18,7 @@ from kernels.rl_training.action_replay import ActionReplay
 from kernels.rl_training.certificate import differing
 from kernels.rl_training.selftest import curves, prove
 from kernels.rl_training.selftest_cases import Simulator
+from kernels.rl_training.session_clock import SessionClock
 
 
 @pytest.mark.parametrize("case", ["dqn", "dqn-replay", "ppo", "sac"])
@@ -73,6 +74,28 @@ def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
     assert differing(found, whole) == []
 
 
+def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def stop_in_the_second_evaluation(self: SessionClock) -> str:
+        nonlocal steps
+        steps += 1
+        return "enough" if steps == 25 else ""
+
+    monkeypatch.setattr(SessionClock, "why_stop_now", stop_in_the_second_evaluation)
+    outcome = session(settings(tmp_path / "tree"))
+    assert (outcome.kind, outcome.reason, outcome.step, outcome.counts["evaluations"]) == (
+        "interrupted",
+        "enough",
+        200,
+        1,
+    )
+    found = {**session(settings(tmp_path / "tree")).certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    assert differing(found, whole) == []
+
+
 def test_epsilon_and_learning_rate_go_on_where_they_were(tmp_path: Path) -> None:
     seen: list[tuple[int, float, float]] = []
 
@@ -95,7 +118,7 @@ def _with_spy(tree: Path, cut: int | None, spy: Any) -> None:
 
     original = evaluation.Evaluator.__call__
     try:
-        evaluation.Evaluator.__call__ = lambda self, model: (spy(model), original(self, model))[1]  # type: ignore
+        evaluation.Evaluator.__call__ = lambda self, model, step: (spy(model), original(self, model, step))[1]  # type: ignore
         session(settings(tree), max_steps=cut)
     finally:
         evaluation.Evaluator.__call__ = original  # type: ignore[method-assign]
@@ -108,7 +131,9 @@ def test_the_best_model_survives_a_resume_that_only_sees_worse_ones(
 
     scores = {100: 9.0, 200: 1.0, 300: 2.0}
     monkeypatch.setattr(
-        evaluation.Evaluator, "__call__", lambda self, model: evaluation.Evaluation([scores[model.num_timesteps]], [1])
+        evaluation.Evaluator,
+        "__call__",
+        lambda self, model, _: evaluation.Evaluation([scores[model.num_timesteps]], [1]),
     )
     session(settings(tmp_path / "tree"), max_steps=150)
     session(settings(tmp_path / "tree"))

@@ -104,7 +104,8 @@ class Scripted:
     def __init__(self, scores: dict[int, float]) -> None:
         self.scores = scores
 
-    def __call__(self, model: Any) -> Evaluation:
+    def __call__(self, model: Any, each_step: Any) -> Evaluation:
+        each_step()
         return Evaluation([self.scores[model.num_timesteps]], [10])
 
 
@@ -113,6 +114,8 @@ def best_callback(scores: dict[int, float], every: int, save_best: Any = None) -
     callback = BestModelCallback(
         Scripted(scores),  # type: ignore[arg-type]
         every,
+        SessionClock(),
+        checkpointing(100)[0],
         save_best or (lambda step, score: written.append((step, score))),
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
     )
