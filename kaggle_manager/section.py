@@ -16,7 +16,7 @@ import json
 import re
 import tokenize
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -125,6 +125,12 @@ class ScenarioConfig(_Frozen):
     models: RelativePath
     quick: Quick
 
+    def for_seed(self, seed: int) -> ScenarioConfig:
+        """The same training under another seed, in a training tree of its own; itself for its own seed."""
+        if seed == self.seed:
+            return self
+        return self.model_copy(update={"seed": seed, "models": f"{self.models}_seed_{seed}"})
+
     def for_quick(self) -> ScenarioConfig:
         """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
         merged = self.model_dump()
@@ -134,7 +140,11 @@ class ScenarioConfig(_Frozen):
 
 
 class Section(_Frozen):
-    """One validation section; its name is the name of its folder."""
+    """One validation section; its name is the name of its folder.
+
+    `study` is what the section declares, before anything is trained, about how its results will be judged. The
+    section's own report reads it; here it is only fingerprinted, into the identity of every training.
+    """
 
     name: Name
     title: str
@@ -142,6 +152,7 @@ class Section(_Frozen):
     default_scenario: Name | None = None
     kernel: Kernel
     scenarios: dict[Name, ScenarioConfig] = {}
+    study: Table = {}
 
     def scenario(self, name: str | None = None) -> ScenarioConfig:
         """The scenario `name`, or the default one.
@@ -213,13 +224,29 @@ def load_section(path: Path) -> Section:
     except tomllib.TOMLDecodeError as error:
         raise _refused(path, [f"is not valid TOML: {error}"]) from error
     try:
-        section = Section.model_validate(values)
+        section = Section.model_validate({**values, "scenarios": _extended(path, values.get("scenarios", {}))})
     except ValidationError as error:
         raise _refused(path, [_in_words(detail, Section) for detail in error.errors()]) from error
     if section.name != path.resolve().parent.name:
         folder = path.resolve().parent.name
         raise _refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
     return section
+
+
+def _extended(path: Path, scenarios: Any) -> Any:
+    """The scenarios with what each leaves out taken from the one its `extends` names; tables are merged."""
+    if not isinstance(scenarios, dict):
+        return scenarios  # refused by the model, in words
+    found = {}
+    for name, scenario in scenarios.items():
+        found[name] = scenario
+        if isinstance(scenario, dict) and "extends" in scenario:
+            base = scenarios.get(scenario["extends"])
+            if not isinstance(base, dict) or "extends" in base:
+                accepted = _listed({other: None for other, its in scenarios.items() if "extends" not in its})
+                raise _refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
+            found[name] = _merged(base, {key: value for key, value in scenario.items() if key != "extends"})
+    return found
 
 
 def identity_of(section: Section, scenario: str, root: Path, *, quick: bool = False) -> dict[str, JsonValue]:
@@ -249,9 +276,10 @@ def identity_of(section: Section, scenario: str, root: Path, *, quick: bool = Fa
         "environment": config.environment,
         "environment_kwargs": dict(config.environment_kwargs),
         "environment_fingerprint": _digest(
-            [config.environment, config.environment_kwargs, _source_digests(folder, config.environment_files)]
+            [config.environment, config.environment_kwargs, source_digests(folder, config.environment_files)]
         ),
-        "reward_fingerprint": _digest(_source_digests(folder, config.reward_files)),
+        "reward_fingerprint": _digest(source_digests(folder, config.reward_files)),
+        "study_fingerprint": study_fingerprint(section),
     }
 
 
@@ -262,7 +290,17 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
-def _source_digests(folder: Path, names: list[RelativePath]) -> dict[str, str]:
+def study_fingerprint(section: Section) -> str:
+    """Digest of what the section declares about how its results will be judged."""
+    return _digest(section.study)
+
+
+def source_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """Digest of each file in `folder` by its meaning: Python without comments, blank lines and trailing spaces.
+
+    Raises:
+        ConfigError: a file does not exist or is not Python that can be tokenised.
+    """
     digests = {}
     for name in names:
         try:

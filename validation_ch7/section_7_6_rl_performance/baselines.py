@@ -1,40 +1,53 @@
-"""Classical controllers on the agent's own interface: same decisions, same yellow, same detection, same traffic.
+"""Classical controllers, all on the agent's terms: same greens, same yellow, same minimum green, same traffic.
 
-Promises: a controller sees at most what the agent's detectors see, and acts through `step` alone. The plan shipped
-with a network, run by SUMO itself, is `TrafficSignalEnv(controlled=False)`.
+Promises: those that decide see at most what the agent's detectors see, and act through `step` alone; those that are
+plans are carried out by SUMO itself. Parameters that were tuned were tuned on traffic that no result is made of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from validation_ch7.section_7_6_rl_performance import webster
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
-from validation_ch7.section_7_6_rl_performance.metrics import EpisodeMetrics
+from validation_ch7.section_7_6_rl_performance.intersection import Intersection
+from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
+
+Observation = npt.NDArray[np.float32]
 
 
 class Controller(Protocol):
     """Chooses the next green phase of an environment whose episode runs. `start` is called once an episode."""
 
     def start(self, seed: int) -> None: ...
-    def act(self, env: TrafficSignalEnv) -> int: ...
+    def act(self, env: TrafficSignalEnv, observation: Observation) -> int: ...
 
 
-class FixedTime:
-    """Cycles through the green phases for their shipped durations, counted in whole decisions (at least one)."""
+@dataclass(frozen=True)
+class Contender:
+    """Something that controls an intersection.
 
-    def start(self, seed: int) -> None:
-        self._decision = 0
+    Attributes:
+        name: `fixed_time`, `max_pressure`, ..., or `best` and `final` for a trained model.
+        plan: what SUMO shows by itself; None for a controller that decides.
+        make: makes the controller; None for a plan.
+        content: what tells two contenders of one name apart; JSON values.
+    """
 
-    def act(self, env: TrafficSignalEnv) -> int:
-        cycle = [
-            phase
-            for phase, green_s in enumerate(env.intersection.green_durations_s)
-            for _ in range(max(1, round((green_s + env.yellow_s) / env.decision_s)))
-        ]
-        self._decision += 1
-        return cycle[(self._decision - 1) % len(cycle)]
+    name: str
+    plan: SignalPlan | None = None
+    make: Callable[[], Controller] | None = None
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, plan and content, as JSON values."""
+        return {"name": self.name, "plan": self.plan and asdict(self.plan), **self.content}
 
 
 class Random:
@@ -43,7 +56,7 @@ class Random:
     def start(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def act(self, env: TrafficSignalEnv) -> int:
+    def act(self, env: TrafficSignalEnv, observation: Observation) -> int:
         return int(self._rng.integers(len(env.intersection.greens)))
 
 
@@ -53,7 +66,7 @@ class MaxPressure:
     def start(self, seed: int) -> None:
         pass
 
-    def act(self, env: TrafficSignalEnv) -> int:
+    def act(self, env: TrafficSignalEnv, observation: Observation) -> int:
         now = env.snapshot
         assert now is not None
         pressures = []
@@ -69,19 +82,36 @@ class GreedyQueue:
     def start(self, seed: int) -> None:
         pass
 
-    def act(self, env: TrafficSignalEnv) -> int:
+    def act(self, env: TrafficSignalEnv, observation: Observation) -> int:
         now = env.snapshot
         assert now is not None
         phases = range(len(env.intersection.greens))
         return int(np.argmax([sum(now.near[lane] for lane in env.intersection.served(phase)[0]) for phase in phases]))
 
 
-def run_episode(env: TrafficSignalEnv, controller: Controller, seed: int) -> EpisodeMetrics:
-    """One whole episode under `controller`, with the traffic of `seed`."""
-    env.reset(seed=seed)
-    controller.start(seed)
-    truncated = False
-    info: dict[str, Any] = {}
-    while not truncated:
-        _, _, _, truncated, info = env.step(controller.act(env))
-    return EpisodeMetrics(**info["metrics"])
+# Best mean delay over traffic seeds 501-503 among max-gap 2, 3, 5 s and longest green 30, 50 s.
+ACTUATED: dict[str, Any] = {
+    "synthetic": {"longest_green_s": 50, "parameters": (("max-gap", "2.0"),)},
+    "cologne1": {"longest_green_s": 30, "parameters": (("max-gap", "5.0"),)},
+    "ingolstadt1": {"longest_green_s": 30, "parameters": (("max-gap", "2.0"),)},
+}
+# The same among detector ranges of 100, 200 m and longest green 30, 50 s.
+DELAY_BASED: dict[str, Any] = {
+    "synthetic": {"longest_green_s": 50, "parameters": (("detectorRange", "100"),)},
+    "cologne1": {"longest_green_s": 30, "parameters": (("detectorRange", "200"),)},
+    "ingolstadt1": {"longest_green_s": 30, "parameters": (("detectorRange", "100"),)},
+}
+
+
+def baselines(site: Intersection, *, yellow_s: int, min_green_s: int) -> list[Contender]:
+    """Every baseline for one intersection, in the order of the tables."""
+    shipped = site.green_durations_s
+    return [
+        Contender("fixed_time", SignalPlan("shipped")),
+        Contender("webster", SignalPlan("static", webster.greens(site, yellow_s=yellow_s, min_green_s=min_green_s))),
+        Contender("actuated", SignalPlan("actuated", shipped, **ACTUATED[site.name])),
+        Contender("delay_based", SignalPlan("delay_based", shipped, **DELAY_BASED[site.name])),
+        Contender("greedy_queue", make=GreedyQueue),
+        Contender("max_pressure", make=MaxPressure),
+        Contender("random", make=Random),
+    ]

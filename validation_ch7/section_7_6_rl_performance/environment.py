@@ -24,6 +24,7 @@ from kaggle_manager.errors import ConfigError
 from validation_ch7.section_7_6_rl_performance import metrics, observation
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection
 from validation_ch7.section_7_6_rl_performance.reward import reward
+from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
 from validation_ch7.section_7_6_rl_performance.simulation import EpisodeRequest, Order, Simulation, Snapshot
 
 NEAR_M = 50.0
@@ -40,7 +41,7 @@ class TrafficSignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
         yellow_s: seconds of yellow before a conflicting green (RESCO's runs: 3).
         min_green_s: a green shown for less than this is kept, whatever the action.
         detection_m: how far from the stop line vehicles are seen, in metres (RESCO: 200).
-        controlled: False leaves the plan shipped with the network in charge and ignores the actions.
+        plan: who shows the greens instead of the actions, which are then ignored; None for the agent.
 
     Raises:
         ConfigError: an argument that cannot be simulated, or a network that is not installed.
@@ -58,7 +59,7 @@ class TrafficSignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
         yellow_s: int = 3,
         min_green_s: int = 5,
         detection_m: float = 200.0,
-        controlled: bool = True,
+        plan: SignalPlan | None = None,
     ) -> None:
         self.intersection = find_intersection(intersection)
         self.episode_s = self.intersection.duration_s if episode_s is None else episode_s
@@ -68,7 +69,7 @@ class TrafficSignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
                 next_step="make episode_s a positive multiple of decision_s, and yellow_s shorter than decision_s.",
             )
         self.decision_s, self.yellow_s, self.min_green_s = decision_s, yellow_s, min_green_s
-        self.detection_m, self.controlled = detection_m, controlled
+        self.detection_m, self.plan = detection_m, plan
         self._phases = len(self.intersection.greens)
         self._capacity = observation.capacities(self.intersection.lanes, detection_m)
         shape = (self._phases + 1 + 2 * len(self.intersection.lanes),)
@@ -97,11 +98,14 @@ class TrafficSignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
                 end_s=site.begin_s + self.episode_s,
                 seed=self._seed,
                 signal_id=site.signal_id,
-                initial_state=site.greens[0] if self.controlled else None,
+                initial_state=site.greens[0] if self.plan is None else None,
                 lanes=tuple((lane.id, lane.length_m) for lane in site.lanes),
                 exits=tuple(lane.id for lane in site.exits),
                 detection_m=self.detection_m,
                 near_m=NEAR_M,
+                program=None
+                if self.plan is None
+                else self.plan.program(site, yellow_s=self.yellow_s, min_green_s=self.min_green_s),
             )
         )
         self._history = []
@@ -119,12 +123,22 @@ class TrafficSignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
         """End the simulator's processes."""
         self._simulation.close()
 
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """The snapshots at the ends of this episode's decisions, so far."""
+        return tuple(self._history)
+
+    @property
+    def sumo_version(self) -> str:
+        """The simulator's version, as it states it."""
+        return self._simulation.sumo_version
+
     def _orders(self, wanted: int) -> list[Order]:
         if not 0 <= wanted < self._phases:
             raise ValueError(
                 f"action {wanted} is not a green phase of {self.intersection.name} (0..{self._phases - 1})"
             )
-        if not self.controlled:
+        if self.plan is not None:
             return [(None, self.decision_s)]
         greens = self.intersection.greens
         if wanted == self.phase or not self._may_switch():

@@ -80,8 +80,11 @@ def _tell(connection: Connection, kind: str, value: object) -> None:
 
 
 def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest) -> None:
-    with tempfile.TemporaryFile() as tripinfo:  # unlinked at birth: a killed episode leaves nothing behind
-        sumo.start(_options(request, tripinfo.fileno()))
+    # Unlinked at birth: a killed episode leaves nothing behind.
+    with tempfile.TemporaryFile() as tripinfo, tempfile.TemporaryFile() as program:
+        program.write((request.program or "").encode())
+        program.seek(0)
+        sumo.start(_options(request, tripinfo.fileno(), program.fileno()))
         if request.initial_state is not None:
             sumo.trafficlight.setRedYellowGreenState(request.signal_id, request.initial_state)
         watch = _Watch(sumo, request)
@@ -106,11 +109,12 @@ def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest) -> 
             connection.send(("snapshot", snapshot))
 
 
-def _options(request: EpisodeRequest, tripinfo: int) -> list[str]:
+def _options(request: EpisodeRequest, tripinfo: int, program: int) -> list[str]:
     """SUMO's command line: no teleporting, and vehicles enter as in SUMO 1.9, the version RESCO was made with."""
     return [
         "sumo",
         f"--net-file={request.net_file}",
+        *([f"--additional-files=/dev/fd/{program}"] if request.program else []),
         f"--route-files={request.route_file}",
         f"--begin={request.begin_s}",
         f"--end={request.end_s}",

@@ -2,11 +2,12 @@
 
 Promises: everything here is static and read from the network file alone, without SUMO, in an order that depends only
 on the file. Networks of the RESCO benchmark (Ault & Sharon, NeurIPS 2021) are read where the `sumo-rl` wheel installs
-them and are never copied: their licences are not this project's.
+them, verified, and never copied: their licences are not this project's (Cologne: CC BY-NC-SA 3.0; Ingolstadt: GPLv3).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -18,6 +19,15 @@ OWN_NETWORKS = Path(__file__).resolve().parent / "networks"
 
 # Begin and length of the simulated window in seconds; the RESCO windows are those of its own `.sumocfg` files.
 WINDOWS = {"synthetic": (0, 600), "cologne1": (25_200, 3_600), "ingolstadt1": (57_600, 3_600)}
+
+# sha256 of network and demand in sumo-rl 1.4.5. Here, so that they enter the fingerprint of the environment.
+CONTENT = {
+    "cologne1.net.xml": "25b44c0450c8d8e1d13ae5c11e38ef8e55719c98eb76f861ca26f82e044524b5",
+    "cologne1.rou.xml": "7a3be6818a25b8c2bf48340eeead3e3dd26ed58683cdecd2b42ad3296a9d5eb7",
+    "ingolstadt1.net.xml": "b34c625361d076efe612ba325e3ebdbdedde65a9a0101513672a5b03a3999a66",
+    "ingolstadt1.rou.xml": "c165df16d4cb378b67818fc382b28e1b25f71f330ab67bf6c4b0c1c5c3574cef",
+}
+INSTALL = "pip install --no-deps sumo-rl==1.4.5, or choose the synthetic intersection."
 
 
 @dataclass(frozen=True)
@@ -78,13 +88,23 @@ def find_intersection(name: str) -> Intersection:
     """The intersection called `name`.
 
     Raises:
-        ConfigError: the name is unknown, or its network is not installed.
+        ConfigError: the name is unknown, or its network is not installed or not the one this study is about.
     """
     if name not in WINDOWS:
         raise ConfigError(f"There is no intersection {name!r}.", next_step=f"choose one of: {', '.join(WINDOWS)}.")
     folder = OWN_NETWORKS if name == "synthetic" else _resco_networks() / name
-    begin_s, duration_s = WINDOWS[name]
-    return read_network(name, folder / f"{name}.net.xml", folder / f"{name}.rou.xml", begin_s, duration_s)
+    net_file, route_file = folder / f"{name}.net.xml", folder / f"{name}.rou.xml"
+    for file in (net_file, route_file):
+        if file.name in CONTENT and _sha256(file) != CONTENT[file.name]:
+            raise ConfigError(f"{file.name} is not that of sumo-rl 1.4.5.", next_step=INSTALL)
+    return read_network(name, net_file, route_file, *WINDOWS[name])
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{file.name} cannot be read: {error}", next_step=INSTALL) from error
 
 
 def _resco_networks() -> Path:
@@ -92,7 +112,7 @@ def _resco_networks() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
             "The RESCO networks are not installed; they come with the sumo-rl package.",
-            next_step="pip install --no-deps sumo-rl==1.4.5, or choose the synthetic intersection.",
+            next_step=INSTALL,
         )
     return Path(spec.submodule_search_locations[0]) / "nets" / "RESCO"
 

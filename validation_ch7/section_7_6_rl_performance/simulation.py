@@ -37,7 +37,10 @@ STEP_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """What to simulate and what to watch. Times in seconds, distances in metres from the stop line."""
+    """What to simulate and what to watch. Times in seconds, distances in metres from the stop line.
+
+    `program` is a signal plan as a SUMO additional file; SUMO then shows it instead of the network's own.
+    """
 
     net_file: str
     route_file: str
@@ -50,6 +53,7 @@ class EpisodeRequest:
     exits: tuple[str, ...]
     detection_m: float
     near_m: float
+    program: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Snapshot:
 
 
 Order = tuple[str | None, int]
-"""A signal state to show (None: leave the shipped plan alone) and for how many seconds."""
+"""A signal state to show (None: leave SUMO's plan alone) and for how many seconds."""
 
 
 class Simulation:
