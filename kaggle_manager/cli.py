@@ -70,6 +70,27 @@ def run(
         print(report.to_json())
 
 
+@app.command()
+def restore(
+    section: Annotated[str, typer.Argument(help="Section whose training tree is put back.")],
+    source: Annotated[Path, typer.Option("--from", help="The copy: a downloaded, replaced or archived tree.")],
+    scenario: Annotated[str | None, typer.Option(help="Scenario; the section's default when absent.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")] = False,
+    workdir: Workdir = None,
+) -> None:
+    """Put a kept copy of a training tree in its place again; what is there is archived.
+
+    Example:
+
+      kaggle-manager restore section_7_6_rl_performance --from .kaggle_manager/archive/<tree>
+    """
+    from kaggle_manager.manager import ValidationKaggleManager
+
+    with _errors_as_messages(), Reporter() as reporter:
+        manager = ValidationKaggleManager(workdir=workdir, reporter=reporter)
+        manager.restore_copy(section, source, scenario=scenario, quick=quick)
+
+
 @local_kaggle.command()
 def serve(
     root: Annotated[Path, typer.Option(help="Folder of its state; made when missing.")] = Path(

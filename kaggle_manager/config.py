@@ -26,6 +26,8 @@ MARGIN_SHARE = 0.2
 MARGIN_MOST_S = 600.0
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
+# No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
+MOST_TIMESTEPS = 10**12
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -73,6 +75,22 @@ class RunConfig:
         return self.state / "downloads"
 
     @property
+    def replaced(self) -> Path:
+        """Trees that a restore has replaced."""
+        return self.state / "replaced"
+
+    @property
+    def archive(self) -> Path:
+        """Trees that are not continued: set aside for a fresh start, or of another experiment."""
+        return self.state / "archive"
+
+    @property
+    def flags(self) -> str:
+        """The options with which a command is about the same training tree."""
+        workdir = f" --workdir {self.state}" if self.state != self.project_root / STATE_FOLDER else ""
+        return f"--scenario {self.scenario_name}{' --quick' * self.quick}{workdir}"
+
+    @property
     def local_kaggle(self) -> Path:
         return self.state / "local_kaggle"
 
@@ -105,21 +123,28 @@ def build_config(
     if not loaded.trains:
         raise ConfigError(
             f"Section {section} does not train anything (trains = false), so there is nothing to run on Kaggle.",
+            safe="nothing was started",
             next_step="choose a section that trains",
         )
     chosen = _Chosen(environ)
-    name = str(chosen.value("scenario", scenario, default=loaded.default_scenario))
+    name = str(chosen.value("scenario", scenario or None, default=loaded.default_scenario))
     config = loaded.scenario(name)
     config = config.for_quick() if quick else config
     target = _whole_positive("timesteps", chosen.value("timesteps", timesteps, default=config.timesteps))
     limit = parse_duration(chosen.value("session_limit", session_limit, default=SESSION_LIMIT_S))
     if not SHORTEST_SESSION_S <= limit <= SESSION_LIMIT_S:
         raise ConfigError(
-            f"A session limit of {limit:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and 12 h is accepted."
+            f"A session limit of {limit:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and 12 h is accepted.",
+            safe="nothing was started",
+            next_step="give another --session-limit",
         )
     where = str(chosen.value("platform", platform, default="auto"))
     if where not in PLATFORMS:
-        raise ConfigError(f"platform = {where!r} is not known; accepted: {', '.join(PLATFORMS)}.")
+        raise ConfigError(
+            f"platform = {where!r} is not known; accepted: {', '.join(PLATFORMS)}.",
+            safe="nothing was started",
+            next_step=f"give --platform {PLATFORMS[0]}, or leave it out",
+        )
     given_workdir = chosen.value("workdir", workdir, default=None)
     base = Path(given_workdir).expanduser().resolve() if given_workdir else None
     return RunConfig(
@@ -153,7 +178,7 @@ class _Chosen:
         if flag is not None:
             self.sources[name] = "flag"
             return flag
-        if variable in self._environ:
+        if self._environ.get(variable):  # set to nothing counts as not set
             self.sources[name] = f"environment variable {variable}"
             return self._environ[variable]
         self.sources[name] = "section.toml or default"
@@ -163,12 +188,14 @@ class _Chosen:
 def _whole_positive(name: str, value: Any) -> int:
     try:
         number = int(value)
-    except ValueError:
+    except (ValueError, TypeError):
         number = 0
-    if number < 1:
+    if not 1 <= number <= MOST_TIMESTEPS:
         raise ConfigError(
-            f"{name} = {value!r} cannot be trained; a whole number of at least 1 is accepted.",
+            f"{name} = {value!r} cannot be trained; a whole number of at least 1 (and {MOST_TIMESTEPS:,} at most) "
+            "is accepted.",
             safe="nothing was started",
+            next_step=f"give another number of {name}",
         )
     return number
 
@@ -180,11 +207,15 @@ def parse_duration(value: str | float) -> float:
         ConfigError: the text is not a duration.
     """
     if isinstance(value, int | float):
-        return float(value)
+        return float(min(value, 2 * SESSION_LIMIT_S))
     text = value.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)(min|h|m|s)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ConfigError(f"{value!r} is not a duration; accepted: 60s, 90m, 11h30m, or a number of seconds.")
+        raise ConfigError(
+            f"{value!r} is not a duration; accepted: 60s, 90m, 11h30m, or a number of seconds.",
+            safe="nothing was started",
+            next_step="give another --session-limit",
+        )
     return sum(float(number) * _UNITS[unit] for number, unit in parts)

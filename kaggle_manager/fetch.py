@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.errors import LineageMismatch, OutputDamaged
 from kaggle_manager.journal import SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.download import download_file
-from kaggle_manager.kaggle_api.log_lines import parse_log
+from kaggle_manager.kaggle_api.log_lines import parse_event, parse_log
 from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
 from kaggle_manager.progress import Reporter, size
-from kaggle_manager.session_report import RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
+from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
 
 LOG_FILE = "kernel.log"
 # The listing of a session that just ended may still grow; how often to look again, and how far apart.
@@ -56,15 +56,18 @@ def fetch_session(
     """Download and verify what one session left.
 
     Raises:
-        LineageMismatch: the outputs are of another session.
+        LineageMismatch: the outputs are of another session, or of other code.
         OutputDamaged: a file is missing, truncated or altered, also after trying again.
+        NotFound: the platform no longer has this session.
     """
     if folder.exists():
         shutil.rmtree(folder)  # a download that was cut off; the platform still has all of it
     folder.mkdir(parents=True)
     listing = client.list_outputs(version)
     # The log first: it is the most wanted file when anything after it fails.
-    (folder / LOG_FILE).write_text("\n".join(line.text for line in parse_log(listing.log)) + "\n", encoding="utf-8")
+    lines = [line.text for line in parse_log(listing.log)]
+    (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+    _check_code(lines, session)
     last_word = _find(listing, RESULT_FILE)
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
@@ -96,12 +99,25 @@ def load_fetched(folder: Path, session: SessionRow) -> Fetched:
     )
 
 
+def _check_code(lines: Sequence[str], session: SessionRow) -> None:
+    """Hold the code the session said it runs against the code that was built. Kaggle may have cut that line away."""
+    events = (parse_event(line) for line in lines)
+    ran = next((event.data["sha256"] for event in events if event and event.kind == "KM_BUNDLE"), None)
+    if ran not in (None, session.bundle_sha256):
+        raise LineageMismatch(
+            f"Generation {session.generation} ran code {ran[:12]}…; {session.bundle_sha256[:12]}… was built for it.",
+            safe="nothing was restored; the local training tree is untouched",
+        )
+
+
 def _result(folder: Path, session: SessionRow) -> SessionResult | None:
     file = folder / RESULT_FILE
     if not file.is_file():
         return None
+    with file.open("rb") as stream:
+        content = stream.read(LARGEST_RESULT_BYTES + 1)
     return parse_result(
-        file.read_bytes(),
+        content,
         run_id=session.run_id,
         generation=session.generation,
         bundle_sha256=session.bundle_sha256,

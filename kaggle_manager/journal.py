@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS runs (
     created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
-    parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL, source_sha256 TEXT NOT NULL,
+    parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL,
     baseline_version INTEGER NOT NULL, version INTEGER, outcome TEXT NOT NULL DEFAULT '', why TEXT NOT NULL DEFAULT '',
     fingerprint TEXT NOT NULL DEFAULT '', step INTEGER, started_at TEXT NOT NULL, ended_at TEXT,
     PRIMARY KEY (run_id, generation));
@@ -67,7 +67,6 @@ class SessionRow:
     parent_sha256: str | None
     min_step: int
     bundle_sha256: str
-    source_sha256: str
     baseline_version: int
     started_at: str
     version: int | None = None
@@ -101,7 +100,9 @@ class Journal:
             raise StorageError(
                 f"The journal {path} cannot be used: {error}.",
                 safe="checkpoints and running kernels are untouched",
-                next_step="make the folder writable, or choose another with --workdir",
+                # A damaged one is not needed: runs and sessions are found again from the tree and the platform.
+                next_step=f"make {path.parent} writable; if the file itself is damaged, move it away and run the same "
+                "command again: the run goes on from its training tree",
             ) from error
 
     def close(self) -> None:
@@ -113,7 +114,8 @@ class Journal:
         try:
             yield self._db
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has rolled back already
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
@@ -145,6 +147,11 @@ class Journal:
             db.execute(
                 "UPDATE runs SET target = ?, finished_at = NULL, outcome = '' WHERE run_id = ?", (target, run_id)
             )
+
+    def move_run(self, run_id: str, platform: str, owner: str) -> None:
+        """Let a run go on elsewhere. Its lineage, and so its id, stay."""
+        with self._atomically() as db:
+            db.execute("UPDATE runs SET platform = ?, owner = ? WHERE run_id = ?", (platform, owner, run_id))
 
     def finish_run(self, run_id: str, outcome: str, at: str) -> None:
         with self._atomically() as db:

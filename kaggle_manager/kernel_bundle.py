@@ -8,11 +8,13 @@ Never includes anything but source files, and never a credential.
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import io
 import json
 import lzma
+import re
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +101,16 @@ def render_script(root: Path, bundle: Bundle, order: Mapping[str, Any]) -> str:
             next_step="narrow `include` in the section's section.toml, or move large inputs to a dataset",
         )
     return script
+
+
+def order_of(script: str) -> dict[str, Any] | None:
+    """The launch order inside a kernel script of this program; None for any other script."""
+    found = re.search(r"^ *order=json\.loads\((.+)\),$", script, re.MULTILINE)
+    try:
+        order = json.loads(ast.literal_eval(found[1])) if found else None
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return order if isinstance(order, dict) else None
 
 
 def _wrapped(text: str, width: int = 120) -> str:

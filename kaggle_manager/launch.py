@@ -5,10 +5,10 @@ The caller has written the intent to the journal before anything here reaches th
 
 from __future__ import annotations
 
-import hashlib
+import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from kaggle_manager.journal import RunRow, SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
 from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
-from kaggle_manager.kernel_bundle import Bundle
+from kaggle_manager.kernel_bundle import Bundle, order_of
+from kaggle_manager.lifecycle import Stage
 
 ORDER_SCHEMA = 1
 # Kaggle cuts titles, and with them slugs, at 50 characters.
@@ -33,13 +34,9 @@ LOOK_EVERY_S = 6.0
 def kernel_slug(scenario: str, run_id: str) -> str:
     """Slug of a run's kernel; its title is the same text, so that Kaggle derives the same slug from it."""
     words = scenario.replace("_", "-").strip("-")
-    tail = f"-{run_id[:8]}"
+    tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
     room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
     return f"km-{words[:room].rstrip('-')}{tail}"
-
-
-def source_sha256(source: str) -> str:
-    return hashlib.sha256(source.encode("utf-8")).hexdigest()
 
 
 def launch_order(
@@ -114,15 +111,50 @@ def look_for_push(
         newest = client.newest_kernel(run.owner, run.slug)
         if newest is not None and newest[0].version > session.baseline_version:
             version, source = newest
-            # Kaggle may change line ends; run id and generation are in the order inside the source.
-            marks = (f'"run_id": "{session.run_id}"', f'"generation": {session.generation}', session.bundle_sha256)
-            if source_sha256(source) == session.source_sha256 or all(mark in source for mark in marks):
+            # Not by the text's hash: Kaggle may change line ends.
+            order = order_of(source) or {}
+            if (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation):
                 return version
             raise ConfigError(
                 f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
-                safe="nothing was pushed; the local training tree is untouched",
-                next_step="stop the other program, or start a run of its own with --fresh",
+                safe="nothing more was pushed; the local training tree is untouched",
+                next_step=f"stop the other program, delete the kernel {run.owner}/{run.slug} on Kaggle, "
+                "and run the same command again",
             )
         if look < LOOKS - 1:
             sleep(LOOK_EVERY_S)
     return None
+
+
+def unknown_session(
+    run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
+) -> SessionRow | None:
+    """A session of this run that the journal does not know: its file was lost, or a push was accepted very late.
+
+    Args:
+        newest: the kernel's newest version and its source.
+        reached: the highest generation that is known; an earlier one has nothing to give.
+        known: versions the journal knows.
+        at: the time to write down.
+    """
+    if newest is None or newest[0].version in known:
+        return None
+    version, source = newest
+    order = order_of(source) or {}
+    try:
+        if order["run_id"] != run.run_id or int(order["generation"]) <= reached:
+            return None
+        parent = order["parent"] or {"manifest_sha256": None, "min_step": 0}
+        return SessionRow(
+            run_id=run.run_id,
+            generation=int(order["generation"]),
+            stage=Stage.PUSHED,
+            parent_sha256=parent["manifest_sha256"],
+            min_step=int(parent["min_step"]),
+            bundle_sha256=str(order["bundle_sha256"]),
+            baseline_version=version.version - 1,
+            version=version.version,
+            started_at=at,
+        )
+    except (KeyError, TypeError, ValueError):  # edited by hand: not a session this program can answer for
+        return None

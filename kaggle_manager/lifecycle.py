@@ -3,7 +3,7 @@
     newest session   target reached   failures       -> action
     --------------   --------------   ------------   ---------------------------------------------
     none / closed    yes              any            Finish
-    none / closed    no               3 alike        Stop
+    none / closed    no               3 alike, or 6  Stop
     none / closed    no               fewer          Push(next generation, what it continues from)
     intended         any              any            Reconcile: look before pushing again
     pushed           any              any            Watch, until the platform reports a final state
@@ -23,6 +23,8 @@ from enum import StrEnum
 
 # Three equal failures in a row are a cause, not bad luck; going on would burn quota to see it a fourth time.
 EQUAL_FAILURES_TO_STOP = 3
+# So many in a row, however they differ, will not mend themselves either.
+FAILURES_TO_STOP = 6
 
 
 class Stage(StrEnum):
@@ -126,6 +128,9 @@ def decide(observation: Observation) -> Action:
         return Finish(observation.step)
     if failure := repeated_failure(observation.sessions):
         return Stop(f"{EQUAL_FAILURES_TO_STOP} sessions in a row ended with the same failure: {failure}")
+    last = [session.failure for session in observation.sessions[-FAILURES_TO_STOP:]]
+    if len(last) == FAILURES_TO_STOP and all(last):
+        return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way")
     reached_generation = max(observation.earlier_generation, newest.generation if newest else 0)
     return Push(generation=reached_generation + 1, min_step=observation.step)
 

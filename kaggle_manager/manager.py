@@ -8,29 +8,30 @@ the local training tree only ever changes by a verified, complete restore. It ne
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from kaggle_manager import launch, lifecycle
-from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, compare, restore_tree
+from kaggle_manager import experiment, lifecycle
+from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, archive_tree, restore_tree
 from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
-    AmbiguousPush,
-    CapacityReached,
     CheckpointIncompatible,
+    CheckpointNotFound,
     ConfigError,
     Interrupted,
     KaggleManagerError,
+    KernelFailed,
     NotFound,
     OutputDamaged,
-    PushMismatch,
-    RunError,
     StorageError,
     Unavailable,
     VerificationError,
@@ -38,19 +39,16 @@ from kaggle_manager.errors import (
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
-from kaggle_manager.kaggle_api.models import KernelVersion
-from kaggle_manager.kernel_bundle import build_bundle, describe, render_script
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.outcome import judge
 from kaggle_manager.progress import Reporter, size
+from kaggle_manager.pushing import push_generation, reconcile
 from kaggle_manager.report import RunReport
 from kaggle_manager.run_context import RunContext
 from kaggle_manager.run_setup import now
-from kaggle_manager.session_report import TREE_FOLDER
+from kaggle_manager.session_report import TREE_FOLDER, normalised_failure
 from kaggle_manager.watch import watch
 
-# Seconds between two tries while the account's session slots are taken; a wait costs no attempt.
-CAPACITY_WAIT_S = 30.0
 AMBIGUOUS_PUSHES_TO_STOP = 3
 # Exit code of a kernel whose own check found the checkpoint to be of another experiment.
 INCOMPATIBLE_EXIT = 7
@@ -109,24 +107,63 @@ class ValidationKaggleManager:
             workdir=self._workdir,
             project_root=self._project_root,
         )
-        with self._opened(config) as run:
+        with self._alone(config), self._opened(config) as run:
             run.reporter.line(
                 f"run {run.row.run_id}: {config.scenario_name} to {config.target} timesteps, tree {config.tree}"
             )
-            try:
-                return self._to_the_end(run)
-            except KeyboardInterrupt as error:
-                raise Interrupted(
-                    "Interrupted. A session that is running goes on by itself.",
-                    safe="everything saved so far, here and on the platform",
-                    next_step="run the same command again to go on watching",
-                ) from error
+            return self._to_the_end(run)
+
+    def restore_copy(
+        self, section: str, source: Path, *, scenario: str | None = None, quick: bool = False
+    ) -> RestoreReport:
+        """Put a kept copy of a training tree in its place again; the tree that is there is archived.
+
+        Raises:
+            CheckpointNotFound: `source` holds no checkpoint that verifies.
+            CheckpointIncompatible: it is of another experiment than the section's.
+        """
+        config = build_config(
+            section, scenario=scenario, quick=quick, workdir=self._workdir, project_root=self._project_root
+        )
+        with self._alone(config):
+            copies = CheckpointStore(TrainingTree(source.absolute(), config.scenario_name)).valid_checkpoints()
+            if not copies:
+                raise CheckpointNotFound(
+                    f"{source} holds no checkpoint of {config.scenario_name} that verifies.",
+                    safe=f"the training tree {config.tree} is untouched",
+                    next_step="name another copy: folders below "
+                    + ", ".join(map(str, (config.archive, config.replaced))),
+                )
+            manifest = copies[0].manifest
+            safe = f"the training tree {config.tree} is untouched"
+            experiment.check(manifest.identity, config, safe=safe, warn=self._reporter.warn)
+            tree = TrainingTree(config.tree, config.scenario_name)
+            if tree.root.is_dir():
+                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+                archived = config.archive / f"{config.section.name}-{config.tree.name}-{stamp}"
+                kept = archive_tree(tree, archived, f"The copy {source} took its place.")
+                self._reporter.checkpoint(f"the tree that was there is kept in {kept}")
+            report = restore_tree(
+                source.absolute(),
+                tree,
+                run_id=manifest.lineage.run_id,
+                generation=manifest.lineage.generation,
+                min_step=copies[0].step,
+                keep_replaced=config.replaced / "by_hand",
+                accept_damaged=True,
+                warn=self._reporter.warn,
+            )
+        self._reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+        return report
 
     @contextmanager
-    def _opened(self, config: RunConfig) -> Iterator[RunContext]:
-        """Hold the state folder for this process alone, and the run opened in it."""
+    def _alone(self, config: RunConfig) -> Iterator[None]:
+        """Hold the state folder for this process alone; what the machine refuses inside becomes a typed error."""
         try:
-            config.state.mkdir(parents=True, exist_ok=True)
+            for folder in (config.state, config.tree.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder):
+                    pass  # refused here in a moment, not after hours of a session
             lock = FileLock(config.state / "manager.lock")  # the operating system drops it when its holder dies
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -137,29 +174,52 @@ class ValidationKaggleManager:
             ) from error
         except OSError as error:
             raise StorageError(
-                f"The folder {config.state} cannot be written: {error.strerror or error}.",
+                f"The folder {error.filename or config.state} cannot be written: {error.strerror or error}.",
                 safe="nothing was started",
                 next_step="make it writable, or choose another with --workdir",
             ) from error
         try:
-            journal = Journal(config.journal)
-            try:
-                connection = self._connect_to(config)
-                self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
-                yield RunContext.open(config, connection, journal, self._reporter)
-            finally:
-                journal.close()
+            yield
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "Interrupted. A session that is running goes on by itself.",
+                safe="everything saved so far, here and on the platform",
+                next_step="run the same command again to go on watching" + _without_fresh(config),
+            ) from error
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(
+                f"This machine refused: {error}.",
+                safe=f"the checkpoints in {config.tree}, and what is on the platform",
+                next_step="free space or give back the permission, and run the same command again"
+                + _without_fresh(config),
+            ) from error
         finally:
             lock.release()
+
+    @contextmanager
+    def _opened(self, config: RunConfig) -> Iterator[RunContext]:
+        journal = Journal(config.journal)
+        try:
+            connection = self._connect_to(config)
+            self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
+            run = RunContext.open(config, connection, journal, self._reporter)
+            try:
+                yield run
+            except KaggleManagerError as error:
+                if error.next_step:  # a fresh start was made; doing that again would undo what came of it
+                    error.next_step += _without_fresh(config)
+                raise
+        finally:
+            journal.close()
 
     def _to_the_end(self, run: RunContext) -> RunReport:
         unanswered = 0
         while True:
             match lifecycle.decide(run.observe()):
-                case lifecycle.Push() as push:
-                    self._push(run, push)
+                case lifecycle.Push(generation=generation):
+                    self._push(run, generation)
                 case lifecycle.Reconcile():
-                    unanswered = 0 if self._reconcile(run) else unanswered + 1
+                    unanswered = 0 if reconcile(run, self._sleep) else unanswered + 1
                     if unanswered >= AMBIGUOUS_PUSHES_TO_STOP:
                         raise Unavailable(
                             f"{unanswered} pushes in a row were neither answered nor accepted.",
@@ -169,105 +229,32 @@ class ValidationKaggleManager:
                 case lifecycle.Watch():
                     self._watch(run)
                 case lifecycle.Fetch():
-                    self.download_results(run, run.newest_session())
+                    session = run.newest_session()
+                    with self._refusing(run, session):
+                        self.download_results(run, session)
                 case lifecycle.Restore():
-                    self._close(run, run.newest_session())
+                    session = run.newest_session()
+                    with self._refusing(run, session):
+                        self._close(run, session)
                 case lifecycle.Finish():
                     return self._finish(run)
                 case lifecycle.Stop(why=why):
-                    run.note("stopped", why=why)
-                    raise RunError(
-                        f"Run {run.row.run_id} was stopped: {why}.",
-                        safe=f"the training tree {run.config.tree} holds the newest verified checkpoints",
-                        next_step=f"read {run.folder_of(run.newest_session()) / LOG_FILE}, mend the cause, "
-                        "and run the same command again",
-                    )
+                    self._stop(run, why)
 
     # --- one session --------------------------------------------------------------------------------------------------
 
-    def _push(self, run: RunContext, push: lifecycle.Push) -> None:
-        config, generation, reporter = run.config, push.generation, run.reporter
-        parent = run.store.find_latest_checkpoint()
+    def _push(self, run: RunContext, generation: int) -> None:
+        parent = run.head()
         if parent is not None:
             self._validate_checkpoint_compatibility(run, parent.manifest.identity)
-        reporter.step(1, f"package generation {generation}")
-        bundle = build_bundle(config.project_root, config.section.kernel.include)
-        order = launch.launch_order(config, run.row, generation, parent=parent, bundle=bundle, identity=run.identity)
-        script = render_script(config.project_root, bundle, order)
-        reporter.line(f"  {describe(bundle, script)}")
-        client = run.connection.client
-        if parent is not None:
-            dataset = launch.publish_tree(client, run.row, run.tree, generation)
-            reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
-        newest = client.newest_kernel(run.row.owner, run.row.slug)
-        session = SessionRow(
-            run_id=run.row.run_id,
-            generation=generation,
-            stage=Stage.INTENDED,
-            parent_sha256=parent.manifest.sha256 if parent else None,
-            min_step=push.min_step,
-            bundle_sha256=bundle.sha256,
-            source_sha256=launch.source_sha256(script),
-            baseline_version=newest[0].version if newest else 0,
-            started_at=now(),
-        )
-        run.journal.add_session(session)
-        reporter.step(2, f"push {run.row.owner}/{run.row.slug} for {config.section.kernel.accelerator}")
-        try:
-            pushed = client.push_kernel(launch.kernel_push(config, run.row, script, has_parent=parent is not None))
-        except AmbiguousPush as error:
-            run.note("push_without_answer", generation, message=error.message)
-            reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
-        except CapacityReached as error:
-            run.journal.drop_intent(session)
-            reporter.line(f"  {error.message}; trying again in {CAPACITY_WAIT_S:.0f} s, which costs no attempt")
-            self._sleep(CAPACITY_WAIT_S)
-        except PushMismatch as error:
-            self._mismatched(run, session, error)
-        except KaggleManagerError as error:
-            run.journal.drop_intent(session)
-            run.note("push_refused", generation, message=error.message)
-            raise
-        else:
-            self._accepted(run, session, pushed.version)
-
-    def _accepted(self, run: RunContext, session: SessionRow, version: KernelVersion) -> None:
-        run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
-        run.note("pushed", session.generation, version=version.version)
-        run.reporter.line(f"  accepted as {version.ref}")
-
-    def _mismatched(self, run: RunContext, session: SessionRow, error: PushMismatch) -> None:
-        """A session exists, but not as asked: never pushed again under this generation."""
-        run.note("push_changed", session.generation, message=error.message, started=error.started)
-        owner, slug, version = error.started.split("/")
-        if (owner, slug) == (run.row.owner, run.row.slug):
-            # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
-            run.reporter.warn(error.message)
-            self._accepted(run, session, KernelVersion(owner, slug, int(version)))
-            return
-        run.journal.update_session(
-            session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=now()
-        )
-        raise error
-
-    def _reconcile(self, run: RunContext) -> bool:
-        """Look for a push whose answer never came; True when it had been accepted."""
-        session = run.newest_session()
-        version = launch.look_for_push(run.connection.client, run.row, session, sleep=self._sleep)
-        if version is None:
-            run.journal.drop_intent(session)
-            run.note("push_not_accepted", session.generation)
-            return False
-        run.reporter.line(f"  the push of generation {session.generation} had been accepted")
-        self._accepted(run, session, version)
-        return True
+        push_generation(run, generation, parent, self._sleep)
 
     def _watch(self, run: RunContext) -> None:
         session = run.newest_session()
         version = run.version_of(session)
         run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
         try:
-            status = watch(run.connection.client, version, run.reporter)
+            status = watch(run.connection.client, version, run.reporter, bundle_sha256=session.bundle_sha256)
         except NotFound as error:
             # Denied for long with good credentials: somebody deleted the kernel, and its outputs with it.
             run.reporter.warn(f"{version.ref} is gone: {error.message}")
@@ -295,21 +282,52 @@ class ValidationKaggleManager:
         run.note("fetched", session.generation, folder=str(fetched.folder))
         return fetched
 
+    @contextmanager
+    def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
+        """What a session left is believed or refused. Refused once more at the next call, the session is given up.
+
+        So a person sees what happened, and the run can go on: from the tree that is here, as after a crash.
+        """
+        try:
+            yield
+        except (VerificationError, NotFound) as error:
+            refused = [
+                event["generation"] for event in run.journal.events(run.row.run_id) if event["kind"] == "refused"
+            ]
+            run.note("refused", session.generation, message=error.message)
+            if session.generation in refused:
+                why = f"given up, for what it left was refused again: {error.message}"
+                run.reporter.warn(f"generation {session.generation} is {why}")
+                run.journal.update_session(
+                    session,
+                    stage=Stage.CLOSED,
+                    outcome="given up",
+                    why=why,
+                    fingerprint=normalised_failure(error.message),
+                )
+                return
+            run.journal.update_session(session, stage=Stage.ENDED)
+            head = run.head()
+            go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
+            error.safe = error.safe or f"the training tree {run.config.tree} is untouched"
+            error.next_step = (
+                f"run the same command again: it downloads generation {session.generation} anew; if that is refused "
+                f"again, it gives this session up and goes on from {go_on} with the next one"
+            )
+            raise
+
     def _close(self, run: RunContext, session: SessionRow) -> None:
         """Restore what was fetched, say how the session ended, and make room for the next one."""
-        try:
-            fetched = load_fetched(run.folder_of(session), session)
-            restored = self._restore_checkpoints_for_next_run(run, session, fetched)
-        except VerificationError:
-            run.journal.update_session(session, stage=Stage.ENDED)  # the next call downloads it anew
-            raise
-        head = run.store.find_latest_checkpoint()
+        fetched = load_fetched(run.folder_of(session), session)
+        restored = self._restore_checkpoints_for_next_run(run, session, fetched)
+        head, final = run.head(), run.store.final()
         outcome = judge(
             result=fetched.result,
             platform_says=session.why,
             log=fetched.log,
             step_before=session.min_step,
             step_after=head.step if head else 0,
+            target_reached=final is not None and final.step >= run.config.target,
         )
         counts = {**(fetched.result.counts if fetched.result else {}), "restores": int(restored is not None)}
         run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts)
@@ -326,9 +344,10 @@ class ValidationKaggleManager:
             raise CheckpointIncompatible(
                 f"The kernel refused the checkpoint: {fetched.result.reason}",
                 safe=f"the training tree {run.config.tree} is as it was",
-                next_step="undo the change, or start a new lineage with --fresh (the old tree is kept aside)",
+                next_step=experiment.WAY_OUT,
             )
-        self._forget_older(run, session)
+        if restored is not None:
+            self._forget_older(run)
         if outcome.step < run.config.target and not outcome.failure:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
@@ -357,11 +376,16 @@ class ValidationKaggleManager:
                 )
             return None
         found = valid[0]
-        if found.manifest.sha256 == session.parent_sha256 and not trained:
-            return None  # it failed before its first save: what came back is what went in
+        lineage = found.manifest.lineage
+        nothing_new = found.manifest.sha256 == session.parent_sha256
+        if nothing_new and not (result is not None and result.outcome == "completed"):
+            return None  # it ended before its first save: what came back is what went in
+        own = (lineage.run_id, lineage.generation) == (session.run_id, session.generation)
+        if not own and result is not None and not trained:
+            return None  # it refused what was mounted; that is no work of its own
         files = found.manifest.files
         run.reporter.checkpoint(
-            f"found step {found.step} of generation {found.manifest.lineage.generation}: "
+            f"found step {found.step} of generation {lineage.generation}: "
             + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
         )
         self._validate_checkpoint_compatibility(run, found.manifest.identity)
@@ -369,7 +393,8 @@ class ValidationKaggleManager:
             found.tree.root,
             run.tree,
             run_id=session.run_id,
-            generation=session.generation,
+            # Only the final model may have been missing; then the newest checkpoint is still the parent.
+            generation=lineage.generation if nothing_new else session.generation,
             min_step=session.min_step,
             keep_replaced=run.replaced_by(session),
             # What was downloaded is what the session left, so asking for it again would not mend anything.
@@ -383,12 +408,14 @@ class ValidationKaggleManager:
             run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
         return report
 
-    def _forget_older(self, run: RunContext, session: SessionRow) -> None:
-        """Free the room of trees that two verified newer ones have replaced; logs and results stay."""
-        for older in run.sessions():
-            if older.generation <= session.generation - 2:
-                for folder in (run.folder_of(older) / TREE_FOLDER, run.replaced_by(older)):
-                    shutil.rmtree(folder, ignore_errors=True)
+    def _forget_older(self, run: RunContext) -> None:
+        """Free the room of copies beyond the two newest; logs and results stay."""
+        for copies in (
+            [run.folder_of(session) / TREE_FOLDER for session in run.sessions()],
+            [run.replaced_by(session) for session in run.sessions()],
+        ):
+            for older in [folder for folder in copies if folder.is_dir()][:-2]:
+                shutil.rmtree(older, ignore_errors=True)
 
     def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
         """Hold a checkpoint's identity against what this run trains.
@@ -396,28 +423,40 @@ class ValidationKaggleManager:
         Raises:
             CheckpointIncompatible: with every difference, and what to do about each.
         """
-        # What only a trainer can measure (spaces, versions, device) it compares itself, before it loads anything.
-        stated = {name: value for name, value in checkpoint_identity.items() if name in run.identity}
-        verdict = compare(stated, run.identity)
-        lines = [str(difference) for difference in verdict.differences]
-        if verdict.refused:
-            raise CheckpointIncompatible(
-                "The checkpoint is of another experiment:\n  " + "\n  ".join(lines),
-                safe=f"the training tree {run.config.tree} is untouched",
-                next_step="undo the change, or start a new lineage with --fresh (the old tree is kept aside)",
-            )
-        for line in lines:
-            run.reporter.warn(line)
+        kept = [run.folder_of(session) for session in run.sessions() if session.stage is Stage.FETCHED]
+        safe = f"the training tree {run.config.tree} is untouched"
+        safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
+        experiment.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _stop(self, run: RunContext, why: str) -> NoReturn:
+        """Put three equal failures before a person; the next command has three tries again.
+
+        Raises:
+            KernelFailed: always.
+        """
+        newest = run.newest_session()
+        run.note("stopped", newest.generation, why=why)
+        log = run.folder_of(newest) / LOG_FILE
+        raise KernelFailed(
+            f"Run {run.row.run_id} was stopped: {why}.\nThe last of them: generation {newest.generation} {newest.why}",
+            safe=f"the training tree {run.config.tree} is untouched since the last restore",
+            next_step=(f"read {log}, " if log.is_file() else "") + "mend the cause, and run the same command again",
+        )
 
     def _finish(self, run: RunContext) -> RunReport:
-        counts = run.counts()
-        if run.config.quick and run.sessions():
-            check_quick_run(run, counts)
-        for line in describe_tree(run):
-            run.reporter.checkpoint(line)
         sessions = len(run.sessions())
         why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
         run.journal.finish_run(run.row.run_id, "finished", now())
+        if run.config.quick and run.sessions():
+            check_quick_run(run, run.counts())
+        for line in describe_tree(run):
+            run.reporter.checkpoint(line)
         run.note("finished", why=why)
         run.reporter.line(f"finished: {why}", "bold green")
         return run.report("finished", why, "", human_action_required=False)
+
+
+def _without_fresh(config: RunConfig) -> str:
+    return " (without --fresh, which would start over once more)" * config.fresh

@@ -28,15 +28,24 @@ class Outcome:
     step: int
 
 
-def judge(*, result: SessionResult | None, platform_says: str, log: str, step_before: int, step_after: int) -> Outcome:
+def judge(
+    *,
+    result: SessionResult | None,
+    platform_says: str,
+    log: str,
+    step_before: int,
+    step_after: int,
+    target_reached: bool,
+) -> Outcome:
     """Say how a session ended.
 
     Args:
         result: the trainer's last word, or None.
         platform_says: final status and failure message of the platform.
         step_before, step_after: timesteps saved in the training tree before and after this session.
+        target_reached: whether the tree now holds the final model that was asked for.
     """
-    gained = step_after - step_before
+    gained = max(0, step_after - step_before)
     saved = f"{gained} steps gained, {step_after} saved"
     if result is None:
         cause = last_traceback_line(log) or platform_says
@@ -44,8 +53,10 @@ def judge(*, result: SessionResult | None, platform_says: str, log: str, step_be
         failure = "" if gained > 0 else normalised_failure(f"killed without gaining a step: {cause}")
         return Outcome("killed", f"killed without a last word ({cause}); {saved}", failure, step_after)
     if result.outcome in ("completed", "interrupted"):
-        failure = "" if gained > 0 or result.outcome == "completed" else "ended before it could gain a step"
+        failure = "" if gained > 0 or target_reached else "ended before it could gain a step"
         reason = f" ({result.reason})" if result.reason else ""
         return Outcome(result.outcome, f"{result.outcome}{reason}; {saved}", failure, step_after)
-    cause = (result.error.last_line if result.error else "") or last_traceback_line(log) or result.reason
+    cause = (
+        result.cause or last_traceback_line(log) or next(iter(result.reason.strip().splitlines()), "no reason given")
+    )
     return Outcome(result.outcome, f"{result.outcome}: {cause}; {saved}", normalised_failure(cause), step_after)

@@ -9,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
+from kaggle_manager.experiment import current_identity
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.kept import head_of
 from kaggle_manager.lifecycle import Observation, SessionView
 from kaggle_manager.progress import Reporter
 from kaggle_manager.report import RunReport, SessionSummary
 from kaggle_manager.run_setup import now, open_run
-from kaggle_manager.section import identity_of
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,16 @@ class RunContext:
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """What this run trains, as far as text can tell: the section's file and the sources it names."""
-        config = self.config
-        return identity_of(config.section, config.scenario_name, config.project_root, quick=config.quick)
+        """What this run trains, as far as text can tell."""
+        return current_identity(self.config)
+
+    def head(self) -> Checkpoint | None:
+        """The checkpoint the next session continues; None when nothing was ever saved.
+
+        Raises:
+            CheckpointCorrupt: something was saved, and nothing of it can be used.
+        """
+        return head_of(self.store, self.config, saved_step=max((s.step or 0 for s in self.sessions()), default=0))
 
     def sessions(self) -> list[SessionRow]:
         return self.journal.sessions(self.row.run_id)
@@ -67,20 +75,26 @@ class RunContext:
 
     def replaced_by(self, session: SessionRow) -> Path:
         """Where the tree that `session` replaced is kept."""
-        return self.config.state / "replaced" / self.row.run_id / f"before_generation_{session.generation}"
+        return self.config.replaced / self.row.run_id / f"before_generation_{session.generation}"
 
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
         self.journal.note(self.row.run_id, generation, kind, now(), **detail)
 
     def observe(self) -> Observation:
         """What `lifecycle.decide` looks at."""
-        head, final = self.store.find_latest_checkpoint(), self.store.final()
+        head, final = self.head(), self.store.final()
+        # Failures that already stopped the run were put before a person, who has run it again since.
+        stops = [event["generation"] for event in self.journal.events(self.row.run_id) if event["kind"] == "stopped"]
+        seen = max((generation or 0 for generation in stops), default=0)
         return Observation(
             target=self.config.target,
             step=head.step if head else 0,
             final_step=final.step if final else None,
             earlier_generation=self.earlier_generation,
-            sessions=tuple(SessionView(s.generation, s.stage, s.fingerprint) for s in self.sessions()),
+            sessions=tuple(
+                SessionView(s.generation, s.stage, s.fingerprint if s.generation > seen else "")
+                for s in self.sessions()
+            ),
         )
 
     def counts(self) -> Counter[str]:

@@ -1,8 +1,8 @@
 """Which run a command continues: one training tree is one lineage, started anew only when asked.
 
 An unfinished run of the same tree goes on. A finished one, or a tree trained elsewhere, is continued towards the new
-target under its own run id. `fresh`, and a new quick run, set the old tree aside first, with its replay; nothing is
-deleted.
+target under its own run id, also on another platform. `fresh`, and a new quick run, set the old tree aside first, with
+its replay; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
-from kaggle_manager.errors import ConfigError
-from kaggle_manager.journal import Journal, RunRow
+from kaggle_manager.errors import ConfigError, NotFound
+from kaggle_manager.journal import Journal, RunRow, SessionRow
+from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.kept import head_of
 from kaggle_manager.launch import kernel_slug
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.progress import Reporter
+from kaggle_manager.session_report import TREE_FOLDER
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,29 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     """Find or make the run this command is about.
 
     Raises:
-        ConfigError: an unfinished run of this tree lives on another platform, or `fresh` was asked while a session of
-            it may still be alive.
+        ConfigError: an unfinished run of this tree lives elsewhere, or `fresh` was asked while a session of it may
+            still be alive.
+        CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used.
     """
     unfinished = journal.open_run(config.tree)
-    if unfinished is not None and unfinished.platform != connection.platform:
-        raise ConfigError(
-            f"Run {unfinished.run_id} of {config.tree} is unfinished on {unfinished.platform}, "
-            f"and this command would use {connection.platform} ({connection.why}).",
-            safe="nothing was started; the training tree is untouched",
-            next_step=f"add --platform {unfinished.platform}, or another --workdir",
-        )
     if unfinished is not None and config.fresh:
-        _abandon(journal, unfinished)
+        _refuse_while_alive(connection, journal, unfinished)
+        _keep_unrestored(config, journal, unfinished, reporter)
+        journal.finish_run(unfinished.run_id, "abandoned for a fresh start", now())
         unfinished = None
+    if unfinished is not None:
+        unfinished = _at_home(config, connection, journal, unfinished, reporter)
     store = CheckpointStore(TrainingTree(config.tree, config.scenario_name), warn=reporter.warn)
     if unfinished is None and (config.fresh or config.quick):
         _set_aside(config, reporter)
-    head = store.find_latest_checkpoint()
+    saved = [session.step or 0 for session in journal.sessions(unfinished.run_id)] if unfinished else []
+    head = head_of(store, config, saved_step=max(saved, default=0))
+    if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
+        # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
+        _refuse_while_alive(connection, journal, unfinished)
+        reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
+        journal.finish_run(unfinished.run_id, "another training's tree took its place", now())
+        unfinished = None
     earlier = head.manifest.lineage.generation if head else 0
     if unfinished is not None:
         if unfinished.target != config.target:
@@ -64,15 +72,34 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     return OpenedRun(_continued_or_new(config, connection, journal, head), earlier)
 
 
+def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:
+    """The unfinished run, where this command would go on with it; it moves only between sessions, and when asked to."""
+    here, there = (connection.platform, connection.owner), (run.platform, run.owner)
+    if here == there:
+        return run
+    asked = config.platform == connection.platform  # by name, not because credentials happened to be found
+    between = all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id))
+    if not asked or not between:
+        move = f", or --platform {connection.platform} to move it" if between else ""
+        raise ConfigError(
+            f"Run {run.run_id} of {config.tree} is unfinished on {run.platform} as {run.owner}, "
+            f"and this command would use {connection.platform} as {connection.owner} ({connection.why}).",
+            safe="nothing was started; the training tree is untouched",
+            next_step=f"add --platform {run.platform} to go on there{move}",
+        )
+    journal.move_run(run.run_id, *here)
+    reporter.line(f"  run {run.run_id} moves from {' as '.join(there)} to {' as '.join(here)}")
+    return journal.run(run.run_id)
+
+
 def _continued_or_new(config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None) -> RunRow:
     run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
-    known = {run.run_id: run for run in journal.runs()}
-    if run_id in known and known[run_id].platform == connection.platform:
+    if run_id in {run.run_id for run in journal.runs()}:
+        journal.move_run(run_id, connection.platform, connection.owner)
         journal.reopen_run(run_id, config.target)
         return journal.run(run_id)
     row = RunRow(
-        # A lineage that moves to another platform keeps its checkpoints and gets a row, and a kernel, of its own.
-        run_id=run_id if run_id not in known else uuid.uuid4().hex,
+        run_id=run_id,
         section=config.section.name,
         scenario=config.scenario_name,
         target=config.target,
@@ -87,23 +114,58 @@ def _continued_or_new(config: RunConfig, connection: Connection, journal: Journa
     return row
 
 
-def _abandon(journal: Journal, run: RunRow) -> None:
-    alive = [s for s in journal.sessions(run.run_id) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
-    if alive:
+def _refuse_while_alive(connection: Connection, journal: Journal, run: RunRow) -> None:
+    """Never leave a session of `run` behind that may still be running."""
+    session = _alive(connection, journal, run)
+    if session is not None:
         raise ConfigError(
-            f"Run {run.run_id} has a session (generation {alive[-1].generation}) that may still be alive; "
-            "starting from zero beside it would make two sessions of one tree.",
+            f"Generation {session.generation} of run {run.run_id} may still be running on {run.platform}; leaving it "
+            "would make two sessions of one training tree.",
             safe="nothing was started; the training tree is untouched",
-            next_step="run the same command without --fresh until that session has ended, then with it",
+            next_step=f"wait until {run.owner}/{run.slug} has ended, or delete it on {run.platform}, and run the same "
+            "command again; or go on with it: the command without --fresh",
         )
-    journal.finish_run(run.run_id, "abandoned for a fresh start", now())
+
+
+def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow | None:
+    """The session of `run` that may be running, as far as its platform can be asked."""
+    opened = [s for s in journal.sessions(run.run_id) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
+    if not opened or (connection.platform, connection.owner) != (run.platform, run.owner):
+        return opened[-1] if opened else None
+    session, version = opened[-1], opened[-1].version
+    try:
+        if version is None:
+            newest = connection.client.newest_kernel(run.owner, run.slug)
+            version = newest[0].version if newest else 0
+            if version <= session.baseline_version:
+                return None
+        status = connection.client.kernel_status(KernelVersion(run.owner, run.slug, version))
+    except NotFound:
+        return None
+    return None if status.state.is_terminal else session
+
+
+def _keep_unrestored(config: RunConfig, journal: Journal, run: RunRow, reporter: Reporter) -> None:
+    """Archive trees that were downloaded and never restored, because they are of another experiment for instance."""
+    for session in journal.sessions(run.run_id):
+        tree = config.downloads / run.run_id / f"generation_{session.generation}" / TREE_FOLDER
+        if session.stage is not Stage.CLOSED and tree.is_dir():
+            kept = archive_tree(
+                TrainingTree(tree, run.scenario),
+                config.archive / f"{run.run_id}-generation_{session.generation}",
+                "It was downloaded and not restored before a fresh start was asked for.",
+            )
+            reporter.checkpoint(f"what generation {session.generation} left was set aside as {kept}")
 
 
 def _set_aside(config: RunConfig, reporter: Reporter) -> None:
     if not config.tree.exists() or not any(config.tree.iterdir()):
         return
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    kept = config.state / "archive" / f"{config.section.name}-{config.tree.name}-{stamp}"
-    archive_tree(TrainingTree(config.tree, config.scenario_name), kept)
     why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
+    kept = archive_tree(
+        TrainingTree(config.tree, config.scenario_name),
+        config.archive / f"{config.section.name}-{config.tree.name}-{stamp}",
+        f"{why}.",
+    )
     reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")

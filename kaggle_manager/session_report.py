@@ -1,7 +1,7 @@
 """What a session says of itself: its `session_result.json`, read as something from outside.
 
-The trainer's own last word outranks the platform's status. Unknown fields are ignored, missing or malformed ones are a
-`ProtocolError`; a claim made for another run, generation or bundle is a `LineageMismatch`.
+The trainer's own last word outranks the platform's status. Unknown fields are ignored; with a missing or malformed one
+the file is `OutputDamaged`; a claim made for another run, generation or bundle is a `LineageMismatch`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from kaggle_manager.errors import LineageMismatch, ProtocolError
+from kaggle_manager.errors import LineageMismatch, OutputDamaged
 
 RESULT_FILE = "session_result.json"
 START_FILE = "session_start.json"
@@ -65,31 +65,41 @@ class SessionResult(_FromOutside):
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
 
+    @field_validator("files")
+    @classmethod
+    def _names_differ(cls, files: tuple[OutputEntry, ...]) -> tuple[OutputEntry, ...]:
+        """Also on a disk that does not tell capitals from small letters."""
+        if len({file.name.casefold() for file in files}) != len(files):
+            raise ValueError("a file is named twice")
+        return files
+
     @property
-    def fingerprint(self) -> str:
-        """The cause of a failure, the same for the same cause; '' when there was none."""
-        if self.outcome in ("completed", "interrupted"):
+    def cause(self) -> str:
+        """Why it ended badly, in one line; '' when it does not say."""
+        if self.error is None:
             return ""
-        return normalised_failure((self.error.last_line if self.error else "") or self.reason or self.outcome)
+        first_line = next(iter(self.error.message.strip().splitlines()), "")
+        return f"{self.error.type}: {first_line}" if first_line else self.error.last_line
 
 
 def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256: str) -> SessionResult:
     """Read a result and hold it against the session it must be of.
 
     Raises:
-        ProtocolError: not a session result.
+        OutputDamaged: not a session result.
         LineageMismatch: the result of another run, generation or code.
     """
-    if len(content) > LARGEST_RESULT_BYTES:
-        raise ProtocolError(f"{RESULT_FILE} has {len(content):,} bytes; a result is a page of JSON.")
     try:
+        if len(content) > LARGEST_RESULT_BYTES:
+            raise ValueError(f"{len(content):,} bytes, where a page of JSON is expected")
         result = SessionResult.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ProtocolError(
-            f"{RESULT_FILE} is not a session's result: {where}: {first['msg']}.",
-            safe="the local training tree is untouched",
+    except ValueError as error:  # pydantic's among them
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise OutputDamaged(
+            f"{RESULT_FILE} is not a session's result ({why}).", safe="the local training tree is untouched"
         ) from error
     expected = {"run_id": run_id, "generation": generation, "bundle_sha256": bundle_sha256}
     wrong = {name: getattr(result, name) for name, value in expected.items() if getattr(result, name) != value}
@@ -103,9 +113,9 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
 
 
 def normalised_failure(text: str) -> str:
-    """A failure without what changes from one time to the next: numbers, addresses, temporary names."""
+    """A failure without what changes from one time to the next: numbers, addresses, hashes, temporary names."""
     text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text.strip().splitlines()[-1] if text.strip() else "")
-    text = re.sub(r"km_code_\w+", "km_code", text)
+    text = re.sub(r"km_code_\w+|\b[0-9a-f]{8,}\b|\btmp\w{8}\b", "…", text)
     return re.sub(r"\d+", "N", text)[:300]
 
 

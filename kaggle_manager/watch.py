@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
@@ -59,10 +60,14 @@ def watch(
     version: KernelVersion,
     reporter: Reporter,
     *,
+    bundle_sha256: str,
     clock: Callable[[], float] = time.monotonic,
     random_share: Callable[[], float] = random.random,
 ) -> KernelStatus:
     """Return the final status of exactly this version, once the platform reports one.
+
+    Args:
+        bundle_sha256: the code that was built; a session that says it runs other code is reported at once.
 
     Raises:
         AuthError: the credentials stopped working.
@@ -71,12 +76,13 @@ def watch(
     """
     reader = _LogReader(client, version)
     reader.start()
+    show = partial(_show_new_lines, reader, reporter, bundle_sha256)
     started = clock()
     pace, next_poll, last_state, said_trouble = FIRST_POLL_S, started, "", ""
     hurried, unknown_since = False, 0.0
     try:
         while True:
-            _show_new_lines(reader, reporter, wait_s=min(0.5, max(0.0, next_poll - clock())))
+            show(wait_s=min(0.5, max(0.0, next_poll - clock())))
             if reader.ended.is_set() and not hurried:
                 hurried, pace, next_poll = True, FIRST_POLL_S, clock()
             if clock() < next_poll:
@@ -96,7 +102,9 @@ def watch(
             else:
                 said_trouble, unknown_since = "", 0.0
                 if status.state.is_terminal:
-                    _drain(reader, reporter)
+                    # What is left of the log; a stream that hangs is not waited for long.
+                    reader.ended.wait(timeout=5.0)
+                    show(wait_s=0.0)
                     return status
                 if status.state.name != last_state:
                     last_state = status.state.name
@@ -108,49 +116,55 @@ def watch(
         reader.stopping.set()
 
 
-def _show_new_lines(reader: _LogReader, reporter: Reporter, *, wait_s: float) -> None:
+def _show_new_lines(reader: _LogReader, reporter: Reporter, bundle_sha256: str, *, wait_s: float) -> None:
     try:
         line = reader.lines.get(timeout=wait_s) if wait_s > 0 else reader.lines.get_nowait()
         while True:
-            _show(line, reporter)
+            show_line(line.text, reporter, bundle_sha256)
             line = reader.lines.get_nowait()
     except queue.Empty:
         return
 
 
-def _drain(reader: _LogReader, reporter: Reporter) -> None:
-    """Show what is left of the log once the session is over; a stream that hangs is not waited for long."""
-    reader.ended.wait(timeout=5.0)
-    _show_new_lines(reader, reporter, wait_s=0.0)
-
-
-def _show(line: LogLine, reporter: Reporter) -> None:
-    event = parse_event(line.text)
+def show_line(text: str, reporter: Reporter, bundle_sha256: str) -> None:
+    """Show one line of a kernel's log, whatever it holds."""
+    event = parse_event(text)
     if event is None:
-        reporter.kernel(line.text)
+        reporter.kernel(text)
     elif event.kind == "KM_PROGRESS":
         reporter.status(_progress(event.data))
     elif event.kind == "KM_EVAL":
         reporter.kernel(_evaluation(event.data))
     elif event.kind == "KM_BUNDLE":
-        reporter.kernel(f"runs code sha256 {event.data['sha256'][:12]}…")
+        code = event.data["sha256"]
+        reporter.kernel(f"runs code sha256 {code[:12]}…")
+        if code != bundle_sha256:
+            reporter.warn(
+                f"this session runs other code ({code[:12]}…) than was built ({bundle_sha256[:12]}…): "
+                "what it leaves will be refused; deleting the kernel on Kaggle ends it"
+            )
     # The other events are for this program: what they say is shown in words where it is verified.
 
 
 def _evaluation(data: Mapping[str, Any]) -> str:
     best = ", the best so far" if data.get("best") else ""
     cost = f"{data.get('episodes', '?')} episodes in {data.get('seconds', '?')} s"
-    score = data.get("score")
-    shown = f"{score:.3f}" if isinstance(score, int | float) else "not a number"
-    return f"evaluated at step {data.get('step', '?')}: mean reward {shown} ({cost}){best}"
+    return f"evaluated at step {data.get('step', '?')}: mean reward {_number(data.get('score'), '.3f')} ({cost}){best}"
 
 
 def _progress(data: Mapping[str, Any]) -> str:
     parts = [f"step {data.get('step', '?')}/{data.get('target', '?')}"]
-    if isinstance(speed := data.get("steps_per_s"), int | float):
-        parts.append(f"{speed:.0f} steps/s")
-    if isinstance(reward := data.get("reward"), int | float):
-        parts.append(f"reward {reward:.3g}")
+    if (speed := data.get("steps_per_s")) is not None:
+        parts.append(f"{_number(speed, '.0f')} steps/s")
+    if (reward := data.get("reward")) is not None:
+        parts.append(f"reward {_number(reward, '.3g')}")
     if (checkpoint := data.get("checkpoint")) is not None:
         parts.append(f"last checkpoint {checkpoint}")
     return " · ".join(parts)
+
+
+def _number(value: Any, form: str) -> str:
+    try:
+        return format(float(value), form)
+    except (TypeError, ValueError, OverflowError):  # a log may say anything
+        return "not a number"

@@ -42,7 +42,10 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     say(f"KM_BUNDLE sha256={bundle_sha256}")
     say(f"KM_SESSION container={os.environ.get('KAGGLE_CONTAINER_NAME', 'unknown')}")
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
-    archive = lzma.decompress(base64.b85decode("".join(payload.split())))
+    try:
+        archive = lzma.decompress(base64.b85decode("".join(payload.split())))
+    except (ValueError, lzma.LZMAError):
+        archive = b""
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
         return give_up(
             working, order, "refused", "the code in this kernel is not the code that was built", DAMAGED_BUNDLE_EXIT
@@ -107,6 +110,11 @@ def run_trainer(code: Path, order_file: Path) -> int:
     return trainer.wait()
 
 
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int) -> int:
     """Leave the last word on behalf of a trainer that could not."""
     result: dict[str, Any] = {
@@ -117,10 +125,17 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         "run_id": order.get("run_id"),
         "generation": order.get("generation"),
         "bundle_sha256": order.get("bundle_sha256"),
-        "files": [],
     }
     working.mkdir(parents=True, exist_ok=True)
-    (working / "session_result.json").write_text(json.dumps(result), encoding="utf-8")
-    print(f"KM_RESULT {json.dumps(result)}", flush=True)
+    # What the trainer had saved before it died is worth as much as ever.
+    files = [
+        {"name": path.relative_to(working).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(working.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    ]
+    unfinished = working / ".session_result.json"
+    unfinished.write_text(json.dumps({**result, "files": files}), encoding="utf-8")
+    unfinished.replace(working / "session_result.json")
+    say(f"KM_RESULT {json.dumps(result)}")
     print(reason, file=sys.stderr, flush=True)
     return exit_code

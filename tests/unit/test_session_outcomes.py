@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from kaggle_manager.errors import LineageMismatch, ProtocolError
-from kaggle_manager.outcome import judge
+from kaggle_manager.errors import LineageMismatch, OutputDamaged
+from kaggle_manager.outcome import Outcome, judge
 from kaggle_manager.session_report import SessionResult, last_traceback_line, normalised_failure, parse_result
 
 RESULT = {
@@ -47,19 +47,27 @@ def test_a_result_of_another_session_is_refused(change: dict[str, object]) -> No
     "change",
     [{"outcome": "success"}, {"files": [{"name": "x", "size": -1, "sha256": "0" * 64}]}, {"files": [{"name": "x"}]}],
 )
-def test_what_is_no_result_is_a_protocol_error(change: dict[str, object]) -> None:
-    with pytest.raises(ProtocolError):
+def test_what_is_no_result_is_damage(change: dict[str, object]) -> None:
+    with pytest.raises(OutputDamaged):
         parsed(**change)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"x" * 5_000_000])
-def test_bytes_that_are_no_result_are_a_protocol_error(content: bytes) -> None:
-    with pytest.raises(ProtocolError):
+def test_bytes_that_are_no_result_are_damage(content: bytes) -> None:
+    with pytest.raises(OutputDamaged):
         parse_result(content, run_id="r1", generation=2, bundle_sha256="b")
 
 
-def outcome_of(result: SessionResult | None, *, before: int = 5, after: int = 9, log: str = "", says: str = "ERROR"):  # type: ignore[no-untyped-def]
-    return judge(result=result, platform_says=says, log=log, step_before=before, step_after=after)
+def outcome_of(
+    result: SessionResult | None,
+    *,
+    before: int = 5,
+    after: int = 9,
+    log: str = "",
+    says: str = "ERROR",
+    done: bool = False,
+) -> Outcome:
+    return judge(result=result, platform_says=says, log=log, step_before=before, step_after=after, target_reached=done)
 
 
 def test_the_trainers_word_outranks_the_platforms_status() -> None:

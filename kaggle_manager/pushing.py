@@ -1,0 +1,129 @@
+"""Start one generation of a run, once: the intent is written first, and no answer is taken for a refusal.
+
+A push that was surely refused takes its intent back; one that was accepted, even not as asked, uses its generation up;
+one whose answer never came is looked for before anything is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kaggle_manager import launch
+from kaggle_manager.checkpoints import Checkpoint
+from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.kernel_bundle import build_bundle, describe, render_script
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.run_context import RunContext
+from kaggle_manager.run_setup import now
+
+# Seconds between two tries while the account's session slots are taken; a wait costs no attempt.
+CAPACITY_WAIT_S = 30.0
+
+
+def push_generation(
+    run: RunContext, generation: int, parent: Checkpoint | None, sleep: Callable[[float], None]
+) -> None:
+    """Package and push `generation`, which continues `parent`; the journal then says what became of it.
+
+    Raises:
+        PushMismatch: the session was filed under another address; its generation is closed.
+        QuotaError, ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
+    """
+    config, row, client, reporter = run.config, run.row, run.connection.client, run.reporter
+    reporter.step(1, f"package generation {generation}")
+    bundle = build_bundle(config.project_root, config.section.kernel.include)
+    order = launch.launch_order(config, row, generation, parent=parent, bundle=bundle, identity=run.identity)
+    script = render_script(config.project_root, bundle, order)
+    reporter.line(f"  {describe(bundle, script)}")
+    newest = client.newest_kernel(row.owner, row.slug)
+    known = {session.version for session in run.sessions()}
+    if found := launch.unknown_session(row, newest, reached=generation - 1, known=known, at=now()):
+        run.journal.add_session(found)
+        run.note("adopted", found.generation, version=found.version)
+        reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
+        return
+    if parent is not None:
+        dataset = launch.publish_tree(client, row, run.tree, generation)
+        reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
+    session = SessionRow(
+        run_id=row.run_id,
+        generation=generation,
+        stage=Stage.INTENDED,
+        parent_sha256=parent.manifest.sha256 if parent else None,
+        min_step=parent.step if parent else 0,
+        bundle_sha256=bundle.sha256,
+        baseline_version=newest[0].version if newest else 0,
+        started_at=now(),
+    )
+    run.journal.add_session(session)
+    reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator}")
+    try:
+        pushed = _push(run, launch.kernel_push(config, row, script, has_parent=parent is not None), sleep)
+    except AmbiguousPush as error:
+        run.note("push_without_answer", generation, message=error.message)
+        reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
+    except PushMismatch as error:
+        _changed(run, session, error)
+    except KaggleManagerError as error:
+        run.journal.drop_intent(session)
+        run.note("push_refused", generation, message=error.message)
+        raise
+    else:
+        _accepted(run, session, pushed.version)
+
+
+def reconcile(run: RunContext, sleep: Callable[[float], None]) -> bool:
+    """Look for a push whose answer never came; True when it had been accepted.
+
+    Raises:
+        ConfigError: something else pushes to this kernel.
+    """
+    session = run.newest_session()
+    version = launch.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    if version is None:
+        run.journal.drop_intent(session)
+        run.note("push_not_accepted", session.generation)
+        return False
+    run.reporter.line(f"  the push of generation {session.generation} had been accepted")
+    _accepted(run, session, version)
+    return True
+
+
+def _push(run: RunContext, push: KernelPush, sleep: Callable[[float], None]) -> PushedKernel:
+    """Push, for as long as the only thing that is missing is room."""
+    said = False
+    while True:
+        try:
+            return run.connection.client.push_kernel(push)
+        except CapacityReached as error:
+            text = f"{error.message}; trying again every {CAPACITY_WAIT_S:.0f} s, which costs no attempt"
+            run.reporter.status(text) if said else run.reporter.line(f"  {text}")
+            said = True
+            sleep(CAPACITY_WAIT_S)
+
+
+def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
+    run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
+    run.note("pushed", session.generation, version=version.version)
+    run.reporter.line(f"  accepted as {version.ref}")
+    if version.version > session.baseline_version + 1:
+        between = f"{session.baseline_version + 1} to {version.version - 1}"
+        run.reporter.warn(f"something else started version {between} of this kernel; what it leaves is not used")
+
+
+def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
+    """A session exists, but not as asked: never pushed again under this generation."""
+    run.note("push_changed", session.generation, message=error.message, started=error.started)
+    owner, slug, version = error.started.split("/")
+    if (owner, slug) == (run.row.owner, run.row.slug):
+        # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
+        run.reporter.warn(error.message)
+        _accepted(run, session, KernelVersion(owner, slug, int(version)))
+        return
+    run.journal.update_session(
+        session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=now()
+    )
+    error.next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
+    raise error

@@ -1,0 +1,27 @@
+"""One local Kaggle for all tests of the manager, and a small project for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_project import Bench, make_project
+
+from kaggle_manager import launch, watch
+from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+
+
+@pytest.fixture(scope="session")
+def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
+    root = tmp_path_factory.mktemp("kaggle")
+    (root / "limits.json").write_text('{"ingestion_s": 0.0, "gpu_week_s": 1e9}')
+    yield ensure_running(root, idle_exit_s=300)
+    stop(root)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(watch, "FIRST_POLL_S", 0.1)
+    monkeypatch.setattr(launch, "LOOK_EVERY_S", 0.0)
+    return Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)

@@ -1,0 +1,227 @@
+"""A copy of the project whose trainer is a few lines: real checkpoints, real lineage checks, no torch.
+
+What the trainer does in each generation is written into the copy by the test; everything else is the real thing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.config import RunConfig
+from kaggle_manager.connection import Connection
+from kaggle_manager.kaggle_api.client import KaggleClient
+from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.local_kaggle.launcher import ServerInfo
+from kaggle_manager.manager import ValidationKaggleManager
+from kaggle_manager.progress import Reporter
+from kaggle_manager.report import RunReport
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTION, SCENARIO = "small", "little_task"
+
+SECTION_TOML = f"""
+name = "{SECTION}"
+title = "A small section"
+trains = true
+default_scenario = "{SCENARIO}"
+
+[kernel]
+accelerator = "NvidiaTeslaT4"
+include = ["kernels", "kaggle_manager/__init__.py", "kaggle_manager/errors.py", "kaggle_manager/checkpoints"]
+
+[scenarios.{SCENARIO}]
+environment = "gymnasium:make"
+environment_files = ["environment.py"]
+reward_files = ["environment.py"]
+algorithm = "DQN"
+timesteps = 4
+seed = 1
+models = "data/models"
+
+[scenarios.{SCENARIO}.hyperparameters.policy_kwargs]
+net_arch = [64, 64]
+
+[scenarios.{SCENARIO}.quick]
+models = "data/models_quick"
+"""
+
+MAIN = """
+import json, os, signal, sys, time, traceback
+from pathlib import Path
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
+from kaggle_manager.errors import KaggleManagerError
+from kernels.rl_training.launch_order import read_order
+from kernels.rl_training.mounted_tree import check_lineage, find_mount
+from kernels.rl_training.session_files import failure, write_result, write_start
+
+PLAN = {}
+STEPS = 2
+
+
+def run(order):
+    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    facts = {name: order[name] for name in ("run_id", "generation", "bundle_sha256")}
+    try:
+        facts |= session(read_order(order), working, inputs)
+    except Exception as error:
+        print(error, file=sys.stderr) if isinstance(error, KaggleManagerError) else traceback.print_exc()
+        facts |= failure(error)
+    write_result(working, facts)
+    return facts["exit_code"]
+
+
+def session(order, working, inputs):
+    plan = PLAN.get(order.generation, "train")
+    tree = TrainingTree(working / "training_tree", order.scenario)
+    store = CheckpointStore(tree)
+    start = 0
+    if order.parent:
+        unpack_tree(find_mount(inputs, order.parent, wait_s=0.5), tree.root)
+        head = store.find_latest_checkpoint()
+        check_lineage(order, order.parent, head.manifest if head else None)
+        start = head.step
+    write_start(working, {"resumed": start})
+    end = min(order.target, start + (order.max_steps or STEPS))
+    common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,
+              "identity": order.identity}
+    if plan == "crash at once":
+        raise RuntimeError(f"the {order.generation}th thing went wrong")
+    if plan == "claim":
+        return {"outcome": "completed", "exit_code": 0, "step": start}
+    for step in range(start + 1, end + 1):
+        store.save_latest(step=step, model=b"model %d" % step, state=b"state %d" % step, **common)
+        print("KM_PROGRESS " + json.dumps({"step": step, "target": order.target}), flush=True)
+        if plan == "crash":
+            raise RuntimeError("it went wrong after a step")
+        if plan == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if plan == "hang":
+            time.sleep(600)
+    store.save_best(score=1.0, step=end, model=b"best", **common)
+    if end == order.target and plan != "no final":
+        store.save_final(step=end, files={tree.final_model_name: b"final"}, **common)
+    (tree.root / "training_metadata.json").write_text("{}")
+    done = end == order.target and plan != "no final"
+    return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,
+            "resumed_from_step": start, "counts": {"updates": 1, "evaluations": 1}}
+"""
+
+
+def make_project(folder: Path) -> Path:
+    """A project that `ValidationKaggleManager(project_root=...)` can run."""
+    for name in ("kaggle_manager/__init__.py", "kaggle_manager/errors.py", "kernels/__init__.py", "kernels/entry.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(
+        ROOT / "kaggle_manager/checkpoints",
+        folder / "kaggle_manager/checkpoints",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    trainer = folder / "kernels/rl_training"
+    trainer.mkdir()
+    for name in ("launch_order.py", "mounted_tree.py", "session_files.py", "log_lines.py"):
+        shutil.copy(ROOT / "kernels/rl_training" / name, trainer / name)
+    (trainer / "__init__.py").touch()
+    (trainer / "main.py").write_text(MAIN)
+    section = folder / "validation_ch7" / SECTION
+    section.mkdir(parents=True)
+    (section / "section.toml").write_text(SECTION_TOML)
+    (section / "environment.py").write_text("STATES = 3\n")
+    return folder
+
+
+class Told(Reporter):
+    """Keeps what was shown, and calls back at lines that contain a text."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+        super().__init__(self.text)
+        self.hooks: list[tuple[str, Callable[[], None]]] = []
+
+    def line(self, text: str, style: str = "") -> None:
+        super().line(text, style)
+        for mark, hook in [(mark, hook) for mark, hook in self.hooks if mark in text]:
+            self.hooks.remove((mark, hook))
+            hook()
+
+
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+@dataclass
+class Bench:
+    """A small project, a work folder, and a manager on a local Kaggle that other tests use too."""
+
+    project: Path
+    workdir: Path
+    server: ServerInfo
+    make_client: Callable[..., KaggleClient] = KaggleClient
+    told: Told = field(default_factory=Told)
+    slept: list[float] = field(default_factory=list)
+    owner: str = "local"
+    platform: str = "local"
+
+    def plan(self, **steps: str) -> None:
+        """What the trainer does in a generation, as g1="crash"."""
+        self.edit(
+            "kernels/rl_training/main.py", r"^PLAN = .*$", f"PLAN = { {int(k[1:]): v for k, v in steps.items()} }"
+        )
+
+    def edit(self, name: str, pattern: str, replacement: str) -> None:
+        path = self.project / name
+        text, count = re.subn(pattern, lambda _: replacement, path.read_text(), flags=re.MULTILINE)
+        assert count == 1, f"{pattern} is {count} times in {name}"
+        path.write_text(text)
+
+    def run(self, *, timesteps: int = 4, interrupt_at: str = "", **options: Any) -> RunReport:
+        self.told = Told()
+        if interrupt_at:
+            self.told.hooks.append((interrupt_at, press_ctrl_c))
+        return self.manager().run_validation_section(SECTION, timesteps=timesteps, **options)
+
+    def manager(self) -> ValidationKaggleManager:
+        return ValidationKaggleManager(
+            platform=self.platform,
+            workdir=self.workdir,
+            project_root=self.project,
+            reporter=self.told,
+            connect_to=self.connect,
+            sleep=self.slept.append,
+        )
+
+    def connect(self, config: RunConfig) -> Connection:
+        client = self.make_client(self.connect_credentials(), endpoint=self.server.url)
+        return Connection(client, self.owner, self.platform, "a test")
+
+    def connect_credentials(self) -> Credentials:
+        return Credentials("token", self.server.username, self.server.token, "a test")
+
+    @property
+    def output(self) -> str:
+        return self.told.text.getvalue()
+
+    @property
+    def tree(self) -> TrainingTree:
+        return TrainingTree(self.workdir / "validation_ch7" / SECTION / "data/models", SCENARIO)
+
+    def steps(self) -> list[int]:
+        """Steps of the valid latest checkpoints, newest first."""
+        return [checkpoint.step for checkpoint in CheckpointStore(self.tree).valid_checkpoints()]
+
+    def newest_session(self) -> Path:
+        """The folder of the newest session of the local Kaggle, once it has ended."""
+        return max((self.server.root / "sessions").iterdir(), key=lambda folder: int(folder.name))
+
+
+def facts(error: BaseException) -> Mapping[str, Any]:
+    """What every error must answer."""
+    return {name: getattr(error, name) for name in ("message", "safe", "next_step", "exit_code")}

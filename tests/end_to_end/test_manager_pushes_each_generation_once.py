@@ -1,0 +1,178 @@
+"""A generation is pushed once, whatever the answer to the push was; waiting for room costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from small_project import Bench
+
+from kaggle_manager import launch
+from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError, Unavailable
+from kaggle_manager.journal import Journal
+from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, PushedKernel
+
+
+def scripted(*turns: Any) -> type[KaggleClient]:
+    """A client whose first pushes go as told: a function of (push, really push it); later ones are real."""
+    left = list(turns)
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            really = super().push_kernel
+            return left.pop(0)(push, really) if left else really(push)  # type: ignore[no-any-return]
+
+    return Client
+
+
+def lost_answer(push: KernelPush, really: Any) -> PushedKernel:
+    really(push)
+    raise AmbiguousPush("the connection broke after the push")
+
+
+def lost_push(push: KernelPush, really: Any) -> PushedKernel:
+    raise AmbiguousPush("the connection broke before the push")
+
+
+def no_room(push: KernelPush, really: Any) -> PushedKernel:
+    raise CapacityReached("Maximum batch GPU session count of 2 reached.")
+
+
+def no_quota(push: KernelPush, really: Any) -> PushedKernel:
+    raise QuotaError("Maximum weekly GPU quota of 30.00 hours reached.", next_step="wait for the weekly reset")
+
+
+def versions(bench: Bench) -> int:
+    """How many sessions of this run's kernel its Kaggle has started."""
+    with_journal = Journal(bench.workdir / "journal.sqlite")
+    row = with_journal.runs()[-1]
+    with_journal.close()
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        newest = client.newest_kernel(row.owner, row.slug)
+    return newest[0].version if newest else 0
+
+
+def test_a_push_whose_answer_was_lost_is_found_and_not_repeated(bench: Bench) -> None:
+    bench.make_client = scripted(lost_answer)
+    report = bench.run()
+    assert "had been accepted" in bench.output
+    assert (report.step, len(report.sessions), versions(bench)) == (4, 2, 2)
+
+
+def test_a_push_that_never_arrived_is_repeated_under_the_same_generation(bench: Bench) -> None:
+    bench.make_client = scripted(lost_push)
+    report = bench.run(timesteps=2)
+    assert [session.generation for session in report.sessions] == [1]
+    assert versions(bench) == 1
+
+
+def test_pushes_that_are_never_answered_end_in_an_error_and_the_same_command_goes_on(bench: Bench) -> None:
+    bench.make_client = scripted(lost_push, lost_push, lost_push)
+    with pytest.raises(Unavailable) as caught:
+        bench.run(timesteps=2)
+    assert caught.value.exit_code == 6
+    assert versions(bench) == 0
+    assert bench.run(timesteps=2).step == 2
+    assert versions(bench) == 1
+
+
+def test_a_push_accepted_after_it_was_given_up_is_adopted(bench: Bench) -> None:
+    underway: list[tuple[KernelPush, Any]] = []
+    looks = 0
+
+    def late(push: KernelPush, really: Any) -> PushedKernel:
+        underway.append((push, really))
+        raise AmbiguousPush("a gateway timed out")
+
+    class Client(scripted(late)):  # type: ignore[misc]
+        def newest_kernel(self, owner: str, slug: str) -> Any:
+            nonlocal looks
+            looks += bool(underway)
+            if looks > launch.LOOKS and underway:  # every look for it was in vain, and now it arrives
+                push, really = underway.pop()
+                really(push)
+            return super().newest_kernel(owner, slug)
+
+    bench.make_client = Client
+    report = bench.run(timesteps=2)
+    assert "adopted" in bench.output
+    assert (report.step, len(report.sessions), versions(bench)) == (2, 1, 1)
+
+
+def test_waiting_for_room_costs_no_generation_and_uploads_nothing_again(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    bench.make_client = scripted(no_room, no_room, no_room)
+    report = bench.run(timesteps=4)
+    assert [session.generation for session in report.sessions] == [1, 2]
+    assert bench.slept.count(30.0) == 3
+    assert bench.output.count("goes in as dataset") == 1
+    assert "which costs no attempt" in bench.output
+
+
+def test_a_quota_refusal_exits_5_with_nothing_started_and_the_generation_free(bench: Bench) -> None:
+    bench.make_client = scripted(no_quota)
+    with pytest.raises(QuotaError) as caught:
+        bench.run(timesteps=2)
+    assert caught.value.exit_code == 5
+    assert versions(bench) == 0
+    assert [session.generation for session in bench.run(timesteps=2).sessions] == [1]
+
+
+def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goes_on(bench: Bench) -> None:
+    def without_input(push: KernelPush, really: Any) -> PushedKernel:
+        return really(replace(push, dataset_sources=("local/no-such-dataset",)))  # type: ignore[no-any-return]
+
+    bench.run(timesteps=2)
+    bench.make_client = scripted(without_input)
+    report = bench.run(timesteps=4)
+    assert [session.outcome for session in report.sessions] == ["completed", "refused", "completed"]
+    assert "is not mounted" in report.sessions[1].why
+    assert "Mounted: nothing" in report.sessions[1].why
+    assert (report.step, versions(bench)) == (4, 3)
+
+
+def test_a_session_filed_under_another_name_stops_the_run_and_says_where_it_is(bench: Bench) -> None:
+    def misfiled(push: KernelPush, really: Any) -> PushedKernel:
+        pushed = really(replace(push, slug=f"{push.slug}-x"))
+        raise PushMismatch("Kaggle filed it elsewhere.", started=pushed.version.ref)
+
+    bench.make_client = scripted(misfiled)
+    with pytest.raises(PushMismatch) as caught:
+        bench.run(timesteps=2)
+    assert "-x on Kaggle" in caught.value.next_step
+    assert bench.run(timesteps=2).step == 2, "the next step it names: the same command again"
+
+
+def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = launch.publish_tree
+
+    def publish(client: Any, run: Any, tree: Any, generation: int) -> Any:
+        # As if Kaggle mounted the version before: generation 3 gets what generation 2 got.
+        return real(client, run, tree, generation) if generation != 3 else Stale()
+
+    class Stale:
+        ref = "the version before"
+
+    monkeypatch.setattr(launch, "publish_tree", publish)
+    report = bench.run(timesteps=6)
+    assert [session.outcome for session in report.sessions] == ["interrupted", "interrupted", "refused", "completed"]
+    assert "step: asked at least 4, mounted 2" in report.sessions[2].why
+    assert bench.steps() == [6, 5]
+
+
+def test_something_else_pushing_to_the_same_kernel_is_noticed_and_the_named_next_step_works(bench: Bench) -> None:
+    def overtaken(push: KernelPush, really: Any) -> PushedKernel:
+        really(replace(push, source="print('not ours')"))
+        raise AmbiguousPush("no answer")
+
+    bench.make_client = scripted(overtaken)
+    with pytest.raises(ConfigError, match="was not pushed by this run") as caught:
+        bench.run(timesteps=2)
+    assert "delete the kernel" in caught.value.next_step
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        owner, slug = caught.value.next_step.split("delete the kernel ")[1].split(" ")[0].split("/")
+        client.delete_kernel(owner, slug)
+    assert bench.run(timesteps=2).step == 2
