@@ -6,7 +6,8 @@ Never does: believe a claim (that is `slot.read` and `replay_files.verify`), or 
 
 from __future__ import annotations
 
-import math
+import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints.durable import Disk, write_atomic
@@ -39,27 +40,49 @@ def latest_slots(tree: TrainingTree) -> list[Slot]:
     return [Slot(tree.checkpoints, name) for name in sorted(names)]
 
 
+@dataclass(frozen=True)
+class Claims:
+    """What the manifests of `checkpoints/` say, before any of their files is looked at.
+
+    Args:
+        newest_first: the slots whose manifest can be read, with the step it claims, highest first.
+        damaged: slots whose manifest does not hold its own seal.
+        unreadable: slots whose manifest the disk refuses to give: their step is unknown.
+    """
+
+    newest_first: list[tuple[Slot, int]]
+    damaged: list[Slot]
+    unreadable: list[Slot]
+
+
+def claims(tree: TrainingTree, disk: Disk) -> Claims:
+    """Read the manifests of the latest slots. A torn pending manifest alone was never committed and is left out."""
+    found = Claims([], [], [])
+    for where in latest_slots(tree):
+        try:
+            manifests = [claimed_manifest(path, disk) for path in (where.pending_path, where.manifest_path)]
+        except OSError:
+            found.unreadable.append(where)
+            continue
+        steps = [manifest.step for manifest in manifests if manifest is not None]
+        if steps:
+            found.newest_first.append((where, max(steps)))
+        elif where.manifest_path.exists():
+            found.damaged.append(where)
+    found.newest_first.sort(key=lambda claim: -claim[1])
+    return found
+
+
 def claimed_manifest(path: Path, disk: Disk) -> Manifest | None:
-    """Return the manifest at `path` when it can be read and its seal holds; its files are not looked at."""
+    """Return the manifest at `path`, None when there is none whose seal holds; its files are not looked at.
+
+    Raises:
+        OSError: when it is there and cannot be read.
+    """
     try:
         return parse_manifest(disk.read(path))
-    except (OSError, CheckpointCorrupt):
+    except (FileNotFoundError, CheckpointCorrupt):
         return None
-
-
-def newest_first(tree: TrainingTree, disk: Disk) -> list[tuple[Slot, float]]:
-    """Return the latest slots with the step each claims, highest first.
-
-    A slot whose manifest cannot be read claims infinity, so that its damage is seen even when a good one follows. A
-    torn pending manifest alone was never committed and is left out.
-    """
-    claims: list[tuple[Slot, float]] = []
-    for where in latest_slots(tree):
-        manifests = (claimed_manifest(path, disk) for path in (where.pending_path, where.manifest_path))
-        steps = [manifest.step for manifest in manifests if manifest is not None]
-        if steps or where.manifest_path.exists():
-            claims.append((where, max(steps, default=math.inf)))
-    return sorted(claims, key=lambda claim: -claim[1])
 
 
 def put_in_quarantine(tree: TrainingTree, name: str, paths: list[Path], reason: str, disk: Disk) -> Path:
@@ -81,7 +104,9 @@ def put_in_quarantine(tree: TrainingTree, name: str, paths: list[Path], reason: 
 def slot_files(where: Slot, disk: Disk) -> list[Path]:
     """Return the files of a slot that are there, under either name, manifests included."""
     stem = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
-    manifest = claimed_manifest(where.manifest_path, disk) or claimed_manifest(where.pending_path, disk)
+    manifest = None
+    with contextlib.suppress(OSError):  # else by the names this project gives
+        manifest = claimed_manifest(where.manifest_path, disk) or claimed_manifest(where.pending_path, disk)
     names = [entry.name for entry in manifest.files] if manifest else [f"{stem}.zip", f"{stem}.state"]
     candidates = [where.folder / (name + end) for name in (*names, where.manifest_name) for end in ("", PENDING_SUFFIX)]
     return [path for path in candidates if path.exists()]

@@ -102,7 +102,7 @@ def take(tree: TrainingTree, disk: Disk) -> Inventory:
                 items[item.name] = item
         return content.manifest
 
-    found = [add(where) for where, _ in catalogue.newest_first(tree, disk)]
+    found = [add(where) for where in catalogue.latest_slots(tree)]
     latest = [manifest for manifest in found if manifest is not None]
     if not latest:
         if damaged:

@@ -26,14 +26,16 @@ class Recovery:
         finished: slots whose commit had been cut and was carried to its end or undone.
         removed: leftover files that no manifest vouches for.
         quarantined: folders into which something unexplained was moved.
+        left: slots the disk did not let settle; nothing was removed then. They read as before.
     """
 
     finished: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     quarantined: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.finished or self.removed or self.quarantined)
+        return bool(self.finished or self.removed or self.quarantined or self.left)
 
 
 def recover(tree: TrainingTree, disk: Disk) -> Recovery:
@@ -46,8 +48,13 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
     if swap.finish(tree.root, disk):
         report.finished.append(tree.root.name)
     for where in (*catalogue.latest_slots(tree), catalogue.best_slot(tree), catalogue.final_slot(tree)):
-        if slot.settle(where, disk):
-            report.finished.append(where.manifest_name)
+        try:
+            if slot.settle(where, disk):
+                report.finished.append(where.manifest_name)
+        except OSError as error:  # it reads as it would after settling; whatever it may need stays
+            report.left.append(f"{where.manifest_name}: {error}")
+    if report.left:
+        return report
     for tombstone in sorted(tree.checkpoints.glob(f"*{DELETED_SUFFIX}")):
         bury(tombstone, disk)
         report.finished.append(tombstone.name)

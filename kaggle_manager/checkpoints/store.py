@@ -24,7 +24,7 @@ from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit
 from kaggle_manager.checkpoints.recovery import Recovery
 from kaggle_manager.checkpoints.slot import Content, Slot
-from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch
+from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
 
 KEPT = 2
 """Latest checkpoints kept."""
@@ -120,26 +120,45 @@ class CheckpointStore:
     def find_latest_checkpoint(self) -> Checkpoint | None:
         """Return the newest latest checkpoint that verifies, replay rows included; None when there is none at all.
 
-        A damaged one is moved to quarantine with the reason, loudly, and the older one is used. A replay segment that
-        its parity can rebuild is rebuilt.
+        One that is damaged or cannot be read is moved to quarantine with the reason, loudly, and the older one is used.
+        A replay segment that its parity can rebuild is rebuilt.
 
         Raises:
             CheckpointCorrupt: when there were checkpoints and none of them verifies. Starting from zero is a decision
                 for a person.
+            StorageError: when none can be read because the disk refuses.
         """
         if not self.tree.root.exists():  # a restore may have been cut just before its last rename
             with self._storage_errors("Finishing an interrupted restore"):
                 swap.finish(self.tree.root, self._disk)
-        claims = catalogue.newest_first(self.tree, self._disk)
-        for turn, (where, _) in enumerate(claims):
-            content = self._read_slot(where, replay=True)
-            if content is not None:
-                if turn:
-                    self._warn(f"The checkpoint of step {content.manifest.step:,} is used instead.")
-                return self._checkpoint(content)
-        if claims:
+        claims = catalogue.claims(self.tree, self._disk)
+        for where in claims.damaged:
+            self._quarantine(where, f"{where.manifest_name} does not hold its own seal.")
+        for where in claims.unreadable:
+            self._warn(f"{where.manifest_name} cannot be read. It was left where it is.")
+        unreadable: list[Slot] = []
+        for turn, (where, _) in enumerate(claims.newest_first):
+            try:
+                content = self._read_slot(where, replay=True)
+            except OSError:
+                unreadable.append(where)
+                continue
+            if content is None:
+                continue
+            for newer in unreadable:  # else the saves to come would be behind it
+                self._quarantine(newer, f"{newer.manifest_name} or a file of it cannot be read.")
+            if turn or claims.damaged or claims.unreadable:
+                self._warn(f"The checkpoint of step {content.manifest.step:,} is used.")
+            return self._checkpoint(content)
+        if unreadable or claims.unreadable:
+            raise StorageError(
+                f"The latest checkpoints in {self.tree.root} cannot be read: the disk refuses.",
+                safe="they were left where they are",
+                next_step="check the disk, then start the same command again",
+            )
+        if claims.newest_first or claims.damaged:
             raise CheckpointCorrupt(
-                f"None of the {len(claims)} latest checkpoints in {self.tree.root} can be used.",
+                f"None of the latest checkpoints in {self.tree.root} can be used.",
                 safe=f"their files, in {self.tree.quarantine}",
                 next_step="restore the tree from its last copy, or start again with --fresh",
             )
@@ -192,7 +211,11 @@ class CheckpointStore:
         return True
 
     def best(self) -> Checkpoint | None:
-        """Return the best model, None when there is none yet. A damaged one goes to quarantine, loudly."""
+        """Return the best model, None when there is none yet. A damaged one goes to quarantine, loudly.
+
+        Raises:
+            StorageError: it cannot be read because the disk refuses.
+        """
         return self._found(catalogue.best_slot(self.tree))
 
     def save_final(
@@ -238,7 +261,11 @@ class CheckpointStore:
             return self._read_back(catalogue.final_slot(self.tree), manifest)
 
     def final(self) -> Checkpoint | None:
-        """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly."""
+        """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly.
+
+        Raises:
+            StorageError: it cannot be read because the disk refuses.
+        """
         return self._found(catalogue.final_slot(self.tree))
 
     # --------------------------------------------------------------------------------------------------- recovery
@@ -257,7 +284,7 @@ class CheckpointStore:
     # ---------------------------------------------------------------------------------------------------- helpers
 
     def _valid_contents(self) -> Iterator[Content]:
-        for where, _ in catalogue.newest_first(self.tree, self._disk):
+        for where, _ in catalogue.claims(self.tree, self._disk).newest_first:
             try:
                 content = slot.read(where, self._disk)
                 if content is not None:
@@ -267,7 +294,8 @@ class CheckpointStore:
                 continue
 
     def _found(self, where: Slot) -> Checkpoint | None:
-        content = self._read_slot(where)
+        with self._storage_errors(f"Reading {where.manifest_name}"):
+            content = self._read_slot(where)
         return None if content is None else self._checkpoint(content)
 
     def _checkpoint(self, content: Content) -> Checkpoint:
@@ -275,10 +303,10 @@ class CheckpointStore:
 
     def _refuse_going_back(self, step: int) -> None:
         """Saving behind a later checkpoint would rotate the new one out at once."""
-        later = [claim for _, claim in catalogue.newest_first(self.tree, self._disk) if step < claim < math.inf]
+        later = [claim for _, claim in catalogue.claims(self.tree, self._disk).newest_first if claim > step]
         if later:
             raise LineageMismatch(
-                f"Step {step:,} cannot be saved: {self.tree.root} holds a checkpoint of step {later[0]:,.0f}.",
+                f"Step {step:,} cannot be saved: {self.tree.root} holds a checkpoint of step {later[0]:,}.",
                 safe=self._safe,
                 next_step="resume from that checkpoint, or archive the tree with --fresh",
             )
@@ -312,26 +340,32 @@ class CheckpointStore:
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
         kept: list[Manifest] = []
-        all_known = True
-        for where, step in catalogue.newest_first(self.tree, self._disk):
+        claims = catalogue.claims(self.tree, self._disk)
+        all_known = not claims.unreadable and not claims.damaged
+        for where, _ in claims.newest_first:
             if len(kept) == KEPT:
                 recovery.delete_slot(where, self._disk)
                 continue
-            content = self._read_slot(where)
-            if content is not None and not math.isinf(step):
-                kept.append(content.manifest)
-            elif where.manifest_path.exists():  # unreadable for now, perhaps not for ever: whatever it needs stays
+            try:
+                content = self._read_slot(where)
+            except OSError as error:  # perhaps not for ever: it stays, and so does whatever it needs
+                self._warn(f"{where.manifest_name} cannot be read and was left where it is: {error}.")
                 all_known = False
+            else:
+                kept += [content.manifest] if content else []
         if all_known:
             needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
             replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
 
     def _read_slot(self, where: Slot, *, replay: bool = False) -> Content | None:
-        """Return a slot's verified content. A damaged one goes to quarantine, an unreadable one stays, loudly both.
+        """Return a slot's verified content; a damaged one goes to quarantine, loudly.
 
         Args:
             where: the slot.
             replay: verify its replay rows as well, and mend them.
+
+        Raises:
+            OSError: it cannot be read, which proves no damage.
         """
         try:
             content = slot.read(where, self._disk)
@@ -340,9 +374,7 @@ class CheckpointStore:
             return content
         except CheckpointCorrupt as error:
             self._quarantine(where, error.message)
-        except OSError as error:
-            self._warn(f"{where.manifest_name} cannot be read: {error}. It was left where it is.")
-        return None
+            return None
 
     def _quarantine(self, where: Slot, reason: str) -> None:
         """Move a damaged slot's files aside. Its replay segments stay, for the other checkpoint shares them."""

@@ -107,7 +107,7 @@ def run(root: Path, disk: Disk, promised: Promises, *, steps: int = 3, acknowled
         acknowledge()
         if step in BEST:
             if save_best(store, step, BEST[step]):
-                promised.best = BEST[step]
+                promised.best = max(BEST[step], promised.best or BEST[step])
             acknowledge()
     save_final(store, steps)
     promised.final = steps

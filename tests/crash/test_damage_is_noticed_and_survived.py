@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from crash_workload import CAPACITY, SCENARIO, mixed, open_log, ring, rows_at
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
-from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
 FLIPS_PER_FILE = 12
 
@@ -149,3 +150,37 @@ def test_loading_verifies_by_itself(tree: TrainingTree) -> None:
     with pytest.raises(CheckpointCorrupt, match=path.name):
         open_log(tree).load(head.manifest.replay, ring(0, CAPACITY))
     assert rows_at(head.step) == head.manifest.replay.rows
+
+
+class BadSector(Disk):
+    """A disk that never again gives the bytes of one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.inode = path.stat().st_ino
+
+    def read(self, path: Path) -> bytes:
+        if path.exists() and path.stat().st_ino == self.inode:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return super().read(path)
+
+
+def test_a_file_the_disk_refuses_to_read_does_not_stop_the_training(tree: TrainingTree) -> None:
+    for path in [*newest_files(tree), tree.replay / "segment_000000000006.bin"]:
+        root = tree.root.with_name(f"bad_sector_{path.suffix}")
+        shutil.copytree(tree.root, root)
+        moved = TrainingTree(root, SCENARIO)
+        warned: list[str] = []
+        store = CheckpointStore(moved, disk=BadSector(root / path.relative_to(tree.root)), warn=warned.append)
+        log, step = workload.resume_log(store)
+        assert step == 2, path.name
+        assert path.name in " ".join(warned) or moved.manifest_name(3) in " ".join(warned)
+        workload.save(store, log, step + 1)
+        workload.save(store, log, step + 2)
+        assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [4, 3]
+
+
+def test_a_best_model_that_cannot_be_read_is_not_replaced(tree: TrainingTree) -> None:
+    store = CheckpointStore(tree, disk=BadSector(tree.best_model), warn=pytest.fail)
+    with pytest.raises(StorageError):
+        workload.save_best(store, 9, 1000.0)
+    assert store_of(tree)[0].best() is not None
