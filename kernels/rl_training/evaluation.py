@@ -14,6 +14,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import (
     VecEnv,
     VecNormalize,
@@ -66,6 +67,9 @@ class Evaluator:
         """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
         generator = env_state.space_rng(model.action_space)
         with random_state.preserved():
+            # Policies that sample their actions draw from these.
+            set_random_seed(self.seed, using_cuda=model.device.type == "cuda")
+            model.action_space.seed(self.seed)
             vec = self._environment(model)
             try:
                 returns, lengths = evaluate_policy(

@@ -1,0 +1,71 @@
+"""An evaluation depends on the policy and the seeds alone, and leaves no trace in the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+
+from kernels.rl_training import env_state, random_state
+from kernels.rl_training.certificate import digest
+from kernels.rl_training.evaluation import Evaluator
+
+CARTPOLE = env_state.EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
+
+
+def normalise(vec: VecEnv) -> VecEnv:
+    return VecNormalize(vec)
+
+
+def evaluator(**changes: Any) -> Evaluator:
+    return Evaluator(**{"factory": CARTPOLE, "mode": "pickle", "seed": 3, "episodes": 4, **changes})
+
+
+def everything(model: Any) -> str:
+    parts = [random_state.collect(), env_state.space_rng(model.action_space), model.get_parameters()]
+    return digest([*parts, env_state.digests(model.get_env(), "pickle")])
+
+
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_the_same_policy_gets_the_same_score_and_the_training_notices_nothing(
+    algorithm: Any, deterministic: bool
+) -> None:
+    model = algorithm("MlpPolicy", env_state.make_vec_env(CARTPOLE, "pickle", 1), seed=1)
+    if algorithm is DQN:
+        model.exploration_rate = 0.5
+    model.get_env().reset()
+    before = everything(model)
+    first = evaluator(deterministic=deterministic)(model, lambda: None)
+    assert everything(model) == before
+    np.random.rand(100)
+    assert evaluator(deterministic=deterministic)(model, lambda: None) == first
+    assert len(set(first.returns)) > 1, "the episodes have seeds of their own"
+
+
+def test_an_evaluation_that_is_given_up_leaves_no_trace_either() -> None:
+    model = PPO("MlpPolicy", env_state.make_vec_env(CARTPOLE, "pickle", 1), seed=1)
+    model.get_env().reset()
+    before = everything(model)
+
+    def give_up() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        evaluator(deterministic=False)(model, give_up)
+    assert everything(model) == before
+
+
+def test_observations_are_normalised_as_in_the_training_and_rewards_are_not() -> None:
+    vec = normalise(env_state.make_vec_env(CARTPOLE, "pickle", 1))
+    model = PPO("MlpPolicy", vec, seed=1, n_steps=64, batch_size=64)
+    model.learn(64)
+    normaliser = unwrap_vec_normalize(vec)
+    assert normaliser is not None
+    before = digest(normaliser.obs_rms)
+    result = evaluator(wrap=normalise)(model, lambda: None)
+    assert digest(normaliser.obs_rms) == before
+    assert result.returns == [float(length) for length in result.lengths], "CartPole pays 1 a step"
