@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree
+from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, restore_tree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.journal import RunRow, SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
@@ -74,10 +74,25 @@ def launch_order(
     }
 
 
-def publish_tree(client: KaggleClient, run: RunRow, tree: TrainingTree, generation: int) -> DatasetVersion:
-    """Upload the training tree as a private dataset and return once Kaggle would mount exactly this version."""
+def publish_tree(
+    client: KaggleClient, run: RunRow, tree: TrainingTree, parent: Checkpoint, generation: int
+) -> DatasetVersion:
+    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version."""
     with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
-        files = pack_tree(tree, Path(folder))
+        try:
+            files = pack_tree(tree, Path(folder, "pack"))
+        except OutputDamaged:  # beside the parent, which does verify
+            sound = TrainingTree(Path(folder, "sound"), tree.scenario)
+            restore_tree(
+                tree.root,
+                sound,
+                run_id=parent.manifest.lineage.run_id,
+                generation=parent.manifest.lineage.generation,
+                min_step=parent.step,
+                keep_replaced=Path(folder, "nothing"),
+                accept_damaged=True,
+            )
+            files = pack_tree(sound, Path(folder, "pack"))
         return publish_dataset(
             client,
             owner=run.owner,

@@ -45,7 +45,7 @@ def push_generation(
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
     if parent is not None:
-        dataset = launch.publish_tree(client, row, run.tree, generation)
+        dataset = launch.publish_tree(client, row, run.tree, parent, generation)
         reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
     session = SessionRow(
         run_id=row.run_id,

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
+from kaggle_manager.kaggle_api.names import check_file_name
 
 RESULT_FILE = "session_result.json"
 START_FILE = "session_start.json"
@@ -88,6 +89,7 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
     Raises:
         OutputDamaged: not a session result.
         LineageMismatch: the result of another run, generation or code.
+        UnsafePath: it names a file that would climb out of its folder.
     """
     try:
         if len(content) > LARGEST_RESULT_BYTES:
@@ -101,6 +103,8 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
         raise OutputDamaged(
             f"{RESULT_FILE} is not a session's result ({why}).", safe="the local training tree is untouched"
         ) from error
+    for file in result.files:
+        check_file_name(file.name)
     expected = {"run_id": run_id, "generation": generation, "bundle_sha256": bundle_sha256}
     wrong = {name: getattr(result, name) for name, value in expected.items() if getattr(result, name) != value}
     if wrong:

@@ -1,0 +1,204 @@
+"""Outputs that are altered, or not of this session, are refused; the tree here stays; the run goes on.
+
+The files are changed in the local Kaggle's own storage, between the end of a session and the download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_project import SCENARIO, Bench, make_project
+
+from kaggle_manager import fetch, launch, watch
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.errors import Interrupted, LineageMismatch, OutputDamaged, UnsafePath, VerificationError
+from kaggle_manager.local_kaggle.launcher import ServerInfo
+
+Change = Callable[[Path], None]
+
+
+def result_of(working: Path) -> dict[str, Any]:
+    return json.loads((working / "session_result.json").read_text())  # type: ignore[no-any-return]
+
+
+def rewrite(working: Path, **changes: Any) -> None:
+    """The last word, with something else in it and true hashes of every file."""
+    files = [
+        {
+            "name": path.relative_to(working).as_posix(),
+            "size": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(working.rglob("*"))
+        if path.is_file() and path.name != "session_result.json"
+    ]
+    (working / "session_result.json").write_text(json.dumps({**result_of(working), "files": files, **changes}))
+
+
+def a_model(working: Path) -> Path:
+    return max((working / "training_tree/checkpoints").glob("*.zip"))
+
+
+def truncate(working: Path) -> None:
+    a_model(working).write_bytes(a_model(working).read_bytes()[:-1])
+
+
+def alter(working: Path) -> None:
+    a_model(working).write_bytes(bytes([a_model(working).read_bytes()[0] ^ 1]) + a_model(working).read_bytes()[1:])
+
+
+def remove(working: Path) -> None:
+    a_model(working).unlink()
+
+
+def cut_last_word(working: Path) -> None:
+    text = (working / "session_result.json").read_text()
+    (working / "session_result.json").write_text(text[: len(text) // 2])
+
+
+def climb(working: Path) -> None:
+    files = result_of(working)["files"]
+    rewrite(working, files=[{**files[0], "name": "../../../climbed.txt"}, *files[1:]])
+
+
+def other_run(working: Path) -> None:
+    rewrite(working, run_id="f" * 32)
+
+
+def other_tree(working: Path) -> None:
+    """A valid tree, vouched for in every byte, of another run."""
+    store = CheckpointStore(TrainingTree(working / "training_tree", SCENARIO))
+    identity = store.valid_checkpoints()[0].manifest.identity
+    for path in (working / "training_tree/checkpoints").iterdir():
+        path.unlink()
+    lineage = Lineage("e" * 32, 2, None, 0)
+    for step in (98, 99):
+        store.save_latest(
+            step=step, target=100, lineage=lineage, bundle_sha256="", model=b"m", state=b"s", identity=identity
+        )
+    rewrite(working)
+
+
+def older_tree(working: Path) -> None:
+    """What the session before left."""
+    rewrite(working, generation=result_of(working)["generation"] - 1)
+
+
+def no_checkpoint(working: Path) -> None:
+    for path in (working / "training_tree/checkpoints").iterdir():
+        path.unlink()
+    rewrite(working)
+
+
+def other_code(working: Path) -> None:
+    log = working.parent / "log.jsonl"
+    lines = log.read_text().splitlines()
+    first = json.loads(lines[0])
+    assert first["data"].startswith("KM_BUNDLE")
+    first["data"] = "KM_BUNDLE sha256=" + "a" * 64 + "\n"
+    log.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+
+
+CASES: dict[str, tuple[Change, type[VerificationError], str]] = {
+    "a truncated file": (truncate, OutputDamaged, ".zip"),
+    "an altered file": (alter, OutputDamaged, ".zip"),
+    "a missing file": (remove, OutputDamaged, ".zip"),
+    "half a last word": (cut_last_word, OutputDamaged, "session_result.json is not a session's result"),
+    "a name that climbs": (climb, UnsafePath, "climbed"),
+    "a last word of another run": (other_run, LineageMismatch, "run_id: expected"),
+    "a last word of another generation": (older_tree, LineageMismatch, "generation: expected"),
+    "a manifest of another run": (other_tree, LineageMismatch, "it belongs to run eeee"),
+    "trained, and no checkpoint": (no_checkpoint, OutputDamaged, "says it trained, but left no checkpoint"),
+    "other code than was built": (other_code, LineageMismatch, "ran code aaaaaaaaaaaa"),
+}
+
+
+@pytest.fixture(scope="module")
+def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One run to a far target, already at step 2; every case takes it two sessions further."""
+    folder = tmp_path_factory.mktemp("long_run")
+    bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=1000, interrupt_at="relaunch")
+    return bench
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
+    case: str, long_run: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in ((watch, "FIRST_POLL_S", 0.1), (launch, "LOOK_EVERY_S", 0.0), (fetch, "LOOKS", 2)):
+        monkeypatch.setattr(module, name, value)
+    change, kind, words = CASES[case]
+    bench, (head, older) = long_run, long_run.steps()
+    bench.told = type(bench.told)()
+    bench.told.hooks.append(("the platform says", lambda: change(bench.newest_session() / "working")))
+    with pytest.raises(kind) as caught:
+        bench.manager().run_validation_section("small", timesteps=1000)
+    assert words in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert caught.value.safe
+    assert f"goes on from step {head}" in caught.value.next_step
+    assert bench.steps() == [head, older], "the two latest checkpoints still load"
+    assert not list(bench.workdir.parent.rglob("climbed.txt"))
+
+    with pytest.raises(Interrupted):  # the next step it names
+        bench.run(timesteps=1000, interrupt_at="relaunch")
+    assert "given up" in bench.output
+    assert bench.steps() == [head + 2, head + 1]
+
+
+def test_damage_that_was_the_downloads_own_is_mended_by_the_same_command(bench: Bench) -> None:
+    """The platform has the true bytes again at the second call: nothing is given up."""
+    kept: list[bytes] = []
+
+    def damage() -> None:
+        model = a_model(bench.newest_session() / "working")
+        kept.append(model.read_bytes())
+        model.write_bytes(b"x" * len(kept[0]))
+
+    bench.told.hooks.append(("the platform says", damage))
+    with pytest.raises(OutputDamaged):
+        bench.manager().run_validation_section("small", timesteps=2)
+    a_model(bench.newest_session() / "working").write_bytes(kept[0])
+    report = bench.run(timesteps=2)
+    assert [session.outcome for session in report.sessions] == ["completed"]
+
+
+def test_a_session_that_runs_other_code_is_reported_while_it_runs(bench: Bench) -> None:
+    entry = bench.project / "kernels/entry.py"
+    entry.write_text(
+        entry.read_text().replace("KM_BUNDLE sha256={bundle_sha256}", "KM_BUNDLE sha256={bundle_sha256[::-1]}")
+    )
+    with pytest.raises(LineageMismatch, match="ran code"):
+        bench.run(timesteps=2)
+    warned, ended = bench.output.index("runs other code"), bench.output.index("the platform says")
+    assert warned < ended
+
+
+@pytest.mark.parametrize("bomb", ["more bytes than announced", "climbing name"])
+def test_a_bomb_in_the_trees_dataset_is_refused_in_the_kernel(bench: Bench, bomb: str) -> None:
+    bench.run(timesteps=2)
+
+    def tamper() -> None:
+        files = max(bench.server.root.glob("datasets/*/*/files"), key=lambda folder: folder.stat().st_mtime)
+        pack, index = files / "training_tree.pack", files / "training_tree.json"
+        body = json.loads(index.read_text())
+        if bomb == "climbing name":
+            body["files"][0]["name"] = "../../climbed.txt"
+            index.write_text(json.dumps(body))
+        else:
+            with pack.open("ab") as stream:
+                stream.truncate(3 << 30)  # sparse: three gigabytes that nobody announced
+
+    bench.told.hooks.append(("goes in as dataset", tamper))
+    report = bench.manager().run_validation_section("small", timesteps=4)
+    assert [session.outcome for session in report.sessions] == ["completed", "refused", "completed"]
+    expected = {"climbing name": "UnsafePath", "more bytes than announced": "OutputDamaged"}
+    assert expected[bomb] in report.sessions[1].why
+    assert bench.steps() == [4, 3]

@@ -1,0 +1,249 @@
+"""One tree is one lineage: damage falls back or asks, another experiment is refused whole, zero must be asked for."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from small_project import SCENARIO, Bench
+
+from kaggle_manager import watch
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import (
+    CheckpointCorrupt,
+    CheckpointIncompatible,
+    CheckpointNotFound,
+    ConfigError,
+    Interrupted,
+    StorageError,
+)
+from kaggle_manager.kaggle_api.client import KaggleClient
+
+NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
+
+
+def damage(bench: Bench, *steps: int) -> None:
+    for step in steps:
+        path = bench.tree.checkpoints / bench.tree.model_name(step)
+        path.write_bytes(b"?" * path.stat().st_size)
+
+
+def kernel_of(bench: Bench, output: str) -> tuple[str, str]:
+    owner, slug = output.split("[STEP2] push ")[1].split(" ")[0].split("/")
+    return owner, slug
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_newest_checkpoint_falls_back_loudly(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    damage(bench, 2)
+    report = bench.run(timesteps=3)
+    assert "It was moved to" in bench.output
+    assert "The checkpoint of step 1 is used" in bench.output
+    assert "step 1 goes in as dataset" in bench.output
+    assert (report.step, bench.steps()) == (3, [3, 2])
+
+
+def test_damage_beside_a_good_head_does_not_stop_the_run(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    damage(bench, 1)
+    bench.tree.best_model.write_bytes(b"?")
+    report = bench.run(timesteps=4)
+    assert (report.step, bench.steps()) == (4, [4, 3])
+
+
+def test_with_every_checkpoint_damaged_nothing_starts_from_zero_and_the_command_it_names_mends_it(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    damage(bench, 3, 4)
+    for _ in range(2):  # the second time everything is in quarantine already
+        with pytest.raises(CheckpointCorrupt) as caught:
+            bench.run(timesteps=6)
+        assert caught.value.exit_code == 3
+        assert "step 4 is in" in caught.value.safe
+        assert "--fresh" in caught.value.next_step
+    command = shlex.split(caught.value.next_step.splitlines()[0])
+    assert command[:3] == ["kaggle-manager", "restore", "small"]
+    assert command[-4:-1] == ["--workdir", str(bench.workdir), "--from"]
+    bench.manager().restore_copy("small", Path(command[-1]))
+    assert bench.steps() == [4, 3]
+    report = bench.run(timesteps=6)
+    assert [session.generation for session in report.sessions] == [1, 2, 3]
+    assert (report.step, bench.steps()) == (6, [6, 5])
+
+
+def test_a_tree_that_vanished_is_asked_about_and_fresh_starts_over(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    bench.tree.root.rename(bench.workdir / "moved away")
+    with pytest.raises(CheckpointCorrupt, match="holds no checkpoint"):
+        bench.run(timesteps=4)
+    assert bench.run(timesteps=2, fresh=True).step == 2
+
+
+def test_a_copy_that_is_none_is_refused_with_the_tree_untouched(bench: Bench, tmp_path: Path) -> None:
+    bench.run(timesteps=2)
+    with pytest.raises(CheckpointNotFound):
+        bench.manager().restore_copy("small", tmp_path)
+    assert bench.steps() == [2, 1]
+
+
+# --- another experiment -----------------------------------------------------------------------------------------------
+
+
+def test_a_changed_network_is_refused_and_fresh_archives_the_tree_and_starts_over(bench: Bench) -> None:
+    first = bench.run(timesteps=2)
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible) as caught:
+        bench.run(timesteps=4)
+    assert caught.value.exit_code == 7
+    assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in caught.value.message
+    assert "--fresh" in caught.value.next_step
+    assert bench.steps() == [2, 1]
+
+    report = bench.run(timesteps=2, fresh=True)
+    assert (report.step, len(report.sessions)) == (2, 1)
+    assert report.run_id != first.run_id
+    (archived,) = (bench.workdir / "archive").iterdir()
+    kept = CheckpointStore(TrainingTree(archived, SCENARIO)).valid_checkpoints()
+    assert [checkpoint.step for checkpoint in kept] == [2, 1]
+    assert "--fresh" in (archived / "reason.txt").read_text()
+
+    bench.edit(*NET, "net_arch = [64, 64]")  # and back: the archive can be taken up again
+    bench.manager().restore_copy("small", archived)
+    again = bench.run(timesteps=4)
+    assert (again.run_id, again.step) == (first.run_id, 4)
+
+
+def test_a_downloaded_tree_of_another_experiment_is_kept_whole_until_somebody_decides(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="[STEP3]")
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible) as caught:
+        bench.run(timesteps=4)
+    assert "with its replay" in caught.value.safe
+    assert bench.steps() == [2, 1]
+    bench.edit(*NET, "net_arch = [64, 64]")
+    assert bench.run(timesteps=4).step == 4, "undone: nothing was lost"
+    assert len(bench.run(timesteps=4).sessions) == 2
+
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=6, interrupt_at="[STEP3]")
+    bench.edit(*NET, "net_arch = [128, 128]")
+    with pytest.raises(CheckpointIncompatible):
+        bench.run(timesteps=6)
+    assert bench.run(timesteps=2, fresh=True).step == 2
+    steps = {
+        CheckpointStore(TrainingTree(folder, SCENARIO)).valid_checkpoints()[0].step
+        for folder in (bench.workdir / "archive").iterdir()
+    }
+    assert steps == {4, 6}, "the tree that was here and the one that was downloaded"
+
+
+# --- fresh, targets, journals -----------------------------------------------------------------------------------------
+
+
+def test_fresh_beside_an_open_session_is_refused_until_it_is_gone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "UNKNOWN_FOR_S", 0.2)
+    bench.plan(g1="hang")
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=2, interrupt_at="step 1/")
+    owner, slug = kernel_of(bench, bench.output)
+    with pytest.raises(ConfigError, match="may still be running") as caught:
+        bench.run(timesteps=2, fresh=True)
+    assert f"{owner}/{slug}" in caught.value.next_step
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        client.delete_kernel(owner, slug)
+    bench.plan()
+    assert len(bench.run(timesteps=2, fresh=True).sessions) == 1
+
+
+def test_after_a_fresh_start_the_command_to_go_on_is_the_one_without_fresh(bench: Bench) -> None:
+    with pytest.raises(Interrupted) as caught:
+        bench.run(timesteps=2, fresh=True, interrupt_at="[STEP3]")
+    assert "without --fresh" in caught.value.next_step
+    assert len(bench.run(timesteps=2).sessions) == 1
+
+
+def test_a_raised_target_continues_the_same_lineage(bench: Bench) -> None:
+    first = bench.run(timesteps=2)
+    second = bench.run(timesteps=4)
+    assert second.run_id == first.run_id
+    heads = CheckpointStore(bench.tree).valid_checkpoints()
+    assert [(head.step, head.manifest.lineage.generation) for head in heads] == [(4, 2), (3, 2)]
+    assert bench.run(timesteps=3).step == 4, "a target that is passed needs no session"
+
+
+def test_without_its_journal_the_run_goes_on_from_the_tree(bench: Bench) -> None:
+    first = bench.run(timesteps=2)
+    for path in bench.workdir.glob("journal.sqlite*"):
+        path.unlink()
+    second = bench.run(timesteps=4)
+    assert second.run_id == first.run_id
+    assert [session.generation for session in second.sessions] == [2]
+    assert second.step == 4
+
+
+def test_without_its_journal_a_running_session_is_adopted(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="[STEP3]")
+    for path in bench.workdir.glob("journal.sqlite*"):
+        path.unlink()
+    report = bench.run(timesteps=4)
+    assert "adopted" in bench.output
+    assert "[STEP2]" not in bench.output
+    assert (report.step, [session.generation for session in report.sessions]) == (4, [2])
+
+
+def test_a_damaged_journal_is_named_and_can_be_moved_away(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    for path in bench.workdir.glob("journal.sqlite?*"):
+        path.unlink()
+    (bench.workdir / "journal.sqlite").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StorageError) as caught:
+        bench.run(timesteps=4)
+    assert "move it away" in caught.value.next_step
+    (bench.workdir / "journal.sqlite").rename(bench.workdir / "away")
+    assert bench.run(timesteps=4).step == 4
+
+
+def test_two_managers_at_once_are_refused(bench: Bench) -> None:
+    bench.workdir.mkdir()
+    with FileLock(bench.workdir / "manager.lock"), pytest.raises(ConfigError, match="Another kaggle-manager") as caught:
+        bench.run()
+    assert caught.value.exit_code == 2
+    assert bench.run(timesteps=2).step == 2
+
+
+def test_an_unfinished_run_moves_to_another_platform_only_when_asked_to(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="[STEP3]")
+    bench.platform = "kaggle"
+    with pytest.raises(ConfigError, match="unfinished on local") as caught:  # its session is there
+        bench.run(timesteps=4)
+    assert "to move it" not in caught.value.next_step
+    bench.platform = "local"
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    bench.platform = "kaggle"
+    report = bench.run(timesteps=4)
+    assert "moves from local" in bench.output
+    assert (report.platform, report.step, len(report.sessions)) == ("kaggle", 4, 2)
+
+
+def test_another_trainings_tree_put_here_is_continued_as_what_it_is(bench: Bench) -> None:
+    first = bench.run(timesteps=2)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, fresh=True, interrupt_at="relaunch")
+    (archived,) = (bench.workdir / "archive").iterdir()
+    bench.manager().restore_copy("small", archived)
+    report = bench.run(timesteps=4)
+    assert "is given up" in bench.output
+    assert (report.run_id, report.step) == (first.run_id, 4)

@@ -1,0 +1,137 @@
+"""However a session ends, what it saved is kept, the run goes on, and what cannot mend itself stops with its cause."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_project import Bench
+
+from kaggle_manager import watch
+from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.errors import KernelFailed, NotFound
+from kaggle_manager.kaggle_api.client import KaggleClient
+from kaggle_manager.local_kaggle.launcher import ensure_running, stop
+
+
+def outcomes(report: Any) -> list[str]:
+    return [session.outcome for session in report.sessions]
+
+
+@pytest.fixture
+def impatient_kaggle(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
+    """A Kaggle whose sessions are killed after two seconds, without a word."""
+    root = tmp_path / "impatient"
+    root.mkdir()
+    (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "session_s": 2.0}))
+    bench.server = ensure_running(root, idle_exit_s=60)
+    yield bench
+    stop(root)
+
+
+def test_a_session_killed_at_the_wall_is_restored_from_its_manifests(impatient_kaggle: Bench) -> None:
+    bench = impatient_kaggle
+    bench.plan(g1="hang")
+    report = bench.run(timesteps=3)
+    assert outcomes(report) == ["killed", "completed"]
+    assert "no last word" in bench.output
+    assert "time limit" in report.sessions[0].why
+    assert "1 steps gained, 1 saved" in report.sessions[0].why
+    assert bench.steps() == [3, 2]
+
+
+def test_a_trainer_killed_for_its_memory_leaves_what_it_saved(bench: Bench) -> None:
+    bench.plan(g2="die")
+    report = bench.run(timesteps=5)
+    assert outcomes(report) == ["interrupted", "crashed", "completed"]
+    assert "1 steps gained, 3 saved" in report.sessions[1].why
+    assert bench.steps() == [5, 4]
+
+
+def test_a_crash_after_a_save_loses_nothing_that_was_saved(bench: Bench) -> None:
+    bench.plan(g1="crash")
+    report = bench.run(timesteps=3)
+    assert outcomes(report) == ["crashed", "completed"]
+    assert "RuntimeError: it went wrong after a step; 1 steps gained, 1 saved" in report.sessions[0].why
+
+
+def test_a_cancelled_session_is_restored_and_the_run_goes_on(bench: Bench) -> None:
+    bench.plan(g1="hang")
+    bench.told.hooks.append(("step 1/", lambda: (bench.newest_session() / "cancel").touch()))
+    told = bench.told
+    report = bench.manager().run_validation_section("small", timesteps=3)
+    assert outcomes(report) == ["killed", "completed"]
+    assert "CANCELLED" in told.text.getvalue()
+    assert "1 steps gained" in report.sessions[0].why
+
+
+def test_a_deleted_kernel_is_gone_and_not_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "UNKNOWN_FOR_S", 0.2)
+    bench.plan(g1="hang")
+
+    def delete() -> None:
+        with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+            owner, slug = bench.output.split("[STEP2] push ")[1].split(" ")[0].split("/")
+            client.delete_kernel(owner, slug)
+
+    bench.told.hooks.append(("step 1/", delete))
+    report = bench.manager().run_validation_section("small", timesteps=2)
+    assert outcomes(report) == ["gone", "completed"]
+    assert "is gone" in bench.output
+
+
+def test_a_kernel_deleted_before_its_outputs_came_is_given_up_at_the_second_call(bench: Bench) -> None:
+    bench.run(timesteps=2)
+
+    def delete() -> None:
+        with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+            owner, slug = bench.output.split("[STEP2] push ")[1].split(" ")[0].split("/")
+            client.delete_kernel(owner, slug)
+
+    bench.told.hooks.append(("the platform says", delete))
+    manager = bench.manager()
+    with pytest.raises(NotFound) as caught:
+        manager.run_validation_section("small", timesteps=4)
+    assert caught.value.exit_code == 9
+    assert "goes on from step 2" in caught.value.next_step
+    assert bench.steps() == [2, 1]
+    assert outcomes(bench.run(timesteps=4)) == ["completed", "given up", "completed"]
+
+
+def test_only_the_final_model_was_missing(bench: Bench) -> None:
+    bench.plan(g1="no final")
+    report = bench.run(timesteps=2)
+    assert outcomes(report) == ["interrupted", "completed"]
+    final = CheckpointStore(bench.tree).final()
+    assert final is not None
+    assert final.step == 2
+
+
+def test_a_claim_of_completion_without_a_step_cannot_repeat_for_ever(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    bench.plan(g2="claim", g3="claim", g4="claim")
+    with pytest.raises(KernelFailed, match="ended before it could gain a step"):
+        bench.run(timesteps=4)
+
+
+def test_three_equal_crashes_stop_with_their_cause_and_the_same_command_goes_on_once_it_is_mended(
+    bench: Bench,
+) -> None:
+    bench.run(timesteps=2)
+    main = bench.project / "kernels/rl_training/main.py"
+    good = main.read_text()
+    main.write_text("import a_module_that_is_not_there\n" + good)
+    with pytest.raises(KernelFailed) as caught:
+        bench.run(timesteps=4)
+    assert caught.value.exit_code == 1
+    assert "3 sessions in a row ended with the same failure: ModuleNotFoundError" in caught.value.message
+    assert "No module named 'a_module_that_is_not_there'" in caught.value.message
+    log = Path(caught.value.next_step.split("read ")[1].split(",")[0])
+    assert "Traceback" in log.read_text()
+    assert bench.steps() == [2, 1]
+    main.write_text(good)
+    report = bench.run(timesteps=4)
+    assert (report.step, outcomes(report)) == (4, ["completed", "crashed", "crashed", "crashed", "completed"])
