@@ -76,14 +76,14 @@ class SlowDisk(Disk):
 def test_rows_are_not_overwritten_while_a_slow_disk_has_not_written_them(tmp_path: Path) -> None:
     changes = {"hyperparameters": {**DQN, "buffer_size": 40}, "save_every": 60, "total": 200}
     session(settings(tmp_path / "tree", **changes), max_steps=60, disk=SlowDisk())
-    session(settings(tmp_path / "tree", **changes), max_steps=64, disk=SlowDisk())
+    session(settings(tmp_path / "tree", **changes), max_steps=80, disk=SlowDisk())
     store = CheckpointStore(TrainingTree(tmp_path / "tree", "cart"))
     newest, older = store.valid_checkpoints()
-    assert (newest.step, older.step) == (124, 120)
+    assert (newest.step, older.step) == (140, 120)
     shutil.rmtree(tmp_path / "tree/history")
     for name in newest.paths.values():
         name.unlink()  # the checkpoint written beside the training that went on is the one to continue from
-    (tmp_path / "tree/checkpoints/cart_checkpoint_124_steps.manifest.json").unlink()
+    (tmp_path / "tree/checkpoints/cart_checkpoint_140_steps.manifest.json").unlink()
     outcome = session(settings(tmp_path / "tree", **changes))
     assert outcome.resumed_from == 120
     reference = session(settings(tmp_path / "whole", **{**changes, "save_every": 1000}))
