@@ -1,4 +1,4 @@
-"""`python -m kaggle_manager.local_kaggle serve --root DIR [--port N]` and `... stop --root DIR`."""
+"""`python -m kaggle_manager.local_kaggle serve --root DIR [--port N] [--faults FILE]` and `... stop --root DIR`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="serve in the foreground")
     serving.add_argument("--port", type=int, default=0, help="TCP port; 0: the one used last, or a free one")
+    serving.add_argument("--faults", type=Path, help="a plan of faults to play, see docs/local_kaggle.md")
     serving.add_argument(
         "--idle-exit", type=float, default=None, help="end after so many idle seconds (default: never)"
     )
@@ -26,7 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.command == "serve":
-            server.serve(arguments.port, arguments.root, idle_exit_s=arguments.idle_exit)
+            server.serve(arguments.port, arguments.root, faults=arguments.faults, idle_exit_s=arguments.idle_exit)
         elif not launcher.stop(arguments.root):
             print(f"No local Kaggle serves {arguments.root}.")
     except KaggleManagerError as error:

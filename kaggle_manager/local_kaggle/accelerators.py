@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from kaggle_manager.local_kaggle.wire import Body, bad_request
 from kaggle_manager.local_kaggle.world import Limits
@@ -39,10 +39,10 @@ def machine_of(body: Body) -> Machine:
     raise bad_request(f"Unknown machine shape {shape}.")
 
 
-def time_limit(machine: Machine, asked: Any, limits: Limits) -> float:
-    """Seconds a session may run: what was asked for, within the machine's own limit."""
+def time_limit(machine: Machine, asked: int, limits: Limits) -> float:
+    """Seconds a session may run: what was asked for (0: nothing), within the machine's own limit."""
     longest = limits.tpu_session_s if machine.accelerator == "TPU" else limits.session_s
-    return min(float(asked), longest) if asked and float(asked) > 0 else longest
+    return min(float(asked), longest) if asked > 0 else longest
 
 
 def room(accelerator: str, limits: Limits) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from kaggle_manager.local_kaggle.wire import Body, bad_request, not_found
+from kaggle_manager.local_kaggle.wire import Body, bad_request, not_found, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 _KEPT_S = 7 * 86400.0
@@ -31,14 +31,12 @@ class Blobs:
         token, name = secrets.token_urlsafe(24), Path(str(body.get("name") or "").replace("\\", "/")).name
         if not name or name in (".", ".."):
             raise bad_request("A blob needs a file name.")
-        now = self._world.clock()
+        now, length = self._world.clock(), whole_number(body, "contentLength")
         with self._world.transaction() as database:
             for old in database.execute("SELECT token FROM blobs WHERE created_at < ?", (now - _KEPT_S,)).fetchall():
                 self._path(old["token"]).unlink(missing_ok=True)
             database.execute("DELETE FROM blobs WHERE created_at < ?", (now - _KEPT_S,))
-            database.execute(
-                "INSERT INTO blobs VALUES (?, ?, ?, ?)", (token, name, int(body.get("contentLength") or 0), now)
-            )
+            database.execute("INSERT INTO blobs VALUES (?, ?, ?, ?)", (token, name, length, now))
         self._path(token).touch()
         return {"token": token, "createUrl": self._world.link(f"/upload/{token}")}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kaggle_manager.local_kaggle import archives
 from kaggle_manager.local_kaggle.blobs import Blobs
-from kaggle_manager.local_kaggle.wire import Body, denied, not_found, page, timestamp
+from kaggle_manager.local_kaggle.wire import Body, denied, not_found, page, timestamp, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 
@@ -50,7 +50,7 @@ class Datasets:
 
     def create_dataset_version_by_id(self, body: Body) -> Body:
         with self._world.transaction() as database:
-            row = database.execute("SELECT * FROM datasets WHERE id = ?", (int(body.get("id") or 0),)).fetchone()
+            row = database.execute("SELECT * FROM datasets WHERE id = ?", (whole_number(body, "id"),)).fetchone()
         if row is None:
             raise denied("datasets.update")
         return self._new_version(row, body.get("body") or {})
@@ -110,10 +110,10 @@ class Datasets:
 
     def _version(self, body: Body) -> tuple[sqlite3.Row, Path]:
         """(dataset, files of the version asked for)."""
-        number = body.get("datasetVersionNumber")
+        number = whole_number(body, "datasetVersionNumber")
         with self._world.transaction() as database:
             row = self._dataset(database, body)
-            version = ready_version(self._world, database, row["slug"], int(number) if number else None)
+            version = ready_version(self._world, database, row["slug"], number or None)
         if version is None:
             raise not_found(f"Version {number or ''} of dataset {row['slug']}")
         return row, self._world.dataset_folder(row["id"], version["number"]) / "files"

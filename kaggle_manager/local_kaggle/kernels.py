@@ -10,7 +10,7 @@ import json
 import sqlite3
 
 from kaggle_manager.local_kaggle import quota, sessions, sources
-from kaggle_manager.local_kaggle.wire import Body, duration, page, timestamp
+from kaggle_manager.local_kaggle.wire import Body, duration, page, timestamp, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 
@@ -82,7 +82,7 @@ class Kernels:
 
     def cancel_kernel_session(self, body: Body) -> Body:
         with self._world.transaction() as database:
-            session_id = int(body.get("kernelSessionId") or 0)
+            session_id = whole_number(body, "kernelSessionId")
             row = sessions.session_by_id(database, session_id, "kernelSessions.cancel")
             if row["ended_at"] is None:
                 self._world.ask_to_end(session_id)

@@ -10,11 +10,20 @@ import sys
 from pathlib import Path
 
 from kaggle_manager.local_kaggle import detached, disk, sandbox
+from kaggle_manager.local_kaggle.fate import Fate, emptied
 from kaggle_manager.local_kaggle.world import World
 
 
 def prepare(
-    world: World, session_id: int, script: str, *, limit_s: float, internet: bool, mounts: list[dict[str, str]]
+    world: World,
+    session_id: int,
+    script: str,
+    *,
+    limit_s: float,
+    internet: bool,
+    mounts: list[dict[str, str]],
+    accelerator: str,
+    fate: Fate,
 ) -> None:
     """Write everything the runner of a session needs into the session's folder."""
     session = world.session_folder(session_id)
@@ -22,6 +31,10 @@ def prepare(
     for name in ("src", "working", "scratch/home", "scratch/tmp"):
         (session / name).mkdir(parents=True)
     (session / "src" / "script.py").write_text(script, encoding="utf-8")
+    if fate.sources == "empty":
+        mounts = emptied(session, mounts)
+    dies_s = fate.dies_after_s if fate.dies_after_s is not None else limit_s
+    found = accelerator if fate.accelerator is None else fate.accelerator
     isolation = sandbox.isolation()
     if not isolation:
         _lay_out(session / "input", mounts)
@@ -31,9 +44,11 @@ def prepare(
         "isolation": isolation,
         "internet": internet,
         "mounts": mounts,
-        "limit_s": limit_s,
+        "limit_s": min(limit_s, dies_s),
+        "erased_at_limit": dies_s < limit_s,
+        "filled_after_s": fate.filled_after_s,
         "output_bytes": world.limits.output_bytes,
-        "environment": sandbox.kernel_environment(session, session_id, isolated=bool(isolation)),
+        "environment": sandbox.kernel_environment(session, session_id, found, isolated=bool(isolation)),
     }
     disk.write_json(session / "order.json", order)
 

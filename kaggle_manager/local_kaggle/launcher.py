@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.errors import Unavailable
+from kaggle_manager.errors import ConfigError, Unavailable
 from kaggle_manager.local_kaggle import detached, disk
 
 _START_S = 30.0
@@ -30,6 +30,7 @@ class ServerInfo:
         token: the account's access token (Bearer).
         root: the folder of its state.
         pid: the server's process.
+        faults: the plan of faults it plays, if any.
     """
 
     url: str
@@ -37,6 +38,7 @@ class ServerInfo:
     token: str = field(repr=False)
     root: Path
     pid: int
+    faults: Path | None = None
 
 
 def find(root: Path) -> ServerInfo | None:
@@ -48,30 +50,46 @@ def find(root: Path) -> ServerInfo | None:
     answer = _request(known["url"] + "/local/health")
     if answer is None or (answer.get("pid"), answer.get("root")) != (known["pid"], str(root)):
         return None
-    return ServerInfo(known["url"], known["username"], known["token"], root, known["pid"])
+    faults = Path(known["faults"]) if known.get("faults") else None
+    return ServerInfo(known["url"], known["username"], known["token"], root, known["pid"], faults)
 
 
-def ensure_running(root: Path, *, idle_exit_s: float = 900) -> ServerInfo:
+def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float = 900) -> ServerInfo:
     """The living server of `root`; started when there is none.
 
     Args:
         root: the folder of its state; made when missing.
+        faults: a plan of faults to play; None: whatever the living server plays, or none.
         idle_exit_s: a server started here ends by itself after so many seconds without a request and a running session.
 
     Raises:
+        ConfigError: the plan is malformed, or the living server does not play it.
         StorageError: the folder cannot be made or written.
         Unavailable: the server did not start; carries the tail of its log.
     """
     root = root.absolute()
+    if faults is not None:
+        faults = faults.absolute()
+        from kaggle_manager.local_kaggle.fault_plan import Plan  # here: finding a server must not cost importing one
+
+        Plan.load(faults)
     disk.make_folder(root)
     log = root / "server.log"
     log.touch()
     begin = log.stat().st_size
     with disk.hold(root / "start.lock", wait_s=2 * _START_S) as mine:
         if info := find(root):
+            if faults is not None and info.faults != faults:
+                raise ConfigError(
+                    f"A local Kaggle already serves {root}, and does not play {faults}.",
+                    safe="It goes on undisturbed.",
+                    next_step="Stop it with `kaggle-manager local-kaggle stop`, and run the same command again.",
+                )
             return info
         if mine:
-            arguments = ("serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s))
+            arguments = ["serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s)]
+            if faults is not None:
+                arguments += ["--faults", str(faults)]
             process = detached.start("kaggle_manager.local_kaggle", *arguments, log=log)
             deadline = time.monotonic() + _START_S
             while process.poll() is None and time.monotonic() < deadline:
@@ -86,11 +104,11 @@ def ensure_running(root: Path, *, idle_exit_s: float = 900) -> ServerInfo:
     )
 
 
-def serve(port: int, root: Path, *, idle_exit_s: float | None = None) -> None:
+def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: float | None = None) -> None:
     """Serve `root` in the foreground; see `server.serve`."""
     from kaggle_manager.local_kaggle import server  # here: finding a server must not cost importing one
 
-    server.serve(port, root, idle_exit_s=idle_exit_s)
+    server.serve(port, root, faults=faults, idle_exit_s=idle_exit_s)
 
 
 def stop(root: Path) -> bool:

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from kaggle_manager.local_kaggle.outputs import kept_log
 from kaggle_manager.local_kaggle.sessions import session_by_id, session_of
-from kaggle_manager.local_kaggle.wire import Body
+from kaggle_manager.local_kaggle.wire import Body, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 _POLL_S = 0.1
@@ -32,8 +32,8 @@ async def respond(world: World, body: Body) -> Response:
 
 def _find(world: World, body: Body) -> sqlite3.Row:
     with world.transaction() as database:
-        if session_id := body.get("kernelSessionId"):
-            return session_by_id(database, int(session_id), "kernels.get")
+        if session_id := whole_number(body, "kernelSessionId"):
+            return session_by_id(database, session_id, "kernels.get")
         return session_of(world, database, body)
 
 

@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.sessions import session_of
-from kaggle_manager.local_kaggle.wire import Body, not_found, page, timestamp
+from kaggle_manager.local_kaggle.wire import Body, not_found, page, timestamp, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 
@@ -40,7 +40,7 @@ class Outputs:
 
     def download_kernel_output(self, body: Body) -> str:
         """The link to redirect to."""
-        number, name = body.get("versionNumber"), str(body.get("filePath") or "")
+        number, name = whole_number(body, "versionNumber"), str(body.get("filePath") or "")
         row = self._session(body | {"versionLabel": f"v{number}"} if number else body)
         if name not in self._names(row):
             raise not_found(f"Output {name}")

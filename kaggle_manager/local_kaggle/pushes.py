@@ -10,9 +10,9 @@ import sqlite3
 
 from slugify import slugify
 
-from kaggle_manager.local_kaggle import accelerators, launch, notebook, quota, sessions, sources
+from kaggle_manager.local_kaggle import accelerators, fate, launch, notebook, quota, sessions, sources
 from kaggle_manager.local_kaggle.accelerators import Machine
-from kaggle_manager.local_kaggle.wire import Body, bad_request, denied
+from kaggle_manager.local_kaggle.wire import Body, bad_request, denied, whole_number
 from kaggle_manager.local_kaggle.world import World
 
 
@@ -39,7 +39,7 @@ class Pushes:
                 return {"versionNumber": 0, "error": refusal}
             kernel_id = self._kernel_id(database, slug, title)
             version = sessions.newest_version(database, kernel_id) + 1
-            found = sources.resolve(world, database, body, slug)
+            found = sources.resolve(world, database, body, slug, fate.current.get())
             settings = {
                 "text": text,
                 "kernelType": kind,
@@ -49,7 +49,7 @@ class Pushes:
                 "categoryIds": body.get("categoryIds") or [],
                 **found.valid,
             }
-            limit_s = accelerators.time_limit(machine, body.get("sessionTimeoutSeconds"), world.limits)
+            limit_s = accelerators.time_limit(machine, whole_number(body, "sessionTimeoutSeconds"), world.limits)
             now = world.clock()
             status, ended_at = ("QUEUED", None) if runs else ("NEW_SCRIPT", now)
             session_id: int = database.execute(
@@ -59,7 +59,16 @@ class Pushes:
                 (kernel_id, version, json.dumps(settings), machine.accelerator, limit_s, status, now, ended_at),
             ).fetchone()["id"]
             if runs:
-                launch.prepare(world, session_id, script, limit_s=limit_s, internet=internet, mounts=found.mounts)
+                launch.prepare(
+                    world,
+                    session_id,
+                    script,
+                    limit_s=limit_s,
+                    internet=internet,
+                    mounts=found.mounts,
+                    accelerator=machine.shape,
+                    fate=fate.current.get(),
+                )
         if runs:
             launch.start(world.session_folder(session_id))
         address = f"/code/{world.account.username}/{slug}"
@@ -71,7 +80,7 @@ class Pushes:
         asked, title = str(body.get("slug") or ""), str(body.get("newTitle") or "")
         if not asked and body.get("id"):
             row = database.execute(
-                "SELECT * FROM kernels WHERE id = ? AND deleted_at IS NULL", (int(body["id"]),)
+                "SELECT * FROM kernels WHERE id = ? AND deleted_at IS NULL", (whole_number(body, "id"),)
             ).fetchone()
             if row is None:
                 raise denied("kernels.update")

@@ -23,9 +23,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from kaggle_manager.local_kaggle import disk, family, sandbox
+from kaggle_manager.local_kaggle import disk, family, fate, sandbox
 
 _POLL_S = 0.1
 _SIZE_CHECK_S = 2.0
@@ -83,8 +83,16 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str, str]:
-    """Wait for the first thing that ends the session; (status, failure message)."""
+class End(NamedTuple):
+    """How a session ended."""
+
+    status: str
+    failure: str = ""
+    at_limit: bool = False
+
+
+def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> End:
+    """Wait for the first thing that ends the session."""
     session, limit_s, output_bytes = Path(order["session"]), order["limit_s"], order["output_bytes"]
     ended = threading.Event()
 
@@ -99,18 +107,18 @@ def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> tuple[str
     while not ended.wait(_POLL_S):
         now = time.monotonic()
         if (session / "cancel").exists():
-            return "CANCEL_ACKNOWLEDGED", "The session was cancelled."
+            return End("CANCEL_ACKNOWLEDGED", "The session was cancelled.")
         if now >= deadline:
-            return "ERROR", f"The session reached its time limit of {limit_s:g} seconds and was stopped."
+            return End("ERROR", f"The session reached its time limit of {limit_s:g} seconds and was stopped.", True)
         if now >= next_size_check:
             if size_of(session / "working") > output_bytes:
-                return "ERROR", too_large
+                return End("ERROR", too_large)
             next_size_check = now + _SIZE_CHECK_S
     if process.returncode != 0:
-        return "ERROR", f"The kernel ended with exit code {process.returncode}."
+        return End("ERROR", f"The kernel ended with exit code {process.returncode}.")
     if size_of(session / "working") > output_bytes:
-        return "ERROR", too_large
-    return "COMPLETE", ""
+        return End("ERROR", too_large)
+    return End("COMPLETE")
 
 
 def run(session: Path) -> None:
@@ -124,13 +132,24 @@ def run(session: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     readers = [log.follow("stdout", process.stdout), log.follow("stderr", process.stderr)]
-    status, failure = _watch(process, order)
+    if order["filled_after_s"] is not None:
+        filling = threading.Timer(order["filled_after_s"], fate.fill, (order["mounts"],))
+        filling.daemon = True
+        filling.start()
+    end = _watch(process, order)
     family.kill(process)
     for reader in readers:
         reader.join(timeout=10)
     log.close()
+    if end.at_limit and order["erased_at_limit"]:
+        fate.erase(order)
     shutil.rmtree(session / "scratch", ignore_errors=True)  # only space is at stake
-    verdict = {"status": status, "failure": failure, "exit_code": process.returncode, "ended_at": time.time()}
+    verdict = {
+        "status": end.status,
+        "failure": end.failure,
+        "exit_code": process.returncode,
+        "ended_at": time.time(),
+    }
     disk.write_json(session / "verdict.json", verdict)
 
 

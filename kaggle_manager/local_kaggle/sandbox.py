@@ -34,8 +34,8 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.upper() in _ALLOWED}
 
 
-def kernel_environment(session: Path, session_id: int, *, isolated: bool) -> dict[str, str]:
-    """The whole environment of a kernel. Its home and temporary folder are scratch folders of the session."""
+def kernel_environment(session: Path, session_id: int, accelerator: str, *, isolated: bool) -> dict[str, str]:
+    """The whole environment of a kernel on the machine `accelerator`; its home and temporary folder are scratch."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = scrubbed(os.environ) | {
         "PATH": search,
@@ -47,6 +47,7 @@ def kernel_environment(session: Path, session_id: int, *, isolated: bool) -> dic
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         # An accelerator is only a name here: the device a kernel finds is whatever this machine has.
         "KAGGLE_ACCELERATOR_EMULATED": "1",
+        "KAGGLE_ACCELERATOR_FOUND": accelerator,
     }
     user_base = site.getuserbase()  # type: ignore[no-untyped-call, unused-ignore]
     environment["PYTHONUSERBASE"] = user_base

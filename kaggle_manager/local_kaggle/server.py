@@ -11,31 +11,37 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Literal
 
 import uvicorn
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
+from kaggle_manager.local_kaggle.fault_plan import Plan
+from kaggle_manager.local_kaggle.faults import Hostile, OpenProtocol
 from kaggle_manager.local_kaggle.world import World
 
 _WATCH_S = 1.0
 
 
-def serve(port: int, root: Path, *, idle_exit_s: float | None = None) -> None:
+def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: float | None = None) -> None:
     """Serve the world in `root` on 127.0.0.1:`port` until stopped; 0 takes the port used last, or a free one.
 
     Args:
         port: TCP port, or 0.
         root: the folder of the world; made when missing.
+        faults: a plan of faults to play (see `fault_plan`); None: none.
         idle_exit_s: end after so many seconds without a request and without a running session; None: never.
 
     Raises:
-        ConfigError: the port is taken, another server uses the folder, or its `limits.json` is malformed.
+        ConfigError: the port is taken, another server uses the folder, or its `limits.json` or the plan is malformed.
         StorageError: the folder cannot be made or written.
     """
     root = root.absolute()
+    plan = None if faults is None else Plan.load(faults)
     disk.make_folder(root)
     with disk.hold(root / "server.lock", wait_s=1.0) as mine:  # the one before may be closing
         if not mine:
@@ -45,7 +51,7 @@ def serve(port: int, root: Path, *, idle_exit_s: float | None = None) -> None:
                 next_step="Use it, or stop it with `kaggle-manager local-kaggle stop`.",
             )
         with _listen(port, root) as listening:
-            _run(listening, root, idle_exit_s)
+            _run(listening, root, plan, faults, idle_exit_s)
 
 
 def _listen(port: int, root: Path) -> socket.socket:
@@ -80,18 +86,30 @@ def bound(port: int) -> socket.socket:
     return listening
 
 
-def _run(listening: socket.socket, root: Path, idle_exit_s: float | None) -> None:
+def configuration(app: ASGIApp, *, http: type[asyncio.Protocol] | Literal["h11"] = "h11") -> uvicorn.Config:
+    """How uvicorn serves an application here."""
+    return uvicorn.Config(
+        app,
+        http=http,
+        ws="none",
+        lifespan="off",
+        access_log=False,  # links carry signatures
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _run(
+    listening: socket.socket, root: Path, plan: Plan | None, faults: Path | None, idle_exit_s: float | None
+) -> None:
     world = World(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
 
     def stop() -> None:
         server.should_exit = True
 
     app = create_app(world, stop=stop)
-    # No access log: links carry signatures.
-    config = uvicorn.Config(
-        app, http="h11", ws="none", lifespan="off", access_log=False, log_level="warning", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
+    played = Hostile(app, world, plan) if plan else app
+    server = uvicorn.Server(configuration(played, http=OpenProtocol if plan else "h11"))
 
     async def watch() -> None:
         while True:
@@ -108,8 +126,15 @@ def _run(listening: socket.socket, root: Path, idle_exit_s: float | None) -> Non
             watching.cancel()
 
     account = world.account
-    announcement = {"url": world.address, "username": account.username, "token": account.token}
-    disk.write_json(root / "server.json", announcement | {"root": str(root), "pid": os.getpid()}, mode=0o600)
+    announcement: dict[str, object] = {
+        "url": world.address,
+        "username": account.username,
+        "token": account.token,
+    }
+    announcement |= {"root": str(root), "pid": os.getpid(), "faults": faults and str(faults.absolute())}
+    disk.write_json(root / "server.json", announcement, mode=0o600)
+    if plan:
+        print(f"It is hostile: {len(plan.fault)} faults of {faults} (seed {plan.seed}).", flush=True)
     print(f"Local Kaggle on {world.address}, account '{account.username}', state and secrets in {root}", flush=True)
     try:
         asyncio.run(both())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.datasets import ready_version
+from kaggle_manager.local_kaggle.fate import Fate
 from kaggle_manager.local_kaggle.wire import Body
 from kaggle_manager.local_kaggle.world import World
 
@@ -38,15 +39,19 @@ class Sources:
     invalid: dict[str, list[str]] = field(default_factory=lambda: {answer: [] for answer in KINDS.values()})
 
 
-def resolve(world: World, database: sqlite3.Connection, body: Body, own_slug: str) -> Sources:
-    """Sort out what the push `body` of kernel `own_slug` asks for."""
+def resolve(world: World, database: sqlite3.Connection, body: Body, own_slug: str, fate: Fate) -> Sources:
+    """Sort out what the push `body` of kernel `own_slug` asks for, and what of it its session gets."""
     found = Sources()
     for kind, answer in KINDS.items():
         for source in body.get(kind) or []:
             owner, slug, number = ([*str(source).split("/"), "", ""])[:3]
             folder = None
-            if owner == world.account.username:
-                folder = _folder(world, database, kind, slug, int(number) if number.isdigit() else None, own_slug)
+            if owner == world.account.username and fate.sources != "dropped":
+                asked = int(number) if number.isdecimal() and len(number) < 10 else None
+                folder = _folder(world, database, kind, slug, asked, own_slug)
+                if fate.sources == "stale" and folder is not None and kind == "datasetDataSources":
+                    before = int(folder.parent.name) - 1
+                    folder = _folder(world, database, kind, slug, before, own_slug) or folder
             if folder is None:
                 found.invalid[answer].append(source)
                 continue

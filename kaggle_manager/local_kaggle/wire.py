@@ -42,10 +42,21 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
+def whole_number(body: Body, name: str, default: int = 0) -> int:
+    """The whole number a request has under `name`, which may be written as text; `default` where it has none."""
+    try:
+        number = int(body.get(name) or default)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise bad_request(f"{name} is not a whole number") from error
+    if abs(number) >= 2**63:
+        raise bad_request(f"{name} is too large a number")
+    return number
+
+
 def page(items: Sequence[T], body: Body) -> tuple[Sequence[T], str]:
     """The page of `items` that `pageSize` and `pageToken` (or a 1-based `page`) ask for, and the next token (or "")."""
-    size = min(max(int(body.get("pageSize") or DEFAULT_PAGE), 1), LARGEST_PAGE)
-    start = (max(int(body.get("page") or 1), 1) - 1) * size
+    size = min(max(whole_number(body, "pageSize", DEFAULT_PAGE), 1), LARGEST_PAGE)
+    start = (max(whole_number(body, "page", 1), 1) - 1) * size
     if token := body.get("pageToken"):
         try:
             start = int(base64.urlsafe_b64decode(str(token)).decode())
@@ -60,7 +71,7 @@ def version_number(label: str | None) -> int | None:
     """The number in a version label `vN`; None without a label. A bare number is not a label."""
     if not label:
         return None
-    match = re.fullmatch(r"v([1-9][0-9]*)", label)
+    match = re.fullmatch(r"v([1-9][0-9]{0,9})", label)
     if match is None:
         raise not_found(f"Version {label}")
     return int(match.group(1))
