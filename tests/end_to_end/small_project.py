@@ -97,7 +97,8 @@ def session(order, working, inputs):
     if plan == "claim":
         return {"outcome": "completed", "exit_code": 0, "step": start}
     for step in range(start + 1, end + 1):
-        store.save_latest(step=step, model=b"model %d" % step, state=b"state %d" % step, **common)
+        model = b"model %d" % step * (1_000_000 if plan == "too large" and step == end else 1)
+        store.save_latest(step=step, model=model, state=b"state %d" % step, **common)
         print("KM_PROGRESS " + json.dumps({"step": step, "target": order.target}), flush=True)
         if plan == "crash":
             raise RuntimeError("it went wrong after a step")

@@ -1,0 +1,253 @@
+"""What cannot be done ends in a message with three answers and the right exit code, never in a traceback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from small_project import ROOT, SECTION, Bench, make_project
+
+from kaggle_manager import cli
+from kaggle_manager.errors import KaggleManagerError, StorageError
+from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+
+REAL = "section_7_6_rl_performance"
+
+
+def words_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as left:
+        cli.main(list(arguments))
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    return int(left.value.code or 0), shown.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("no_such_section",), "choose one of: section_7_6_rl_performance"),
+        ((REAL, "--scenario", "nope"), "choose one of: "),
+        ((REAL, "--timesteps", "-5"), "timesteps = -5"),
+        ((REAL, "--timesteps", "0"), "timesteps = 0"),
+        ((REAL, "--timesteps", "9" * 40), "at most"),
+        ((REAL, "--session-limit", "soon"), "'soon' is not a duration"),
+        ((REAL, "--session-limit", "1s"), "between 20 s and 12 h"),
+        ((REAL, "--session-limit", "99h"), "between 20 s and 12 h"),
+        ((REAL, "--platform", "moon"), "accepted: auto, local, kaggle"),
+    ],
+)
+def test_flags_that_cannot_be_used(
+    options: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = words_of(capsys, "run", *options, "--workdir", str(tmp_path / "work"))
+    assert code == 2
+    assert words in shown
+    assert "Safe: nothing was started" in shown
+    assert "Next: " in shown
+    assert not (tmp_path / "work").exists()
+
+
+def a_file_in_its_place(workdir: Path) -> None:
+    workdir.write_text("not a folder")
+
+
+def a_file_for_the_tree(workdir: Path) -> None:
+    workdir.mkdir()
+    (workdir / "validation_ch7").write_text("not a folder")
+
+
+@pytest.mark.parametrize("spoil", [a_file_in_its_place, a_file_for_the_tree])
+def test_folders_that_cannot_be_written(
+    spoil: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(tmp_path / "work")
+    code, shown = words_of(capsys, "run", REAL, "--quick", "--platform", "local", "--workdir", str(tmp_path / "work"))
+    assert code == 1
+    assert "cannot be written" in shown
+    assert "Safe: nothing was started" in shown
+    assert "--workdir" in shown
+
+
+def test_kaggle_without_credentials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    code, shown = words_of(capsys, "run", REAL, "--platform", "kaggle", "--workdir", str(tmp_path / "work"))
+    assert code == 4
+    assert "--platform local" in shown
+
+
+BROKEN = {
+    "missing": lambda toml: toml.unlink(),
+    "not TOML": lambda toml: toml.write_text("name = "),
+    "not text": lambda toml: toml.write_bytes(b"\xff\xfe\x00"),
+    "unknown key": lambda toml: toml.write_text(toml.read_text().replace("seed = 1", "sede = 1")),
+    "wrong kind": lambda toml: toml.write_text(toml.read_text().replace("timesteps = 4", 'timesteps = "four"')),
+    "climbing models": lambda toml: toml.write_text(toml.read_text().replace('"data/models"', '"../../../models"')),
+    "climbing code": lambda toml: toml.write_text(toml.read_text().replace('["kernels"', '["../outside", "kernels"')),
+    "missing code": lambda toml: toml.write_text(
+        toml.read_text().replace('["kernels"', '["no_such_folder", "kernels"')
+    ),
+    "missing source": lambda toml: (toml.parent / "environment.py").unlink(),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("trained")
+    bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
+    bench.run(timesteps=2)
+    return bench
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_section_that_is_not_valid_starts_nothing(case: str, trained: Bench) -> None:
+    bench, folder = trained, trained.project / "validation_ch7" / SECTION
+    good = {path: path.read_bytes() for path in folder.iterdir()}
+    BROKEN[case](folder / "section.toml")
+    try:
+        with pytest.raises(KaggleManagerError) as caught:
+            bench.run(timesteps=4)
+    finally:
+        for path, content in good.items():
+            path.write_bytes(content)
+    assert caught.value.exit_code == 2
+    assert caught.value.safe
+    assert caught.value.next_step
+    assert bench.steps() == [2, 1]
+    assert "[STEP2]" not in bench.output
+
+
+@pytest.fixture
+def whole_project(tmp_path: Path) -> Iterator[Path]:
+    """A project copy with the manager's own code in it, so that the real command runs it."""
+    project = make_project(tmp_path / "project")
+    shutil.copytree(
+        ROOT / "kaggle_manager",
+        project / "kaggle_manager",
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
+    )
+    yield project
+    stop(tmp_path / "work/local_kaggle")
+
+
+def command(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kaggle_manager.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(project)},
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_real_command_on_a_real_kaggle(whole_project: Path, tmp_path: Path) -> None:
+    """One project, one local Kaggle: refused for a file, for quota and for a network, each with its exit code."""
+    work = tmp_path / "work"
+    where = ("--platform", "local", "--workdir", str(work))
+    toml = whole_project / "validation_ch7" / SECTION / "section.toml"
+    good = toml.read_text()
+    toml.write_text(good.replace("[kernel]", "[kernel"))
+    done = command(whole_project, "run", SECTION, *where)
+    assert (done.returncode, "is not valid TOML" in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+    toml.write_text(good)
+
+    (work / "local_kaggle").mkdir(parents=True)
+    (work / "local_kaggle/limits.json").write_text('{"gpu_week_s": 0, "ingestion_s": 0}')
+    done = command(whole_project, "run", SECTION, *where)
+    assert done.returncode == 5, done.stderr
+    assert "quota" in done.stderr
+    stop(work / "local_kaggle")
+    (work / "local_kaggle/limits.json").unlink()
+
+    done = command(whole_project, "run", SECTION, *where, "--timesteps", "2")
+    assert done.returncode == 0, done.stderr
+    toml.write_text(good.replace("[64, 64]", "[128, 128]"))
+    done = command(whole_project, "run", SECTION, *where)
+    assert done.returncode == 7, done.stderr
+    assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in done.stderr
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_disk(tmp_path: Path) -> Iterator[Callable[[Path, str], None]]:
+    """Mount a disk of a given size at a folder."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path, size: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+            )
+        except OSError as error:
+            pytest.skip(f"mount cannot be run: {error}")
+        if done.returncode != 0:
+            pytest.skip(f"mounting a small disk takes root: {done.stderr.decode().strip()}")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+        except OSError:
+            return filler
+
+
+@pytest.mark.parametrize("where", ["downloads", "validation_ch7", "."])
+def test_a_disk_that_fills_up_here_loses_nothing_and_the_same_command_goes_on(
+    where: str, bench: Bench, little_disk: Callable[[Path, str], None]
+) -> None:
+    little_disk(bench.workdir / where, "1m")
+    bench.run(timesteps=2)
+    fillers: list[Path] = []
+    bench.told = type(bench.told)()
+    bench.told.hooks.append(("[STEP3]", lambda: fillers.append(fill(bench.workdir / where))))
+    with pytest.raises(StorageError) as caught:
+        bench.manager().run_validation_section(SECTION, timesteps=4)
+    assert caught.value.exit_code == 1
+    assert caught.value.safe
+    assert "free" in caught.value.next_step
+    assert bench.steps() == [2, 1]
+    fillers[0].unlink()
+    report = bench.run(timesteps=4)
+    assert (report.step, len(report.sessions)) == (4, 2), "the session that had run was not repeated"
+
+
+def test_a_disk_that_fills_up_in_the_kernel_keeps_what_was_saved(
+    bench: Bench, tmp_path: Path, little_disk: Callable[[Path, str], None]
+) -> None:
+    """The session's own disk is full at the second save: it says so, and the first one is restored."""
+    root = tmp_path / "kaggle"
+    little_disk(root / "sessions", "4m")
+    bench.server = ensure_running(root, idle_exit_s=60)
+    try:
+        bench.plan(g1="too large")
+        report = bench.run(timesteps=3)
+    finally:
+        stop(root)
+    assert [session.outcome for session in report.sessions] == ["crashed", "completed"]
+    assert "StorageError" in report.sessions[0].why
+    assert "1 steps gained, 1 saved" in report.sessions[0].why
+    assert bench.steps() == [3, 2]

@@ -1,0 +1,105 @@
+"""Whatever a session, its log or a kernel's source says, reading it ends in an answer or in a typed error."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kaggle_manager.errors import LineageMismatch, OutputDamaged, UnsafePath
+from kaggle_manager.kernel_bundle import order_of
+from kaggle_manager.outcome import judge
+from kaggle_manager.progress import Reporter
+from kaggle_manager.session_report import SessionResult, last_traceback_line, normalised_failure, parse_result
+from kaggle_manager.watch import show_line
+
+REFUSALS = (OutputDamaged, LineageMismatch, UnsafePath)
+GOOD: dict[str, Any] = {
+    "outcome": "crashed",
+    "reason": "",
+    "exit_code": 1,
+    "run_id": "r",
+    "generation": 1,
+    "bundle_sha256": "b",
+    "error": {"type": "ValueError", "message": "no", "last_line": "ValueError: no"},
+    "counts": {"updates": 1},
+    "files": [{"name": "training_tree/a", "size": 1, "sha256": "0" * 64}],
+}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def read(content: bytes) -> SessionResult | None:
+    try:
+        return parse_result(content, run_id="r", generation=1, bundle_sha256="b")
+    except REFUSALS:
+        return None
+
+
+@given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_result_or_damage(content: bytes) -> None:
+    assert read(content) is None
+
+
+@given(st.sampled_from(sorted(GOOD)), json_values)
+@settings(suppress_health_check=[HealthCheck.too_slow])
+def test_a_result_with_one_strange_field_is_read_or_refused_and_its_end_is_put_in_words(name: str, value: Any) -> None:
+    result = read(json.dumps({**GOOD, name: value}).encode())
+    if result is not None:
+        ended = judge(
+            result=result, platform_says="", log=str(value), step_before=3, step_after=3, target_reached=False
+        )
+        assert ended.failure
+        assert ended.why.count("\n") == 0
+
+
+@given(st.text(max_size=60))
+def test_a_file_name_is_inside_its_folder_or_refused(name: str) -> None:
+    result = read(json.dumps({**GOOD, "files": [{"name": name, "size": 1, "sha256": "0" * 64}]}).encode())
+    if result is not None:
+        assert not name.startswith("/")
+        assert ".." not in name.split("/")
+        assert "\\" not in name
+
+
+def test_names_that_differ_in_capitals_alone_are_damage() -> None:
+    entry = GOOD["files"][0]
+    assert read(json.dumps({**GOOD, "files": [entry, {**entry, "name": "training_tree/A"}]}).encode()) is None
+
+
+kinds = st.sampled_from(["KM_BUNDLE", "KM_SESSION", "KM_PROGRESS", "KM_EVAL", "KM_RESULT", "KM_RESUME", ""])
+fields = st.sampled_from(["step", "target", "steps_per_s", "reward", "checkpoint", "score", "episodes", "sha256"])
+
+
+@given(kinds, st.dictionaries(fields, json_values | st.just(10**400), max_size=4) | st.text(max_size=30))
+def test_any_log_line_can_be_shown(kind: str, body: Any) -> None:
+    shown = io.StringIO()
+    text = body if isinstance(body, str) else json.dumps(body)
+    show_line(f"{kind} {text}", Reporter(shown), "0" * 64)
+    assert all(character.isprintable() or character in "\t\n" for character in shown.getvalue())
+
+
+@given(st.text(max_size=200))
+def test_any_source_has_an_order_or_none(text: str) -> None:
+    assert order_of(text) is None
+    assert order_of(f"            order=json.loads({text}),\n") in (None, {})
+
+
+@given(st.text(max_size=200))
+def test_any_log_has_a_last_line_and_a_fingerprint_of_one_line(text: str) -> None:
+    assert "\n" not in last_traceback_line(text)
+    fingerprint = normalised_failure(text)
+    assert len(fingerprint) <= 300
+    assert normalised_failure(fingerprint) == normalised_failure(normalised_failure(fingerprint))
+
+
+def test_failures_that_differ_in_hashes_and_temporary_names_alone_are_alike() -> None:
+    one = "LineageMismatch: manifest: asked 3fa85f64b717, mounted 0f4d1c9e2a77 in /tmp/tmpab12cd34/x"
+    two = "LineageMismatch: manifest: asked 99c85f64b7aa, mounted 1111119e2a77 in /tmp/tmpzz99yy88/x"
+    assert normalised_failure(one) == normalised_failure(two)
