@@ -249,7 +249,9 @@ def _extended(path: Path, scenarios: Any) -> Any:
     return found
 
 
-def identity_of(section: Section, scenario: str, root: Path, *, quick: bool = False) -> dict[str, JsonValue]:
+def identity_of(
+    section: Section, scenario: str, root: Path, *, quick: bool = False, seed: int | None = None
+) -> dict[str, JsonValue]:
     """What makes two trainings the same experiment, as far as text can tell.
 
     Args:
@@ -257,12 +259,14 @@ def identity_of(section: Section, scenario: str, root: Path, *, quick: bool = Fa
         scenario: name of one of its scenarios.
         root: the project root; paths below it enter the fingerprints, `root` itself does not.
         quick: describe the quick variant.
+        seed: of the training; the scenario's own when absent.
 
     Raises:
         ConfigError: a declared source does not exist or is not Python that can be tokenised.
     """
     config = section.scenario(scenario)
     config = config.for_quick() if quick else config
+    config = config if seed is None else config.for_seed(seed)
     folder = root / SECTIONS_FOLDER / section.name
     policy_kwargs = config.hyperparameters.get("policy_kwargs")
     return {

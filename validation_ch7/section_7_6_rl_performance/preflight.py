@@ -1,12 +1,21 @@
 """Checks of the environments this section trains, on this machine, in seconds, before any accelerator time is spent.
 
-`preflight()` returns one `CheckResult` per promise and scenario; a failure's detail names what to look at. It never
-trains and writes no file.
+    python -m validation_ch7.section_7_6_rl_performance.preflight
+
+`preflight()` returns one `CheckResult` per promise and scenario; a failure's detail names what to look at. It trains a
+few steps in a folder of its own, which it removes, and touches no training tree.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import importlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +26,17 @@ from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.section import ScenarioConfig, load_section
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
+from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.simulation import Snapshot
+from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT, train
 
-SECTION_FILE = Path(__file__).resolve().parent / "section.toml"
+SECTION_FILE = FOLDER / "section.toml"
 SEEDS = (101, 102)
+LONGEST_S = 900
+"""Longer windows are cut to this: enough for every check, and seconds instead of a minute."""
+
+TRAINED_STEPS = 3
+FIRST_SAVE_S = 120.0
 MIN_DISTINCT_REWARDS = 6
 MIN_QUEUE = 5
 
@@ -57,23 +73,29 @@ class Episode:
         return self.snapshots[-1].digest
 
 
-def preflight(section_file: Path = SECTION_FILE) -> list[CheckResult]:
-    """Run every check for every scenario of the section.
+def preflight(section_file: Path = SECTION_FILE, scenarios: Sequence[str] = ()) -> list[CheckResult]:
+    """Run every check for the named scenarios, or for all.
 
     Raises:
-        ConfigError: the section file itself is not valid.
+        ConfigError: the section file itself is not valid, or it has no such scenario.
     """
+    section = load_section(section_file)
+    read_protocol(section)
     return [
         CheckResult(f"{name}: {result.name}", result.ok, result.detail)
-        for name, scenario in load_section(section_file).scenarios.items()
-        for result in _check_scenario(scenario)
+        for name in scenarios or section.scenarios
+        for result in [*_check_scenario(section.scenario(name)), *check_training(name)]
     ]
 
 
 def _check_scenario(scenario: ScenarioConfig) -> list[CheckResult]:
     module, _, factory = scenario.environment.partition(":")
     try:
-        env = getattr(importlib.import_module(module), factory)(**scenario.environment_kwargs)
+        make = getattr(importlib.import_module(module), factory)
+        env = make(**scenario.environment_kwargs)
+        if env.episode_s > LONGEST_S:
+            env.close()
+            env = make(**{**scenario.environment_kwargs, "episode_s": LONGEST_S})
     except (ImportError, AttributeError, TypeError, KaggleManagerError) as error:
         return [CheckResult("environment can be made", False, f"{scenario.environment}: {error}")]
     try:
@@ -108,6 +130,54 @@ def play(env: TrafficSignalEnv, seed: int, rng: np.random.Generator | None) -> E
         episode.rewards.append(reward)
         episode.snapshots.append(env.snapshot)
     return Episode(episode.rewards, episode.snapshots, in_space)
+
+
+def check_training(name: str) -> list[CheckResult]:
+    """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning."""
+    with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
+        command = [sys.executable, "-m", "kernels.rl_training.train_dqn", "--quick", "--scenario", name]
+        command += ["--timesteps", str(TRAINED_STEPS), "--workdir", folder]
+        with (Path(folder) / "log.txt").open("w+", encoding="utf-8") as log:
+            with subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT) as trainer:
+                try:
+                    saved = _wait_for_save(trainer, Path(folder))
+                finally:
+                    trainer.kill()
+            log.seek(0)
+            said = log.read().strip().splitlines()[-1:]
+        if not saved:
+            look = f"{' '.join(command)}: {''.join(said)}"
+            return [CheckResult("saves", False, f"the trainer ended before its first checkpoint: {look}")]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                outcome = train(name, base=Path(folder), quick=True, timesteps=TRAINED_STEPS)
+        except KaggleManagerError as error:
+            return [CheckResult("resumes after a kill", False, f"look at kernels/rl_training: {error}")]
+    resumed = 0 < outcome.resumed_from < TRAINED_STEPS == outcome.step
+    updates = outcome.counts.get("updates", 0)
+    return [
+        CheckResult(
+            "resumes after a kill",
+            resumed,
+            f"killed, resumed from step {outcome.resumed_from}, ended at {outcome.step} of {TRAINED_STEPS}"
+            + ("" if resumed else ": look at kernels/rl_training/origin.py"),
+        ),
+        CheckResult(
+            "gradient updates are made",
+            updates > 0,
+            f"{updates} updates" + ("" if updates else ": look at learning_starts and train_freq in section.toml"),
+        ),
+    ]
+
+
+def _wait_for_save(trainer: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether a checkpoint was committed before the trainer ended or the time was over."""
+    deadline = time.monotonic() + FIRST_SAVE_S
+    while time.monotonic() < deadline and trainer.poll() is None:
+        if any(folder.glob("**/checkpoints/*.manifest.json")):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def resets_and_steps(episode: Episode) -> CheckResult:
@@ -158,3 +228,21 @@ def physical(episodes: Sequence[Episode], limit_m_s: float) -> CheckResult:
         trips = episode.snapshots[-1].trips or ()
         broken += metrics.impossible(metrics.summarise(trips, episode.snapshots), trips, limit_m_s)
     return CheckResult("metrics are physically possible", not broken, "; ".join(broken[:3]) or "all bounds hold")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print every check; 0 when all hold, 1 when one does not."""
+    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.preflight")
+    parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
+    try:
+        results = preflight(scenarios=parser.parse_args(arguments).scenario)
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    for result in results:
+        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name}: {result.detail}")
+    return 0 if all(result.ok for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""`python -m validation_ch7.section_7_6_rl_performance.report`: write a report, or check one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaggle_manager.errors import KaggleManagerError
+from validation_ch7.section_7_6_rl_performance.report import check_report, write_report
+from validation_ch7.section_7_6_rl_performance.training import PROJECT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.report")
+    parser.add_argument("--scenario", nargs="+", default=[], help="default: the section's default scenario")
+    parser.add_argument(
+        "--workdir", type=Path, default=PROJECT, help="folder the run wrote below; default: the project"
+    )
+    parser.add_argument("--lang", choices=("fr", "en"), default="fr")
+    parser.add_argument("--quick", action="store_true", help="report the quick run")
+    parser.add_argument("--episodes", type=int, help="how many of the declared held-out episodes; default: all")
+    parser.add_argument("--journal", type=Path, help="the manager's journal, which knows where sessions began")
+    parser.add_argument("--check", action="store_true", help="write it again from the stored data and compare")
+    options = parser.parse_args(arguments)
+    try:
+        if options.check:
+            count = check_report(base=options.workdir, quick=options.quick, journal=options.journal)
+            print(f"{count} files are what the data give")
+        else:
+            folder = write_report(
+                options.scenario,
+                base=options.workdir,
+                lang=options.lang,
+                quick=options.quick,
+                episodes=options.episodes,
+                journal=options.journal,
+            )
+            print(f"report: {folder}")
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

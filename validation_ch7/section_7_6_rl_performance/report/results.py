@@ -1,0 +1,154 @@
+"""Everything the report says about one scenario, computed from its trainings and from held-out episodes.
+
+Promises: no number here has another source than the training trees, the episode cache and the section's declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.section import ScenarioConfig, Section, study_fingerprint
+from validation_ch7.section_7_6_rl_performance import comparison
+from validation_ch7.section_7_6_rl_performance.baselines import baselines
+from validation_ch7.section_7_6_rl_performance.comparison import Comparison, Summary
+from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
+from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
+from validation_ch7.section_7_6_rl_performance.episodes import Episode
+from validation_ch7.section_7_6_rl_performance.intersection import Intersection
+from validation_ch7.section_7_6_rl_performance.protocol import Protocol
+from validation_ch7.section_7_6_rl_performance.training_run import TrainingRun, find_runs
+
+REPORTED = "best"
+"""The level that is evaluated, compared and reported; `final` is shown beside it."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the environment as it was evaluated."""
+
+    window_s: int
+    decision_s: int
+    yellow_s: int
+    min_green_s: int
+    detection_m: float
+    simulator: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published mean delay beside ours, in seconds a trip, and whether they agree within the tolerance."""
+
+    controller: str
+    theirs: float
+    ours: float
+    within: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """One scenario.
+
+    Attributes:
+        runs: its trainings.
+        episodes: controller -> for each training (one for a baseline) its held-out episodes.
+        summaries: controller -> summary, in the order of the tables.
+        comparisons: the reported model against each baseline.
+        declared_before: whether every training began under the declaration that judges it now.
+    """
+
+    scenario: str
+    config: ScenarioConfig
+    protocol: Protocol
+    site: Intersection
+    times: Times
+    runs: tuple[TrainingRun, ...]
+    seeds: tuple[int, ...]
+    episodes: Mapping[str, tuple[tuple[Episode, ...], ...]]
+    summaries: Mapping[str, Summary]
+    comparisons: tuple[Comparison, ...]
+    published: tuple[Published, ...]
+    declared_before: bool
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        return tuple(each.baseline for each in self.comparisons)
+
+    @property
+    def by_training(self) -> bool:
+        """Whether intervals speak of trainings, not of episodes of the trained models."""
+        return comparison.by_training(len(self.runs), self.protocol)
+
+
+def gather(
+    section: Section,
+    protocol: Protocol,
+    scenario: str,
+    *,
+    base: Path,
+    cache: EpisodeCache,
+    quick: bool = False,
+    episodes: int | None = None,
+    journal: Path | None = None,
+) -> Result:
+    """Read the trainings of a scenario, simulate what is missing, and compare.
+
+    Args:
+        base: folder the training trees lie below.
+        quick: the quick variant.
+        episodes: only the first so many of the declared held-out episodes.
+        journal: the manager's journal, when there is one.
+
+    Raises:
+        NotFound: the scenario was not trained.
+        KaggleManagerError: whatever reading or simulating raises.
+    """
+    runs = find_runs(section, scenario, protocol.training_seeds, base, quick=quick, journal=journal)
+    config = runs[0].config
+    kwargs = dict(config.environment_kwargs)
+    site, times = _environment(kwargs)
+    seeds = protocol.seeds(episodes)
+    found: dict[str, tuple[tuple[Episode, ...], ...]] = {}
+    contenders = baselines(site, yellow_s=times.yellow_s, min_green_s=times.min_green_s)
+    for contender in contenders:
+        found[contender.name] = (tuple(cache.episodes(contender, kwargs, seeds)),)
+    for level in ("best", "final"):
+        reached = [run for run in runs if level in run.levels]
+        if reached:
+            found[level] = tuple(tuple(cache.episodes(run.contender(level), kwargs, seeds)) for run in reached)
+    summaries = {name: comparison.summarise(name, trainings, protocol) for name, trainings in found.items()}
+    return Result(
+        scenario=scenario,
+        config=config,
+        protocol=protocol,
+        site=site,
+        times=times,
+        runs=tuple(runs),
+        seeds=tuple(seeds),
+        episodes=found,
+        summaries=summaries,
+        comparisons=tuple(
+            comparison.compare(found[REPORTED], found[each.name][0], each.name, protocol) for each in contenders
+        ),
+        published=_published(protocol, site.name, summaries),
+        declared_before=all(run.head.identity.get("study_fingerprint") == study_fingerprint(section) for run in runs),
+    )
+
+
+def _environment(kwargs: Mapping[str, object]) -> tuple[Intersection, Times]:
+    env = TrafficSignalEnv(**kwargs)  # type: ignore[arg-type]  # checked by the constructor
+    try:
+        times = Times(env.episode_s, env.decision_s, env.yellow_s, env.min_green_s, env.detection_m, env.sumo_version)
+        return env.intersection, times
+    finally:
+        env.close()
+
+
+def _published(protocol: Protocol, intersection: str, summaries: Mapping[str, Summary]) -> tuple[Published, ...]:
+    found = []
+    for controller, theirs in protocol.published.get(intersection, {}).items():
+        ours = summaries[REPORTED if controller == "dqn" else controller].mean.value
+        within = abs(ours - theirs) <= protocol.reproduction_tolerance * theirs
+        found.append(Published(controller, theirs, ours, within))
+    return tuple(found)
