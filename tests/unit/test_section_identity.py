@@ -133,3 +133,18 @@ def test_another_python_finds_the_same_lines(root: Path) -> None:
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1]
     assert "# said" not in outputs[0]
+
+
+def test_what_is_declared_about_judging_counts_but_not_as_the_environment(root: Path) -> None:
+    before = identity(root)
+    path = root / "validation_ch7" / "s" / "section.toml"
+    path.write_text(path.read_text(encoding="utf-8") + "\n[study]\nmargin_s = 2.0\n", encoding="utf-8")
+    after = identity(root)
+    assert {key for key in before if before[key] != after[key]} == {"study_fingerprint"}
+
+
+def test_a_seed_of_ones_own_is_the_only_difference(root: Path) -> None:
+    section = get_section(root, "s")
+    before, after = identity_of(section, "a", root), identity_of(section, "a", root, seed=7)
+    assert {key for key in before if before[key] != after[key]} == {"seed"}
+    assert after["seed"] == 7

@@ -145,3 +145,47 @@ def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_section(path)
+
+
+def test_a_scenario_can_extend_another_and_name_only_what_differs(tmp_path: Path) -> None:
+    short = """
+[scenarios.second]
+extends = "first"
+models = "data/second"
+environment_kwargs = { horizon = 900 }
+quick = { models = "data/second_quick" }
+"""
+    scenarios = load_section(write(tmp_path, GOOD + short)).scenarios
+    first, second = scenarios["first"], scenarios["second"]
+    assert second.environment_kwargs == {"horizon": 900, "nested": {"a": 1, "b": 2}}
+    assert second.hyperparameters == first.hyperparameters
+    assert second.for_quick().environment_kwargs == first.for_quick().environment_kwargs
+    assert (second.models, second.for_quick().models) == ("data/second", "data/second_quick")
+
+
+@pytest.mark.parametrize("base", ["third", "second"])
+def test_extending_what_is_not_there_or_extends_itself_is_refused(tmp_path: Path, base: str) -> None:
+    path = write(tmp_path, GOOD + f'[scenarios.second]\nextends = "{base}"\nmodels = "data/second"\n')
+    with pytest.raises(ConfigError, match=rf"second\.extends: given '{base}'; accepted: first"):
+        load_section(path)
+
+
+def test_another_seed_trains_in_a_tree_of_its_own(tmp_path: Path) -> None:
+    text = GOOD.replace("timesteps = 1000", "timesteps = 1000\nseed = 42")
+    scenario = load_section(write(tmp_path, text)).scenario()
+    assert scenario.for_seed(42) == scenario
+    other = scenario.for_seed(43)
+    assert (other.seed, other.models) == (43, "data/models_seed_43")
+
+
+def test_each_intersection_of_section_7_6_is_a_scenario_with_its_own_tree() -> None:
+    scenarios = get_section(ROOT, "section_7_6_rl_performance").scenarios
+    found = {scenario.environment_kwargs["intersection"]: scenario for scenario in scenarios.values()}
+    assert set(found) == {"synthetic", "cologne1", "ingolstadt1"}
+    assert len({scenario.models for scenario in found.values()}) == 3
+    # Published runs are of 100 episodes; evaluating must not cost more than a fraction of them.
+    for name in ("cologne1", "ingolstadt1"):
+        evaluation = found[name].evaluation
+        assert found[name].timesteps == 36_000
+        assert evaluation.every is not None
+        assert found[name].timesteps // evaluation.every * evaluation.episodes <= 30

@@ -52,6 +52,7 @@ class EpisodeCache:
     def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
         self._folder = folder
         self._say = say
+        self._surroundings: dict[str, Key] = {}
 
     def episodes(self, contender: Contender, env_kwargs: Mapping[str, Any], seeds: Sequence[int]) -> list[Episode]:
         """The episodes of `seeds`, in that order; those that are not kept yet are simulated and kept.
@@ -60,7 +61,10 @@ class EpisodeCache:
             RunError: SUMO failed, or an episode broke a physical bound.
             StorageError: the disk refused.
         """
-        key = key_of(contender, env_kwargs)
+        asked = json.dumps(dict(env_kwargs), sort_keys=True)
+        if asked not in self._surroundings:
+            self._surroundings[asked] = surroundings(env_kwargs)
+        key = key_of(contender, self._surroundings[asked])
         known = self._read(key)
         missing = [seed for seed in seeds if seed not in known]
         if missing:
@@ -101,12 +105,18 @@ class EpisodeCache:
             write_atomic(disk, self.path(key), _canonical({**body, "sha256": _sha256(_canonical(body))}))
 
 
-def key_of(contender: Contender, env_kwargs: Mapping[str, Any]) -> Key:
+def key_of(contender: Contender, around: Key) -> Key:
     """Everything an episode of `contender` depends on but its seed; JSON values without a path."""
+    key: Key = json.loads(json.dumps({**around, "contender": contender.identity}))
+    return key
+
+
+def surroundings(env_kwargs: Mapping[str, Any]) -> Key:
+    """Everything an episode depends on but its seed and who controls it."""
     env = TrafficSignalEnv(**env_kwargs)
     try:
         site = env.intersection
-        key = {
+        return {
             "intersection": site.name,
             "network_sha256": _sha256(site.net_file.read_bytes()),
             "demand_sha256": _sha256(site.route_file.read_bytes()),
@@ -118,12 +128,9 @@ def key_of(contender: Contender, env_kwargs: Mapping[str, Any]) -> Key:
             "simulator": env.sumo_version,
             "numpy": np.__version__,
             "sources": source_digests(Path(__file__).resolve().parent, SOURCES),
-            "contender": contender.identity,
         }
     finally:
         env.close()
-    loaded: Key = json.loads(json.dumps(key))
-    return loaded
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:

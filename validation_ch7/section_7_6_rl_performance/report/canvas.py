@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -34,19 +35,22 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+def style() -> AbstractContextManager[None]:
+    """The look of every figure, for everything that is drawn within."""
+    return mpl.rc_context(_STYLE)
+
+
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> Figure:
     """A figure as wide as a page of text, with its axes."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.3, height), layout="constrained")
-        figure.subplots(rows, columns, squeeze=False)
+    figure = Figure(figsize=(6.3, height), layout="constrained")
+    figure.subplots(rows, columns, squeeze=False)
     return figure
 
 
 def as_bytes(figure: Figure, kind: Literal["pdf", "png"], provenance: str) -> bytes:
     """The figure with its provenance in small print below it."""
-    with mpl.rc_context(_STYLE):
-        note = "\n".join(textwrap.wrap(provenance, 150))
-        figure.supxlabel(note, fontsize=4.5, color="#555555", x=0.01, ha="left")
-        stream = io.BytesIO()
-        figure.savefig(stream, format=kind, dpi=160, metadata=_FORMATS[kind])
+    note = "\n".join(textwrap.wrap(provenance, 185))
+    figure.supxlabel(note, fontsize=4.5, color="#555555", x=0.01, ha="left")
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=160, metadata=_FORMATS[kind])
     return stream.getvalue()

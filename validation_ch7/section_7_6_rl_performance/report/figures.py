@@ -100,7 +100,10 @@ def over_the_episode(result: Result, language: Language) -> Figure:
         queues = np.array([episode.queue for episode in every], dtype=np.float64)
         parts = np.array([episode.delay_by_part_s for episode in every], dtype=np.float64)
         middles = (np.arange(PARTS) + 0.5) * minutes / PARTS
-        ends = (np.arange(queues.shape[1]) + 1) * result.times.decision_s / 60
+        each = max(1, 60 // result.times.decision_s)  # the mean of a minute's decisions: single ones flicker
+        whole = queues.shape[1] // each
+        queues = queues[:, : whole * each].reshape(len(every), whole, each).mean(axis=2)
+        ends = (np.arange(whole) + 1) * each * result.times.decision_s / 60
         _banded(figure.axes[0], ends, queues, name, word(name, language))
         seen = ~np.isnan(parts).all(axis=0)
         _banded(figure.axes[1], middles[seen], parts[:, seen], name, word(name, language))

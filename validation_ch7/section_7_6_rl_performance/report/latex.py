@@ -55,10 +55,10 @@ def _environment(language: Language) -> jinja2.Environment:
     def number(value: float | None, digits: int = 1) -> str:
         if value is None:
             return "--"
-        text = f"{value:.{digits}f}"
-        if float(text) == 0:
+        text = f"{value:,.{digits}f}"
+        if not any(digit in text for digit in "123456789"):
             text = text.removeprefix("-")
-        return "$" + (text.replace(".", "{,}") if language == "fr" else text) + "$"
+        return "$" + text.replace(",", r"\,").replace(".", "{,}" if language == "fr" else ".") + "$"
 
     def interval(estimate: Any, digits: int = 1) -> str:
         if estimate.low is None:
@@ -71,6 +71,7 @@ def _environment(language: Language) -> jinja2.Environment:
     made.filters |= {
         "tex": lambda value: str(value).translate(_SPECIAL),
         "word": lambda key: word(key, language).translate(_SPECIAL),
+        "the": lambda key: word(f"the_{key}", language).translate(_SPECIAL),
         "number": number,
         "interval": interval,
         "percent": percent,

@@ -20,7 +20,8 @@ import scipy
 from validation_ch7.section_7_6_rl_performance.report.results import Result
 from validation_ch7.section_7_6_rl_performance.training_run import TrainingRun
 
-SHORT = 8
+SHORT, RUN = 8, 14
+"""Characters shown of a digest, and of a run's id."""
 
 
 def describe(results: Sequence[Result], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def line(result: Result, provenance_id: str) -> str:
     first = result.runs[0]
     exact = all(is_exact(run) for run in result.runs)
     parts = [
-        f"{result.scenario}, run " + " ".join(run.head.lineage.run_id[:SHORT] for run in result.runs),
+        f"{result.scenario}, run " + " ".join(run.head.lineage.run_id[:RUN] for run in result.runs),
         "gen. " + " ".join(f"1-{run.head.lineage.generation}" for run in result.runs),
         f"code {first.head.bundle_sha256[:SHORT] or 'local'}",
         f"env {_fingerprint(first, 'environment')[:SHORT]}",

@@ -20,7 +20,7 @@ from kaggle_manager.section import SECTIONS_FOLDER, load_section
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import latex, provenance, tables
-from validation_ch7.section_7_6_rl_performance.report.canvas import as_bytes
+from validation_ch7.section_7_6_rl_performance.report.canvas import as_bytes, style
 from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.report.results import Result, gather
 from validation_ch7.section_7_6_rl_performance.report.wording import Language
@@ -144,7 +144,8 @@ def _files(results: Sequence[Result], arguments: Mapping[str, Any]) -> dict[str,
         note = provenance.line(result, identifier)
         for name, draw in FIGURES.items():
             for kind in kinds:
-                files[f"figures/{result.scenario}_{name}.{kind}"] = as_bytes(draw(result, language), kind, note)
+                with style():
+                    files[f"figures/{result.scenario}_{name}.{kind}"] = as_bytes(draw(result, language), kind, note)
     digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     return {**files, "SHA256SUMS": digests.encode()}
 
