@@ -138,6 +138,7 @@ def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     bench, (head, older) = long_run, long_run.steps()
     bench.told = type(bench.told)()
     bench.told.hooks.append(("the platform says", lambda: change(bench.newest_session() / "working")))
+    bench.told.hooks.append(("given up", lambda: pytest.fail("a person must see it first")))
     with pytest.raises(kind) as caught:
         bench.manager().run_validation_section("small", timesteps=1000)
     assert words in str(caught.value)

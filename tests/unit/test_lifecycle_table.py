@@ -58,6 +58,13 @@ def test_three_equal_failures_stop_and_say_which() -> None:
     assert "KeyError: 'x'" in action.why
 
 
+def test_six_failures_stop_however_they_differ() -> None:
+    different = [closed(n, f"failure {n % 4}") for n in range(1, 7)]
+    assert isinstance(decide(Observation(10, 4, None, sessions=different)), Stop)
+    different[2] = closed(3)
+    assert decide(Observation(10, 4, None, sessions=different)) == Push(7, 4)
+
+
 def test_a_target_already_reached_is_finished_whatever_failed_before() -> None:
     assert decide(Observation(10, 10, 10, sessions=[closed(n, "x") for n in (1, 2, 3)])) == Finish(10)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, UnsafePath
-from kaggle_manager.kernel_bundle import order_of
+from kaggle_manager.kernel_bundle import Bundle, order_of, render_script
+from kaggle_manager.launch import kernel_slug
 from kaggle_manager.outcome import judge
 from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import SessionResult, last_traceback_line, normalised_failure, parse_result
 from kaggle_manager.watch import show_line
 
+# A busy machine is no failure; a script takes a twentieth of a second to render.
+steady = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 REFUSALS = (OutputDamaged, LineageMismatch, UnsafePath)
 GOOD: dict[str, Any] = {
     "outcome": "crashed",
@@ -42,13 +46,14 @@ def read(content: bytes) -> SessionResult | None:
         return None
 
 
+@steady
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_result_or_damage(content: bytes) -> None:
     assert read(content) is None
 
 
+@steady
 @given(st.sampled_from(sorted(GOOD)), json_values)
-@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_a_result_with_one_strange_field_is_read_or_refused_and_its_end_is_put_in_words(name: str, value: Any) -> None:
     result = read(json.dumps({**GOOD, name: value}).encode())
     if result is not None:
@@ -59,6 +64,7 @@ def test_a_result_with_one_strange_field_is_read_or_refused_and_its_end_is_put_i
         assert ended.why.count("\n") == 0
 
 
+@steady
 @given(st.text(max_size=60))
 def test_a_file_name_is_inside_its_folder_or_refused(name: str) -> None:
     result = read(json.dumps({**GOOD, "files": [{"name": name, "size": 1, "sha256": "0" * 64}]}).encode())
@@ -77,6 +83,7 @@ kinds = st.sampled_from(["KM_BUNDLE", "KM_SESSION", "KM_PROGRESS", "KM_EVAL", "K
 fields = st.sampled_from(["step", "target", "steps_per_s", "reward", "checkpoint", "score", "episodes", "sha256"])
 
 
+@steady
 @given(kinds, st.dictionaries(fields, json_values | st.just(10**400), max_size=4) | st.text(max_size=30))
 def test_any_log_line_can_be_shown(kind: str, body: Any) -> None:
     shown = io.StringIO()
@@ -85,12 +92,14 @@ def test_any_log_line_can_be_shown(kind: str, body: Any) -> None:
     assert all(character.isprintable() or character in "\t\n" for character in shown.getvalue())
 
 
+@steady
 @given(st.text(max_size=200))
 def test_any_source_has_an_order_or_none(text: str) -> None:
     assert order_of(text) is None
     assert order_of(f"            order=json.loads({text}),\n") in (None, {})
 
 
+@steady
 @given(st.text(max_size=200))
 def test_any_log_has_a_last_line_and_a_fingerprint_of_one_line(text: str) -> None:
     assert "\n" not in last_traceback_line(text)
@@ -103,3 +112,17 @@ def test_failures_that_differ_in_hashes_and_temporary_names_alone_are_alike() ->
     one = "LineageMismatch: manifest: asked 3fa85f64b717, mounted 0f4d1c9e2a77 in /tmp/tmpab12cd34/x"
     two = "LineageMismatch: manifest: asked 99c85f64b7aa, mounted 1111119e2a77 in /tmp/tmpzz99yy88/x"
     assert normalised_failure(one) == normalised_failure(two)
+
+
+@steady
+@given(st.dictionaries(st.text(max_size=10), json_values.filter(lambda value: value == value), max_size=4))
+def test_the_order_in_a_kernel_script_reads_back(order: dict[str, Any]) -> None:
+    script = render_script(Path(__file__).resolve().parents[2], Bundle(b"", "0" * 64, ()), order)
+    assert order_of(script) == json.loads(json.dumps(order))
+
+
+def test_every_lineage_has_a_kernel_of_its_own() -> None:
+    runs = ["local-12ab34cd", "local-12ab34ce", "0" * 31 + "1", "0" * 31 + "2"]
+    slugs = {kernel_slug("traffic_light_control", run) for run in runs}
+    assert len(slugs) == len(runs)
+    assert all(len(slug) <= 50 - len("-tree") and slug.replace("-", "").isalnum() for slug in slugs)
