@@ -143,9 +143,10 @@ def _files(results: Sequence[Result], arguments: Mapping[str, Any]) -> dict[str,
     for result in results:
         note = provenance.line(result, identifier)
         for name, draw in FIGURES.items():
-            for kind in kinds:
-                with style():
-                    files[f"figures/{result.scenario}_{name}.{kind}"] = as_bytes(draw(result, language), kind, note)
+            with style():
+                figure = draw(result, language)
+                for kind in kinds:
+                    files[f"figures/{result.scenario}_{name}.{kind}"] = as_bytes(figure, kind, note)
     digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     return {**files, "SHA256SUMS": digests.encode()}
 

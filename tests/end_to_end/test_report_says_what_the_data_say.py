@@ -1,0 +1,241 @@
+"""The report of a real, tiny training: from its data alone, checkable, and with sentences that follow the numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.errors import NotFound, OutputDamaged
+from kaggle_manager.section import load_section
+from validation_ch7.section_7_6_rl_performance import comparison
+from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
+from validation_ch7.section_7_6_rl_performance.episodes import Episode
+from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
+from validation_ch7.section_7_6_rl_performance.report import (
+    SECTION_FILE,
+    check_report,
+    latex,
+    report_folder,
+    write_report,
+)
+from validation_ch7.section_7_6_rl_performance.report.__main__ import main
+from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
+from validation_ch7.section_7_6_rl_performance.report.results import Result, gather
+from validation_ch7.section_7_6_rl_performance.training import train
+
+pytest.importorskip("libsumo")
+pytest.importorskip("torch")
+
+SCENARIO = "traffic_light_control"
+CONTROLLERS = ["fixed_time", "webster", "actuated", "delay_based", "greedy_queue", "max_pressure", "random"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder below which the quick variant was trained to its target and reported."""
+    folder = tmp_path_factory.mktemp("run")
+    with contextlib.redirect_stdout(None):
+        train(SCENARIO, base=folder, quick=True)
+    write_report(base=folder, quick=True, say=lambda text: None)
+    return folder
+
+
+@pytest.fixture
+def report(base: Path) -> Iterator[Path]:
+    """The report, which the test may harm."""
+    folder = report_folder(base, quick=True)
+    kept = folder.with_name("kept")
+    shutil.copytree(folder, kept)
+    yield folder
+    shutil.rmtree(folder)
+    kept.rename(folder)
+
+
+@pytest.fixture(scope="module")
+def result(base: Path) -> Result:
+    section = load_section(SECTION_FILE)
+    cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
+    return gather(section, read_protocol(section), SCENARIO, base=base, cache=cache, quick=True, episodes=3)
+
+
+def test_every_held_out_episode_of_every_controller_is_a_row(report: Path, result: Result) -> None:
+    with (report / "tables/episodes.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    seen = [(row["controller"], int(row["episode_seed"])) for row in rows]
+    assert seen == [(name, seed) for name in [*CONTROLLERS, "best", "final"] for seed in (7600001, 7600002, 7600003)]
+    assert len({row["demand"] for row in rows if row["episode_seed"] == "7600001"}) == 1
+    learnt = [row for row in rows if row["controller"] in ("best", "final")]
+    assert {row["run_id"] for row in learnt} == {result.runs[0].head.lineage.run_id}
+    assert {row["training_seed"] for row in learnt} == {"42"}
+
+
+def test_every_figure_and_table_names_its_provenance(report: Path, result: Result) -> None:
+    provenance = json.loads((report / "provenance.json").read_bytes())
+    (training,) = provenance["scenarios"][SCENARIO]["trainings"]
+    head = result.runs[0].head
+    assert training["run_id"] == head.lineage.run_id
+    assert training["environment_fingerprint"] == head.identity["environment_fingerprint"]
+    assert str(report.parents[1]) not in (report / "provenance.json").read_text(encoding="utf-8")
+    for name in ("episodes", "summary", "comparisons"):
+        with (report / f"tables/{name}.csv").open(encoding="utf-8") as file:
+            assert {row["provenance"] for row in csv.DictReader(file)} == {provenance["id"]}
+    text = (report / "section_7_6.tex").read_text(encoding="utf-8")
+    assert text.count(provenance["id"]) >= 3
+    for name in FIGURES:
+        assert (report / f"figures/{SCENARIO}_{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (report / f"figures/{SCENARIO}_{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"figures/{SCENARIO}_{name}.pdf" in text
+
+
+def test_written_again_it_is_the_same_to_the_byte_and_what_was_touched_is_named(base: Path, report: Path) -> None:
+    assert check_report(base=base, quick=True) == len([path for path in report.rglob("*") if path.is_file()])
+    harms = {
+        "tables/summary.csv": lambda data: data.replace(b"best,1,3", b"best,1,4"),
+        "section_7_6.tex": lambda data: data.replace(b"moyenne", b"mediane", 1),
+        f"figures/{SCENARIO}_controllers.png": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    }
+    for name, harm in harms.items():
+        whole = (report / name).read_bytes()
+        assert harm(whole) != whole
+        (report / name).write_bytes(harm(whole))
+    (report / "figures/invented.png").write_bytes(b"a curve nobody measured")
+    (report / "document.tex").unlink()
+    with pytest.raises(OutputDamaged) as found:
+        check_report(base=base, quick=True)
+    assert found.value.message.startswith("5 of 17 files")
+    for name in [*harms, "figures/invented.png", "document.tex"]:
+        assert name in found.value.message
+
+
+def test_the_command_says_by_its_exit_code_what_it_found(base: Path, report: Path, tmp_path: Path) -> None:
+    (report / "section_7_6.tex").unlink()
+    assert main(["--workdir", str(base), "--quick", "--check"]) == OutputDamaged.exit_code
+    assert main(["--workdir", str(tmp_path)]) == NotFound.exit_code
+    assert main(["--workdir", str(tmp_path), "--check"]) == NotFound.exit_code
+    assert main(["--workdir", str(base), "--scenario", "ramp_metering"]) == 2
+
+
+def shifted(result: Result, seconds: float) -> Result:
+    """The same trainings, had the reported model's trips taken so many seconds longer than max pressure's slowest."""
+    baselines = [result.episodes[name][0] for name in result.baselines]
+    edge = [pick(each.metrics.mean_delay_s for each in same) for same in zip(*baselines, strict=True)
+            for pick in (max if seconds > 0 else min,)]  # fmt: skip
+    ours: tuple[Episode, ...] = tuple(
+        # Nothing gets through the short window when slower, everything when faster: the verdict asks for that too.
+        replace(
+            episode,
+            metrics=replace(
+                episode.metrics, mean_delay_s=worst + seconds, completed=0 if seconds > 0 else episode.metrics.demand
+            ),
+        )
+        for episode, worst in zip(result.episodes["best"][0], edge, strict=True)
+    )
+    return replace(
+        result,
+        episodes={**result.episodes, "best": (ours,)},
+        summaries={**result.summaries, "best": comparison.summarise("best", [ours], result.protocol)},
+        comparisons=tuple(
+            comparison.compare([ours], result.episodes[name][0], name, result.protocol) for name in result.baselines
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "language", "said", "conclusion"),
+    [
+        (30.0, "fr", "Il est moins bon que la pression maximale, de", "est moins bon que chacune des"),
+        (30.0, "en", "It is worse than max pressure by", "is worse than each of the"),
+        (-30.0, "fr", "Il est meilleur que la pression maximale de", "est meilleur que chacune des"),
+        (-30.0, "en", "It is better than max pressure by", "is better than each of the"),
+    ],
+)
+def test_the_sentences_follow_the_numbers(
+    result: Result, seconds: float, language: latex.Language, said: str, conclusion: str
+) -> None:
+    text = latex.section([shifted(result, seconds)], language, "id")
+    assert said in text
+    assert conclusion in text
+    opposite = {"moins bon": "meilleur que la", "worse": "is better than", "meilleur": "moins bon que la",
+                "better": "is worse than"}  # fmt: skip
+    assert not any(wrong in text for right, wrong in opposite.items() if right in said)
+
+
+def test_no_difference_has_its_own_wording(result: Result) -> None:
+    same = replace(result, comparisons=tuple(replace(each, verdict="no difference") for each in result.comparisons))
+    assert "aucune différence n'est retenue" in latex.section([same], "fr", "id")
+    assert "aucune différence n'est établie avec aucune des $7$" in latex.section([same], "fr", "id").replace(
+        "des 7~", "des $7$"
+    )
+    assert "no difference from any of the" in latex.section([same], "en", "id")
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_what_falls_short_of_the_declaration_is_said(result: Result, language: latex.Language) -> None:
+    said = {
+        "fr": ("1~graine d'entraînement sur 5 déclarées", "3~épisodes d'évaluation sur 30 déclarés", "a été changée"),
+        "en": ("1~training seed of 5 declared", "3~evaluation episodes of 30 declared", "it was changed since"),
+    }[language]
+    assert result.declared_before
+    text = latex.section([result], language, "id")
+    assert said[0] in text
+    assert said[1] in text
+    assert said[2] not in text
+    assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
+
+
+def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Result, tmp_path: Path) -> None:
+    section = load_section(SECTION_FILE)
+    looser = section.model_copy(update={"study": {**section.study, "margin_s": 0.001}})
+    cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
+    found = gather(looser, read_protocol(looser), SCENARIO, base=base, cache=cache, quick=True, episodes=3)
+    assert not found.declared_before
+
+
+def test_session_boundaries_come_from_the_journal(base: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(base, moved)
+    with contextlib.redirect_stdout(None):
+        from kernels.rl_training.train_dqn import main as train_on
+
+        assert train_on(["--quick", "--timesteps", "4", "--workdir", str(moved)]) == 0
+    section = load_section(SECTION_FILE)
+    cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
+
+    def session_ends(journal: Path | None) -> tuple[int, ...] | None:
+        protocol = read_protocol(section)
+        found = gather(section, protocol, SCENARIO, base=moved, cache=cache, quick=True, episodes=1, journal=journal)
+        (run,) = found.runs
+        assert (run.head.step, run.head.lineage.generation) == (4, 2)
+        with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db, db:
+            db.execute("CREATE TABLE IF NOT EXISTS sessions (run_id TEXT, generation INTEGER, step INTEGER)")
+            db.execute("DELETE FROM sessions")
+            rows = [(run.head.lineage.run_id, 2, 4), (run.head.lineage.run_id, 1, 2), ("other", 1, 1)]
+            db.executemany("INSERT INTO sessions VALUES (?, ?, ?)", rows)
+        return run.session_ends
+
+    assert session_ends(None) is None
+    assert session_ends(tmp_path / "journal.sqlite") == (2,)
+    with pytest.raises(OutputDamaged, match="files are not what the data give"):
+        check_report(base=moved, quick=True)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_the_latex_compiles_as_it_is(report: Path, result: Result, language: latex.Language) -> None:
+    (report / "section_7_6.tex").write_text(latex.section([result], language, "id"), encoding="utf-8")
+    (report / "document.tex").write_text(latex.document([result], language), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"],
+        cwd=report, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert b"Overfull \\hbox" not in done.stdout
