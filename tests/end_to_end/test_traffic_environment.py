@@ -181,20 +181,27 @@ def test_the_shipped_plan_ignores_actions() -> None:
         env.close()
 
 
-def test_preflight_passes_on_every_scenario_and_names_what_fails(tmp_path: Path) -> None:
-    assert [result for result in checks.preflight() if not result.ok] == []
-    folder = tmp_path / "section_7_6_rl_performance"
-    folder.mkdir()
-    text = (checks.SECTION_FILE).read_text(encoding="utf-8")
-    broken = text.replace('intersection = "synthetic"', 'intersection = "synthetic"\ndetection_m = 0.0')
-    (folder / "section.toml").write_text(broken, encoding="utf-8")
-    failed = {result.name: result.detail for result in checks.preflight(folder / "section.toml") if not result.ok}
-    assert "look at the demand" in failed["traffic_light_control: queues form"]
-    assert "look at reward.py" in failed["traffic_light_control: random actions give varied rewards"]
-    (folder / "section.toml").write_text(text.replace('"synthetic"', '"paris"'), encoding="utf-8")
-    (only,) = checks.preflight(folder / "section.toml")
+def test_preflight_passes_and_trains_kills_and_resumes() -> None:
+    results = checks.preflight(["traffic_light_control_ingolstadt1"])
+    assert [result for result in results if not result.ok] == []
+    names = [result.name.partition(": ")[2] for result in results]
+    assert names[-2:] == ["resumes after a kill", "gradient updates are made"]
+
+
+def test_preflight_names_what_fails() -> None:
+    scenario = load_section(checks.SECTION_FILE).scenario()
+    assert [result for result in checks.check_environment(scenario) if not result.ok] == []
+    blind = scenario.model_copy(update={"environment_kwargs": {"detection_m": 0.0}})
+    failed = {result.name: result.detail for result in checks.check_environment(blind) if not result.ok}
+    assert "look at the demand" in failed["queues form"]
+    assert "look at reward.py" in failed["random actions give varied rewards"]
+    nowhere = scenario.model_copy(update={"environment_kwargs": {"intersection": "paris"}})
+    (only,) = checks.check_environment(nowhere)
     assert not only.ok
     assert "choose one of: synthetic" in only.detail
+    (only,) = checks.check_training("ramp_metering")
+    assert not only.ok
+    assert "before its first checkpoint" in only.detail
 
 
 def test_quick_mode_is_a_few_decisions() -> None:

@@ -73,22 +73,23 @@ class Episode:
         return self.snapshots[-1].digest
 
 
-def preflight(section_file: Path = SECTION_FILE, scenarios: Sequence[str] = ()) -> list[CheckResult]:
-    """Run every check for the named scenarios, or for all.
+def preflight(scenarios: Sequence[str] = ()) -> list[CheckResult]:
+    """Run every check for the named scenarios of this section, or for all.
 
     Raises:
         ConfigError: the section file itself is not valid, or it has no such scenario.
     """
-    section = load_section(section_file)
+    section = load_section(SECTION_FILE)
     read_protocol(section)
     return [
         CheckResult(f"{name}: {result.name}", result.ok, result.detail)
         for name in scenarios or section.scenarios
-        for result in [*_check_scenario(section.scenario(name)), *check_training(name)]
+        for result in [*check_environment(section.scenario(name)), *check_training(name)]
     ]
 
 
-def _check_scenario(scenario: ScenarioConfig) -> list[CheckResult]:
+def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
+    """What can be seen of a scenario's environment without training in it."""
     module, _, factory = scenario.environment.partition(":")
     try:
         make = getattr(importlib.import_module(module), factory)
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.preflight")
     parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
     try:
-        results = preflight(scenarios=parser.parse_args(arguments).scenario)
+        results = preflight(parser.parse_args(arguments).scenario)
     except KaggleManagerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
