@@ -1,17 +1,27 @@
-"""The copies of a training tree that this machine keeps, and what to say when the tree itself has none left.
+"""The copies of a training tree that this machine keeps, and the way from a tree without checkpoints back to one.
 
 A tree that was trained and now has no checkpoint that verifies is an error that offers its copies, never a start from
-zero. Nothing here changes a tree.
+zero. What a copy replaces is archived; nothing is deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    RestoreReport,
+    TrainingTree,
+    archive_tree,
+    restore_tree,
+)
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointCorrupt
-from kaggle_manager.experiment import verdict_on
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.experiment import check, verdict_on
+from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import TREE_FOLDER
 
 
@@ -55,6 +65,47 @@ def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
         for newest in CheckpointStore(TrainingTree(folder, config.scenario_name)).valid_checkpoints()[:1]:
             if not verdict_on(newest.manifest.identity, config).refused:
                 yield newest
+
+
+def set_aside(config: RunConfig, why: str) -> Path | None:
+    """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
+    if not config.tree.exists() or not any(config.tree.iterdir()):
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    archive = config.archive / f"{config.section.name}-{config.tree.name}-{stamp}"
+    return archive_tree(TrainingTree(config.tree, config.scenario_name), archive, f"{why}.")
+
+
+def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreReport:
+    """Make a copy the training tree again. See `ValidationKaggleManager.restore_copy`."""
+    safe = f"the training tree {config.tree} is untouched"
+    source = source.resolve()
+    if source == config.tree.resolve():
+        raise ConfigError(f"{source} is the training tree itself.", safe=safe, next_step="name a copy of it")
+    valid = CheckpointStore(TrainingTree(source, config.scenario_name)).valid_checkpoints()
+    if not valid:
+        others = ", ".join(str(copy.tree.root) for copy in kept_copies(config)) or "none is left"
+        raise CheckpointNotFound(
+            f"{source} holds no checkpoint of {config.scenario_name} that verifies.",
+            safe=safe,
+            next_step=f"name another copy; those that verify: {others}",
+        )
+    newest = valid[0].manifest
+    check(newest.identity, config, safe=safe, warn=reporter.warn)
+    if kept := set_aside(config, f"the copy {source} took its place"):
+        reporter.checkpoint(f"the tree that was there is kept in {kept}")
+    report = restore_tree(
+        source,
+        TrainingTree(config.tree, config.scenario_name),
+        run_id=newest.lineage.run_id,
+        generation=newest.lineage.generation,
+        min_step=newest.step,
+        keep_replaced=config.replaced / "by_hand",
+        accept_damaged=True,
+        warn=reporter.warn,
+    )
+    reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+    return report
 
 
 def _was_trained(tree: TrainingTree) -> bool:

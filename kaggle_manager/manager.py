@@ -13,19 +13,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
 from kaggle_manager import experiment, lifecycle
-from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, archive_tree, restore_tree
+from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
     CheckpointIncompatible,
-    CheckpointNotFound,
     ConfigError,
     Interrupted,
     KaggleManagerError,
@@ -39,6 +37,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
+from kaggle_manager.kept import put_back
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.outcome import judge
 from kaggle_manager.progress import Reporter, size
@@ -121,40 +120,13 @@ class ValidationKaggleManager:
         Raises:
             CheckpointNotFound: `source` holds no checkpoint that verifies.
             CheckpointIncompatible: it is of another experiment than the section's.
+            ConfigError: `source` is the tree itself.
         """
         config = build_config(
             section, scenario=scenario, quick=quick, workdir=self._workdir, project_root=self._project_root
         )
         with self._alone(config):
-            copies = CheckpointStore(TrainingTree(source.absolute(), config.scenario_name)).valid_checkpoints()
-            if not copies:
-                raise CheckpointNotFound(
-                    f"{source} holds no checkpoint of {config.scenario_name} that verifies.",
-                    safe=f"the training tree {config.tree} is untouched",
-                    next_step="name another copy: folders below "
-                    + ", ".join(map(str, (config.archive, config.replaced))),
-                )
-            manifest = copies[0].manifest
-            safe = f"the training tree {config.tree} is untouched"
-            experiment.check(manifest.identity, config, safe=safe, warn=self._reporter.warn)
-            tree = TrainingTree(config.tree, config.scenario_name)
-            if tree.root.is_dir():
-                stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-                archived = config.archive / f"{config.section.name}-{config.tree.name}-{stamp}"
-                kept = archive_tree(tree, archived, f"The copy {source} took its place.")
-                self._reporter.checkpoint(f"the tree that was there is kept in {kept}")
-            report = restore_tree(
-                source.absolute(),
-                tree,
-                run_id=manifest.lineage.run_id,
-                generation=manifest.lineage.generation,
-                min_step=copies[0].step,
-                keep_replaced=config.replaced / "by_hand",
-                accept_damaged=True,
-                warn=self._reporter.warn,
-            )
-        self._reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
-        return report
+            return put_back(config, source, self._reporter)
 
     @contextmanager
     def _alone(self, config: RunConfig) -> Iterator[None]:

@@ -17,7 +17,7 @@ from kaggle_manager.connection import Connection
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kaggle_api.models import KernelVersion
-from kaggle_manager.kept import head_of
+from kaggle_manager.kept import head_of, set_aside
 from kaggle_manager.launch import kernel_slug
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.progress import Reporter
@@ -54,7 +54,9 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         unfinished = _at_home(config, connection, journal, unfinished, reporter)
     store = CheckpointStore(TrainingTree(config.tree, config.scenario_name), warn=reporter.warn)
     if unfinished is None and (config.fresh or config.quick):
-        _set_aside(config, reporter)
+        why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
+        if kept := set_aside(config, why):
+            reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")
     saved = [session.step or 0 for session in journal.sessions(unfinished.run_id)] if unfinished else []
     head = head_of(store, config, saved_step=max(saved, default=0))
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
@@ -156,16 +158,3 @@ def _keep_unrestored(config: RunConfig, journal: Journal, run: RunRow, reporter:
                 "It was downloaded and not restored before a fresh start was asked for.",
             )
             reporter.checkpoint(f"what generation {session.generation} left was set aside as {kept}")
-
-
-def _set_aside(config: RunConfig, reporter: Reporter) -> None:
-    if not config.tree.exists() or not any(config.tree.iterdir()):
-        return
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
-    kept = archive_tree(
-        TrainingTree(config.tree, config.scenario_name),
-        config.archive / f"{config.section.name}-{config.tree.name}-{stamp}",
-        f"{why}.",
-    )
-    reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")

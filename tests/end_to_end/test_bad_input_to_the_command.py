@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,16 @@ def test_the_real_command_on_a_real_kaggle(whole_project: Path, tmp_path: Path) 
     done = command(whole_project, "run", SECTION, *where)
     assert done.returncode == 7, done.stderr
     assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in done.stderr
+
+    toml.write_text(good)
+    for model in (work / "validation_ch7" / SECTION / "data/models/checkpoints").glob("*.zip"):
+        model.write_bytes(b"")
+    done = command(whole_project, "run", SECTION, *where)
+    assert done.returncode == 3, done.stderr
+    words = shlex.split(done.stderr.split("Next: ")[1].splitlines()[0])
+    assert words[0] == "kaggle-manager"
+    done = command(whole_project, *words[1:])
+    assert (done.returncode, "finds step 2" in done.stdout) == (0, True), done.stderr
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------

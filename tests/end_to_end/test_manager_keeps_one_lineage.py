@@ -88,6 +88,8 @@ def test_a_copy_that_is_none_is_refused_with_the_tree_untouched(bench: Bench, tm
     bench.run(timesteps=2)
     with pytest.raises(CheckpointNotFound):
         bench.manager().restore_copy("small", tmp_path)
+    with pytest.raises(ConfigError, match="the training tree itself"):
+        bench.manager().restore_copy("small", bench.tree.root)
     assert bench.steps() == [2, 1]
 
 
