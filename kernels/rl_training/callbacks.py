@@ -11,6 +11,7 @@ import io
 import math
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,9 @@ class BestModelCallback(_AtRolloutStart):
             self.best_score, self.best_step = evaluation.score, step
             self._save_best(step, evaluation.score)
         self._write_history(self._as_npz())
+        # With the next point of TensorBoard's curves, under the names of Stable-Baselines3's own EvalCallback.
+        self.logger.record("eval/mean_reward", evaluation.score)
+        self.logger.record("eval/mean_ep_length", fmean(evaluation.lengths))
         say(
             "KM_EVAL",
             step=step,

@@ -14,6 +14,8 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from kaggle_manager.checkpoints.durable import storage_errors
+
 _COLUMNS = "r,l,t"
 
 
@@ -48,8 +50,12 @@ class MonitorLog(BaseCallback):
         rows = [info["episode"] for info in self.locals.get("infos", ()) if "episode" in info]
         if rows:
             seconds = round(self.training_seconds, 3)
-            with self._path.open("a", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
+            said = "".join(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
+            with (
+                storage_errors("Writing monitor.csv", safe="the checkpoints still load"),
+                self._path.open("a", encoding="utf-8", newline="\n") as file,
+            ):
+                file.write(said)
             self._rows += len(rows)
         return True
 

@@ -37,6 +37,7 @@ from kernels.rl_training.origin import find_origin
 from kernels.rl_training.selftest_cases import CASES, SHIPPED
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
+from kernels.rl_training.tensorboard_log import FILE_NAME, is_available, read_points
 from kernels.rl_training.trainer import train
 
 _SCENARIO = "selftest"
@@ -154,10 +155,11 @@ def _session(name: str, folder: str, saves: bool, begun: Event) -> None:
 
 
 def curves(tree: TrainingTree) -> dict[str, str]:
-    """Digests of what a training leaves for people: episodes, evaluations, best model."""
+    """Digests of what a training leaves for people: episodes, evaluations, best model, TensorBoard's curves."""
+    found = {} if not is_available() else {"tensorboard": digest(read_points(tree.history / "tensorboard" / FILE_NAME))}
     rows = (tree.history / "monitor.csv").read_text().splitlines()[2:]
     _, parameters, _ = load_from_zip_file(io.BytesIO(tree.best_model.read_bytes()), load_data=False)
-    return {
+    return found | {
         "monitor.csv": digest([row.rpartition(",")[0] for row in rows]),  # without the time
         "evaluations.npz": digest(dict(np.load(tree.history / "evaluations.npz"))),
         "best_model.zip": digest(parameters),

@@ -82,6 +82,11 @@ class TrainingSettings:
         return self.evaluate_every or adaptive_evaluate_every(self.saves_every)
 
     @property
+    def curves_every(self) -> int:
+        """Timesteps between the points of TensorBoard's curves; save_every does not change them."""
+        return adaptive_save_every(self.total)
+
+    @property
     def environment_name(self) -> str:
         return self.environment.target if isinstance(self.environment, EntryPoint) else repr(self.environment)
 

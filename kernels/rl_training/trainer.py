@@ -8,6 +8,7 @@ the total over all sessions. Never subclasses or patches an algorithm.
 from __future__ import annotations
 
 import secrets
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from kernels.rl_training.monitor_log import MonitorLog
 from kernels.rl_training.origin import Journey, Origin
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
+from kernels.rl_training.tensorboard_log import FILE_NAME, TensorBoardLog
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class _Session:
             # Every callback acts at rollout starts; the first one puts a resumed training back.
             self.model.learn(
                 max(0, self.settings.total - start),
-                callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.progress],
+                callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
+                # Never: its phase would begin anew in each session. `curves` writes the points instead.
+                log_interval=sys.maxsize,
                 reset_num_timesteps=self.origin.checkpoint is None,
             )
             self.checkpointer.save_final()
@@ -198,7 +202,9 @@ class _Session:
             settings.wrap,
         )
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
-        keepers: dict[str, Keeper] = {"monitor": self.monitor}
+        self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, settings.curves_every)
+        self.curves.attach(self.model)
+        keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
         self.training = Training(self.model, journey.exactness.mode, keepers)
         self.checkpointer = Checkpointer(
             settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata, disk

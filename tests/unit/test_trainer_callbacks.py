@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stable_baselines3.common.logger import Logger
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kernels.rl_training.callbacks import (
@@ -119,7 +120,7 @@ def best_callback(scores: dict[int, float], every: int, save_best: Any = None) -
         save_best or (lambda step, score: written.append((step, score))),
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
     )
-    callback.model = SimpleNamespace(num_timesteps=0, ep_info_buffer=[])  # type: ignore[assignment]
+    callback.model = SimpleNamespace(num_timesteps=0, logger=Logger(None, []))  # type: ignore[assignment]
     return callback, written
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kaggle_manager.errors import StorageError
 from kernels.rl_training.monitor_log import MonitorLog
 
 
@@ -64,3 +65,10 @@ def test_time_is_that_of_all_sessions(tmp_path: Path) -> None:
     state: dict[str, Any] = {"rows": 0, "wall_clock": 60.0}
     log.load_state(state)
     assert log.training_seconds == pytest.approx(60.0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
+    log = MonitorLog(Path("/dev/full"), "Test-v0", lambda: 1.5)
+    with pytest.raises(StorageError, match=r"Writing monitor.csv failed: the disk is full"):
+        end_episode(log, 1.0)
