@@ -188,6 +188,7 @@ def test_what_falls_short_of_the_declaration_is_said(result: Result, language: l
     text = latex.section([result], language, "id")
     assert said[0] in text
     assert said[1] in text
+    assert {"fr": "Exécution rapide", "en": "A quick run"}[language] in text
     assert said[2] not in text
     assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
 

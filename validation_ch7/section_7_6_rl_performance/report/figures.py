@@ -100,7 +100,8 @@ def over_the_episode(result: Result, language: Language) -> Figure:
         queues = np.array([episode.queue for episode in every], dtype=np.float64)
         parts = np.array([episode.delay_by_part_s for episode in every], dtype=np.float64)
         middles = (np.arange(PARTS) + 0.5) * minutes / PARTS
-        each = max(1, 60 // result.times.decision_s)  # the mean of a minute's decisions: single ones flicker
+        # The mean of a minute's decisions: single ones flicker. A window of a few minutes is shown as it is.
+        each = max(1, 60 // result.times.decision_s) if minutes > 5 else 1
         whole = queues.shape[1] // each
         queues = queues[:, : whole * each].reshape(len(every), whole, each).mean(axis=2)
         ends = (np.arange(whole) + 1) * each * result.times.decision_s / 60

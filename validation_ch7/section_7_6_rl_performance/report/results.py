@@ -55,6 +55,7 @@ class Result:
         episodes: controller -> for each training (one for a baseline) its held-out episodes.
         summaries: controller -> summary, in the order of the tables.
         comparisons: the reported model against each baseline.
+        quick: whether this is the quick variant, which shows that everything works and claims nothing.
         declared_before: whether every training began under the declaration that judges it now.
     """
 
@@ -69,6 +70,7 @@ class Result:
     summaries: Mapping[str, Summary]
     comparisons: tuple[Comparison, ...]
     published: tuple[Published, ...]
+    quick: bool
     declared_before: bool
 
     @property
@@ -131,7 +133,8 @@ def gather(
         comparisons=tuple(
             comparison.compare(found[REPORTED], found[each.name][0], each.name, protocol) for each in contenders
         ),
-        published=_published(protocol, site.name, summaries),
+        published=() if quick else _published(protocol, site.name, summaries),
+        quick=quick,
         declared_before=all(run.head.identity.get("study_fingerprint") == study_fingerprint(section) for run in runs),
     )
 

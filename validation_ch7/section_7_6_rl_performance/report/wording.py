@@ -33,7 +33,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "session": ("nouvelle session", "new session"),
     "delay": ("retard moyen (s par trajet)", "mean delay (s per trip)"),
     "waiting": ("attente moyenne (s par trajet)", "mean waiting (s per trip)"),
-    "queue": ("véhicules à l'arrêt, par minute", "halting vehicles, by minute"),
+    "queue": ("véhicules à l'arrêt", "halting vehicles"),
     "mean_queue": ("file moyenne (véhicules)", "mean queue (vehicles)"),
     "minutes": ("temps depuis le début (min)", "time since the start (min)"),
     "due_minutes": ("heure d'entrée prévue (min)", "time of planned entry (min)"),
