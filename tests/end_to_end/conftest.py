@@ -17,6 +17,8 @@ def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo
     root = tmp_path_factory.mktemp("kaggle")
     (root / "limits.json").write_text('{"ingestion_s": 0.0, "gpu_week_s": 1e9}')
     yield ensure_running(root, idle_exit_s=300)
+    for session in (root / "sessions").iterdir():
+        (session / "cancel").touch()  # what a failed test may have left running
     stop(root)
 
 

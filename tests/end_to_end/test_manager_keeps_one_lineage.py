@@ -158,7 +158,7 @@ def test_fresh_beside_an_open_session_is_refused_until_it_is_gone(
         bench.run(timesteps=2, interrupt_at="step 1/")
     owner, slug = kernel_of(bench, bench.output)
     with pytest.raises(ConfigError, match="may still be running") as caught:
-        bench.run(timesteps=2, fresh=True)
+        bench.run(timesteps=2, fresh=True, interrupt_at="[STEP2]")
     assert f"{owner}/{slug}" in caught.value.next_step
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         client.delete_kernel(owner, slug)
