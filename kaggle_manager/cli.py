@@ -7,6 +7,7 @@ its message and its exit code; a traceback is shown only for a defect of this pr
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager import __version__
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.progress import Reporter
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ app = typer.Typer(
 )
 local_kaggle = typer.Typer(no_args_is_help=True, help="The Kaggle that runs on this machine.")
 app.add_typer(local_kaggle, name="local-kaggle")
+selftest = typer.Typer(no_args_is_help=True, help="Proofs that run on this machine.")
+app.add_typer(selftest, name="selftest")
 
 Workdir = Annotated[
     Path | None, typer.Option(help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR")
@@ -91,23 +94,74 @@ def restore(
         manager.restore_copy(section, source, scenario=scenario, quick=quick)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def report(
+    context: typer.Context,
+    section: Annotated[str, typer.Argument(help="Section to report, e.g. section_7_6_rl_performance.")],
+) -> None:
+    """Write a section's report from its run's own data: figures, tables, LaTeX. Options are the section's.
+
+    Examples:
+
+      kaggle-manager report section_7_6_rl_performance --lang en
+
+      kaggle-manager report section_7_6_rl_performance --check
+    """
+    from kaggle_manager.config import PROJECT_ROOT
+    from kaggle_manager.section import SECTIONS_FOLDER, get_section
+
+    with _errors_as_messages():
+        get_section(PROJECT_ROOT, section)  # an unknown one lists those there are
+        module = f"{SECTIONS_FOLDER}.{section}.report.__main__"
+        _run_module(module, context.args, needed_for=f"the report of {section}")
+
+
+@selftest.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def exactness(context: typer.Context) -> None:
+    """Prove on this machine that a training killed at random moments ends with the bits of one never cut.
+
+    Examples:
+
+      kaggle-manager selftest exactness
+
+      kaggle-manager selftest exactness --algo dqn ppo --kills 3
+    """
+    with _errors_as_messages():
+        _run_module("kernels.rl_training.selftest", context.args, needed_for="the self-test")
+
+
+def _run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
+    """Call `main(arguments)` of a module that the core installation may lack, or lack the libraries of."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{needed_for[0].upper()}{needed_for[1:]} needs {error.name}, which is not here.",
+            next_step="install the training libraries: pip install 'kaggle-manager[train]'",
+        ) from error
+    raise typer.Exit(module.main(arguments))
+
+
 @local_kaggle.command()
 def serve(
     root: Annotated[Path, typer.Option(help="Folder of its state; made when missing.")] = Path(
         ".kaggle_manager/local_kaggle"
     ),
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 lets the system choose.", min=0, max=65535)] = 0,
+    faults: Annotated[Path | None, typer.Option(help="Plan of faults; see docs/local_kaggle.md.")] = None,
 ) -> None:
     """Serve the local Kaggle in the foreground until Ctrl-C.
 
-    Example:
+    Examples:
 
       kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
+
+      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
     """
     from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
 
     with _errors_as_messages():
-        serve_local_kaggle(port=port, root=root)
+        serve_local_kaggle(port=port, root=root, faults=faults)
 
 
 @local_kaggle.command()
