@@ -142,7 +142,12 @@ class RemoteError(KaggleManagerError):
     exit_code = 6
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, safe: str = "", next_step: str = ""
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        safe: str = "",
+        next_step: str = "run the same command again in a few minutes; it goes on where it stopped",
     ) -> None:
         super().__init__(message, safe=safe, next_step=next_step)
         self.retry_after_s = retry_after_s

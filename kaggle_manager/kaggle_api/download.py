@@ -32,6 +32,8 @@ _CHUNK = 256 * 1024
 # How the hosts that hold files say that a signed address has run out, or never was.
 _EXPIRED = (400, 401, 403, 404, 410)
 _RENEWALS = 3
+# Fewer bytes than this are no progress: a host that breaks off after a few would be asked for ever.
+_PROGRESS = 32 * 1024
 
 Progress = Callable[[int, int | None], None]
 
@@ -105,19 +107,28 @@ class _Fetch:
         self._on_progress = on_progress or (lambda done, total: None)
         self._url = file.url
         self._validator = ""  # ETag or date of the bytes in the part file, as far as this process fetched them
-        self._renewals = _RENEWALS
+        self._renewals, self._renewed_at = _RENEWALS, 0  # how often in a row, since which progress
         self._furthest = 0  # the byte reached so far: what counts as progress, unlike bytes received over and over
+        self._hash = hashlib.sha256()  # of the first `_hashed` bytes of the part file
+        self._hashed = 0
 
     def run(self) -> str:
         """Fetch to the end; returns what is wrong with the bytes, or ""."""
         self._furthest = 0
-        self._client.retry.run(self._once, on=(Unavailable, RateLimited), progress=lambda: self._furthest)
+        self._client.retry.run(self._once, on=(Unavailable, RateLimited), progress=self._progress)
         have = self._part.stat().st_size
         if self._size is not None and have != self._size:
             return f"{'more than ' if have > self._size else ''}{have:,} bytes instead of {self._size:,}"
-        if self._sha256 is not None and (digest := sha256_of(self._part)) != self._sha256.lower():
+        if self._sha256 is not None and (digest := self._digest(have)) != self._sha256.lower():
             return f"sha256 {digest[:12]}… instead of {self._sha256[:12]}…"
         return ""
+
+    def _progress(self) -> int:
+        return self._furthest // _PROGRESS
+
+    def _digest(self, have: int) -> str:
+        """sha256 of the part file; most often known already, from its bytes as they arrived."""
+        return self._hash.hexdigest() if self._hashed == have else sha256_of(self._part)
 
     def _once(self) -> None:
         """One request: the rest of the file, or all of it."""
@@ -159,10 +170,15 @@ class _Fetch:
         total = self._size
         if total is None and response.headers.get("Content-Length", "").isdigit():
             total = start + int(response.headers["Content-Length"])
+        if start == 0:
+            self._hash, self._hashed = hashlib.sha256(), 0
         done = start
         with self._part.open("ab" if start else "wb") as out:
-            for chunk in read_body(response, _CHUNK):
+            for chunk in read_body(response, _CHUNK, stalled_after_s=self._client.transport.read_timeout_s):
                 out.write(chunk)
+                if self._hashed == done:
+                    self._hash.update(chunk)
+                    self._hashed += len(chunk)
                 done += len(chunk)
                 self._furthest = max(self._furthest, done)
                 self._on_progress(done, total)
@@ -179,6 +195,8 @@ class _Fetch:
         if status == 429:
             raise RateLimited(f"The host of {name} asks to slow down.", retry_after_s=wait_s)
         if status in _EXPIRED:
+            if self._progress() > self._renewed_at:
+                self._renewals, self._renewed_at = _RENEWALS, self._progress()
             if self._refresh_url is not None and self._renewals > 0:
                 self._renewals -= 1
                 self._url = self._refresh_url()

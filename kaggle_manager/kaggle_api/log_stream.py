@@ -23,8 +23,9 @@ from kaggle_manager.kaggle_api.transport import Refused, read_body
 __all__ = ["LogLine", "TrainerEvent", "follow_log", "parse_event", "parse_log"]
 
 _END = "END_OF_LOG"
-# Kaggle's load balancer cuts a silent stream after about three minutes; this only catches a connection that is dead.
-_SILENCE_S = 240.0
+# Kaggle's load balancer cuts a silent stream after about three minutes; this many read time-outs (four minutes) only
+# catch a connection that is dead.
+_SILENT_TIMEOUTS = 4
 _CHUNK = 64 * 1024
 # How often to look at `stop` while waiting to connect again.
 _LOOK_S = 0.5
@@ -48,14 +49,15 @@ def follow_log(client: KaggleClient, version: KernelVersion, *, stop: Callable[[
             with _open(client, version) as response:
                 replay.restart()
                 is_live = response.headers.get("Content-Type", "").lower().startswith("text/event-stream")
-                events = _live(response) if is_live else _stored(response)
+                events = _live(response) if is_live else _stored(response, client.transport.read_timeout_s)
                 for line in replay.new_lines(events):
                     yield line
                     if stop():
                         return
                 if not is_live or replay.ended:
                     return
-            silences += 1  # cut off without a word, as load balancers do; no failure, however often
+            # Cut off without a word, as load balancers do: no failure, however often, and no sequel to one.
+            silences, failures = silences + 1, 0
         except requests.RequestException as error:
             failure = client.transport.failure(error, "log stream")
         except RemoteError as error:
@@ -71,9 +73,10 @@ def follow_log(client: KaggleClient, version: KernelVersion, *, stop: Callable[[
 
 def _open(client: KaggleClient, version: KernelVersion) -> requests.Response:
     path = f"kernels/logs/stream/{quote(version.owner, safe='')}/{quote(version.slug, safe='')}"
+    silence_s = _SILENT_TIMEOUTS * client.transport.read_timeout_s
     failure: KaggleManagerError
     try:
-        return client.transport.stream(path, {"versionLabel": version.label}, _SILENCE_S)
+        return client.transport.stream(path, {"versionLabel": version.label}, silence_s)
     except Refused as error:
         refused = error
     failure = client.explain(refused, f"log of {version.ref}")
@@ -96,8 +99,8 @@ def _live(response: requests.Response) -> Iterator[Mapping[str, Any] | None]:
             yield _event(payload)
 
 
-def _stored(response: requests.Response) -> Iterator[Mapping[str, Any]]:
-    text = b"".join(read_body(response, _CHUNK)).decode("utf-8", "replace")
+def _stored(response: requests.Response, stalled_after_s: float) -> Iterator[Mapping[str, Any]]:
+    text = b"".join(read_body(response, _CHUNK, stalled_after_s=stalled_after_s)).decode("utf-8", "replace")
     for line in parse_log(text):
         yield {"stream_name": line.stream, "time": line.time_s, "data": f"{line.text}\n"}
 

@@ -8,10 +8,12 @@ sends credentials to the API alone, never to the hosts that hold the files.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 import logging
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Any, ClassVar, TypeVar
@@ -31,8 +33,14 @@ from kaggle_manager.kaggle_api.retry import parse_retry_after
 KAGGLE = "https://api.kaggle.com"
 # urllib3 writes whole addresses to its debug log, and ours are signed.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+# An answer that comes slower than this for the length of a read time-out has stalled: a byte now and then would keep
+# any time-out from ever ending it.
+_SLOWEST_BYTES_PER_S = 1024
+_LARGEST_ANSWER = 512 * 1024**2
 # 408 and 425: the server gave up on the request, or wants it later.
 _LATER = (408, 425)
+
+_CHUNK = 64 * 1024
 
 Answer = TypeVar("Answer")
 
@@ -79,6 +87,7 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
 
     Attributes:
         host: the endpoint's host, the only part of an address that messages may name.
+        read_timeout_s: seconds without a byte, or with next to none, after which an answer counts as lost.
         files: a session without credentials, for signed addresses.
 
     Raises:
@@ -103,8 +112,9 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 safe="nothing was sent",
                 next_step=f"use {KAGGLE}",
             )
-        self._connect_timeout_s = timeouts[0]
+        self._connect_timeout_s, self.read_timeout_s = timeouts
         self._session = self._new_session(timeouts)
+        self._session.stream = True  # bodies are read by `_read_whole`, which ends a slow one
         self._session.headers["Content-Type"] = "application/json"
         self.files = self._new_session(timeouts)
         self._secrets: tuple[str, ...] = ()
@@ -129,7 +139,7 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
             Refused: 4xx. RateLimited: 429. NotSent, Unavailable: no answer, or 5xx. ProtocolError: not understood.
         """
         failure: KaggleManagerError
-        what = method.__name__.replace("_", " ")
+        what = method.__name__.strip("_").replace("_", " ")
         try:
             return method(request)
         except requests.RequestException as error:
@@ -156,11 +166,14 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 stream=True,
                 timeout=(self._connect_timeout_s, read_timeout_s),
             )
-            if response.status_code == 200:
+            is_page = "text/html" in response.headers.get("Content-Type", "")
+            if response.status_code == 200 and not is_page:
                 return response
             with response:
+                self._read_whole(response)
                 self._refuse(response)
-            failure = ProtocolError(f"Kaggle answered {response.status_code} where a stream was expected.")
+            what = "a web page" if is_page else str(response.status_code)
+            failure = ProtocolError(f"{self.host} answered {what} where a stream was expected.")
         except requests.RequestException as error:
             failure = self.failure(error, path.split("/")[0])
         raise failure
@@ -203,6 +216,7 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
     def _prepare_response(self, response_type: Any, response: requests.Response) -> Any:
         """Look at the status before the body: the SDK parses first, and hides a 429 behind a JSON error."""
         response.encoding = "utf-8"
+        self._read_whole(response)
         self._refuse(response)
         if not isinstance(_json(response), dict):
             kind = response.headers.get("Content-Type", "no content type").split(";")[0]
@@ -211,6 +225,16 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 next_step="a proxy or a maintenance page may be in the way; try later",
             )
         return response_type.prepare_from(response)
+
+    def _read_whole(self, response: requests.Response) -> None:
+        """Take the body off the wire, within bounds of time and size."""
+        body = bytearray()
+        for chunk in read_body(response, _CHUNK, stalled_after_s=self.read_timeout_s):
+            body += chunk
+            if len(body) > _LARGEST_ANSWER:
+                response.close()
+                raise ProtocolError(f"{self.host} sends an answer without end.")
+        response.raw = io.BytesIO(body)
 
     def _refuse(self, response: requests.Response) -> None:
         status, text = _refusal(response)
@@ -221,7 +245,7 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
         if status == 429:
             raise RateLimited(f"{self.host} asks to slow down (429).", retry_after_s=wait_s)
         if status >= 500 or status in _LATER:
-            raise Unavailable(f"{self.host} answered {status}{f': {text}' if text else ''}.", retry_after_s=wait_s)
+            raise Unavailable(f"{self.host} answered {status}{': ' if text else ''}{text.rstrip('.')}.", retry_after_s=wait_s)
         raise Refused(status, text)
 
     def _new_session(self, timeouts: tuple[float, float]) -> requests.Session:
@@ -234,16 +258,25 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
         return session
 
 
-def read_body(response: requests.Response, size: int) -> Iterator[bytes]:
+def read_body(response: requests.Response, size: int, *, stalled_after_s: float | None = None) -> Iterator[bytes]:
     """The body in chunks of at most `size` bytes, each as soon as it is there; one kind of exception for all trouble.
+
+    Args:
+        stalled_after_s: a body that brings less than 1 kB/s for so long has stalled; None for one that may be slow.
 
     Raises:
         requests.ConnectionError: broken or stalled.
     """
-    trouble = ""
+    trouble, begun, got = "", time.monotonic(), 0
     try:
         while chunk := response.raw.read1(size, decode_content=True):
             yield chunk
+            got += len(chunk)
+            if stalled_after_s is not None and time.monotonic() - begun > stalled_after_s:
+                if got < _SLOWEST_BYTES_PER_S * stalled_after_s:
+                    response.close()
+                    raise TimeoutError("timed out")
+                begun, got = time.monotonic(), 0
     except (HTTPError, OSError) as error:
         trouble = "timed out" if "timed out" in str(error) else "broke off"
     if trouble:

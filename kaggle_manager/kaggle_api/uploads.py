@@ -21,8 +21,8 @@ from kaggle_manager.kaggle_api.retry import parse_retry_after
 
 _DONE = (200, 201)
 _INCOMPLETE = 308
-# The upload's address has run out, or the host lost the upload: begin again.
-_LOST = (404, 410)
+# The upload's signed address has run out, or the host lost the upload: begin again.
+_LOST = (400, 401, 403, 404, 410)
 _RESTARTS = 3
 
 
@@ -94,15 +94,19 @@ class _Upload:
         failure: KaggleManagerError
         transport = self._client.transport
         try:
-            response = transport.files.put(self._url, data=body, headers=headers, allow_redirects=False)
+            # Streamed, and closed unread: status and headers say everything, and a body may never end.
+            with transport.files.put(
+                self._url, data=body, headers=headers, allow_redirects=False, stream=True
+            ) as response:
+                return self._read(response)
         except requests.RequestException as error:
             failure = transport.failure(error, f"upload of {self._path.name}")
-        else:
-            return self._read(response)
         raise failure
 
     def _read(self, response: requests.Response) -> bool:
         status = response.status_code
+        if status in _DONE and "text/html" in response.headers.get("Content-Type", ""):
+            raise Unavailable(f"A web page answered instead of the host for {self._path.name}.")
         if status in _DONE:
             self.arrived = self._size
             self._on_progress(self._size, self._size)

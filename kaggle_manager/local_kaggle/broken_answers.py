@@ -66,7 +66,7 @@ class Exchange:
 
     async def silence(self, seconds: float) -> None:
         """Say nothing for so long, or until the other side hangs up; then the connection is over."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
             await asyncio.wait_for(self.gone(), seconds)
         await self.reset()
 

@@ -1,0 +1,266 @@
+"""Every fault of the hostile local Kaggle x every call of the adapter that can meet it, over real HTTP.
+
+Each cell is judged twice, with the fault striking once and striking for ever: the right answer and the right bytes, or a
+typed error that names a next step; never a wrong file, never a foreign exception, never a wait beyond its bound.
+
+    python scripts/benchmarks/fault_matrix.py                     print the table
+    python scripts/benchmarks/fault_matrix.py --write             and keep it in docs/robustness.md
+    python scripts/benchmarks/fault_matrix.py --only flip reset   these faults alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import hostile_stage as acts
+from hostile_stage import Act, Stage, Wrong, stage
+
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.local_kaggle import fault_plan as plan
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
+BEGIN, END = "<!-- fault matrix: begin -->", "<!-- fault matrix: end -->"
+# The longest a cell may take: six tries of READ_TIMEOUT_S each for two requests, and the machine's own slowness.
+BOUND_S = 20.0
+STAGES = 6
+
+# (row, fault): the fault as a plan has it, without `on` and `times`.
+FAULTS: dict[str, dict[str, object]] = {
+    "429": {"kind": "refuse", "status": 429},
+    "429 + Retry-After": {"kind": "refuse", "status": 429, "retry_after_s": 7},
+    "500 JSON": {"kind": "refuse", "status": 500},
+    "502 HTML": {"kind": "refuse", "status": 502, "body": "html"},
+    "503 empty": {"kind": "refuse", "status": 503, "body": "empty"},
+    "503 after doing it": {"kind": "refuse", "status": 503, "carried_out": True},
+    "HTML under 200": {"kind": "refuse", "status": 200, "body": "html"},
+    "reset": {"kind": "reset"},
+    "reset after doing it": {"kind": "reset", "carried_out": True},
+    "reset in the body": {"kind": "reset", "after_bytes": 20},
+    "stall": {"kind": "stall", "seconds": 60},
+    "stall in the body": {"kind": "stall", "seconds": 60, "after_bytes": 20},
+    "slow drip": {"kind": "drip", "bytes_per_s": 10},
+    "cut": {"kind": "truncate"},
+    "cut, length fits": {"kind": "truncate", "length": "kept"},
+    "cut, no length": {"kind": "truncate", "length": "none"},
+    "length too short": {"kind": "length", "says": "short"},
+    "length too long": {"kind": "length", "says": "long"},
+    "no length": {"kind": "length", "says": "none"},
+    "flipped bit": {"kind": "flip"},
+    "another file": {"kind": "swap"},
+    "expired link": {"kind": "expired_link"},
+    "expired token": {"kind": "token_expires"},
+    "push refused": {"kind": "push_refused"},
+    "still RUNNING": {"kind": "says_status", "says": "RUNNING"},
+    "still being cancelled": {"kind": "says_status", "says": "CANCEL_REQUESTED"},
+    "version ignored": {"kind": "ignores_version"},
+    "partial listing": {"kind": "partial_list"},
+    "log without head": {"kind": "log_cut", "lost_bytes": 333},
+    "quota shrinks": {"kind": "quota_shrinks", "hours": 1},
+    "inputs dropped": {"kind": "dropped_sources"},
+    "old input mounted": {"kind": "stale_mount"},
+    "empty mount": {"kind": "empty_mount"},
+    "wrong accelerator": {"kind": "wrong_accelerator"},
+    "killed, nothing kept": {"kind": "killed_at_wall", "after_s": 1},
+}
+# (column, what the adapter does, the call that is struck)
+COLUMNS: list[tuple[str, Act, str]] = [
+    ("whoami", acts.whoami, "IntrospectToken"),
+    ("push", acts.push, plan.PUSH),
+    ("push with input", acts.push_with_input, plan.PUSH),
+    ("status", acts.kernel_status, plan.STATUS),
+    ("newest version", acts.newest_kernel, "GetKernel"),
+    ("list outputs", acts.list_outputs, plan.OUTPUTS),
+    ("cancel", acts.cancel_session, "CancelKernelSession"),
+    ("delete", acts.delete_kernel, "DeleteKernel"),
+    ("quota", acts.quota, "GetAcceleratorQuotaStatistics"),
+    ("publish: begin upload", acts.publish, "StartBlobUpload"),
+    ("publish: upload", acts.publish, plan.UPLOAD),
+    ("publish: create", acts.publish, "CreateDataset"),
+    ("publish: new version", acts.publish_again, "CreateDatasetVersion"),
+    ("publish: look", acts.publish, "GetDataset"),
+    ("publish: status", acts.publish, "GetDatasetStatus"),
+    ("publish: list files", acts.publish, "ListDatasetFiles"),
+    ("download: list", acts.download, plan.OUTPUTS),
+    ("download", acts.download, plan.DOWNLOAD),
+    ("download, no hash", acts.download_unvouched, plan.DOWNLOAD),
+    ("stored log", acts.stored_log, plan.LOG),
+    ("live log", acts.live_log, plan.LOG),
+]
+# Where a server's lie cannot be seen in the answer that carries it, and who sees it instead.
+BELIEVED = {
+    ("still RUNNING", "status"): "the session's own last word, and the bound on silence",
+    ("still being cancelled", "status"): "the same; asked again, for it is no end",
+    ("version ignored", "status"): "the lineage in the outputs",
+    ("version ignored", "list outputs"): "the hash of every file; the lineage in the outputs",
+    ("version ignored", "stored log"): "the code's hash, which the log names first",
+    ("partial listing", "list outputs"): "the session's own list of its files",
+    ("cut, length fits", "download, no hash"): "the checkpoint manifest inside the tree",
+    ("cut, no length", "download, no hash"): "the checkpoint manifest inside the tree",
+    ("length too short", "download, no hash"): "the checkpoint manifest inside the tree",
+    ("flipped bit", "download, no hash"): "the checkpoint manifest inside the tree",
+}
+# Faults that show in what the session finds, not in the answer to its push; tests run such sessions.
+SEEN_BY_THE_SESSION = ("old input mounted", "empty mount", "wrong accelerator", "killed, nothing kept")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What became of one call under one fault."""
+
+    fault: str
+    column: str
+    lasting: bool
+    verdict: str
+    seconds: float
+    detail: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.verdict.isupper()
+
+
+def cells(faults: Iterable[str] = FAULTS, columns: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(fault, column) of everything that can meet."""
+    kinds = {name: plan.KINDS[str(FAULTS[name]["kind"])] for name in faults}
+    found = []
+    for name, kind in kinds.items():
+        for column, act, call in COLUMNS:
+            input_fault = name in ("inputs dropped", "old input mounted", "empty mount")
+            if call not in kind.meets or (columns and column not in columns):
+                continue
+            if (act is acts.push_with_input) != input_fault and call == plan.PUSH:
+                continue
+            if name == "quota shrinks" and column != "quota":
+                continue
+            if name == "version ignored" and column in ("newest version", "live log"):
+                continue  # the newest is what is asked for
+            found.append((name, column))
+    return found
+
+
+def judge(at: Stage, name: str, column: str, *, lasting: bool) -> Cell:
+    """Let one call meet one fault."""
+    _, act, call = next(item for item in COLUMNS if item[0] == column)
+    outcome: list[tuple[str, str]] = []
+    limits = at.world.limits
+
+    def perform() -> None:
+        try:
+            with at.client() as client:
+                outcome.append((act(at, client), ""))
+        except KaggleManagerError as error:
+            verdict = type(error).__name__ if error.next_step else "NO NEXT STEP"
+            outcome.append((verdict, str(error)))
+        except Wrong as error:
+            who = BELIEVED.get((name, column))
+            outcome.append(("believed" if who else "WRONG", who or str(error)))
+        except BaseException as error:
+            outcome.append(("FOREIGN", repr(error)))
+
+    at.play({**FAULTS[name], "on": [call]} | ({} if lasting else {"times": 1}))
+    begun = time.monotonic()
+    thread = threading.Thread(target=perform, daemon=True)
+    thread.start()
+    thread.join(BOUND_S)
+    at.play()
+    at.world.limits = limits
+    verdict, detail = outcome[0] if outcome else ("HANG", "")
+    return Cell(name, column, lasting, verdict, time.monotonic() - begun, detail)
+
+
+def judge_all(pairs: Sequence[tuple[str, str]]) -> list[Cell]:
+    """Every pair, with the fault striking once and for ever; on several stages, since most of it is waiting."""
+    todo: queue.SimpleQueue[tuple[int, str, str, bool]] = queue.SimpleQueue()
+    for number, (name, column) in enumerate(pairs):
+        for lasting in (False, True):
+            todo.put((2 * number + lasting, name, column, lasting))
+    judged: dict[int, Cell] = {}
+
+    def work(folder: Path) -> None:
+        with stage(folder) as at:
+            while True:
+                try:
+                    number, name, column, lasting = todo.get_nowait()
+                except queue.Empty:
+                    return
+                judged[number] = judge(at, name, column, lasting=lasting)
+
+    with tempfile.TemporaryDirectory(prefix="fault-matrix-") as root, ThreadPoolExecutor(STAGES) as pool:
+        for stage_over in [pool.submit(work, Path(root) / str(number)) for number in range(STAGES)]:
+            stage_over.result()
+    return [judged[number] for number in sorted(judged)]
+
+
+def as_table(judged: Sequence[Cell]) -> list[str]:
+    """Markdown: a row a fault, a column a call; "once / for ever", or one word where both are the same."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for cell in judged:
+        words.setdefault((cell.fault, cell.column), []).append(cell.verdict)
+    columns = [column for column, _, _ in COLUMNS if any(key[1] == column for key in words)]
+    lines = [f"| fault | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for fault in dict.fromkeys(cell.fault for cell in judged):
+        row = [" / ".join(dict.fromkeys(words.get((fault, column), ["–"]))) for column in columns]
+        lines.append(f"| {fault} | {' | '.join(row)} |")
+    return lines
+
+
+def section(judged: Sequence[Cell], seconds: float) -> list[str]:
+    """The text between the markers of docs/robustness.md."""
+    counts = Counter("typed error" if cell.verdict[0].isupper() else cell.verdict for cell in judged if cell.is_good)
+    bad = [cell for cell in judged if not cell.is_good]
+    slowest = max(judged, key=lambda cell: cell.seconds)
+    told = ", ".join(f"{number} {word}" for word, number in counts.most_common())
+    believed = sorted({(cell.fault, cell.column, cell.detail) for cell in judged if cell.verdict == "believed"})
+    return [
+        f"{len(judged)} judgements in {seconds:.0f} s: {told}; {len(bad)} bad. The slowest took {slowest.seconds:.1f} s "
+        f"with a read time-out of {acts.READ_TIMEOUT_S} s ({slowest.fault}, {slowest.column}).",
+        "",
+        *as_table(judged),
+        "",
+        "Believed, because the answer itself cannot show it; who does:",
+        "",
+        *(f"* {fault}, {column}: {who}." for fault, column, who in believed),
+    ]
+
+
+def write(lines: Sequence[str]) -> None:
+    """Replace what is between the markers."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", default=list(FAULTS), choices=FAULTS, metavar="FAULT")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="CALL")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    judged = judge_all(cells(arguments.only, arguments.columns))
+    for cell in judged:
+        if not cell.is_good:
+            when = "for ever" if cell.lasting else "once"
+            print(f"{cell.verdict}: {cell.fault} x {cell.column}, {when}: {cell.detail}")
+    lines = section(judged, time.monotonic() - begun)
+    print("\n".join(lines))
+    if arguments.write:
+        write(lines)
+    return 0 if all(cell.is_good for cell in judged) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
