@@ -2,10 +2,10 @@
 
     python -m kernels.rl_training.selftest --algo dqn ppo
 
-For each case one training runs to its target without a checkpoint on the way; another is killed with SIGKILL at random
-moments - inside a save, inside an evaluation, anywhere - and started again until it ends. Both must have the same
-certificate: networks, optimizers, replay rows, random generators, environments, counters, evaluations, curves. A state
-that differs is named.
+For each case one training runs to its target without a checkpoint on the way; another is killed with SIGKILL, at random
+moments and inside saves by turns, and started again until it ends. Both must have the same certificate: networks,
+optimizers, replay rows, random generators, environments, counters, evaluations, best model, curves. A state that
+differs is named.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -35,22 +36,34 @@ from kernels.rl_training.certificate import differing, digest
 from kernels.rl_training.log_lines import warn
 from kernels.rl_training.origin import find_origin
 from kernels.rl_training.selftest_cases import CASES, SHIPPED
+from kernels.rl_training.selftest_disk import FatalDisk
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 from kernels.rl_training.tensorboard_log import FILE_NAME, is_available, read_points
 from kernels.rl_training.trainer import train
 
 _SCENARIO = "selftest"
+# A save has about 25 effects on files, so a kill drawn below this strikes within the first few of a session.
+_EFFECTS = 60
 _IDENTITY = {"environment_fingerprint": "selftest", "reward_fingerprint": "selftest"}
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What came of one case: states that differ (none when the resume is exact), kills that struck, seconds."""
+    """What came of one case.
+
+    Attributes:
+        case: its name.
+        differing: states that differ; none when the resume is exact.
+        kills: that struck, anywhere.
+        kills_in_saves: those of them inside a save.
+        seconds: the whole proof took.
+    """
 
     case: str
     differing: list[str]
     kills: int
+    kills_in_saves: int
     seconds: float
 
 
@@ -60,7 +73,7 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
     Args:
         name: a key of `CASES`.
         folder: an empty folder to work in.
-        kills: how many times to kill the second training.
+        kills: how many times to kill the second training; every other time inside a save.
         seed: draws the moments.
 
     Raises:
@@ -68,74 +81,94 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
     """
     started = time.monotonic()
     moments = random.Random(seed)
-    reference, duration = _run(name, folder / "uninterrupted", saves=False, kill_after=None)
+    reference = _run(name, folder / "uninterrupted", _Kill(), saves=False)
     assert reference is not None
-    struck = 0
+    rollouts = int(reference.pop("rollouts"))
+    struck = {"anywhere": 0, "in a save": 0}
     evidence = None
     while evidence is None:
-        # On average a share of the whole, so that all of them strike; each anywhere within twice that share.
-        after = moments.uniform(0.0, 2 * duration / (kills + 1)) if struck < kills else None
-        evidence, _ = _run(name, folder / "cut", saves=True, kill_after=after)
-        struck += evidence is None
-    return Proof(name, differing(reference, evidence), struck, time.monotonic() - started)
+        number = sum(struck.values())
+        where, kill = "anywhere", _Kill()
+        if number < kills and number % 2:
+            where, kill = "in a save", _Kill(at_effect=moments.randrange(_EFFECTS))
+        elif number < kills:
+            # On average a share of the whole, so that all of them strike; each anywhere within twice that share.
+            kill = _Kill(
+                at_rollout=moments.randint(1, max(1, 2 * rollouts // (kills + 1))), wait_s=moments.random() / 20
+            )
+        evidence = _run(name, folder / "cut", kill, saves=True)
+        struck[where] += evidence is None
+    del evidence["rollouts"]
+    seconds = time.monotonic() - started
+    return Proof(name, differing(reference, evidence), sum(struck.values()), struck["in a save"], seconds)
 
 
-def _run(name: str, folder: Path, *, saves: bool, kill_after: float | None) -> tuple[dict[str, str] | None, float]:
-    """One session in a process of its own: its evidence, or None when it was killed; and its seconds of training."""
+@dataclass(frozen=True)
+class _Kill:
+    """When a session is killed: `wait_s` after the start of a rollout, or at an effect of its saves on files; both are
+    counted within the session. Never, if neither is given.
+    """
+
+    at_rollout: int | None = None
+    wait_s: float = 0.0
+    at_effect: int | None = None
+
+
+def _run(name: str, folder: Path, kill: _Kill, *, saves: bool) -> dict[str, str] | None:
+    """One session in a process of its own: its evidence, or None when it was killed."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if "forkserver" in methods:
         # torch imports the second one at the first optimizer, which takes as long as a small training.
         context.set_forkserver_preload([__name__, "torch._dynamo"])
     folder.mkdir(parents=True, exist_ok=True)
-    begun: Event = context.Event()
-    process = context.Process(target=_session, args=(name, str(folder), saves, begun))
+    reached, dying = context.Event(), context.Event()
+    process = context.Process(target=_session, args=(name, str(folder), saves, kill, reached, dying))
     process.start()
     try:
-        while not begun.wait(0.02):
-            if not process.is_alive():
-                break
-        started = time.monotonic()
-        process.join(kill_after)
+        while not reached.wait(0.02) and process.is_alive():
+            pass
+        process.join(kill.wait_s if reached.is_set() else None)
         killed = process.is_alive()
-        if killed:
-            process.kill()
-        process.join()
     finally:
-        if process.is_alive():
-            process.kill()
-    if killed:
-        return None, 0.0
+        process.kill()
+        process.join()
+    if killed or dying.is_set():
+        return None
     if process.exitcode != 0:
         raise RuntimeError(f"{name} ended with code {process.exitcode}:\n{_tail(folder / 'log.txt')}")
     evidence: dict[str, str] = json.loads((folder / "evidence.json").read_text())
-    return evidence, time.monotonic() - started
+    return evidence
 
 
 class _AnnouncingClock(SessionClock):
-    """Says when the training has begun, at the first rollout start."""
+    """Counts the rollouts, and says when the given one starts."""
 
-    def __init__(self, begun: Event) -> None:
+    def __init__(self, at_rollout: int | None, reached: Event) -> None:
         super().__init__()
-        self._begun = begun
+        self.rollouts = 0
+        self._at_rollout = at_rollout
+        self._reached = reached
 
     def why_stop(self, steps_this_session: int) -> str:
-        self._begun.set()
+        self.rollouts += 1
+        if self.rollouts == self._at_rollout:
+            self._reached.set()
         return super().why_stop(steps_this_session)
 
 
-def _session(name: str, folder: str, saves: bool, begun: Event) -> None:
+def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, dying: Event) -> None:
     """In the child: train one case from wherever its tree is, and leave the evidence."""
     # Nothing may depend on the generators this process happens to inherit.
     random.seed(os.urandom(8))
     np.random.seed(int.from_bytes(os.urandom(4), "little"))
     torch.seed()
     case, root = CASES[name], Path(folder)
-    with (root / "log.txt").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    with _output_in(root / "log.txt"):
         settings = TrainingSettings(
             scenario=_SCENARIO,
-            algorithm=case.algorithm,
-            policy="MlpPolicy",
+            algorithm=case.algorithm.upper(),
+            policy=case.settings["policy"],
             hyperparameters=case.hyperparameters(),
             environment=case.environment,
             total=case.total,
@@ -147,11 +180,24 @@ def _session(name: str, folder: str, saves: bool, begun: Event) -> None:
             evaluation_episodes=2,
             identity=_IDENTITY,
         )
-        settings = replace(settings, **case.options)
+        settings = replace(settings, **case.settings)
         tree = TrainingTree(settings.tree, _SCENARIO)
-        outcome = train(settings, find_origin(tree, fresh=False, warn=warn), _AnnouncingClock(begun))
-        evidence = {**outcome.certificate, **curves(tree)}
+        disk = None if kill.at_effect is None else FatalDisk(kill.at_effect, dying.set)
+        origin, clock = find_origin(tree, fresh=False, warn=warn), _AnnouncingClock(kill.at_rollout, reached)
+        outcome = train(settings, origin, clock, disk=disk)
+        evidence = {**outcome.certificate, **curves(tree), "rollouts": str(clock.rollouts)}
     (root / "evidence.json").write_text(json.dumps(evidence))
+
+
+@contextlib.contextmanager
+def _output_in(path: Path) -> Iterator[None]:
+    """Everything printed, and the traceback of an error, in a file."""
+    with path.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            yield
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
 
 
 def curves(tree: TrainingTree) -> dict[str, str]:
@@ -172,19 +218,38 @@ def _tail(log: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prove the chosen cases; 0 when none differs."""
-    parser = argparse.ArgumentParser(prog="python -m kernels.rl_training.selftest", description=__doc__)
-    parser.add_argument("--algo", nargs="+", choices=[*CASES, "all"], default=list(SHIPPED))
-    parser.add_argument("--kills", type=int, default=3)
+    parser = argparse.ArgumentParser(
+        prog="python -m kernels.rl_training.selftest",
+        description="Prove on this machine that a training killed with SIGKILL and resumed ends with the same bits.",
+    )
+    parser.add_argument(
+        "--algo",
+        nargs="+",
+        choices=[*CASES, "all"],
+        default=list(SHIPPED),
+        metavar="CASE",
+        help=f"of: {', '.join(CASES)}; or all. Default: {' '.join(SHIPPED)}",
+    )
+    parser.add_argument("--kills", type=int, default=3, help="for each case; every other one inside a save")
     parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")
     options = parser.parse_args(arguments)
-    failed = 0
+    names = list(CASES) if "all" in options.algo else options.algo
+    print("Each training runs once uninterrupted and once killed with SIGKILL again and again; then all is compared.")
+    proofs = []
     with tempfile.TemporaryDirectory(prefix="km_selftest_") as folder:
-        for name in CASES if "all" in options.algo else options.algo:
+        for name in names:
+            print(f"  {name:18} {CASES[name].total:5} steps  ", end="", flush=True)
             proof = prove(name, Path(folder) / name, kills=options.kills, seed=options.seed)
             said = f"DIFFERS in {', '.join(proof.differing)}" if proof.differing else "identical"
-            print(f"{name:16} {CASES[name].total:6} steps, killed {proof.kills} times: {said} ({proof.seconds:.1f} s)")
-            failed += bool(proof.differing)
-    return 1 if failed else 0
+            print(f"killed {proof.kills} times, {proof.kills_in_saves} in a save: {said} ({proof.seconds:.1f} s)")
+            proofs.append(proof)
+    failed = [proof.case for proof in proofs if proof.differing]
+    seconds = sum(proof.seconds for proof in proofs)
+    if failed:
+        print(f"NOT exact on this machine: {', '.join(failed)} ({seconds:.0f} s).")
+        return 1
+    print(f"Exact on this machine: {len(proofs)} of {len(proofs)} trainings end with the same bits ({seconds:.0f} s).")
+    return 0
 
 
 if __name__ == "__main__":

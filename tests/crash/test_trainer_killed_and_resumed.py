@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from crash_disks import Died, DyingDisk, FailingDisk
 from trainer_runs import DQN, origin_of, session, settings
 
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata
 from kaggle_manager.errors import CheckpointIncompatible, StorageError
 from kernels.rl_training import arithmetic
 from kernels.rl_training.action_replay import ActionReplay
@@ -192,17 +197,64 @@ def _begin_differently(self: ActionReplay, options: Any) -> Any:
     return _begin(self, options)
 
 
-def test_other_arithmetic_goes_on_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    session(settings(tmp_path / "tree"), max_steps=150)
-    real = arithmetic.fingerprint("cpu")
-    monkeypatch.setattr(arithmetic, "fingerprint", lambda device: {**real, "probe": "0123"})
-    session(settings(tmp_path / "tree"))
-    assert f"the arithmetic changed: probe: {real['probe']} -> 0123" in capsys.readouterr().out
-    final = CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).final()
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(arithmetic, "THREADS", 2)
+    yield
+    torch.set_num_threads(1)
+
+
+def exactness_told(tree: Path) -> dict[str, Any]:
+    """What the final manifest and the metadata say, which must be the same."""
+    final = CheckpointStore(TrainingTree(tree, "cart")).final()
+    metadata = read_metadata(TrainingTree(tree, "cart").metadata)
     assert final is not None
-    assert [entry["step"] for entry in final.manifest.exact["broken"]] == [152]
+    assert metadata is not None
+    assert final.manifest.exact["broken"] == metadata.exact["broken"]
+    assert final.manifest.exact["exact"] == metadata.exact["exact"]
+    return metadata.exact
+
+
+def test_other_threads_go_on_and_say_from_which_step_bits_are_no_longer_promised(
+    tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session(settings(tmp_path / "tree"), max_steps=100)
+    request.getfixturevalue("two_threads")
+    session(settings(tmp_path / "tree"), max_steps=100)
+    session(settings(tmp_path / "tree"))  # under the same as before: nothing new to say
+    said = capsys.readouterr().out
+    why = "the arithmetic changed: threads: 1 -> 2"
+    assert said.count(f"WARNING: from step 100 the bits are no longer those of an uninterrupted run: {why}.") == 1
+    told = exactness_told(tmp_path / "tree")
+    assert told["broken"] == [{"step": 100, "why": why}]
+    assert (told["exact"], told["environment"]) == ("none", "pickle")
+    assert told["arithmetic"]["threads"] == 2
+
+
+def test_another_instruction_set_goes_on_and_says_so(tmp_path: Path) -> None:
+    first = session(settings(tmp_path / "tree"), max_steps=200)
+    assert first.step == 200
+    arithmetic_before = origin_of(tmp_path / "tree").journey.arithmetic  # type: ignore[union-attr]
+    if arithmetic_before["instruction_set"] == "DEFAULT":
+        pytest.skip("no other instruction set here")
+    here = Path(__file__).parent
+    program = "import sys, trainer_runs as r; from pathlib import Path; r.session(r.settings(Path(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "tree")],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: from step 200 the bits are no longer those of an uninterrupted run: the arithmetic changed" in (
+        done.stdout
+    )
+    told = exactness_told(tmp_path / "tree")
+    assert [entry["step"] for entry in told["broken"]] == [200]
+    why = told["broken"][0]["why"]
+    assert "instruction_set: " in why
+    assert "probe: " in why, "the fixed computation itself comes out differently"
+    assert told["arithmetic"]["instruction_set"] == "DEFAULT"
 
 
 def test_a_seed_that_was_not_given_is_drawn_once_and_kept(tmp_path: Path) -> None:
