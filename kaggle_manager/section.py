@@ -125,6 +125,11 @@ class ScenarioConfig(_Frozen):
     models: RelativePath
     quick: Quick
 
+    def evaluates_every(self, total: int) -> int | None:
+        """Timesteps between evaluations of a training of `total`; a shorter one has as many. None: adaptive."""
+        every = self.evaluation.every
+        return every and max(1, every * min(total, self.timesteps) // self.timesteps)
+
     def for_seed(self, seed: int) -> ScenarioConfig:
         """The same training under another seed, in a training tree of its own; itself for its own seed."""
         if seed == self.seed:
@@ -168,6 +173,21 @@ class Section(_Frozen):
                 next_step=f"choose one of: {_listed(self.scenarios)}.",
             )
         return self.scenarios[wanted]
+
+    def scenario_at(self, intersection: str) -> str:
+        """The name of the scenario whose environment is at `intersection`.
+
+        Raises:
+            ConfigError: there is none; the message lists those there are.
+        """
+        places = {str(each.environment_kwargs.get("intersection")): name for name, each in self.scenarios.items()}
+        if intersection not in places:
+            raise ConfigError(
+                f"Section {self.name} has no scenario at {intersection!r}.",
+                safe="nothing was started.",
+                next_step=f"choose one of: {_listed(places)}.",
+            )
+        return places[intersection]
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

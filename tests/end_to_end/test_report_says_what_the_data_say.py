@@ -16,7 +16,8 @@ import pytest
 
 from kaggle_manager.errors import NotFound, OutputDamaged
 from kaggle_manager.section import load_section
-from validation_ch7.section_7_6_rl_performance import comparison
+from kernels.rl_training.train_dqn import main as train_on
+from validation_ch7.section_7_6_rl_performance import comparison, study
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
@@ -43,8 +44,7 @@ CONTROLLERS = ["fixed_time", "webster", "actuated", "delay_based", "greedy_queue
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder below which the quick variant was trained to its target and reported."""
     folder = tmp_path_factory.mktemp("run")
-    with contextlib.redirect_stdout(None):
-        train(SCENARIO, base=folder, quick=True)
+    train(SCENARIO, base=folder, quick=True)
     write_report(base=folder, quick=True, say=lambda text: None)
     return folder
 
@@ -204,10 +204,7 @@ def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Res
 def test_session_boundaries_come_from_the_journal(base: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(base, moved)
-    with contextlib.redirect_stdout(None):
-        from kernels.rl_training.train_dqn import main as train_on
-
-        assert train_on(["--quick", "--timesteps", "4", "--workdir", str(moved)]) == 0
+    assert train_on(["--quick", "--timesteps", "4", "--workdir", str(moved)]) == 0
     section = load_section(SECTION_FILE)
     cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
 
@@ -240,3 +237,34 @@ def test_the_latex_compiles_as_it_is(report: Path, result: Result, language: lat
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert b"Overfull \\hbox" not in done.stdout
+
+
+@pytest.mark.parametrize("language", ["fr", "en"])
+def test_several_trainings_are_drawn_and_told_as_several(result: Result, language: latex.Language) -> None:
+    (first,) = result.runs
+    runs = tuple(replace(first, seed=seed) for seed in result.protocol.training_seeds)
+    best = result.episodes["best"][0]
+    trainings = tuple(best for _ in runs)
+    several = replace(
+        result,
+        runs=runs,
+        episodes={**result.episodes, "best": trainings},
+        summaries={**result.summaries, "best": comparison.summarise("best", trainings, result.protocol)},
+    )
+    assert several.by_training
+    assert not result.by_training
+    for draw in FIGURES.values():
+        assert draw(several, language).axes
+    text = latex.section([several], language, "id")
+    assert {"fr": "L'unité d'analyse est l'entraînement", "en": "The unit of analysis is the training"}[
+        language
+    ] in text
+
+
+def test_the_study_trains_reports_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = ["--intersection", "synthetic", "--seeds", "1", "--timesteps", "1", "--episodes", "1"]
+    assert study.main([*command, "--workdir", str(tmp_path), "--lang", "en"]) == 0
+    assert (report_folder(tmp_path, quick=False) / "section_7_6.tex").exists()
+    again = train(SCENARIO, base=tmp_path, timesteps=1)
+    assert (again.kind, again.reason, again.resumed_from) == ("completed", "already reached", 1)
+    assert study.main(["--intersection", "paris", "--workdir", str(tmp_path)]) == 2

@@ -189,3 +189,18 @@ def test_each_intersection_of_section_7_6_is_a_scenario_with_its_own_tree() -> N
         assert found[name].timesteps == 36_000
         assert evaluation.every is not None
         assert found[name].timesteps // evaluation.every * evaluation.episodes <= 30
+
+
+def test_an_intersection_names_its_scenario() -> None:
+    section = get_section(ROOT, "section_7_6_rl_performance")
+    assert section.scenario_at("synthetic") == section.default_scenario
+    assert section.scenario_at("cologne1") == "traffic_light_control_cologne1"
+    with pytest.raises(ConfigError, match="choose one of: cologne1, ingolstadt1, synthetic"):
+        section.scenario_at("paris")
+
+
+def test_a_shorter_training_is_evaluated_as_often() -> None:
+    section = get_section(ROOT, "section_7_6_rl_performance")
+    scenario = section.scenario("traffic_light_control_cologne1")
+    assert [scenario.evaluates_every(total) for total in (36_000, 72_000, 3_600, 3)] == [3_600, 3_600, 360, 1]
+    assert section.scenario().evaluates_every(1_000) is None

@@ -76,3 +76,12 @@ def test_networks_that_are_not_installed_are_named_with_the_command(monkeypatch:
         find_intersection("ingolstadt1")
     assert "pip install --no-deps sumo-rl" in refused.value.next_step
     assert find_intersection("synthetic").lanes
+
+
+def test_webster_shares_vehicles_among_lanes_and_phases_that_overlap() -> None:
+    """Ingolstadt: states GGgGrGGG, GGGrrrrr, rrrGGGrr; the approach 104010354 has one shared and one straight lane."""
+    site = find_intersection("ingolstadt1")
+    flow = webster.movements(site)
+    straight, left = flow["104010354", "124812857#0"], flow["104010354", "-164051413"]
+    expected = [(straight + left) / 2, flow["201963537#1", "-164051413"], flow["164051413", "104010475#0"]]
+    assert webster.flow_ratios(site) * webster.SATURATION_VEH_H == pytest.approx(expected, abs=1.0)

@@ -1,6 +1,6 @@
-"""The whole study on this machine: every scenario with every declared training seed, then the report.
+"""The whole study on this machine: every intersection with every declared training seed, then the report.
 
-    python -m validation_ch7.section_7_6_rl_performance.study --scenario traffic_light_control_cologne1
+    python -m validation_ch7.section_7_6_rl_performance.study --intersection cologne1 ingolstadt1
 
 Each training resumes by itself and is left alone once it has reached its target, so the same line goes on after
 anything. Kaggle does the same trainings elsewhere; the report reads either.
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m validation_ch7.section_7_6_rl_performance.study", description=__doc__
     )
-    parser.add_argument("--scenario", nargs="+", help="default: the real intersections")
+    parser.add_argument("--intersection", nargs="+", default=["cologne1", "ingolstadt1"], metavar="NAME")
     parser.add_argument("--seeds", type=int, help="how many of the declared training seeds; default: all")
     parser.add_argument("--timesteps", type=int, help="target of each training; default: the scenario's")
     parser.add_argument("--episodes", type=int, help="how many of the declared held-out episodes; default: all")
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         section = load_section(SECTION_FILE)
-        names = options.scenario or [name for name in section.scenarios if name != section.default_scenario]
+        names = [section.scenario_at(intersection) for intersection in options.intersection]
         for name in names:
             for seed in read_protocol(section).training_seeds[: options.seeds]:
                 outcome = train(name, base=options.workdir, seed=seed, timesteps=options.timesteps)

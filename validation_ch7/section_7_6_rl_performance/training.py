@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT = FOLDER.parents[1]
-EVALUATIONS = 10
-"""How many times a training shorter than declared is evaluated."""
 
 
 def train(
@@ -61,8 +59,7 @@ def train(
         ),
         identity=identity_of(section, name, PROJECT, quick=quick, seed=seed),
     )
-    if timesteps is not None and timesteps < config.timesteps:
-        settings = replace(settings, evaluate_every=max(1, timesteps // EVALUATIONS))
+    settings = replace(settings, evaluate_every=config.evaluates_every(settings.total))
     clock = SessionClock()
     with stop_signals(clock):
         return train_session(settings, origin, clock)
