@@ -1,9 +1,9 @@
 """A training and its store: what a save collects, and how a resume puts it back.
 
-A save takes its copy at a rollout start and is written by another thread while the training goes on; the next save
-waits for it. Replay rows are not even copied: a row stays as it is until the ring comes round, and the save is waited
-for before that. Knows what goes into a checkpoint; when to save is the callbacks' business, how bytes reach the disk
-the store's.
+A save takes its copy at a rollout start. Another thread writes the replay rows and has another process write the rest
+(see `worker_process`) while the training goes on; the next save waits for both. Replay rows are not even copied: a row
+stays as it is until the ring comes round, and the save is waited for before that. Knows what goes into a checkpoint;
+when to save is the callbacks' business, how bytes reach the disk the store's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
@@ -19,8 +19,9 @@ from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
 from kaggle_manager.errors import CheckpointIncompatible
 from kernels.rl_training import env_state, exact_state, model_file, replay_rows
 from kernels.rl_training.background_writer import BackgroundWriter
+from kernels.rl_training.checkpoint_writer import Changes, SaveOrder
 from kernels.rl_training.exact_state import Phase, Training
-from kernels.rl_training.origin import Journey, Origin, read_state, state_bytes
+from kernels.rl_training.origin import Journey, Origin, state_bytes
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 
@@ -30,6 +31,7 @@ class Checkpointer:
     """Saves one training into one store.
 
     Attributes:
+        write: commits what was captured; usually a `WorkerProcess`.
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
@@ -45,6 +47,7 @@ class Checkpointer:
     identity: Mapping[str, Any]
     metadata: Callable[[int], TrainingMetadata]
     disk: Disk
+    write: Callable[[SaveOrder], Checkpoint]
     newest: Checkpoint | None = None
     count: int = 0
     stall_s: float = 0.0
@@ -53,6 +56,7 @@ class Checkpointer:
     _replay: ReplayLog | None = field(init=False)
     _plan: Plan | None = None
     _writer: BackgroundWriter = field(default_factory=BackgroundWriter)
+    _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
         self.newest = self.origin.checkpoint
@@ -103,27 +107,18 @@ class Checkpointer:
         environments = env_state.digests(self.training.vec_env, self.training.mode)
         if self._replay is not None:
             self._plan = self._replay.plan(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
-        exact = self.journey.describe()
         metadata = self.metadata(step)
-        metrics = {"training_seconds": metadata.training_seconds}
+        manifest = {
+            **self._common,
+            "exact": self.journey.describe(),
+            "metrics": {"training_seconds": metadata.training_seconds},
+        }
 
         def write() -> None:
             begun = time.monotonic()
             replay = self._replay.write(self._plan) if self._replay is not None and self._plan is not None else None
-            parameters = {**copied.parameters, **copied.variables}
-            # The items once more, as they were: those of the training have gone on.
-            certificate = exact_state.certify(read_state(state).items, environments, parameters)
-            self.newest = self.store.save_latest(
-                step=step,
-                model=copied.to_bytes(),
-                state=state,
-                replay=replay,
-                certificate=certificate["all"],
-                exact=exact,
-                metrics=metrics,
-                **self._common,
-            )
-            write_metadata(self.store.tree.metadata, metadata, disk=self.disk)
+            changed = replace(copied, data=self._changes.of(copied.data))
+            self.newest = self.write(SaveOrder(step, changed, state, environments, replay, metadata, manifest))
             self.clock.saved(stall + time.monotonic() - begun)
 
         stall = time.monotonic() - started

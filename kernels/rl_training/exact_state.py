@@ -106,7 +106,7 @@ def _restore_noise_matrices(training: Training, saved: list[dict[str, torch.Tens
 
 
 def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDistribution]:
-    for module in model.policy.modules():
+    for module in model.policy.modules() if model.use_sde else ():
         distribution = getattr(module, "action_dist", None)
         if isinstance(distribution, StateDependentNoiseDistribution):
             yield distribution

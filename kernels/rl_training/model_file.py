@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import copy
 import io
+import operator
+from collections import deque
 from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
 from typing import Any
 
+import numpy as np
+import torch
+from gymnasium.spaces import Space
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr, save_to_zip_file
 
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """A model at one instant, sharing nothing with it.
+    """A model at one instant. What the training changes in place is copied; what it never changes is shared.
+
+    Tensors are held as NumPy arrays, which cost a fraction of a tensor to copy and to pickle.
 
     Attributes:
         data: its attributes that are not tensors.
@@ -32,7 +42,13 @@ class ModelSnapshot:
     def to_bytes(self) -> bytes:
         """The zip file."""
         buffer = io.BytesIO()
-        save_to_zip_file(buffer, data=self.data, params=self.parameters, pytorch_variables=self.variables)
+        tensors: dict[int, torch.Tensor] = {}
+        save_to_zip_file(
+            buffer,
+            data=self.data,
+            params=_as_tensors(self.parameters, tensors),
+            pytorch_variables=_as_tensors(self.variables, tensors),
+        )
         return buffer.getvalue()
 
 
@@ -41,9 +57,62 @@ def snapshot(model: BaseAlgorithm) -> ModelSnapshot:
     state_dicts, variables = model._get_torch_save_params()
     # The same choice of attributes as in `BaseAlgorithm.save`.
     left_out = {*model._excluded_save_params(), *(name.split(".")[0] for name in [*state_dicts, *variables])}
-    data = {name: value for name, value in vars(model).items() if name not in left_out}
-    copied, parameters, free = copy.deepcopy((data, model.get_parameters(), tensors_outside(model)))
-    return ModelSnapshot(copied, parameters, free)
+    data = {name: _held(value) for name, value in vars(model).items() if name not in left_out}
+    arrays: dict[Any, Any] = {}
+    return ModelSnapshot(data, _as_arrays(model.get_parameters(), arrays), _as_arrays(tensors_outside(model), arrays))
+
+
+# Attributes of these types are replaced, never changed, while a model trains; stock `load()` seeds spaces again.
+_UNCHANGING = (type(None), bool, int, float, str, bytes, type, FunctionType, partial, Space)
+
+
+def _held(value: Any) -> Any:
+    """`value` as it is now: itself when a training never changes such a value in place, else a copy."""
+    if isinstance(value, _UNCHANGING):
+        return value
+    if isinstance(value, np.ndarray | deque):  # the entries of the deques are never changed
+        return copy.copy(value)
+    if type(value) in (dict, tuple, list):
+        parts = list(value.values()) if isinstance(value, dict) else list(value)
+        held = [_held(part) for part in parts]
+        if all(map(operator.is_, held, parts)) and type(value) is not list:
+            return value
+        return dict(zip(value, held, strict=True)) if isinstance(value, dict) else type(value)(held)
+    return value if callable(value) and not isinstance(value, ActionNoise) else copy.deepcopy(value)
+
+
+def _as_arrays(value: Any, known: dict[Any, Any]) -> Any:
+    """A copy of state dictionaries with arrays for tensors; tensors that share memory stay shared."""
+    if isinstance(value, torch.Tensor):
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if place not in known:
+            tensor = value.detach()
+            known[place] = tensor.cpu().clone() if tensor.dtype is torch.bfloat16 else np.array(tensor.cpu().numpy())
+        return known[place]
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # with the attributes of a module's state dictionary
+        for key, item in value.items():
+            copied[key] = _as_arrays(item, known)
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_as_arrays(item, known) for item in value)
+    return value
+
+
+def _as_tensors(value: Any, known: dict[int, torch.Tensor]) -> Any:
+    """The inverse of `_as_arrays`, without copying the numbers."""
+    if isinstance(value, np.ndarray):
+        if id(value) not in known:
+            known[id(value)] = torch.from_numpy(value)
+        return known[id(value)]
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        for key, item in value.items():
+            copied[key] = _as_tensors(item, known)
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_as_tensors(item, known) for item in value)
+    return value
 
 
 def tensors_outside(model: BaseAlgorithm) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kernels.rl_training.callbacks import (
     RotatingCheckpointCallback,
     SessionOver,
 )
+from kernels.rl_training.checkpoint_writer import CheckpointWriter
 from kernels.rl_training.checkpointing import Checkpointer
 from kernels.rl_training.description import complete_identity, metadata
 from kernels.rl_training.evaluation import Evaluator
@@ -36,6 +37,7 @@ from kernels.rl_training.origin import Journey, Origin
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
 from kernels.rl_training.tensorboard_log import FILE_NAME, TensorBoardLog
+from kernels.rl_training.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,13 @@ class _Session:
         self, settings: TrainingSettings, origin: Origin, clock: SessionClock, disk: Disk, resources: ExitStack
     ) -> None:
         self.settings, self.origin, self.clock, self.resources = settings, origin, clock, resources
+        self.tree = TrainingTree(settings.tree, settings.scenario)
+        # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
+        self.write = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
+        resources.callback(self.write.close)
         arithmetic.make_deterministic(settings.device)
         self.journey = self._journey()
         self.model = self._build_model()
-        self.tree = TrainingTree(settings.tree, settings.scenario)
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(settings, self.model, self.journey)
         if origin.checkpoint is not None:
@@ -207,7 +212,16 @@ class _Session:
         keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
         self.training = Training(self.model, journey.exactness.mode, keepers)
         self.checkpointer = Checkpointer(
-            settings, self.store, self.training, journey, self.origin, self.clock, self.identity, self._metadata, disk
+            settings,
+            self.store,
+            self.training,
+            journey,
+            self.origin,
+            self.clock,
+            self.identity,
+            self._metadata,
+            disk,
+            self.write,
         )
         self.resources.callback(self.checkpointer.close)
         self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
