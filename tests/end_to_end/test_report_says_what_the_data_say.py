@@ -191,6 +191,10 @@ def test_what_falls_short_of_the_declaration_is_said(result: Result, language: l
     assert {"fr": "Exécution rapide", "en": "A quick run"}[language] in text
     assert said[2] not in text
     assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
+    elsewhere = {"fr": "ailleurs que là où il a appris", "en": "elsewhere than where it learnt"}[language]
+    assert result.same_environment
+    assert elsewhere not in text
+    assert elsewhere in latex.section([replace(result, same_environment=False)], language, "id")
 
 
 def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Result, tmp_path: Path) -> None:

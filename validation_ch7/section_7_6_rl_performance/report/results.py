@@ -5,11 +5,12 @@ Promises: no number here has another source than the training trees, the episode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kaggle_manager.section import ScenarioConfig, Section, study_fingerprint
+from kaggle_manager.section import ScenarioConfig, Section, identity_of
 from validation_ch7.section_7_6_rl_performance import comparison
 from validation_ch7.section_7_6_rl_performance.baselines import baselines
 from validation_ch7.section_7_6_rl_performance.comparison import Comparison, Summary
@@ -18,6 +19,7 @@ from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection
 from validation_ch7.section_7_6_rl_performance.protocol import Protocol
+from validation_ch7.section_7_6_rl_performance.training import PROJECT
 from validation_ch7.section_7_6_rl_performance.training_run import TrainingRun, find_runs
 
 REPORTED = "best"
@@ -57,6 +59,7 @@ class Result:
         comparisons: the reported model against each baseline.
         quick: whether this is the quick variant, which shows that everything works and claims nothing.
         declared_before: whether every training began under the declaration that judges it now.
+        same_environment: whether every model was trained in the environment, for the reward, that it is judged in.
     """
 
     scenario: str
@@ -72,6 +75,7 @@ class Result:
     published: tuple[Published, ...]
     quick: bool
     declared_before: bool
+    same_environment: bool
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -111,6 +115,7 @@ def gather(
     kwargs = dict(config.environment_kwargs)
     site, times = _environment(kwargs)
     seeds = protocol.seeds(episodes)
+    identity = identity_of(section, scenario, PROJECT, quick=quick)
     found: dict[str, tuple[tuple[Episode, ...], ...]] = {}
     contenders = baselines(site, yellow_s=times.yellow_s, min_green_s=times.min_green_s)
     for contender in contenders:
@@ -135,8 +140,13 @@ def gather(
         ),
         published=() if quick else _published(protocol, site.name, summaries),
         quick=quick,
-        declared_before=all(run.head.identity.get("study_fingerprint") == study_fingerprint(section) for run in runs),
+        declared_before=_all_have(runs, "study_fingerprint", identity),
+        same_environment=all(_all_have(runs, f"{what}_fingerprint", identity) for what in ("environment", "reward")),
     )
+
+
+def _all_have(runs: Sequence[TrainingRun], what: str, identity: Mapping[str, Any]) -> bool:
+    return all(run.head.identity.get(what) == identity[what] for run in runs)
 
 
 def _environment(kwargs: Mapping[str, object]) -> tuple[Intersection, Times]:
