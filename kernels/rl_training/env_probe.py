@@ -65,9 +65,11 @@ def _failure(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> 
         original.reset(seed=seed)
         _play(original, actions[:_STEPS_BEFORE])
         try:
-            state = original.exact_state()
+            # As in a resume: the environment first, then the process's generators, which it may draw from.
+            state, generators = original.exact_state(), random_state.collect()
             expected = _play(original, actions[_STEPS_BEFORE:])
             copied.restore_exact_state(state)
+            random_state.restore(generators)
             found = _play(copied, actions[_STEPS_BEFORE:])
         except Exception as error:
             return f"{type(error).__name__}: {error}"

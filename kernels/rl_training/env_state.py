@@ -12,11 +12,12 @@ import importlib
 import io
 import multiprocessing
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
@@ -148,14 +149,23 @@ def restore(vec: VecEnv, state: dict[str, Any]) -> None:
         vec.env_method("restore_exact_state", saved, indices=[index])
 
 
-def space_rng(space: gym.Space[Any]) -> dict[str, Any]:
-    """State of a space's own generator, which is created here if nothing has used it yet."""
-    return dict(space.np_random.bit_generator.state)
+def space_rng(space: gym.Space[Any]) -> list[dict[str, Any]]:
+    """States of a space's own generators; those that nothing has used yet are created here."""
+    return [dict(generator.state) for generator in _generators(space)]
 
 
-def set_space_rng(space: gym.Space[Any], state: dict[str, Any]) -> None:
-    """Put a space's generator back, in place."""
-    space.np_random.bit_generator.state = state
+def set_space_rng(space: gym.Space[Any], states: list[dict[str, Any]]) -> None:
+    """Put a space's generators back, in place."""
+    for generator, state in zip(_generators(space), states, strict=True):
+        generator.state = state
+
+
+def _generators(space: gym.Space[Any]) -> Iterator[np.random.BitGenerator]:
+    """Of the space and of the spaces it is made of."""
+    yield space.np_random.bit_generator
+    parts = getattr(space, "spaces", ())
+    for part in parts.values() if isinstance(parts, Mapping) else parts:
+        yield from _generators(part)
 
 
 @dataclass(frozen=True)

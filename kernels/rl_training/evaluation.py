@@ -65,7 +65,10 @@ class Evaluator:
 
     def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
         """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
-        generator = env_state.space_rng(model.action_space)
+        training: Any = model.get_env()
+        # Environments of one class may share its spaces, so those played here would seed those of the training.
+        spaces = (model.action_space, training.unwrapped.observation_space)
+        generators = [env_state.space_rng(space) for space in spaces]
         with random_state.preserved():
             # Policies that sample their actions draw from these.
             set_random_seed(self.seed, using_cuda=model.device.type == "cuda")
@@ -82,7 +85,8 @@ class Evaluator:
                 )
             finally:
                 vec.close()
-                env_state.set_space_rng(model.action_space, generator)
+                for space, states in zip(spaces, generators, strict=True):
+                    env_state.set_space_rng(space, states)
         assert isinstance(returns, list)
         assert isinstance(lengths, list)
         return Evaluation([float(value) for value in returns], [int(value) for value in lengths])

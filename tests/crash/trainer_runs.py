@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
@@ -31,6 +32,29 @@ DQN: dict[str, Any] = {
     "learning_rate": {"linear": [1e-2, 1e-4]},
     "policy_kwargs": {"net_arch": [8]},
 }
+
+
+class Gusty(gym.Env[Any, Any]):
+    """Draws from the generators of its process and from its own action space, as careless environments do."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.action_space = gym.spaces.Discrete(3)
+        self._place, self._steps = 0.0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._place, self._steps = np.random.normal(), 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._place += float(action) - 1 + random.gauss(0.0, 0.3) + 0.1 * float(self.action_space.sample())
+        self._steps += 1
+        return self._observation(), -abs(self._place), False, self._steps == 20, {}
+
+    def _observation(self) -> Any:
+        return np.array([self._place, self._steps / 20], dtype=np.float32)
 
 
 def settings(tree: Path, **changes: Any) -> TrainingSettings:

@@ -52,6 +52,13 @@ class Lawless(Noisy):
         return random.SystemRandom().gauss(0.0, 1.0)
 
 
+class Careless(Noisy):
+    """Draws from the generators of its process."""
+
+    def noise(self) -> float:
+        return random.gauss(0.0, 1.0) + float(np.random.normal())
+
+
 class Clockwork(Noisy):
     """The same whatever the seed."""
 
@@ -74,6 +81,7 @@ class LateNoise(Clockwork):
         (Clockwork, "pickle", True),
         (LateNoise, "pickle", False),
         (Simulator, "action-replay", False),
+        (Careless, "pickle", False),
         (Forgetful, "action-replay", False),
         (Lawless, "none", False),
     ],

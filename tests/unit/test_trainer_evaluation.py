@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import DQN, PPO
@@ -44,6 +45,26 @@ def test_the_same_policy_gets_the_same_score_and_the_training_notices_nothing(
     np.random.rand(100)
     assert evaluator(deterministic=deterministic)(model, lambda: None) == first
     assert len(set(first.returns)) > 1, "the episodes have seeds of their own"
+
+
+class Shared(gym.Env[Any, Any]):
+    """Its spaces belong to the class, so all environments have the same objects."""
+
+    observation_space = gym.spaces.Dict({"x": gym.spaces.Box(-1.0, 1.0, (1,))})
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 0.0, bool(self.action_space.sample()), False, {}
+
+
+def test_spaces_that_belong_to_a_class_are_left_as_they_were() -> None:
+    model = PPO("MultiInputPolicy", env_state.make_vec_env(Shared, "pickle", 1), seed=1)
+    before = [env_state.space_rng(space) for space in (Shared.observation_space, Shared.action_space)]
+    evaluator(factory=Shared)(model, lambda: None)
+    assert [env_state.space_rng(space) for space in (Shared.observation_space, Shared.action_space)] == before
 
 
 def test_an_evaluation_that_is_given_up_leaves_no_trace_either() -> None:
