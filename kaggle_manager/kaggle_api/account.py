@@ -31,6 +31,8 @@ Answer = TypeVar("Answer")
 TRANSIENT: tuple[type[RemoteError], ...] = (Unavailable, RateLimited, ProtocolError)
 NOT_ACCEPTED: tuple[type[RemoteError], ...] = (NotSent, RateLimited)
 
+_NEW_TOKEN = "create a new token at https://www.kaggle.com/settings (API)"
+
 
 class Account:
     """One account on one Kaggle. Safe to use from several threads; close it, or use it as a context manager.
@@ -118,8 +120,7 @@ class Account:
         return AuthError(
             f"Kaggle refused the {kind} from {self.credentials.source} (HTTP {status}): wrong, expired or revoked.",
             safe="nothing was changed",
-            next_step="create a new token at https://www.kaggle.com/settings (API) and put it in its place, or remove "
-            "the old one so that the next place is used",
+            next_step=f"{_NEW_TOKEN} and put it in its place, or remove the old one so that the next place is used",
         )
 
     def call(
@@ -172,7 +173,9 @@ class Account:
                 return AuthError(
                     f"Kaggle knows these credentials ({self.credentials.source}) but refuses them for {about}.{said}",
                     safe="nothing was changed",
-                    next_step="use an access token: some calls refuse legacy keys",
+                    next_step="use an access token: some calls refuse legacy keys"
+                    if self.credentials.kind == "legacy"
+                    else f"run the same command again; if it stays so, {_NEW_TOKEN}",
                 )
         if refused.status in (403, 404):
             return NotFound(

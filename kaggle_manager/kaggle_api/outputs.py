@@ -21,7 +21,7 @@ from kaggle_manager.kaggle_api.names import check_file_name
 
 __all__ = ["ExpectedFile", "download_file", "download_outputs"]
 
-_AT_ONCE = 4
+_AT_ONCE = 8  # small files are a matter of round trips, not of bytes
 
 
 @dataclass(frozen=True)

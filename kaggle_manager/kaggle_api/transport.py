@@ -245,7 +245,8 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
         if status == 429:
             raise RateLimited(f"{self.host} asks to slow down (429).", retry_after_s=wait_s)
         if status >= 500 or status in _LATER:
-            raise Unavailable(f"{self.host} answered {status}{': ' if text else ''}{text.rstrip('.')}.", retry_after_s=wait_s)
+            said = f": {text.rstrip('.')}" if text else ""
+            raise Unavailable(f"{self.host} answered {status}{said}.", retry_after_s=wait_s)
         raise Refused(status, text)
 
     def _new_session(self, timeouts: tuple[float, float]) -> requests.Session:

@@ -128,7 +128,7 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
         path = (home[kind] / rest).resolve()
         if not path.is_relative_to(home[kind].resolve()) or not path.is_file():
             raise not_found("The file")
-        return FileResponse(path, media_type="application/octet-stream")
+        return FileResponse(path, media_type="application/octet-stream", stat_result=path.stat())
 
     async def health(_: Request) -> Response:
         return JSONResponse({"service": "local-kaggle", "pid": os.getpid(), "root": str(world.root)})

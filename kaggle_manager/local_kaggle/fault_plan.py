@@ -109,6 +109,13 @@ class Stall(_Lossy):
     after_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
+class Delay(Fault):
+    """The answer comes so much later, as over a long way."""
+
+    kind: Literal["delay"]
+    seconds: Seconds
+
+
 class Drip(Fault):
     """The body comes slowly and never quite stops."""
 
@@ -243,7 +250,7 @@ class KilledAtWall(_OfSession):
 
 
 AnyFault = (
-    Refuse | ExpiredLink | Reset | Stall | Drip | Truncate | Length | Flip | Swap | TokenExpires | PushRefused
+    Refuse | ExpiredLink | Reset | Stall | Delay | Drip | Truncate | Length | Flip | Swap | TokenExpires | PushRefused
     | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | DroppedSources | StaleMount | EmptyMount
     | WrongAccelerator | KilledAtWall
 )  # fmt: skip

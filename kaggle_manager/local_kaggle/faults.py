@@ -7,6 +7,7 @@ fault strikes passes untouched. `fault_plan` says what can be planned, `broken_a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import re
@@ -114,6 +115,9 @@ class Hostile:
                 if fault.carried_out:
                     await self._carry_out(exchange)
                 await (exchange.reset() if isinstance(fault, plan.Reset) else exchange.silence(fault.seconds))
+            case plan.Delay():
+                await asyncio.sleep(fault.seconds)
+                await self._app(exchange.scope, exchange.receive, exchange.send)
             case plan.QuotaShrinks():
                 self._world.limits = replace(self._world.limits, gpu_week_s=fault.hours * 3600)
                 await self._app(exchange.scope, exchange.receive, exchange.send)

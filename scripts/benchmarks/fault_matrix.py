@@ -1,7 +1,7 @@
 """Every fault of the hostile local Kaggle x every call of the adapter that can meet it, over real HTTP.
 
-Each cell is judged twice, with the fault striking once and striking for ever: the right answer and the right bytes, or a
-typed error that names a next step; never a wrong file, never a foreign exception, never a wait beyond its bound.
+Each cell is judged twice, with the fault striking once and striking for ever: the right answer and the right bytes, or
+a typed error that names a next step; never a wrong file, never a foreign exception, never a wait beyond its bound.
 
     python scripts/benchmarks/fault_matrix.py                     print the table
     python scripts/benchmarks/fault_matrix.py --write             and keep it in docs/robustness.md
@@ -50,6 +50,7 @@ FAULTS: dict[str, dict[str, object]] = {
     "reset in the body": {"kind": "reset", "after_bytes": 20},
     "stall": {"kind": "stall", "seconds": 60},
     "stall in the body": {"kind": "stall", "seconds": 60, "after_bytes": 20},
+    "late answer": {"kind": "delay", "seconds": 0.1},
     "slow drip": {"kind": "drip", "bytes_per_s": 10},
     "cut": {"kind": "truncate"},
     "cut, length fits": {"kind": "truncate", "length": "kept"},
@@ -169,7 +170,9 @@ def judge(at: Stage, name: str, column: str, *, lasting: bool) -> Cell:
         except BaseException as error:
             outcome.append(("FOREIGN", repr(error)))
 
-    at.play({**FAULTS[name], "on": [call]} | ({} if lasting else {"times": 1}))
+    # A token that has expired is no longer known either, to whoever asks about it.
+    on = [call, "IntrospectToken"] if FAULTS[name]["kind"] == "token_expires" else [call]
+    at.play({**FAULTS[name], "on": on} | ({} if lasting else {"times": 1}))
     begun = time.monotonic()
     thread = threading.Thread(target=perform, daemon=True)
     thread.start()
@@ -224,8 +227,9 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
     told = ", ".join(f"{number} {word}" for word, number in counts.most_common())
     believed = sorted({(cell.fault, cell.column, cell.detail) for cell in judged if cell.verdict == "believed"})
     return [
-        f"{len(judged)} judgements in {seconds:.0f} s: {told}; {len(bad)} bad. The slowest took {slowest.seconds:.1f} s "
-        f"with a read time-out of {acts.READ_TIMEOUT_S} s ({slowest.fault}, {slowest.column}).",
+        f"{len(judged)} judgements in {seconds:.0f} s: {told}; {len(bad)} bad.",
+        f"The slowest, {slowest.fault} x {slowest.column}, took {slowest.seconds:.1f} s.",
+        f"The read time-out was {acts.READ_TIMEOUT_S} s, and a call tries six times.",
         "",
         *as_table(judged),
         "",

@@ -14,7 +14,14 @@ import pytest
 import requests
 from scripted_kaggle import SECRET, TOKEN, ScriptedKaggle, answer, page, reset, serve_file, stall
 
-from kaggle_manager.errors import KaggleManagerError, OutputDamaged, ProtocolError, StorageError, UnsafePath
+from kaggle_manager.errors import (
+    KaggleManagerError,
+    OutputDamaged,
+    ProtocolError,
+    StorageError,
+    Unavailable,
+    UnsafePath,
+)
 from kaggle_manager.kaggle_api.client import KaggleClient, KernelVersion, OutputFile
 from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_file, download_outputs
 
@@ -307,3 +314,20 @@ def test_outputs_that_cannot_fit_are_refused_before_they_come(kaggle, tmp_path):
     with pytest.raises(StorageError, match="free"):
         download_outputs(kaggle.client(), VERSION, [ExpectedFile("a.bin", 10**18, SHA)], tmp_path)
     assert kaggle.seen == []
+
+
+def test_a_long_download_outlives_any_number_of_addresses(kaggle, tmp_path):
+    expired = answer(b"<Error>", 400, content_type="application/xml")
+    kaggle.script("blob", *[serve_file(DATA, cut=60_000), expired] * 10, serve_file(DATA))
+    fetch(kaggle, tmp_path / "model.bin", refresh_url=lambda: f"{kaggle.url}/blob")
+    assert (tmp_path / "model.bin").read_bytes() == DATA
+    kaggle.script("blob", serve_file(DATA, cut=60_000), expired)
+    with pytest.raises(ProtocolError, match="signed address"):
+        fetch(kaggle, tmp_path / "again.bin", refresh_url=lambda: f"{kaggle.url}/blob")
+
+
+def test_a_few_bytes_now_and_then_are_no_progress(kaggle, tmp_path):
+    kaggle.script("blob", serve_file(DATA, cut=100))
+    with pytest.raises(Unavailable):
+        fetch(kaggle, tmp_path / "model.bin")
+    assert len(kaggle.seen) == 6

@@ -135,6 +135,14 @@ def test_a_call_that_wants_a_token_says_so_to_a_good_legacy_key(kaggle):
     assert kaggle.seen[0].headers["authorization"].startswith("Basic ")
 
 
+def test_an_access_token_refused_once_is_not_called_a_legacy_key(kaggle):
+    kaggle.script("GetAcceleratorQuotaStatistics", answer({"code": 401, "message": "Unauthenticated"}, 401))
+    with pytest.raises(AuthError) as caught:
+        kaggle.client(TOKEN).quota()
+    assert "create a new token" in caught.value.next_step
+    assert "legacy" not in str(caught.value)
+
+
 def test_who_we_are(kaggle):
     kaggle.script("ListKernels", answer({}))
     assert kaggle.client(TOKEN).whoami() == "alice"

@@ -157,3 +157,11 @@ def test_what_cannot_be_opened_is_a_typed_error(kaggle):
     kaggle.script("IntrospectToken", answer({}, 401))
     with pytest.raises(AuthError):
         list(follow(kaggle, answer({"code": 403, "message": "no"}, 403)))
+
+
+def test_failures_between_quiet_connections_do_not_add_up(kaggle):
+    def stop() -> bool:
+        return len(kaggle.seen) >= 30
+
+    lines = follow(kaggle, *[reset, live()] * 20, stop=stop)
+    assert list(lines) == []
