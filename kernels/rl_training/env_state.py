@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from kaggle_manager.errors import ConfigError
 from kernels.rl_training import random_state
-from kernels.rl_training.action_replay import wrap_simulator
+from kernels.rl_training.action_replay import EpisodeLog, simulate_again, wrap_simulator
 from kernels.rl_training.certificate import digest
 
 Mode = Literal["pickle", "action-replay", "none"]
@@ -86,13 +86,6 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
             state["random"] = random_state.collect()
         return state
 
-    def exact_digest(self) -> str:
-        """Digest of what `exact_state` holds, equal for equal states."""
-        parts: list[Any] = [self.env, space_rng(self._shared_space)]
-        if multiprocessing.parent_process() is not None:
-            parts.append(random_state.collect())
-        return digest(parts)
-
     def restore_exact_state(self, state: dict[str, Any]) -> None:
         """Become what `exact_state` described.
 
@@ -119,6 +112,9 @@ def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
 def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False) -> VecEnv:
     """`n_envs` environments, in this process or each in a process of its own; the i-th has the seed `seed + i`."""
     makers = [_Maker(factory, mode, seed + index) for index in range(n_envs)]
+    if processes and "forkserver" in multiprocessing.get_all_start_methods():
+        # The workers' parent imports torch once; otherwise each worker does, which takes seconds.
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
     vec = SubprocVecEnv(makers) if processes else DummyVecEnv(makers)  # type: ignore[arg-type]
     vec.seed(seed)
     return vec
@@ -131,10 +127,13 @@ def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
     return {"layers": layers, "environments": environments}
 
 
-def digests(vec: VecEnv, mode: Mode) -> dict[str, Any]:
-    """Digests of what `collect` holds."""
-    layers = [digest(_plain(layer)) for layer in _layers(vec)]
-    return {"layers": layers, "environments": [] if mode == "none" else vec.env_method("exact_digest")}
+def digests(state: dict[str, Any]) -> dict[str, Any]:
+    """Digests of what `collect` returned, equal for equal states, whose pickles may differ. Runs no simulator."""
+    environments = []
+    for saved in state["environments"]:
+        env = _LookingUnpickler(io.BytesIO(saved["env"]), "the action space").load()
+        environments.append(digest({**saved, "env": env}))
+    return {"layers": [digest(layer) for layer in state["layers"]], "environments": environments}
 
 
 def restore(vec: VecEnv, state: dict[str, Any]) -> None:
@@ -198,6 +197,20 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         return self._shared
+
+
+class _LookingUnpickler(_Unpickler):
+    """Gives the log of an episode where restoring would simulate it again."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return _LoggedEpisode if found is simulate_again else found
+
+
+@dataclass(frozen=True)
+class _LoggedEpisode:
+    factory: EnvFactory
+    log: EpisodeLog
 
 
 def _layers(vec: VecEnv) -> Iterator[VecEnv]:

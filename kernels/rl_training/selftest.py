@@ -191,8 +191,10 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
 
 @contextlib.contextmanager
 def _output_in(path: Path) -> Iterator[None]:
-    """Everything printed, and the traceback of an error, in a file."""
-    with path.open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    """Everything printed in this process and those it starts, and the traceback of an error, in a file."""
+    with path.open("a", buffering=1) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
         try:
             yield
         except Exception:
@@ -213,7 +215,7 @@ def curves(tree: TrainingTree) -> dict[str, str]:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text().splitlines()[-20:]) if log.exists() else "(no log)"
+    return "\n".join(log.read_text().splitlines()[-100:]) if log.exists() else "(no log)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
