@@ -31,7 +31,6 @@ class SaveOrder:
         step: timesteps trained.
         model: its `data` has only what changed since the order before (see `Changes`).
         state: the `.state` file.
-        environments: from `env_state.digests`.
         replay: the replay rows, which are on the medium already.
         metadata: for training_metadata.json.
         manifest: further fields of the manifest.
@@ -40,7 +39,6 @@ class SaveOrder:
     step: int
     model: ModelSnapshot
     state: bytes
-    environments: Any
     replay: ReplayCommit | None
     metadata: TrainingMetadata
     manifest: Mapping[str, Any]
@@ -82,7 +80,7 @@ class CheckpointWriter:
         model = replace(order.model, data=self._data)
         # The items once more, as they were: those of the training have gone on.
         items = read_state(order.state).items
-        certificate = exact_state.certify(items, order.environments, {**model.parameters, **model.variables})
+        certificate = exact_state.certify(items, {**model.parameters, **model.variables})
         checkpoint = self._store.save_latest(
             step=order.step,
             model=model.to_bytes(),

@@ -17,7 +17,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
 from kaggle_manager.errors import CheckpointIncompatible
-from kernels.rl_training import env_state, exact_state, model_file, replay_rows
+from kernels.rl_training import exact_state, model_file, replay_rows
 from kernels.rl_training.background_writer import BackgroundWriter
 from kernels.rl_training.checkpoint_writer import Changes, SaveOrder
 from kernels.rl_training.exact_state import Phase, Training
@@ -104,7 +104,6 @@ class Checkpointer:
         model, step = self.training.model, self.training.model.num_timesteps
         copied = model_file.snapshot(model)
         state = state_bytes(self.journey, exact_state.collect(self.training))
-        environments = env_state.digests(self.training.vec_env, self.training.mode)
         if self._replay is not None:
             self._plan = self._replay.plan(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
         metadata = self.metadata(step)
@@ -118,7 +117,7 @@ class Checkpointer:
             begun = time.monotonic()
             replay = self._replay.write(self._plan) if self._replay is not None and self._plan is not None else None
             changed = replace(copied, data=self._changes.of(copied.data))
-            self.newest = self.write(SaveOrder(step, changed, state, environments, replay, metadata, manifest))
+            self.newest = self.write(SaveOrder(step, changed, state, replay, metadata, manifest))
             self.clock.saved(stall + time.monotonic() - begun)
 
         stall = time.monotonic() - started

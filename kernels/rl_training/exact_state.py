@@ -190,7 +190,6 @@ def check_complete(state: Mapping[str, Any]) -> None:
 
 def certify(
     items: Mapping[str, Any],
-    environments: Any,
     parameters: Mapping[str, Any],
     rows: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
@@ -198,11 +197,10 @@ def certify(
 
     Args:
         items: from `collect`.
-        environments: from `env_state.digests`, in place of their pickles: equal objects may pickle differently.
         parameters: state dictionaries and tensors of the model, by name.
         rows: the replay rows; without them the digest vouches for all but these, which the replay log vouches for.
     """
-    state = {**items, "environment": environments}
+    state = {**items, "environment": env_state.digests(items["environment"])}
     state |= {f"parameters.{name}": value for name, value in parameters.items()}
     return certificate(state if rows is None else {**state, "replay_rows": rows})
 
@@ -212,7 +210,6 @@ def certify_whole(training: Training) -> dict[str, str]:
     model = training.model
     return certify(
         collect(training),
-        env_state.digests(training.vec_env, training.mode),
         {**model.get_parameters(), **tensors_outside(model)},
         replay_rows.arrays(model),
     )

@@ -15,10 +15,9 @@ import torch
 
 
 def collect() -> dict[str, Any]:
-    """The state of every generator, as values that pickle quickly."""
-    version, words, gauss = random.getstate()
+    """The state of every generator, as plain values."""
     return {
-        "python": (version, np.array(words, dtype=np.uint32), gauss),
+        "python": random.getstate(),
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state().numpy().tobytes(),
         "cuda": [state.numpy().tobytes() for state in _cuda_states()],
@@ -28,8 +27,7 @@ def collect() -> dict[str, Any]:
 def restore(state: dict[str, Any]) -> None:
     """Put every generator back. A generator missing from `state` is left alone."""
     if "python" in state:
-        version, words, gauss = state["python"]
-        random.setstate((version, tuple(words.tolist()), gauss))
+        random.setstate(state["python"])
     if "numpy" in state:
         np.random.set_state(state["numpy"])
     if "torch" in state:

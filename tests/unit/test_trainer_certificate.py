@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.rl_training import env_state
 from kernels.rl_training.certificate import certificate, differing, digest
 
 
@@ -80,3 +81,27 @@ def test_the_items_that_differ_are_named() -> None:
     assert differing(first, second) == ["b", "c"]
     assert first["all"] != second["all"]
     assert differing(first, first) == []
+
+
+made: list[str] = []
+
+
+def make_cartpole() -> Any:
+    made.append("again")
+    return gym.make("CartPole-v1")
+
+
+@pytest.mark.parametrize("mode", ["pickle", "action-replay"])
+def test_saved_environments_have_equal_digests_for_equal_states_and_no_simulator_is_run(mode: Any) -> None:
+    def played(actions: list[int]) -> Any:
+        vec = env_state.make_vec_env(make_cartpole, mode, 1)
+        vec.reset()
+        for action in actions:
+            vec.step(np.array([action]))
+        return env_state.collect(vec, mode)
+
+    first, same, other = played([0, 1, 1]), played([0, 1, 1]), played([0, 1, 0])
+    simulators = len(made)
+    assert env_state.digests(first) == env_state.digests(same)
+    assert env_state.digests(first)["environments"] != env_state.digests(other)["environments"]
+    assert len(made) == simulators

@@ -27,7 +27,7 @@ def evaluator(**changes: Any) -> Evaluator:
 
 def everything(model: Any) -> str:
     parts = [random_state.collect(), env_state.space_rng(model.action_space), model.get_parameters()]
-    return digest([*parts, env_state.digests(model.get_env(), "pickle")])
+    return digest([*parts, env_state.digests(env_state.collect(model.get_env(), "pickle"))])
 
 
 @pytest.mark.parametrize("algorithm", [PPO, DQN])
