@@ -6,10 +6,12 @@ state. Knows nothing of files.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
@@ -70,3 +72,20 @@ def restore(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     buffer = buffer_of(model)
     if buffer is not None:
         vars(buffer).update(state)
+
+
+def end_open_episodes(model: BaseAlgorithm) -> None:
+    """Make the newest transition the last of its episode: what will be stored next does not follow from it.
+
+    As Stable-Baselines3 does it for hindsight replay: cut off, so that values are still bootstrapped, where the buffer
+    knows the difference.
+    """
+    buffer = buffer_of(model)
+    if isinstance(buffer, HerReplayBuffer):
+        with warnings.catch_warnings(action="ignore"):  # that it does what it is asked
+            buffer.truncate_last_trajectory()
+    elif buffer is not None and buffer.size():
+        still_open = buffer.dones[buffer.pos - 1] == 0
+        buffer.dones[buffer.pos - 1] = 1
+        if buffer.handle_timeout_termination:
+            buffer.timeouts[buffer.pos - 1][still_open] = 1

@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.durable import write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
-from kernels.rl_training import algorithms, arithmetic, env_probe, env_state
+from kernels.rl_training import algorithms, arithmetic, env_probe, env_state, replay_rows
 from kernels.rl_training.callbacks import (
     BestModelCallback,
     DeadlineCallback,
@@ -255,9 +255,14 @@ class _Session:
             self.checkpointer.restore(checkpoint)
         except SimulationDiverged as error:
             self._break(self.journey, error.message)
-            self.model._last_obs = None  # learn() then begins a new episode
+            self._begin_new_episodes()
         if self.journey.exactness.mode == "none":
-            self.model._last_obs = None
+            self._begin_new_episodes()
+
+    def _begin_new_episodes(self) -> None:
+        """The environments are not where they were: `learn()` resets them, and no transition leads across."""
+        self.model._last_obs = None
+        replay_rows.end_open_episodes(self.model)
 
     def _announce(self, start: int) -> None:
         total = self.settings.total

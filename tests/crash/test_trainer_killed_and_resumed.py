@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 from crash_disks import Died, DyingDisk, FailingDisk
-from trainer_runs import DQN, origin_of, session, settings
+from trainer_runs import DQN, RESETS, Lossy, Opaque, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata
 from kaggle_manager.errors import CheckpointIncompatible, StorageError
-from kernels.rl_training import arithmetic
+from kernels.rl_training import arithmetic, replay_rows
 from kernels.rl_training.action_replay import ActionReplay
+from kernels.rl_training.algorithms import build_model
 from kernels.rl_training.certificate import differing
+from kernels.rl_training.env_state import make_vec_env
 from kernels.rl_training.selftest import curves, prove
-from kernels.rl_training.selftest_cases import Simulator
+from kernels.rl_training.selftest_cases import CASES, Simulator
 from kernels.rl_training.session_clock import SessionClock
 
 
@@ -195,6 +197,47 @@ _begin = ActionReplay._begin
 def _begin_differently(self: ActionReplay, options: Any) -> Any:
     self._base_seed += 1
     return _begin(self, options)
+
+
+@pytest.mark.parametrize(
+    ("environment", "why_not_pickled"),
+    [(Lossy, "the copy differs 1 steps after it was made"), (Opaque, "there is a socket in here")],
+)
+def test_an_environment_that_nothing_can_put_back_trains_on_inexactly_and_says_why(
+    environment: Any, why_not_pickled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings(tmp_path / "tree", environment=environment)
+    session(chosen, max_steps=100)
+    said = capsys.readouterr().out
+    assert f"WARNING: resumes of this training cannot be exact: pickling does not restore it ({why_not_pickled})" in (
+        said.replace("TypeError: ", "")
+    )
+    assert "replaying its actions does not either (SimulationDiverged" in said
+    RESETS.clear()
+    outcome = session(chosen)
+    assert (outcome.kind, outcome.resumed_from, outcome.step) == ("completed", 100, 300)
+    assert RESETS[0] is None, "the seed of the first episode would make every session begin with the same one"
+    told = exactness_told(tmp_path / "tree")
+    assert (told["exact"], told["environment"]) == ("none", "none")
+    assert why_not_pickled in told["reason"]
+    assert "SimulationDiverged" in told["reason"]
+
+
+@pytest.mark.parametrize("case", ["dqn", "dqn-hindsight", "sac-n-step"])
+def test_transitions_do_not_lead_from_an_episode_that_cannot_be_continued_into_the_next(case: str) -> None:
+    chosen = CASES[case]
+    vec = make_vec_env(chosen.environment, "pickle", 1, chosen.settings.get("n_envs", 1))
+    model: Any = build_model(
+        chosen.algorithm.upper(), chosen.settings["policy"], chosen.hyperparameters(), vec, seed=1, device="cpu"
+    )
+    model.learn(81 * vec.num_envs)
+    buffer = model.replay_buffer
+    terminated = buffer.dones[buffer.pos - 1] * (1 - buffer.timeouts[buffer.pos - 1])
+    replay_rows.end_open_episodes(model)
+    assert (buffer.dones[buffer.pos - 1] == 1).all()
+    assert (buffer.dones[buffer.pos - 1] * (1 - buffer.timeouts[buffer.pos - 1]) == terminated).all()
+    if case == "dqn-hindsight":
+        assert (buffer._current_ep_start == buffer.pos).all()
 
 
 @pytest.fixture

@@ -57,6 +57,40 @@ class Gusty(gym.Env[Any, Any]):
         return np.array([self._place, self._steps / 20], dtype=np.float32)
 
 
+class Lossy(gym.Env[Any, Any]):
+    """Pickles without an error and without its state, and never repeats itself. Told to `RESETS`: the seeds it got."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self._place, self._steps = 0.0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        RESETS.append(seed)
+        self._place, self._steps = random.SystemRandom().gauss(0.0, 1.0), 0
+        return np.array([self._place], dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._place += float(action) - 0.5 + random.SystemRandom().gauss(0.0, 0.1)
+        self._steps += 1
+        return np.array([self._place], dtype=np.float32), -abs(self._place), False, self._steps == 35, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_place": 0.0, "_steps": 0}
+
+
+class Opaque(Lossy):
+    """Refuses to be pickled, and never repeats itself."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("there is a socket in here")
+
+
+RESETS: list[int | None] = []
+
+
 def settings(tree: Path, **changes: Any) -> TrainingSettings:
     """A DQN on CartPole of 300 timesteps, saved every 50 and evaluated every 100."""
     base = TrainingSettings(
