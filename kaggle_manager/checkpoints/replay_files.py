@@ -8,6 +8,7 @@ Never does: look inside a chunk's payload (see `replay_log`), or touch a segment
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kaggle_manager.checkpoints import segment
@@ -15,6 +16,8 @@ from kaggle_manager.checkpoints.durable import Disk, sha256_bytes, write_atomic
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+
+_READERS = 4
 
 
 def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bool]:
@@ -47,16 +50,19 @@ def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:
     Raises:
         CheckpointCorrupt: naming every segment that cannot be read.
     """
-    weak: list[SegmentRef] = []
     problems: list[str] = []
-    for ref in replay.segments:
+
+    def is_weak(ref: SegmentRef) -> bool:
         try:
-            if verified_bytes(folder, ref, disk)[1]:
-                weak.append(ref)
+            return verified_bytes(folder, ref, disk)[1]
         except CheckpointCorrupt as error:
             problems.append(error.message)
+            return False
+
+    with ThreadPoolExecutor(_READERS) as readers:  # hashing and reading let other threads run
+        weak = [ref for ref, found in zip(replay.segments, readers.map(is_weak, replay.segments), strict=True) if found]
     if problems:
-        raise CheckpointCorrupt(" ".join(problems))
+        raise CheckpointCorrupt(" ".join(sorted(problems)))
     return weak
 
 

@@ -1,39 +1,31 @@
 """The replay buffer as base + append-only segments: a checkpoint writes only the rows that are new.
 
 Suits the arrays of Stable-Baselines3's ReplayBuffer, DictReplayBuffer and HerReplayBuffer, with or without
-`optimize_memory_usage`: each has the ring row on axis 0 and the environment on axis 1.
+`optimize_memory_usage`: each has the ring row on axis 0 and the environment on axis 1. What the bytes of a chunk say is
+`replay_codec`'s business.
 
 Promises: `load` gives back byte-identical arrays; the rows of a `ReplayCommit` are on the medium when it is returned;
 the cost of `append` follows the new rows, not the size of the buffer or the length of the run (`rewritten` arrays alone
 are compared whole, about a millisecond per million rows); few files (a ring is `SEGMENTS_PER_RING` segments, and one or
 two more while it turns).
 Never does: commit (a manifest does), delete a segment (the store does, when no manifest needs it), or unpickle.
-
-A chunk (see `segment`) holds, for the rows [first, end):
-
-    length of the description (4 bytes) | description (JSON) | one block of bytes per array
-
-    plain      the rows
-    shared     an array such as next_observations, whose rows mostly equal the following row of observations: one bit
-               for each (row, environment) that says so, then the ones that differ
-    tail       the one ring row the next transition will go to (with optimize_memory_usage it is half written)
-    rewritten  an array whose old rows change (HER's ep_start and ep_length): which ring rows changed, then their values
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import itertools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kaggle_manager.checkpoints import replay_files, segment
+from kaggle_manager.checkpoints import replay_codec, replay_files, segment
 from kaggle_manager.checkpoints.durable import Disk, storage_errors
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.errors import CheckpointCorrupt
@@ -45,8 +37,6 @@ SEGMENTS_PER_RING = 8
 
 MAX_CHUNK_BYTES = 16 << 20
 """Rows are cut into chunks of about this size, to bound the memory one needs."""
-
-_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
@@ -172,7 +162,18 @@ class ReplayLog:
                 segments.append(SegmentRef(self._new_name(first), first, first, 0, open_hash.hexdigest(), False))
                 open_hash = hashlib.sha256()
             current = segments[-1]
-            chunk = segment.encode_chunk(self._encode(plan, first, end, capacity))
+            last = end == plan.rows
+            chunk = segment.encode_chunk(
+                replay_codec.encode(
+                    plan.arrays,
+                    first,
+                    end,
+                    shared=self._shared,
+                    tail=plan.tail if last else {},
+                    rewritten=plan.rewritten if last else {},
+                    apart=self._rewritten,
+                )
+            )
             path = self.folder / current.name
             self._disk.write_at(path, current.length, chunk)
             open_hash.update(chunk)
@@ -205,35 +206,6 @@ class ReplayLog:
         mask[np.arange(first, rows) % len(array)] = True
         return np.flatnonzero(mask)
 
-    def _encode(self, plan: Plan, first: int, end: int, capacity: int) -> bytes:
-        begin = first % capacity
-        rows = slice(begin, begin + end - first)
-        blocks: list[bytes] = []
-        described: list[dict[str, Any]] = []
-
-        def add(kind: str, name: str, values: Array, index: bytes = b"", **more: str) -> None:
-            """Describe one block: `index` says which rows, `values` are their bytes."""
-            data = values.tobytes()
-            size = {"index": len(index), "bytes": len(index) + len(data)}
-            described.append({"kind": kind, "array": name, "dtype": plan.arrays[name].dtype.str, **size, **more})
-            blocks.extend((index, data))
-
-        for name, array in plan.arrays.items():
-            if name in self._shared:
-                equal = _equals_following(array[rows], plan.arrays[self._shared[name]][rows])
-                different = _by_environment(array[rows])[~equal]
-                add("shared", name, different, np.packbits(equal).tobytes(), of=self._shared[name])
-            elif name not in self._rewritten:
-                add("plain", name, array[rows])
-        if end == plan.rows:
-            for name, values in plan.tail.items():
-                add("tail", name, values)
-            for name, (changed, values) in plan.rewritten.items():
-                add("rewritten", name, values, changed.astype("<i8").tobytes())
-        description = {"first": first, "end": end, "capacity": capacity, "blocks": described}
-        text = json.dumps(description, separators=(",", ":")).encode()
-        return b"".join((_LENGTH.pack(len(text)), text, *blocks))
-
     # ------------------------------------------------------------------------------------------------------- load
 
     def load(self, commit: ReplayCommit, into: Mapping[str, Array], *, verified: bool = False) -> None:
@@ -253,16 +225,21 @@ class ReplayLog:
         if capacity != commit.capacity:
             raise CheckpointCorrupt(f"The replay buffer has {capacity:,} rows and the checkpoint {commit.capacity:,}.")
         segments = list(commit.segments)
-        for ref in segments:
-            with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
-                data = self._read(ref, verified)
-            try:
-                for payload in segment.payloads(memoryview(data)):
-                    _decode(payload, into, capacity)
-            except (ValueError, KeyError, TypeError, struct.error) as error:
-                raise CheckpointCorrupt(
-                    f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
-                ) from error
+        data = b""
+        with ThreadPoolExecutor(1) as reader:  # the next segment is read while this one is decoded
+            ahead = reader.submit(self._read, segments[0], verified) if segments else None
+            for ref, following in itertools.zip_longest(segments, segments[1:]):
+                assert ahead is not None
+                with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
+                    data = ahead.result()
+                ahead = reader.submit(self._read, following, verified) if following else None
+                try:
+                    for payload in segment.payloads(memoryview(data)):
+                        replay_codec.decode(payload, into)
+                except (ValueError, KeyError, TypeError, struct.error) as error:
+                    raise CheckpointCorrupt(
+                        f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
+                    ) from error
         self._open_hash = hashlib.sha256()
         if segments and not segments[-1].sealed:
             self._open_hash.update(data)
@@ -312,72 +289,7 @@ def _pieces(plan: Plan, capacity: int, current: SegmentRef | None) -> Iterator[t
         first = end
 
 
-def _by_environment(rows: Array) -> Array:
-    """View rows as (row, environment, bytes): the grain at which next_observations is shared."""
-    rows = np.ascontiguousarray(rows)
-    environments = rows.shape[1] if rows.ndim > 1 else 1
-    return rows.view(np.uint8).reshape(len(rows), environments, -1)
-
-
 def _as_integers(array: Array) -> Array:
     """View an array as (row, integers), for comparisons that tell 0.0 from -0.0 and take a NaN for equal to itself."""
     width = array.dtype.itemsize if array.dtype.itemsize in (1, 2, 4, 8) else 1
     return np.ascontiguousarray(array).view(f"u{width}").reshape(len(array), -1)
-
-
-def _equals_following(rows: Array, of: Array) -> Array:
-    """Say, for each (row, environment), whether the bytes equal those of the following row of `of`; the last never."""
-    ours, theirs = _by_environment(rows), _by_environment(of)
-    mask: Array = np.zeros(ours.shape[:2], dtype=bool)
-    if ours.shape == theirs.shape:
-        mask[:-1] = (ours[:-1] == theirs[1:]).all(axis=2)
-    return mask
-
-
-def _decode(payload: memoryview, into: Mapping[str, Array], capacity: int) -> None:
-    """Write one chunk's rows into the arrays.
-
-    Raises:
-        ValueError, KeyError, TypeError, struct.error: when the chunk does not describe these arrays.
-    """
-    (text_bytes,) = _LENGTH.unpack_from(payload)
-    position = _LENGTH.size + text_bytes
-    description = json.loads(bytes(payload[_LENGTH.size : position]))
-    first, end = description["first"], description["end"]
-    if description["capacity"] != capacity:
-        raise ValueError(f"a chunk of {description['capacity']} ring rows")
-    begin = first % capacity
-    rows = slice(begin, begin + end - first)
-    shared = []
-    for block in description["blocks"]:
-        target = into[block["array"]]
-        if block["dtype"] != target.dtype.str:
-            raise ValueError(f"{block['array']} is {block['dtype']} where {target.dtype.str} is expected")
-        index = payload[position : position + block["index"]]
-        data = payload[position + block["index"] : position + block["bytes"]]
-        position += block["bytes"]
-        match block["kind"]:
-            case "plain":
-                _fill(target, rows, data)
-            case "shared":  # when the rows it may equal are in place
-                shared.append((target, into[block["of"]], index, data))
-            case "tail":
-                _fill(target, slice(end % capacity, end % capacity + 1), data)
-            case "rewritten":
-                _fill(target, np.frombuffer(index, dtype="<i8"), data)
-            case kind:
-                raise ValueError(f"an unknown kind of block: {kind}")
-    for target, of, index, data in shared:
-        following = _by_environment(of[rows])
-        bits = np.unpackbits(np.frombuffer(index, dtype=np.uint8), count=following.shape[0] * following.shape[1])
-        restored = np.empty_like(following)
-        restored[:-1] = following[1:]
-        restored[~bits.reshape(following.shape[:2]).astype(bool)] = np.frombuffer(data, dtype=np.uint8).reshape(
-            -1, following.shape[2]
-        )
-        _fill(target, rows, restored.data)
-
-
-def _fill(target: Array, rows: slice | Array, data: memoryview) -> None:
-    """Write the bytes `data` into `target[rows]`."""
-    target[rows] = np.frombuffer(data, dtype=target.dtype).reshape(-1, *target.shape[1:])

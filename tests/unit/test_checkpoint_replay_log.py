@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kaggle_manager.checkpoints import segment
+from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files, segment
 from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog
 from kaggle_manager.errors import CheckpointCorrupt
 
@@ -114,6 +114,58 @@ def test_restore_is_byte_identical_at_every_checkpoint_across_sessions(tmp_path:
             log = again  # the next session goes on from what it loaded
 
 
+class StackedPlayer(Player):
+    """Sees stacks of frames, as an agent that plays Atari does."""
+
+    def __init__(self, buffer: Any, seed: int, channels: int) -> None:
+        self.channels = channels
+        super().__init__(buffer, seed)
+
+    def _observation(self) -> Any:
+        """An image whose oldest frame is gone and whose newest is new; some are new altogether."""
+        drawn = super()._observation()
+        if self.rows_seen:
+            kept = self.luck.random(len(drawn)) < 0.95
+            drawn[kept, : -self.channels] = self.seen[kept, self.channels :]
+        self.rows_seen, self.seen = True, drawn
+        return drawn
+
+    rows_seen = False
+    seen: Any = None
+
+    def play(self, steps: int) -> None:
+        for _ in range(steps):
+            self.seen = self.last
+            super().play(1)
+
+
+@pytest.mark.parametrize("frugal", [False, True])
+@pytest.mark.parametrize(("channels", "n_envs"), [(1, 1), (1, 3), (3, 1), (3, 2)])
+def test_stacks_of_frames_come_back_byte_identical_and_each_frame_is_stored_about_once(
+    tmp_path: Path, channels: int, n_envs: int, frugal: bool
+) -> None:
+    stack, side, capacity = 4, 24, 64
+    space = spaces.Box(0, 255, (stack * channels, side, side), np.uint8)
+    options = {"optimize_memory_usage": True, "handle_timeout_termination": False} if frugal else {}
+
+    def make() -> Any:
+        return buffers.ReplayBuffer(capacity * n_envs, space, spaces.Discrete(3), "cpu", n_envs, **options)
+
+    player = StackedPlayer(make(), 5, channels)
+    live = arrays_of(player.buffer)
+    log = open_log(tmp_path, live)
+    for steps in (1, 40, 3, 30, 45, 7):  # the ring turns
+        player.play(steps)
+        commit = log.append(live, rows=player.rows)
+        restored = arrays_of(make())
+        open_log(tmp_path, restored).load(commit, restored)
+        for name, array in live.items():
+            assert restored[name].tobytes() == array.tobytes(), f"{name} at {player.rows} rows"
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    whole = player.rows * sum(array[0].nbytes for array in live.values())
+    assert written < (0.75 if frugal else 0.5) * whole, "a quarter, parity, and what had to be whole"
+
+
 def test_older_commits_stay_loadable_while_their_segments_are_there(tmp_path: Path) -> None:
     player = Player(plain_buffer(32, 1), seed=1)
     log = open_log(tmp_path, arrays_of(player.buffer))
@@ -142,15 +194,35 @@ def test_the_bytes_written_follow_the_new_rows_not_the_buffer(tmp_path: Path) ->
     assert written[0] < 1.3 * 100 * 26 * 4, "next_observations is stored as a bit where it follows"
 
 
-def test_a_long_run_leaves_few_files(tmp_path: Path) -> None:
-    arrays = {"observations": np.zeros((1_000, 1, 2), np.float32)}
-    log = open_log(tmp_path, arrays)
-    for rows in range(50, 20_000, 50):
+def test_a_run_of_over_a_million_transitions_leaves_fewer_than_thirty_files(tmp_path: Path) -> None:
+    capacity, total, every = 1_000_000, 1_300_000, 2_000
+    tree = TrainingTree(tmp_path / "models", "traffic")
+    store = CheckpointStore(tree, warn=pytest.fail)
+    common: Any = {"target": total, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": ""}
+    arrays = {"rewards": np.zeros((capacity, 1), np.float32)}
+    log = ReplayLog(tree.replay)
+    most, kept = 0, set[str]()
+    for rows in range(every, total + 1, every):
+        arrays["rewards"][np.arange(rows - every, rows) % capacity, 0] = np.arange(rows - every, rows)
         commit = log.append(arrays, rows=rows)
-        for path in tmp_path.iterdir():
-            if path.name not in {ref.name for ref in commit.segments}:
-                path.unlink()
-    assert len(list(tmp_path.iterdir())) <= SEGMENTS_PER_RING + 2
+        names = {ref.name for ref in commit.segments}
+        replay_files.drop_unneeded(tree.replay, names | kept, Disk())  # as the store does when it has committed
+        most, kept = max(most, len(list(tree.replay.iterdir()))), names
+        if rows > total - 3 * every:
+            store.save_latest(step=rows, model=b"model", state=b"state", replay=commit, **common)
+    store.save_best(score=1.0, step=total, model=b"best", **common)
+    final = {tree.final_model_name: b"model", tree.final_replay_name: b"replay"}
+    store.save_final(step=total, files=final, **common)
+    assert most <= SEGMENTS_PER_RING + 2
+    elsewhere = sum(path.is_file() and path.parent != tree.replay for path in tree.root.rglob("*"))
+    curves_and_metadata = 4
+    assert elsewhere + most + curves_and_metadata < 30
+    restored = {"rewards": np.zeros((capacity, 1), np.float32)}
+    head = store.find_latest_checkpoint()
+    assert head is not None
+    assert head.manifest.replay is not None
+    ReplayLog(tree.replay).load(head.manifest.replay, restored, verified=True)
+    assert restored["rewards"].tobytes() == arrays["rewards"].tobytes()
 
 
 def test_a_whole_full_buffer_can_be_taken_in_at_once(tmp_path: Path) -> None:
