@@ -30,10 +30,12 @@ from kernels.rl_training.selftest_cases import CASES, Simulator
 from kernels.rl_training.session_clock import SessionClock
 
 
-@pytest.mark.parametrize("case", ["dqn", "dqn-replay", "ppo", "sac"])
+# Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
+@pytest.mark.parametrize("case", ["dqn-replay", "sac", "td3-noise", "ppo-normalized", "a2c-images"])
 def test_killed_processes_end_like_one_that_was_never_cut(case: str, tmp_path: Path) -> None:
     proof = prove(case, tmp_path, kills=2, seed=sum(map(ord, case)))
     assert proof.differing == []
+    assert (proof.kills, proof.kills_in_saves) == (2, 1)
 
 
 @pytest.fixture(scope="module")

@@ -177,23 +177,20 @@ def train_dqn(workdir: Path, *options: str) -> subprocess.Popen[str]:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 def test_on_a_laptop_it_stops_when_asked_and_in_time_and_goes_on_by_itself(tmp_path: Path) -> None:
-    asked = train_dqn(tmp_path, "--timesteps", "100000")
-    lines = []
-    with asked:
-        assert asked.stdout is not None
-        for line in asked.stdout:
-            lines.append(line)
-            if line.startswith("KM_PROGRESS"):
-                asked.send_signal(signal.SIGTERM)
-    assert asked.returncode == 0
-    assert "Interrupted, resumable: asked to stop by SIGTERM." in lines[-1]
     tree = tmp_path / "validation_ch7" / SECTION / "data/models"
+    asked = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20")
+    while not any(tree.glob("checkpoints/*.manifest.json")) and asked.poll() is None:
+        time.sleep(0.02)
+    asked.send_signal(signal.SIGTERM)
+    said = asked.communicate(timeout=60)[0]
+    assert asked.returncode == 0
+    assert "Interrupted, resumable: asked to stop by SIGTERM." in said.splitlines()[-1]
     stopped = find_latest_checkpoint(tree, SCENARIO)
     assert stopped is not None
     assert stopped.step > 0
 
     began = time.monotonic()
-    limited = train_dqn(tmp_path, "--timesteps", "100000", "--session-limit", "10s")
+    limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", "10s")
     said = limited.communicate(timeout=60)[0]
     assert limited.returncode == 0
     assert time.monotonic() - began < 10 + 10, "interpreter start-up is not in the session's time"
