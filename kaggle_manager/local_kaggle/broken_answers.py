@@ -11,6 +11,7 @@ import contextlib
 import random
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -48,8 +49,8 @@ class Exchange:
 
     async def reset(self) -> None:
         """Tear the connection down: the other side sees it reset, not closed."""
-        linger = struct.pack("ii", 1, 0) if hasattr(socket, "SO_LINGER") else b""
-        with contextlib.suppress(OSError):
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+        with contextlib.suppress(OSError):  # it is gone already
             self.connection.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.abort()
         await self.gone()
