@@ -28,6 +28,7 @@ from kernels.rl_training.env_state import make_vec_env
 from kernels.rl_training.selftest import curves, prove
 from kernels.rl_training.selftest_cases import CASES, Simulator
 from kernels.rl_training.session_clock import SessionClock
+from kernels.rl_training.tensorboard_log import read_points
 
 
 # Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
@@ -109,6 +110,10 @@ def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
     assert sessions == 6
     found = {**outcome.certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []
+    (events,) = (tmp_path / "tree/history/tensorboard").iterdir()
+    points = read_points(events)
+    assert [step for step, name, _ in points if name == "rollout/ep_rew_mean"] == [100, 200, 300]
+    assert {"eval/mean_reward", "train/loss", "rollout/exploration_rate"} <= {name for _, name, _ in points}
 
 
 def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
