@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from crash_disks import Died, DyingDisk, FailingDisk
+from stable_baselines3.common.save_util import load_from_pkl
 from trainer_runs import DQN, RESETS, Lossy, Opaque, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata
@@ -213,7 +214,8 @@ def _begin_differently(self: ActionReplay, options: Any) -> Any:
 def test_an_environment_that_nothing_can_put_back_trains_on_inexactly_and_says_why(
     environment: Any, why_not_pickled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = settings(tmp_path / "tree", environment=environment)
+    hyperparameters = {**DQN, "buffer_size": 300}
+    chosen = settings(tmp_path / "tree", environment=environment, hyperparameters=hyperparameters)
     session(chosen, max_steps=100)
     said = capsys.readouterr().out
     assert f"WARNING: resumes of this training cannot be exact: pickling does not restore it ({why_not_pickled})" in (
@@ -224,6 +226,8 @@ def test_an_environment_that_nothing_can_put_back_trains_on_inexactly_and_says_w
     outcome = session(chosen)
     assert (outcome.kind, outcome.resumed_from, outcome.step) == ("completed", 100, 300)
     assert RESETS[0] is None, "the seed of the first episode would make every session begin with the same one"
+    buffer = load_from_pkl(tmp_path / "tree" / TrainingTree(tmp_path / "tree", "cart").final_replay_name)
+    assert buffer.timeouts.nonzero()[0][:4].tolist() == [34, 69, 99, 134], "the open episode ends at the resume"
     told = exactness_told(tmp_path / "tree")
     assert (told["exact"], told["environment"]) == ("none", "none")
     assert why_not_pickled in told["reason"]
