@@ -19,6 +19,7 @@ import typer
 from kaggle_manager import __version__
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.progress import Reporter
+from kaggle_manager.report import error_as_json
 
 app = typer.Typer(
     name="kaggle-manager",
@@ -64,7 +65,7 @@ def run(
     """
     from kaggle_manager.manager import ValidationKaggleManager
 
-    with _errors_as_messages(), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
+    with _errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         manager = ValidationKaggleManager(platform=platform, workdir=workdir, reporter=reporter)
         report = manager.run_validation_section(
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
@@ -188,10 +189,12 @@ def version() -> None:
 
 
 @contextlib.contextmanager
-def _errors_as_messages() -> Iterator[None]:
+def _errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except KaggleManagerError as error:
+        if as_json:
+            print(error_as_json(error))
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:

@@ -146,6 +146,8 @@ def build_config(
             next_step=f"give --platform {PLATFORMS[0]}, or leave it out",
         )
     given_workdir = chosen.value("workdir", workdir, default=None)
+    if given_workdir is not None and not str(given_workdir).strip():
+        raise ConfigError("--workdir is empty.", safe="nothing was started", next_step="name a folder, or leave it out")
     base = Path(given_workdir).expanduser().resolve() if given_workdir else None
     return RunConfig(
         section=loaded,

@@ -10,6 +10,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
 │   ├── LineageMismatch                   outputs of another run, another generation or an older step
 │   ├── UnsafePath                        a name that would climb out of its folder
+│   ├── UnsafePickle                      a file from outside that would run code of its own
 │   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
 │   └── SimulationDiverged                a simulator that did not repeat an episode it had already shown
 ├── AuthError                         4   no usable credentials, or Kaggle refused them
@@ -109,6 +110,10 @@ class LineageMismatch(VerificationError):
 
 class UnsafePath(VerificationError):
     """A name from outside that would climb out of its folder."""
+
+
+class UnsafePickle(VerificationError):
+    """A file from outside that asks for more than what it claims to hold is made of."""
 
 
 class CheckpointCorrupt(VerificationError):

@@ -67,6 +67,19 @@ def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
                 yield newest
 
 
+def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
+    """The error of a tree whose best model is gone; offers the newest copy that still has one."""
+    having = [copy for copy in kept_copies(config) if CheckpointStore(copy.tree).best() is not None]
+    newest = max(having, key=lambda copy: copy.step, default=None)
+    problem = f"The best model of {config.tree} is gone, though policies were evaluated."
+    if newest is None:
+        again = "train on with a larger --timesteps: the next evaluation makes a new one"
+        return CheckpointCorrupt(problem, safe="the checkpoints and the final model", next_step=again)
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {newest.tree.root}"
+    safe = f"a copy at step {newest.step} that has it is in {newest.tree.root}"
+    return CheckpointCorrupt(problem, safe=safe, next_step=f"{command}\n  and then the same command again")
+
+
 def set_aside(config: RunConfig, why: str) -> Path | None:
     """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
     if not config.tree.exists() or not any(config.tree.iterdir()):

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from kaggle_manager import experiment, lifecycle
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
+from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
@@ -37,7 +38,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
-from kaggle_manager.kept import put_back
+from kaggle_manager.kept import best_is_lost, put_back
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.outcome import judge
 from kaggle_manager.progress import Reporter, size
@@ -151,7 +152,8 @@ class ValidationKaggleManager:
                 next_step="make it writable, or choose another with --workdir",
             ) from error
         try:
-            yield
+            with alone_in(config.tree):
+                yield
         except KeyboardInterrupt as error:
             raise Interrupted(
                 "Interrupted. A session that is running goes on by itself.",
@@ -318,6 +320,12 @@ class ValidationKaggleManager:
                 safe=f"the training tree {run.config.tree} is as it was",
                 next_step=experiment.WAY_OUT,
             )
+        if fetched.result is not None and fetched.result.refused_its_order:
+            raise ConfigError(
+                f"The kernel cannot carry out what it was told: {outcome.why}",
+                safe=f"the training tree {run.config.tree} is as it was",
+                next_step="correct section.toml, or whatever else it names, and run the same command again",
+            )
         if restored is not None:
             self._forget_older(run)
         if outcome.step < run.config.target and not outcome.failure:
@@ -340,7 +348,7 @@ class ValidationKaggleManager:
         source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
         valid = CheckpointStore(source).valid_checkpoints() if source else []
         if not valid:
-            if trained:
+            if result is not None and trained and result.step is not None:
                 raise OutputDamaged(
                     f"Generation {session.generation} says it trained, but left no checkpoint.",
                     safe=f"nothing was restored; what it left is in {fetched.folder}",
@@ -418,7 +426,11 @@ class ValidationKaggleManager:
         )
 
     def _finish(self, run: RunContext) -> RunReport:
-        sessions = len(run.sessions())
+        head, sessions = run.head(), len(run.sessions())
+        if head is not None:
+            self._validate_checkpoint_compatibility(run, head.manifest.identity)
+        if run.store.best() is None and run.counts()["evaluations"]:
+            raise best_is_lost(run.config)
         why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
         run.journal.finish_run(run.row.run_id, "finished", now())
         if run.config.quick and run.sessions():

@@ -6,7 +6,28 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kaggle_manager.errors import KaggleManagerError, NotFinished, RemoteError
+
 REPORT_SCHEMA = 1
+
+
+def error_as_json(error: KaggleManagerError) -> str:
+    """An error with the fields a report has: `state`, `why`, `next`, `human_action_required`, and its exit code."""
+    # Waiting is enough where the platform is away; everything else waits for a person.
+    waiting = isinstance(error, RemoteError | NotFinished)
+    return json.dumps(
+        {
+            "schema": REPORT_SCHEMA,
+            "state": "error",
+            "error": type(error).__name__,
+            "exit_code": error.exit_code,
+            "why": error.message,
+            "safe": error.safe,
+            "next": error.next_step,
+            "human_action_required": not waiting,
+        },
+        indent=2,
+    )
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
         if kept := set_aside(config, why):
             reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")
-    saved = [session.step or 0 for session in journal.sessions(unfinished.run_id)] if unfinished else []
-    head = head_of(store, config, saved_step=max(saved, default=0))
+    head = head_of(store, config, saved_step=_saved_step(journal, config, unfinished))
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
         _refuse_while_alive(connection, journal, unfinished)
@@ -72,6 +71,15 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         journal.reopen_run(unfinished.run_id, config.target)
         return OpenedRun(journal.run(unfinished.run_id), earlier)
     return OpenedRun(_continued_or_new(config, connection, journal, head), earlier)
+
+
+def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) -> int:
+    """What the journal knows to have been saved in this tree by the lineage that goes on; 0 for a new one."""
+    if unfinished is None and (config.fresh or config.quick):
+        return 0
+    runs = [run for run in journal.runs() if run.tree == str(config.tree)]
+    last = unfinished or (runs[-1] if runs and runs[-1].outcome == "finished" else None)
+    return max((session.step or 0 for session in journal.sessions(last.run_id)), default=0) if last else 0
 
 
 def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:

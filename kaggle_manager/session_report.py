@@ -75,6 +75,11 @@ class SessionResult(_FromOutside):
         return files
 
     @property
+    def refused_its_order(self) -> bool:
+        """Whether the kernel cannot do what it was told, however often it is told."""
+        return self.outcome == "refused" and self.error is not None and self.error.type == "ConfigError"
+
+    @property
     def cause(self) -> str:
         """Why it ended badly, in one line; '' when it does not say."""
         if self.error is None:

@@ -26,6 +26,8 @@ SLOWEST_POLL_S = 60.0
 GROWTH = 1.5
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0
+# How often trouble that lasts is told again.
+REMIND_EVERY_S = 60.0
 # A log stream that broke is opened again after this long.
 LOG_RETRY_S = 10.0
 
@@ -79,7 +81,7 @@ def watch(
     show = partial(_show_new_lines, reader, reporter, bundle_sha256)
     started = clock()
     pace, next_poll, last_state, said_trouble = FIRST_POLL_S, started, "", ""
-    hurried, unknown_since = False, 0.0
+    hurried, unknown_since, said_at = False, 0.0, started
     try:
         while True:
             show(wait_s=min(0.5, max(0.0, next_poll - clock())))
@@ -96,9 +98,12 @@ def watch(
                 unknown_since = unknown_since or clock() if isinstance(error, NotFound) else 0.0
                 if unknown_since and clock() - unknown_since > UNKNOWN_FOR_S:
                     raise
-                if error.message != said_trouble:
-                    reporter.warn(f"the status could not be read and will be asked again: {error.message}")
-                    said_trouble = error.message
+                if error.message != said_trouble or clock() - said_at > REMIND_EVERY_S:
+                    reporter.warn(
+                        f"the status could not be read and is asked again: {error.message} The session is not touched "
+                        f"by this; watched for {duration(clock() - started)} so far, Ctrl-C is safe"
+                    )
+                    said_trouble, said_at = error.message, clock()
             else:
                 said_trouble, unknown_since = "", 0.0
                 if status.state.is_terminal:

@@ -61,7 +61,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         order = {**order, "deadline_s": order["deadline_s"] - elapsed}
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
-    say(f'KM_SETUP {{"seconds": {elapsed:.1f}}}')
+    say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file)
     if not (working / "session_result.json").exists():
         why = f"the trainer's process ended with code {exit_code} before its last word; its traceback is in the log"
@@ -88,7 +88,7 @@ def install_missing(packages: list[str]) -> str:
             f"pip could not install {', '.join(missing)} (code {done.returncode}); "
             "a kernel has internet only when it is switched on and the account's phone number is verified"
         )
-    say(f'KM_INSTALL {{"packages": {json.dumps(missing)}, "seconds": {time.monotonic() - started:.1f}}}')
+    say(f"installed in {time.monotonic() - started:.1f} s")
     return ""
 
 

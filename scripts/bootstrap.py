@@ -91,7 +91,7 @@ def install() -> None:
     say(f"installing kaggle-manager[{EXTRAS}] under constraints.txt (once; a minute or more)")
     started = time.monotonic()
     pinned = ["-c", str(PROJECT / "constraints.txt")]
-    run([*pip, "install", "--quiet", "--disable-pip-version-check", *pinned, "-e", f"{PROJECT}[{EXTRAS}]"])
+    run([*pip, "install", "-qq", "--disable-pip-version-check", *pinned, "-e", f"{PROJECT}[{EXTRAS}]"])
     STAMP.write_text(fingerprint(), encoding="utf-8")
     say(f"installed in {time.monotonic() - started:.0f} s")
 
@@ -117,6 +117,8 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         say(f"ready: {PYTHON}")
         return 0
+    if not Path(arguments[0]).exists() and (PROJECT / arguments[0]).is_file():
+        arguments = [str(PROJECT / arguments[0]), *arguments[1:]]  # called from another folder
     command = [str(PYTHON), *arguments]
     if os.name != "nt":
         sys.stdout.flush()

@@ -115,7 +115,7 @@ def from_scenario(
         lineage=lineage,
         seed=scenario.seed,
         save_every=save_every or scenario.save_every,
-        evaluate_every=scenario.evaluation.every,
+        evaluate_every=scenario.evaluates_every(total or scenario.timesteps),
         evaluation_episodes=scenario.evaluation.episodes,
         evaluate_deterministically=scenario.evaluation.deterministic,
         device=device,

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
+from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.errors import Interrupted, KaggleManagerError
-from kaggle_manager.section import SECTIONS_FOLDER, get_section, identity_of
+from kaggle_manager.section import SECTIONS_FOLDER, Section, get_section, identity_of
 from kernels.rl_training.log_lines import warn
 from kernels.rl_training.origin import find_origin
 from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
@@ -23,6 +24,7 @@ from kernels.rl_training.settings import from_scenario
 from kernels.rl_training.trainer import train
 
 PROJECT = Path(__file__).resolve().parents[2]
+MOST_TIMESTEPS = 10**12
 DEFAULT_SECTION = "section_7_6_rl_performance"
 
 
@@ -50,6 +52,15 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
     config = scenario.for_quick() if options.quick else scenario
     base = (options.workdir or PROJECT).expanduser().resolve()
     tree = TrainingTree(base / SECTIONS_FOLDER / section.name / config.models, name)
+    with alone_in(tree.root):
+        return _train_alone(options, clock, section, name, tree)
+
+
+def _train_alone(
+    options: argparse.Namespace, clock: SessionClock, section: Section, name: str, tree: TrainingTree
+) -> int:
+    scenario = section.scenario(name)
+    config = scenario.for_quick() if options.quick else scenario
     origin = find_origin(tree, fresh=options.fresh, warn=warn)
     parent = origin.checkpoint.manifest if origin.checkpoint else None
     settings = from_scenario(
@@ -96,10 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of timesteps (1 or more)")
-    return number
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_TIMESTEPS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of timesteps (1 to {MOST_TIMESTEPS:,})")
+    return int(text)
 
 
 if __name__ == "__main__":
