@@ -22,6 +22,9 @@ _APPENDED = ("observations", "next_observations", "actions", "rewards", "dones",
 # HerReplayBuffer goes back to the rows of an episode when it ends, or when its first row is overwritten.
 _REWRITTEN = ("ep_start", "ep_length")
 
+BEFORE_ROWS = "steps_before_rows"
+"""Attribute of a buffer whose rows began later than its training (see `sb3_exchange`): the steps without rows."""
+
 
 def buffer_of(model: BaseAlgorithm) -> ReplayBuffer | None:
     """The model's replay buffer; None for algorithms that learn from fresh rollouts only."""
@@ -52,8 +55,8 @@ def open_log(model: BaseAlgorithm, folder: Path, disk: Disk) -> ReplayLog | None
 
 
 def rows_written(model: BaseAlgorithm) -> int:
-    """Rows added since the run began: one for each step of the vectorised environment."""
-    return model.num_timesteps // model.n_envs
+    """Rows added since the run began: one for each step of the vectorised environment, from where the rows begin."""
+    return model.num_timesteps // model.n_envs - getattr(buffer_of(model), BEFORE_ROWS, 0)
 
 
 def collect(model: BaseAlgorithm) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def collect(model: BaseAlgorithm) -> dict[str, Any]:
     buffer = buffer_of(model)
     if buffer is None:
         return {}
-    names = ["pos", "full", "_current_ep_start"]
+    names = ["pos", "full", "_current_ep_start", BEFORE_ROWS]
     if getattr(buffer, "copy_info_dict", False):
         names.append("infos")
     return {name: getattr(buffer, name) for name in names if hasattr(buffer, name)}

@@ -86,11 +86,11 @@ def train(
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", origin.step, origin.step, certificate=items)
     with ExitStack() as resources:
-        return _Session(settings, origin, clock, disk or Disk(), resources).run()
+        return Session(settings, origin, clock, disk or Disk(), resources).run()
 
 
-class _Session:
-    """The parts of one session, put together in the order they depend on each other."""
+class Session:
+    """The parts of one session, put together in the order they depend on each other; `run` trains."""
 
     def __init__(
         self, settings: TrainingSettings, origin: Origin, clock: SessionClock, disk: Disk, resources: ExitStack
