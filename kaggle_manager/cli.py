@@ -31,9 +31,13 @@ app = typer.Typer(
 )
 local_kaggle = typer.Typer(no_args_is_help=True, help="The Kaggle that runs on this machine.")
 app.add_typer(local_kaggle, name="local-kaggle")
+checkpoints = typer.Typer(no_args_is_help=True, help="What to do with checkpoints.")
+app.add_typer(checkpoints, name="checkpoints")
 selftest = typer.Typer(no_args_is_help=True, help="Proofs that run on this machine.")
 app.add_typer(selftest, name="selftest")
 
+EXCHANGE = "kernels.rl_training.sb3_exchange"
+Section = Annotated[str, typer.Option(help="Section whose training it is.")]
 Workdir = Annotated[
     Path | None, typer.Option(help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR")
 ]
@@ -129,6 +133,52 @@ def exactness(context: typer.Context) -> None:
     """
     with _errors_as_messages():
         _run_module("kernels.rl_training.selftest", context.args, needed_for="the self-test")
+
+
+@checkpoints.command("export-sb3")
+def export_sb3(
+    which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, or `latest`.")],
+    folder: Annotated[Path, typer.Argument(help="Where the two files are written.")],
+    section: Section = "section_7_6_rl_performance",
+    scenario: Annotated[str | None, typer.Option(help="Scenario; the section's default when absent.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")] = False,
+    workdir: Workdir = None,
+) -> None:
+    """Write a checkpoint as a model and a replay buffer that stock Stable-Baselines3 loads.
+
+    Example:
+
+      kaggle-manager checkpoints export-sb3 latest exported
+    """
+    from kaggle_manager.config import build_config
+
+    with _errors_as_messages():
+        if which != "latest" and not which.isdecimal():
+            raise ConfigError(f"{which!r} is no checkpoint; timesteps such as 45000, or latest, are accepted.")
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        step = [] if which == "latest" else ["--step", which]
+        tree = ["--tree", str(config.tree), "--scenario", config.scenario_name]
+        _run_module(EXCHANGE, ["export", str(folder), *tree, *step], needed_for="the export")
+
+
+@checkpoints.command("import-sb3")
+def import_sb3(
+    model: Annotated[Path, typer.Argument(help="Model saved by stock Stable-Baselines3.")],
+    replay_buffer: Annotated[Path | None, typer.Option(help="Its replay buffer, as stock saves it.")] = None,
+    section: Section = "section_7_6_rl_performance",
+    scenario: Annotated[str | None, typer.Option(help="Scenario; the section's default when absent.")] = None,
+    workdir: Workdir = None,
+) -> None:
+    """Begin a training tree from such files, saying what exactness they do not hold.
+
+    Example:
+
+      kaggle-manager checkpoints import-sb3 model.zip --replay-buffer buffer.pkl --workdir elsewhere
+    """
+    options = {"--replay-buffer": replay_buffer, "--section": section, "--scenario": scenario, "--workdir": workdir}
+    given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    with _errors_as_messages():
+        _run_module(EXCHANGE, ["import", str(model), *given], needed_for="the import")
 
 
 def _run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
