@@ -8,6 +8,7 @@ Never does: read or write a file; follow an absolute path; accept what it does n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -149,6 +150,7 @@ class Manifest:
         return float(value) if isinstance(value, int | float) else None
 
 
+@functools.lru_cache(maxsize=8)  # each save looks at the same few manifests again and again
 def parse_manifest(data: bytes) -> Manifest:
     """Read a manifest, trusting nothing.
 
