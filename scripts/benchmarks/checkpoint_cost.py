@@ -26,7 +26,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import kernels.rl_training  # noqa: F401, I001 - pins the arithmetic before torch is imported
+import kernels.rl_training  # noqa: F401 - pins the arithmetic before torch is imported
+
+# isort: split
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import DQN
