@@ -60,6 +60,15 @@ class Disk:
         """Return all bytes of `path`."""
         return path.read_bytes()
 
+    def sha256(self, path: Path, length: int) -> str:
+        """Return the SHA-256 of the first `length` bytes of `path`, which need not all be there."""
+        digest, block = hashlib.sha256(), memoryview(bytearray(_HASH_BLOCK))
+        with path.open("rb", buffering=0) as file:
+            while length and (count := file.readinto(block[: min(length, len(block))])):
+                digest.update(block[:count])
+                length -= count
+        return digest.hexdigest()
+
     def make_folder(self, path: Path) -> None:
         """Create `path` and its parents, if need be, and wait until their names are on the medium."""
         if not path.is_dir():

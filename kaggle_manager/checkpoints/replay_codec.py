@@ -97,8 +97,13 @@ def encode(
     return b"".join((_LENGTH.pack(len(text)), text, *blocks))
 
 
-def decode(payload: memoryview, into: Mapping[str, Array]) -> None:
+def decode(payload: memoryview, into: Mapping[str, Array], rows_in_all: int) -> None:
     """Write one chunk's rows into the ring arrays.
+
+    Args:
+        payload: from `encode`.
+        into: the arrays, by name.
+        rows_in_all: rows the run had written; the tail counts only where nothing follows it.
 
     Raises:
         ValueError, KeyError, TypeError, struct.error: when the chunk does not describe these arrays.
@@ -121,6 +126,8 @@ def decode(payload: memoryview, into: Mapping[str, Array]) -> None:
         data = np.frombuffer(payload[position + block["index"] : position + block["bytes"]], dtype=np.uint8)
         position += block["bytes"]
         match block["kind"]:
+            case "tail" if end != rows_in_all:
+                pass
             case "plain":
                 _fill(target, rows, data)
             case "frames":

@@ -54,7 +54,7 @@ def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:
 
     def is_weak(ref: SegmentRef) -> bool:
         try:
-            return verified_bytes(folder, ref, disk)[1]
+            return not _is_as_committed(folder, ref, disk) and verified_bytes(folder, ref, disk)[1]
         except CheckpointCorrupt as error:
             problems.append(error.message)
             return False
@@ -64,6 +64,14 @@ def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:
     if problems:
         raise CheckpointCorrupt(" ".join(sorted(problems)))
     return weak
+
+
+def _is_as_committed(folder: Path, ref: SegmentRef, disk: Disk) -> bool:
+    """Hash a segment block by block, which costs a fraction of reading it whole; nothing is said of what is wrong."""
+    try:
+        return disk.sha256(inside(folder, ref.name), ref.length) == ref.sha256
+    except (FileNotFoundError, UnsafePath):
+        return False
 
 
 def mend(folder: Path, refs: Iterable[SegmentRef], disk: Disk, warn: Callable[[str], None]) -> None:

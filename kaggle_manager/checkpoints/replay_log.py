@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 SEGMENTS_PER_RING = 8
 """Segments a full ring is cut into. More means less dead weight (at most one segment), fewer means fewer files."""
+
+_DECODERS = 2
 
 MAX_CHUNK_BYTES = 16 << 20
 """Rows are cut into chunks of about this size, to bound the memory one needs."""
@@ -225,24 +226,23 @@ class ReplayLog:
         if capacity != commit.capacity:
             raise CheckpointCorrupt(f"The replay buffer has {capacity:,} rows and the checkpoint {commit.capacity:,}.")
         segments = list(commit.segments)
-        data = b""
-        with ThreadPoolExecutor(1) as reader:  # the next segment is read while this one is decoded
-            ahead = reader.submit(self._read, segments[0], verified) if segments else None
-            for ref, following in itertools.zip_longest(segments, segments[1:]):
-                assert ahead is not None
-                with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
-                    data = ahead.result()
-                ahead = reader.submit(self._read, following, verified) if following else None
-                try:
-                    for payload in segment.payloads(memoryview(data)):
-                        replay_codec.decode(payload, into)
-                except (ValueError, KeyError, TypeError, struct.error) as error:
-                    raise CheckpointCorrupt(
-                        f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
-                    ) from error
-        self._open_hash = hashlib.sha256()
-        if segments and not segments[-1].sealed:
-            self._open_hash.update(data)
+
+        def take(ref: SegmentRef) -> bytes:
+            with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
+                data = self._read(ref, verified)
+            try:
+                for payload in segment.payloads(memoryview(data)):
+                    replay_codec.decode(payload, into, commit.rows)
+            except (ValueError, KeyError, TypeError, struct.error) as error:
+                raise CheckpointCorrupt(
+                    f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
+                ) from error
+            return b"" if ref.sealed else data
+
+        # The oldest may hold rows whose place in the ring is taken, and rewritten rows follow each other: in order.
+        with ThreadPoolExecutor(1 if self._rewritten else _DECODERS) as decoders:
+            unsealed = [take(ref) for ref in segments[:1]] + list(decoders.map(take, segments[1:]))
+        self._open_hash = hashlib.sha256(unsealed[-1] if unsealed else b"")
         self._rows, self._segments, self._commit = commit.rows, segments, commit
         self._shadows = {name: into[name].copy() for name in self._rewritten}
 

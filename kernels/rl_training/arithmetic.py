@@ -25,6 +25,9 @@ _ISA_VARIABLES = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
 }
 _CUDA_VARIABLES = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+# No bits depend on this one. NumPy asks for huge pages for each large array; where memory is fragmented, Linux then
+# takes up to a second to find them when a replay buffer of 200 MB is restored.
+_MEMORY_VARIABLES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 
 
 def pin() -> None:
@@ -33,7 +36,7 @@ def pin() -> None:
     A variable the user has set is kept: the fingerprint tells. Has no effect once torch is imported; the fingerprint
     tells that too, because it reads what torch really uses.
     """
-    wanted = {name: str(THREADS) for name in _THREAD_VARIABLES} | _CUDA_VARIABLES
+    wanted = {name: str(THREADS) for name in _THREAD_VARIABLES} | _CUDA_VARIABLES | _MEMORY_VARIABLES
     if _has_avx2():
         wanted |= _ISA_VARIABLES
     for name, value in wanted.items():

@@ -25,6 +25,10 @@ class WatchedDisk(Disk):
         data: bytes = self.call("read", super().read, path)
         return data
 
+    def sha256(self, path: Path, length: int) -> str:
+        digest: str = self.call("sha256", super().sha256, path, length)
+        return digest
+
     def make_folder(self, path: Path) -> None:
         if not path.is_dir():
             self.call("make_folder", super().make_folder, path)

@@ -159,9 +159,16 @@ class BadSector(Disk):
         self.inode = path.stat().st_ino
 
     def read(self, path: Path) -> bytes:
+        self._refuse(path)
+        return super().read(path)
+
+    def sha256(self, path: Path, length: int) -> str:
+        self._refuse(path)
+        return super().sha256(path, length)
+
+    def _refuse(self, path: Path) -> None:
         if path.exists() and path.stat().st_ino == self.inode:
             raise OSError(errno.EIO, "Input/output error", str(path))
-        return super().read(path)
 
 
 def test_a_file_the_disk_refuses_to_read_does_not_stop_the_training(tree: TrainingTree) -> None:
