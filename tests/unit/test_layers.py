@@ -49,7 +49,7 @@ def test_checkpoints_know_only_the_standard_library_and_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["kaggle_manager/kaggle_api", "kaggle_manager/local_kaggle", "kaggle_manager/cli.py"]
+    "folder", ["kaggle_manager/kaggle_api", "kaggle_manager/local_kaggle", "kaggle_manager/cli"]
 )
 def test_the_orchestrator_needs_no_training_library(folder: str) -> None:
     assert offenders(folder, (*HEAVY, "kernels", "validation_ch7")) == []

@@ -1,0 +1,45 @@
+"""`kaggle-manager` (short `km`): the command line. One module a group of commands; `common` is what they share."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from kaggle_manager import __version__
+from kaggle_manager.cli.checkpoints import checkpoints
+from kaggle_manager.cli.local_kaggle import local_kaggle
+from kaggle_manager.cli.report import PASSED_ON, report, selftest
+from kaggle_manager.cli.run import restore, run
+
+app = typer.Typer(
+    name="kaggle-manager",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
+)
+app.command()(run)
+app.command(context_settings=PASSED_ON)(report)
+app.command()(restore)
+app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(selftest, name="selftest")
+app.add_typer(local_kaggle, name="local-kaggle")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console scripts; exits with the code of the command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Windows console must not turn a character of a log into an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app(args=list(arguments) if arguments is not None else None)

@@ -1,0 +1,72 @@
+"""What every command of the command line shares: its options, its errors and its JSON.
+
+Data goes to stdout; with `--json` everything else goes to stderr. Every error of the tree in `errors.py` becomes its
+message and its exit code; a traceback is shown only for a defect of this program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.report import error_as_json
+
+DEFAULT_SECTION = "section_7_6_rl_performance"
+
+SectionArgument = Annotated[str, typer.Argument(help="Section, e.g. section_7_6_rl_performance.")]
+SectionOption = Annotated[str, typer.Option("--section", help="Section whose training it is.")]
+ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario; the section's default when absent.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
+WorkdirOption = Annotated[
+    Path | None,
+    typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
+]
+PlatformOption = Annotated[
+    str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
+
+
+def group(help: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help)
+
+
+@contextlib.contextmanager
+def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
+    """Turn what this project raises into a message on stderr, JSON on stdout when asked, and the exit code."""
+    try:
+        yield
+    except KaggleManagerError as error:
+        if as_json:
+            print(error_as_json(error))
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """The one document of a command with `--json`."""
+    print(json.dumps(data, indent=2))
+
+
+def run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
+    """Call `main(arguments)` of a module that the core installation may lack, or lack the libraries of."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{needed_for[0].upper()}{needed_for[1:]} needs {error.name}, which is not here.",
+            next_step="install the training libraries: pip install 'kaggle-manager[train]'",
+        ) from error
+    raise typer.Exit(module.main(arguments))

@@ -1,0 +1,48 @@
+"""`local-kaggle`: the Kaggle that runs on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_manager.cli.common import errors_as_messages, group
+
+DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
+local_kaggle = group("The Kaggle that runs on this machine.")
+
+
+@local_kaggle.command()
+def serve(
+    root: Annotated[Path, typer.Option(help="Folder of its state; made when missing.")] = DEFAULT_ROOT,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 lets the system choose.", min=0, max=65535)] = 0,
+    faults: Annotated[Path | None, typer.Option(help="Plan of faults; see docs/local_kaggle.md.")] = None,
+) -> None:
+    """Serve the local Kaggle in the foreground until Ctrl-C.
+
+    Examples:
+
+      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle
+
+      kaggle-manager local-kaggle serve --port 18080 --root /tmp/kaggle --faults bad_day.toml
+    """
+    from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
+
+    with errors_as_messages():
+        serve_local_kaggle(port=port, root=root, faults=faults)
+
+
+@local_kaggle.command()
+def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFAULT_ROOT) -> None:
+    """Stop a local Kaggle that was started in the background.
+
+    Example:
+
+      kaggle-manager local-kaggle stop --root /tmp/kaggle
+    """
+    from kaggle_manager.local_kaggle.launcher import stop as stop_local_kaggle
+
+    with errors_as_messages():
+        stopped = stop_local_kaggle(root)
+        print("stopped" if stopped else f"no local Kaggle is running in {root}")

@@ -1,0 +1,42 @@
+"""`report` and `selftest`: what a section and the trainer bring as programs of their own."""
+
+from __future__ import annotations
+
+import typer
+
+from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, run_module
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+selftest = group("Proofs that run on this machine.")
+
+
+def report(context: typer.Context, section: SectionArgument) -> None:
+    """Write a section's report from its run's own data: figures, tables, LaTeX. Options are the section's.
+
+    Examples:
+
+      kaggle-manager report section_7_6_rl_performance --lang en
+
+      kaggle-manager report section_7_6_rl_performance --check
+    """
+    from kaggle_manager.config import PROJECT_ROOT
+    from kaggle_manager.section import SECTIONS_FOLDER, get_section
+
+    with errors_as_messages():
+        get_section(PROJECT_ROOT, section)  # an unknown one lists those there are
+        module = f"{SECTIONS_FOLDER}.{section}.report.__main__"
+        run_module(module, context.args, needed_for=f"the report of {section}")
+
+
+@selftest.command(context_settings=PASSED_ON)
+def exactness(context: typer.Context) -> None:
+    """Prove on this machine that a training killed at random moments ends with the bits of one never cut.
+
+    Examples:
+
+      kaggle-manager selftest exactness
+
+      kaggle-manager selftest exactness --algo dqn ppo --kills 3
+    """
+    with errors_as_messages():
+        run_module("kernels.rl_training.selftest", context.args, needed_for="the self-test")
