@@ -1,26 +1,31 @@
 """Bring a session's outputs here: its last word first, then exactly the files it names, each verified.
 
-Downloads go to a folder of the session's own, so nothing older can be taken for new. Nothing here touches the
-training tree.
+Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
+folder or in the local training tree. Downloads go to a folder of the session's own; what its last word does not name
+leaves that folder, so nothing older can be taken for new. Nothing here touches the training tree.
 """
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from kaggle_manager.errors import LineageMismatch, OutputDamaged
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
+from kaggle_manager.checkpoints.manifest import parse_manifest
+from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.journal import SessionRow
+from kaggle_manager.kaggle_api.already_here import ExpectedFile, Sorted, take_what_is_here
 from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.download import download_file
+from kaggle_manager.kaggle_api.download import PART_SUFFIX, download_file
 from kaggle_manager.kaggle_api.log_lines import parse_event, parse_log
 from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
-from kaggle_manager.progress import Reporter, size
+from kaggle_manager.kaggle_api.outputs import download_outputs
+from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
+from kaggle_manager.transfer_meter import TransferMeter
+from kaggle_manager.words import count, size
 
 LOG_FILE = "kernel.log"
 # The listing of a session that just ended may still grow; how often to look again, and how far apart.
@@ -52,36 +57,61 @@ def fetch_session(
     session: SessionRow,
     reporter: Reporter,
     sleep: Callable[[float], None] = time.sleep,
+    *,
+    local_tree: Path | None = None,
+    ended_by_log: bool = False,
 ) -> Fetched:
     """Download and verify what one session left.
+
+    Args:
+        folder: the session's own; what an earlier call brought there is used as far as hashes vouch for it.
+        local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
+            segments, above all) are copied instead of downloaded.
+        ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
 
     Raises:
         LineageMismatch: the outputs are of another session, or of other code.
         OutputDamaged: a file is missing, truncated or altered, also after trying again.
         NotFound: the platform no longer has this session.
+        Unavailable: the platform does not show the outputs of a session that it still calls running.
     """
-    if folder.exists():
-        shutil.rmtree(folder)  # a download that was cut off; the platform still has all of it
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT_FILE).unlink(missing_ok=True)  # believed only as it is told now
     listing = client.list_outputs(version)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in parse_log(listing.log)]
     (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     _check_code(lines, session)
+    if ended_by_log or any(line.startswith("KM_RESULT ") for line in lines[-20:]):
+        listing = _listing_with(client, version, listing, [RESULT_FILE], sleep)  # it wrote one; it may still arrive
+    if ended_by_log and not listing.files:
+        raise Unavailable(
+            f"{version.ref} has printed its last word, but Kaggle calls it running and shows no outputs yet.",
+            safe="the session keeps what it saved; the local training tree is untouched",
+            next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
+        )
     last_word = _find(listing, RESULT_FILE)
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
-        expected = [ExpectedFile(f.name, None, None) for f in listing.files if f.name.startswith(f"{TREE_FOLDER}/")]
+        manifests = _download_manifests(client, version, listing, folder)
+        expected = _expected_by_manifests(listing, manifests, folder)
     else:
+        manifests = []
         download_file(client, last_word, folder / RESULT_FILE, size=None, sha256=None)
         result = _result(folder, session)
         expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
-        _wait_until_listed(client, version, listing, [file.name for file in expected], sleep)
-    download_outputs(client, version, expected, folder)
-    fetched = load_fetched(folder, session)
-    total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    reporter.line(f"  {len(expected)} files of the session, {size(total)} with the log, in {folder}")
-    return fetched
+        names = [file.name for file in expected]
+        listing = _listing_with(client, version, listing, names, sleep)
+        _check_listed(listing, names)
+    _forget_others(folder, {file.name for file in expected}.union(manifests))
+    reporter.phase("looking for what is here already")
+    found = take_what_is_here(expected, folder, copies=_copies(expected, local_tree))
+    reporter.phase("downloading")
+    meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
+    vouched = found.missing if last_word else [ExpectedFile(file.name, None, None) for file in found.missing]
+    download_outputs(client, version, vouched, folder, listing=listing, on_progress=meter)
+    reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
+    return load_fetched(folder, session)
 
 
 def load_fetched(folder: Path, session: SessionRow) -> Fetched:
@@ -124,26 +154,101 @@ def _result(folder: Path, session: SessionRow) -> SessionResult | None:
     )
 
 
-def _wait_until_listed(
+def _listing_with(
     client: KaggleClient,
     version: KernelVersion,
     listing: OutputListing,
     names: Sequence[str],
     sleep: Callable[[float], None],
-) -> None:
-    for look in range(LOOKS):
-        missing = sorted(set(names) - {file.name for file in listing.files})
-        if not missing:
-            return
-        if look < LOOKS - 1:
-            sleep(LOOK_EVERY_S)
-            listing = client.list_outputs(version)
-    raise OutputDamaged(
-        f"The session vouches for files that the platform does not list: {', '.join(missing[:5])}"
-        f"{' and more' if len(missing) > 5 else ''}.",
-        safe="nothing was restored; the local training tree is untouched",
-        next_step="run the same command again: it asks for these outputs again before anything else",
-    )
+) -> OutputListing:
+    """The listing once it has all these names, or the last one that was looked at."""
+    for _ in range(LOOKS - 1):
+        if _missing(listing, names) == []:
+            break
+        sleep(LOOK_EVERY_S)
+        listing = client.list_outputs(version)
+    return listing
+
+
+def _missing(listing: OutputListing, names: Sequence[str]) -> list[str]:
+    return sorted(set(names) - {file.name for file in listing.files})
+
+
+def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:
+    if missing := _missing(listing, names):
+        raise OutputDamaged(
+            f"The session vouches for files that the platform does not list: {', '.join(missing[:5])}"
+            f"{' and more' if len(missing) > 5 else ''}.",
+            safe="nothing was restored; the local training tree is untouched",
+            next_step="run the same command again: it asks for these outputs again before anything else",
+        )
+
+
+def _download_manifests(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path
+) -> list[str]:
+    names = [file.name for file in listing.files if file.name.endswith(MANIFEST_SUFFIX) and _is_of_the_tree(file)]
+    download_outputs(client, version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
+    return names
+
+
+def _expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:
+    """The rest of the tree of a session that was killed, with what its manifests vouch for.
+
+    These hashes say what need not travel. They are not demanded of what does: of two checkpoints one may be damaged,
+    and the restore judges each by itself.
+    """
+    vouched: dict[str, ExpectedFile] = {}
+    for name in manifests:
+        for file in _vouched_by(folder, name):
+            # A segment that both checkpoints share: the newer one commits more of it.
+            if file.name not in vouched or (vouched[file.name].size or 0) < (file.size or 0):
+                vouched[file.name] = file
+    names = [file.name for file in listing.files if _is_of_the_tree(file) and file.name not in manifests]
+    return [vouched.get(name, ExpectedFile(name, None, None)) for name in names]
+
+
+def _is_of_the_tree(file: OutputFile) -> bool:
+    return file.name.startswith(f"{TREE_FOLDER}/")
+
+
+def _vouched_by(folder: Path, name: str) -> list[ExpectedFile]:
+    try:
+        manifest = parse_manifest((folder / name).read_bytes())
+    except CheckpointCorrupt:
+        return []  # the restore will say so
+    beside = PurePosixPath(name).parent
+    files = [ExpectedFile(str(beside / file.name), file.size, file.sha256) for file in manifest.files]
+    segments = manifest.replay.segments if manifest.replay else ()
+    return files + [ExpectedFile(str(beside / "replay" / ref.name), ref.length, ref.sha256) for ref in segments]
+
+
+def _copies(expected: Sequence[ExpectedFile], local_tree: Path | None) -> dict[str, Path]:
+    """Where the local training tree may have the bytes of an expected file: under the same name."""
+    if local_tree is None:
+        return {}
+    inside = [file.name for file in expected if file.name.startswith(f"{TREE_FOLDER}/")]
+    return {name: local_tree / name.removeprefix(f"{TREE_FOLDER}/") for name in inside}
+
+
+def _forget_others(folder: Path, wanted: set[str]) -> None:
+    """Delete what an earlier call left here and the session does not name (any more)."""
+    keep = wanted | {f"{name}{PART_SUFFIX}" for name in wanted} | {LOG_FILE, RESULT_FILE}
+    for path in folder.rglob("*"):
+        if (path.is_symlink() or path.is_file()) and path.relative_to(folder).as_posix() not in keep:
+            path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _account_of(found: Sorted, moved: int) -> str:
+    """What became of the session's files, in words."""
+    parts = [f"{count(len(found.missing), 'file')} downloaded ({size(moved)})"]
+    for files, how in ((found.copied, "unchanged in the local tree"), (found.here, "here already")):
+        if files:
+            parts.append(f"{len(files)} {how} ({size(sum(file.size or 0 for file in files))})")
+    return ", ".join(parts)
 
 
 def _find(listing: OutputListing, name: str) -> OutputFile | None:

@@ -29,6 +29,7 @@ from kaggle_manager.kaggle_api.auth import quotable
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.names import check_file_name, title_for
 from kaggle_manager.kaggle_api.transport import JsonAnswer, NotSent
+from kaggle_manager.kaggle_api.upload_state import UploadMemory
 from kaggle_manager.kaggle_api.uploads import upload_blob
 
 _SERVICE = "datasets.DatasetApiService"
@@ -66,6 +67,7 @@ def publish_dataset(
     files: Sequence[Path],
     notes: str,
     on_progress: Callable[[str, int, int], None] | None = None,
+    memory: UploadMemory | None = None,
     ready_within_s: float = _READY_WITHIN_S,
 ) -> DatasetVersion:
     """Create the dataset or its next version from these files, and wait until it is current.
@@ -74,6 +76,7 @@ def publish_dataset(
         files: they become the dataset's flat content, under their own names.
         notes: what a person reads beside the version.
         on_progress: called with (file name, bytes sent, bytes in all).
+        memory: where begun uploads are written down, so that another process can go on with them.
         ready_within_s: how long Kaggle may take.
 
     Raises:
@@ -87,7 +90,9 @@ def publish_dataset(
     tokens = []
     for path in files:
         tell = None if on_progress is None else _named(on_progress, path.name)
-        tokens.append(upload_blob(client, path, tell))
+        tokens.append(upload_blob(client, path, tell, memory))
+    if memory is not None:
+        memory.forget_all()  # before the tokens are used, which can be done once
     for attempt in range(1, _TRIES + 1):
         # A try whose answer was lost may still arrive; its content is the same, so either number will do.
         numbers = range(before + 1, before + attempt + 1)

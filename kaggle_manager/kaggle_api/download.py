@@ -28,6 +28,9 @@ from kaggle_manager.kaggle_api.models import OutputFile
 from kaggle_manager.kaggle_api.retry import parse_retry_after
 from kaggle_manager.kaggle_api.transport import read_body
 
+PART_SUFFIX = ".part"
+"""What has come so far of a file lies beside its place under this suffix."""
+
 _CHUNK = 256 * 1024
 # How the hosts that hold files say that a signed address has run out, or never was.
 _EXPIRED = (400, 401, 403, 404, 410)
@@ -60,7 +63,7 @@ def download_file(
         OutputDamaged: other bytes than vouched for, also after one clean try; or the file is gone.
         StorageError: this machine's disk refused. RemoteError: the host did not answer as it should.
     """
-    part = destination.with_name(f"{destination.name}.part")
+    part = destination.with_name(f"{destination.name}{PART_SUFFIX}")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         if sha256 is None:
@@ -75,7 +78,7 @@ def download_file(
         else:
             part.replace(destination)
     except OSError as error:
-        raise _storage_error(error, destination) from None
+        raise storage_error(error, destination) from None
     if problem:
         raise OutputDamaged(
             f"{file.name} is damaged: {problem}, also when downloaded again.",
@@ -134,6 +137,7 @@ class _Fetch:
         """One request: the rest of the file, or all of it."""
         offset = self._resumable_bytes()
         if offset and offset == self._size:
+            self._on_progress(offset, self._size)
             return
         failure: KaggleManagerError
         headers = {"Accept-Encoding": "identity"}
@@ -173,6 +177,7 @@ class _Fetch:
         if start == 0:
             self._hash, self._hashed = hashlib.sha256(), 0
         done = start
+        self._on_progress(done, total)  # what was here before is no speed
         with self._part.open("ab" if start else "wb") as out:
             for chunk in read_body(response, _CHUNK, stalled_after_s=self._client.transport.read_timeout_s):
                 out.write(chunk)
@@ -221,7 +226,8 @@ def _range_start(response: requests.Response) -> int:
     return int(start) if unit == "bytes" and start.isdigit() else -1
 
 
-def _storage_error(error: OSError, destination: Path) -> StorageError:
+def storage_error(error: OSError, destination: Path) -> StorageError:
+    """Our error for what the disk said about `destination`."""
     full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     return StorageError(
         f"{destination} could not be written: {error.strerror or type(error).__name__}.",

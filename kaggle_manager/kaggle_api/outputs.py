@@ -10,27 +10,17 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.errors import OutputDamaged, StorageError, UnsafePath
+from kaggle_manager.errors import OutputDamaged, StorageError
+from kaggle_manager.kaggle_api.already_here import ExpectedFile, take_what_is_here
 from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.download import download_file, sha256_of
-from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile
-from kaggle_manager.kaggle_api.names import check_file_name
+from kaggle_manager.kaggle_api.download import download_file
+from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
 
 __all__ = ["ExpectedFile", "download_file", "download_outputs"]
 
 _AT_ONCE = 8  # small files are a matter of round trips, not of bytes
-
-
-@dataclass(frozen=True)
-class ExpectedFile:
-    """A file that is wanted, and what vouches for its bytes; None where nothing does."""
-
-    name: str
-    size: int | None
-    sha256: str | None
 
 
 class _Stopped(Exception):
@@ -43,11 +33,13 @@ def download_outputs(
     names: Sequence[ExpectedFile],
     folder: Path,
     *,
+    listing: OutputListing | None = None,
     on_progress: Callable[[str, int, int | None], None] | None = None,
 ) -> None:
     """Download these outputs of exactly this session into `folder`, under their own names.
 
     Args:
+        listing: the session's outputs, when they were just listed.
         on_progress: called from several threads with (name, bytes so far, bytes in all if known).
 
     Raises:
@@ -55,11 +47,11 @@ def download_outputs(
         StorageError: not enough space, or the disk refused. RemoteError, AuthError, NotFound: as `list_outputs`.
     """
     folder = folder.absolute()
-    wanted = [file for file in names if not _is_there(file, _inside(folder, file.name))]
+    wanted = take_what_is_here(names, folder).missing
     if not wanted:
         return
     _check_space(folder, sum(file.size or 0 for file in wanted))
-    links = _Links(client, version)
+    links = _Links(client, version, listing)
     links.check(wanted)
     stop = threading.Event()
 
@@ -102,10 +94,10 @@ def download_outputs(
 class _Links:
     """The signed addresses of one session; asked for again once, not once per file, when they run out."""
 
-    def __init__(self, client: KaggleClient, version: KernelVersion) -> None:
+    def __init__(self, client: KaggleClient, version: KernelVersion, listing: OutputListing | None) -> None:
         self._client, self._version = client, version
         self._lock = threading.Lock()
-        self._files = self._list()
+        self._files = self._by_name(listing or client.list_outputs(version))
 
     def check(self, wanted: Sequence[ExpectedFile]) -> None:
         missing = [file.name for file in wanted if file.name not in self._files]
@@ -123,31 +115,13 @@ class _Links:
     def renew(self, name: str, stale: str) -> OutputFile:
         with self._lock:
             if self._files[name].url == stale:
-                fresh = self._list()
+                fresh = self._by_name(self._client.list_outputs(self._version))
                 self._files = {**self._files, **fresh}
             return self._files[name]
 
-    def _list(self) -> dict[str, OutputFile]:
-        return {file.name: file for file in self._client.list_outputs(self._version).files}
-
-
-def _inside(folder: Path, name: str) -> Path:
-    check_file_name(name)
-    path = folder / name
-    # A link left in the folder could lead out of it although the name does not.
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise UnsafePath(
-            f"{name!r} would be written outside {folder}, through a link.",
-            safe="nothing was downloaded",
-            next_step=f"remove the link, or the folder {folder}",
-        )
-    return path
-
-
-def _is_there(file: ExpectedFile, path: Path) -> bool:
-    if file.sha256 is None or not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
-        return False
-    return sha256_of(path) == file.sha256.lower()
+    @staticmethod
+    def _by_name(listing: OutputListing) -> dict[str, OutputFile]:
+        return {file.name: file for file in listing.files}
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -1,6 +1,7 @@
 """Upload one file to where Kaggle keeps blobs: Google's resumable protocol, continued where it broke off.
 
-Promises: returns a token only when the host says it has every byte; credentials are not sent to that host. The token
+Promises: returns a token only when the host says it has every byte; memory stays flat; an upload that was cut, also by
+the end of this process, goes on where it was cut; credentials are not sent to that host. The token
 means "uploaded", not "published": `datasets.py` sees to that.
 Protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads
 """
@@ -18,6 +19,7 @@ from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUplo
 from kaggle_manager.errors import KaggleManagerError, ProtocolError, RateLimited, Unavailable
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.retry import parse_retry_after
+from kaggle_manager.kaggle_api.upload_state import OpenUpload, UploadMemory
 
 _DONE = (200, 201)
 _INCOMPLETE = 308
@@ -30,41 +32,61 @@ class _Lost(Exception):
     """The host knows nothing of this upload any more."""
 
 
-def upload_blob(client: KaggleClient, path: Path, on_progress: Callable[[int, int], None] | None = None) -> str:
+def upload_blob(
+    client: KaggleClient,
+    path: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+    memory: UploadMemory | None = None,
+) -> str:
     """Upload a file; returns the token that stands for it.
 
     Args:
         on_progress: called with (bytes sent, bytes in all).
+        memory: where an upload is written down, so that another process can go on with it.
 
     Raises:
         AuthError, ConfigError, RemoteError.
     """
-    size = path.stat().st_size
+    place = memory.place(path, client.transport.host) if memory else None
+    begun = UploadMemory.recall(place) if place else None
     for _ in range(_RESTARTS):
-        request = ApiStartBlobUploadRequest()
-        request.type, request.name = ApiBlobType.DATASET, path.name
-        request.content_length, request.last_modified_epoch_seconds = size, int(path.stat().st_mtime)
-        started = client.call(
-            BlobApiClient(client.transport).start_blob_upload, request, about=f"upload of {path.name}"
-        )
-        upload = _Upload(client, path, size, client.transport.file_address(started.create_url), on_progress)
+        upload = begun or _start(client, path)
+        if place and not begun:
+            UploadMemory.remember(place, upload)
+        transfer = _Upload(client, path, upload.url, on_progress, is_new=begun is None)
+        begun = None
         try:
-            client.retry.run(upload.step, on=(Unavailable, RateLimited), progress=lambda: upload.arrived)  # noqa: B023
+            client.retry.run(transfer.step, on=(Unavailable, RateLimited), progress=lambda: transfer.arrived)  # noqa: B023
         except _Lost:
             continue
-        return str(started.token)
+        return upload.token
     raise ProtocolError(f"The host lost the upload of {path.name} {_RESTARTS} times.")
+
+
+def _start(client: KaggleClient, path: Path) -> OpenUpload:
+    request = ApiStartBlobUploadRequest()
+    request.type, request.name = ApiBlobType.DATASET, path.name
+    request.content_length, request.last_modified_epoch_seconds = path.stat().st_size, int(path.stat().st_mtime)
+    started = client.call(BlobApiClient(client.transport).start_blob_upload, request, about=f"upload of {path.name}")
+    return OpenUpload(str(started.token), client.transport.file_address(started.create_url))
 
 
 class _Upload:
     """One upload over as many requests as it takes."""
 
     def __init__(
-        self, client: KaggleClient, path: Path, size: int, url: str, on_progress: Callable[[int, int], None] | None
+        self,
+        client: KaggleClient,
+        path: Path,
+        url: str,
+        on_progress: Callable[[int, int], None] | None,
+        *,
+        is_new: bool,
     ) -> None:
-        self._client, self._path, self._size, self._url = client, path, size, url
+        self._client, self._path, self._size = client, path, path.stat().st_size
+        self._url = client.transport.file_address(url)
         self._on_progress = on_progress or (lambda done, total: None)
-        self._is_first = True
+        self._is_first = is_new
         self.arrived = 0
 
     def step(self) -> None:
@@ -76,6 +98,7 @@ class _Upload:
         if not self._is_first and self._ask():
             return
         self._is_first = False
+        self._tell(0)  # what had arrived before is no speed
         with self._path.open("rb") as stream:
             stream.seek(self.arrived)
             body = _Body(stream, self._size - self.arrived, self._tell)
