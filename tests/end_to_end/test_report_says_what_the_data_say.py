@@ -11,13 +11,14 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kaggle_manager.errors import NotFound, OutputDamaged
-from kaggle_manager.section import load_section
+from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
+from kaggle_manager.section import SECTIONS_FOLDER, load_section
 from kernels.rl_training.train_dqn import main as train_on
-from validation_ch7.section_7_6_rl_performance import comparison, study
+from validation_ch7.section_7_6_rl_performance import comparison, study, training
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
@@ -32,6 +33,7 @@ from validation_ch7.section_7_6_rl_performance.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.report.results import Result, gather
 from validation_ch7.section_7_6_rl_performance.training import train
+from validation_ch7.section_7_6_rl_performance.training_run import find_runs
 
 pytest.importorskip("libsumo")
 pytest.importorskip("torch")
@@ -191,10 +193,6 @@ def test_what_falls_short_of_the_declaration_is_said(result: Result, language: l
     assert {"fr": "Exécution rapide", "en": "A quick run"}[language] in text
     assert said[2] not in text
     assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
-    elsewhere = {"fr": "ailleurs que là où il a appris", "en": "elsewhere than where it learnt"}[language]
-    assert result.same_environment
-    assert elsewhere not in text
-    assert elsewhere in latex.section([replace(result, same_environment=False)], language, "id")
 
 
 def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Result, tmp_path: Path) -> None:
@@ -203,6 +201,58 @@ def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Res
     cache = EpisodeCache(report_folder(base, quick=True).parent / "episodes")
     found = gather(looser, read_protocol(looser), SCENARIO, base=base, cache=cache, quick=True, episodes=3)
     assert not found.declared_before
+
+
+def test_a_training_is_found_by_its_content_whatever_its_folder_is_called(base: Path, tmp_path: Path) -> None:
+    section = load_section(SECTION_FILE)
+    shutil.copytree(base, tmp_path / "run")
+    place = tmp_path / "run" / SECTIONS_FOLDER / section.name / "data"
+    (place / "models_quick").rename(place / "from_another_machine")
+    said: list[str] = []
+    (found,) = find_runs(section, SCENARIO, [], tmp_path / "run", quick=True, journal=None, say=said.append)
+    assert found.tree.root.name == "from_another_machine"
+    # A copy of the same training is no second one; one that was set aside is none.
+    shutil.copytree(place / "from_another_machine", place / "models_quick")
+    (place / "models_quick" / "reason.txt").write_text("started again with --fresh", encoding="utf-8")
+    (again,) = find_runs(section, SCENARIO, [], tmp_path / "run", quick=True, journal=None, say=said.append)
+    assert (again.tree.root.name, again.head.sha256) == ("from_another_machine", found.head.sha256)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"hyperparameters": {"gamma": 0.5}}, "gamma: trained with"),
+        ({"environment_kwargs": {"intersection": "synthetic", "episode_s": 70}}, "Environment kwargs: trained with"),
+        ({"reward_files": ["metrics.py"]}, "Reward fingerprint: trained with"),
+    ],
+)
+def test_a_training_of_another_experiment_is_left_out_and_named(
+    base: Path, tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    section = load_section(SECTION_FILE)
+    scenario = section.scenario(SCENARIO)
+    quick = scenario.quick.model_copy(update={k: v for k, v in changed.items() if k != "reward_files"})
+    files = {k: v for k, v in changed.items() if k == "reward_files"}
+    scenarios = {**section.scenarios, SCENARIO: scenario.model_copy(update={"quick": quick, **files})}
+    other = section.model_copy(update={"scenarios": scenarios})
+    said: list[str] = []
+    with pytest.raises(NotFound, match=named):
+        find_runs(other, SCENARIO, [], base, quick=True, journal=None, say=said.append)
+    assert "WARNING: models_quick (seed 42) is another experiment" in said[0]
+
+
+def test_a_tree_of_another_experiment_is_neither_continued_nor_taken_for_done(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(SCENARIO, base=base, quick=True).reason == "already reached"
+    section = load_section(SECTION_FILE)
+    scenario = section.scenario(SCENARIO)
+    quick = scenario.quick.model_copy(update={"hyperparameters": {"learning_starts": 1}})
+    scenarios = {**section.scenarios, SCENARIO: scenario.model_copy(update={"quick": quick})}
+    monkeypatch.setattr(training, "load_section", lambda path: section.model_copy(update={"scenarios": scenarios}))
+    with pytest.raises(CheckpointIncompatible, match="learning starts: trained with 0, declared 1"):
+        train(SCENARIO, base=base, quick=True)
 
 
 def test_session_boundaries_come_from_the_journal(base: Path, tmp_path: Path) -> None:
@@ -265,10 +315,27 @@ def test_several_trainings_are_drawn_and_told_as_several(result: Result, languag
     ] in text
 
 
-def test_the_study_trains_reports_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    command = ["--intersection", "synthetic", "--seeds", "1", "--timesteps", "1", "--episodes", "1"]
+def test_the_study_trains_reports_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--intersection", "synthetic", "--seeds", "2", "--jobs", "2", "--timesteps", "1", "--episodes", "1"]
     assert study.main([*command, "--workdir", str(tmp_path), "--lang", "en"]) == 0
-    assert (report_folder(tmp_path, quick=False) / "section_7_6.tex").exists()
+    assert "2~trainings" in (report_folder(tmp_path, quick=False) / "section_7_6.tex").read_text(encoding="utf-8")
     again = train(SCENARIO, base=tmp_path, timesteps=1)
     assert (again.kind, again.reason, again.resumed_from) == ("completed", "already reached", 1)
     assert study.main(["--intersection", "paris", "--workdir", str(tmp_path)]) == 2
+    # The report of one of the two, as a run with a single training asks for it.
+    assert main(["--workdir", str(tmp_path), "--scenario", SCENARIO, "--seeds", "1", "--episodes", "1"]) == 0
+    assert str(report_folder(tmp_path, quick=False)) in capsys.readouterr().out
+    provenance = json.loads((report_folder(tmp_path, quick=False) / "provenance.json").read_bytes())
+    assert [each["seed"] for each in provenance["scenarios"][SCENARIO]["trainings"]] == [42]
+
+
+def test_a_training_of_the_study_that_fails_ends_it_with_its_last_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / SECTIONS_FOLDER / load_section(SECTION_FILE).name / "data" / "models"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("a file where the training tree has to be", encoding="utf-8")
+    assert study.main(["--intersection", "synthetic", "--seeds", "1", "--workdir", str(tmp_path)]) == 1
+    assert "traffic_light_control, seed 42: its process ended with" in capsys.readouterr().err

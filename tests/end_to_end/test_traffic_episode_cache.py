@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,26 @@ def test_a_key_changes_with_everything_an_episode_depends_on(tmp_path: Path, mon
         keys.append(key_of(GREEDY, surroundings(SHORT)))
     names = {EpisodeCache(tmp_path).path(key) for key in keys}
     assert len(names) == len(keys)
+
+
+@pytest.mark.parametrize("changed", ["sumo_version", "numpy", "source", "parameter"])
+def test_another_simulator_source_or_parameter_is_another_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    site = find_intersection("synthetic")
+    (actuated,) = (each for each in baselines(site, yellow_s=3, min_green_s=5) if each.name == "actuated")
+    before = key_of(actuated, surroundings(SHORT))
+    if changed == "sumo_version":
+        monkeypatch.setattr(episode_cache.TrafficSignalEnv, "sumo_version", "SUMO 1.29.0")
+    elif changed == "numpy":
+        monkeypatch.setattr(episode_cache.np, "__version__", "9.9")
+    elif changed == "source":
+        real = episode_cache.source_digests
+        monkeypatch.setattr(episode_cache, "source_digests", lambda *where: {**real(*where), "baselines.py": "other"})
+    else:
+        assert actuated.plan is not None
+        actuated = replace(actuated, plan=replace(actuated.plan, parameters=(("max-gap", "9.0"),)))
+    assert EpisodeCache(tmp_path).path(key_of(actuated, surroundings(SHORT))) != EpisodeCache(tmp_path).path(before)
 
 
 def test_every_baseline_meets_the_same_demand_and_window(tmp_path: Path) -> None:

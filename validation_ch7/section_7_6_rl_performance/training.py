@@ -1,14 +1,25 @@
-"""One session of a scenario's trainer on this machine, as the study and the preflight need it."""
+"""One training of a scenario on this machine: as a function, and as a process of its own.
+
+    python -m validation_ch7.section_7_6_rl_performance.training traffic_light_control_cologne1 --seed 43
+
+Promises: goes on from wherever its tree is; a tree of another experiment is refused, never continued and never taken
+for done; Ctrl-C stops in good order.
+"""
 
 from __future__ import annotations
 
+import argparse
 import secrets
-from dataclasses import replace
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
+from kaggle_manager.checkpoints.tree_lock import alone_in
+from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError
 from kaggle_manager.section import SECTION_FILE, SECTIONS_FOLDER, identity_of, load_section
+from validation_ch7.section_7_6_rl_performance.experiment import differences
 
 if TYPE_CHECKING:
     from kernels.rl_training.trainer import SessionOutcome
@@ -30,6 +41,7 @@ def train(
         timesteps: the target; the scenario's own when absent.
 
     Raises:
+        CheckpointIncompatible: the tree is of another experiment.
         KaggleManagerError: whatever the trainer raises.
     """
     # Imported here: the report, which this module's neighbours import, needs no torch to draw.
@@ -43,23 +55,55 @@ def train(
     config = section.scenario(name)
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
+    identity = identity_of(section, name, PROJECT, quick=quick, seed=seed)
     tree = TrainingTree(base.resolve() / SECTIONS_FOLDER / section.name / config.models, name)
-    origin = find_origin(tree, fresh=False, warn=warn)
-    parent = origin.checkpoint.manifest if origin.checkpoint else None
-    settings = from_scenario(
-        name,
-        config,
-        total=timesteps,
-        tree=tree.root,
-        lineage=Lineage(
-            run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
-            generation=parent.lineage.generation + 1 if parent else 1,
-            parent_sha256=parent.sha256 if parent else None,
-            min_step=origin.step,
-        ),
-        identity=identity_of(section, name, PROJECT, quick=quick, seed=seed),
-    )
-    settings = replace(settings, evaluate_every=config.evaluates_every(settings.total))
     clock = SessionClock()
-    with stop_signals(clock):
+    with alone_in(tree.root), stop_signals(clock):
+        origin = find_origin(tree, fresh=False, warn=warn)
+        parent = origin.checkpoint.manifest if origin.checkpoint else None
+        if parent and (found := differences(parent.identity, identity)):
+            raise CheckpointIncompatible(
+                f"{tree.root} holds another experiment than section.toml declares now: {'; '.join(found)}.",
+                safe="it was not touched.",
+                next_step="move that folder away, give back what it was trained with, or use another --workdir.",
+            )
+        settings = from_scenario(
+            name,
+            config,
+            total=timesteps,
+            tree=tree.root,
+            lineage=Lineage(
+                run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
+                generation=parent.lineage.generation + 1 if parent else 1,
+                parent_sha256=parent.sha256 if parent else None,
+                min_step=origin.step,
+            ),
+            identity=identity,
+        )
         return train_session(settings, origin, clock)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.training")
+    parser.add_argument("scenario")
+    parser.add_argument("--seed", type=int, help="of the training; default: the scenario's")
+    parser.add_argument("--timesteps", type=int, help="the total to reach; default: the scenario's")
+    parser.add_argument("--workdir", type=Path, default=PROJECT, help="everything is written below this folder")
+    options = parser.parse_args(arguments)
+    try:
+        outcome = train(options.scenario, base=options.workdir, seed=options.seed, timesteps=options.timesteps)
+        if outcome.kind == "interrupted":
+            raise Interrupted(
+                f"{options.scenario}: {outcome.reason}.",
+                safe=f"the checkpoint of step {outcome.step} is kept.",
+                next_step="run the same command again to go on.",
+            )
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """What one training left behind, read from its tree alone: models, curves, provenance, and its sessions.
 
-Promises: steps, scores and identity come from verified manifests; curves from `history/`; nothing is guessed from a
+Promises: a training is found by what its manifests state, and left out loudly when that is not what section.toml
+declares; steps, scores and identity come from verified manifests, curves from `history/`; nothing is guessed from a
 name or a time of modification. The manager's journal, when it is given, adds where sessions began; it is only read.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Manifest, TrainingTree, read_metadata
-from kaggle_manager.errors import NotFound
-from kaggle_manager.section import SECTIONS_FOLDER, ScenarioConfig, Section
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
+from kaggle_manager.errors import CheckpointCorrupt, NotFound
+from kaggle_manager.section import SECTIONS_FOLDER, ScenarioConfig, Section, identity_of
 from validation_ch7.section_7_6_rl_performance.baselines import Contender, Observation
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
+from validation_ch7.section_7_6_rl_performance.experiment import differences
+from validation_ch7.section_7_6_rl_performance.training import PROJECT
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class TrainingRun:
     """One training of one scenario under one seed.
 
     Attributes:
+        tree: where it lies; its name means nothing.
         seed: of the training.
         head: manifest of its newest checkpoint.
         levels: the reported models by name: `best`, and `final` once the target was reached.
@@ -57,7 +62,7 @@ class TrainingRun:
         device: where it was trained.
     """
 
-    scenario: str
+    tree: TrainingTree
     config: ScenarioConfig
     seed: int
     head: Manifest
@@ -67,6 +72,11 @@ class TrainingRun:
     session_ends: tuple[int, ...] | None
     training_seconds: float | None
     device: str
+
+    def differences(self, declared: Mapping[str, Any]) -> list[str]:
+        """What makes it, or a model of it, of another experiment than `declared`; empty when it is that one."""
+        manifests = (self.head, *(each.manifest for each in self.levels.values()))
+        return list(dict.fromkeys(line for each in manifests for line in differences(each.identity, declared)))
 
     def contender(self, level: str) -> Contender:
         """The model of a level, as something that controls the intersection greedily."""
@@ -98,9 +108,19 @@ class _Agent:
 
 
 def find_runs(
-    section: Section, scenario: str, seeds: list[int], base: Path, *, quick: bool, journal: Path | None
+    section: Section,
+    scenario: str,
+    seeds: Sequence[int],
+    base: Path,
+    *,
+    quick: bool,
+    journal: Path | None,
+    say: Callable[[str], None] = print,
 ) -> list[TrainingRun]:
     """The trainings of a scenario that have left an evaluated model, in the order of `seeds`.
+
+    Every training tree beside the declared place is looked into, whatever its name: what its manifests state has to be
+    what section.toml declares. A tree in which a seed was trained otherwise is left out, and `say` is told why.
 
     Args:
         section: the section.
@@ -109,26 +129,52 @@ def find_runs(
         base: folder the training trees lie below: the project, or a run's workdir.
         quick: the quick variant, which has one seed.
         journal: the manager's journal, when there is one.
+        say: told what was left out.
 
     Raises:
         NotFound: there is none.
-        CheckpointCorrupt: there are checkpoints and none verifies.
     """
     config = section.scenario(scenario)
-    variants = [config.for_quick()] if quick else [config.for_seed(seed) for seed in seeds]
-    found = []
-    for variant in variants:
-        root = base / SECTIONS_FOLDER / section.name / variant.models
-        run = _read_run(TrainingTree(root, scenario), variant, journal) if root.is_dir() else None
-        if run is not None:
-            found.append(run)
+    config = config.for_quick() if quick else config
+    found, candidates, left_out = [], [], []
+    for tree in _trees(base / SECTIONS_FOLDER / section.name / config.models, scenario):
+        try:
+            run = _read_run(tree, config, journal)
+        except CheckpointCorrupt as error:
+            left_out.append(f"{tree.root.name}: {error.message}")
+        else:
+            candidates += [run] if run is not None else []
+    for seed in [config.seed] if quick else seeds:
+        declared = identity_of(section, scenario, PROJECT, quick=quick, seed=seed)
+        of_seed = [run for run in candidates if run.seed == seed or seed is None]
+        fitting = [run for run in of_seed if not run.differences(declared)]
+        # Two of one seed are copies of one training, or one went further.
+        fitting.sort(key=lambda run: (run.head.step, run.head.sha256))
+        found += fitting[-1:]
+        if not fitting:
+            left_out += [
+                f"{run.tree.root.name} (seed {seed}) is another experiment than section.toml declares: "
+                + "; ".join(run.differences(declared))
+                for run in of_seed
+            ]
+    for each in left_out:
+        say(f"WARNING: {each}")
     if not found:
         raise NotFound(
-            f"No training of {scenario} below {base} has left an evaluated model.",
+            f"No training of {scenario} below {base} has left an evaluated model of the declared experiment."
+            + "".join(f" {each}." for each in left_out),
             safe="nothing was written.",
             next_step="train it first, or name the folder of its run with --workdir.",
         )
     return found
+
+
+def _trees(place: Path, scenario: str) -> list[TrainingTree]:
+    """The trees of a scenario in the folder in which `place` is: by what lies in them, whatever they are called."""
+    manifests = place.parent.glob(f"*/checkpoints/{scenario}_checkpoint_*{MANIFEST_SUFFIX}")
+    roots = sorted({manifest.parents[1] for manifest in manifests})
+    # Neither one that was set aside, with the reason in it, nor one that is being put in place.
+    return [TrainingTree(root, scenario) for root in roots if not root.suffix and not (root / "reason.txt").exists()]
 
 
 def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) -> TrainingRun | None:
@@ -139,7 +185,7 @@ def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) 
     metadata = read_metadata(tree.metadata)
     lineage = head.manifest.lineage
     return TrainingRun(
-        scenario=tree.scenario,
+        tree=tree,
         config=config,
         seed=int(head.manifest.identity["seed"]),
         head=head.manifest,

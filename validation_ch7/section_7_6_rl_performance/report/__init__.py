@@ -7,7 +7,8 @@ from validation_ch7.section_7_6_rl_performance.report.writing import (
     SECTION_FILE,
     check_report,
     report_folder,
+    results_folder,
     write_report,
 )
 
-__all__ = ["SECTION_FILE", "check_report", "report_folder", "write_report"]
+__all__ = ["SECTION_FILE", "check_report", "report_folder", "results_folder", "write_report"]

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--lang", choices=("fr", "en"), default="fr")
     parser.add_argument("--quick", action="store_true", help="report the quick run")
+    parser.add_argument("--seeds", type=int, help="how many of the declared training seeds; default: all")
     parser.add_argument("--episodes", type=int, help="how many of the declared held-out episodes; default: all")
     parser.add_argument("--journal", type=Path, help="the manager's journal, which knows where sessions began")
     parser.add_argument("--check", action="store_true", help="write it again from the stored data and compare")
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 base=options.workdir,
                 lang=options.lang,
                 quick=options.quick,
+                seeds=options.seeds,
                 episodes=options.episodes,
                 journal=options.journal,
             )

@@ -80,7 +80,6 @@ def _scenario(result: Result) -> dict[str, Any]:
         "simulator": result.times.simulator,
         "held_out_seeds": [result.seeds[0], result.seeds[-1]],
         "declared_before_training": result.declared_before,
-        "same_environment": result.same_environment,
         "trainings": [_training(run) for run in result.runs],
         "episodes": {
             controller: _digest([episode.as_json() for episodes in trainings for episode in episodes])

@@ -5,12 +5,11 @@ Promises: no number here has another source than the training trees, the episode
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from kaggle_manager.section import ScenarioConfig, Section, identity_of
+from kaggle_manager.section import ScenarioConfig, Section, study_fingerprint
 from validation_ch7.section_7_6_rl_performance import comparison
 from validation_ch7.section_7_6_rl_performance.baselines import baselines
 from validation_ch7.section_7_6_rl_performance.comparison import Comparison, Summary
@@ -19,7 +18,6 @@ from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection
 from validation_ch7.section_7_6_rl_performance.protocol import Protocol
-from validation_ch7.section_7_6_rl_performance.training import PROJECT
 from validation_ch7.section_7_6_rl_performance.training_run import TrainingRun, find_runs
 
 REPORTED = "best"
@@ -59,7 +57,6 @@ class Result:
         comparisons: the reported model against each baseline.
         quick: whether this is the quick variant, which shows that everything works and claims nothing.
         declared_before: whether every training began under the declaration that judges it now.
-        same_environment: whether every model was trained in the environment, for the reward, that it is judged in.
     """
 
     scenario: str
@@ -75,7 +72,6 @@ class Result:
     published: tuple[Published, ...]
     quick: bool
     declared_before: bool
-    same_environment: bool
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -95,27 +91,31 @@ def gather(
     base: Path,
     cache: EpisodeCache,
     quick: bool = False,
+    trainings: int | None = None,
     episodes: int | None = None,
     journal: Path | None = None,
+    say: Callable[[str], None] = print,
 ) -> Result:
     """Read the trainings of a scenario, simulate what is missing, and compare.
 
     Args:
         base: folder the training trees lie below.
         quick: the quick variant.
+        trainings: only those of the first so many of the declared training seeds.
         episodes: only the first so many of the declared held-out episodes.
         journal: the manager's journal, when there is one.
+        say: told which trees are of another experiment.
 
     Raises:
         NotFound: the scenario was not trained.
         KaggleManagerError: whatever reading or simulating raises.
     """
-    runs = find_runs(section, scenario, protocol.training_seeds, base, quick=quick, journal=journal)
+    wanted = protocol.training_seeds[:trainings]
+    runs = find_runs(section, scenario, wanted, base, quick=quick, journal=journal, say=say)
     config = runs[0].config
     kwargs = dict(config.environment_kwargs)
     site, times = _environment(kwargs)
     seeds = protocol.seeds(episodes)
-    identity = identity_of(section, scenario, PROJECT, quick=quick)
     found: dict[str, tuple[tuple[Episode, ...], ...]] = {}
     contenders = baselines(site, yellow_s=times.yellow_s, min_green_s=times.min_green_s)
     for contender in contenders:
@@ -140,13 +140,8 @@ def gather(
         ),
         published=() if quick else _published(protocol, site.name, summaries),
         quick=quick,
-        declared_before=_all_have(runs, "study_fingerprint", identity),
-        same_environment=all(_all_have(runs, f"{what}_fingerprint", identity) for what in ("environment", "reward")),
+        declared_before=all(run.head.identity.get("study_fingerprint") == study_fingerprint(section) for run in runs),
     )
-
-
-def _all_have(runs: Sequence[TrainingRun], what: str, identity: Mapping[str, Any]) -> bool:
-    return all(run.head.identity.get(what) == identity[what] for run in runs)
 
 
 def _environment(kwargs: Mapping[str, object]) -> tuple[Intersection, Times]:

@@ -33,7 +33,7 @@ QUICK_EPISODES = 3
 
 def report_folder(base: Path, *, quick: bool) -> Path:
     """Where the report of the runs below `base` is written."""
-    return _results(base) / ("report_quick" if quick else "report")
+    return results_folder(base) / ("report_quick" if quick else "report")
 
 
 def write_report(
@@ -42,6 +42,7 @@ def write_report(
     base: Path = PROJECT,
     lang: Language = "fr",
     quick: bool = False,
+    seeds: int | None = None,
     episodes: int | None = None,
     journal: Path | None = None,
     say: Callable[[str], None] = print,
@@ -53,6 +54,7 @@ def write_report(
         base: folder the training trees lie below: the project, or a run's workdir.
         lang: language of the section.
         quick: report the quick variants.
+        seeds: only the trainings of the first so many of the declared training seeds.
         episodes: only the first so many of the declared held-out episodes.
         journal: the manager's journal, which knows where sessions began.
         say: told what takes time.
@@ -68,6 +70,7 @@ def write_report(
         "scenarios": names,
         "lang": lang,
         "quick": quick,
+        "seeds": seeds,
         "episodes": QUICK_EPISODES if quick and episodes is None else episodes,
     }
     folder = report_folder(base, quick=quick)
@@ -117,10 +120,12 @@ def _gather(arguments: Mapping[str, Any], base: Path, journal: Path | None, say:
             read_protocol(section),
             name,
             base=base,
-            cache=EpisodeCache(_results(base) / "episodes", say),
+            cache=EpisodeCache(results_folder(base) / "episodes", say),
             quick=arguments["quick"],
+            trainings=arguments["seeds"],
             episodes=arguments["episodes"],
             journal=journal,
+            say=say,
         )
         for name in arguments["scenarios"]
     ]
@@ -163,5 +168,6 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         made.rename(folder)
 
 
-def _results(base: Path) -> Path:
+def results_folder(base: Path) -> Path:
+    """Where everything made from the runs below `base` lies."""
     return base.resolve() / SECTIONS_FOLDER / FOLDER.name / "data" / "results"
