@@ -112,7 +112,7 @@ def test_a_vehicle_that_creeps_forward_has_waited_since_it_first_stood() -> None
 
 
 def test_no_vehicle_is_dropped_from_the_metrics() -> None:
-    unfinished = replace(TRIP, id="u", arrived=False, time_loss_s=40.0)
+    unfinished = TRIP._replace(id="u", arrived=False, time_loss_s=40.0)
     outside = Trip("o", 0.0, 0.0, 0.0, 100.0, 0.0, 0, 0.0, 1.0, inserted=False, arrived=False)
     found = summarise([TRIP, unfinished, outside], [replace(EMPTY, halting=(1, 2) * 4), EMPTY])
     assert (found.demand, found.completed, found.unfinished, found.never_inserted) == (3, 1, 1, 1)
@@ -124,10 +124,10 @@ def test_no_vehicle_is_dropped_from_the_metrics() -> None:
 @pytest.mark.parametrize(
     ("trip", "said"),
     [
-        (replace(TRIP, time_loss_s=-1.0), "negative delay"),
-        (replace(TRIP, waiting_s=61.0), "longer than it travelled"),
-        (replace(TRIP, route_m=900.0), "faster than it may"),
-        (replace(TRIP, inserted=False, arrived=True, route_m=0.0), "do not add up"),
+        (TRIP._replace(time_loss_s=-1.0), "negative delay"),
+        (TRIP._replace(waiting_s=61.0), "longer than it travelled"),
+        (TRIP._replace(route_m=900.0), "faster than it may"),
+        (TRIP._replace(inserted=False, arrived=True, route_m=0.0), "do not add up"),
     ],
 )
 def test_impossible_results_are_named(trip: Trip, said: str) -> None:

@@ -8,6 +8,7 @@ of its own (see `simulation.py`), never inside a trainer.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import re
@@ -40,6 +41,7 @@ def serve(descriptor: int) -> None:
         except ImportError as error:
             _tell(connection, "failed", explain_import_error(error))
             return
+        gc.freeze()  # what is loaded now is no episode's garbage
         _tell(connection, "ready", libsumo.getVersion()[1])
         while True:
             try:
@@ -96,8 +98,7 @@ def _run_episode(sumo: Any, connection: Connection, request: EpisodeRequest) -> 
             for state, seconds in orders:
                 if state is not None:
                     sumo.trafficlight.setRedYellowGreenState(request.signal_id, state)
-                for _ in range(seconds):
-                    sumo.simulationStep()
+                sumo.simulationStep(sumo.simulation.getTime() + seconds)  # one call, a second at a time within
             snapshot = watch.look()
             if snapshot.time_s >= request.end_s:
                 sumo.close()
@@ -175,11 +176,11 @@ class _Watch:
         )
 
     def _extended_digest(self, now: float) -> str:
-        vehicle = self._sumo.vehicle
-        for name in vehicle.getIDList():
-            x, y = vehicle.getPosition(name)
-            self._digest.update(name.encode() + struct.pack("<3d", x, y, vehicle.getSpeed(name)))
-        self._digest.update(struct.pack("<d", now))
+        vehicle, pack = self._sumo.vehicle, struct.Struct("<3d").pack
+        vehicles = [
+            name.encode() + pack(*vehicle.getPosition(name), vehicle.getSpeed(name)) for name in vehicle.getIDList()
+        ]
+        self._digest.update(b"".join([*vehicles, struct.pack("<d", now)]))
         return self._digest.hexdigest()
 
 

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kaggle_manager.errors import ConfigError, RunError
 
@@ -56,8 +56,7 @@ class EpisodeRequest:
     program: str | None = None
 
 
-@dataclass(frozen=True)
-class Trip:
+class Trip(NamedTuple):
     """One vehicle of the demand, from SUMO's tripinfo; seconds, metres.
 
     `due_s` is when it wanted to enter. A vehicle that never entered has a departure delay and nothing else.
@@ -119,7 +118,11 @@ class Simulation:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C reaches the trainer alone, which ends this one in order
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+                    "LD_BIND_NOW": "1",  # symbols are looked up once, here, and not again in every episode
+                },
             )
         self._close = weakref.finalize(self, _end, self._connection, self._server, os.getpid())
         self._in_episode = False
