@@ -5,8 +5,7 @@ fewer trainings the intervals speak of these models on other traffic, not of the
 the same traffic, differences are taken within an episode before anything is averaged.
 
 Promises: the same numbers in, the same numbers out (the bootstrap has a fixed seed); no interval where one unit gives
-none. RLiable was tried and not taken: it brings 14 packages, does not import with the pinned pandas, and ignores the
-seed of its bootstrap.
+none. Why SciPy and not rliable: `docs/decisions/statistics.md`.
 """
 
 from __future__ import annotations
