@@ -1,0 +1,56 @@
+"""`notify`: whether messages arrive, before one is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import typer
+
+from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
+from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.notify import Notifier, Occasion, settings_path
+
+notify = group("Messages about a run: where they go, and whether they arrive.")
+
+
+@notify.callback()
+def _group() -> None:
+    """Keeps `test` a command of a group while it is the only one."""
+
+
+@notify.command("test")
+def send_test(as_json: JsonOption = False) -> None:
+    """Send a test message to everything that is configured, and say what arrived.
+
+    Examples:
+
+      KM_NOTIFY='ntfy://my-secret-topic' kaggle-manager notify test
+
+      kaggle-manager notify test --json
+    """
+    cautions: list[str] = []
+    with errors_as_messages(as_json=as_json):
+        notifier = Notifier.from_environment(warn=cautions.append)
+        for caution in cautions:
+            print(f"caution: {caution}", file=sys.stderr)
+        if not notifier.targets:
+            raise ConfigError(
+                "No notification is configured.",
+                safe="nothing was sent",
+                next_step=f"name a target in KM_NOTIFY or in {settings_path()}, or a command in KM_NOTIFY_HOOK",
+            )
+        deliveries = dataclasses.replace(notifier, warn=lambda line: None).send(
+            Occasion.TEST, "kaggle-manager: test message", "If you can read this, messages about your runs arrive."
+        )
+        if as_json:
+            documents = [dataclasses.asdict(delivery) for delivery in deliveries]
+            print_json({"schema": 1, "wanted": sorted(notifier.wanted), "cautions": cautions, "deliveries": documents})
+        else:
+            for delivery in deliveries:
+                print(f"{delivery.target}: {'delivered' if delivery.delivered else delivery.detail}")
+            print(f"sent on: {', '.join(sorted(notifier.wanted - {Occasion.TEST}))}")
+    failed = sum(not delivery.delivered for delivery in deliveries)
+    if failed:
+        print(f"error: {failed} of {len(deliveries)} targets did not get the message.", file=sys.stderr)
+        raise typer.Exit(KaggleManagerError.exit_code)
