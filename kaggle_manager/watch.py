@@ -1,60 +1,58 @@
-"""Watch one session to its end: its log live, its status at a pace that follows the phase.
+"""Watch one session: its log live, its status at a pace that follows the phase, until it ends or for one look.
 
-A failed poll is never a verdict, UNKNOWN is never an end. The end of the log asks for the status at once, so waiting
-costs few requests. Stopping to watch never stops the session.
+Promises: a failed poll is never a verdict and UNKNOWN never an end; the end of the log asks for the status at once, so
+waiting costs few requests; a session that runs and prints nothing is reported as wedged, once, and left alone. Stopping
+to watch never stops the session.
 """
 
 from __future__ import annotations
 
 import queue
 import random
-import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.log_stream import LogLine, follow_log, parse_event
-from kaggle_manager.kaggle_api.models import KernelStatus, KernelVersion
-from kaggle_manager.progress import Reporter, duration
+from kaggle_manager.kaggle_api.log_lines import LogLine, parse_event
+from kaggle_manager.kaggle_api.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.log_reader import LogQueue, LogReader
+from kaggle_manager.pace import Pace, slowest_s
+from kaggle_manager.progress import Reporter
+from kaggle_manager.seen import Seen
+from kaggle_manager.spoken import show_line, show_progress
+from kaggle_manager.words import duration
 
-# Seconds between two polls: brisk while a session starts or ends, slow while the log shows it running.
-FIRST_POLL_S = 1.0
-SLOWEST_POLL_S = 60.0
-GROWTH = 1.5
+__all__ = ["Seen", "show_line", "watch"]
+
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0
-# How often trouble that lasts is told again.
-REMIND_EVERY_S = 60.0
-# A log stream that broke is opened again after this long.
-LOG_RETRY_S = 10.0
+# A session whose trainer has said its last word may be called running for so long; then it counts as ended.
+RESULT_GRACE_S = 600.0
+# From when on a wait in the queue is worth a word, and how often again.
+QUEUED_LONG_S, QUEUED_REMIND_S = 15 * 60.0, 3600.0
+# How often trouble that lasts is told again, and how often `on_seen` is called.
+REMIND_EVERY_S, SEEN_EVERY_S = 60.0, 10.0
+# The loop comes round at least so often: on Windows, Ctrl-C has to wait for it.
+_LONGEST_WAIT_S = 1.0
+# A machine that was away this long slept: what was silent meanwhile was this program.
+_SLEPT_S = 120.0
+# One look at a live log: how long to wait for its first line and after each, and for how long in all.
+_FIRST_LINE_S, _NEXT_LINE_S, _LONGEST_LOOK_S = 5.0, 0.7, 30.0
+# What is left of the log of a session that has ended; a stream that hangs is not waited for longer.
+_REST_OF_LOG_S = 5.0
+
+Wait = Callable[[LogQueue, float], LogLine | None]
 
 
-class _LogReader(threading.Thread):
-    """Reads the log stream into a queue, so that a silent stream never delays the polls."""
+def _wait(lines: LogQueue, seconds: float) -> LogLine | None:
+    """The next line, waited for so long.
 
-    def __init__(self, client: KaggleClient, version: KernelVersion) -> None:
-        super().__init__(name=f"log of {version.ref}", daemon=True)
-        self._client, self._version = client, version
-        self.stopping = threading.Event()
-        self.lines: queue.SimpleQueue[LogLine] = queue.SimpleQueue()
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        shown = 0
-        while not self.stopping.is_set():
-            try:
-                for line in follow_log(self._client, self._version, stop=self.stopping.is_set):
-                    if line.index >= shown:  # a stream that is opened anew begins with the first line again
-                        self.lines.put(line)
-                        shown = line.index + 1
-                self.ended.set()
-                return
-            except KaggleManagerError:
-                # The log is a convenience: the status polls go on, and the log is in the outputs as well.
-                self.stopping.wait(LOG_RETRY_S)
+    Raises:
+        queue.Empty: none came.
+    """
+    return lines.get(timeout=seconds) if seconds > 0 else lines.get_nowait()
 
 
 def watch(
@@ -63,113 +61,248 @@ def watch(
     reporter: Reporter,
     *,
     bundle_sha256: str,
+    until: float | None = None,
+    earlier: Seen | None = None,
+    on_seen: Callable[[Seen], None] | None = None,
+    session_s: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
     random_share: Callable[[], float] = random.random,
+    wait: Wait = _wait,
 ) -> KernelStatus:
-    """Return the final status of exactly this version, once the platform reports one.
+    """Return the final status of exactly this version, or after `until` the newest one.
+
+    A status that is not final is returned in two cases: `until` has passed, or the trainer's last word was in the log
+    ten minutes ago and the platform still has not noticed (`ended_by_log`).
 
     Args:
         bundle_sha256: the code that was built; a session that says it runs other code is reported at once.
+        until: a moment on `clock`; 0 is one look: the status, and what the log has by now.
+        earlier: what an earlier call saw; its lines are not shown again, its waits count on.
+        on_seen: told what was seen, at most every ten seconds, and at the end.
+        session_s: seconds this session may run in all, for the forecast that is shown.
+        clock, wall, random_share, wait: injectable; `wall` gives Unix seconds.
 
     Raises:
         AuthError: the credentials stopped working.
         NotFound: Kaggle has denied this session for ten minutes: its kernel was deleted, or is somebody else's.
+        RemoteError: `until` has passed and no status could be read.
         KeyboardInterrupt: passed on; the session is left alone.
     """
-    reader = _LogReader(client, version)
+    reader = LogReader(client, version)
+    watching = _Watch(client, version, reporter, bundle_sha256, reader, earlier or Seen(), session_s, clock, wall, wait)
     reader.start()
-    show = partial(_show_new_lines, reader, reporter, bundle_sha256)
-    started = clock()
-    pace, next_poll, last_state, said_trouble = FIRST_POLL_S, started, "", ""
-    hurried, unknown_since, said_at = False, 0.0, started
+    pace = Pace(clock(), random_share)
+    hurried = False
+    tell = on_seen or (lambda seen: None)
+    told_at = clock()
     try:
         while True:
-            show(wait_s=min(0.5, max(0.0, next_poll - clock())))
-            if reader.ended.is_set() and not hurried:
-                hurried, pace, next_poll = True, FIRST_POLL_S, clock()
-            if clock() < next_poll:
-                continue
-            try:
-                status = client.kernel_status(version)
-            except AuthError:
-                raise
-            except (RemoteError, NotFound) as error:
-                # Kaggle may not know a session yet in the minutes after its push.
-                unknown_since = unknown_since or clock() if isinstance(error, NotFound) else 0.0
-                if unknown_since and clock() - unknown_since > UNKNOWN_FOR_S:
-                    raise
-                if error.message != said_trouble or clock() - said_at > REMIND_EVERY_S:
-                    reporter.warn(
-                        f"the status could not be read and is asked again: {error.message} The session is not touched "
-                        f"by this; watched for {duration(clock() - started)} so far, Ctrl-C is safe"
-                    )
-                    said_trouble, said_at = error.message, clock()
-            else:
-                said_trouble, unknown_since = "", 0.0
-                if status.state.is_terminal:
-                    # What is left of the log; a stream that hangs is not waited for long.
-                    reader.ended.wait(timeout=5.0)
-                    show(wait_s=0.0)
+            moment = clock()
+            rest_s = float("inf") if until is None else until - moment
+            watching.take_lines(max(0.0, min(_LONGEST_WAIT_S, pace.due - moment, rest_s)))
+            if watching.is_ending and not hurried:
+                hurried = True
+                pace.hurry(clock())
+            is_over = until is not None and clock() >= until
+            if clock() >= pace.due or is_over:
+                status = watching.ask(or_raise=is_over)
+                if status is not None and status.state.is_terminal:
+                    watching.take_rest()
                     return status
-                if status.state.name != last_state:
-                    last_state = status.state.name
-                    reporter.line(f"  session {version.ref} is {last_state} (after {duration(clock() - started)})")
-            # Full jitter keeps several managers from asking in step.
-            pace = min(SLOWEST_POLL_S, pace * GROWTH)
-            next_poll = clock() + max(FIRST_POLL_S, random_share() * pace)
+                if status is not None and watching.has_outlived_its_last_word():
+                    return replace(status, ended_by_log=True)
+                if is_over and watching.status is not None:
+                    watching.look_at_log()
+                    return watching.status
+                state = None if status is None else status.state
+                slowest = slowest_s(state, log_is_live=watching.log_is_live, is_ending=watching.is_ending)
+                pace.asked(clock(), slowest)
+            watching.remark()
+            if clock() - told_at >= SEEN_EVERY_S:
+                told_at = clock()
+                tell(watching.seen)
     finally:
-        reader.stopping.set()
+        reader.stop()
+        tell(watching.seen)
 
 
-def _show_new_lines(reader: _LogReader, reporter: Reporter, bundle_sha256: str, *, wait_s: float) -> None:
-    try:
-        line = reader.lines.get(timeout=wait_s) if wait_s > 0 else reader.lines.get_nowait()
-        while True:
-            show_line(line.text, reporter, bundle_sha256)
-            line = reader.lines.get_nowait()
-    except queue.Empty:
-        return
+class _Watch:
+    """One watch: what was seen so far, and what was said about it."""
 
+    def __init__(
+        self,
+        client: KaggleClient,
+        version: KernelVersion,
+        reporter: Reporter,
+        bundle_sha256: str,
+        reader: LogReader,
+        earlier: Seen,
+        session_s: float | None,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        wait: Wait,
+    ) -> None:
+        self._client, self._version, self._reporter, self._bundle_sha256 = client, version, reporter, bundle_sha256
+        self._reader, self._earlier, self._session_s = reader, earlier, session_s
+        self._clock, self._wall, self._wait = clock, wall, wait
+        self.seen = earlier
+        self.status: KernelStatus | None = None
+        self._log_ended = False
+        self._lines_now = 0
+        self._begun = self._last_round = clock()
+        self._said_state, self._said_trouble, self._said_trouble_at = earlier.state, "", clock()
+        self._said_queued_s = 0.0
+        # Silence is measured here, where a machine that sleeps does not count.
+        silent_before_s = max(0.0, wall() - earlier.last_line_at) if earlier.last_line_at else 0.0
+        self._silent_since = clock() - silent_before_s
 
-def show_line(text: str, reporter: Reporter, bundle_sha256: str) -> None:
-    """Show one line of a kernel's log, whatever it holds."""
-    event = parse_event(text)
-    if event is None:
-        reporter.kernel(text)
-    elif event.kind == "KM_PROGRESS":
-        reporter.status(_progress(event.data))
-    elif event.kind == "KM_EVAL":
-        reporter.kernel(_evaluation(event.data))
-    elif event.kind == "KM_BUNDLE":
-        code = event.data["sha256"]
-        reporter.kernel(f"runs code sha256 {code[:12]}…")
-        if code != bundle_sha256:
-            reporter.warn(
-                f"this session runs other code ({code[:12]}…) than was built ({bundle_sha256[:12]}…): "
-                "what it leaves will be refused; deleting the kernel on Kaggle ends it"
+    @property
+    def is_ending(self) -> bool:
+        return self._log_ended or self.seen.result_at is not None
+
+    @property
+    def log_is_live(self) -> bool:
+        return self._lines_now > 0 and not self._log_ended and not self._reader.in_trouble
+
+    def take_lines(self, wait_s: float) -> bool:
+        """Show the lines there are, waiting so long for the first; False when none came."""
+        came = False
+        try:
+            while (line := self._wait(self._reader.lines, 0.0 if came else wait_s)) is not None:
+                came = True
+                self._take(line)
+            self._log_ended = True
+        except queue.Empty:
+            pass
+        return came
+
+    def take_rest(self) -> None:
+        """Show what is left of the log of a session that has ended."""
+        deadline = self._clock() + _REST_OF_LOG_S
+        while not self._log_ended and (left_s := deadline - self._clock()) > 0:
+            self.take_lines(left_s)
+
+    def look_at_log(self) -> None:
+        """Show what the log of a running session has by now."""
+        if self.seen.state != KernelState.RUNNING.name:
+            return
+        deadline, wait_s = self._clock() + _LONGEST_LOOK_S, _FIRST_LINE_S
+        while not self._log_ended and self._clock() < deadline and self.take_lines(wait_s):
+            wait_s = _NEXT_LINE_S
+        if self._lines_now:  # a log that cannot be read is not silent
+            self.remark()
+        show_progress(self.seen, self._reporter, left_s=self._left_s(), now=True)
+
+    def ask(self, *, or_raise: bool) -> KernelStatus | None:
+        """Ask for the status; None when there was no answer.
+
+        Args:
+            or_raise: raise what is otherwise tried again.
+        """
+        try:
+            status = self._client.kernel_status(self._version)
+        except AuthError:
+            raise
+        except NotFound as error:
+            # Kaggle may not know a session yet in the minutes after its push.
+            self.seen = replace(self.seen, denied_since=self.seen.denied_since or self._wall())
+            if self._wall() - (self.seen.denied_since or 0.0) > UNKNOWN_FOR_S:
+                raise
+            self._warn_of(error)
+            self.status = self.status or KernelStatus(KernelState.UNKNOWN, error.message, "not found")
+            return None
+        except RemoteError as error:
+            self.seen = replace(self.seen, denied_since=None)
+            if or_raise and self.status is None:
+                raise
+            self._warn_of(error)
+            return None
+        self.status, self._said_trouble = status, ""
+        self.seen = self.seen.after_status(status.state, self._wall())
+        if status.state.name != self._said_state and not status.state.is_terminal:
+            self._said_state = status.state.name
+            self._reporter.line(
+                f"  session {self._version.ref} is {status.state.name} (after {duration(self._clock() - self._begun)})"
             )
-    # The other events are for this program: what they say is shown in words where it is verified.
+            self._reporter.phase(_PHASES.get(status.state, f"the session is {status.state.value}"))
+        return status
+
+    def has_outlived_its_last_word(self) -> bool:
+        """Whether the trainer left long ago, and the platform has not noticed."""
+        said_at = self.seen.result_at
+        if said_at is None or self._wall() - said_at < RESULT_GRACE_S:
+            return False
+        self._reporter.warn(
+            f"session {self._version.ref} printed its last word {duration(self._wall() - said_at)} ago and Kaggle "
+            f"still calls it {self.seen.state}: what it left is fetched all the same"
+        )
+        return True
+
+    def remark(self) -> None:
+        """Say what lasts too long: a wait in the queue, or silence."""
+        moment = self._clock()
+        if moment - self._last_round > _SLEPT_S:
+            self._silent_since += moment - self._last_round
+        self._last_round = moment
+        if self.seen.state == KernelState.QUEUED.name and self.seen.queued_since is not None:
+            self._remark_queue(self._wall() - self.seen.queued_since)
+        is_silent = self.seen.state == KernelState.RUNNING.name and not self.is_ending and not self._reader.in_trouble
+        silent_s = moment - self._silent_since
+        if is_silent and not self.seen.wedged and silent_s > self.seen.silence_bound_s:
+            self.seen = replace(self.seen, wedged=True)
+            page = f" on https://www.kaggle.com/code/{self._version.owner}/{self._version.slug}"
+            self._reporter.warn(
+                f"session {self._version.ref} is RUNNING and has printed nothing for {duration(silent_s)}: it may be "
+                "wedged. Nothing is done about it here: Kaggle ends it at its time limit at the latest, and what it "
+                "saved is fetched then. To end it now and go on from what it saved, cancel it"
+                f"{'' if self._client.transport.is_loopback else page}"
+            )
+
+    def _remark_queue(self, queued_s: float) -> None:
+        if queued_s - self._said_queued_s > (QUEUED_REMIND_S if self._said_queued_s else QUEUED_LONG_S):
+            self._said_queued_s = queued_s
+            self._reporter.line(
+                f"  session {self._version.ref} has been QUEUED for {duration(queued_s)}: Kaggle has no machine of its "
+                "kind free; waiting costs no quota",
+                "yellow",
+            )
+
+    def _take(self, line: LogLine) -> None:
+        self._lines_now += 1
+        if not self._earlier.has(line):
+            if self.seen.wedged:
+                self._reporter.line(f"  session {self._version.ref} prints again")
+            self.seen = self.seen.after_line(line, self._wall())
+            self._silent_since = self._clock()
+            self._understand(line.text)
+
+    def _understand(self, text: str) -> None:
+        event = parse_event(text)
+        if event is not None:
+            self.seen = self.seen.after_event(event, self._wall(), bundle_sha256=self._bundle_sha256)
+        if event is not None and event.kind == "KM_PROGRESS":
+            show_progress(self.seen, self._reporter, left_s=self._left_s())
+        else:
+            show_line(text, self._reporter, self._bundle_sha256)
+
+    def _left_s(self) -> float | None:
+        if self._session_s is None or self.seen.running_since is None:
+            return None
+        return self._session_s - (self._wall() - self.seen.running_since)
+
+    def _warn_of(self, error: KaggleManagerError) -> None:
+        moment = self._clock()
+        if error.message != self._said_trouble or moment - self._said_trouble_at > REMIND_EVERY_S:
+            self._reporter.warn(
+                f"the status could not be read and is asked again: {error.message} The session is not touched "
+                f"by this; watched for {duration(moment - self._begun)} so far, Ctrl-C is safe"
+            )
+            self._said_trouble, self._said_trouble_at = error.message, moment
 
 
-def _evaluation(data: Mapping[str, Any]) -> str:
-    best = ", the best so far" if data.get("best") else ""
-    cost = f"{data.get('episodes', '?')} episodes in {data.get('seconds', '?')} s"
-    return f"evaluated at step {data.get('step', '?')}: mean reward {_number(data.get('score'), '.3f')} ({cost}){best}"
-
-
-def _progress(data: Mapping[str, Any]) -> str:
-    parts = [f"step {data.get('step', '?')}/{data.get('target', '?')}"]
-    if (speed := data.get("steps_per_s")) is not None:
-        parts.append(f"{_number(speed, '.0f')} steps/s")
-    if (reward := data.get("reward")) is not None:
-        parts.append(f"reward {_number(reward, '.3g')}")
-    if (checkpoint := data.get("checkpoint")) is not None:
-        parts.append(f"last checkpoint {checkpoint}")
-    return " · ".join(parts)
-
-
-def _number(value: Any, form: str) -> str:
-    try:
-        return format(float(value), form)
-    except (TypeError, ValueError, OverflowError):  # a log may say anything
-        return "not a number"
+_PHASES = {
+    KernelState.QUEUED: "waiting in Kaggle's queue",
+    KernelState.RUNNING: "the session runs",
+    KernelState.CANCEL_REQUESTED: "the session is being cancelled",
+}

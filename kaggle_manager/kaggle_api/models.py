@@ -69,11 +69,14 @@ class KernelStatus:
         state: what it means here.
         failure_message: Kaggle's reason, or "".
         raw: Kaggle's own word, for logs and for states unknown here.
+        ended_by_log: the state is not final, but the trainer's last word was in the log long ago: what it left can be
+            fetched. Set by who read the log, never by Kaggle.
     """
 
     state: KernelState
     failure_message: str
     raw: str
+    ended_by_log: bool = False
 
 
 @dataclass(frozen=True)
