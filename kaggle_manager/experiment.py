@@ -30,7 +30,8 @@ def current_identity(config: RunConfig) -> Mapping[str, Any]:
 
 def verdict_on(checkpoint_identity: Mapping[str, Any], config: RunConfig) -> Verdict:
     """Whether a checkpoint with this identity belongs to the experiment of `config`."""
-    current = current_identity(config)
+    # What the section leaves to a default only a built model knows: the trainer compares that.
+    current = {name: value for name, value in current_identity(config).items() if value is not None}
     return compare({name: value for name, value in checkpoint_identity.items() if name in current}, current)
 
 

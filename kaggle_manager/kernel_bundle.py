@@ -22,10 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
+from kaggle_manager.section import CODE_ROOT
 
 # Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
 SOURCE_LIMIT_BYTES = 1_000_000
 ENTRY = "kernels/entry.py"
+# This program's own packages. A project that does not hold them itself gets them from where they are installed.
+OWN_PACKAGES = ("kernels", "kaggle_manager")
 SOURCE_SUFFIXES = frozenset({".py", ".toml", ".xml"})
 # Products of runs and tools, never part of the code.
 SKIPPED_FOLDERS = frozenset({"__pycache__", "data"})
@@ -51,7 +54,7 @@ def build_bundle(root: Path, include: Sequence[str]) -> Bundle:
 
     Args:
         root: the project folder; names in the bundle are relative to it.
-        include: files and folders, relative to `root`, with forward slashes.
+        include: files and folders, relative to `root`, with forward slashes; this program's own code by the same names.
 
     Raises:
         ConfigError: an included path does not exist or lies outside the project.
@@ -62,7 +65,7 @@ def build_bundle(root: Path, include: Sequence[str]) -> Bundle:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name in names:
             # Line endings follow the checkout's settings; the code does not.
-            content = (root / name).read_bytes().replace(b"\r\n", b"\n")
+            content = (_home(root, name) / name).read_bytes().replace(b"\r\n", b"\n")
             info = tarfile.TarInfo(name)
             info.size = len(content)
             info.mode = 0o644
@@ -78,7 +81,7 @@ def render_script(root: Path, bundle: Bundle, order: Mapping[str, Any]) -> str:
     Raises:
         BundleTooLarge: the script would be over Kaggle's limit; the message names the largest files.
     """
-    entry = (root / ENTRY).read_text(encoding="utf-8")
+    entry = (_home(root, ENTRY) / ENTRY).read_text(encoding="utf-8")
     payload = base64.b85encode(lzma.compress(bundle.archive, preset=9 | lzma.PRESET_EXTREME)).decode("ascii")
     call = (
         f'\n\nif __name__ == "__main__":\n'
@@ -117,8 +120,14 @@ def _wrapped(text: str, width: int = 120) -> str:
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
+def _home(root: Path, name: str) -> Path:
+    """The folder that a name of the bundle is relative to."""
+    is_own = name.partition("/")[0] in OWN_PACKAGES
+    return CODE_ROOT if is_own and not (root / ENTRY).is_file() else root
+
+
 def _source_files(root: Path, entry: str) -> list[str]:
-    relative = PurePosixPath(entry)
+    root, relative = _home(root, entry), PurePosixPath(entry)
     path = root / relative
     if relative.is_absolute() or ".." in relative.parts or not path.exists():
         raise ConfigError(
@@ -134,7 +143,8 @@ def _source_files(root: Path, entry: str) -> list[str]:
 def _package_markers(root: Path, include: Sequence[str]) -> set[str]:
     """`__init__.py` of the folders above what is included, so that it imports under its own name."""
     parents = {parent for entry in include for parent in PurePosixPath(entry).parents if parent.name}
-    return {marker.as_posix() for p in parents if (root / (marker := p / "__init__.py")).is_file()}
+    markers = [(parent / "__init__.py").as_posix() for parent in parents]
+    return {marker for marker in markers if (_home(root, marker) / marker).is_file()}
 
 
 def describe(bundle: Bundle, script: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import re
 import tokenize
@@ -37,6 +38,8 @@ from kaggle_manager.errors import ConfigError
 
 SECTIONS_FOLDER = "validation_ch7"
 SECTION_FILE = "section.toml"
+# Where this program itself lies, with the sections it brings; in a kernel, where the bundle was unpacked.
+CODE_ROOT = Path(__file__).resolve().parent.parent
 
 Algorithm = Literal["DQN", "SAC", "TD3", "PPO", "A2C"]
 Table = dict[str, JsonValue]
@@ -72,11 +75,11 @@ class _Frozen(BaseModel):
 class Kernel(_Frozen):
     """What the kernel of this section needs from the platform.
 
-    `packages` are pinned (`name==version`); `include` are files and folders, relative to the project root, that go
-    into the code bundle.
+    `accelerator` is Kaggle's name of a machine, absent for the CPU. `packages` are pinned (`name==version`). `include`
+    are files and folders, relative to the project root, that go into the code bundle.
     """
 
-    accelerator: str
+    accelerator: str | None = None
     internet: bool = True
     packages: list[PinnedPackage] = []
     include: Annotated[list[RelativePath], Field(min_length=1)]
@@ -104,17 +107,19 @@ class Quick(_Frozen):
 class ScenarioConfig(_Frozen):
     """One thing to train.
 
-    `environment` is a gymnasium environment as `module:callable`, called with `environment_kwargs`.
-    `environment_files` and `reward_files` are the sources, relative to the section's folder, whose content defines
-    the environment and the reward; they are only hashed. `hyperparameters` are keyword arguments of the algorithm
+    `environment` is a gymnasium environment as `module:callable`, called with `environment_kwargs`; one that gymnasium
+    knows by name is `gymnasium:make` with `environment_kwargs = { id = "CartPole-v1" }`. `environment_files` and
+    `reward_files` are the sources, relative to the section's folder or to the project, whose content defines the
+    environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
+    bundle: then a pinned package defines it. `hyperparameters` are keyword arguments of the algorithm
     (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
     unseeded. `models` is the training tree, relative to the section's folder.
     """
 
     environment: EntryPoint
     environment_kwargs: Table = {}
-    environment_files: Annotated[list[RelativePath], Field(min_length=1)]
-    reward_files: Annotated[list[RelativePath], Field(min_length=1)]
+    environment_files: list[RelativePath] = []
+    reward_files: list[RelativePath] = []
     algorithm: Algorithm
     policy: str = "MlpPolicy"
     hyperparameters: Table = {}
@@ -190,6 +195,16 @@ class Section(_Frozen):
         return places[intersection]
 
     @model_validator(mode="after")
+    def _own_environments_name_their_sources(self) -> Self:
+        for name, scenario in self.scenarios.items():
+            module = PurePosixPath(scenario.environment.partition(":")[0].replace(".", "/"))
+            if any(module.is_relative_to(PurePosixPath(entry).with_suffix("")) for entry in self.kernel.include):
+                for key in ("environment_files", "reward_files"):
+                    if not getattr(scenario, key):
+                        raise ValueError(f"scenarios.{name}.{key}: is required, for {module}.py goes into the bundle")
+        return self
+
+    @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.trains and self.default_scenario not in self.scenarios:
             raise ValueError(
@@ -213,6 +228,18 @@ class Section(_Frozen):
 def find_sections(root: Path) -> dict[str, Path]:
     """Name -> `section.toml` of every section of the project at `root`. Files are not read here."""
     return {path.parent.name: path for path in sorted((root / SECTIONS_FOLDER).glob(f"*/{SECTION_FILE}"))}
+
+
+def find_project(start: Path, section: str) -> Path:
+    """The project a command is about: the nearest folder from `start` upwards with that section, else this program.
+
+    When nobody has the section, the nearest folder with sections at all. Folders of another owner than `start`'s, and
+    those above them, are not looked at: a section names code to run, and a stranger's must not be found by accident.
+    """
+    owner = start.stat().st_uid
+    mine = itertools.takewhile(lambda folder: folder.stat().st_uid == owner, (start, *start.parents))
+    projects = [*(folder for folder in mine if find_sections(folder)), CODE_ROOT]
+    return next((folder for folder in projects if section in find_sections(folder)), projects[0])
 
 
 def get_section(root: Path, name: str) -> Section:
@@ -300,9 +327,9 @@ def identity_of(
         "environment": config.environment,
         "environment_kwargs": dict(config.environment_kwargs),
         "environment_fingerprint": _digest(
-            [config.environment, config.environment_kwargs, source_digests(folder, config.environment_files)]
+            [config.environment, config.environment_kwargs, source_digests(folder, config.environment_files, root)]
         ),
-        "reward_fingerprint": _digest(source_digests(folder, config.reward_files)),
+        "reward_fingerprint": _digest(source_digests(folder, config.reward_files, root)),
         "study_fingerprint": study_fingerprint(section),
     }
 
@@ -319,8 +346,10 @@ def study_fingerprint(section: Section) -> str:
     return _digest(section.study)
 
 
-def source_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    """Digest of each file in `folder` by its meaning: Python without comments, blank lines and trailing spaces.
+def source_digests(folder: Path, names: Sequence[str], otherwise: Path | None = None) -> dict[str, str]:
+    """Digest of each file by its meaning: Python without comments, blank lines and trailing spaces.
+
+    A name that is not in `folder` is looked for in the folder `otherwise`.
 
     Raises:
         ConfigError: a file does not exist or is not Python that can be tokenised.
@@ -328,7 +357,8 @@ def source_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
     digests = {}
     for name in names:
         try:
-            text = (folder / name).read_text(encoding="utf-8")  # universal newlines: CRLF reads as LF
+            place = folder if otherwise is None or (folder / name).exists() else otherwise
+            text = (place / name).read_text(encoding="utf-8")  # universal newlines: CRLF reads as LF
             meaning = _meaningful_lines(text) if name.endswith(".py") else text
         except (OSError, UnicodeDecodeError, SyntaxError, tokenize.TokenError) as error:
             raise ConfigError(

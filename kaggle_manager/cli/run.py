@@ -18,6 +18,7 @@ from kaggle_manager.cli.common import (
     errors_as_messages,
 )
 from kaggle_manager.progress import Reporter
+from kaggle_manager.section import find_project
 
 
 def run(
@@ -44,7 +45,9 @@ def run(
     from kaggle_manager.manager import ValidationKaggleManager
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
-        manager = ValidationKaggleManager(platform=platform, workdir=workdir, reporter=reporter)
+        manager = ValidationKaggleManager(
+            platform=platform, workdir=workdir, project_root=find_project(Path.cwd(), section), reporter=reporter
+        )
         report = manager.run_validation_section(
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
         )
@@ -68,5 +71,6 @@ def restore(
     from kaggle_manager.manager import ValidationKaggleManager
 
     with errors_as_messages(), Reporter() as reporter:
-        manager = ValidationKaggleManager(workdir=workdir, reporter=reporter)
+        project = find_project(Path.cwd(), section)
+        manager = ValidationKaggleManager(workdir=workdir, project_root=project, reporter=reporter)
         manager.restore_copy(section, source, scenario=scenario, quick=quick)

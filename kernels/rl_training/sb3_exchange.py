@@ -39,14 +39,15 @@ from kaggle_manager.errors import (
     KaggleManagerError,
     LineageMismatch,
 )
-from kaggle_manager.section import SECTIONS_FOLDER, get_section, identity_of
+from kaggle_manager.section import identity_of
 from kernels.rl_training import model_file, replay_rows
 from kernels.rl_training.foreign_buffer import open_buffer
+from kernels.rl_training.local_training import open_project, tree_of
 from kernels.rl_training.log_lines import warn
 from kernels.rl_training.origin import Origin, read_state
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings, from_scenario
-from kernels.rl_training.train_dqn import DEFAULT_SECTION, PROJECT
+from kernels.rl_training.train_dqn import DEFAULT_SECTION
 from kernels.rl_training.trainer import Session
 
 _COUNTERS = (
@@ -166,9 +167,7 @@ def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
         **arguments,
     )
     holder: Any = SimpleNamespace(replay_buffer=buffer)
-    log = replay_rows.open_log(holder, checkpoint.tree.replay, Disk())
-    assert log is not None
-    log.load(replay, replay_rows.arrays(holder), verified=True)
+    replay_rows.WaitingRows(holder).load(checkpoint.tree.replay, replay, Disk())
     replay_rows.restore(holder, read_state(checkpoint.read_state()).items["replay"])
     return buffer
 
@@ -255,18 +254,18 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    section = get_section(PROJECT, options.section)
+    project, section = open_project(options.section)
     name = options.scenario or section.default_scenario or ""
     config = section.scenario(name)
-    base = (options.workdir or PROJECT).expanduser().resolve()
-    tree = base / SECTIONS_FOLDER / section.name / config.models
+    base = (options.workdir or project).expanduser().resolve()
+    tree = tree_of(section, name, base, quick=False).root
     settings = from_scenario(
         name,
         config,
         total=None,
         tree=tree,
         lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
-        identity=identity_of(section, name, PROJECT),
+        identity=identity_of(section, name, project),
     )
     with alone_in(tree):
         checkpoint = import_sb3(options.zip, options.replay_buffer, settings)

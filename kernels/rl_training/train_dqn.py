@@ -8,22 +8,14 @@ for.
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.checkpoints import Lineage, TrainingTree
-from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.errors import Interrupted, KaggleManagerError
-from kaggle_manager.section import SECTIONS_FOLDER, Section, get_section, identity_of
-from kernels.rl_training.log_lines import warn
-from kernels.rl_training.origin import find_origin
+from kernels.rl_training.local_training import open_project, train_here, tree_of
 from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
-from kernels.rl_training.settings import from_scenario
-from kernels.rl_training.trainer import train
 
-PROJECT = Path(__file__).resolve().parents[2]
 MOST_TIMESTEPS = 10**12
 DEFAULT_SECTION = "section_7_6_rl_performance"
 
@@ -46,42 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, clock: SessionClock) -> int:
-    section = get_section(PROJECT, options.section)
+    project, section = open_project(options.section)
     name = options.scenario or section.default_scenario or ""
-    scenario = section.scenario(name)
-    config = scenario.for_quick() if options.quick else scenario
-    base = (options.workdir or PROJECT).expanduser().resolve()
-    tree = TrainingTree(base / SECTIONS_FOLDER / section.name / config.models, name)
-    with alone_in(tree.root):
-        return _train_alone(options, clock, section, name, tree)
-
-
-def _train_alone(
-    options: argparse.Namespace, clock: SessionClock, section: Section, name: str, tree: TrainingTree
-) -> int:
-    scenario = section.scenario(name)
-    config = scenario.for_quick() if options.quick else scenario
-    origin = find_origin(tree, fresh=options.fresh, warn=warn)
-    parent = origin.checkpoint.manifest if origin.checkpoint else None
-    settings = from_scenario(
+    base = (options.workdir or project).expanduser().resolve()
+    outcome = train_here(
+        project,
+        section,
         name,
-        config,
-        total=options.timesteps,
-        tree=tree.root,
-        lineage=Lineage(
-            run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
-            generation=parent.lineage.generation + 1 if parent else 1,
-            parent_sha256=parent.sha256 if parent else None,
-            min_step=origin.step,
-        ),
+        base=base,
+        clock=clock,
+        quick=options.quick,
+        fresh=options.fresh,
+        timesteps=options.timesteps,
         save_every=options.save_every,
-        identity=identity_of(section, name, PROJECT, quick=options.quick),
     )
-    outcome = train(settings, origin, clock)
     if outcome.kind == "interrupted":
         print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
     else:
-        print(f"Done: {outcome.step} timesteps, in {tree.root}.")
+        print(f"Done: {outcome.step} timesteps, in {tree_of(section, name, base, quick=options.quick).root}.")
     return 0
 
 

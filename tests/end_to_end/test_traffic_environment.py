@@ -199,9 +199,6 @@ def test_preflight_names_what_fails() -> None:
     (only,) = checks.check_environment(nowhere)
     assert not only.ok
     assert "choose one of: synthetic" in only.detail
-    (only,) = checks.check_training("ramp_metering")
-    assert not only.ok
-    assert "before its first checkpoint" in only.detail
 
 
 def test_quick_mode_is_a_few_decisions() -> None:

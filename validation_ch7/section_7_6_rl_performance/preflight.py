@@ -9,45 +9,29 @@ few steps in a folder of its own, which it removes, and touches no training tree
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import io
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.section import ScenarioConfig, load_section
+from kernels.rl_training.preflight import CheckResult, check_training, report
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.simulation import Snapshot
-from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT, train
+from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT
 
 SECTION_FILE = FOLDER / "section.toml"
 SEEDS = (101, 102)
 LONGEST_S = 900
 """Longer windows are cut to this: enough for every check, and seconds instead of a minute."""
 
-TRAINED_STEPS = 3
-FIRST_SAVE_S = 120.0
 MIN_DISTINCT_REWARDS = 6
 MIN_QUEUE = 5
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One promise: kept or not, and what was seen or what to look at."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +68,7 @@ def preflight(scenarios: Sequence[str] = ()) -> list[CheckResult]:
     return [
         CheckResult(f"{name}: {result.name}", result.ok, result.detail)
         for name in scenarios or section.scenarios
-        for result in [*check_environment(section.scenario(name)), *check_training(name)]
+        for result in [*check_environment(section.scenario(name)), *check_training(PROJECT, section, name)]
     ]
 
 
@@ -131,54 +115,6 @@ def play(env: TrafficSignalEnv, seed: int, rng: np.random.Generator | None) -> E
         episode.rewards.append(reward)
         episode.snapshots.append(env.snapshot)
     return Episode(episode.rewards, episode.snapshots, in_space)
-
-
-def check_training(name: str) -> list[CheckResult]:
-    """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning."""
-    with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
-        command = [sys.executable, "-m", "kernels.rl_training.train_dqn", "--quick", "--scenario", name]
-        command += ["--timesteps", str(TRAINED_STEPS), "--workdir", folder]
-        with (Path(folder) / "log.txt").open("w+", encoding="utf-8") as log:
-            with subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT) as trainer:
-                try:
-                    saved = _wait_for_save(trainer, Path(folder))
-                finally:
-                    trainer.kill()
-            log.seek(0)
-            said = log.read().strip().splitlines()[-1:]
-        if not saved:
-            look = f"{' '.join(command)}: {''.join(said)}"
-            return [CheckResult("saves", False, f"the trainer ended before its first checkpoint: {look}")]
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                outcome = train(name, base=Path(folder), quick=True, timesteps=TRAINED_STEPS)
-        except KaggleManagerError as error:
-            return [CheckResult("resumes after a kill", False, f"look at kernels/rl_training: {error}")]
-    resumed = 0 < outcome.resumed_from < TRAINED_STEPS == outcome.step
-    updates = outcome.counts.get("updates", 0)
-    return [
-        CheckResult(
-            "resumes after a kill",
-            resumed,
-            f"killed, resumed from step {outcome.resumed_from}, ended at {outcome.step} of {TRAINED_STEPS}"
-            + ("" if resumed else ": look at kernels/rl_training/origin.py"),
-        ),
-        CheckResult(
-            "gradient updates are made",
-            updates > 0,
-            f"{updates} updates" + ("" if updates else ": look at learning_starts and train_freq in section.toml"),
-        ),
-    ]
-
-
-def _wait_for_save(trainer: subprocess.Popen[bytes], folder: Path) -> bool:
-    """Whether a checkpoint was committed before the trainer ended or the time was over."""
-    deadline = time.monotonic() + FIRST_SAVE_S
-    while time.monotonic() < deadline and trainer.poll() is None:
-        if any(folder.glob("**/checkpoints/*.manifest.json")):
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def resets_and_steps(episode: Episode) -> CheckResult:
@@ -235,14 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print every check; 0 when all hold, 1 when one does not."""
     parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.preflight")
     parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
-    try:
-        results = preflight(parser.parse_args(arguments).scenario)
-    except KaggleManagerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    for result in results:
-        print(f"{'ok    ' if result.ok else 'FAILED'} {result.name}: {result.detail}")
-    return 0 if all(result.ok for result in results) else 1
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    return report(lambda: preflight(options.scenario), as_json=options.json)
 
 
 if __name__ == "__main__":

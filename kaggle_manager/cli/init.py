@@ -1,0 +1,67 @@
+"""`init`: a section of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
+from kaggle_manager.errors import VerificationError
+
+
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the new section, e.g. my_robot.")],
+    env: Annotated[
+        str | None, typer.Option(help="module:Class, or a gymnasium id such as CartPole-v1. [default: one to edit]")
+    ] = None,
+    algo: Annotated[str, typer.Option(help="DQN, SAC, TD3, PPO or A2C.")] = "PPO",
+    policy: Annotated[str, typer.Option(help="Policy of Stable-Baselines3.")] = "MlpPolicy",
+    timesteps: Annotated[int, typer.Option(help="Timesteps to train in all.", min=1)] = 100_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a section that trains your own environment: in the project you stand in, else in this folder.
+
+    Tries the environment when the training libraries are here. Ends with 3 when it does not work yet.
+
+    Examples:
+
+      kaggle-manager init my_robot
+
+      kaggle-manager init cartpole --env CartPole-v1 --algo PPO --timesteps 50000
+
+      kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
+    """
+    from kaggle_manager.new_section import new_section, project_for_new
+    from kaggle_manager.preflight import check_section, missing_packages
+
+    with errors_as_messages(as_json=as_json):
+        made = new_section(
+            name,
+            project_for_new(Path.cwd(), name),
+            environment=env,
+            algorithm=algo,
+            policy=policy,
+            timesteps=timesteps,
+        )
+        if not as_json:
+            print(f"Section {name}, in the project {made.project}:")
+            for file in made.files:
+                print(f"  {file}")
+        missing = missing_packages(made.section)
+        checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
+    ok = all(check["ok"] for check in checks)
+    if as_json:
+        facts = {"section": name, "project": str(made.project), "files": made.files, "not_tried_without": missing}
+        print_json({"schema": 1, "ok": ok, **facts, "checks": checks, "next": made.next_commands})
+    else:
+        for check in checks:
+            print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
+        if missing:
+            print(f"Not tried here, where {', '.join(missing)} would have to be installed.")
+        print("Next:" if ok else "Mend what it names; then:")
+        for command in made.next_commands:
+            print(f"  {command}")
+    if not ok:
+        raise typer.Exit(VerificationError.exit_code)
