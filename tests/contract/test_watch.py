@@ -103,20 +103,20 @@ def bench():
 
 def test_the_end_of_the_log_asks_for_the_status_at_once(bench):
     over = threading.Event()
-    bench.kaggle.script(STATUS, *[status("RUNNING")] * 12, status("COMPLETE"))
+    bench.kaggle.script(STATUS, lambda *at: status("COMPLETE" if over.is_set() else "RUNNING")(*at))
     bench.kaggle.script(LOG, log("hello", PROGRESS, end_at=over))
     begun = bench.now
 
     def wait(lines: LogQueue, seconds: float) -> LogLine | None:
         if bench.now - begun >= 600 and not over.is_set():  # polls are minutes apart by now
-            assert 8 < len(bench.kaggle.asked(STATUS)) < 13
+            assert len(bench.kaggle.asked(STATUS)) < 16
             over.set()
             bench.lines = 1
         return Bench.wait(bench, lines, seconds)
 
     ended = bench.watch(lines=2, wait=wait)
     assert ended == KernelStatus(KernelState.COMPLETE, "", "COMPLETE")
-    assert bench.now - begun < 620
+    assert 600 <= bench.now - begun < 620
     assert "hello" in bench.text
     assert "step 500/1000 · 2.5 steps/s · reward -3.25 · last checkpoint 400 · target in 3 min 20 s" in bench.text
 
