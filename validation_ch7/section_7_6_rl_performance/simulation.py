@@ -118,11 +118,7 @@ class Simulation:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C reaches the trainer alone, which ends this one in order
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
-                    "LD_BIND_NOW": "1",  # symbols are looked up once, here, and not again in every episode
-                },
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
             )
         self._close = weakref.finalize(self, _end, self._connection, self._server, os.getpid())
         self._in_episode = False
