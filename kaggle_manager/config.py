@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import SECTIONS_FOLDER, ScenarioConfig, Section, get_section
+from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER, ScenarioConfig, Section, find_project, get_section
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = CODE_ROOT
 STATE_FOLDER = ".kaggle_manager"
 PLATFORMS = ("auto", "local", "kaggle")
 # A Kaggle session ends after 12 hours, whatever its kernel is doing (kaggle.com/docs/notebooks).
 SESSION_LIMIT_S = 12 * 3600.0
-# The end of a session kept free for the last save and for Kaggle's upload of the outputs: a fifth of a short session,
-# at most ten minutes of a long one.
-MARGIN_SHARE = 0.2
-MARGIN_MOST_S = 600.0
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
@@ -40,7 +36,7 @@ class RunConfig:
         max_steps: most timesteps one session trains; None for as many as fit its time.
         session_limit_s: seconds one session may last, as asked of the platform.
         platform: `auto`, `local` or `kaggle`.
-        project_root: folder of the sections and of the code that is pushed.
+        project_root: folder of the section and of the environments it trains.
         state: folder of the journal, the downloads and the local Kaggle.
         tree: folder of the training tree this run trains.
         sources: where each setting's value came from.
@@ -60,11 +56,6 @@ class RunConfig:
     state: Path
     tree: Path
     sources: Mapping[str, str]
-
-    @property
-    def deadline_s(self) -> float:
-        """Seconds after its start at which a session must have stopped by itself."""
-        return self.session_limit_s - min(MARGIN_MOST_S, MARGIN_SHARE * self.session_limit_s)
 
     @property
     def journal(self) -> Path:
@@ -105,7 +96,7 @@ def build_config(
     fresh: bool = False,
     platform: str | None = None,
     workdir: Path | None = None,
-    project_root: Path = PROJECT_ROOT,
+    project_root: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> RunConfig:
     """Resolve one run.
@@ -115,10 +106,12 @@ def build_config(
         timesteps: the target; absent: `KM_TIMESTEPS`, else the scenario's own.
         session_limit: seconds, or text such as `60s`, `90m`, `11h30m`.
         workdir: everything the run writes goes below it; absent: the project itself.
+        project_root: absent: the nearest folder upwards that has the section, else this program's own.
 
     Raises:
         ConfigError: a value cannot be used; the message names it, its source and what is accepted.
     """
+    project_root = project_root or find_project(Path.cwd(), section)
     loaded = get_section(project_root, section)
     if not loaded.trains:
         raise ConfigError(

@@ -12,6 +12,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   ├── UnsafePath                        a name that would climb out of its folder
 │   ├── UnsafePickle                      a file from outside that would run code of its own
 │   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
+│   ├── WrongAccelerator                  a session that was given another device than it asked for
 │   └── SimulationDiverged                a simulator that did not repeat an episode it had already shown
 ├── AuthError                         4   no usable credentials, or Kaggle refused them
 ├── QuotaError                        5   the weekly accelerator quota does not allow this session now
@@ -118,6 +119,10 @@ class UnsafePickle(VerificationError):
 
 class CheckpointCorrupt(VerificationError):
     """A checkpoint whose files do not match its manifest."""
+
+
+class WrongAccelerator(VerificationError):
+    """A session was given another device than the one it asked for, or none."""
 
 
 class SimulationDiverged(VerificationError):

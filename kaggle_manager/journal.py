@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,34 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,
     quick INTEGER NOT NULL, tree TEXT NOT NULL, platform TEXT NOT NULL, owner TEXT NOT NULL, slug TEXT NOT NULL,
-    created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL DEFAULT '');
+    created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL DEFAULT '',
+    settings TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
     parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL,
     baseline_version INTEGER NOT NULL, version INTEGER, outcome TEXT NOT NULL DEFAULT '', why TEXT NOT NULL DEFAULT '',
     fingerprint TEXT NOT NULL DEFAULT '', step INTEGER, started_at TEXT NOT NULL, ended_at TEXT,
+    kind TEXT NOT NULL DEFAULT '', facts TEXT NOT NULL DEFAULT '{}',
     PRIMARY KEY (run_id, generation));
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, run_id TEXT NOT NULL, generation INTEGER, kind TEXT NOT NULL,
     detail TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of_run ON events (run_id, id);
 """
+# Columns that journals of earlier versions lack.
+LATER_COLUMNS = (
+    ("runs", "settings", "TEXT NOT NULL DEFAULT '{}'"),
+    ("sessions", "kind", "TEXT NOT NULL DEFAULT ''"),
+    ("sessions", "facts", "TEXT NOT NULL DEFAULT '{}'"),
+)
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """One target. `tree` is the training tree's folder; `platform` is `local` or `kaggle`."""
+    """One target. `tree` is the training tree's folder; `platform` is `local` or `kaggle`.
+
+    `settings` is what a later `tick` needs to go on as the run was started: session limit, seed, platform asked for.
+    """
 
     run_id: str
     section: str
@@ -52,13 +63,15 @@ class RunRow:
     created_at: str
     finished_at: str | None = None
     outcome: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SessionRow:
     """One launch of a run. `baseline_version` is the kernel's newest version before the push (0: none).
 
-    `fingerprint` identifies a failure's cause; `step` is the last step known to be saved.
+    `fingerprint` identifies a failure's cause and `kind` its sort (`failures.FailureKind`); `step` is the last step
+    known to be saved. `facts` is what was planned, seen and measured of it, by name.
     """
 
     run_id: str
@@ -75,6 +88,8 @@ class SessionRow:
     fingerprint: str = ""
     step: int | None = None
     ended_at: str | None = None
+    kind: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Journal:
@@ -96,6 +111,7 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(SCHEMA)
+            self._add_later_columns()
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"The journal {path} cannot be used: {error}.",
@@ -104,6 +120,11 @@ class Journal:
                 next_step=f"make {path.parent} writable; if the file itself is damaged, move it away and run the same "
                 "command again: the run goes on from its training tree",
             ) from error
+
+    def _add_later_columns(self) -> None:
+        for table, column, kind in LATER_COLUMNS:
+            if column not in {row["name"] for row in self._db.execute(f"PRAGMA table_info({table})")}:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
     def close(self) -> None:
         self._db.close()
@@ -141,11 +162,23 @@ class Journal:
         ).fetchone()
         return None if row is None else _run(row)
 
+    def newest_run(self, tree: Path) -> RunRow | None:
+        """The newest run that trains `tree`, finished or not."""
+        row = self._db.execute("SELECT * FROM runs WHERE tree = ? ORDER BY rowid DESC LIMIT 1", (str(tree),)).fetchone()
+        return None if row is None else _run(row)
+
     def reopen_run(self, run_id: str, target: int) -> None:
         """Go on with a run, towards `target`."""
         with self._atomically() as db:
             db.execute(
                 "UPDATE runs SET target = ?, finished_at = NULL, outcome = '' WHERE run_id = ?", (target, run_id)
+            )
+
+    def change_settings(self, run_id: str, **settings: Any) -> None:
+        """Add to a run's settings; a value of None takes one out."""
+        with self._atomically() as db:
+            db.execute(
+                "UPDATE runs SET settings = json_patch(settings, ?) WHERE run_id = ?", (json.dumps(settings), run_id)
             )
 
     def move_run(self, run_id: str, platform: str, owner: str) -> None:
@@ -168,12 +201,22 @@ class Journal:
         with self._atomically() as db:
             db.execute(
                 f"UPDATE sessions SET {columns} WHERE run_id = ? AND generation = ?",
-                (*changes.values(), session.run_id, session.generation),
+                (*map(_stored, changes.values()), session.run_id, session.generation),
             )
-        row = self._db.execute(
-            "SELECT * FROM sessions WHERE run_id = ? AND generation = ?", (session.run_id, session.generation)
-        ).fetchone()
-        return _session(row)
+        return self._session(session)
+
+    def add_facts(self, session: SessionRow, **facts: Any) -> SessionRow:
+        """Add to what is known of a session, and return its new row."""
+        with self._atomically() as db:
+            db.execute(
+                "UPDATE sessions SET facts = json_patch(facts, ?) WHERE run_id = ? AND generation = ?",
+                (json.dumps(facts), session.run_id, session.generation),
+            )
+        return self._session(session)
+
+    def _session(self, session: SessionRow) -> SessionRow:
+        key = (session.run_id, session.generation)
+        return _session(self._db.execute("SELECT * FROM sessions WHERE run_id = ? AND generation = ?", key).fetchone())
 
     def drop_intent(self, session: SessionRow) -> None:
         """Take back an intent whose push was surely refused: the generation was never used."""
@@ -205,13 +248,17 @@ class Journal:
 def _insert(db: sqlite3.Connection, table: str, row: RunRow | SessionRow) -> None:
     names = [field.name for field in fields(row)]
     marks = ", ".join("?" for _ in names)
-    values = [getattr(row, name) for name in names]
+    values = [_stored(getattr(row, name)) for name in names]
     db.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", values)
 
 
+def _stored(value: object) -> object:
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
 def _run(row: sqlite3.Row) -> RunRow:
-    return RunRow(**{**dict(row), "quick": bool(row["quick"])})
+    return RunRow(**{**dict(row), "quick": bool(row["quick"]), "settings": json.loads(row["settings"])})
 
 
 def _session(row: sqlite3.Row) -> SessionRow:
-    return SessionRow(**{**dict(row), "stage": Stage(row["stage"])})
+    return SessionRow(**{**dict(row), "stage": Stage(row["stage"]), "facts": json.loads(row["facts"])})

@@ -47,6 +47,7 @@ def launch_order(
     parent: Checkpoint | None,
     bundle: Bundle,
     identity: Mapping[str, Any],
+    deadline_s: float,
 ) -> dict[str, Any]:
     """What the kernel is told; see docs/architecture.md."""
     return {
@@ -64,7 +65,7 @@ def launch_order(
             "min_step": parent.step,
             "dataset": f"{run.owner}/{run.slug}{DATASET_SUFFIX}",
         },
-        "deadline_s": config.deadline_s,
+        "deadline_s": deadline_s,
         "max_steps": config.max_steps,
         "save_every": config.save_every,
         "accelerator": config.section.kernel.accelerator,
@@ -102,7 +103,7 @@ def publish_tree(
         )
 
 
-def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool) -> KernelPush:
+def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool, timeout_s: float) -> KernelPush:
     return KernelPush(
         owner=run.owner,
         slug=run.slug,
@@ -110,7 +111,7 @@ def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
         dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
-        session_timeout_s=round(config.session_limit_s),
+        session_timeout_s=round(timeout_s),
     )
 
 

@@ -1,14 +1,20 @@
 """What a run does next: a pure decision, without input, output or clock.
 
-    newest session   target reached   failures       -> action
-    --------------   --------------   ------------   ---------------------------------------------
-    none / closed    yes              any            Finish
-    none / closed    no               3 alike, or 6  Stop
-    none / closed    no               fewer          Push(next generation, what it continues from)
-    intended         any              any            Reconcile: look before pushing again
-    pushed           any              any            Watch, until the platform reports a final state
-    ended            any              any            Fetch
-    fetched          any              any            Restore
+    newest session   what else                               -> action
+    --------------   ------------------------------------   ------------------------------------------------
+    intended         anything                                Reconcile: look before pushing again
+    pushed           anything                                Watch, until the platform reports a final state
+    ended            outputs refused a moment ago            WaitUntil, then Fetch again
+    ended            otherwise                               Fetch
+    fetched          anything                                Restore
+    none / closed    target reached                          Finish
+    none / closed    a person asked for a stop               Stop
+    none / closed    a failure has used up its budget        Stop, naming it and what a person can do
+    none / closed    a wait is not over                      WaitUntil(time, why)
+    none / closed    otherwise                               Push(next generation, what it continues from)
+
+Waits: after a failure, by its kind (`failures`); for room, for the weekly quota, for an answer of the platform. They
+cost no try.
 
 Never two live sessions of one run: a push is only ever decided when the newest session is closed, and a session only
 leaves `pushed` on a final state of its own version (UNKNOWN is none). A generation is used once. Every row of the
@@ -20,11 +26,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import takewhile
 
-# Three equal failures in a row are a cause, not bad luck; going on would burn quota to see it a fourth time.
-EQUAL_FAILURES_TO_STOP = 3
-# So many in a row, however they differ, will not mend themselves either.
-FAILURES_TO_STOP = 6
+from kaggle_manager.failures import FAILURES_TO_STOP, POLICIES, FailureKind, wait_after
 
 
 class Stage(StrEnum):
@@ -39,11 +43,19 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class SessionView:
-    """What is known of one session. `failure` is the fingerprint of its failure, '' for none."""
+    """What is known of one session.
+
+    Attributes:
+        failure: fingerprint of its failure, '' for none.
+        kind: what sort of failure it was.
+        ended_at: seconds since the epoch; None while it has not ended.
+    """
 
     generation: int
     stage: Stage
     failure: str = ""
+    kind: FailureKind = FailureKind.NONE
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,10 @@ class Observation:
         final_step: timesteps of the local final model; None when it has none.
         earlier_generation: the generation the tree's lineage had reached before this journal knew it; 0 for a new one.
         sessions: the run's sessions, first generation first.
+        now: seconds since the epoch.
+        not_before: nothing is tried before this time (same clock); 0 for no such wait.
+        why_wait: why not, in words.
+        stopped: a person asked for a stop, and nobody has asked to go on since.
     """
 
     target: int
@@ -63,6 +79,10 @@ class Observation:
     final_step: int | None
     earlier_generation: int = 0
     sessions: Sequence[SessionView] = ()
+    now: float = 0.0
+    not_before: float = 0.0
+    why_wait: str = ""
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,14 @@ class Restore:
 
 
 @dataclass(frozen=True)
+class WaitUntil:
+    """Do nothing before `time`, in seconds since the epoch."""
+
+    time: float
+    why: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """The target is reached."""
 
@@ -110,46 +138,77 @@ class Finish:
 
 @dataclass(frozen=True)
 class Stop:
-    """Nothing more can be done without a person."""
+    """Nothing more is done without a person. `kind` is the failure behind it; NONE when a person asked for it."""
 
     why: str
+    kind: FailureKind = FailureKind.NONE
 
 
-Action = Push | Reconcile | Watch | Fetch | Restore | Finish | Stop
+Action = Push | Reconcile | Watch | Fetch | Restore | WaitUntil | Finish | Stop
 
 
 def decide(observation: Observation) -> Action:
     """Return the next action of a run, by the table above."""
     newest = observation.sessions[-1] if observation.sessions else None
     if newest is not None and newest.stage is not Stage.CLOSED:
-        return _continue(newest)
+        return _continue(newest, observation)
     reached = observation.final_step is not None and observation.final_step >= observation.target
     if reached and observation.step >= observation.target:
         return Finish(observation.step)
-    if failure := repeated_failure(observation.sessions):
-        return Stop(f"{EQUAL_FAILURES_TO_STOP} sessions in a row ended with the same failure: {failure}")
-    last = [session.failure for session in observation.sessions[-FAILURES_TO_STOP:]]
-    if len(last) == FAILURES_TO_STOP and all(last):
-        return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way")
+    if observation.stopped:
+        return Stop("it was asked to stop")
+    failures = _failures_in_a_row(observation.sessions)
+    if stop := _budget_used_up(failures):
+        return stop
+    if wait := _wait(observation, failures):
+        return wait
     reached_generation = max(observation.earlier_generation, newest.generation if newest else 0)
     return Push(generation=reached_generation + 1, min_step=observation.step)
 
 
-def _continue(session: SessionView) -> Action:
+def _continue(session: SessionView, observation: Observation) -> Action:
     match session.stage:
         case Stage.INTENDED:
             return Reconcile(session.generation)
         case Stage.PUSHED:
             return Watch(session.generation)
         case Stage.ENDED:
-            return Fetch(session.generation)
+            return _wait(observation, []) or Fetch(session.generation)
         case _:
             return Restore(session.generation)
 
 
-def repeated_failure(sessions: Sequence[SessionView]) -> str:
-    """The failure all of the last sessions share, or '' when they do not."""
-    last = [session.failure for session in sessions[-EQUAL_FAILURES_TO_STOP:]]
-    if len(last) == EQUAL_FAILURES_TO_STOP and last[0] and len(set(last)) == 1:
-        return last[0]
-    return ""
+def _failures_in_a_row(sessions: Sequence[SessionView]) -> list[SessionView]:
+    """The failed sessions since the last one that did what it could, newest first."""
+    return list(takewhile(lambda session: session.failure, reversed(sessions)))
+
+
+def _budget_used_up(failures: Sequence[SessionView]) -> Stop | None:
+    if not failures:
+        return None
+    newest = failures[0]
+    policy = POLICIES[newest.kind]
+    if len(_alike(failures)) >= policy.tries:
+        times = (
+            f"{policy.tries} sessions in a row ended with the same failure" if policy.tries > 1 else "A session ended"
+        )
+        return Stop(f"{times}: {newest.failure} ({newest.kind})", newest.kind)
+    if len(failures) >= FAILURES_TO_STOP:
+        return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way", newest.kind)
+    return None
+
+
+def _alike(failures: Sequence[SessionView]) -> list[SessionView]:
+    return list(takewhile(lambda session: session.failure == failures[0].failure, failures))
+
+
+def _wait(observation: Observation, failures: Sequence[SessionView]) -> WaitUntil | None:
+    until, why = observation.not_before, observation.why_wait
+    if failures and failures[0].ended_at is not None:
+        newest = failures[0]
+        pause = wait_after(newest.kind, len(_alike(failures)))
+        # A clock that was set back must not turn a pause into a wait of years.
+        after = min(failures[0].ended_at, observation.now) + pause
+        if after > until:
+            until, why = after, f"generation {newest.generation} ended with: {newest.failure} ({newest.kind})"
+    return WaitUntil(until, why) if until > observation.now else None

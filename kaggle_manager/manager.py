@@ -3,55 +3,62 @@
 It promises that a run reaches its target whatever a single session does, that no generation is pushed twice, and that
 the local training tree only ever changes by a verified, complete restore. It never starts from zero unless asked
 (`fresh`) or unless there is nothing to continue, and never deletes a tree it replaces.
+
+`tick` is one pass: everything that can be done now. A run is passes until its target, with waits between them.
 """
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing as closing_of
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kaggle_manager import experiment, lifecycle
+from kaggle_manager import closing, experiment, lifecycle
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.tree_lock import alone_in
-from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
-    CheckpointIncompatible,
     ConfigError,
     Interrupted,
     KaggleManagerError,
-    KernelFailed,
     NotFound,
     OutputDamaged,
+    QuotaError,
+    RemoteError,
     StorageError,
-    Unavailable,
     VerificationError,
 )
+from kaggle_manager.failures import FailureKind
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
 from kaggle_manager.kept import best_is_lost, put_back
 from kaggle_manager.lifecycle import Stage
-from kaggle_manager.outcome import judge
+from kaggle_manager.moments import for_people
 from kaggle_manager.progress import Reporter, size
 from kaggle_manager.pushing import push_generation, reconcile
 from kaggle_manager.report import RunReport
 from kaggle_manager.run_context import RunContext
-from kaggle_manager.run_setup import now
-from kaggle_manager.session_report import TREE_FOLDER, normalised_failure
+from kaggle_manager.seen import Seen
+from kaggle_manager.session_facts import seen_of
+from kaggle_manager.status import describe_run
 from kaggle_manager.watch import watch
 
-AMBIGUOUS_PUSHES_TO_STOP = 3
-# Exit code of a kernel whose own check found the checkpoint to be of another experiment.
-INCOMPATIBLE_EXIT = 7
+# The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
+TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
+# What was refused is downloaded once more after this long.
+REFUSED_WAIT_S = 60.0
+# Waits are slept in pieces, so that a laptop that slept through one notices.
+NAP_S = 60.0
 
 
 class ValidationKaggleManager:
@@ -60,9 +67,10 @@ class ValidationKaggleManager:
     Args:
         platform: `auto` (Kaggle when there are credentials), `local` or `kaggle`.
         workdir: everything a run writes goes below it; absent: the project itself.
+        project_root: folder of the sections; absent: the nearest that has the section.
         reporter: where progress is shown.
         connect_to: how to reach a Kaggle.
-        sleep: waits; injectable.
+        sleep, clock: wait so many seconds; seconds since the epoch.
     """
 
     def __init__(
@@ -70,14 +78,15 @@ class ValidationKaggleManager:
         *,
         platform: str | None = None,
         workdir: Path | None = None,
-        project_root: Path = PROJECT_ROOT,
+        project_root: Path | None = None,
         reporter: Reporter | None = None,
         connect_to: Callable[[RunConfig], Connection] = connect,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._platform, self._workdir, self._project_root = platform, workdir, project_root
         self._reporter = reporter or Reporter()
-        self._connect_to, self._sleep = connect_to, sleep
+        self._connect_to, self._sleep, self._clock = connect_to, sleep, clock
 
     def run_validation_section(
         self,
@@ -91,27 +100,54 @@ class ValidationKaggleManager:
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as it takes.
 
-        Calling it again after anything at all (Ctrl-C, a crash, a reboot) goes on where the run is.
+        Calling it again after anything at all (Ctrl-C, a crash, a reboot) goes on where the run is. What stopped an
+        earlier call counts no more: a person has asked again.
 
         Raises:
             KaggleManagerError: any of the tree in `errors.py`; its message says what is safe and what comes next.
         """
-        config = build_config(
-            section,
-            scenario=scenario,
-            timesteps=timesteps,
-            quick=quick,
-            session_limit=session_limit,
-            fresh=fresh,
-            platform=self._platform,
-            workdir=self._workdir,
-            project_root=self._project_root,
+        config = self._config(
+            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
         )
         with self._alone(config), self._opened(config) as run:
+            run.journal.change_settings(run.row.run_id, stopped=None, session_limit_s=config.session_limit_s)
+            run.note("continued", max((session.generation for session in run.sessions()), default=0))
             run.reporter.line(
                 f"run {run.row.run_id}: {config.scenario_name} to {config.target} timesteps, tree {config.tree}"
             )
             return self._to_the_end(run)
+
+    def tick(
+        self,
+        section: str,
+        *,
+        scenario: str | None = None,
+        timesteps: int | None = None,
+        quick: bool = False,
+        session_limit: str | float | None = None,
+    ) -> RunReport:
+        """One idempotent pass: do all that can be done now, and return where the run stands; wait for nothing.
+
+        Target and session limit are those the run was started with, unless given. A run that was stopped, by a person
+        or by its failures, stays so until `run_validation_section`.
+
+        Raises:
+            QuotaError: nothing can be done before the weekly quota is refreshed.
+            KaggleManagerError: as `run_validation_section`.
+        """
+        config = self._config(section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit)
+        with self._alone(config):
+            with closing_of(Journal(config.journal)) as journal:
+                newest = journal.newest_run(config.tree)
+                if newest is not None:
+                    target, limit = timesteps or newest.target, session_limit or newest.settings.get("session_limit_s")
+                    options = {"timesteps": target, "session_limit": limit}
+                    config = self._config(section, scenario=scenario, quick=quick, **options)
+                    if newest.outcome == "finished" and newest.target >= config.target:
+                        return describe_run(journal, newest, self._clock())
+            with self._opened(config) as run:
+                run.journal.change_settings(run.row.run_id, session_limit_s=config.session_limit_s)
+                return self._after_pass(run, self._pass(run, watch_to_the_end=False))
 
     def restore_copy(
         self, section: str, source: Path, *, scenario: str | None = None, quick: bool = False
@@ -123,11 +159,14 @@ class ValidationKaggleManager:
             CheckpointIncompatible: it is of another experiment than the section's.
             ConfigError: `source` is the tree itself.
         """
-        config = build_config(
-            section, scenario=scenario, quick=quick, workdir=self._workdir, project_root=self._project_root
-        )
+        config = self._config(section, scenario=scenario, quick=quick)
         with self._alone(config):
             return put_back(config, source, self._reporter)
+
+    def _config(self, section: str, **options: Any) -> RunConfig:
+        return build_config(
+            section, platform=self._platform, workdir=self._workdir, project_root=self._project_root, **options
+        )
 
     @contextmanager
     def _alone(self, config: RunConfig) -> Iterator[None]:
@@ -176,32 +215,61 @@ class ValidationKaggleManager:
         try:
             connection = self._connect_to(config)
             self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
-            run = RunContext.open(config, connection, journal, self._reporter)
+            run = RunContext.open(config, connection, journal, self._reporter, self._clock)
             try:
                 yield run
             except KaggleManagerError as error:
                 if error.next_step:  # a fresh start was made; doing that again would undo what came of it
                     error.next_step += _without_fresh(config)
+                run.note("error", type=type(error).__name__, message=error.message, next=error.next_step)
                 raise
         finally:
             journal.close()
 
+    # --- passes -------------------------------------------------------------------------------------------------------
+
     def _to_the_end(self, run: RunContext) -> RunReport:
-        unanswered = 0
+        trouble_since: float | None = None
         while True:
-            match lifecycle.decide(run.observe()):
+            try:
+                end = self._pass(run, watch_to_the_end=True)
+            except RemoteError as error:
+                trouble_since = trouble_since or self._clock()
+                if self._clock() - trouble_since > TROUBLE_PATIENCE_S:
+                    raise
+                run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
+                self._sleep_until(run, float((run.wait() or {})["until"]), error.message)
+                continue
+            except (VerificationError, NotFound) as error:
+                if not _was_refused_once(run):
+                    raise
+                run.reporter.warn(f"{error.message} It is downloaded once more before this session is given up")
+                continue
+            trouble_since = None
+            if not isinstance(end, lifecycle.WaitUntil):
+                return self._after_pass(run, end)
+            self._sleep_until(run, end.time, end.why)
+
+    def _sleep_until(self, run: RunContext, moment: float, why: str) -> None:
+        run.reporter.line(f"waiting until {for_people(moment)}: {why} (Ctrl-C is safe)")
+        while (left := moment - self._clock()) > 0:
+            run.reporter.phase(f"waiting until {for_people(moment)}: {why}")
+            self._sleep(min(NAP_S, left))
+
+    def _pass(
+        self, run: RunContext, *, watch_to_the_end: bool
+    ) -> lifecycle.WaitUntil | lifecycle.Watch | lifecycle.Finish | lifecycle.Stop:
+        """Do one action after the other until one is a wait or an end; return that one."""
+        while True:
+            action = lifecycle.decide(run.observe())
+            match action:
                 case lifecycle.Push(generation=generation):
                     self._push(run, generation)
                 case lifecycle.Reconcile():
-                    unanswered = 0 if reconcile(run, self._sleep) else unanswered + 1
-                    if unanswered >= AMBIGUOUS_PUSHES_TO_STOP:
-                        raise Unavailable(
-                            f"{unanswered} pushes in a row were neither answered nor accepted.",
-                            safe="no session was started; the training tree is untouched",
-                            next_step="run the same command again later",
-                        )
+                    reconcile(run, self._sleep)
                 case lifecycle.Watch():
-                    self._watch(run)
+                    if not self._watch(run, to_the_end=watch_to_the_end):
+                        return action
                 case lifecycle.Fetch():
                     session = run.newest_session()
                     with self._refusing(run, session):
@@ -210,10 +278,24 @@ class ValidationKaggleManager:
                     session = run.newest_session()
                     with self._refusing(run, session):
                         self._close(run, session)
-                case lifecycle.Finish():
-                    return self._finish(run)
-                case lifecycle.Stop(why=why):
-                    self._stop(run, why)
+                case _:
+                    return action
+
+    def _after_pass(
+        self, run: RunContext, end: lifecycle.WaitUntil | lifecycle.Watch | lifecycle.Finish | lifecycle.Stop
+    ) -> RunReport:
+        match end:
+            case lifecycle.Finish():
+                return self._finish(run)
+            case lifecycle.Stop():
+                closing.stop(run, end)
+            case lifecycle.WaitUntil(time=until, why=why) if (run.wait() or {}).get("cause") == "quota":
+                raise QuotaError(
+                    why,
+                    safe="everything that was saved; nothing is running",
+                    next_step=f"nothing: a tick after {for_people(until)} goes on",
+                )
+        return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
 
     # --- one session --------------------------------------------------------------------------------------------------
 
@@ -221,26 +303,41 @@ class ValidationKaggleManager:
         parent = run.head()
         if parent is not None:
             self._validate_checkpoint_compatibility(run, parent.manifest.identity)
-        push_generation(run, generation, parent, self._sleep)
+        closing.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
+        push_generation(run, generation, parent)
 
-    def _watch(self, run: RunContext) -> None:
+    def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
+        """Look at the newest session, or watch it; True when it is over."""
         session = run.newest_session()
         version = run.version_of(session)
-        run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
+        if to_the_end:
+            run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
         try:
-            status = watch(run.connection.client, version, run.reporter, bundle_sha256=session.bundle_sha256)
+            status = watch(
+                run.connection.client,
+                version,
+                run.reporter,
+                bundle_sha256=session.bundle_sha256,
+                until=None if to_the_end else 0.0,
+                earlier=seen_of(session),
+                on_seen=lambda seen: self._note_seen(run, session, seen),
+                session_s=(session.facts.get("planned") or {}).get("timeout_s"),
+                wall=self._clock,
+            )
         except NotFound as error:
             # Denied for long with good credentials: somebody deleted the kernel, and its outputs with it.
-            run.reporter.warn(f"{version.ref} is gone: {error.message}")
-            run.journal.update_session(
-                session, stage=Stage.CLOSED, outcome="gone", why=error.message, fingerprint="gone", ended_at=now()
-            )
-            run.note("gone", session.generation, message=error.message)
-            return
+            closing.give_up(run, session, "gone", error.message, FailureKind.GONE)
+            return True
+        if not status.state.is_terminal and not status.ended_by_log:
+            return False
         ended = f"{status.state.name} {status.failure_message}".strip()
-        run.journal.update_session(session, stage=Stage.ENDED, ended_at=now(), why=ended)
+        run.journal.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
         run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")
+        return True
+
+    def _note_seen(self, run: RunContext, session: SessionRow, seen: Seen) -> None:
+        run.journal.add_facts(session, seen=asdict(seen))
 
     def download_results(self, run: RunContext, session: SessionRow) -> Fetched:
         """Download and verify what `session` left, into a folder of its own.
@@ -258,29 +355,21 @@ class ValidationKaggleManager:
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
-        """What a session left is believed or refused. Refused once more at the next call, the session is given up.
+        """What a session left is believed or refused. Refused once more after a while, the session is given up.
 
-        So a person sees what happened, and the run can go on: from the tree that is here, as after a crash.
+        So it can be seen what happened, and the run can go on: from the tree that is here, as after a crash.
         """
         try:
             yield
         except (VerificationError, NotFound) as error:
-            refused = [
-                event["generation"] for event in run.journal.events(run.row.run_id) if event["kind"] == "refused"
-            ]
+            refused = [event["generation"] for event in run.events() if event["kind"] == "refused"]
             run.note("refused", session.generation, message=error.message)
             if session.generation in refused:
                 why = f"given up, for what it left was refused again: {error.message}"
-                run.reporter.warn(f"generation {session.generation} is {why}")
-                run.journal.update_session(
-                    session,
-                    stage=Stage.CLOSED,
-                    outcome="given up",
-                    why=why,
-                    fingerprint=normalised_failure(error.message),
-                )
+                closing.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
                 return
             run.journal.update_session(session, stage=Stage.ENDED)
+            run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_WAIT_S)
             head = run.head()
             go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
             error.safe = error.safe or f"the training tree {run.config.tree} is untouched"
@@ -291,43 +380,10 @@ class ValidationKaggleManager:
             raise
 
     def _close(self, run: RunContext, session: SessionRow) -> None:
-        """Restore what was fetched, say how the session ended, and make room for the next one."""
+        """Restore what was fetched, and say how the session ended."""
         fetched = load_fetched(run.folder_of(session), session)
         restored = self._restore_checkpoints_for_next_run(run, session, fetched)
-        head, final = run.head(), run.store.final()
-        outcome = judge(
-            result=fetched.result,
-            platform_says=session.why,
-            log=fetched.log,
-            step_before=session.min_step,
-            step_after=head.step if head else 0,
-            target_reached=final is not None and final.step >= run.config.target,
-        )
-        counts = {**(fetched.result.counts if fetched.result else {}), "restores": int(restored is not None)}
-        run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts)
-        run.journal.update_session(
-            session,
-            stage=Stage.CLOSED,
-            outcome=outcome.kind,
-            why=outcome.why,
-            fingerprint=outcome.failure,
-            step=outcome.step,
-        )
-        (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
-        if fetched.result is not None and fetched.result.exit_code == INCOMPATIBLE_EXIT:
-            raise CheckpointIncompatible(
-                f"The kernel refused the checkpoint: {fetched.result.reason}",
-                safe=f"the training tree {run.config.tree} is as it was",
-                next_step=experiment.WAY_OUT,
-            )
-        if fetched.result is not None and fetched.result.refused_its_order:
-            raise ConfigError(
-                f"The kernel cannot carry out what it was told: {outcome.why}",
-                safe=f"the training tree {run.config.tree} is as it was",
-                next_step="correct section.toml, or whatever else it names, and run the same command again",
-            )
-        if restored is not None:
-            self._forget_older(run)
+        outcome = closing.close_session(run, session, fetched, restored=restored is not None)
         if outcome.step < run.config.target and not outcome.failure:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
@@ -388,15 +444,6 @@ class ValidationKaggleManager:
             run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
         return report
 
-    def _forget_older(self, run: RunContext) -> None:
-        """Free the room of copies beyond the two newest; logs and results stay."""
-        for copies in (
-            [run.folder_of(session) / TREE_FOLDER for session in run.sessions()],
-            [run.replaced_by(session) for session in run.sessions()],
-        ):
-            for older in [folder for folder in copies if folder.is_dir()][:-2]:
-                shutil.rmtree(older, ignore_errors=True)
-
     def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
         """Hold a checkpoint's identity against what this run trains.
 
@@ -410,21 +457,6 @@ class ValidationKaggleManager:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _stop(self, run: RunContext, why: str) -> NoReturn:
-        """Put three equal failures before a person; the next command has three tries again.
-
-        Raises:
-            KernelFailed: always.
-        """
-        newest = run.newest_session()
-        run.note("stopped", newest.generation, why=why)
-        log = run.folder_of(newest) / LOG_FILE
-        raise KernelFailed(
-            f"Run {run.row.run_id} was stopped: {why}.\nThe last of them: generation {newest.generation} {newest.why}",
-            safe=f"the training tree {run.config.tree} is untouched since the last restore",
-            next_step=(f"read {log}, " if log.is_file() else "") + "mend the cause, and run the same command again",
-        )
-
     def _finish(self, run: RunContext) -> RunReport:
         head, sessions = run.head(), len(run.sessions())
         if head is not None:
@@ -432,14 +464,27 @@ class ValidationKaggleManager:
         if run.store.best() is None and run.counts()["evaluations"]:
             raise best_is_lost(run.config)
         why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
-        run.journal.finish_run(run.row.run_id, "finished", now())
+        run.journal.finish_run(run.row.run_id, "finished", run.now())
         if run.config.quick and run.sessions():
             check_quick_run(run, run.counts())
         for line in describe_tree(run):
             run.reporter.checkpoint(line)
         run.note("finished", why=why)
         run.reporter.line(f"finished: {why}", "bold green")
-        return run.report("finished", why, "", human_action_required=False)
+        return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
+
+
+def _was_refused_once(run: RunContext) -> bool:
+    """Whether what the newest session left was refused a moment ago, and is worth a second download."""
+    sessions, events = run.sessions(), run.events()
+    refused = next((event for event in reversed(events) if event["kind"] == "refused"), None)
+    newest = sessions[-1] if sessions else None
+    return (
+        newest is not None
+        and refused is not None
+        and newest.stage is Stage.ENDED
+        and refused["generation"] == newest.generation
+    )
 
 
 def _without_fresh(config: RunConfig) -> str:

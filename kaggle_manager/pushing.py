@@ -10,42 +10,48 @@ from collections.abc import Callable
 
 from kaggle_manager import launch
 from kaggle_manager.checkpoints import Checkpoint
-from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch
+from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch, QuotaError
 from kaggle_manager.journal import SessionRow
-from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kernel_bundle import build_bundle, describe, render_script
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.run_context import RunContext
-from kaggle_manager.run_setup import now
 
-# Seconds between two tries while the account's session slots are taken; a wait costs no attempt.
-CAPACITY_WAIT_S = 30.0
+# Waits before the next try; each is doubled up to its longest, and none costs an attempt.
+CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
+UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
+# After a refusal for the quota, when the platform does not say when the week starts again.
+QUOTA_WAIT_S = 3600.0
 
 
-def push_generation(
-    run: RunContext, generation: int, parent: Checkpoint | None, sleep: Callable[[float], None]
-) -> None:
+def push_generation(run: RunContext, generation: int, parent: Checkpoint | None) -> None:
     """Package and push `generation`, which continues `parent`; the journal then says what became of it.
+
+    Without room, or without quota, the generation stays free and the journal says until when to wait.
 
     Raises:
         PushMismatch: the session was filed under another address; its generation is closed.
-        QuotaError, ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
+        ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
     """
     config, row, client, reporter = run.config, run.row, run.connection.client, run.reporter
     reporter.step(1, f"package generation {generation}")
     bundle = build_bundle(config.project_root, config.section.kernel.include)
-    order = launch.launch_order(config, row, generation, parent=parent, bundle=bundle, identity=run.identity)
+    plan = run.plan
+    order = launch.launch_order(
+        config, row, generation, parent=parent, bundle=bundle, identity=run.identity, deadline_s=plan.deadline_s
+    )
     script = render_script(config.project_root, bundle, order)
     reporter.line(f"  {describe(bundle, script)}")
     newest = client.newest_kernel(row.owner, row.slug)
     known = {session.version for session in run.sessions()}
-    if found := launch.unknown_session(row, newest, reached=generation - 1, known=known, at=now()):
+    if found := launch.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         run.journal.add_session(found)
         run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if parent is not None:
+    if parent is not None and run.published() != parent.manifest.sha256:
         dataset = launch.publish_tree(client, row, run.tree, parent, generation)
+        run.note("published", generation, manifest_sha256=parent.manifest.sha256)
         reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
     session = SessionRow(
         run_id=row.run_id,
@@ -55,12 +61,20 @@ def push_generation(
         min_step=parent.step if parent else 0,
         bundle_sha256=bundle.sha256,
         baseline_version=newest[0].version if newest else 0,
-        started_at=now(),
+        started_at=run.now(),
+        facts={"planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps}},
     )
     run.journal.add_session(session)
-    reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator}")
+    reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
+    push = launch.kernel_push(config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s)
     try:
-        pushed = _push(run, launch.kernel_push(config, row, script, has_parent=parent is not None), sleep)
+        pushed = client.push_kernel(push)
+    except CapacityReached as error:
+        run.journal.drop_intent(session)
+        run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
+    except QuotaError as error:
+        run.journal.drop_intent(session)
+        _wait_for_quota(run, error)
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
         reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
@@ -74,8 +88,8 @@ def push_generation(
         _accepted(run, session, pushed.version)
 
 
-def reconcile(run: RunContext, sleep: Callable[[float], None]) -> bool:
-    """Look for a push whose answer never came; True when it had been accepted.
+def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
+    """Look for a push whose answer never came; the journal then says what became of it.
 
     Raises:
         ConfigError: something else pushes to this kernel.
@@ -85,23 +99,18 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> bool:
     if version is None:
         run.journal.drop_intent(session)
         run.note("push_not_accepted", session.generation)
-        return False
+        why = "a push was neither answered nor accepted; no session was started"
+        run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
+        return
     run.reporter.line(f"  the push of generation {session.generation} had been accepted")
     _accepted(run, session, version)
-    return True
 
 
-def _push(run: RunContext, push: KernelPush, sleep: Callable[[float], None]) -> PushedKernel:
-    """Push, for as long as the only thing that is missing is room."""
-    said = False
-    while True:
-        try:
-            return run.connection.client.push_kernel(push)
-        except CapacityReached as error:
-            text = f"{error.message}; trying again every {CAPACITY_WAIT_S:.0f} s, which costs no attempt"
-            run.reporter.status(text) if said else run.reporter.line(f"  {text}")
-            said = True
-            sleep(CAPACITY_WAIT_S)
+def _wait_for_quota(run: RunContext, error: QuotaError) -> None:
+    quota = run.quota()
+    refresh = quota.refresh_at if quota else None
+    wait_s = refresh - run.clock() if refresh is not None and refresh > run.clock() else QUOTA_WAIT_S
+    run.postpone("quota", error.message, wait_s, wait_s)
 
 
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
@@ -123,7 +132,7 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
         _accepted(run, session, KernelVersion(owner, slug, int(version)))
         return
     run.journal.update_session(
-        session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=now()
+        session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=run.now()
     )
     error.next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
     raise error

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kaggle_manager.errors import KaggleManagerError, NotFinished, RemoteError
+from kaggle_manager.errors import KaggleManagerError, NotFinished, QuotaError, RemoteError
 
 REPORT_SCHEMA = 1
 
@@ -14,7 +14,7 @@ REPORT_SCHEMA = 1
 def error_as_json(error: KaggleManagerError) -> str:
     """An error with the fields a report has: `state`, `why`, `next`, `human_action_required`, and its exit code."""
     # Waiting is enough where the platform is away; everything else waits for a person.
-    waiting = isinstance(error, RemoteError | NotFinished)
+    waiting = isinstance(error, RemoteError | NotFinished | QuotaError)
     return json.dumps(
         {
             "schema": REPORT_SCHEMA,
@@ -32,12 +32,26 @@ def error_as_json(error: KaggleManagerError) -> str:
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """One session in words: why it ended and what it gained."""
+    """One session in words: why it ended, what it gained and what it cost.
+
+    Attributes:
+        kind: the sort of its failure, '' when it did what it could.
+        step: last timesteps known to be saved.
+        gained: timesteps it added to what is saved; None while it has not been restored.
+        ran_s: accelerator time it used, seconds. lost_s: how much of that the next session had to repeat.
+    """
 
     generation: int
     version: int | None
+    stage: str
     outcome: str
+    kind: str
     step: int | None
+    gained: int | None
+    ran_s: float | None
+    lost_s: float | None
+    started_at: str
+    ended_at: str | None
     why: str
 
 
@@ -46,12 +60,16 @@ class RunReport:
     """The state of a run.
 
     Attributes:
-        state: `finished`, `running` or `stopped`.
+        state: `finished`, `running`, `fetching`, `waiting`, `ready`, `stopped`, `failed`, `error` or `abandoned`.
         why: one line: why it is in this state.
         next: the next command, or '' when there is none.
         human_action_required: True when nothing goes on without a person.
+        waiting_until: when a wait is over, ISO 8601; None when nothing is waited for.
         step, target: timesteps saved and asked for.
         best_score, best_step: of the best model; None when none was evaluated.
+        progress: what the log of the running session last said (step, steps_per_s, reward, ...); {} when none runs.
+        forecast: done_at, sessions and accelerator_s still to come; {} when no speed is known.
+        accelerator_s, lost_s: sums over the sessions, seconds.
         counts: whole numbers summed over the sessions (updates, evaluations, restores, ...).
     """
 
@@ -59,6 +77,7 @@ class RunReport:
     why: str
     next: str
     human_action_required: bool
+    waiting_until: str | None
     run_id: str
     section: str
     scenario: str
@@ -70,6 +89,10 @@ class RunReport:
     bundle_sha256: str
     best_score: float | None
     best_step: int | None
+    progress: dict[str, Any]
+    forecast: dict[str, Any]
+    accelerator_s: float
+    lost_s: float
     counts: dict[str, int]
     sessions: tuple[SessionSummary, ...]
 

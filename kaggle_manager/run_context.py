@@ -1,42 +1,60 @@
-"""Everything one run is carried out with: its configuration, platform, journal row and local training tree."""
+"""Everything one run is carried out with: its configuration, platform, journal row, clock and local training tree."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager import budget
+from kaggle_manager.budget import NotWorthIt, QuotaView, SessionPlan
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
+from kaggle_manager.errors import RemoteError
 from kaggle_manager.experiment import current_identity
+from kaggle_manager.failures import FailureKind
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kept import head_of
-from kaggle_manager.lifecycle import Observation, SessionView
+from kaggle_manager.lifecycle import Observation, SessionView, Stage
+from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.progress import Reporter
-from kaggle_manager.report import RunReport, SessionSummary
-from kaggle_manager.run_setup import now, open_run
+from kaggle_manager.run_setup import open_run
+from kaggle_manager.session_facts import past_sessions
+from kaggle_manager.waits import in_a_row, newest_wait
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunContext:
-    """One opened run. `earlier_generation` is what its lineage had reached before this journal knew it."""
+    """One opened run. `earlier_generation` is what its lineage had reached before this journal knew it.
+
+    `planned` is how the next session would be launched; `observe` makes it new whenever a push is possible.
+    """
 
     config: RunConfig
     connection: Connection
     journal: Journal
     reporter: Reporter
+    clock: Callable[[], float]
     row: RunRow
     earlier_generation: int
+    planned: SessionPlan | None = field(default=None, init=False)
 
     @classmethod
-    def open(cls, config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter) -> RunContext:
-        opened = open_run(config, connection, journal, reporter)
-        return cls(config, connection, journal, reporter, opened.row, opened.earlier_generation)
+    def open(
+        cls,
+        config: RunConfig,
+        connection: Connection,
+        journal: Journal,
+        reporter: Reporter,
+        clock: Callable[[], float],
+    ) -> RunContext:
+        opened = open_run(config, connection, journal, reporter, iso(clock()))
+        return cls(config, connection, journal, reporter, clock, opened.row, opened.earlier_generation)
 
     @cached_property
     def tree(self) -> TrainingTree:
@@ -57,10 +75,14 @@ class RunContext:
         Raises:
             CheckpointCorrupt: something was saved, and nothing of it can be used.
         """
-        return head_of(self.store, self.config, saved_step=max((s.step or 0 for s in self.sessions()), default=0))
+        saved = max((max(s.step or 0, s.min_step) for s in self.sessions()), default=0)
+        return head_of(self.store, self.config, saved_step=saved)
 
     def sessions(self) -> list[SessionRow]:
         return self.journal.sessions(self.row.run_id)
+
+    def events(self) -> list[dict[str, Any]]:
+        return self.journal.events(self.row.run_id)
 
     def newest_session(self) -> SessionRow:
         return self.sessions()[-1]
@@ -77,54 +99,99 @@ class RunContext:
         """Where the tree that `session` replaced is kept."""
         return self.config.replaced / self.row.run_id / f"before_generation_{session.generation}"
 
+    def now(self) -> str:
+        return iso(self.clock())
+
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
-        self.journal.note(self.row.run_id, generation, kind, now(), **detail)
+        self.journal.note(self.row.run_id, generation, kind, self.now(), **detail)
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    def postpone(self, cause: str, why: str, first_s: float, longest_s: float) -> None:
+        """Write down that nothing is tried for a while; each wait for the same cause in a row is twice as long."""
+        until = self.clock() + min(longest_s, first_s * 2.0 ** min(in_a_row(self.events(), cause), 30))
+        self.note("waits", cause=cause, why=why, until=until)
+        self.reporter.line(f"  {why} The next try, which costs no attempt, is at {for_people(until)}")
+
+    def wait(self) -> Mapping[str, Any] | None:
+        """The newest wait written down since the last push, or since a person asked to go on; it may be over."""
+        return newest_wait(self.events())
+
+    def published(self) -> str | None:
+        """Manifest of the tree that lies ready on the platform for the next session; None when a session took it."""
+        for event in reversed(self.events()):
+            if event["kind"] in ("pushed", "adopted"):
+                return None
+            if event["kind"] == "published":
+                return str(event["detail"]["manifest_sha256"])
+        return None
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def quota(self) -> QuotaView | None:
+        """What is left of the week; None when this run uses no accelerator, or the platform cannot say now."""
+        if self.config.section.kernel.accelerator is None:
+            return None
+        try:
+            quota = self.connection.client.quota()
+        except RemoteError as error:
+            self.reporter.warn(f"the quota could not be read, and is taken to be enough: {error.message}")
+            return None
+        refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
+        return QuotaView(quota.gpu_left_s, quota.gpu_total_s, refresh)
+
+    @property
+    def plan(self) -> SessionPlan:
+        assert self.planned is not None, "a push is only decided after `observe` has planned it"
+        return self.planned
 
     def observe(self) -> Observation:
         """What `lifecycle.decide` looks at."""
         head, final = self.head(), self.store.final()
-        # Failures that already stopped the run were put before a person, who has run it again since.
-        stops = [event["generation"] for event in self.journal.events(self.row.run_id) if event["kind"] == "stopped"]
-        seen = max((generation or 0 for generation in stops), default=0)
+        sessions, events = self.sessions(), self.events()
+        # Failures up to the last time a person asked to go on were put before them.
+        seen = max((event["generation"] or 0 for event in events if event["kind"] == "continued"), default=0)
+        waits = self.wait() or {"until": 0.0, "why": ""}
+        not_before, why = waits["until"], waits["why"]
+        step = head.step if head else 0
+        if not sessions or sessions[-1].stage is Stage.CLOSED:
+            remaining = max(0, self.config.target - step)
+            plan = budget.plan_session(
+                remaining,
+                self.config.session_limit_s,
+                pace=budget.measure(past_sessions(sessions)),
+                quota=self.quota() if remaining else None,
+                now=self.clock(),
+            )
+            if isinstance(plan, NotWorthIt):
+                not_before, why = max((not_before, why), (plan.until, plan.why))
+            else:
+                self.planned = plan
         return Observation(
             target=self.config.target,
-            step=head.step if head else 0,
+            step=step,
             final_step=final.step if final else None,
             earlier_generation=self.earlier_generation,
-            sessions=tuple(
-                SessionView(s.generation, s.stage, s.fingerprint if s.generation > seen else "")
-                for s in self.sessions()
-            ),
+            sessions=tuple(_view(session, seen) for session in sessions),
+            now=self.clock(),
+            not_before=not_before,
+            why_wait=why,
+            stopped=bool(self.journal.run(self.row.run_id).settings.get("stopped")),
         )
 
     def counts(self) -> Counter[str]:
         """Counts reported by the run's sessions, summed."""
         total: Counter[str] = Counter()
-        for event in self.journal.events(self.row.run_id):
+        for event in self.events():
             if event["kind"] == "closed":
                 total.update(event["detail"].get("counts", {}))
         return total
 
-    def report(self, state: str, why: str, next_command: str, *, human_action_required: bool) -> RunReport:
-        """The run as it stands now."""
-        head, best = self.store.find_latest_checkpoint(), self.store.best()
-        sessions = self.sessions()
-        return RunReport(
-            state=state,
-            why=why,
-            next=next_command,
-            human_action_required=human_action_required,
-            run_id=self.row.run_id,
-            section=self.row.section,
-            scenario=self.row.scenario,
-            platform=self.row.platform,
-            quick=self.row.quick,
-            step=head.step if head else 0,
-            target=self.config.target,
-            tree=str(self.config.tree),
-            bundle_sha256=sessions[-1].bundle_sha256 if sessions else "",
-            best_score=best.manifest.score if best else None,
-            best_step=best.step if best else None,
-            counts=dict(self.counts()),
-            sessions=tuple(SessionSummary(s.generation, s.version, s.outcome, s.step, s.why) for s in sessions),
-        )
+
+def _view(session: SessionRow, seen: int) -> SessionView:
+    """A failure that a person has seen since counts no more."""
+    failure = session.fingerprint if session.generation > seen else ""
+    # A journal of an earlier version knows fingerprints only.
+    kind = FailureKind(session.kind or FailureKind.CODE) if failure else FailureKind.NONE
+    ended = epoch(session.ended_at) if session.ended_at else None
+    return SessionView(session.generation, session.stage, failure, kind, ended)

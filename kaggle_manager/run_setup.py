@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
+from kaggle_manager.copies import within_limit
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kaggle_api.models import KernelVersion
@@ -32,12 +32,8 @@ class OpenedRun:
     earlier_generation: int
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def open_run(config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter) -> OpenedRun:
-    """Find or make the run this command is about.
+def open_run(config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, at: str) -> OpenedRun:
+    """Find or make the run this command is about, at the moment `at`.
 
     Raises:
         ConfigError: an unfinished run of this tree lives elsewhere, or `fresh` was asked while a session of it may
@@ -48,7 +44,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     if unfinished is not None and config.fresh:
         _refuse_while_alive(connection, journal, unfinished)
         _keep_unrestored(config, journal, unfinished, reporter)
-        journal.finish_run(unfinished.run_id, "abandoned for a fresh start", now())
+        journal.finish_run(unfinished.run_id, "abandoned for a fresh start", at)
         unfinished = None
     if unfinished is not None:
         unfinished = _at_home(config, connection, journal, unfinished, reporter)
@@ -57,12 +53,14 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
         if kept := set_aside(config, why):
             reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")
+            for line in within_limit(config):
+                reporter.checkpoint(line)
     head = head_of(store, config, saved_step=_saved_step(journal, config, unfinished))
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
         _refuse_while_alive(connection, journal, unfinished)
         reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
-        journal.finish_run(unfinished.run_id, "another training's tree took its place", now())
+        journal.finish_run(unfinished.run_id, "another training's tree took its place", at)
         unfinished = None
     earlier = head.manifest.lineage.generation if head else 0
     if unfinished is not None:
@@ -70,7 +68,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
             reporter.line(f"  the target of run {unfinished.run_id} is now {config.target} (was {unfinished.target})")
         journal.reopen_run(unfinished.run_id, config.target)
         return OpenedRun(journal.run(unfinished.run_id), earlier)
-    return OpenedRun(_continued_or_new(config, connection, journal, head), earlier)
+    return OpenedRun(_continued_or_new(config, connection, journal, head, at), earlier)
 
 
 def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) -> int:
@@ -102,7 +100,9 @@ def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: R
     return journal.run(run.run_id)
 
 
-def _continued_or_new(config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None) -> RunRow:
+def _continued_or_new(
+    config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None, at: str
+) -> RunRow:
     run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
     if run_id in {run.run_id for run in journal.runs()}:
         journal.move_run(run_id, connection.platform, connection.owner)
@@ -118,7 +118,7 @@ def _continued_or_new(config: RunConfig, connection: Connection, journal: Journa
         platform=connection.platform,
         owner=connection.owner,
         slug=kernel_slug(config.scenario_name, run_id),
-        created_at=now(),
+        created_at=at,
     )
     journal.add_run(row)
     return row

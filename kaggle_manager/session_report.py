@@ -51,6 +51,7 @@ class SessionResult(_FromOutside):
         resumed_from_step: timesteps it started from; 0 for a start from zero.
         timings: seconds by name (setup, train, evaluate, save, total, ...).
         counts: whole numbers by name (updates, evaluations, checkpoints, ...).
+        accelerator_gain: how many times faster than the CPU the accelerator trained; None when it was not measured.
     """
 
     outcome: Literal["completed", "interrupted", "crashed", "refused"]
@@ -63,6 +64,7 @@ class SessionResult(_FromOutside):
     resumed_from_step: int = 0
     timings: dict[str, float] = {}
     counts: dict[str, int] = {}
+    accelerator_gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
 

@@ -48,17 +48,23 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         archive = b""
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
         return give_up(
-            working, order, "refused", "the code in this kernel is not the code that was built", DAMAGED_BUNDLE_EXIT
+            working,
+            order,
+            "refused",
+            "the code in this kernel is not the code that was built",
+            DAMAGED_BUNDLE_EXIT,
+            error="BundleDamaged",
         )
     code = Path(tempfile.mkdtemp(prefix="km_code_"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")
     if problem := install_missing(order.get("packages", [])):
-        return give_up(working, order, "crashed", problem, INSTALL_FAILED_EXIT)
+        return give_up(working, order, "crashed", problem, INSTALL_FAILED_EXIT, error="InstallFailed")
 
     elapsed = time.monotonic() - started
+    order = {**order, "elapsed_s": round(elapsed, 3)}
     if order.get("deadline_s") is not None:
-        order = {**order, "deadline_s": order["deadline_s"] - elapsed}
+        order["deadline_s"] -= elapsed
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
@@ -115,12 +121,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int) -> int:
-    """Leave the last word on behalf of a trainer that could not."""
+def give_up(
+    working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = ""
+) -> int:
+    """Leave the last word on behalf of a trainer that could not; `error` names its cause where the log cannot."""
     result: dict[str, Any] = {
         "schema": 1,
         "outcome": outcome,
         "reason": reason,
+        "error": {"type": error, "message": reason} if error else None,
         "exit_code": exit_code,
         "run_id": order.get("run_id"),
         "generation": order.get("generation"),

@@ -37,6 +37,7 @@ class LaunchOrder(_Order):
     fresh: bool = False
     parent: Parent | None = None
     deadline_s: float | None = None
+    elapsed_s: float = 0.0
     max_steps: PositiveInt | None = None
     save_every: PositiveInt | None = None
     accelerator: str | None = None

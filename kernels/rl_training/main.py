@@ -8,13 +8,14 @@ is called one. Everything is written under the working folder.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree, unpack_tree
-from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.section import get_section
 from kernels.rl_training.launch_order import LaunchOrder, read_order
 from kernels.rl_training.log_lines import warn
@@ -59,7 +60,7 @@ def run(order: dict[str, Any]) -> int:
             "reason": outcome.reason,
             "step": outcome.step,
             "resumed_from_step": outcome.resumed_from,
-            "timings": {**outcome.timings, "total": round(clock.elapsed(), 3)},
+            "timings": {"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
             "counts": outcome.counts,
         }
     write_result(working, facts)
@@ -106,19 +107,26 @@ def _device(accelerator: str | None) -> str:
     """The torch device to train on.
 
     Raises:
-        ConfigError: an accelerator was asked for and is not there.
+        WrongAccelerator: what was asked for is not what is there; the session ends before it costs anything.
     """
     if accelerator is None:
         return "cpu"
     if os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1":
+        _check_accelerator(accelerator, os.environ.get("KAGGLE_ACCELERATOR_FOUND", accelerator))
         print(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.", flush=True)
         return "cpu"
     import torch
 
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            f"The session was to have the accelerator {accelerator}, and there is no CUDA device.",
-            safe="nothing was trained.",
-            next_step="switch the accelerator on for this kernel, and check the weekly quota.",
-        )
+    _check_accelerator(accelerator, torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")
     return "cuda"
+
+
+def _check_accelerator(asked: str, found: str) -> None:
+    """Kaggle's names (NvidiaTeslaT4) and CUDA's (Tesla T4) share the model, their last word."""
+    model = re.split(r"Tesla|Nvidia", asked)[-1].lower()
+    if model not in found.lower().replace(" ", ""):
+        raise WrongAccelerator(
+            f"The session was to have the accelerator {asked}, and has {found or 'no CUDA device'}.",
+            safe="nothing was trained; the session ends at once, so that it uses no quota.",
+            next_step="check the accelerator of this kernel and the weekly quota.",
+        )

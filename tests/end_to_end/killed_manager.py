@@ -11,7 +11,7 @@ from typing import Any
 
 from small_project import Bench
 
-from kaggle_manager import journal, watch
+from kaggle_manager import journal, pace
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.kaggle_api import outputs
 from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, PushedKernel
@@ -52,7 +52,7 @@ LINES = {
 
 def main() -> None:
     project, workdir, root, point = sys.argv[1:]
-    watch.FIRST_POLL_S = 0.1
+    pace.FIRST_POLL_S = 0.1
     bench = Bench(Path(project), Path(workdir), ensure_running(Path(root)))
     if point in LINES:
         bench.told.hooks.append((LINES[point], die))

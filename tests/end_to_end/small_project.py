@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,6 +198,7 @@ class Bench:
             reporter=self.told,
             connect_to=self.connect,
             sleep=self.slept.append,
+            clock=lambda: time.time() + sum(self.slept),
         )
 
     def connect(self, config: RunConfig) -> Connection:

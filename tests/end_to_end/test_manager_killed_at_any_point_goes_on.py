@@ -12,7 +12,7 @@ import pytest
 from killed_manager import LINES
 from small_project import Bench, make_project
 
-from kaggle_manager import watch
+from kaggle_manager import pace
 from kaggle_manager.errors import Interrupted
 from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.client import KaggleClient
@@ -40,7 +40,7 @@ def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_when(point: str, long_run: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "FIRST_POLL_S", 0.1)
+    monkeypatch.setattr(pace, "FIRST_POLL_S", 0.1)
     bench, (head, _) = long_run, long_run.steps()
     script = Path(__file__).with_name("killed_manager.py")
     arguments = [bench.project, bench.workdir, bench.server.root, point]

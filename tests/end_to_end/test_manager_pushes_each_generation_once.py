@@ -9,7 +9,7 @@ import pytest
 from small_project import Bench
 
 from kaggle_manager import launch
-from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError, Unavailable
+from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
 from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, PushedKernel
 
@@ -67,14 +67,13 @@ def test_a_push_that_never_arrived_is_repeated_under_the_same_generation(bench: 
     assert versions(bench) == 1
 
 
-def test_pushes_that_are_never_answered_end_in_an_error_and_the_same_command_goes_on(bench: Bench) -> None:
+def test_pushes_that_are_not_answered_are_tried_again_ever_more_slowly(bench: Bench) -> None:
     bench.make_client = scripted(lost_push, lost_push, lost_push)
-    with pytest.raises(Unavailable) as caught:
-        bench.run(timesteps=2)
-    assert caught.value.exit_code == 6
-    assert versions(bench) == 0
-    assert bench.run(timesteps=2).step == 2
+    report = bench.run(timesteps=2)
+    assert [session.generation for session in report.sessions] == [1]
     assert versions(bench) == 1
+    assert sum(bench.slept) >= 30 + 60 + 120 - 3
+    assert bench.output.count("costs no attempt") == 3
 
 
 def test_a_push_accepted_after_it_was_given_up_is_adopted(bench: Bench) -> None:
@@ -105,18 +104,26 @@ def test_waiting_for_room_costs_no_generation_and_uploads_nothing_again(bench: B
     bench.make_client = scripted(no_room, no_room, no_room)
     report = bench.run(timesteps=4)
     assert [session.generation for session in report.sessions] == [1, 2]
-    assert bench.slept.count(30.0) == 3
+    assert sum(bench.slept) >= 30 + 60 + 120 - 3
     assert bench.output.count("goes in as dataset") == 1
     assert "which costs no attempt" in bench.output
 
 
-def test_a_quota_refusal_exits_5_with_nothing_started_and_the_generation_free(bench: Bench) -> None:
+def test_a_quota_refusal_is_waited_out_and_costs_no_generation(bench: Bench) -> None:
     bench.make_client = scripted(no_quota)
-    with pytest.raises(QuotaError) as caught:
-        bench.run(timesteps=2)
-    assert caught.value.exit_code == 5
+    report = bench.run(timesteps=2)
+    assert [session.generation for session in report.sessions] == [1]
+    assert sum(bench.slept) >= 3600, "until the reset, which this Kaggle states"
+
+
+def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wait(bench: Bench) -> None:
+    bench.make_client = scripted(no_quota)
+    for _ in range(2):
+        with pytest.raises(QuotaError) as caught:
+            bench.manager().tick("small", timesteps=2)
+        assert caught.value.exit_code == 5
     assert versions(bench) == 0
-    assert [session.generation for session in bench.run(timesteps=2).sessions] == [1]
+    assert "a tick after" in caught.value.next_step
 
 
 def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goes_on(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.config import PROJECT_ROOT, SESSION_LIMIT_S, RunConfig, build_config, parse_duration
+from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config, parse_duration
 from kaggle_manager.errors import ConfigError
 
 SECTION = "section_7_6_rl_performance"
@@ -75,8 +75,3 @@ def test_an_unknown_scenario_lists_those_there_are() -> None:
 def test_an_unknown_section_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match=SECTION):
         build_config("section_9", environ={})
-
-
-def test_a_session_stops_itself_well_before_its_limit() -> None:
-    assert config().deadline_s == SESSION_LIMIT_S - 600
-    assert config(session_limit="60s").deadline_s == 48

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kaggle_manager.failures import FAILURES_TO_STOP, LONGEST_WAIT_S, POLICIES, FailureKind, wait_after
 from kaggle_manager.lifecycle import (
     Action,
     Fetch,
@@ -17,59 +20,116 @@ from kaggle_manager.lifecycle import (
     SessionView,
     Stage,
     Stop,
+    WaitUntil,
     Watch,
     decide,
 )
 
+NOW = 1_000_000.0
+FAILING = [kind for kind in FailureKind if kind is not FailureKind.NONE]
 
-def closed(generation: int, failure: str = "") -> SessionView:
-    return SessionView(generation, Stage.CLOSED, failure)
+
+def closed(generation: int, failure: str = "", kind: FailureKind = FailureKind.CODE) -> SessionView:
+    return SessionView(generation, Stage.CLOSED, failure, kind if failure else FailureKind.NONE, ended_at=NOW)
+
+
+def seen(step: int, final: int | None, *sessions: SessionView, **what: object) -> Observation:
+    return replace(Observation(10, step, final, sessions=sessions, now=NOW), **what)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("observation", "action"),
     [
-        (Observation(10, 0, None), Push(1, 0)),
-        (Observation(10, 4, None, sessions=[closed(1)]), Push(2, 4)),
-        (Observation(10, 4, None, earlier_generation=7), Push(8, 4)),
-        (Observation(10, 10, 10, sessions=[closed(1)]), Finish(10)),
-        (Observation(10, 10, 10), Finish(10)),
-        (Observation(5, 10, 10), Finish(10)),
+        (seen(0, None), Push(1, 0)),
+        (seen(4, None, closed(1)), Push(2, 4)),
+        (seen(4, None, earlier_generation=7), Push(8, 4)),
+        (seen(10, 10, closed(1)), Finish(10)),
+        (seen(10, 10), Finish(10)),
+        (seen(10, 10, target=5), Finish(10)),
         # A final model of a smaller target does not finish a larger one.
-        (Observation(20, 10, 10, sessions=[closed(1)]), Push(2, 10)),
+        (seen(10, 10, closed(1), target=20), Push(2, 10)),
         # The last step saved but the final model not written yet: one more session writes it.
-        (Observation(10, 10, None, sessions=[closed(1)]), Push(2, 10)),
-        (Observation(10, 4, None, sessions=[SessionView(1, Stage.INTENDED)]), Reconcile(1)),
-        (Observation(10, 4, None, sessions=[closed(1), SessionView(2, Stage.PUSHED)]), Watch(2)),
-        (Observation(10, 4, None, sessions=[SessionView(3, Stage.ENDED)]), Fetch(3)),
-        (Observation(10, 4, None, sessions=[SessionView(3, Stage.FETCHED)]), Restore(3)),
-        (Observation(10, 4, None, sessions=[closed(1, "a"), closed(2, "a")]), Push(3, 4)),
-        (Observation(10, 4, None, sessions=[closed(1, "a"), closed(2, "b"), closed(3, "a")]), Push(4, 4)),
-        (Observation(10, 4, None, sessions=[closed(1, "a"), closed(2, ""), closed(3, "a")]), Push(4, 4)),
+        (seen(10, None, closed(1)), Push(2, 10)),
+        (seen(4, None, SessionView(1, Stage.INTENDED)), Reconcile(1)),
+        (seen(4, None, closed(1), SessionView(2, Stage.PUSHED)), Watch(2)),
+        (seen(4, None, SessionView(3, Stage.ENDED)), Fetch(3)),
+        (seen(4, None, SessionView(3, Stage.ENDED), not_before=NOW + 5, why_wait="x"), WaitUntil(NOW + 5, "x")),
+        (seen(4, None, SessionView(3, Stage.FETCHED)), Restore(3)),
+        (seen(4, None, closed(1, "a"), closed(2, "a")), Push(3, 4)),
+        (seen(4, None, closed(1, "a"), closed(2, "b"), closed(3, "a")), Push(4, 4)),
+        (seen(4, None, closed(1, "a"), closed(2, ""), closed(3, "a")), Push(4, 4)),
+        (seen(4, None, closed(1), not_before=NOW + 9, why_wait="quota"), WaitUntil(NOW + 9, "quota")),
+        (seen(4, None, closed(1), not_before=NOW), Push(2, 4)),
+        (seen(10, 10, closed(1), not_before=NOW + 9), Finish(10)),
+        (seen(4, None, closed(1), stopped=True), Stop("it was asked to stop")),
+        # A stop asked for while a session lives: the session is brought home first.
+        (seen(4, None, SessionView(1, Stage.PUSHED), stopped=True), Watch(1)),
+        (seen(10, 10, closed(1), stopped=True), Finish(10)),
     ],
 )
 def test_each_row_of_the_table(observation: Observation, action: Action) -> None:
     assert decide(observation) == action
 
 
-def test_three_equal_failures_stop_and_say_which() -> None:
-    action = decide(Observation(10, 4, None, sessions=[closed(n, "KeyError: 'x'") for n in (1, 2, 3)]))
+def test_three_equal_code_errors_stop_and_say_which() -> None:
+    action = decide(seen(4, None, *(closed(n, "KeyError: 'x'") for n in (1, 2, 3))))
     assert isinstance(action, Stop)
-    assert "KeyError: 'x'" in action.why
+    assert "3 sessions in a row ended with the same failure: KeyError: 'x'" in action.why
+    assert action.kind is FailureKind.CODE
 
 
-def test_six_failures_stop_however_they_differ() -> None:
-    different = [closed(n, f"failure {n % 4}") for n in range(1, 7)]
-    assert isinstance(decide(Observation(10, 4, None, sessions=different)), Stop)
+@pytest.mark.parametrize("kind", FAILING)
+def test_each_kind_of_failure_has_its_own_budget_and_its_own_pause(kind: FailureKind) -> None:
+    tries = POLICIES[kind].tries
+    last = decide(seen(4, None, *(closed(n, "f", kind) for n in range(tries))))
+    assert isinstance(last, Stop)
+    assert last.kind is kind
+    if tries == 1:
+        return
+    action = decide(seen(4, None, *(closed(n, "f", kind) for n in range(1, tries))))
+    pause = wait_after(kind, tries - 1)
+    if pause == 0:
+        assert isinstance(action, Push)
+    else:
+        assert isinstance(action, WaitUntil)
+        assert action.time == NOW + pause
+        later = [replace(closed(n, "f", kind), ended_at=NOW - pause) for n in range(1, tries)]
+        assert isinstance(decide(seen(4, None, *later)), Push)
+
+
+def test_pauses_double_and_end_at_an_hour() -> None:
+    pauses = [wait_after(FailureKind.PLATFORM, n) for n in range(1, 9)]
+    assert pauses[:3] == [300, 600, 1200]
+    assert max(pauses) == LONGEST_WAIT_S
+
+
+def test_a_clock_that_was_set_back_does_not_wait_for_years() -> None:
+    future = replace(closed(1, "f", FailureKind.PLATFORM), ended_at=NOW + 1e8)
+    action = decide(seen(4, None, future))
+    assert isinstance(action, WaitUntil)
+    assert action.time <= NOW + 300
+
+
+def test_many_failures_stop_however_they_differ() -> None:
+    different = [closed(n, f"failure {n}") for n in range(1, FAILURES_TO_STOP + 1)]
+    assert isinstance(decide(seen(4, None, *different)), Stop)
     different[2] = closed(3)
-    assert decide(Observation(10, 4, None, sessions=different)) == Push(7, 4)
+    assert decide(seen(4, None, *different)) == Push(FAILURES_TO_STOP + 1, 4)
 
 
 def test_a_target_already_reached_is_finished_whatever_failed_before() -> None:
-    assert decide(Observation(10, 10, 10, sessions=[closed(n, "x") for n in (1, 2, 3)])) == Finish(10)
+    assert decide(seen(10, 10, *(closed(n, "x") for n in (1, 2, 3)))) == Finish(10)
 
 
-views = st.builds(SessionView, st.just(0), st.sampled_from(Stage), st.sampled_from(["", "a", "b"]))
+views = st.builds(
+    lambda stage, failure, kind, ended: SessionView(
+        0, stage, failure, kind if failure else FailureKind.NONE, ended if stage is Stage.CLOSED else None
+    ),
+    st.sampled_from(Stage),
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from(FAILING),
+    st.floats(NOW - 1e5, NOW + 1e5),
+)
 
 
 @given(
@@ -77,17 +137,32 @@ views = st.builds(SessionView, st.just(0), st.sampled_from(Stage), st.sampled_fr
     step=st.integers(0, 100),
     final=st.none() | st.integers(0, 100),
     earlier=st.integers(0, 5),
-    raw=st.lists(views, max_size=6),
+    raw=st.lists(views, max_size=10),
+    not_before=st.floats(NOW - 1e5, NOW + 1e6),
+    stopped=st.booleans(),
 )
-def test_never_a_push_beside_an_open_session_and_never_a_generation_twice(
-    target: int, step: int, final: int | None, earlier: int, raw: list[SessionView]
+def test_never_a_push_beside_an_open_session_never_a_generation_twice_never_before_its_time(
+    target: int,
+    step: int,
+    final: int | None,
+    earlier: int,
+    raw: list[SessionView],
+    not_before: float,
+    stopped: bool,
 ) -> None:
-    sessions = [SessionView(n, view.stage, view.failure) for n, view in enumerate(raw, start=earlier + 1)]
-    action = decide(Observation(target, step, final, earlier, sessions))
+    sessions = [replace(view, generation=n) for n, view in enumerate(raw, start=earlier + 1)]
+    action = decide(Observation(target, step, final, earlier, sessions, NOW, not_before, "why", stopped))
     if isinstance(action, Push):
         assert not sessions or sessions[-1].stage is Stage.CLOSED
         assert action.generation not in {session.generation for session in sessions}
         assert action.generation > earlier
         assert action.min_step == step
+        assert not_before <= NOW
+        assert not stopped
     if isinstance(action, Finish):
         assert step >= target
+    if isinstance(action, WaitUntil):
+        assert action.time > NOW
+        assert action.why
+    if isinstance(action, Stop):
+        assert action.why

@@ -1,0 +1,218 @@
+"""What fits in the next session and in this week, and when the target will be reached. Pure.
+
+Everything comes from what earlier sessions of the run measured (set-up, speed, what an orderly end takes) and from the
+platform's own word on the quota; before the first measurement stand the figures below, chosen to be safe. Times are in
+seconds, moments in seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+# The end of a session kept free for the last save and for Kaggle's upload of the outputs, until it is measured: a fifth
+# of a short session, at most ten minutes of a long one.
+MARGIN_SHARE = 0.2
+MARGIN_MOST_S = 600.0
+# A measured end may take so much longer the next time.
+MARGIN_FACTOR = 2.0
+MARGIN_LEAST_S = 5.0
+# Installing the packages takes about two minutes on Kaggle; imports and the restore come on top.
+SETUP_GUESS_S = 180.0
+# A session must train at least this much longer than it sets itself up, or the quota is better spent after the reset.
+WORTH_FACTOR = 2.0
+# A session's time limit, and with it the quota it reserves, beside what it will probably need.
+TIMEOUT_FACTOR = 2.0
+TIMEOUT_LEAST_S = 900.0
+WEEK_S = 7 * 24 * 3600.0
+# Between the end of one session and the start of the next: fetch, restore, upload, queue.
+TURNAROUND_S = 300.0
+RECENT = 3
+# Nobody plans further than this.
+MOST_SESSIONS = 5000
+# An accelerator that is less than this much faster than the CPU is not worth its quota.
+WORTHWHILE_GAIN = 1.2
+
+
+@dataclass(frozen=True)
+class PastSession:
+    """What one ended session measured.
+
+    Attributes:
+        steps: timesteps it trained.
+        setup_s: from the kernel's start to the first step, installation included.
+        train_s: training, evaluations and saves.
+        ran_s: the whole session; None when it is not known.
+        ending_s: from the moment it should have stopped training until it was over; None unless time ended it.
+        expected_steps: what the plan had expected; None when nothing was known.
+    """
+
+    steps: int
+    setup_s: float
+    train_s: float
+    ran_s: float | None = None
+    ending_s: float | None = None
+    expected_steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run goes: medians of its last sessions; `ending_s` is the longest of them, None before the first."""
+
+    steps_per_s: float
+    setup_s: float
+    ending_s: float | None
+
+
+@dataclass(frozen=True)
+class QuotaView:
+    """Accelerator time left this week, and when the week starts again (None: the platform does not say)."""
+
+    left_s: float
+    total_s: float
+    refresh_at: float | None
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    """How the next session is launched.
+
+    Attributes:
+        timeout_s: when the platform ends it.
+        deadline_s: when it must have stopped training by itself, from the kernel's start.
+        steps: timesteps it should gain; None when no speed is known.
+        why: in words.
+    """
+
+    timeout_s: float
+    deadline_s: float
+    steps: int | None
+    why: str
+
+
+@dataclass(frozen=True)
+class NotWorthIt:
+    """What is left of the quota is not worth a session's set-up; wait until `until`."""
+
+    until: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When the target will be reached: the moment, the sessions and the accelerator time still to come."""
+
+    done_at: float
+    sessions: int
+    accelerator_s: float
+
+
+def measure(past: Sequence[PastSession]) -> Pace | None:
+    """The pace of a run, from the last sessions that gained something; None before the first."""
+    recent = [session for session in past if session.steps > 0 and session.train_s > 0][-RECENT:]
+    if not recent:
+        return None
+    return Pace(
+        steps_per_s=median(session.steps / session.train_s for session in recent),
+        setup_s=median(session.setup_s for session in recent),
+        ending_s=max((session.ending_s for session in recent if session.ending_s is not None), default=None),
+    )
+
+
+def margin(limit_s: float, pace: Pace | None) -> float:
+    """Seconds at the end of a session of `limit_s` that are kept free of training."""
+    most = min(MARGIN_MOST_S, MARGIN_SHARE * limit_s)
+    if pace is None or pace.ending_s is None:
+        return most
+    return min(most, MARGIN_FACTOR * pace.ending_s + MARGIN_LEAST_S)
+
+
+def plan_session(
+    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float
+) -> SessionPlan | NotWorthIt:
+    """Decide how long the next session may last, or that it is better to wait for the quota's reset.
+
+    Args:
+        remaining: timesteps still to train; 0 when only the final model is missing.
+        limit_s: the longest session asked for.
+        quota: None when the session uses no accelerator, or the platform does not say.
+    """
+    available = limit_s if quota is None else min(limit_s, quota.left_s)
+    setup_s = pace.setup_s if pace else SETUP_GUESS_S
+    useful = available - margin(available, pace) - setup_s
+    needed = remaining / pace.steps_per_s if pace else None
+    fits = needed is not None and needed <= useful
+    if quota is not None and available < limit_s and useful < WORTH_FACTOR * setup_s and not fits:
+        return _wait_for_reset(quota, available, setup_s, now)
+    if pace is None or needed is None:
+        return SessionPlan(available, available - margin(available, None), None, "nothing is measured yet")
+    wanted = TIMEOUT_FACTOR * (setup_s + needed) + margin(available, pace)
+    timeout = min(available, max(TIMEOUT_LEAST_S, wanted))
+    deadline = timeout - margin(timeout, pace)
+    steps = min(remaining, max(0, int((deadline - setup_s) * pace.steps_per_s)))
+    why = f"{pace.steps_per_s:.3g} steps/s after a set-up of {setup_s:.0f} s"
+    return SessionPlan(timeout, deadline, steps, why)
+
+
+def _wait_for_reset(quota: QuotaView, available: float, setup_s: float, now: float) -> NotWorthIt:
+    """Wait for the stated reset; one that is past, or not stated, is looked for again in an hour."""
+    until = quota.refresh_at if quota.refresh_at is not None and quota.refresh_at > now else now + 3600.0
+    return NotWorthIt(
+        until,
+        f"{available / 3600:.1f} h of accelerator quota are left this week, too little beside {setup_s:.0f} s of "
+        "set-up; waiting for the reset",
+    )
+
+
+def forecast(
+    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float
+) -> Forecast | None:
+    """When the target will be reached at this pace; None when no speed is known, or the sessions gain nothing."""
+    if pace is None:
+        return None
+    at, left, sessions, used = now, quota, 0, 0.0
+    while remaining > 0 and sessions < MOST_SESSIONS:
+        plan = plan_session(remaining, limit_s, pace=pace, quota=left, now=at)
+        if isinstance(plan, NotWorthIt):
+            assert left is not None
+            at = max(plan.until, at)
+            left = QuotaView(left.total_s, left.total_s, at + WEEK_S)
+            if isinstance(plan_session(remaining, limit_s, pace=pace, quota=left, now=at), NotWorthIt):
+                return None
+            continue
+        gained = min(remaining, max(0, int((plan.deadline_s - pace.setup_s) * pace.steps_per_s)))
+        if gained == 0:
+            return None
+        lasted = pace.setup_s + gained / pace.steps_per_s + (pace.ending_s or 0.0)
+        remaining, sessions, used = remaining - gained, sessions + 1, used + lasted
+        at += lasted + (TURNAROUND_S if remaining else 0.0)
+        if left is not None:
+            left = _after(left, lasted, at)
+    return None if remaining > 0 else Forecast(at, sessions, used)
+
+
+def _after(quota: QuotaView, used_s: float, now: float) -> QuotaView:
+    """The quota after a session, over a reset if one has passed."""
+    if quota.refresh_at is not None and now >= quota.refresh_at:
+        weeks = 1 + int((now - quota.refresh_at) // WEEK_S)
+        return QuotaView(quota.total_s, quota.total_s, quota.refresh_at + weeks * WEEK_S)
+    return QuotaView(max(0.0, quota.left_s - used_s), quota.total_s, quota.refresh_at)
+
+
+def forecast_error(past: Sequence[PastSession]) -> float | None:
+    """Median of (gained - expected) / expected over the sessions that had a forecast; None before the first."""
+    errors = [
+        (session.steps - session.expected_steps) / session.expected_steps for session in past if session.expected_steps
+    ]
+    return median(errors) if errors else None
+
+
+def advice_on_gain(gain: float | None, accelerator_s: float) -> str:
+    """What the measured gain of the accelerator over the CPU means; '' when it is worth its quota, or not known."""
+    if gain is None or gain >= WORTHWHILE_GAIN:
+        return ""
+    return (
+        f"the accelerator trains this network only {gain:.2g} times as fast as the CPU: without `accelerator` in "
+        f"section.toml the rest would cost none of the weekly quota ({accelerator_s / 3600:.1f} h saved)"
+    )

@@ -1,0 +1,141 @@
+"""The end of a session: what it left is judged, put in words and written down; what a person must see is raised."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+from kaggle_manager import experiment
+from kaggle_manager.budget import forecast, measure
+from kaggle_manager.errors import (
+    CheckpointIncompatible,
+    ConfigError,
+    KaggleManagerError,
+    KernelFailed,
+    NotFinished,
+    VerificationError,
+)
+from kaggle_manager.failures import POLICIES, FailureKind
+from kaggle_manager.fetch import LOG_FILE, Fetched
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.lifecycle import Stage, Stop
+from kaggle_manager.moments import iso
+from kaggle_manager.outcome import Outcome, judge
+from kaggle_manager.run_context import RunContext
+from kaggle_manager.session_facts import measurements, past_sessions, seen_of
+from kaggle_manager.session_report import TREE_FOLDER, normalised_failure
+
+ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
+    FailureKind.CHECKPOINT: CheckpointIncompatible,
+    FailureKind.ORDER: ConfigError,
+    FailureKind.OUTPUTS: VerificationError,
+}
+
+
+def close_session(run: RunContext, session: SessionRow, fetched: Fetched, *, restored: bool) -> Outcome:
+    """Say how a session ended, from what it left, and make room for the next one."""
+    head, final, result = run.head(), run.store.final(), fetched.result
+    outcome = judge(
+        result=result,
+        platform_says=session.why,
+        log=fetched.log,
+        step_before=session.min_step,
+        step_after=head.step if head else 0,
+        target_reached=final is not None and final.step >= run.config.target,
+        wedged=seen_of(session).wedged,
+    )
+    facts = measurements(
+        session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
+    )
+    counts = {**(result.counts if result else {}), "restores": int(restored)}
+    run.journal.add_facts(session, **facts)
+    run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts, **facts)
+    run.journal.update_session(
+        session,
+        stage=Stage.CLOSED,
+        outcome=outcome.kind,
+        why=outcome.why,
+        fingerprint=outcome.failure,
+        kind=outcome.failure_kind,
+        step=outcome.step,
+    )
+    (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
+    if restored:
+        _forget_older(run)
+    return outcome
+
+
+def give_up(
+    run: RunContext, session: SessionRow, outcome: str, why: str, kind: FailureKind, *, cause: str = ""
+) -> None:
+    """Close a session that left nothing to judge."""
+    run.reporter.warn(f"generation {session.generation} is {outcome}: {why}")
+    run.journal.update_session(
+        session,
+        stage=Stage.CLOSED,
+        outcome=outcome,
+        why=why,
+        fingerprint=normalised_failure(cause or outcome),
+        kind=kind,
+        ended_at=session.ended_at or run.now(),
+    )
+    run.note("closed", session.generation, outcome=outcome, why=why)
+
+
+def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
+    """Write down when the target should be reached, to be held against what comes."""
+    seen = forecast(
+        remaining,
+        run.config.session_limit_s,
+        pace=measure(past_sessions(run.sessions())),
+        quota=run.quota(),
+        now=run.clock(),
+    )
+    if seen is not None:
+        run.note(
+            "forecast",
+            generation,
+            done_at=iso(seen.done_at),
+            sessions=seen.sessions,
+            accelerator_s=round(seen.accelerator_s),
+        )
+
+
+def stop(run: RunContext, action: Stop) -> NoReturn:
+    """Put what cannot mend itself before a person, once; the next `run` has every try again, a `tick` has none.
+
+    Raises:
+        KernelFailed, CheckpointIncompatible, ConfigError, VerificationError: by the kind of the failure.
+        NotFinished: a person has asked for the stop.
+    """
+    again = f"kaggle-manager run {run.config.section.name} {run.config.flags}"
+    if action.kind is FailureKind.NONE:
+        raise NotFinished(
+            f"Run {run.row.run_id} is stopped: {action.why}.", safe=f"the tree {run.config.tree}", next_step=again
+        )
+    newest = run.newest_session()
+    events = [event for event in run.events() if event["kind"] in ("stopped", "continued")]
+    if not events or events[-1]["kind"] == "continued":
+        run.note("stopped", newest.generation, why=action.why, failure=action.kind)
+    log = run.folder_of(newest) / LOG_FILE
+    advice = experiment.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
+    reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
+    raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
+        f"Run {run.row.run_id} was stopped: {action.why}.\n"
+        f"The last of them: generation {newest.generation} {newest.why}",
+        safe=f"the training tree {run.config.tree} is as the last restore left it",
+        next_step=f"{reading}{advice}, and run the same command again",
+    )
+
+
+def _forget_older(run: RunContext) -> None:
+    """Free the room of copies beyond the two newest; logs and results stay."""
+
+    def trees(folders: list[Path]) -> list[Path]:
+        return [folder for folder in folders if folder.is_dir()]
+
+    downloaded = trees([run.folder_of(session) / TREE_FOLDER for session in run.sessions()])
+    replaced = trees([run.replaced_by(session) for session in run.sessions()])
+    for older in downloaded[:-2] + replaced[:-2]:
+        shutil.rmtree(older, ignore_errors=True)

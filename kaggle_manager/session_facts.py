@@ -1,0 +1,79 @@
+"""What is measured of a session, as the journal keeps it beside its row, and the sums made from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from kaggle_manager.budget import PastSession
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.moments import epoch
+from kaggle_manager.seen import Seen
+from kaggle_manager.session_report import SessionResult
+
+# Why a trainer that stopped for time says it stopped; see kernels/rl_training/session_clock.py.
+OUT_OF_TIME = "time is used up"
+
+
+def measurements(
+    session: SessionRow, result: SessionResult | None, *, step_before: int, step_after: int, failed: bool
+) -> dict[str, Any]:
+    """What one ended session gained and cost; times in seconds.
+
+    `ran_s` is the accelerator time it used: what the trainer counted from its kernel's start, else the time between the
+    first and the last look at it. `lost_s` is what was trained and not saved: work the next session repeats.
+    """
+    timings = result.timings if result else {}
+    gained = max(0, step_after - step_before)
+    ran_s = timings["total"] + timings.get("install", 0.0) if "total" in timings else _seen_for(session)
+    facts: dict[str, Any] = {
+        "gained": gained,
+        "ran_s": round(ran_s, 1),
+        "lost_s": round(_lost_s(seen_of(session), step_after, gained, ran_s, failed=failed), 1),
+        "timings": dict(timings),
+    }
+    if result is not None and result.accelerator_gain is not None:
+        facts["accelerator_gain"] = result.accelerator_gain
+    if result is not None and OUT_OF_TIME in result.reason and (planned := session.facts.get("planned")):
+        facts["ending_s"] = round(max(0.0, ran_s - planned["deadline_s"]), 1)
+    return facts
+
+
+def _lost_s(seen: Seen, saved: int, gained: int, ran_s: float, *, failed: bool) -> float:
+    if failed and gained == 0:
+        return ran_s
+    return min(ran_s, max(0, seen.step - saved) / seen.steps_per_s) if seen.step and seen.steps_per_s else 0.0
+
+
+def _seen_for(session: SessionRow) -> float:
+    began = seen_of(session).running_since or epoch(session.started_at)
+    return max(0.0, epoch(session.ended_at) - began) if session.ended_at else 0.0
+
+
+def seen_of(session: SessionRow) -> Seen:
+    """What the last look at a session saw of it; nothing when there was none."""
+    known = {field.name for field in fields(Seen)}
+    return Seen(**{name: value for name, value in (session.facts.get("seen") or {}).items() if name in known})
+
+
+def past_sessions(sessions: Sequence[SessionRow]) -> list[PastSession]:
+    """The closed sessions that left a measurement, as the budget reads them."""
+    return [_past(session) for session in sessions if session.facts.get("timings")]
+
+
+def _past(session: SessionRow) -> PastSession:
+    facts, timings = session.facts, session.facts["timings"]
+    return PastSession(
+        steps=facts["gained"],
+        setup_s=timings.get("install", 0.0) + timings.get("setup", 0.0),
+        train_s=sum(timings.get(name, 0.0) for name in ("train", "evaluate", "save")),
+        ran_s=facts["ran_s"],
+        ending_s=facts.get("ending_s"),
+        expected_steps=(facts.get("planned") or {}).get("steps"),
+    )
+
+
+def accelerator_gain(sessions: Sequence[SessionRow]) -> float | None:
+    """How many times faster than the CPU the newest session that measured it found its accelerator."""
+    return next((s.facts["accelerator_gain"] for s in reversed(sessions) if "accelerator_gain" in s.facts), None)

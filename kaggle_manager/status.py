@@ -1,0 +1,175 @@
+"""Where the runs of a state folder stand, from the journal and the training trees alone: asks no platform.
+
+Says always the state, why, what comes next, and whether a person is needed. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
+from kaggle_manager.errors import CheckpointCorrupt, KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.journal import Journal, RunRow, SessionRow
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.moments import epoch, for_people, iso
+from kaggle_manager.report import RunReport, SessionSummary
+from kaggle_manager.session_facts import seen_of
+from kaggle_manager.waits import newest_wait
+from kaggle_manager.words import duration
+
+# Errors that time alone may mend.
+_PASSING: tuple[type[KaggleManagerError], ...] = (RemoteError, QuotaError, *RemoteError.__subclasses__())
+PASSING = {kind.__name__ for kind in _PASSING}
+# Events that outdate an error or a stop noted before them.
+GOING_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished")
+
+
+@dataclass(frozen=True)
+class _State:
+    name: str
+    why: str
+    next: str = ""
+    human: bool = False
+    until: float | None = None
+
+
+def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
+    """One run as it stands at `now`, in seconds since the epoch."""
+    sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
+    store = CheckpointStore(TrainingTree(Path(row.tree), row.scenario))
+    head, best = _newest(store), store.best()
+    step = head.step if head else 0
+    state = _state(row, sessions, events, step, now)
+    newest = sessions[-1] if sessions else None
+    return RunReport(
+        state=state.name,
+        why=state.why,
+        next=state.next,
+        human_action_required=state.human,
+        waiting_until=None if state.until is None else iso(state.until),
+        run_id=row.run_id,
+        section=row.section,
+        scenario=row.scenario,
+        platform=row.platform,
+        quick=row.quick,
+        step=step,
+        target=row.target,
+        tree=row.tree,
+        bundle_sha256=newest.bundle_sha256 if newest else "",
+        best_score=best.manifest.score if best else None,
+        best_step=best.step if best else None,
+        progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
+        forecast=_forecast(events) if state.name != "finished" else {},
+        accelerator_s=sum(session.facts.get("ran_s", 0.0) for session in sessions),
+        lost_s=sum(session.facts.get("lost_s", 0.0) for session in sessions),
+        counts=_counts(events),
+        sessions=tuple(_summary(session) for session in sessions),
+    )
+
+
+def describe_all(journal: Journal, now: float) -> list[RunReport]:
+    """Every run of a journal, newest first."""
+    return [describe_run(journal, row, now) for row in reversed(journal.runs())]
+
+
+def _newest(store: CheckpointStore) -> Checkpoint | None:
+    try:
+        return store.find_latest_checkpoint()
+    except CheckpointCorrupt:  # said by whatever trains on; a status still has everything else to tell
+        return None
+
+
+def _state(
+    row: RunRow, sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]], step: int, now: float
+) -> _State:
+    again = _command("run", row)
+    if row.outcome == "finished":
+        return _State("finished", f"{row.target} timesteps are done", f"kaggle-manager report {row.section}")
+    if row.finished_at is not None:
+        return _State("abandoned", row.outcome)
+    newest = sessions[-1] if sessions else None
+    if row.settings.get("stopped") and (newest is None or newest.stage is Stage.CLOSED):
+        return _State("stopped", "it was asked to stop", again, human=True)
+    if trouble := _trouble(events, again):
+        return trouble
+    if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
+        return _State("running", _running(newest, now), _command("tick", row))
+    wait = newest_wait(events)
+    if wait is not None and wait["until"] > now:
+        why = f"{wait['why']} (until {for_people(wait['until'])})"
+        return _State("waiting", why, _command("tick", row), until=wait["until"])
+    if newest is not None and newest.stage in (Stage.ENDED, Stage.FETCHED):
+        why = f"generation {newest.generation} has ended; what it left is restored next"
+        return _State("fetching", why, _command("tick", row))
+    after = f"generation {newest.generation} {newest.why}; " if newest else ""
+    return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", _command("tick", row))
+
+
+def _trouble(events: Sequence[Mapping[str, Any]], again: str) -> _State | None:
+    """What stopped the last command, unless something went on since."""
+    for event in reversed(events):
+        if event["kind"] in GOING_ON:
+            return None
+        if event["kind"] == "stopped":
+            return _State("failed", event["detail"]["why"], again, human=True)
+        if event["kind"] == "error":
+            detail = event["detail"]
+            human = detail["type"] not in PASSING
+            return _State("error", detail["message"], detail["next"] or again, human=human)
+    return None
+
+
+def _running(session: SessionRow, now: float) -> str:
+    seen = seen_of(session)
+    since = f"generation {session.generation} was launched {_ago(epoch(session.started_at), now)}"
+    if session.stage is Stage.INTENDED:
+        return f"{since}; whether Kaggle took it is looked up next"
+    if seen.last_line_at is None:
+        return f"{since}; nothing was read in its log yet"
+    heard = f"last heard of {_ago(seen.last_line_at, now)}"
+    if seen.wedged:
+        return f"{since}; it is silent, {heard}, and may be wedged"
+    speed = f" at {seen.steps_per_s:.3g} steps/s" if seen.steps_per_s else ""
+    return f"{since}; " + (f"step {seen.step}{speed}, " if seen.step is not None else "") + heard
+
+
+def _ago(moment: float, now: float) -> str:
+    return f"{duration(max(0.0, now - moment))} ago"
+
+
+def _forecast(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    found = [event["detail"] for event in events if event["kind"] == "forecast"]
+    return dict(found[-1]) if found else {}
+
+
+def _counts(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for event in events:
+        if event["kind"] == "closed":
+            total.update(event["detail"].get("counts", {}))
+    return dict(total)
+
+
+def _summary(session: SessionRow) -> SessionSummary:
+    return SessionSummary(
+        generation=session.generation,
+        version=session.version,
+        stage=session.stage,
+        outcome=session.outcome,
+        kind=session.kind,
+        step=session.step,
+        gained=session.facts.get("gained"),
+        ran_s=session.facts.get("ran_s"),
+        lost_s=session.facts.get("lost_s"),
+        started_at=session.started_at,
+        ended_at=session.ended_at,
+        why=session.why,
+    )
+
+
+def _command(name: str, row: RunRow) -> str:
+    return f"kaggle-manager {name} {row.section} --scenario {row.scenario}{' --quick' * row.quick}"

@@ -1,0 +1,152 @@
+"""What fits in a session and in a week, and the date of the target: from measurements, never beyond the limits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaggle_manager import budget
+from kaggle_manager.budget import (
+    Forecast,
+    NotWorthIt,
+    Pace,
+    PastSession,
+    QuotaView,
+    SessionPlan,
+    advice_on_gain,
+    forecast,
+    forecast_error,
+    margin,
+    measure,
+    plan_session,
+)
+
+HOUR, LIMIT, NOW = 3600.0, 12 * 3600.0, 1_000_000.0
+PACE = Pace(steps_per_s=10.0, setup_s=120.0, ending_s=30.0)
+
+
+def planned(
+    remaining: int, limit: float = LIMIT, pace: Pace | None = PACE, quota: QuotaView | None = None
+) -> SessionPlan:
+    plan = plan_session(remaining, limit, pace=pace, quota=quota, now=NOW)
+    assert isinstance(plan, SessionPlan)
+    return plan
+
+
+def test_before_anything_is_measured_a_session_has_its_whole_limit_less_a_safe_margin() -> None:
+    plan = planned(10**9, pace=None)
+    assert (plan.timeout_s, plan.deadline_s, plan.steps) == (LIMIT, LIMIT - 600, None)
+    assert planned(10**9, limit=60.0, pace=None).deadline_s == 48
+
+
+def test_a_measured_margin_replaces_the_guess_and_is_never_longer() -> None:
+    assert margin(LIMIT, PACE) == 2 * 30 + budget.MARGIN_LEAST_S
+    assert margin(LIMIT, Pace(1, 1, 5000.0)) == 600
+    assert margin(LIMIT, Pace(1, 1, None)) == 600
+
+
+def test_the_steps_of_a_session_are_what_fits_between_set_up_and_deadline() -> None:
+    plan = planned(10**9)
+    assert plan.timeout_s == LIMIT
+    assert plan.steps == int((plan.deadline_s - 120) * 10)
+
+
+def test_the_last_session_reserves_no_more_quota_than_it_may_need() -> None:
+    plan = planned(36_000)  # an hour of training
+    assert plan.steps == 36_000
+    assert HOUR < plan.timeout_s < 3 * HOUR
+    assert plan.deadline_s < plan.timeout_s
+
+
+def test_what_is_left_of_the_quota_bounds_the_session() -> None:
+    plan = planned(10**9, quota=QuotaView(2 * HOUR, 30 * HOUR, None))
+    assert plan.timeout_s == 2 * HOUR
+
+
+def test_a_session_too_short_to_be_worth_its_set_up_waits_for_the_reset() -> None:
+    reset = NOW + 2 * 24 * HOUR
+    waits = plan_session(10**9, LIMIT, pace=PACE, quota=QuotaView(200.0, 30 * HOUR, reset), now=NOW)
+    assert isinstance(waits, NotWorthIt)
+    assert waits.until == reset
+    assert "0.1 h" in waits.why
+    unknown = plan_session(10**9, LIMIT, pace=None, quota=QuotaView(0.0, 30 * HOUR, None), now=NOW)
+    assert isinstance(unknown, NotWorthIt)
+    assert unknown.until == NOW + HOUR
+
+
+def test_a_reset_that_should_have_been_is_looked_for_again_in_an_hour() -> None:
+    waits = plan_session(10**9, LIMIT, pace=PACE, quota=QuotaView(0.0, 30 * HOUR, NOW - 5), now=NOW)
+    assert isinstance(waits, NotWorthIt)
+    assert waits.until == NOW + HOUR
+
+
+def test_a_rest_that_fits_is_trained_however_short_the_session() -> None:
+    assert planned(5, quota=QuotaView(300.0, 30 * HOUR, None)).timeout_s == 300
+
+
+def test_the_forecast_counts_sessions_resets_and_quota() -> None:
+    a_session = planned(10**9).steps
+    assert a_session is not None
+    one = forecast(a_session, LIMIT, pace=PACE, quota=None, now=NOW)
+    assert isinstance(one, Forecast)
+    assert one.sessions == 1
+    # Thirty hours a week hold two and a half sessions of twelve: the fourth begins after the reset.
+    reset = NOW + 7 * 24 * HOUR
+    four = forecast(4 * a_session, LIMIT, pace=PACE, quota=QuotaView(30 * HOUR, 30 * HOUR, reset), now=NOW)
+    assert isinstance(four, Forecast)
+    assert four.done_at > reset
+    assert four.accelerator_s == pytest.approx(48 * HOUR, rel=0.05)
+
+
+def test_without_a_measured_speed_there_is_no_forecast() -> None:
+    assert forecast(100, LIMIT, pace=None, quota=None, now=NOW) is None
+
+
+def test_the_pace_is_of_the_last_sessions_that_gained_something() -> None:
+    def session(steps: int, train_s: float) -> PastSession:
+        return PastSession(steps, setup_s=10, train_s=train_s, ending_s=3)
+
+    assert measure([session(0, 0.0)]) is None
+    pace = measure([session(1, 1000), session(100, 10), session(0, 5), session(200, 10), session(300, 10)])
+    assert pace == Pace(steps_per_s=20, setup_s=10, ending_s=3)
+
+
+def test_how_wrong_earlier_forecasts_were_is_a_median_share() -> None:
+    def session(steps: int, expected: int | None) -> PastSession:
+        return PastSession(steps, 1, 1, expected_steps=expected)
+
+    assert forecast_error([session(10, None)]) is None
+    assert forecast_error([session(110, 100), session(80, 100), session(120, 100)]) == pytest.approx(0.1)
+
+
+def test_an_accelerator_without_gain_is_said_with_what_it_costs() -> None:
+    assert advice_on_gain(None, 0) == ""
+    assert advice_on_gain(3.0, 0) == ""
+    assert "1 times" in advice_on_gain(1.0, 9 * HOUR)
+    assert "9.0 h saved" in advice_on_gain(1.0, 9 * HOUR)
+
+
+positive = st.floats(0.01, 1e4)
+
+
+@given(
+    remaining=st.integers(1, 10**9),
+    limit=st.floats(20, LIMIT),
+    pace=st.none() | st.builds(Pace, positive, positive, st.none() | positive),
+    left=st.none() | st.floats(0, 30 * HOUR),
+    refresh=st.none() | st.floats(NOW - 1e6, NOW + 1e6),
+)
+def test_no_plan_passes_a_limit_the_quota_or_its_own_end(
+    remaining: int, limit: float, pace: Pace | None, left: float | None, refresh: float | None
+) -> None:
+    quota = None if left is None else QuotaView(left, 30 * HOUR, refresh)
+    plan = plan_session(remaining, limit, pace=pace, quota=quota, now=NOW)
+    if isinstance(plan, NotWorthIt):
+        assert plan.until > NOW
+        return
+    assert plan.timeout_s <= limit
+    assert left is None or plan.timeout_s <= left
+    assert plan.deadline_s < plan.timeout_s
+    assert plan.steps is None or 0 <= plan.steps <= remaining
+    assert (forecast(remaining, limit, pace=pace, quota=quota, now=NOW) or Forecast(NOW, 0, 0)).done_at >= NOW
