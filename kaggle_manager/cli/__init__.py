@@ -10,9 +10,13 @@ import typer
 
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
+from kaggle_manager.cli.init import init
 from kaggle_manager.cli.local_kaggle import local_kaggle
+from kaggle_manager.cli.notify import notify
+from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
 from kaggle_manager.cli.run import restore, run
+from kaggle_manager.cli.schedule import schedule
 
 app = typer.Typer(
     name="kaggle-manager",
@@ -25,9 +29,13 @@ app = typer.Typer(
 app.command()(run)
 app.command(context_settings=PASSED_ON)(report)
 app.command()(restore)
+app.command()(schedule)
+app.command()(init)
+app.command()(preflight)
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(selftest, name="selftest")
 app.add_typer(local_kaggle, name="local-kaggle")
+app.add_typer(notify, name="notify")
 
 
 @app.command()
