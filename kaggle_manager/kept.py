@@ -1,13 +1,12 @@
-"""The copies of a training tree that this machine keeps, and the way from a tree without checkpoints back to one.
+"""The way from a tree without checkpoints back to one, by the copies this machine keeps (see `copies`).
 
 A tree that was trained and now has no checkpoint that verifies is an error that offers its copies, never a start from
-zero. What a copy replaces is archived; nothing is deleted.
+zero. What a copy replaces is archived first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from kaggle_manager.checkpoints import (
@@ -19,10 +18,10 @@ from kaggle_manager.checkpoints import (
     restore_tree,
 )
 from kaggle_manager.config import RunConfig
+from kaggle_manager.copies import find_copies, stamped_name, within_limit
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
 from kaggle_manager.experiment import check, verdict_on
 from kaggle_manager.progress import Reporter
-from kaggle_manager.session_report import TREE_FOLDER
 
 
 def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -> Checkpoint | None:
@@ -56,12 +55,7 @@ def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -
 
 def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
     """The newest checkpoint of each kept tree that still verifies and belongs to the experiment of `config`."""
-    folders = (
-        *config.downloads.glob(f"*/*/{TREE_FOLDER}"),
-        *config.replaced.glob("*/*"),
-        *config.archive.glob("*"),
-    )
-    for folder in folders:
+    for folder in (copy.folder for copy in find_copies(config) if copy.step is not None):
         for newest in CheckpointStore(TrainingTree(folder, config.scenario_name)).valid_checkpoints()[:1]:
             if not verdict_on(newest.manifest.identity, config).refused:
                 yield newest
@@ -84,8 +78,7 @@ def set_aside(config: RunConfig, why: str) -> Path | None:
     """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
     if not config.tree.exists() or not any(config.tree.iterdir()):
         return None
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    archive = config.archive / f"{config.section.name}-{config.tree.name}-{stamp}"
+    archive = config.archive / stamped_name(config)
     return archive_tree(TrainingTree(config.tree, config.scenario_name), archive, f"{why}.")
 
 
@@ -118,6 +111,8 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         warn=reporter.warn,
     )
     reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+    for line in within_limit(config):
+        reporter.checkpoint(line)
     return report
 
 

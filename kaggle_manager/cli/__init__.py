@@ -10,12 +10,15 @@ import typer
 
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
+from kaggle_manager.cli.copies import backup, prune
+from kaggle_manager.cli.exchange import export_sb3, import_sb3
+from kaggle_manager.cli.export import export, restore
 from kaggle_manager.cli.init import init
 from kaggle_manager.cli.local_kaggle import local_kaggle
 from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
-from kaggle_manager.cli.run import restore, run
+from kaggle_manager.cli.run import run
 from kaggle_manager.cli.schedule import schedule
 
 app = typer.Typer(
@@ -29,9 +32,14 @@ app = typer.Typer(
 app.command()(run)
 app.command(context_settings=PASSED_ON)(report)
 app.command()(restore)
+app.command()(export)
 app.command()(schedule)
 app.command()(init)
 app.command()(preflight)
+checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
+checkpoints.command()(prune)
+checkpoints.command("export-sb3")(export_sb3)
+checkpoints.command("import-sb3")(import_sb3)
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(selftest, name="selftest")
 app.add_typer(local_kaggle, name="local-kaggle")

@@ -1,4 +1,4 @@
-"""Commands that train: `run`, and `restore` of a kept copy."""
+"""The command that trains: `run`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from kaggle_manager.cli.common import (
     JsonOption,
     PlatformOption,
-    QuickOption,
     ScenarioOption,
     SectionArgument,
     WorkdirOption,
@@ -53,24 +52,3 @@ def run(
         )
     if as_json:
         print(report.to_json())
-
-
-def restore(
-    section: SectionArgument,
-    source: Annotated[Path, typer.Option("--from", help="The copy: a downloaded, replaced or archived tree.")],
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
-    workdir: WorkdirOption = None,
-) -> None:
-    """Put a kept copy of a training tree in its place again; what is there is archived.
-
-    Example:
-
-      kaggle-manager restore section_7_6_rl_performance --from .kaggle_manager/archive/<tree>
-    """
-    from kaggle_manager.manager import ValidationKaggleManager
-
-    with errors_as_messages(), Reporter() as reporter:
-        project = find_project(Path.cwd(), section)
-        manager = ValidationKaggleManager(workdir=workdir, project_root=project, reporter=reporter)
-        manager.restore_copy(section, source, scenario=scenario, quick=quick)

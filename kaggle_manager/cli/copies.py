@@ -1,0 +1,177 @@
+"""`checkpoints backup|prune`: the copies this machine keeps of a training tree."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kaggle_manager.cli.common import (
+    DEFAULT_SECTION,
+    JsonOption,
+    QuickOption,
+    ScenarioOption,
+    SectionOption,
+    WorkdirOption,
+    errors_as_messages,
+    print_json,
+)
+from kaggle_manager.cli.table import copies_table
+from kaggle_manager.errors import NotFound
+from kaggle_manager.progress import Reporter
+from kaggle_manager.words import count, size
+
+backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now; or list and restore backups.")
+
+
+@backup.callback()
+def make(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why, for whoever finds it.")] = "made by hand",
+    section: SectionOption = DEFAULT_SECTION,
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the training tree, verified byte by byte, beside the other kept copies.
+
+    Examples:
+
+      kaggle-manager checkpoints backup --reason "before the new reward"
+
+      kaggle-manager checkpoints backup ls
+
+      kaggle-manager checkpoints backup restore latest
+    """
+    from kaggle_manager.checkpoints.tree_lock import alone_in
+    from kaggle_manager.config import build_config
+    from kaggle_manager.copies import back_up, within_limit
+
+    if context.invoked_subcommand is not None:
+        return
+    with errors_as_messages(as_json=as_json):
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        with alone_in(config.tree):
+            copy = back_up(config, reason)
+            dropped = within_limit(config)
+        for line in dropped:
+            print(line, file=sys.stderr)
+        if as_json:
+            print_json({"schema": 1, "backup": _as_json(copy), "dropped": dropped})
+            return
+        print(f"step {copy.step:,} of session {copy.generation} is backed up in {copy.folder} ({size(copy.size)})")
+        print(f"  back again: kaggle-manager restore {config.section.name} {config.flags} --from {copy.folder}")
+
+
+@backup.command("ls")
+def list_backups(
+    section: SectionOption = DEFAULT_SECTION,
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every copy that can be restored, newest first.
+
+    Example:
+
+      kaggle-manager checkpoints backup ls
+    """
+    from kaggle_manager.config import build_config
+    from kaggle_manager.copies import find_copies
+
+    with errors_as_messages(as_json=as_json):
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        copies = [copy for copy in find_copies(config) if copy.step is not None]
+        if as_json:
+            print_json({"schema": 1, "copies": [_as_json(copy) for copy in copies]})
+            return
+        if not copies:
+            print("no copy is kept")
+            return
+        print("\n".join(copies_table(copies)))
+        print(f"restore one: kaggle-manager restore {config.section.name} {config.flags} --from FOLDER")
+
+
+@backup.command("restore")
+def restore_backup(
+    which: Annotated[str, typer.Argument(help="Folder or its name, as `backup ls` shows it, or `latest`.")],
+    section: SectionOption = DEFAULT_SECTION,
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+) -> None:
+    """Put a copy in the place of the training tree; what is there is archived first.
+
+    Example:
+
+      kaggle-manager checkpoints backup restore latest
+    """
+    from kaggle_manager.config import build_config
+    from kaggle_manager.copies import find_copies
+    from kaggle_manager.manager import ValidationKaggleManager
+
+    with errors_as_messages(), Reporter() as reporter:
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        copies = [copy for copy in find_copies(config) if copy.step is not None]
+        wanted = [copy for copy in copies if which in (copy.folder.name, str(copy.folder))]
+        wanted = wanted or [copy for copy in copies if which == "latest" and copy.kind == "backup"]
+        if not wanted and not Path(which).is_dir():
+            raise NotFound(f"No copy is called {which!r}.", next_step="kaggle-manager checkpoints backup ls")
+        manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
+        source = wanted[0].folder if wanted else Path(which)
+        manager.restore_copy(section, source, scenario=scenario, quick=quick)
+
+
+def prune(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would be freed.")] = False,
+    keep: Annotated[int, typer.Option(help="Newest copies that stay.")] = 1,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only copies of this kind; may be given again. See `checkpoints ls`.")
+    ] = None,
+    section: SectionOption = DEFAULT_SECTION,
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Free the room of kept copies. The training tree, and the newest copy that verifies, are never touched.
+
+    Examples:
+
+      kaggle-manager checkpoints prune
+
+      kaggle-manager checkpoints prune --kind download --kind replaced --yes
+    """
+    from kaggle_manager.checkpoints.tree_lock import alone_in
+    from kaggle_manager.config import build_config
+    from kaggle_manager.copies import check_kinds, find_copies, free, newest_valid, plan_prune
+
+    with errors_as_messages(as_json=as_json):
+        kinds = check_kinds(kind)
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        with alone_in(config.tree):
+            copies = find_copies(config)
+            newest = newest_valid(copies, config.scenario_name)
+            planned = plan_prune(copies, newest, keep=keep, kinds=kinds)
+            freed = free(planned) if yes else 0
+        total = sum(copy.size for copy in planned)
+        if as_json:
+            print_json(
+                {"schema": 1, "dry_run": not yes, "bytes": total, "freed": freed, "copies": [*map(_as_json, planned)]}
+            )
+            return
+        if not planned:
+            print("nothing to free")
+            return
+        print("\n".join(copies_table(planned)))
+        what = f"{count(len(planned), 'copy', 'copies')}, {size(total)}"
+        print(f"freed {what}" if yes else f"would free {what}; nothing was touched. Add --yes to do it.")
+
+
+def _as_json(copy: Any) -> dict[str, Any]:
+    return {**asdict(copy), "folder": str(copy.folder)}

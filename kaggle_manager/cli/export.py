@@ -1,0 +1,111 @@
+"""`export` of a training tree to a folder or a cloud, and `restore` of an export or of a kept copy."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_manager.cli.common import (
+    JsonOption,
+    QuickOption,
+    ScenarioOption,
+    SectionArgument,
+    WorkdirOption,
+    errors_as_messages,
+    print_json,
+)
+from kaggle_manager.progress import Reporter
+from kaggle_manager.words import count, size
+
+
+def export(
+    section: SectionArgument,
+    url: Annotated[str, typer.Argument(help="A folder, or s3://, gs://, az://, hf://; one for each run.")],
+    report: Annotated[bool, typer.Option("--report", help="The section's report as well.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    recheck: Annotated[
+        bool, typer.Option("--recheck", help="Read back what was sent before, and send again what is damaged.")
+    ] = False,
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a training tree elsewhere: only what is not there yet, each file read back and hashed there.
+
+    Credentials are read from where each store's own tools look for them. `restore --from URL` brings the run back.
+
+    Examples:
+
+      kaggle-manager export section_7_6_rl_performance s3://bucket/traffic --report
+
+      kaggle-manager export section_7_6_rl_performance /mnt/usb/traffic --dry-run
+    """
+    from kaggle_manager.config import build_config
+    from kaggle_manager.export import export_run
+
+    with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=reporter.status)
+        for line in done.left_out:
+            reporter.warn(f"left out, for it does not verify: {line}")
+    if as_json:
+        print_json({"schema": 1, **asdict(done)})
+        return
+    sent = "would be sent" if dry_run else "sent and read back"
+    print(f"step {done.step:,} of run {done.run_id}, {count(done.files, 'file')}: {done.url}")
+    print(f"  {count(done.sent_files, 'file')} {sent} ({size(done.sent_bytes)})")
+    print(f"  {count(done.skipped_files, 'file')} there already ({size(done.skipped_bytes)})")
+    if done.report_url:
+        print(f"  the report: {done.report_url}")
+    print(f"  back again: kaggle-manager restore {section} --scenario {config.scenario_name} --from {done.url}")
+
+
+def restore(
+    section: SectionArgument,
+    source: Annotated[str, typer.Option("--from", help="A kept copy's folder, or the address of an export.")],
+    scenario: ScenarioOption = None,
+    quick: QuickOption = False,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a kept copy or an export in the place of the training tree; what is there is archived first.
+
+    Examples:
+
+      kaggle-manager restore section_7_6_rl_performance --from .kaggle_manager/archive/<tree>
+
+      kaggle-manager restore section_7_6_rl_performance --from s3://bucket/traffic
+    """
+    from kaggle_manager.checkpoints import RestoreReport
+    from kaggle_manager.config import build_config
+    from kaggle_manager.export import is_export, restore_export
+    from kaggle_manager.manager import ValidationKaggleManager
+
+    with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
+        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+        manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
+
+        def put_back(folder: Path) -> RestoreReport:
+            return manager.restore_copy(section, folder, scenario=scenario, quick=quick)
+
+        if is_export(source):
+            done = restore_export(config, source, put_back, reporter.status)
+        else:
+            done = put_back(Path(source))
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "tree": str(config.tree),
+                "step": done.step,
+                "generation": done.generation,
+                "manifest_sha256": done.manifest_sha256,
+                "files": len(done.files),
+                "left_out": list(done.left_out),
+            }
+        )

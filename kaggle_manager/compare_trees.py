@@ -1,0 +1,191 @@
+"""Two trainings side by side: what differs in configuration, environment, versions and results, in words.
+
+Promises: every difference between what the two say of themselves is named, with both values; a value only one side
+states is a difference. Everything is read from manifests and from the evaluation curve.
+Never does: judge which experiment is right, or call two runs comparable: the differences say it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.errors import CheckpointNotFound
+from kaggle_manager.evaluations import Evaluation, read_evaluations
+from kaggle_manager.tree_view import look_at
+
+TOPICS = ("configuration", "environment", "versions", "results", "lineage")
+ABSENT = "not stated"
+
+_ENVIRONMENT = ("environment", "observation", "action", "reward", "study", "n_envs")
+_FINGERPRINTS = {
+    "environment_fingerprint": "the sources or arguments of the environment are not the same",
+    "reward_fingerprint": "the sources of the reward are not the same",
+    "study_fingerprint": "what was declared about judging the results is not the same",
+}
+
+
+@dataclass(frozen=True)
+class TreeDifference:
+    """One thing that is not the same.
+
+    Attributes:
+        topic: one of `TOPICS`.
+        name: the field, e.g. `hyperparameters.learning_rate`.
+        a, b: the value on each side; `not stated` when a side does not say.
+        words: the difference as a sentence.
+    """
+
+    topic: str
+    name: str
+    a: Any
+    b: Any
+    words: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one training says of itself.
+
+    Attributes:
+        label: what to call it.
+        manifest: of the checkpoint in question.
+        best: of the best model, when there is one.
+        curve: the evaluations, oldest first.
+    """
+
+    label: str
+    manifest: Manifest
+    best: Manifest | None = None
+    curve: tuple[Evaluation, ...] = ()
+
+
+def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) -> Side:
+    """A tree as one side, seen at `manifest`, else at its newest checkpoint.
+
+    Raises:
+        CheckpointNotFound: it has no checkpoint whose manifest can be read.
+        CheckpointCorrupt: its evaluation curve cannot be read.
+    """
+    views = [view for view in look_at(tree, verify=False) if view.manifest is not None]
+    if not views:
+        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+    best = next((view.manifest for view in views if view.level == "best"), None)
+    order = {"latest": 0, "final": 1, "best": 2}
+    newest = min(views, key=lambda view: order[view.level]).manifest
+    chosen = manifest or newest
+    assert chosen is not None
+    curve = [point for point in read_evaluations(tree.history / "evaluations.npz") if point.step <= chosen.step]
+    return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve))
+
+
+def compare_trees(a: TrainingTree, b: TrainingTree, *, labels: tuple[str, str] = ("a", "b")) -> list[TreeDifference]:
+    """What differs between two training trees, each at its newest checkpoint. See `compare_sides`."""
+    return compare_sides(side_of(a, labels[0]), side_of(b, labels[1]))
+
+
+def compare_sides(a: Side, b: Side) -> list[TreeDifference]:
+    """What differs, ordered by topic; empty when the two say the same of everything."""
+    found = [*_settings(a, b), *_results(a, b), *_lineage(a, b)]
+    return sorted(found, key=lambda difference: TOPICS.index(difference.topic))
+
+
+def _settings(a: Side, b: Side) -> Iterator[TreeDifference]:
+    said_a, said_b = _said(a.manifest), _said(b.manifest)
+    for name in sorted({*said_a, *said_b}):
+        old, new = said_a.get(name, ABSENT), said_b.get(name, ABSENT)
+        if old != new:
+            words = _FINGERPRINTS.get(name) if ABSENT not in (old, new) else None
+            words = words or f"{name} is {_show(old)} in {a.label} and {_show(new)} in {b.label}"
+            yield TreeDifference(_topic(name), name, old, new, words)
+
+
+def _said(manifest: Manifest) -> dict[str, Any]:
+    """Everything a manifest says of its experiment, flat."""
+    identity = dict(manifest.identity)
+    hyperparameters = identity.get("hyperparameters")
+    if isinstance(hyperparameters, Mapping) and "policy_kwargs" in hyperparameters:
+        identity.pop("policy_architecture", None)  # said there already
+    said = dict(_flat(identity, ""))
+    arithmetic = manifest.exact.get("arithmetic")
+    for name, value in arithmetic.items() if isinstance(arithmetic, Mapping) else ():
+        if f"versions.{name}" not in said:
+            said[f"arithmetic.{name}"] = value
+    return {**said, "target": manifest.target}
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _flat(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name, inner
+
+
+def _topic(name: str) -> str:
+    if name.startswith(("versions.", "arithmetic.")):
+        return "versions"
+    return "environment" if name.startswith(_ENVIRONMENT) else "configuration"
+
+
+def _results(a: Side, b: Side) -> Iterator[TreeDifference]:
+    def difference(name: str, old: Any, new: Any, words: str) -> TreeDifference:
+        return TreeDifference("results", name, old, new, words)
+
+    step_a, step_b = a.manifest.step, b.manifest.step
+    if step_a != step_b:
+        further, by = (a, step_a - step_b) if step_a > step_b else (b, step_b - step_a)
+        words = f"{further.label} is {by:,} steps further ({step_a:,} and {step_b:,})"
+        yield difference("step", step_a, step_b, words)
+    best_a, best_b = (side.best.score if side.best else None for side in (a, b))
+    if best_a is not None and best_b is not None and best_a != best_b:
+        at = f"at step {a.best.step:,} and {b.best.step:,}" if a.best and b.best else ""
+        yield difference("best_score", best_a, best_b, f"the best score is {_better(a, b, best_a, best_b)}, {at}")
+    elif best_a != best_b:
+        having, lacking = (a, b) if best_a is not None else (b, a)
+        words = f"only {having.label} has a best model; {lacking.label} has none yet"
+        yield difference("best_score", best_a, best_b, words)
+    curves = {point.step: point for point in a.curve}, {point.step: point for point in b.curve}
+    common = sorted({*curves[0]} & {*curves[1]})
+    parted = [step for step in common if curves[0][step] != curves[1][step]]
+    if parted:
+        first, last = parted[0], parted[-1]
+        ends = _better(a, b, curves[0][last].mean, curves[1][last].mean)
+        words = f"the evaluation curves part at step {first:,}; at step {last:,} the mean return is {ends}"
+        yield difference("curve", curves[0][last].mean, curves[1][last].mean, words)
+    elif len(a.curve) != len(b.curve):
+        until = f"agree up to step {common[-1]:,} and one goes on" if common else "have no step in common"
+        words = f"the evaluation curves {until} ({len(a.curve):,} and {len(b.curve):,} evaluations)"
+        yield difference("curve", len(a.curve), len(b.curve), words)
+    same = step_a == step_b and a.manifest.kind == b.manifest.kind == "latest"
+    certificates = a.manifest.certificate, b.manifest.certificate
+    if same and all(certificates) and certificates[0] != certificates[1]:
+        words = f"at the same step {step_a:,} the two do not hold the same bits"
+        yield difference("certificate", *certificates, words)
+
+
+def _better(a: Side, b: Side, value_a: float, value_b: float) -> str:
+    if value_a == value_b:
+        return f"the same, {value_a:.6g}"
+    better = a if value_a > value_b else b
+    ahead = f"{better.label} better by {abs(value_a - value_b):.4g}"
+    return f"{value_a:.6g} in {a.label} and {value_b:.6g} in {b.label} ({ahead})"
+
+
+def _lineage(a: Side, b: Side) -> Iterator[TreeDifference]:
+    old, new = a.manifest.lineage, b.manifest.lineage
+    if old.run_id != new.run_id:
+        words = f"they are of two runs: {old.run_id} and {new.run_id}"
+        yield TreeDifference("lineage", "run_id", old.run_id, new.run_id, words)
+    elif old.generation != new.generation:
+        continues = a.manifest.sha256 == new.parent_sha256 or b.manifest.sha256 == old.parent_sha256
+        words = f"of one run, sessions {old.generation} and {new.generation}"
+        words += ": one continues the other directly" if continues else ""
+        yield TreeDifference("lineage", "generation", old.generation, new.generation, words)
+
+
+def _show(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
