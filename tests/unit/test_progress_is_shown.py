@@ -1,0 +1,224 @@
+"""Whoever looks sees what is going on, on any console; and nothing that is shown can end the program."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from kaggle_manager.live import Activity, Glyphs, line_of, pause_s
+from kaggle_manager.progress import Reporter
+from kaggle_manager.seen import Seen
+from kaggle_manager.spoken import show_line, show_progress
+from kaggle_manager.transfer_meter import TransferMeter
+from kaggle_manager.words import count, duration, size
+
+
+class Turned:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def an_ordinary_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+@pytest.fixture
+def clock() -> Turned:
+    return Turned()
+
+
+def on_a_terminal(show: Callable[[Reporter], None], *, encoding: str = "utf-8") -> str:
+    """What `show` writes to a terminal of this encoding."""
+    master, slave = pty.openpty()
+    written = bytearray()
+
+    def drain() -> None:
+        try:
+            while chunk := os.read(master, 65536):
+                written.extend(chunk)
+        except OSError:  # the other end is closed
+            return
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    with os.fdopen(slave, "w", encoding=encoding) as stream, Reporter(stream) as reporter:
+        show(reporter)
+    reader.join()
+    os.close(master)
+    return written.decode(encoding, "replace")
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert (count(1, "episode"), count(2, "episode"), count(0, "step")) == ("1 episode", "2 episodes", "0 steps")
+    assert count(2, "entry", "entries") == "2 entries"
+    assert count(12000, "step") == "12,000 steps"
+
+
+def test_sizes_and_times_are_said_in_words() -> None:
+    assert [size(n) for n in (0, 999, 1000, 2_500_000, 2 * 10**9)] == ["0 B", "999 B", "1.0 kB", "2.5 MB", "2.0 GB"]
+    assert [duration(s) for s in (0.4, 59.4, 185, 7_800, 200_000)] == [
+        "0 s",
+        "59 s",
+        "3 min 05 s",
+        "2 h 10 min",
+        "2 d 7 h",
+    ]
+
+
+def test_the_live_line_shows_phase_time_share_and_quota() -> None:
+    activity = Activity("push x", 10.0, "downloading", 0.5, "21.5 h of quota left")
+    line = line_of(activity, 75.0, Glyphs.of("utf-8"), frame=1)
+    assert line == "⠙ 1 min 05 s · ━━━━━━────── downloading · 21.5 h of quota left"
+    assert line_of(Activity("push x", 10.0), 12.0, Glyphs.of("utf-8")) == "⠋ 2 s · push x"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii", "no such encoding", ""])
+def test_a_console_without_these_characters_gets_plain_ones(encoding: str) -> None:
+    line_of(Activity("x", 0.0, "", 0.5), 1.0, Glyphs.of(encoding)).encode("ascii")
+
+
+def test_a_log_cannot_drive_the_terminal_through_the_live_line() -> None:
+    assert "\x1b" not in line_of(Activity("x", 0.0, "\x1b[2Jgone\nnext"), 1.0, Glyphs.of("utf-8"))
+    assert "\n" not in line_of(Activity("x", 0.0, "gone\nnext"), 1.0, Glyphs.of("utf-8"))
+
+
+def test_the_live_line_is_drawn_less_often_the_longer_nothing_changes() -> None:
+    assert pause_s(0.0) < 0.2
+    frames, at = 0, 0.0
+    while at < 12 * 3600:
+        at += pause_s(at)
+        frames += 1
+    assert frames < 25_000
+    assert pause_s(12 * 3600) <= 2.0
+
+
+def test_a_terminal_shows_something_alive_from_the_first_moment() -> None:
+    def show(reporter: Reporter) -> None:
+        reporter.step(2, "push x")
+        reporter.status("step 5/10", share=0.5)
+        threading.Event().wait(0.3)
+
+    written = on_a_terminal(show)
+    assert "starting" in written
+    assert "[STEP2] push x" in written
+    assert "step 5/10" in written
+    assert len(set(re.findall("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", written))) >= 3
+    assert written.rstrip().endswith("\x1b[2K")  # the live line is gone at the end
+
+
+def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show(reporter: Reporter) -> None:
+        reporter.warn("careful")
+        reporter.status("working")
+
+    assert "\x1b[33m" in on_a_terminal(show)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.findall("\x1b\\[[0-9;]*3[0-9]m", on_a_terminal(show))
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in on_a_terminal(lambda reporter: reporter.status("working"))
+
+
+def test_a_console_that_cannot_show_a_text_does_not_end_the_program() -> None:
+    raw = io.BytesIO()
+    reporter = Reporter(io.TextIOWrapper(raw, encoding="cp1252", write_through=True))
+    reporter.kernel("日本語 é …")
+    assert raw.getvalue().decode("cp1252").rstrip() == "  | ??? é …"
+    assert "日本" not in on_a_terminal(lambda it: it.kernel("日本語"), encoding="cp1252")
+
+
+def test_a_pipe_gets_a_line_now_and_then_and_fewer_later(clock: Turned) -> None:
+    said = io.StringIO()
+    with Reporter(said, clock=clock) as reporter:
+        reporter.phase("training")
+        for second in range(3600):
+            clock.now = float(second)
+            reporter.status(f"step {second}")
+        reporter.status("the last", now=True)
+    lines = said.getvalue().splitlines()
+    assert lines[:2] == ["  step 0", "  step 5"]
+    assert 600 / 5 + 3000 / 60 - 2 <= len(lines) <= 600 / 5 + 3000 / 60 + 3
+    assert lines[-1] == "  the last"
+    assert "\x1b" not in said.getvalue()
+
+
+def test_a_new_phase_shows_its_first_word_at_once(clock: Turned) -> None:
+    said = io.StringIO()
+    reporter = Reporter(said, clock=clock)
+    for phase in ("one", "two"):
+        reporter.phase(phase)
+        reporter.status(f"in {phase}")
+        reporter.status("again")
+    assert said.getvalue().split("\n")[:2] == ["  in one", "  in two"]
+
+
+def test_the_forecasts_of_target_and_session(clock: Turned) -> None:
+    def said(seen: Seen, left_s: float | None) -> str:
+        out = io.StringIO()
+        show_progress(seen, Reporter(out, clock=clock), left_s=left_s)
+        return out.getvalue().strip()
+
+    seen = Seen(step=1000, target=4000, steps_per_s=0.5, reward=-1.25, last_checkpoint=900)
+    start = "step 1000/4000 · 0.5 steps/s · reward -1.25 · last checkpoint 900 · target in 1 h 40 min"
+    assert said(seen, None) == start
+    assert said(seen, 7000.0) == start  # this session reaches it
+    assert said(seen, 600.0) == f"{start} · session ends in 10 min 00 s"
+    assert said(Seen(step=4000, target=4000, steps_per_s=0.5), 600.0).endswith("session ends in 10 min 00 s")
+    assert said(Seen(), 600.0) == ""
+
+
+def test_an_evaluation_of_one_episode() -> None:
+    out = io.StringIO()
+    show_line('KM_EVAL {"step": 5, "score": 1.5, "episodes": 1, "seconds": 3.21, "best": true}', Reporter(out), "")
+    assert out.getvalue().strip() == "| evaluated at step 5: mean reward 1.500 (1 episode in 3.21 s), the best so far"
+
+
+def test_a_transfer_shows_files_bytes_speed_and_time_left(clock: Turned) -> None:
+    out = io.StringIO()
+    reporter = Reporter(out, clock=clock)
+    meter = TransferMeter(reporter, "downloading", 2, 30_000_000, clock=clock)
+    meter("a", 10_000_000, 20_000_000)  # a part that was here: no speed
+    clock.now = 5.0
+    meter("a", 15_000_000, 20_000_000)
+    assert out.getvalue().splitlines() == [
+        "  downloading 0 of 2 files · 10.0 MB of 30.0 MB",
+        "  downloading 0 of 2 files · 15.0 MB of 30.0 MB · 1.0 MB/s · 15 s left",
+    ]
+    assert (meter.done, meter.moved) == (15_000_000, 5_000_000)
+    clock.now = 10.0
+    meter("a", 20_000_000, 20_000_000)
+    meter("b", 10_000_000, 10_000_000)
+    assert "downloading 2 of 2 files · 30.0 MB of 30.0 MB" in out.getvalue()
+
+
+def test_the_speed_is_that_of_the_last_seconds(clock: Turned) -> None:
+    out = io.StringIO()
+    meter = TransferMeter(Reporter(out, clock=clock), "uploading", 1, 10**9, clock=clock)
+    meter("a", 0, 10**9)
+    for second in range(1, 101):  # 10 MB/s, then a tenth of it
+        clock.now = float(second)
+        meter("a", 10**7 * min(second, 50) + 10**6 * max(0, second - 50), 10**9)
+    assert "uploading 1 file · 550.0 MB of 1.0 GB · 1.0 MB/s" in out.getvalue().splitlines()[-1]
+
+
+def test_a_reporter_that_nobody_entered_draws_nothing() -> None:
+    reporter = Reporter(sys.stdout)
+    before = threading.active_count()
+    reporter.phase("x")
+    reporter.status("y")
+    assert threading.active_count() == before
