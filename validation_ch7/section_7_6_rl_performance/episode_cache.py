@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ Key = dict[str, Any]
 
 
 class EpisodeCache:
-    """Episodes in a folder.
+    """Episodes in a folder; several threads may ask for those of different contenders.
 
     Args:
         folder: made when missing.
@@ -53,6 +54,7 @@ class EpisodeCache:
         self._folder = folder
         self._say = say
         self._surroundings: dict[str, Key] = {}
+        self._looking = threading.Lock()
 
     def episodes(self, contender: Contender, env_kwargs: Mapping[str, Any], seeds: Sequence[int]) -> list[Episode]:
         """The episodes of `seeds`, in that order; those that are not kept yet are simulated and kept.
@@ -62,8 +64,9 @@ class EpisodeCache:
             StorageError: the disk refused.
         """
         asked = json.dumps(dict(env_kwargs), sort_keys=True)
-        if asked not in self._surroundings:
-            self._surroundings[asked] = surroundings(env_kwargs)
+        with self._looking:
+            if asked not in self._surroundings:
+                self._surroundings[asked] = surroundings(env_kwargs)
         key = key_of(contender, self._surroundings[asked])
         known = self._read(key)
         missing = [seed for seed in seeds if seed not in known]

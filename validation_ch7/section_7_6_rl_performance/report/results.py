@@ -5,7 +5,9 @@ Promises: no number here has another source than the training trees, the episode
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,14 +118,14 @@ def gather(
     kwargs = dict(config.environment_kwargs)
     site, times = _environment(kwargs)
     seeds = protocol.seeds(episodes)
-    found: dict[str, tuple[tuple[Episode, ...], ...]] = {}
-    contenders = baselines(site, yellow_s=times.yellow_s, min_green_s=times.min_green_s)
-    for contender in contenders:
-        found[contender.name] = (tuple(cache.episodes(contender, kwargs, seeds)),)
-    for level in ("best", "final"):
-        reached = [run for run in runs if level in run.levels]
-        if reached:
-            found[level] = tuple(tuple(cache.episodes(run.contender(level), kwargs, seeds)) for run in reached)
+    references = baselines(site, yellow_s=times.yellow_s, min_green_s=times.min_green_s)
+    of_level = {level: [run for run in runs if level in run.levels] for level in (REPORTED, "final")}
+    contenders = [*references, *(run.contender(level) for level, reached in of_level.items() for run in reached)]
+    # Simulated side by side: each contender has a simulator of its own, and these threads only wait for theirs.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        played = iter(list(pool.map(lambda each: tuple(cache.episodes(each, kwargs, seeds)), contenders)))
+    found: dict[str, tuple[tuple[Episode, ...], ...]] = {each.name: (next(played),) for each in references}
+    found |= {level: tuple(next(played) for _ in reached) for level, reached in of_level.items() if reached}
     summaries = {name: comparison.summarise(name, trainings, protocol) for name, trainings in found.items()}
     return Result(
         scenario=scenario,
@@ -136,7 +138,7 @@ def gather(
         episodes=found,
         summaries=summaries,
         comparisons=tuple(
-            comparison.compare(found[REPORTED], found[each.name][0], each.name, protocol) for each in contenders
+            comparison.compare(found[REPORTED], found[each.name][0], each.name, protocol) for each in references
         ),
         published=() if quick else _published(protocol, site.name, summaries),
         quick=quick,
