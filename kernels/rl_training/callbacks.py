@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import time
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
@@ -124,7 +123,8 @@ class BestModelCallback(_AtRolloutStart):
         self.every = every
         self.best_score = -math.inf
         self.best_step: int | None = None
-        self.seconds = 0.0
+        self.seconds = 0.0  # in evaluations of this session
+        self._seconds_before = 0.0
         self._evaluator = evaluator
         self._clock = clock
         self._checkpoint = checkpoint
@@ -139,6 +139,11 @@ class BestModelCallback(_AtRolloutStart):
         """Evaluations done over all sessions."""
         return len(self._steps)
 
+    @property
+    def total_seconds(self) -> float:
+        """Seconds in evaluations over all sessions."""
+        return self._seconds_before + self.seconds
+
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps // self.every > self._evaluated_at // self.every:
             self._evaluate()
@@ -148,13 +153,14 @@ class BestModelCallback(_AtRolloutStart):
             self._evaluate()
 
     def _evaluate(self) -> None:
-        step, started = self.model.num_timesteps, time.monotonic()
+        step, started = self.model.num_timesteps, self._clock.elapsed()
         try:
             evaluation = self._evaluator(self.model, self._check_time)
         except SessionOver:
+            self.seconds += self._clock.elapsed() - started
             self._checkpoint.save_now()
             raise
-        seconds = time.monotonic() - started
+        seconds = self._clock.elapsed() - started
         self.seconds += seconds
         self._evaluated_at = step
         self._steps.append(step)
@@ -199,6 +205,7 @@ class BestModelCallback(_AtRolloutStart):
             "steps": list(self._steps),
             "returns": [evaluation.returns for evaluation in self._evaluations],
             "lengths": [evaluation.lengths for evaluation in self._evaluations],
+            "wall_clock": self.total_seconds,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -206,6 +213,7 @@ class BestModelCallback(_AtRolloutStart):
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
         self._steps = list(state["steps"])
+        self._seconds_before = state.get("wall_clock", 0.0)  # checkpoints of older sessions do not have it
         pairs = zip(state["returns"], state["lengths"], strict=True)
         self._evaluations = [Evaluation(returns, lengths) for returns, lengths in pairs]
         if self._steps:

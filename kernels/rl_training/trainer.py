@@ -245,6 +245,7 @@ class Session:
             self.origin,
             step=step,
             training_seconds=self.monitor.training_seconds,
+            evaluation_seconds=self.best.total_seconds,
             best_score=self.best.best_score,
             best_step=self.best.best_step,
         )
