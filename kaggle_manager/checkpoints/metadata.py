@@ -38,7 +38,8 @@ class TrainingMetadata:
         device: where the networks were trained.
         timesteps_target: environment steps asked for.
         timesteps_done: environment steps done, over all sessions.
-        training_seconds: wall time spent training, over all sessions.
+        training_seconds: wall time of all sessions, evaluations and saves included.
+        evaluation_seconds: the part of it that evaluations took; null where it was not recorded.
         updated_at: ISO 8601 time in UTC of this writing.
         best_score: mean return of the best model in its evaluation; null before the first evaluation.
         best_step: the step of that model.
@@ -64,6 +65,7 @@ class TrainingMetadata:
     timesteps_done: int
     training_seconds: float
     updated_at: str
+    evaluation_seconds: float | None = None
     best_score: float | None = None
     best_step: int | None = None
     resumed_from: Mapping[str, Any] | None = None

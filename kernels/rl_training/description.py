@@ -59,6 +59,7 @@ def metadata(
     *,
     step: int,
     training_seconds: float,
+    evaluation_seconds: float,
     best_score: float | None,
     best_step: int | None,
 ) -> TrainingMetadata:
@@ -77,6 +78,7 @@ def metadata(
         timesteps_target=settings.total,
         timesteps_done=step,
         training_seconds=round(training_seconds, 3),
+        evaluation_seconds=round(evaluation_seconds, 3),
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         best_score=best_score,
         best_step=best_step,

@@ -20,6 +20,7 @@ from kernels.rl_training.callbacks import (
     RotatingCheckpointCallback,
     SessionOver,
 )
+from kernels.rl_training.certificate import digest
 from kernels.rl_training.evaluation import Evaluation
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import adaptive_evaluate_every, adaptive_save_every
@@ -110,12 +111,14 @@ class Scripted:
         return Evaluation([self.scores[model.num_timesteps]], [10])
 
 
-def best_callback(scores: dict[int, float], every: int, save_best: Any = None) -> tuple[BestModelCallback, list[Any]]:
+def best_callback(
+    scores: dict[int, float], every: int, save_best: Any = None, clock: SessionClock | None = None
+) -> tuple[BestModelCallback, list[Any]]:
     written: list[Any] = []
     callback = BestModelCallback(
         Scripted(scores),  # type: ignore[arg-type]
         every,
-        SessionClock(),
+        clock or SessionClock(),
         checkpointing(100)[0],
         save_best or (lambda step, score: written.append((step, score))),
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
@@ -140,6 +143,32 @@ def test_score_history_and_phase_survive_a_resume() -> None:
     rollouts(second, [200, 250, 300])
     assert written == [[100, 200], [100, 200, 300]], "2.0 is worse than the 3.0 of the session before"
     assert second.best_score == 3.0
+
+
+def test_seconds_in_evaluations_add_up_over_sessions_and_change_no_certificate() -> None:
+    def session(before: BestModelCallback | None, step: int, seconds: float) -> BestModelCallback:
+        now = [100.0]
+        callback, _ = best_callback({step: 1.0}, 100, clock=SessionClock(now=lambda: now[0]))
+        if before is not None:
+            callback.load_state(before.state())
+        play = callback._evaluator
+
+        def slow(model: Any, each_step: Any) -> Evaluation:
+            now[0] += seconds
+            return play(model, each_step)
+
+        callback._evaluator = slow  # type: ignore[assignment]
+        rollouts(callback, [step, step + 50])
+        return callback
+
+    first = session(None, 100, 4.0)
+    second = session(first, 200, 7.0)
+    assert (first.total_seconds, second.seconds, second.total_seconds) == (4.0, 7.0, 11.0)
+    slower = session(session(None, 100, 5.0), 200, 9.0)
+    assert digest(slower.state()) == digest(second.state())
+    older = {name: value for name, value in first.state().items() if name != "wall_clock"}
+    second.load_state(older)
+    assert second.total_seconds == 7.0, "a checkpoint from before seconds were kept"
 
 
 def test_the_last_policy_is_evaluated_even_in_a_short_run() -> None:
