@@ -79,7 +79,6 @@ def schedule(
                     "schema": 1,
                     "name": entry.name,
                     "means": means.value,
-                    "command": list(job.command),
                     "crontab_line": entry.crontab_line,
                     "files": texts,
                     "changed": changed,
