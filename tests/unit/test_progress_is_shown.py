@@ -202,6 +202,7 @@ def test_a_transfer_shows_files_bytes_speed_and_time_left(clock: Turned) -> None
     assert (meter.done, meter.moved) == (15_000_000, 5_000_000)
     clock.now = 10.0
     meter("a", 20_000_000, 20_000_000)
+    clock.now = 15.0
     meter("b", 10_000_000, 10_000_000)
     assert "downloading 2 of 2 files · 30.0 MB of 30.0 MB" in out.getvalue()
 

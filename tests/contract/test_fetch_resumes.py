@@ -1,0 +1,245 @@
+"""What a session left comes here once: a cut download goes on, what a hash proves is here does not travel again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_kaggle import Reply, ScriptedKaggle, answer, serve_file
+
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
+from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.progress import Reporter
+from kaggle_manager.session_report import RESULT_FILE
+
+VERSION = KernelVersion("alice", "km-run", 7)
+CODE = "c" * 64
+SESSION = SessionRow("run", 2, Stage.ENDED, None, 0, CODE, 6, "2026-11-22T00:00:00Z", version=7)
+DICE = random.Random(4)
+SEALED, OPEN, MODEL = (DICE.randbytes(size) for size in (400_000, 150_000, 50_000))
+TREE = {
+    "training_tree/checkpoints/replay/0.seg": SEALED,
+    "training_tree/checkpoints/replay/1.seg": OPEN,
+    "training_tree/checkpoints/model.zip": MODEL,
+}
+
+
+class Session:
+    """A scripted session's outputs, and how often each was asked for."""
+
+    def __init__(self, kaggle: ScriptedKaggle, folder: Path) -> None:
+        self.kaggle, self.folder, self.said = kaggle, folder, io.StringIO()
+        self.slept: list[float] = []
+
+    def leaves(self, files: Mapping[str, bytes], *, result: Mapping[str, Any] | None = None) -> None:
+        """These files are listed and served; `result` changes the last word, None leaves it as it should be."""
+        entries = [{"name": n, "size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()]
+        word = {
+            "outcome": "interrupted",
+            "exit_code": 0,
+            "run_id": "run",
+            "generation": 2,
+            "bundle_sha256": CODE,
+            "files": entries,
+            **(result or {}),
+        }
+        self.serves({**files, RESULT_FILE: json.dumps(word).encode()})
+
+    def serves(self, files: Mapping[str, bytes], *, log: str = "") -> None:
+        for name, data in files.items():
+            self.kaggle.script(name.rpartition("/")[2], serve_file(data))
+        self.kaggle.script("ListKernelSessionOutput", self.listing(files, log=log))
+
+    def listing(self, names: Iterable[str], *, log: str = "") -> Reply:
+        files = [{"fileName": name, "url": f"{self.kaggle.url}/{name.rpartition('/')[2]}"} for name in names]
+        return answer({"files": files, "log": log})
+
+    def fetch(self, **options: Any) -> Fetched:
+        self.kaggle.seen.clear()
+        client = self.kaggle.client()
+        return fetch_session(client, VERSION, self.folder, SESSION, Reporter(self.said), self.slept.append, **options)
+
+    def asked(self, *names: str) -> list[int]:
+        return [len(self.kaggle.asked(name)) for name in names]
+
+    @property
+    def text(self) -> str:
+        return self.said.getvalue()
+
+
+@pytest.fixture
+def session(tmp_path):
+    with ScriptedKaggle() as kaggle:
+        yield Session(kaggle, tmp_path / "generation_2")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (RESULT_FILE, LOG_FILE)
+    }
+
+
+def test_a_download_that_was_cut_goes_on_where_it_was_cut(session):
+    session.leaves(TREE)
+    session.kaggle.script("1.seg", answer({}, 503))  # for as long as the patience lasts
+    session.kaggle.script("0.seg", serve_file(SEALED, cut=300_000), answer({}, 503))
+    with pytest.raises(Unavailable):
+        session.fetch()
+    session.leaves(TREE)
+    fetched = session.fetch()
+    assert content(session.folder) == TREE
+    assert fetched.result is not None
+    assert session.kaggle.asked("0.seg")[0].headers["range"] == "bytes=300000-"
+    assert session.asked("0.seg", "1.seg") == [1, 1]
+
+
+def test_what_is_here_and_verified_is_not_fetched_again(session):
+    session.leaves(TREE)
+    session.fetch()
+    session.fetch()
+    assert session.asked("0.seg", "1.seg", "model.zip", RESULT_FILE) == [0, 0, 0, 1]
+    assert "0 files downloaded (0 B), 3 here already (600.0 kB)" in session.text
+
+
+def test_what_is_here_under_the_right_name_and_size_with_other_bytes_is_fetched(session):
+    session.leaves(TREE)
+    session.fetch()
+    (session.folder / "training_tree/checkpoints/model.zip").write_bytes(bytes(len(MODEL)))
+    session.fetch()
+    assert session.asked("0.seg", "model.zip") == [0, 1]
+    assert content(session.folder) == TREE
+
+
+def test_a_part_of_other_bytes_is_found_out(session):
+    session.leaves(TREE)
+    part = session.folder / "training_tree/checkpoints/replay/0.seg.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(300_000))
+    session.fetch()
+    assert content(session.folder) == TREE
+
+
+def test_what_an_earlier_listing_left_and_this_last_word_does_not_name_is_not_believed(session):
+    session.leaves({**TREE, "training_tree/checkpoints/foreign.manifest.json": b"{}", "notes/x.txt": b"x"})
+    session.fetch()
+    (session.folder / "training_tree/checkpoints/replay/7.seg.part").write_bytes(b"half")
+    (session.folder / "training_tree/link").symlink_to(session.folder)
+    session.leaves(TREE)
+    session.fetch()
+    assert content(session.folder) == TREE
+    assert not (session.folder / "notes").exists()
+    assert not (session.folder / "training_tree/link").is_symlink()
+
+
+def test_an_earlier_last_word_is_not_believed(session):
+    session.leaves(TREE)
+    session.fetch()
+    session.serves(TREE)  # now without a last word
+    assert session.fetch().result is None
+
+
+def test_unchanged_files_of_the_local_tree_do_not_travel(session, tmp_path):
+    local = tmp_path / "models"
+    (local / "checkpoints/replay").mkdir(parents=True)
+    (local / "checkpoints/replay/0.seg").write_bytes(SEALED)
+    (local / "checkpoints/replay/1.seg").write_bytes(OPEN[:-10])  # it has grown since
+    (local / "checkpoints/model.zip").write_bytes(bytes(len(MODEL)))  # same name and size
+    session.leaves(TREE)
+    session.fetch(local_tree=local)
+    assert session.asked("0.seg", "1.seg", "model.zip") == [0, 1, 1]
+    assert content(session.folder) == TREE
+    assert "1 unchanged in the local tree (400.0 kB)" in session.text
+    here, there = session.folder / "training_tree/checkpoints/replay/0.seg", local / "checkpoints/replay/0.seg"
+    assert here.stat().st_ino != there.stat().st_ino  # damage to one is not damage to both
+
+
+def test_the_local_tree_is_only_read(session, tmp_path):
+    local = tmp_path / "models"
+    (local / "checkpoints/replay").mkdir(parents=True)
+    (local / "checkpoints/replay/0.seg").write_bytes(SEALED)
+    session.leaves(TREE)
+    session.fetch(local_tree=local)
+    assert content(local) == {"checkpoints/replay/0.seg": SEALED}
+
+
+def killed(tmp_path: Path) -> tuple[dict[str, bytes], str]:
+    """The tree of a session that was killed: two real checkpoints."""
+    tree = TrainingTree(tmp_path / "remote/training_tree", "little")
+    store = CheckpointStore(tree)
+    for step in (100, 200):
+        store.save_latest(
+            step=step,
+            model=b"model %d" % step * 5000,
+            state=b"state",
+            target=400,
+            lineage=Lineage("run", 2, None, 0),
+            bundle_sha256=CODE,
+            identity={},
+        )
+    return content(tmp_path / "remote"), tree.model_name(200)
+
+
+def test_a_session_without_a_last_word_is_fetched_once_by_what_its_manifests_vouch_for(session, tmp_path):
+    files, model = killed(tmp_path)
+    session.serves(files)
+    session.fetch()
+    assert content(session.folder) == files
+    assert session.asked(model) == [1]
+    session.fetch()
+    assert content(session.folder) == files
+    assert session.asked(model) == [0]
+
+
+def test_a_damaged_file_of_a_killed_session_does_not_keep_the_rest_away(session, tmp_path):
+    files, model = killed(tmp_path)
+    name = next(name for name in files if name.endswith(model))
+    session.serves({**files, name: b"flipped"})
+    fetched = session.fetch()
+    assert fetched.tree is not None
+    (valid,) = CheckpointStore(TrainingTree(fetched.tree, "little")).valid_checkpoints()
+    assert valid.step == 100
+
+
+def test_a_last_word_that_is_announced_is_waited_for(session):
+    session.leaves(TREE)
+    log = json.dumps([{"stream_name": "stdout", "time": 1.0, "data": "KM_RESULT {}\n"}])
+    late, whole = session.listing(TREE, log=log), session.listing({**TREE, RESULT_FILE: b""}, log=log)
+    session.kaggle.script("ListKernelSessionOutput", late, late, whole)
+    assert session.fetch().result is not None
+    assert len(session.slept) == 2
+
+
+def test_a_session_that_only_its_log_ended_is_not_taken_for_one_that_left_nothing(session):
+    session.kaggle.script("ListKernelSessionOutput", session.listing(()))
+    with pytest.raises(Unavailable, match="shows no outputs"):
+        session.fetch(ended_by_log=True)
+    assert session.fetch().result is None  # and without that knowledge it is
+
+
+def test_a_last_word_of_another_session_changes_nothing_here(session):
+    session.leaves(TREE)
+    session.fetch()
+    session.leaves(TREE, result={"generation": 1})
+    with pytest.raises(LineageMismatch):
+        session.fetch()
+    assert content(session.folder) == TREE
+
+
+def test_a_file_that_is_named_and_never_listed_is_damage(session):
+    session.leaves(TREE)
+    session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *list(TREE)[1:]]))
+    with pytest.raises(OutputDamaged, match=r"0\.seg"):
+        session.fetch()
+    assert session.asked("1.seg") == [0]
