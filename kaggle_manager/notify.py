@@ -121,9 +121,10 @@ class Notifier:
         try:
             message = Message(occasion.value, title, body, data or {})
             reasons = deliver(message, self.addresses, self.hook, limit_s=self.limit_s)
+            told = list(zip(self.targets, reasons, strict=True))
         except Exception as error:  # whatever it is, the run matters more; and its text may hold an address
-            reasons = [f"{type(error).__name__} on this machine"] * len(self.targets)
-        deliveries = tuple(Delivery(target, not why, why) for target, why in zip(self.targets, reasons, strict=True))
+            told = [(target, f"{type(error).__name__} on this machine") for target in self.targets]
+        deliveries = tuple(Delivery(target, not why, why) for target, why in told)
         for delivery in deliveries:
             if not delivery.delivered:
                 self.warn(f"notification not delivered: {delivery.target}: {delivery.detail}")

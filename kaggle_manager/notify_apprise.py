@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apprise
@@ -23,25 +24,23 @@ def send(order: dict[str, Any]) -> list[str]:
         order: `addresses`, `title`, `body`, `severity` (info, success, warning, failure), and `until`, the
             second since the epoch at which this gives up.
     """
-    services = [apprise.Apprise.instantiate(address) for address in order["addresses"]]
-    understood = apprise.Apprise()
-    for service in services:
-        if service is not None:
-            understood.add(service)
-    if not len(understood):
-        return [_NOT_UNDERSTOOD for _ in services]
-    results = understood.notify(
+    with ThreadPoolExecutor(max_workers=max(1, len(order["addresses"]))) as threads:
+        return list(threads.map(lambda address: _send_one(address, order), order["addresses"]))
+
+
+def _send_one(address: str, order: dict[str, Any]) -> str:
+    # One at a time: apprise may leave out the rest of a list once those of a higher priority were reached.
+    target = apprise.Apprise()
+    if not target.add(address):
+        return "not an address that apprise understands"
+    results = target.notify(
         title=order["title"],
         body=order["body"],
         notify_type=order["severity"],
         body_format=apprise.NotifyFormat.TEXT,
         timeout=max(0.1, order["until"] - time.time()),
     )
-    of_service = iter(list(results))
-    return [_NOT_UNDERSTOOD if service is None else _reason(next(of_service)) for service in services]
-
-
-_NOT_UNDERSTOOD = "not an address that apprise understands"
+    return next((reason for reason in map(_reason, results) if reason), "" if results else "apprise sent nothing")
 
 
 def _reason(result: Any) -> str:

@@ -140,8 +140,8 @@ def test_a_service_that_hangs_is_given_up_and_what_arrived_counts(
 ) -> None:
     addresses = (f"json://127.0.0.1:{silent_port}/?rto=600", service.address)
     started = time.monotonic()
-    deliveries = Notifier(addresses, warn=warnings.append, limit_s=5.0).send(Occasion.TEST, "t", "b")
-    assert time.monotonic() - started < 5.5
+    deliveries = Notifier(addresses, warn=warnings.append, limit_s=6.0).send(Occasion.TEST, "t", "b")
+    assert time.monotonic() - started < 7.5
     assert [d.delivered for d in deliveries] == [False, True]
     assert "did not answer in time" in deliveries[0].detail
 
@@ -161,6 +161,13 @@ def test_a_command_that_is_not_there_is_a_warning(warnings: list[str], tmp_path:
     sender = notifier(warnings, tmp_path, KM_NOTIFY_HOOK=shlex.quote(str(tmp_path / "missing")))
     assert [d.delivered for d in sender.send(Occasion.TEST, "t", "b")] == [False]
     assert "could not be started" in warnings[-1]
+
+
+def test_a_message_that_cannot_be_written_down_is_a_warning_too(service: Service, warnings: list[str]) -> None:
+    sender = Notifier((service.address,), ("true",), warn=warnings.append)
+    deliveries = sender.send(Occasion.TEST, "t", "b", {(1, 2): "a key that JSON has not"})
+    assert [d.delivered for d in deliveries] == [False, False]
+    assert len(warnings) == 2
 
 
 def test_unwanted_occasions_and_no_configuration_cost_nothing(service: Service, tmp_path: Path) -> None:
