@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
-from kaggle_manager.errors import CheckpointCorrupt, KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import RunReport, SessionSummary
 from kaggle_manager.session_facts import seen_of
+from kaggle_manager.tree_view import look_at
 from kaggle_manager.waits import newest_wait
 from kaggle_manager.words import duration
 
@@ -40,8 +41,7 @@ class _State:
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
     sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
-    store = CheckpointStore(TrainingTree(Path(row.tree), row.scenario))
-    head, best = _newest(store), store.best()
+    head, best = _claimed(TrainingTree(Path(row.tree), row.scenario))
     step = head.step if head else 0
     state = _state(row, sessions, events, step, now)
     newest = sessions[-1] if sessions else None
@@ -60,7 +60,7 @@ def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
         target=row.target,
         tree=row.tree,
         bundle_sha256=newest.bundle_sha256 if newest else "",
-        best_score=best.manifest.score if best else None,
+        best_score=best.score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
         forecast=_forecast(events) if state.name != "finished" else {},
@@ -76,11 +76,14 @@ def describe_all(journal: Journal, now: float) -> list[RunReport]:
     return [describe_run(journal, row, now) for row in reversed(journal.runs())]
 
 
-def _newest(store: CheckpointStore) -> Checkpoint | None:
-    try:
-        return store.find_latest_checkpoint()
-    except CheckpointCorrupt:  # said by whatever trains on; a status still has everything else to tell
-        return None
+def _claimed(tree: TrainingTree) -> tuple[Manifest | None, Manifest | None]:
+    """The newest latest checkpoint and the best model, as their manifests say.
+
+    Their files are not read and nothing is mended: a session may be restored into the tree at this very moment.
+    """
+    views = look_at(tree, verify=False)
+    found = {level: [view.manifest for view in views if view.level == level] for level in ("latest", "best")}
+    return next(filter(None, found["latest"]), None), next(filter(None, found["best"]), None)
 
 
 def _state(
