@@ -195,6 +195,24 @@ def test_what_falls_short_of_the_declaration_is_said(result: Result, language: l
     assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "fr", "en"),
+    [
+        (10.0, "$10{,}0$\\,\\%, moins que les $15$", "$10.0$\\,\\%, less than the $15$"),
+        (30.0, "$30{,}0$\\,\\%, plus que les $15$", "$30.0$\\,\\%, more than the $15$"),
+        (None, "leur durée n'a pas été enregistrée", "the time they took was not recorded"),
+    ],
+)
+def test_the_share_of_time_in_evaluations_is_told(result: Result, seconds: float | None, fr: str, en: str) -> None:
+    (run,) = result.runs
+    assert run.evaluation_seconds
+    assert run.training_seconds
+    assert 0 < run.evaluation_seconds < run.training_seconds, "from the tree alone"
+    other = replace(result, runs=(replace(run, evaluation_seconds=seconds, training_seconds=100.0),))
+    assert fr in latex.section([other], "fr", "id")
+    assert en in latex.section([other], "en", "id")
+
+
 def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Result, tmp_path: Path) -> None:
     section = load_section(SECTION_FILE)
     looser = section.model_copy(update={"study": {**section.study, "margin_s": 0.001}})

@@ -28,6 +28,9 @@ from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalE
 from validation_ch7.section_7_6_rl_performance.experiment import differences
 from validation_ch7.section_7_6_rl_performance.training import PROJECT
 
+EVALUATION_SHARE = 0.15
+"""The evaluations of a training should take less of its time than this."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -58,7 +61,8 @@ class TrainingRun:
         levels: the reported models by name: `best`, and `final` once the target was reached.
         latest_steps: steps of the checkpoints kept for resuming.
         session_ends: step at the end of each session but the last; None when no journal says it.
-        training_seconds: over all sessions, evaluations and saves included.
+        training_seconds: over all sessions, evaluations and saves included; None where it was not recorded.
+        evaluation_seconds: the part of it that evaluations took; None where it was not recorded.
         device: where it was trained.
     """
 
@@ -71,7 +75,17 @@ class TrainingRun:
     curves: Curves
     session_ends: tuple[int, ...] | None
     training_seconds: float | None
+    evaluation_seconds: float | None
     device: str
+
+    @property
+    def evaluation_share(self) -> float | None:
+        """Share of the time of all sessions that evaluations took."""
+        return (
+            self.evaluation_seconds / self.training_seconds
+            if self.evaluation_seconds and self.training_seconds
+            else None
+        )
 
     def differences(self, declared: Mapping[str, Any]) -> list[str]:
         """What makes it, or a model of it, of another experiment than `declared`; empty when it is that one."""
@@ -194,6 +208,7 @@ def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) 
         curves=_read_curves(tree.history),
         session_ends=_session_ends(journal, lineage.run_id) if lineage.generation > 1 else (),
         training_seconds=metadata.training_seconds if metadata else None,
+        evaluation_seconds=metadata.evaluation_seconds if metadata else None,
         device=metadata.device if metadata else "",
     )
 

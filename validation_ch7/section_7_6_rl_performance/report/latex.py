@@ -15,6 +15,7 @@ from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.report.provenance import is_exact
 from validation_ch7.section_7_6_rl_performance.report.results import REPORTED, Result
 from validation_ch7.section_7_6_rl_performance.report.wording import Language, word
+from validation_ch7.section_7_6_rl_performance.training_run import EVALUATION_SHARE
 
 _SPECIAL = str.maketrans(
     {**{sign: rf"\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -77,5 +78,5 @@ def _environment(language: Language) -> jinja2.Environment:
         "percent": percent,
         "short": lambda text: str(text)[:8],
     }
-    made.globals |= {"is_exact": is_exact}
+    made.globals |= {"is_exact": is_exact, "evaluation_aim": EVALUATION_SHARE}
     return made
