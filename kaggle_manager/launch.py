@@ -19,8 +19,11 @@ from kaggle_manager.journal import RunRow, SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
 from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
+from kaggle_manager.kaggle_api.upload_state import UploadMemory
 from kaggle_manager.kernel_bundle import Bundle, order_of
 from kaggle_manager.lifecycle import Stage
+from kaggle_manager.progress import Reporter
+from kaggle_manager.transfer_meter import TransferMeter
 
 ORDER_SCHEMA = 1
 # Kaggle cuts titles, and with them slugs, at 50 characters.
@@ -76,9 +79,21 @@ def launch_order(
 
 
 def publish_tree(
-    client: KaggleClient, run: RunRow, tree: TrainingTree, parent: Checkpoint, generation: int
+    client: KaggleClient,
+    run: RunRow,
+    tree: TrainingTree,
+    parent: Checkpoint,
+    generation: int,
+    *,
+    reporter: Reporter | None = None,
+    uploads: Path | None = None,
 ) -> DatasetVersion:
-    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version."""
+    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version.
+
+    Args:
+        reporter: where the upload's progress is shown.
+        uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+    """
     with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
         try:
             files = pack_tree(tree, Path(folder, "pack"))
@@ -94,12 +109,15 @@ def publish_tree(
                 accept_damaged=True,
             )
             files = pack_tree(sound, Path(folder, "pack"))
+        total = sum(file.stat().st_size for file in files)
         return publish_dataset(
             client,
             owner=run.owner,
             slug=run.slug + DATASET_SUFFIX,
             files=files,
             notes=f"run {run.run_id} before generation {generation}",
+            on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
+            memory=UploadMemory(uploads) if uploads else None,
         )
 
 
