@@ -84,12 +84,15 @@ def give_up(
 
 
 def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
-    """Write down when the target should be reached, to be held against what comes."""
+    """Write down what is left of the quota, and when the target should be reached, to be held against what comes."""
+    quota = run.quota()
+    if quota is not None:
+        run.note("quota", generation, left_s=quota.left_s, total_s=quota.total_s, refresh_at=quota.refresh_at)
     seen = forecast(
         remaining,
         run.config.session_limit_s,
         pace=measure(past_sessions(run.sessions())),
-        quota=run.quota(),
+        quota=quota,
         now=run.clock(),
     )
     if seen is not None:

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.kaggle_api.client import KaggleClient
@@ -65,6 +66,7 @@ def watch(
     earlier: Seen | None = None,
     on_seen: Callable[[Seen], None] | None = None,
     session_s: float | None = None,
+    log_copy: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     random_share: Callable[[], float] = random.random,
@@ -81,6 +83,7 @@ def watch(
         earlier: what an earlier call saw; its lines are not shown again, its waits count on.
         on_seen: told what was seen, at most every ten seconds, and at the end.
         session_s: seconds this session may run in all, for the forecast that is shown.
+        log_copy: a file that holds what has come of the log so far.
         clock, wall, random_share, wait: injectable; `wall` gives Unix seconds.
 
     Raises:
@@ -89,7 +92,7 @@ def watch(
         RemoteError: `until` has passed and no status could be read.
         KeyboardInterrupt: passed on; the session is left alone.
     """
-    reader = LogReader(client, version)
+    reader = LogReader(client, version, log_copy)
     watching = _Watch(client, version, reporter, bundle_sha256, reader, earlier or Seen(), session_s, clock, wall, wait)
     reader.start()
     pace = Pace(clock(), random_share)
