@@ -170,7 +170,7 @@ def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, t
     pins |= {package: f"{package}=={_installed(package) or tested}" for package, tested in TESTED.items()}
     sources = f"environment_files = {json.dumps(list(found.files))} # add whatever else it is made of\n"
     sources += f"reward_files = {json.dumps(list(found.files))}\n"
-    return _template(
+    text = _template(
         "section.toml",
         name=name,
         title=name.replace("_", " "),
@@ -188,6 +188,7 @@ def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, t
         quick_hyperparameters=_lines(quick_hyperparameters),
         quick_environment_kwargs=_lines(found.quick_kwargs),
     )
+    return text.rstrip() + "\n"
 
 
 def _template(template: str, **values: object) -> str:

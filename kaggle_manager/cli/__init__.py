@@ -11,6 +11,7 @@ import typer
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
 from kaggle_manager.cli.copies import backup, prune
+from kaggle_manager.cli.doctor import doctor
 from kaggle_manager.cli.exchange import export_sb3, import_sb3
 from kaggle_manager.cli.export import export, restore
 from kaggle_manager.cli.init import init
@@ -34,6 +35,7 @@ app.command(context_settings=PASSED_ON)(report)
 app.command()(restore)
 app.command()(export)
 app.command()(schedule)
+app.command()(doctor)
 app.command()(init)
 app.command()(preflight)
 checkpoints.add_typer(backup, name="backup", invoke_without_command=True)

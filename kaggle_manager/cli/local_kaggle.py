@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import errors_as_messages, group
+from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
 
 DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
 local_kaggle = group("The Kaggle that runs on this machine.")
@@ -46,3 +48,23 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
     with errors_as_messages():
         stopped = stop_local_kaggle(root)
         print("stopped" if stopped else f"no local Kaggle is running in {root}")
+
+
+@local_kaggle.command()
+def demo(as_json: JsonOption = False) -> None:
+    """Show it in some seconds: the official `kaggle` command pushes a kernel to it and fetches what it made.
+
+    Example:
+
+      kaggle-manager local-kaggle demo
+    """
+    from kaggle_manager.local_kaggle.demo import Shown
+    from kaggle_manager.local_kaggle.demo import demo as show_local_kaggle
+
+    def show(shown: Shown) -> None:
+        print(f"$ {shown.command}\n{shown.printed}\n", file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    with errors_as_messages(as_json=as_json):
+        commands = show_local_kaggle(show)
+    if as_json:
+        print_json({"schema": 1, "commands": [asdict(shown) for shown in commands]})

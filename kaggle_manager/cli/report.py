@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import typer
 
 from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, run_module
+from kaggle_manager.errors import ConfigError
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")
@@ -19,11 +23,18 @@ def report(context: typer.Context, section: SectionArgument) -> None:
 
       kaggle-manager report section_7_6_rl_performance --check
     """
-    from kaggle_manager.config import PROJECT_ROOT
-    from kaggle_manager.section import SECTIONS_FOLDER, get_section
+    from kaggle_manager.section import SECTIONS_FOLDER, find_project, get_section
 
     with errors_as_messages():
-        get_section(PROJECT_ROOT, section)  # an unknown one lists those there are
+        project = find_project(Path.cwd(), section)
+        get_section(project, section)  # an unknown one lists those there are
+        if not (project / SECTIONS_FOLDER / section / "report" / "__main__.py").is_file():
+            raise ConfigError(
+                f"Section {section} brings no report of its own.",
+                safe="nothing was written",
+                next_step=f"look at its curves: tensorboard --logdir {project / SECTIONS_FOLDER / section}",
+            )
+        sys.path.insert(0, str(project))
         module = f"{SECTIONS_FOLDER}.{section}.report.__main__"
         run_module(module, context.args, needed_for=f"the report of {section}")
 

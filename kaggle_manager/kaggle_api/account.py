@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
@@ -97,12 +97,30 @@ class Account:
             mine.group, mine.page_size = KernelsListViewType.PROFILE, 1
             self.transport.once(KernelsApiClient(self.transport).list_kernels, mine)
             return self.credentials.username or ""
-        request = IntrospectTokenRequest()
-        request.token = self._auth.token()
-        answer = self.transport.once(OAuthClient(self.transport).introspect_token, request)
+        answer = self._introspect_token(self._auth)
         if not answer.active or not answer.username:
             raise Refused(401, "the token is not active")
         return str(answer.username)
+
+    def _introspect_token(self, auth: BearerAuth) -> Any:
+        request = IntrospectTokenRequest()
+        request.token = auth.token()
+        return self.transport.once(OAuthClient(self.transport).introspect_token, request)
+
+    def expires_at(self) -> datetime | None:
+        """When a token ends; None where Kaggle does not say, for a legacy key, and for a login, which renews its own.
+
+        Raises:
+            RemoteError: no usable answer.
+        """
+        auth = self._auth
+        if not isinstance(auth, BearerAuth) or isinstance(auth, OAuth):
+            return None
+        try:
+            end = self.retry.run(lambda: self._introspect_token(auth), on=TRANSIENT).exp
+        except Refused:
+            return None
+        return datetime.fromtimestamp(end, UTC) if end else None
 
     def _buy_access_token(self, refresh_token: str) -> tuple[str, float]:
         request = GenerateAccessTokenRequest()
