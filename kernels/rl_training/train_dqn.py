@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.errors import Interrupted, KaggleManagerError
+from kernels.rl_training.in_words import sentence
 from kernels.rl_training.local_training import open_project, train_here, tree_of
+from kernels.rl_training.log_lines import spoken
 from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
 
 MOST_TIMESTEPS = 10**12
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     clock = SessionClock(options.session_limit)
     try:
-        with stop_signals(clock):
+        with stop_signals(clock), spoken(sentence):
             return _train(options, clock)
     except KeyboardInterrupt:
         error: KaggleManagerError = Interrupted(
