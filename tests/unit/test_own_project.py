@@ -1,0 +1,155 @@
+"""A project may be anybody's folder: its sections are found, its code and this program's travel together."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.config import build_config
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.kernel_bundle import build_bundle, order_of, render_script
+from kaggle_manager.new_section import TESTED, NewSection, new_section, project_for_new
+from kaggle_manager.section import CODE_ROOT, find_project, identity_of, load_section
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs/examples"
+OURS = "section_7_6_rl_performance"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> NewSection:
+    return new_section("my_robot", tmp_path)
+
+
+def test_a_command_is_about_the_nearest_project_with_its_section(mine: NewSection, tmp_path: Path) -> None:
+    below = tmp_path / "notebooks/today"
+    below.mkdir(parents=True)
+    assert find_project(below, "my_robot") == tmp_path
+    assert find_project(below, OURS) == CODE_ROOT
+    assert find_project(below, "no_such_section") == tmp_path  # whose sections the message then lists
+    assert find_project(tmp_path.parent, OURS) == CODE_ROOT
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_strangers_folder_is_not_taken_for_a_project(mine: NewSection, tmp_path: Path) -> None:
+    below = tmp_path / "home"
+    below.mkdir()
+    os.chown(tmp_path, 12345, 12345)
+    assert find_project(below, "my_robot") == CODE_ROOT
+
+
+def test_a_run_is_configured_from_the_folder_one_stands_in(
+    mine: NewSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = build_config("my_robot", environ={})
+    assert config.project_root == tmp_path
+    assert config.tree == tmp_path / "validation_ch7/my_robot/data/models"
+    assert build_config(OURS, environ={}).project_root == CODE_ROOT
+
+
+def test_the_kernel_gets_the_projects_section_and_this_programs_code(mine: NewSection, tmp_path: Path) -> None:
+    (tmp_path / "kernels").mkdir()  # one of the user's own, which must not be taken for this program's
+    (tmp_path / "kernels/cuda.py").touch()
+    bundle = build_bundle(tmp_path, mine.section.kernel.include)
+    with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
+        names = set(tar.getnames())
+        main = tar.extractfile("kernels/rl_training/main.py")
+        assert main is not None
+        assert main.read() == (ROOT / "kernels/rl_training/main.py").read_bytes()
+    own = {"__init__.py", "my_robot/__init__.py", "my_robot/section.toml", "my_robot/environment.py"}
+    assert {f"validation_ch7/{name}" for name in own} <= names
+    assert "kaggle_manager/checkpoints/store.py" in names
+    assert "kernels/cuda.py" not in names
+    order = {"run_id": "r", "generation": 1}
+    assert order_of(render_script(tmp_path, bundle, order)) == order
+
+
+def test_the_examples_are_what_init_writes(tmp_path: Path) -> None:
+    new_section("cartpole_ppo", tmp_path, environment="CartPole-v1", algorithm="PPO", timesteps=50_000)
+    new_section("custom_environment", tmp_path, algorithm="SAC")
+    written = {path.relative_to(tmp_path): path.read_text() for path in tmp_path.rglob("*.*")}
+    shown = EXAMPLES.rglob("*.*")
+    assert written == {p.relative_to(EXAMPLES): p.read_text() for p in shown if "__pycache__" not in p.parts}
+
+
+@pytest.mark.parametrize("algorithm", ["DQN", "SAC", "TD3", "PPO", "A2C"])
+def test_a_new_section_is_valid_for_every_algorithm(algorithm: str, tmp_path: Path) -> None:
+    made = new_section("mine", tmp_path, algorithm=algorithm)
+    quick = made.section.scenario().for_quick()
+    assert quick.algorithm == algorithm
+    assert quick.timesteps <= 32
+    identity_of(made.section, "mine", tmp_path)
+
+
+def test_pins_are_the_tested_versions() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert {f"{name}=={version}" for name, version in TESTED.items()} <= set(pins)
+
+
+def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Path) -> None:
+    package = tmp_path / "robots/arm"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "env.py").write_text("REWARD = 1\n")
+    made = new_section("arm", tmp_path, environment="robots.arm.env:ArmEnv", algorithm="TD3")
+    assert "robots/arm/env.py" in {name for name, _ in build_bundle(tmp_path, made.section.kernel.include).files}
+    before = identity_of(made.section, "arm", tmp_path)
+    (package / "env.py").write_text("REWARD = 1  # only a comment\n")
+    assert identity_of(made.section, "arm", tmp_path) == before
+    (package / "env.py").write_text("REWARD = 2\n")
+    assert identity_of(made.section, "arm", tmp_path)["environment_fingerprint"] != before["environment_fingerprint"]
+
+
+def test_an_environment_of_a_package_is_pinned(tmp_path: Path) -> None:
+    made = new_section("poles", tmp_path, environment="gymnasium.envs.classic_control.cartpole:CartPoleEnv")
+    packages = [package for package in made.section.kernel.packages if package.startswith("gymnasium==")]
+    assert len(packages) == 1
+    assert made.section.scenario().environment_files == []
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("My Robot", {}, "cannot be the name"),
+        ("../up", {}, "cannot be the name"),
+        ("taken", {}, "exists already"),
+        ("x", {"algorithm": "dqn"}, "choose one of: A2C, DQN, PPO, SAC, TD3"),
+        ("x", {"environment": "nowhere.at_all:Env"}, "no module 'nowhere'"),
+        ("x", {"environment": "Pendulum"}, "module:Class"),
+    ],
+)
+def test_what_cannot_be_made_is_said_and_nothing_is_written(
+    name: str, options: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "validation_ch7/taken").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError) as refused:
+        new_section(name, tmp_path, **options)  # type: ignore[arg-type]
+    assert words in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_new_project_begins_where_one_stands(mine: NewSection, tmp_path: Path) -> None:
+    assert project_for_new(tmp_path / "validation_ch7", "other") == tmp_path
+    elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
+    elsewhere.mkdir()
+    assert project_for_new(elsewhere, "other") == elsewhere
+    assert project_for_new(CODE_ROOT / "docs/examples", "other") == CODE_ROOT / "docs/examples"
+    assert project_for_new(CODE_ROOT / "tests", "other") == CODE_ROOT
+
+
+@pytest.mark.parametrize("key", ["environment_files", "reward_files"])
+def test_an_environment_that_travels_must_name_its_sources(key: str, mine: NewSection, tmp_path: Path) -> None:
+    path = tmp_path / "validation_ch7/my_robot/section.toml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith(key)]
+    path.write_text("\n".join(lines))
+    assert key not in tomllib.loads(path.read_text())["scenarios"]["my_robot"]
+    with pytest.raises(ConfigError, match=f"{key}: is required"):
+        load_section(path)
