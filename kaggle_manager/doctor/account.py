@@ -55,7 +55,7 @@ def describe(credentials: Credentials | None) -> Check:
 def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
     """Endpoint, clock, who we are, quota. A Kaggle that does not answer in time is a caution."""
     found: list[Check] = []
-    thread = threading.Thread(target=_ask, args=(credentials, endpoint, found), daemon=True)
+    thread = threading.Thread(target=_ask, args=(credentials, endpoint, found), daemon=True, name="doctor")
     thread.start()
     thread.join(LONGEST_S)
     if thread.is_alive():

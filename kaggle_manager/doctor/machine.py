@@ -150,7 +150,10 @@ def disk(config: RunConfig) -> Check:
 
 def local_kaggle(config: RunConfig) -> Check:
     """Whether the Kaggle of this machine is running."""
-    server = find(config.local_kaggle)
+    try:
+        server = find(config.local_kaggle)
+    except OSError as error:
+        return Check("local Kaggle", "caution", f"{config.local_kaggle} cannot be read: {error.strerror}", "look at it")
     return Check("local Kaggle", "ok", f"running at {server.url}" if server else "not running; started when needed")
 
 

@@ -1,0 +1,232 @@
+"""The doctor finds what would keep a run from going well, says what to do, and never shows a secret."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager import cli
+from kaggle_manager.doctor import Check, account, examine, exit_code, machine
+from kaggle_manager.kaggle_api.models import Quota
+from kaggle_manager.local_kaggle.launcher import ServerInfo
+from kaggle_manager.new_section import new_section
+
+NOWHERE = "http://127.0.0.1:9"
+TOKEN = "KGAT_0123456789abcdefABCDEF"
+NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one's own, which one stands in."""
+    folder = tmp_path / "project"
+    new_section("mine", folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def look(
+    home: Path, environ: Mapping[str, str] | None = None, *, endpoint: str = NOWHERE, workdir: Path | None = None
+) -> dict[str, Check]:
+    checks = examine("mine", environ=environ or {}, home=home, endpoint=endpoint, workdir=workdir)
+    assert TOKEN not in repr(checks)
+    found = {check.name: check for check in checks}
+    assert len(found) == len(checks)
+    for check in checks:
+        assert check.state == "ok" or check.todo, f"{check} does not say what to do"
+        assert "\n" not in check.says
+    found["exit"] = Check("exit", "ok", str(exit_code(checks)))
+    return found
+
+
+def states(found: Mapping[str, Check], *names: str) -> list[str]:
+    return [found[name].state for name in names]
+
+
+def test_without_network_and_credentials_there_is_no_problem(project: Path, tmp_path: Path) -> None:
+    found = look(tmp_path)
+    assert states(found, "credentials", "endpoint") == ["caution", "caution"]
+    assert states(found, "python", "packages", "state folder", "journal", "secrets") == ["ok"] * 5
+    assert "not known" in found["phone"].says
+    assert found["exit"].says == "0"
+
+
+def test_an_account_is_asked_who_it_is_and_what_is_left(project: Path, tmp_path: Path, kaggle_here: ServerInfo) -> None:
+    environ = {"KAGGLE_API_TOKEN": kaggle_here.token}
+    found = look(tmp_path, environ, endpoint=kaggle_here.url)
+    assert found["credentials"].says == "token from KAGGLE_API_TOKEN"
+    assert states(found, "endpoint", "clock", "account", "quota") == ["ok"] * 4
+    assert f"as {kaggle_here.username}" in found["account"].says
+    assert "GPU hours left" in found["quota"].says
+    assert kaggle_here.token not in repr(found)
+    assert found["exit"].says == "0"
+
+
+def test_refused_credentials_are_the_problem_and_the_exit_code(
+    project: Path, tmp_path: Path, kaggle_here: ServerInfo
+) -> None:
+    found = look(tmp_path, {"KAGGLE_API_TOKEN": TOKEN}, endpoint=kaggle_here.url)
+    assert found["account"].state == "problem"
+    assert "create a new token" in found["account"].todo
+    assert found["exit"].says == "4"
+
+
+def test_a_malformed_credential_file_is_a_problem(project: Path, tmp_path: Path) -> None:
+    (tmp_path / ".kaggle").mkdir()
+    (tmp_path / ".kaggle/kaggle.json").write_text("{")
+    found = look(tmp_path)
+    assert found["credentials"].state == "problem"
+    assert found["exit"].says == "4"
+
+
+def test_a_credential_others_can_read_is_a_caution(project: Path, tmp_path: Path) -> None:
+    token = tmp_path / ".kaggle/access_token"
+    token.parent.mkdir()
+    token.write_text(TOKEN)
+    token.chmod(0o644)
+    found = look(tmp_path)
+    assert found["credentials"].state == "caution"
+    assert f"chmod 600 {token}" in found["credentials"].todo
+
+
+def test_when_a_login_ends_is_told(project: Path, tmp_path: Path) -> None:
+    login = tmp_path / ".kaggle/credentials.json"
+    login.parent.mkdir()
+    login.write_text(
+        json.dumps({"refresh_token": TOKEN, "username": "me", "access_token_expiration": "2026-12-01T10:00:00+00:00"})
+    )
+    login.chmod(0o600)
+    assert "ends 2026-12-01 10:00 UTC" in look(tmp_path)["credentials"].says
+
+
+def test_a_server_that_never_answers_is_a_caution_within_seconds(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "LONGEST_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = look(tmp_path, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert "no answer within" in found["endpoint"].says
+    assert found["exit"].says == "0"
+    for thread in threading.enumerate():
+        if thread.name == "doctor":
+            thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("hours_off", "state", "words"),
+    [(0, "ok", "agrees"), (-1 / 60, "caution", "behind"), (-2, "problem", "behind"), (2, "problem", "ahead of")],
+)
+def test_the_clock_is_held_against_kaggles(hours_off: float, state: str, words: str) -> None:
+    here = NOW + timedelta(hours=hours_off)
+    check = account.clock("Sun, 22 Nov 2026 12:00:00 GMT", here, here + timedelta(seconds=0.4))
+    assert (check.state, words in check.says) == (state, True)
+
+
+def test_the_quota_says_what_is_left_reserved_and_when_it_comes_back() -> None:
+    check = account.quota(Quota(3600.0, 7200.0, 108000.0, NOW + timedelta(hours=36)), NOW)
+    assert check.says.startswith(
+        "27.0 of 30 GPU hours left, 2.0 reserved by running sessions; the week begins anew Tue"
+    )
+    assert "in 36 h" in check.says
+    assert account.quota(Quota(108000.0, 0.0, 108000.0, None), NOW).state == "caution"
+    assert "phone" in account.quota(Quota(0.0, 0.0, 0.0, None), NOW).todo
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_secret_git_follows_is_a_problem_and_one_it_would_take_a_caution(project: Path, tmp_path: Path) -> None:
+    git(project, "init", "-q")
+    git(project, "add", ".")
+    assert look(tmp_path)["secrets"].state == "ok"
+    (project / "notes.txt").write_text(f"token: {TOKEN}")
+    (project / "kaggle.json").write_text("{}")
+    found = look(tmp_path)
+    assert found["secrets"].state == "caution"
+    assert "kaggle.json, notes.txt" in found["secrets"].says
+    (project / ".gitignore").write_text("kaggle.json\nnotes.txt\n")
+    assert look(tmp_path)["secrets"].state == "ok"
+    git(project, "add", "--force", "notes.txt")
+    found = look(tmp_path)
+    assert found["secrets"].state == "problem"
+    assert "revoke" in found["secrets"].todo
+    assert found["exit"].says == "3"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'TOKEN = "{TOKEN}"',
+        'os.environ["KAGGLE_KEY"] = "0123456789abcdef0123456789abcdef"',
+        "T = 'my-own-secret-value'",
+    ],
+)
+def test_a_secret_in_code_that_goes_to_kaggle_is_a_problem_also_without_git(
+    line: str, project: Path, tmp_path: Path
+) -> None:
+    environment = project / "validation_ch7/mine/environment.py"
+    environment.write_text(f"{environment.read_text()}\n{line}\n")
+    found = look(tmp_path, {"KAGGLE_API_TOKEN": "my-own-secret-value"})
+    assert found["secrets"].state == "problem"
+    assert "validation_ch7/mine/environment.py" in found["secrets"].says
+
+
+def test_a_damaged_journal_and_an_impossible_state_folder_are_problems(project: Path, tmp_path: Path) -> None:
+    (project / ".kaggle_manager").mkdir()
+    (project / ".kaggle_manager/journal.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
+    found = look(tmp_path)
+    assert found["journal"].state == "problem"
+    assert found["exit"].says == "1"
+    (tmp_path / "file").touch()
+    assert look(tmp_path, workdir=tmp_path / "file")["state folder"].state == "problem"
+
+
+def test_a_disk_without_room_for_the_trees_copies_is_a_problem(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = project / "validation_ch7/mine/data/models"
+    tree.mkdir(parents=True)
+    (tree / "model.zip").write_bytes(b"0" * 100)
+    free = 10**12
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: type("Usage", (), {"free": free}))
+    assert look(tmp_path)["disk"].state == "ok"
+    free = 10**9
+    assert look(tmp_path)["disk"].state == "caution"
+    free = 150
+    assert look(tmp_path)["disk"].state == "problem"
+
+
+def test_settings_say_where_they_come_from(project: Path, tmp_path: Path) -> None:
+    found = look(tmp_path, {"KM_TIMESTEPS": "1234"})
+    assert found["setting timesteps"].says == "1234 (from environment variable KM_TIMESTEPS)"
+    assert str(project) in found["project"].says
+    found = look(tmp_path, {"KM_TIMESTEPS": "many"})
+    assert found["section"].state == "problem"
+    assert found["exit"].says == "2"
+
+
+def test_the_command_shows_every_check_and_its_json_is_documented(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "two words")
+    monkeypatch.setattr(account, "LONGEST_S", 0.0)
+    with pytest.raises(SystemExit) as left:
+        cli.main(["doctor", "mine", "--json"])
+    assert left.value.code == 4
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["schema"], shown["ok"]) == (1, False)
+    assert {"name", "state", "says", "todo"} == set(shown["checks"][0])
+    with pytest.raises(SystemExit):
+        cli.main(["doctor", "mine"])
+    plain = capsys.readouterr().out
+    assert "PROBLEM credentials: " in plain
+    assert "ok      python: " in plain
