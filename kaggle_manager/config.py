@@ -86,6 +86,12 @@ class RunConfig:
         return self.state / "local_kaggle"
 
 
+def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same."""
+    given = workdir or environ.get("KM_WORKDIR")
+    return Path(given).expanduser().resolve() if given else find_project(Path.cwd()) / STATE_FOLDER
+
+
 def build_config(
     section: str,
     *,

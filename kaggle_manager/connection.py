@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kaggle_manager.budget import QuotaView
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import AuthError, RemoteError
 from kaggle_manager.kaggle_api.client import KaggleClient
@@ -24,6 +25,18 @@ class Connection:
     owner: str
     platform: str
     why: str
+
+    def quota_for(self, config: RunConfig) -> QuotaView | None:
+        """What is left of the week; None when the section uses no accelerator.
+
+        Raises:
+            RemoteError: Kaggle cannot say now.
+        """
+        if config.section.kernel.accelerator is None:
+            return None
+        quota = self.client.quota()
+        refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
+        return QuotaView(quota.gpu_left_s, quota.gpu_total_s, refresh)
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

@@ -9,8 +9,6 @@ the local training tree only ever changes by a verified, complete restore. It ne
 
 from __future__ import annotations
 
-import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing as closing_of
@@ -19,31 +17,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from kaggle_manager import closing, experiment, lifecycle
+from kaggle_manager import announce, closing, experiment, lifecycle
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
-from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
-    ConfigError,
-    Interrupted,
     KaggleManagerError,
     NotFound,
     OutputDamaged,
     QuotaError,
     RemoteError,
-    StorageError,
     VerificationError,
 )
+from kaggle_manager.exclusive import alone, without_fresh
 from kaggle_manager.failures import FailureKind
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
+from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kept import best_is_lost, put_back
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.moments import for_people
+from kaggle_manager.notify import Notifier
+from kaggle_manager.preflight import run_preflight
 from kaggle_manager.progress import Reporter, size
 from kaggle_manager.pushing import push_generation, reconcile
 from kaggle_manager.report import RunReport
@@ -70,6 +66,8 @@ class ValidationKaggleManager:
         project_root: folder of the sections; absent: the nearest that has the section.
         reporter: where progress is shown.
         connect_to: how to reach a Kaggle.
+        notifier: where messages go; absent: as the user's settings say.
+        check_before_push: refuses what should not be spent a session on; called before the first push of a run.
         sleep, clock: wait so many seconds; seconds since the epoch.
     """
 
@@ -81,12 +79,16 @@ class ValidationKaggleManager:
         project_root: Path | None = None,
         reporter: Reporter | None = None,
         connect_to: Callable[[RunConfig], Connection] = connect,
+        notifier: Notifier | None = None,
+        check_before_push: Callable[[RunConfig, Reporter], None] = run_preflight,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._platform, self._workdir, self._project_root = platform, workdir, project_root
         self._reporter = reporter or Reporter()
         self._connect_to, self._sleep, self._clock = connect_to, sleep, clock
+        self._notifier = notifier or Notifier.from_environment(warn=self._reporter.warn)
+        self._check_before_push = check_before_push
 
     def run_validation_section(
         self,
@@ -109,7 +111,7 @@ class ValidationKaggleManager:
         config = self._config(
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
         )
-        with self._alone(config), self._opened(config) as run:
+        with alone(config), self._opened(config) as run:
             run.journal.change_settings(run.row.run_id, stopped=None, session_limit_s=config.session_limit_s)
             run.note("continued", max((session.generation for session in run.sessions()), default=0))
             run.reporter.line(
@@ -136,7 +138,7 @@ class ValidationKaggleManager:
             KaggleManagerError: as `run_validation_section`.
         """
         config = self._config(section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit)
-        with self._alone(config):
+        with alone(config):
             with closing_of(Journal(config.journal)) as journal:
                 newest = journal.newest_run(config.tree)
                 if newest is not None:
@@ -160,54 +162,36 @@ class ValidationKaggleManager:
             ConfigError: `source` is the tree itself.
         """
         config = self._config(section, scenario=scenario, quick=quick)
-        with self._alone(config):
+        with alone(config):
             return put_back(config, source, self._reporter)
+
+    def fetch_outputs(
+        self, section: str, generation: int | None = None, *, scenario: str | None = None, quick: bool = False
+    ) -> Fetched:
+        """Download and verify what a session left once more, into its own folder; the training tree is not touched.
+
+        Raises:
+            NotFound: no such session here, or its outputs are no longer on the platform.
+            LineageMismatch, OutputDamaged, RemoteError: as `download_results`.
+        """
+        config = self._config(section, scenario=scenario, quick=quick)
+        with alone(config), closing_of(Journal(config.journal)) as journal:
+            row = journal.newest_run(config.tree)
+            known = journal.sessions(row.run_id) if row else []
+            chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
+            if row is None or not chosen or chosen[0].version is None:
+                raise NotFound(
+                    f"No such session of {config.tree} is in the journal.", next_step="kaggle-manager history"
+                )
+            version = KernelVersion(row.owner, row.slug, chosen[0].version)
+            folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
+            client = self._connect_to(config).client
+            return fetch_session(client, version, folder, chosen[0], self._reporter, self._sleep)
 
     def _config(self, section: str, **options: Any) -> RunConfig:
         return build_config(
             section, platform=self._platform, workdir=self._workdir, project_root=self._project_root, **options
         )
-
-    @contextmanager
-    def _alone(self, config: RunConfig) -> Iterator[None]:
-        """Hold the state folder for this process alone; what the machine refuses inside becomes a typed error."""
-        try:
-            for folder in (config.state, config.tree.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=folder):
-                    pass  # refused here in a moment, not after hours of a session
-            lock = FileLock(config.state / "manager.lock")  # the operating system drops it when its holder dies
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ConfigError(
-                f"Another kaggle-manager is working in {config.state}.",
-                safe="nothing was started",
-                next_step="wait for it, or use another --workdir",
-            ) from error
-        except OSError as error:
-            raise StorageError(
-                f"The folder {error.filename or config.state} cannot be written: {error.strerror or error}.",
-                safe="nothing was started",
-                next_step="make it writable, or choose another with --workdir",
-            ) from error
-        try:
-            with alone_in(config.tree):
-                yield
-        except KeyboardInterrupt as error:
-            raise Interrupted(
-                "Interrupted. A session that is running goes on by itself.",
-                safe="everything saved so far, here and on the platform",
-                next_step="run the same command again to go on watching" + _without_fresh(config),
-            ) from error
-        except (OSError, sqlite3.Error) as error:
-            raise StorageError(
-                f"This machine refused: {error}.",
-                safe=f"the checkpoints in {config.tree}, and what is on the platform",
-                next_step="free space or give back the permission, and run the same command again"
-                + _without_fresh(config),
-            ) from error
-        finally:
-            lock.release()
 
     @contextmanager
     def _opened(self, config: RunConfig) -> Iterator[RunContext]:
@@ -220,7 +204,8 @@ class ValidationKaggleManager:
                 yield run
             except KaggleManagerError as error:
                 if error.next_step:  # a fresh start was made; doing that again would undo what came of it
-                    error.next_step += _without_fresh(config)
+                    error.next_step += without_fresh(config)
+                announce.stopped_by(self._notifier, run, error)
                 run.note("error", type=type(error).__name__, message=error.message, next=error.next_step)
                 raise
         finally:
@@ -303,7 +288,10 @@ class ValidationKaggleManager:
         parent = run.head()
         if parent is not None:
             self._validate_checkpoint_compatibility(run, parent.manifest.identity)
+        elif not run.config.quick:  # a quick run is a rehearsal itself
+            self._check_before_push(run.config, run.reporter)
         closing.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
+        announce.forecast_slipped(self._notifier, run)
         push_generation(run, generation, parent)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
@@ -322,6 +310,7 @@ class ValidationKaggleManager:
                 earlier=seen_of(session),
                 on_seen=lambda seen: self._note_seen(run, session, seen),
                 session_s=(session.facts.get("planned") or {}).get("timeout_s"),
+                log_copy=run.folder_of(session) / LOG_FILE,
                 wall=self._clock,
             )
         except NotFound as error:
@@ -384,6 +373,7 @@ class ValidationKaggleManager:
         fetched = load_fetched(run.folder_of(session), session)
         restored = self._restore_checkpoints_for_next_run(run, session, fetched)
         outcome = closing.close_session(run, session, fetched, restored=restored is not None)
+        announce.session_ended(self._notifier, run, session.generation, outcome)
         if outcome.step < run.config.target and not outcome.failure:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
@@ -470,6 +460,7 @@ class ValidationKaggleManager:
         for line in describe_tree(run):
             run.reporter.checkpoint(line)
         run.note("finished", why=why)
+        announce.run_finished(self._notifier, run, why)
         run.reporter.line(f"finished: {why}", "bold green")
         return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
 
@@ -485,7 +476,3 @@ def _was_refused_once(run: RunContext) -> bool:
         and newest.stage is Stage.ENDED
         and refused["generation"] == newest.generation
     )
-
-
-def _without_fresh(config: RunConfig) -> str:
-    return " (without --fresh, which would start over once more)" * config.fresh

@@ -130,15 +130,11 @@ class RunContext:
 
     def quota(self) -> QuotaView | None:
         """What is left of the week; None when this run uses no accelerator, or the platform cannot say now."""
-        if self.config.section.kernel.accelerator is None:
-            return None
         try:
-            quota = self.connection.client.quota()
+            return self.connection.quota_for(self.config)
         except RemoteError as error:
             self.reporter.warn(f"the quota could not be read, and is taken to be enough: {error.message}")
             return None
-        refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
-        return QuotaView(quota.gpu_left_s, quota.gpu_total_s, refresh)
 
     @property
     def plan(self) -> SessionPlan:

@@ -153,7 +153,8 @@ class Section(_Frozen):
     """One validation section; its name is the name of its folder.
 
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
-    section's own report reads it; here it is only fingerprinted, into the identity of every training.
+    section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
+    its report may add in words to results that are there; it judges nothing and enters no fingerprint.
     """
 
     name: Name
@@ -163,6 +164,7 @@ class Section(_Frozen):
     kernel: Kernel
     scenarios: dict[Name, ScenarioConfig] = {}
     study: Table = {}
+    remarks: Table = {}
 
     def scenario(self, name: str | None = None) -> ScenarioConfig:
         """The scenario `name`, or the default one.
@@ -230,11 +232,12 @@ def find_sections(root: Path) -> dict[str, Path]:
     return {path.parent.name: path for path in sorted((root / SECTIONS_FOLDER).glob(f"*/{SECTION_FILE}"))}
 
 
-def find_project(start: Path, section: str) -> Path:
+def find_project(start: Path, section: str | None = None) -> Path:
     """The project a command is about: the nearest folder from `start` upwards with that section, else this program.
 
-    When nobody has the section, the nearest folder with sections at all. Folders of another owner than `start`'s, and
-    those above them, are not looked at: a section names code to run, and a stranger's must not be found by accident.
+    When nobody has the section, or none is named, the nearest folder with sections at all. Folders of another owner
+    than `start`'s, and those above them, are not looked at: a section names code to run, and a stranger's must not be
+    found by accident.
     """
     owner = start.stat().st_uid
     mine = itertools.takewhile(lambda folder: folder.stat().st_uid == owner, (start, *start.parents))

@@ -19,8 +19,9 @@ from kaggle_manager.cli.local_kaggle import local_kaggle
 from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
-from kaggle_manager.cli.run import run
+from kaggle_manager.cli.run import fetch, run, stop, tick
 from kaggle_manager.cli.schedule import schedule
+from kaggle_manager.cli.state import history, logs, plan, status
 
 app = typer.Typer(
     name="kaggle-manager",
@@ -31,6 +32,13 @@ app = typer.Typer(
     help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
 )
 app.command()(run)
+app.command()(tick)
+app.command()(status)
+app.command()(history)
+app.command()(plan)
+app.command()(logs)
+app.command()(stop)
+app.command()(fetch)
 app.command(context_settings=PASSED_ON)(report)
 app.command()(restore)
 app.command()(export)

@@ -21,6 +21,7 @@ from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.credentials import Credentials
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.manager import ValidationKaggleManager
+from kaggle_manager.notify import Notifier
 from kaggle_manager.progress import Reporter
 from kaggle_manager.report import RunReport
 
@@ -197,6 +198,8 @@ class Bench:
             project_root=self.project,
             reporter=self.told,
             connect_to=self.connect,
+            check_before_push=lambda config, reporter: None,
+            notifier=Notifier(),
             sleep=self.slept.append,
             clock=lambda: time.time() + sum(self.slept),
         )

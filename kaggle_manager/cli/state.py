@@ -1,0 +1,169 @@
+"""Commands that look: `status`, `history`, `plan`, `logs`. They start nothing and change nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kaggle_manager.cli.common import (
+    JsonOption,
+    PlatformOption,
+    QuickOption,
+    ScenarioOption,
+    SectionArgument,
+    WorkdirOption,
+    errors_as_messages,
+    print_json,
+)
+from kaggle_manager.config import state_folder
+from kaggle_manager.errors import NotFound
+from kaggle_manager.journal import Journal
+from kaggle_manager.progress import Reporter
+from kaggle_manager.report import RunReport
+
+AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
+
+
+def status(
+    section: AnySection = None,
+    watch: Annotated[float | None, typer.Option(help="Look again every so many seconds.", min=1.0)] = None,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where the runs stand, why, and what comes next; asks no platform.
+
+    Examples:
+
+      kaggle-manager status
+
+      kaggle-manager status --json --watch 60
+    """
+    from kaggle_manager.overview import overview
+
+    with errors_as_messages(as_json=as_json):
+        while True:
+            with _journal(workdir) as journal:
+                seen = overview(journal, section, time.time())
+            if as_json:
+                print(json.dumps(seen.as_json(), indent=None if watch else 2), flush=True)
+            else:
+                print("\n".join(seen.lines()), flush=True)
+            if watch is None:
+                return
+            time.sleep(watch)
+
+
+def history(
+    section: AnySection = None,
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two run ids (or their beginnings): what differs between them.")
+    ] = None,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List every session: why it ended, what it gained and what it cost; and the sums.
+
+    Examples:
+
+      kaggle-manager history
+
+      kaggle-manager history --compare 54e9ec 8a01bc
+    """
+    from kaggle_manager.history import Comparison, History
+    from kaggle_manager.status import describe_all
+
+    with errors_as_messages(as_json=as_json), _journal(workdir) as journal:
+        runs = [run for run in describe_all(journal, time.time()) if section in (None, run.section)]
+        if compare is not None:
+            both = Comparison.of(_by_id(runs, compare[0]), _by_id(runs, compare[1]))
+            _print(both.as_json(), both.lines(), as_json=as_json)
+            return
+        seen = History(tuple(runs))
+        _print(seen.as_json(), seen.lines(), as_json=as_json)
+
+
+def plan(
+    section: SectionArgument,
+    scenario: ScenarioOption = None,
+    timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
+    session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m.")] = None,
+    quick: QuickOption = False,
+    platform: PlatformOption = None,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the next session and the date of the target, from what earlier sessions measured; starts nothing.
+
+    Example:
+
+      kaggle-manager plan section_7_6_rl_performance --timesteps 5000000
+    """
+    from kaggle_manager.config import build_config
+    from kaggle_manager.connection import connect
+    from kaggle_manager.planning import plan_run
+
+    with errors_as_messages(as_json=as_json):
+        options: dict[str, Any] = {"scenario": scenario, "quick": quick, "platform": platform, "workdir": workdir}
+        config = build_config(section, timesteps=timesteps, session_limit=session_limit, **options)
+        with closing(Journal(config.journal)) as journal:
+            row = journal.newest_run(config.tree)
+            if row is not None:
+                target, limit = timesteps or row.target, session_limit or row.settings.get("session_limit_s")
+                config = build_config(section, timesteps=target, session_limit=limit, **options)
+            seen = plan_run(config, connect(config), journal, time.time())
+        _print(seen.as_json(), seen.lines(), as_json=as_json)
+
+
+def logs(
+    section: SectionArgument,
+    scenario: ScenarioOption = None,
+    generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
+    quick: QuickOption = False,
+    platform: PlatformOption = None,
+    workdir: WorkdirOption = None,
+) -> None:
+    """Print a session's log: the one fetched with its outputs, or the live one of a session that runs.
+
+    Example:
+
+      kaggle-manager logs section_7_6_rl_performance --generation 3
+    """
+    from kaggle_manager.config import build_config
+    from kaggle_manager.connection import connect
+    from kaggle_manager.session_log import session_log
+
+    with errors_as_messages(), Reporter(sys.stderr) as reporter:
+        config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
+        with closing(Journal(config.journal)) as journal:
+            for line in session_log(config, journal, generation, connect_to=connect, reporter=reporter):
+                print(line, flush=True)
+
+
+def _print(data: dict[str, Any], lines: Iterator[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(data)
+    else:
+        print("\n".join(lines))
+
+
+def _by_id(runs: list[RunReport], given: str) -> RunReport:
+    found = [run for run in runs if run.run_id.startswith(given)]
+    if len(found) != 1:
+        raise NotFound(
+            f"{len(found) or 'No'} run{'s' * (len(found) != 1)} of this folder begin with {given!r}.",
+            next_step="choose from: kaggle-manager history",
+        )
+    return found[0]
+
+
+@contextmanager
+def _journal(workdir: Path | None) -> Iterator[Journal]:
+    with closing(Journal(state_folder(workdir) / "journal.sqlite")) as journal:
+        yield journal

@@ -1,0 +1,52 @@
+"""The runs of a state folder at a glance: one of them first, with what it needs; then all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaggle_manager.journal import Journal
+from kaggle_manager.moments import epoch, for_people
+from kaggle_manager.report import REPORT_SCHEMA, RunReport
+from kaggle_manager.status import describe_all
+
+# What a person should see first: what waits for them, then what goes on, then what is over.
+ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Runs, the most urgent first, the newer before the older. `section` is what was asked for, None for all."""
+
+    runs: tuple[RunReport, ...]
+    section: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
+        first = asdict(self.runs[0]) if self.runs else self._nothing()
+        return {"schema": REPORT_SCHEMA, **first, "runs": [asdict(run) for run in self.runs]}
+
+    def _nothing(self) -> dict[str, Any]:
+        command = f"kaggle-manager run {self.section or 'SECTION'} --quick"
+        return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
+
+    def lines(self) -> Iterator[str]:
+        if not self.runs:
+            nothing = self._nothing()
+            yield f"{nothing['why']}; begin with: {nothing['next']}"
+        for run in self.runs:
+            yield f"{run.state.upper():<9} {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target} timesteps"
+            yield f"  {run.why}"
+            if run.best_score is not None:
+                yield f"  best: {run.best_score:.4g} at step {run.best_step}"
+            if run.forecast:
+                yield f"  target expected: {for_people(epoch(run.forecast['done_at']))}"
+            if run.next:
+                yield f"  {'a person is needed' if run.human_action_required else 'next'}: {run.next}"
+
+
+def overview(journal: Journal, section: str | None, now: float) -> Overview:
+    """Every run of a journal, or those of one section."""
+    runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
+    return Overview(tuple(sorted(runs, key=lambda run: ORDER.index(run.state))), section)

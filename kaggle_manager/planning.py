@@ -1,0 +1,123 @@
+"""What comes next of a run and when its target will be reached, from what its sessions measured. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaggle_manager import budget
+from kaggle_manager.budget import NotWorthIt, QuotaView
+from kaggle_manager.config import RunConfig
+from kaggle_manager.connection import Connection
+from kaggle_manager.errors import RemoteError
+from kaggle_manager.journal import Journal
+from kaggle_manager.moments import epoch, for_people, iso
+from kaggle_manager.report import REPORT_SCHEMA
+from kaggle_manager.session_facts import accelerator_gain, past_sessions
+from kaggle_manager.status import describe_run
+from kaggle_manager.words import duration
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The next session and the date of the target.
+
+    Attributes:
+        step, target: timesteps saved and asked for.
+        steps_per_s, setup_s: medians of the last sessions; None before the first.
+        next_session: in words: how long, how many steps, or until when to wait.
+        done_at: ISO 8601; None while nothing is measured.
+        sessions, accelerator_s: still to come.
+        forecast_error: median of (gained - expected) / expected of the earlier sessions; None before the first.
+        missed_by_s: how much later than its first forecast the run is now expected; None without one.
+        quota_left_s, quota_refresh_at: of the week; None when unknown or not used.
+        advice: about the accelerator; '' when it is worth its quota, or not measured.
+    """
+
+    run_id: str
+    step: int
+    target: int
+    steps_per_s: float | None
+    setup_s: float | None
+    next_session: str
+    done_at: str | None
+    sessions: int | None
+    accelerator_s: float | None
+    forecast_error: float | None
+    missed_by_s: float | None
+    quota_left_s: float | None
+    quota_refresh_at: str | None
+    advice: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema": REPORT_SCHEMA, **asdict(self)}
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.step} of {self.target} timesteps are saved"
+        if self.steps_per_s is not None and self.setup_s is not None:
+            yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up"
+        if self.quota_left_s is not None:
+            fresh = f", fresh on {for_people(epoch(self.quota_refresh_at))}" if self.quota_refresh_at else ""
+            yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{fresh}"
+        yield f"next session: {self.next_session}"
+        if self.done_at is not None:
+            cost = f"{self.sessions} more sessions, {(self.accelerator_s or 0) / 3600:.2f} h"
+            yield f"target: {for_people(epoch(self.done_at))} ({cost})"
+        else:
+            yield "target: no date before a session has measured the speed"
+        if self.forecast_error is not None:
+            yield f"earlier forecasts: sessions gained {self.forecast_error:+.0%} of what was expected (median)"
+        if self.missed_by_s is not None:
+            late = "later" if self.missed_by_s > 0 else "earlier"
+            yield f"since the first forecast the date moved {duration(abs(self.missed_by_s))} {late}"
+        if self.advice:
+            yield self.advice
+
+
+def plan_run(config: RunConfig, connection: Connection | None, journal: Journal, now: float) -> RunPlan:
+    """Plan the rest of the newest run of `config`'s tree, or the whole of a new one.
+
+    Args:
+        connection: asked for the quota; None plans without it.
+    """
+    row = journal.newest_run(config.tree)
+    report = None if row is None else describe_run(journal, row, now)
+    sessions = journal.sessions(row.run_id) if row else []
+    past = past_sessions(sessions)
+    pace, step = budget.measure(past), report.step if report else 0
+    remaining = max(0, config.target - step)
+    quota = _quota(config, connection)
+    following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now)
+    seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now)
+    forecasts = [e["detail"]["done_at"] for e in journal.events(row.run_id) if e["kind"] == "forecast"] if row else []
+    return RunPlan(
+        run_id=row.run_id if row else "",
+        step=step,
+        target=config.target,
+        steps_per_s=pace.steps_per_s if pace else None,
+        setup_s=pace.setup_s if pace else None,
+        next_session="none: the target is reached" if not remaining else _in_words(following),
+        done_at=iso(seen.done_at) if seen and remaining else None,
+        sessions=seen.sessions if seen else None,
+        accelerator_s=seen.accelerator_s if seen else None,
+        forecast_error=budget.forecast_error(past),
+        missed_by_s=seen.done_at - epoch(forecasts[0]) if seen and remaining and forecasts else None,
+        quota_left_s=quota.left_s if quota else None,
+        quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
+        advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
+    )
+
+
+def _quota(config: RunConfig, connection: Connection | None) -> QuotaView | None:
+    try:
+        return None if connection is None else connection.quota_for(config)
+    except RemoteError:  # the plan shows that the quota is not known
+        return None
+
+
+def _in_words(plan: budget.SessionPlan | NotWorthIt) -> str:
+    if isinstance(plan, NotWorthIt):
+        return f"not before {for_people(plan.until)}: {plan.why}"
+    steps = f"{plan.steps} steps, " if plan.steps is not None else ""
+    return f"{steps}at most {duration(plan.timeout_s)}, training until {duration(plan.deadline_s)} ({plan.why})"

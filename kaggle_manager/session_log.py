@@ -1,0 +1,48 @@
+"""The log of one session: as it was fetched with its outputs, or live from the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.connection import Connection
+from kaggle_manager.errors import NotFound
+from kaggle_manager.fetch import LOG_FILE
+from kaggle_manager.journal import Journal
+from kaggle_manager.kaggle_api.log_stream import follow_log
+from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.progress import Reporter
+from kaggle_manager.words import printable
+
+
+def session_log(
+    config: RunConfig,
+    journal: Journal,
+    generation: int | None,
+    *,
+    connect_to: Callable[[RunConfig], Connection],
+    reporter: Reporter,
+) -> Iterator[str]:
+    """The lines of a session's log, without what could drive a terminal; a live one is followed to its end.
+
+    Raises:
+        NotFound: no run of this tree, or no such session.
+        RemoteError, AuthError: the log is not here, and the platform does not give it.
+    """
+    row = journal.newest_run(config.tree)
+    sessions = journal.sessions(row.run_id) if row else []
+    chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
+    if row is None or not chosen:
+        what = "No session" if generation is None else f"No generation {generation}"
+        raise NotFound(f"{what} of {config.tree} is in the journal.", next_step="kaggle-manager history")
+    session = chosen[0]
+    stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
+    if stored.is_file():
+        yield from map(printable, stored.read_text(encoding="utf-8", errors="replace").splitlines())
+        return
+    if session.version is None:
+        raise NotFound(f"Generation {session.generation} was never accepted, so it has no log.")
+    reporter.line(f"the log of generation {session.generation} is read from the platform")
+    version = KernelVersion(row.owner, row.slug, session.version)
+    for line in follow_log(connect_to(config).client, version, stop=lambda: False):
+        yield printable(line.text)

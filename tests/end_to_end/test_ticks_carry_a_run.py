@@ -1,0 +1,153 @@
+"""A run carried by ticks alone: each does what can be done, waits for nothing, and says where the run stands."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+
+import pytest
+from small_project import SECTION, Bench
+
+from kaggle_manager.config import build_config
+from kaggle_manager.errors import ConfigError, KernelFailed, NotFinished, NotFound
+from kaggle_manager.history import History
+from kaggle_manager.journal import Journal
+from kaggle_manager.overview import overview
+from kaggle_manager.planning import plan_run
+from kaggle_manager.report import RunReport
+from kaggle_manager.session_log import session_log
+from kaggle_manager.stopping import Stopped, stop_run
+
+WORDS = {"state", "why", "next", "human_action_required"}
+
+
+def tick(bench: Bench, timesteps: int | None = None) -> RunReport:
+    return bench.manager().tick(SECTION, timesteps=timesteps)
+
+
+def ticks_until(bench: Bench, state: str) -> list[RunReport]:
+    reports = []
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        reports.append(tick(bench))
+        if reports[-1].state == state:
+            return reports
+        time.sleep(0.05)  # the session is a real process
+    raise AssertionError(f"never {state}: {reports[-1]}")
+
+
+def tick_for_ever(bench: Bench) -> None:
+    while True:
+        tick(bench)
+        time.sleep(0.05)
+
+
+def journal(bench: Bench) -> Journal:
+    return Journal(bench.workdir / "journal.sqlite")
+
+
+def stop(bench: Bench, *, delete: bool = False) -> Stopped:
+    config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
+    with closing(journal(bench)) as opened:
+        return stop_run(config, bench.connect(config), opened, bench.told, time.time(), delete=delete)
+
+
+def test_ticks_alone_reach_the_target_with_the_target_and_limit_the_run_was_started_with(bench: Bench) -> None:
+    first = bench.manager().tick(SECTION, timesteps=5, session_limit="90s")
+    assert first.state == "running"
+    last = ticks_until(bench, "finished")[-1]
+    assert (last.step, last.target) == (5, 5)
+    assert [session.generation for session in last.sessions] == [1, 2, 3]
+    with closing(journal(bench)) as opened:
+        (row,) = opened.runs()
+        assert row.settings["session_limit_s"] == 90.0
+        assert {session.facts["planned"]["timeout_s"] <= 90.0 for session in opened.sessions(row.run_id)} == {True}
+    assert tick(bench).state == "finished", "and nothing is started once it is"
+    with closing(journal(bench)) as opened:
+        assert len(opened.runs()) == 1
+
+
+def test_a_status_always_says_the_state_why_what_next_and_whether_a_person_is_needed(bench: Bench) -> None:
+    bench.plan(g1="hang")
+    with closing(journal(bench)) as opened:
+        nothing = overview(opened, None, time.time()).as_json()
+        assert nothing.keys() >= WORDS
+        tick(bench, 4)
+        running = overview(opened, SECTION, time.time())
+        assert running.as_json()["state"] == "running"
+        assert "generation 1 was launched" in running.as_json()["why"]
+        assert not running.as_json()["human_action_required"]
+        assert [line for line in running.lines() if "0 of 4" in line or "1 of 4" in line]
+        assert running.as_json()["runs"][0].keys() >= WORDS
+
+
+def test_a_stop_ends_the_session_by_the_id_it_printed_and_nothing_follows_until_a_person_runs_again(
+    bench: Bench,
+) -> None:
+    bench.plan(g1="hang")
+    tick(bench, 4)
+    deadline = time.monotonic() + 30
+    while tick(bench).progress.get("step") != 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(ConfigError, match="would lose what it has saved"):
+        stop(bench, delete=True)
+    stopped = stop(bench)
+    assert stopped.cancelled, stopped.words
+    with pytest.raises(NotFinished, match="asked to stop"):
+        tick_for_ever(bench)
+    assert bench.steps() == [1], "what it had saved was restored"
+    with closing(journal(bench)) as opened:
+        seen = overview(opened, None, time.time()).as_json()
+    assert (seen["state"], seen["human_action_required"]) == ("stopped", True)
+    assert bench.run(timesteps=4).step == 4
+
+
+def test_a_stop_of_nothing_says_so(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="unfinished"):
+        stop(bench)
+
+
+def test_a_run_that_failed_stays_stopped_for_ticks_and_is_tried_again_when_a_person_asks(bench: Bench) -> None:
+    main = bench.project / "kernels/rl_training/main.py"
+    good = main.read_text()
+    main.write_text("import a_module_that_is_not_there\n" + good)
+    tick(bench, 2)
+    for _ in range(2):
+        with pytest.raises(KernelFailed):
+            tick_for_ever(bench)
+    with closing(journal(bench)) as opened:
+        assert len(opened.sessions(opened.runs()[0].run_id)) == 3
+        seen = overview(opened, None, time.time()).as_json()
+    assert seen["state"] in ("failed", "error")
+    assert seen["human_action_required"]
+    main.write_text(good)
+    assert bench.run(timesteps=2).step == 2
+
+
+def test_history_sums_what_sessions_cost_and_logs_are_kept(bench: Bench) -> None:
+    bench.plan(g1="crash")
+    report = bench.run(timesteps=3)
+    history = History((report,))
+    assert history.totals["sessions"] == len(report.sessions) == 2
+    assert history.totals["gained"] == 3
+    assert history.totals["failed_sessions"] == 1
+    lines = list(history.lines())
+    assert "code error" in lines[1]
+    assert "2 sessions of 1 runs, 1 of them failed" in lines[-1]
+    config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
+    with closing(journal(bench)) as opened:
+        log = list(session_log(config, opened, 1, connect_to=bench.connect, reporter=bench.told))
+        assert any("it went wrong after a step" in line for line in log)
+        plan = plan_run(config, bench.connect(config), opened, time.time())
+    assert (plan.step, plan.target) == (3, 4)
+    assert any("1 " in line or "saved" in line for line in plan.lines())
+
+
+def test_outputs_are_fetched_once_more_without_touching_the_tree(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    before = {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()}
+    fetched = bench.manager().fetch_outputs(SECTION, 1)
+    assert fetched.tree is not None
+    assert {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()} == before
+    with pytest.raises(NotFound):
+        bench.manager().fetch_outputs(SECTION, 9)
