@@ -260,5 +260,5 @@ def test_a_disk_that_fills_up_in_the_kernel_keeps_what_was_saved(
         stop(root)
     assert [session.outcome for session in report.sessions] == ["crashed", "completed"]
     assert "StorageError" in report.sessions[0].why
-    assert "1 steps gained, 1 saved" in report.sessions[0].why
+    assert "1 step gained, 1 saved" in report.sessions[0].why
     assert bench.steps() == [3, 2]
