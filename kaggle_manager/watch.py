@@ -95,6 +95,8 @@ def watch(
     reader = LogReader(client, version, log_copy)
     watching = _Watch(client, version, reporter, bundle_sha256, reader, earlier or Seen(), session_s, clock, wall, wait)
     reader.start()
+    if until is None:
+        watching.show_progress()
     pace = Pace(clock(), random_share)
     hurried = False
     tell = on_seen or (lambda seen: None)
@@ -195,7 +197,14 @@ class _Watch:
             wait_s = _NEXT_LINE_S
         if self._lines_now:  # a log that cannot be read is not silent
             self.remark()
-        show_progress(self.seen, self._reporter, left_s=self._left_s(), now=True)
+        self.show_progress(now=True)
+
+    def show_progress(self, *, now: bool = False) -> None:
+        """Show how far the training is, as far as anything was seen of it."""
+        left_s = None
+        if self._session_s is not None and self.seen.running_since is not None:
+            left_s = self._session_s - (self._wall() - self.seen.running_since)
+        show_progress(self.seen, self._reporter, left_s=left_s, now=now)
 
     def ask(self, *, or_raise: bool) -> KernelStatus | None:
         """Ask for the status; None when there was no answer.
@@ -254,11 +263,11 @@ class _Watch:
         silent_s = moment - self._silent_since
         if is_silent and not self.seen.wedged and silent_s > self.seen.silence_bound_s:
             self.seen = replace(self.seen, wedged=True)
-            page = f" on https://www.kaggle.com/code/{self._version.owner}/{self._version.slug}"
+            page = f"; its page is https://www.kaggle.com/code/{self._version.owner}/{self._version.slug}"
             self._reporter.warn(
                 f"session {self._version.ref} is RUNNING and has printed nothing for {duration(silent_s)}: it may be "
                 "wedged. Nothing is done about it here: Kaggle ends it at its time limit at the latest, and what it "
-                "saved is fetched then. To end it now and go on from what it saved, cancel it"
+                "saved is fetched then. To end it now and go on from what it saved: `kaggle-manager stop`, then `run`"
                 f"{'' if self._client.transport.is_loopback else page}"
             )
 
@@ -285,14 +294,9 @@ class _Watch:
         if event is not None:
             self.seen = self.seen.after_event(event, self._wall(), bundle_sha256=self._bundle_sha256)
         if event is not None and event.kind == "KM_PROGRESS":
-            show_progress(self.seen, self._reporter, left_s=self._left_s())
+            self.show_progress()
         else:
             show_line(text, self._reporter, self._bundle_sha256)
-
-    def _left_s(self) -> float | None:
-        if self._session_s is None or self.seen.running_since is None:
-            return None
-        return self._session_s - (self._wall() - self.seen.running_since)
 
     def _warn_of(self, error: KaggleManagerError) -> None:
         moment = self._clock()
