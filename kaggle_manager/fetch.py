@@ -111,6 +111,7 @@ def fetch_session(
     vouched = found.missing if last_word else [ExpectedFile(file.name, None, None) for file in found.missing]
     download_outputs(client, version, vouched, folder, listing=listing, on_progress=meter)
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
+    reporter.phase("verifying and restoring")
     return load_fetched(folder, session)
 
 

@@ -60,6 +60,7 @@ def launch_order(
         "section": config.section.name,
         "scenario": config.scenario_name,
         "target": config.target,
+        "seed": config.seed,
         "quick": config.quick,
         "fresh": config.fresh,
         "parent": parent
@@ -94,6 +95,8 @@ def publish_tree(
         reporter: where the upload's progress is shown.
         uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
     """
+    if reporter:
+        reporter.phase("packing the training tree")
     with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
         try:
             files = pack_tree(tree, Path(folder, "pack"))
@@ -117,6 +120,7 @@ def publish_tree(
             files=files,
             notes=f"run {run.run_id} before generation {generation}",
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
+            on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
             memory=UploadMemory(uploads) if uploads else None,
         )
 

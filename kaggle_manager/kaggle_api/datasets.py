@@ -67,6 +67,7 @@ def publish_dataset(
     files: Sequence[Path],
     notes: str,
     on_progress: Callable[[str, int, int], None] | None = None,
+    on_uploaded: Callable[[], None] | None = None,
     memory: UploadMemory | None = None,
     ready_within_s: float = _READY_WITHIN_S,
 ) -> DatasetVersion:
@@ -76,6 +77,7 @@ def publish_dataset(
         files: they become the dataset's flat content, under their own names.
         notes: what a person reads beside the version.
         on_progress: called with (file name, bytes sent, bytes in all).
+        on_uploaded: called when every byte has arrived; what follows is Kaggle's work.
         memory: where begun uploads are written down, so that another process can go on with them.
         ready_within_s: how long Kaggle may take.
 
@@ -93,6 +95,8 @@ def publish_dataset(
         tokens.append(upload_blob(client, path, tell, memory))
     if memory is not None:
         memory.forget_all()  # before the tokens are used, which can be done once
+    if on_uploaded is not None:
+        on_uploaded()
     for attempt in range(1, _TRIES + 1):
         # A try whose answer was lost may still arrive; its content is the same, so either number will do.
         numbers = range(before + 1, before + attempt + 1)

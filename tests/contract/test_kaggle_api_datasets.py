@@ -115,6 +115,15 @@ def test_the_call_returns_only_when_the_new_version_is_current(kaggle, pack):
     assert len(clock.waits) >= 5
 
 
+def test_who_waits_is_told_when_the_bytes_have_arrived(kaggle, pack):
+    World(kaggle, looks_until_current=3)
+    arrived = []
+    publish(
+        kaggle, pack, on_uploaded=lambda: arrived.append((len(kaggle.asked("upload")), kaggle.asked("CreateDataset")))
+    )
+    assert arrived == [(1, [])]
+
+
 def test_names_and_sizes_must_be_the_ones_that_were_sent(kaggle, pack):
     World(kaggle)
     stale = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 7}]})
