@@ -15,6 +15,7 @@ from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.errors import CheckpointNotFound
 from kaggle_manager.evaluations import Evaluation, read_evaluations
 from kaggle_manager.tree_view import look_at
+from kaggle_manager.words import count
 
 TOPICS = ("configuration", "environment", "versions", "results", "lineage")
 ABSENT = "not stated"
@@ -94,34 +95,33 @@ def compare_sides(a: Side, b: Side) -> list[TreeDifference]:
 
 def _settings(a: Side, b: Side) -> Iterator[TreeDifference]:
     said_a, said_b = _said(a.manifest), _said(b.manifest)
-    for name in sorted({*said_a, *said_b}):
-        old, new = said_a.get(name, ABSENT), said_b.get(name, ABSENT)
-        if old != new:
-            words = _FINGERPRINTS.get(name) if ABSENT not in (old, new) else None
-            words = words or f"{name} is {_show(old)} in {a.label} and {_show(new)} in {b.label}"
-            yield TreeDifference(_topic(name), name, old, new, words)
+    stating = [side for side, said in ((a, said_a), (b, said_b)) if said["arithmetic"]]
+    if len(stating) == 1:
+        words = f"only {stating[0].label} states the arithmetic it was computed with"
+        yield TreeDifference("versions", "arithmetic", said_a.pop("arithmetic"), said_b.pop("arithmetic"), words)
+    for name, old, new in _unequal(said_a, said_b, ""):
+        words = _FINGERPRINTS.get(name, "") if ABSENT not in (old, new) else ""
+        words = words or f"{name} is {_show(old)} in {a.label} and {_show(new)} in {b.label}"
+        yield TreeDifference(_topic(name), name, old, new, words)
 
 
 def _said(manifest: Manifest) -> dict[str, Any]:
-    """Everything a manifest says of its experiment, flat."""
-    identity = dict(manifest.identity)
-    hyperparameters = identity.get("hyperparameters")
-    if isinstance(hyperparameters, Mapping) and "policy_kwargs" in hyperparameters:
-        identity.pop("policy_architecture", None)  # said there already
-    said = dict(_flat(identity, ""))
-    arithmetic = manifest.exact.get("arithmetic")
-    for name, value in arithmetic.items() if isinstance(arithmetic, Mapping) else ():
-        if f"versions.{name}" not in said:
-            said[f"arithmetic.{name}"] = value
-    return {**said, "target": manifest.target}
+    """Everything a manifest says of its experiment; of the arithmetic, what the versions do not say already."""
+    said = {**manifest.identity, "target": manifest.target}
+    if "policy_kwargs" in said.get("hyperparameters", {}):
+        said.pop("policy_architecture", None)  # said there
+    arithmetic, versions = manifest.exact.get("arithmetic", {}), said.get("versions", {})
+    return {**said, "arithmetic": {name: value for name, value in arithmetic.items() if name not in versions}}
 
 
-def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _flat(inner, f"{prefix}{name}.")
-        else:
-            yield prefix + name, inner
+def _unequal(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each entry that is not the same in both, with its name and its two values; groups are entered."""
+    for name in sorted({*a, *b}):
+        old, new = a.get(name, ABSENT), b.get(name, ABSENT)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _unequal(old, new, f"{prefix}{name}.")
+        elif old != new:
+            yield prefix + name, old, new
 
 
 def _topic(name: str) -> str:
@@ -137,7 +137,7 @@ def _results(a: Side, b: Side) -> Iterator[TreeDifference]:
     step_a, step_b = a.manifest.step, b.manifest.step
     if step_a != step_b:
         further, by = (a, step_a - step_b) if step_a > step_b else (b, step_b - step_a)
-        words = f"{further.label} is {by:,} steps further ({step_a:,} and {step_b:,})"
+        words = f"{further.label} is {count(by, 'step')} further ({step_a:,} and {step_b:,})"
         yield difference("step", step_a, step_b, words)
     best_a, best_b = (side.best.score if side.best else None for side in (a, b))
     if best_a is not None and best_b is not None and best_a != best_b:

@@ -67,7 +67,7 @@ def find_copies(config: RunConfig) -> list[Copy]:
     ]
     root = TrainingTree(config.tree, config.scenario_name)
     found += [Copy("quarantine", f, None, None, "", size_of(f), "", why) for f, why in quarantined(root)]
-    return sorted(found, key=lambda copy: (copy.saved_at, copy.folder.name), reverse=True)
+    return sorted(found, key=lambda copy: (copy.saved_at, KINDS.index(copy.kind), copy.folder.name), reverse=True)
 
 
 def newest_valid(copies: Sequence[Copy], scenario: str) -> Copy | None:

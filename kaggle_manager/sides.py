@@ -28,7 +28,7 @@ def find_side(name: str, config: RunConfig) -> Side:
         view = find_checkpoint(own, name)
         return side_of(own, name, view.manifest)
     if Path(name).is_dir():
-        return side_of(tree_at(Path(name), config.scenario_name), name)
+        return side_of(tree_at(Path(name), config.scenario_name), "/".join(Path(name).resolve().parts[-2:]))
     return side_of(_tree_of_run(name, config), f"run {name[:8]}")
 
 

@@ -52,6 +52,9 @@ def make(
     from kaggle_manager.copies import back_up, within_limit
 
     if context.invoked_subcommand is not None:
+        sources = [context.get_parameter_source(name) for name in context.params]
+        if any(source and source.name == "COMMANDLINE" for source in sources):
+            raise typer.BadParameter(f"options are written after {context.invoked_subcommand}, not before it")
         return
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)

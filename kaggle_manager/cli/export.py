@@ -62,7 +62,8 @@ def export(
     print(f"  {count(done.skipped_files, 'file')} there already ({size(done.skipped_bytes)})")
     if done.report_url:
         print(f"  the report: {done.report_url}")
-    print(f"  back again: kaggle-manager restore {section} --scenario {config.scenario_name} --from {done.url}")
+    which = f"{section} --scenario {config.scenario_name}{' --quick' * quick}"
+    print(f"  back again, on any machine: kaggle-manager restore {which} --from {done.url}")
 
 
 def restore(

@@ -58,9 +58,16 @@ def open_store(address: str) -> Store:
     Raises:
         ConfigError: the address cannot be used, holds credentials, or its store's package is not installed.
     """
-    parts = urlsplit(address)
+    if not address.strip():
+        raise ConfigError("The address is empty.", next_step="name a folder or a URL such as s3://bucket/run")
+    if "://" not in address:
+        return FolderStore(Path(address))
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise ConfigError("The address cannot be read.", next_step="write it like s3://bucket/folder") from error
     scheme = parts.scheme.lower()
-    if "@" in parts.netloc or parts.query or (scheme and parts.password):
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
             f"A {scheme}:// address with credentials or parameters in it is not accepted.",
             safe="nothing was sent, and the address was not written down",
@@ -68,10 +75,6 @@ def open_store(address: str) -> Store:
         )
     if scheme == "file":
         return FolderStore(Path(url2pathname(parts.path)))
-    if not scheme or "://" not in address:  # a letter of a Windows drive is a scheme to urlsplit
-        if not address.strip():
-            raise ConfigError("The address is empty.", next_step="name a folder or a URL such as s3://bucket/run")
-        return FolderStore(Path(address))
     if scheme not in PACKAGES:
         known = ", ".join(f"{name}://" for name in PACKAGES)
         raise ConfigError(
@@ -136,9 +139,9 @@ class FolderStore:
         path = inside(self._root, name)
         with storage_errors(f"Deleting {path}", safe="the export is whole"):
             self._disk.unlink(path)
-            with contextlib.suppress(OSError):  # not empty yet
-                if path.parent != self._root:
-                    self._disk.remove_folder(path.parent)
+            with contextlib.suppress(OSError):  # a folder that is not empty stays
+                for folder in path.relative_to(self._root).parents[:-1]:
+                    self._disk.remove_folder(self._root / folder)
 
 
 class CloudStore:
@@ -190,7 +193,10 @@ class CloudStore:
         except (ImportError, GeneratorExit):
             raise
         except FileNotFoundError as error:
-            raise NotFound(f"{self.url}: {doing} failed, for it is not there.") from error
+            raise NotFound(
+                f"{self.url}: {doing} failed, for it is not there.",
+                next_step="check the address; a bucket must exist before something is put into it",
+            ) from error
         except Exception as error:
             kind = type(error).__name__
             if isinstance(error, PermissionError) or re.search("Credential|Auth|Token|Forbidden", kind):

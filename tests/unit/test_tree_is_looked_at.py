@@ -1,0 +1,171 @@
+"""Looking changes nothing; every damaged file is named; what differs between two trainings is said in words."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_trees import IDENTITY, SCENARIO, SECTION, config_in, content, curve, flip, plant
+from typer.testing import CliRunner
+
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.cli import app
+from kaggle_manager.compare_trees import TreeDifference, compare_trees
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, NotFound
+from kaggle_manager.evaluations import read_evaluations
+from kaggle_manager.sides import find_side
+from kaggle_manager.tree_view import find_checkpoint, look_at, verify_tree
+
+
+def said(found: list[TreeDifference]) -> dict[str, str]:
+    return {difference.name: difference.words for difference in found}
+
+
+def test_three_levels_are_shown_newest_first_and_nothing_is_changed(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "models")
+    before = content(tree.root)
+    views = look_at(tree)
+    assert [(v.level, v.manifest.step if v.manifest else None, v.hash_state) for v in views] == [
+        ("latest", 2, "verified"),
+        ("latest", 1, "verified"),
+        ("best", 1, "verified"),
+        ("final", 2, "verified"),
+    ]
+    assert {v.hash_state for v in look_at(tree, verify=False)} == {"not read"}
+    assert verify_tree(tree).problems == ()
+    assert content(tree.root) == before
+    assert look_at(TrainingTree(tmp_path / "nothing", SCENARIO)) == []
+
+
+def test_every_byte_is_read_and_every_damaged_file_is_named(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "models")
+    for path in sorted(path for path in tree.root.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        for position in (0, len(whole) // 2):
+            flip(path, position)
+            problems = verify_tree(tree).problems
+            flip(path, position)
+            if path.suffix != ".npz" or position:  # a zip may begin with anything
+                assert any(path.name in problem for problem in problems), path
+        path.unlink()
+        if not path.name.endswith((".manifest.json", ".npz")):  # what nobody names is not missed
+            assert any(path.name in problem for problem in verify_tree(tree).problems), path
+        path.write_bytes(whole)
+    flip(tree.checkpoints / tree.model_name(1))
+    flip(tree.checkpoints / tree.state_name(1))
+    found = " ".join(verify_tree(tree).problems)
+    assert tree.model_name(1) in found
+    assert tree.state_name(1) in found
+
+
+def test_a_segment_its_parity_rebuilds_is_damage_all_the_same(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "models")
+    flip(tree.replay / "segment_2.bin", 400)
+    (problem,) = verify_tree(tree).problems
+    assert "its parity rebuilds it" in problem
+    assert [view.hash_state for view in look_at(tree)][:2] == ["mendable", "verified"]
+
+
+def test_a_checkpoint_is_called_by_its_level_or_its_step(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "models")
+    assert [find_checkpoint(tree, which).name for which in ("latest", "2", "1", "best", "final")] == [
+        tree.manifest_name(2),
+        tree.manifest_name(2),
+        tree.manifest_name(1),
+        tree.best_manifest_name,
+        tree.final_manifest_name,
+    ]
+    with pytest.raises(CheckpointNotFound, match=r"it holds latest \(2\)"):
+        find_checkpoint(tree, "7")
+
+
+def test_the_curve_is_read_as_numpy_wrote_it(tmp_path: Path) -> None:
+    steps, returns = np.array([100, 200]), np.array([[1.0, 2.0], [3.5, 4.0]])
+    stream = io.BytesIO()
+    np.savez_compressed(stream, timesteps=steps, results=returns, ep_lengths=returns.astype(int))
+    path = tmp_path / "evaluations.npz"
+    path.write_bytes(stream.getvalue())
+    assert [(point.step, point.mean, point.episodes) for point in read_evaluations(path)] == [
+        (100, 1.5, 2),
+        (200, 3.75, 2),
+    ]
+    assert read_evaluations(tmp_path / "none.npz") == []
+    np.savez(stream := io.BytesIO(), timesteps=steps, results=np.array([{}, {}], dtype=object))
+    for rubbish in (b"", b"PK\x03\x04", stream.getvalue(), path.read_bytes()[:-30]):
+        path.write_bytes(rubbish)
+        with pytest.raises(CheckpointCorrupt):
+            read_evaluations(path)
+
+
+def test_what_differs_is_said_in_words_by_topic(tmp_path: Path) -> None:
+    changed = {
+        **IDENTITY,
+        "hyperparameters": {"learning_rate": 0.01, "policy_kwargs": {"net_arch": [64, 64]}, "tau": 1.0},
+        "reward_fingerprint": "x" * 64,
+        "versions": {"torch": "2.14.0"},
+    }
+    a = plant(tmp_path / "a")
+    b = plant(tmp_path / "b", (2, 3), run_id="other", score=-4.0, identity=changed)
+    found = compare_trees(a, b, labels=("the old", "the new"))
+    words = said(found)
+    assert [difference.topic for difference in found] == [
+        *["configuration"] * 2,
+        "environment",
+        "versions",
+        *["results"] * 3,
+        "lineage",
+    ]
+    assert words["hyperparameters.learning_rate"] == (
+        "hyperparameters.learning_rate is 0.001 in the old and 0.01 in the new"
+    )
+    assert words["hyperparameters.tau"].startswith("hyperparameters.tau is not stated in the old")
+    assert words["reward_fingerprint"] == "the sources of the reward are not the same"
+    assert words["versions.torch"] == "versions.torch is 2.13.0 in the old and 2.14.0 in the new"
+    assert words["step"] == "the new is 1 step further (2 and 3)"
+    assert "-5 in the old and -4 in the new (the new better by 1)" in words["best_score"]
+    assert "part at step 2" in words["curve"]
+    assert words["run_id"] == "they are of two runs: run and other"
+
+
+def test_a_tree_does_not_differ_from_itself_and_other_bits_at_one_step_are_told(tmp_path: Path) -> None:
+    a, b = plant(tmp_path / "a"), plant(tmp_path / "b")
+    assert compare_trees(a, a) == compare_trees(a, b) == []
+    (b.history / "evaluations.npz").write_bytes(curve([(1, [-4.0, -5.0])]))
+    assert said(compare_trees(a, b)) == {
+        "curve": "the evaluation curves agree up to step 1 and one goes on (2 and 1 evaluations)"
+    }
+
+
+def test_a_side_is_a_checkpoint_a_folder_or_a_run(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    plant(config.tree)
+    other = plant(tmp_path / "elsewhere", (4, 5))
+    assert (find_side("best", config).manifest.kind, find_side("1", config).manifest.step) == ("best", 1)
+    assert find_side(str(other.root), config).manifest.step == 5
+    with pytest.raises(NotFound, match="no checkpoint, no folder and no run"):
+        find_side("cafe", config)
+
+
+def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Path) -> None:
+    tree = plant(config_in(tmp_path).tree)
+    run = CliRunner().invoke
+
+    def ask(*words: str) -> tuple[int, str]:
+        done = run(app, ["checkpoints", *words, "--section", SECTION, "--workdir", str(tmp_path)])
+        return done.exit_code, done.stdout
+
+    assert ask("verify")[0] == 0
+    for command in (["ls"], ["show", "best"], ["verify"], ["diff", "latest", "best"]):
+        code, text = ask(*command, "--json")
+        assert (code, json.loads(text)["schema"]) == (0, 1)
+        assert ask(*command)[0] == 0
+    flip(tree.checkpoints / tree.model_name(2))
+    assert "damaged" in ask("ls")[1]
+    code, text = ask("verify", "--json")
+    assert (code, json.loads(text)["error"]) == (3, "CheckpointCorrupt")
+    assert tree.model_name(2) in json.loads(text)["why"]
+    assert ask("show", "77")[0] == 9
+    assert ask("show", "newest")[0] == 2
