@@ -21,7 +21,7 @@ from kernels.rl_training.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
-from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
+from validation_ch7.section_7_6_rl_performance.protocol import Text, read_protocol
 from validation_ch7.section_7_6_rl_performance.report import (
     SECTION_FILE,
     check_report,
@@ -31,7 +31,7 @@ from validation_ch7.section_7_6_rl_performance.report import (
 )
 from validation_ch7.section_7_6_rl_performance.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
-from validation_ch7.section_7_6_rl_performance.report.results import Result, gather
+from validation_ch7.section_7_6_rl_performance.report.results import Published, Result, gather
 from validation_ch7.section_7_6_rl_performance.training import train
 from validation_ch7.section_7_6_rl_performance.training_run import find_runs
 
@@ -193,6 +193,22 @@ def test_what_falls_short_of_the_declaration_is_said(result: Result, language: l
     assert {"fr": "Exécution rapide", "en": "A quick run"}[language] in text
     assert said[2] not in text
     assert said[2] in latex.section([replace(result, declared_before=False)], language, "id")
+
+
+def test_a_difference_from_a_published_delay_is_told_with_its_reason_or_as_unexplained(result: Result) -> None:
+    rows = (
+        Published("fixed_time", 40.0, 41.0, True, None),
+        Published("greedy_queue", 28.0, 33.0, False, Text(fr="d'autres voies, à 50 % près.", en="other lanes, 50 %.")),
+        Published("dqn", 22.0, 30.0, False, None),
+    )
+    for language, explained, unexplained in (
+        ("fr", r"file gloutonne : d'autres voies, à 50 \% près.", "DQN : sans explication."),
+        ("en", r"greedy queue: other lanes, 50 \%.", "DQN: not explained."),
+    ):
+        text = latex.section([replace(result, published=rows)], language, "id")
+        assert rf"\item {explained}" in text
+        assert rf"\item {unexplained}" in text
+        assert "explained" not in latex.section([replace(result, published=rows[:1])], language, "id")
 
 
 @pytest.mark.parametrize(

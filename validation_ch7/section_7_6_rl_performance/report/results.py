@@ -19,7 +19,7 @@ from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalE
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection
-from validation_ch7.section_7_6_rl_performance.protocol import Protocol
+from validation_ch7.section_7_6_rl_performance.protocol import Protocol, Remarks, Text, read_remarks
 from validation_ch7.section_7_6_rl_performance.training_run import TrainingRun, find_runs
 
 REPORTED = "best"
@@ -40,12 +40,16 @@ class Times:
 
 @dataclass(frozen=True)
 class Published:
-    """A published mean delay beside ours, in seconds a trip, and whether they agree within the tolerance."""
+    """A published mean delay beside ours, in seconds a trip, and whether they agree within the tolerance.
+
+    `why` explains a difference that is there; None where there is none, or nobody has explained it.
+    """
 
     controller: str
     theirs: float
     ours: float
     within: bool
+    why: Text | None
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def gather(
         comparisons=tuple(
             comparison.compare(found[REPORTED], found[each.name][0], each.name, protocol) for each in references
         ),
-        published=() if quick else _published(protocol, site.name, summaries),
+        published=() if quick else published(protocol, read_remarks(section), site.name, summaries),
         quick=quick,
         declared_before=all(run.head.identity.get("study_fingerprint") == study_fingerprint(section) for run in runs),
     )
@@ -155,10 +159,14 @@ def _environment(kwargs: Mapping[str, object]) -> tuple[Intersection, Times]:
         env.close()
 
 
-def _published(protocol: Protocol, intersection: str, summaries: Mapping[str, Summary]) -> tuple[Published, ...]:
+def published(
+    protocol: Protocol, remarks: Remarks, intersection: str, summaries: Mapping[str, Summary]
+) -> tuple[Published, ...]:
+    """The published delays at an intersection beside those of `summaries`."""
+    whys = remarks.differences.get(intersection, {})
     found = []
     for controller, theirs in protocol.published.get(intersection, {}).items():
         ours = summaries[REPORTED if controller == "dqn" else controller].mean.value
         within = abs(ours - theirs) <= protocol.reproduction_tolerance * theirs
-        found.append(Published(controller, theirs, ours, within))
+        found.append(Published(controller, theirs, ours, within, None if within else whys.get(controller)))
     return tuple(found)
