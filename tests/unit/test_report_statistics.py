@@ -13,8 +13,9 @@ from kaggle_manager.section import load_section, study_fingerprint
 from validation_ch7.section_7_6_rl_performance.comparison import compare, estimate, interquartile_mean, summarise
 from validation_ch7.section_7_6_rl_performance.episodes import PARTS, Episode
 from validation_ch7.section_7_6_rl_performance.metrics import EpisodeMetrics
-from validation_ch7.section_7_6_rl_performance.protocol import Protocol, read_protocol
+from validation_ch7.section_7_6_rl_performance.protocol import Protocol, read_protocol, read_remarks
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE
+from validation_ch7.section_7_6_rl_performance.report.results import published
 
 METRICS = EpisodeMetrics(100, 95, 5, 0, 20.0, 18.0, 2.0, 5.0, 1.0, 3.0, 9)
 PROTOCOL = read_protocol(load_section(SECTION_FILE)).model_copy(
@@ -117,3 +118,33 @@ def test_the_declaration_is_complete_and_what_is_wrong_is_named() -> None:
 )
 def test_the_margin_bounds_the_interval_not_the_mean(low: float, high: float, verdict: str) -> None:
     assert Protocol.verdict(PROTOCOL, low, high, 0.0, 0.0) == verdict
+
+
+def test_a_difference_from_a_published_delay_is_explained_where_it_is_and_only_there() -> None:
+    section = load_section(SECTION_FILE)
+    remarks = read_remarks(section)
+    names = ("fixed_time", "greedy_queue", "max_pressure", "best")
+
+    def compared(delay: float) -> dict[str, tuple[bool, bool]]:
+        summaries = {name: summarise(name, [episodes([delay, delay])], PROTOCOL) for name in names}
+        found = published(PROTOCOL, remarks, "ingolstadt1", summaries)
+        return {each.controller: (each.within, each.why is not None) for each in found}
+
+    # 28.32 and 22.21 are published; a fixed-time plan as fast as that has no explanation.
+    assert compared(28.0) == {
+        "fixed_time": (False, False),
+        "greedy_queue": (True, False),
+        "max_pressure": (False, False),
+        "dqn": (False, True),
+    }
+    assert compared(22.5)["greedy_queue"] == (False, True)
+    assert compared(22.5)["dqn"] == (True, False)
+    assert study_fingerprint(section.model_copy(update={"remarks": {}})) == study_fingerprint(section)
+    with pytest.raises(ConfigError, match=r"remarks\.differences\.a\.b\.en"):
+        read_remarks(section.model_copy(update={"remarks": {"differences": {"a": {"b": {"fr": "parce que"}}}}}))
+
+
+def test_every_remark_is_about_a_published_delay() -> None:
+    differences = read_remarks(load_section(SECTION_FILE)).differences
+    for intersection, controllers in differences.items():
+        assert controllers.keys() <= PROTOCOL.published[intersection].keys()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kaggle_manager.errors import ConfigError
 from validation_ch7.section_7_6_rl_performance import intersection, webster
-from validation_ch7.section_7_6_rl_performance.baselines import baselines
+from validation_ch7.section_7_6_rl_performance.baselines import GreedyQueue, baselines
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection
 from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
 
@@ -36,6 +37,20 @@ def test_every_plan_shows_the_agents_greens_with_its_yellow_and_minimum(name: st
 
 def test_the_shipped_plan_is_left_to_the_network() -> None:
     assert SignalPlan().program(SITE, yellow_s=3, min_green_s=5) is None
+
+
+def test_the_greedy_controller_counts_the_lanes_that_resco_counts() -> None:
+    def choice(name: str, near: tuple[int, ...]) -> int:
+        env = SimpleNamespace(intersection=find_intersection(name), snapshot=SimpleNamespace(near=near))
+        return GreedyQueue().act(env, np.zeros(1, np.float32))  # type: ignore[arg-type]
+
+    # cologne1: every lane that a green serves counts for it.
+    assert choice("cologne1", (0, 0, 1, 3, 0, 2, 0, 0)) == 0
+    assert choice("cologne1", (3, 0, 0, 0, 0, 2, 0, 0)) == 2
+    # ingolstadt1: nobody counts the left-turn lane 2; 3 and 5 are counted by one green each, though two serve them.
+    assert choice("ingolstadt1", (0, 0, 9, 0, 1, 0, 0)) == 2
+    assert choice("ingolstadt1", (0, 0, 0, 3, 0, 2, 0)) == 2
+    assert choice("ingolstadt1", (0, 0, 0, 2, 0, 3, 0)) == 0
 
 
 def test_webster_is_the_textbook_formula_where_phases_do_not_overlap() -> None:

@@ -1,4 +1,5 @@
-"""How the results of this section are judged: the `[study]` table of section.toml, declared before any training.
+"""How the results of this section are judged: the `[study]` table of section.toml, declared before any training; and
+the `[remarks]`, which judge nothing.
 
 Promises: what is declared is complete and consistent, or a `ConfigError` names what is not; a verdict follows from the
 numbers and the declaration alone.
@@ -6,7 +7,7 @@ numbers and the declaration alone.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
@@ -15,6 +16,7 @@ from kaggle_manager.section import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Verdict = Literal["better", "no difference", "worse"]
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Frozen(BaseModel):
@@ -69,19 +71,49 @@ class Protocol(_Frozen):
         return "no difference"
 
 
+class Text(_Frozen):
+    """A sentence in the languages of the report."""
+
+    fr: str
+    en: str
+
+
+class Remarks(_Frozen):
+    """What the report adds in words, if the numbers ask for it.
+
+    Attributes:
+        differences: intersection -> controller -> why its delay may differ from the published one.
+    """
+
+    differences: dict[str, dict[str, Text]] = {}
+
+
 def read_protocol(section: Section) -> Protocol:
     """The section's declaration.
 
     Raises:
         ConfigError: it is missing or says something that is not accepted.
     """
+    return _read(Protocol, section, "study")
+
+
+def read_remarks(section: Section) -> Remarks:
+    """The section's remarks.
+
+    Raises:
+        ConfigError: they say something that is not accepted.
+    """
+    return _read(Remarks, section, "remarks")
+
+
+def _read(model: type[Model], section: Section, table: str) -> Model:
     try:
-        return Protocol.model_validate(section.study)
+        return model.model_validate(getattr(section, table))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in ("study", *first["loc"]))
+        where = ".".join(str(part) for part in (table, *first["loc"]))
         raise ConfigError(
             f"section.toml of {section.name}: {where}: {first['msg']}",
             safe="nothing was started.",
-            next_step="correct the [study] table and run the command again.",
+            next_step=f"correct the [{table}] table and run the command again.",
         ) from error
