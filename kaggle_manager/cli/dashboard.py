@@ -1,0 +1,38 @@
+"""`dashboard`: the runs as a page to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kaggle_manager.cli.common import WorkdirOption, errors_as_messages
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write the page into this one file instead of serving it.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Say the address, and open nothing.")] = False,
+    workdir: WorkdirOption = None,
+) -> None:
+    """Look at the runs: a page on this machine that renews itself, or one file to keep or to send.
+
+    Examples:
+
+      kaggle-manager dashboard
+
+      kaggle-manager dashboard --port 8765 --no-browser
+
+      kaggle-manager dashboard --html runs.html
+    """
+    from kaggle_manager.config import state_folder
+    from kaggle_manager.dashboard import serve, write_html
+
+    with errors_as_messages():
+        state = state_folder(workdir)
+        if html is None:
+            serve(state, port=port, open_browser=not no_browser)
+        else:
+            write_html(state, html)
+            print(f"wrote {html} ({html.stat().st_size:,} bytes)")

@@ -1,0 +1,44 @@
+"""Scales and round tick marks of the charts. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of values drawn over 0 to 100 percent."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Iterable[float], *, room: float = 0.06) -> Scale:
+        """The range of `values` with some room at both ends; never empty."""
+        found = list(values) or [0.0, 1.0]
+        low, high = min(found), max(found)
+        space = (high - low) * room or max(abs(high) * room, 0.5)
+        return cls(low - space, high + space)
+
+    def percent(self, value: float) -> float:
+        """Where a value lies, from 0 to 100."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(1.0, max(0.0, share)), 3)
+
+    def ticks(self, about: int = 5) -> list[float]:
+        """Round values inside the range, about so many of them: steps of 1, 2 or 5 times a power of ten."""
+        span = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(span / about))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * about >= span)
+        first = math.ceil(self.low / step)
+        return [index * step for index in range(first, math.floor(self.high / step) + 1)]
+
+
+def short(value: float) -> str:
+    """A tick's label: `1.5 M`, `20 k`, `-0.25`."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if unit == ' k' else limit):.4g}{unit}"
+    return f"{value:.4g}"

@@ -1,0 +1,105 @@
+"""Two or more runs side by side: their curves over each other, and what differs between them in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from kaggle_manager.compare_trees import Side, TreeDifference, compare_sides, side_of
+from kaggle_manager.dashboard.charts import Series, line_chart
+from kaggle_manager.dashboard.curves import smoothed
+from kaggle_manager.dashboard.markup import Child, Markup, h, join
+from kaggle_manager.dashboard.pieces import folded, hours, legend, steps, table
+from kaggle_manager.dashboard.view import RunView
+from kaggle_manager.errors import KaggleManagerError, NotFound
+
+MOST_RUNS = 4
+STYLES = ("main", "second", "third", "fourth")
+_EPISODES = 10
+
+
+def comparison(views: Sequence[RunView]) -> Markup:
+    """The first of `views` held against each of the others. Pure but for the manifests and curves `side_of` reads."""
+    views = views[:MOST_RUNS]
+    if len(views) < 2:
+        return Markup("")
+    curves = [
+        Series(label_of(view), [(point.step, point.mean) for point in view.curve.evaluations], style, dots=True)
+        for view, style in zip(views, STYLES, strict=False)
+    ]
+    training = [
+        Series(label_of(view), smoothed(view.curve.returns, _EPISODES), style)
+        for view, style in zip(views, STYLES, strict=False)
+    ]
+    rows = [
+        (
+            label_of(view),
+            view.report.state,
+            f"{steps(view.report.step)} of {steps(view.report.target)}",
+            "–" if view.report.best_score is None else f"{view.report.best_score:.6g}",
+            len(view.report.sessions),
+            hours(view.report.accelerator_s),
+            hours(view.report.lost_s),
+        )
+        for view in views
+    ]
+    heads = ("Run", "State", "Steps", "Best", "Sessions", "Accelerator", "Lost")
+    return join(
+        legend([(f"line {style}", label_of(view)) for view, style in zip(views, STYLES, strict=False)]),
+        _chart("Evaluations", "Mean return of the evaluations", curves),
+        _chart("Training return", f"Training return, mean of {_EPISODES} episodes", training),
+        table("Runs side by side", heads, rows, numbers=(4, 5, 6)),
+        [_differences(views[0], other) for other in views[1:]],
+    )
+
+
+def label_of(view: RunView) -> str:
+    """What to call a run beside others."""
+    return f"{view.report.run_id[:8]} {view.report.scenario}"
+
+
+def _chart(title: str, name: str, series: Sequence[Series]) -> Child:
+    if not any(each.points for each in series):
+        return h("p", f"{title}: none of these runs has any yet.", class_="empty")
+    said = "; ".join(f"{each.name}: last {each.points[-1][1]:.4g}" for each in series if each.points)
+    return h(
+        "figure",
+        h("figcaption", name),
+        line_chart(f"{name}: {said}", series),
+        h("p", class_="readout", aria_live="polite"),
+    )
+
+
+def _differences(first: RunView, other: RunView) -> Markup:
+    names = f"{label_of(first)} and {label_of(other)}"
+    try:
+        differences = compare_sides(_side(first), _side(other))
+    except KaggleManagerError as error:
+        return join(h("h3", f"What differs: {names}"), h("p", error.message, class_="problem"))
+    if not differences:
+        return join(h("h3", f"What differs: {names}"), h("p", "Nothing: the two say the same of everything."))
+    rows = [(each.topic, each.name, _value(each.a), _value(each.b)) for each in differences]
+    return join(
+        h("h3", f"What differs: {names}"),
+        [_topic(topic, list(found)) for topic, found in groupby(differences, key=lambda each: each.topic)],
+        folded(
+            "The same as a table",
+            table(f"Differences of {names}", ("Topic", "Name", label_of(first), label_of(other)), rows),
+            id_=f"differences-{first.report.run_id[:8]}-{other.report.run_id[:8]}",
+        ),
+    )
+
+
+def _topic(topic: str, differences: Sequence[TreeDifference]) -> Markup:
+    return join(h("h4", topic), h("ul", [h("li", each.words) for each in differences], class_="words"))
+
+
+def _value(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _side(view: RunView) -> Side:
+    if view.training_tree is None:
+        raise NotFound(f"Nothing is left of the checkpoints of run {view.report.run_id[:8]}.")
+    return side_of(view.training_tree, view.report.run_id[:8])

@@ -1,0 +1,112 @@
+"""The learning curve of a training tree over all its sessions: evaluations, training episodes, TensorBoard's scalars.
+
+Promises: reads what Stable-Baselines3 wrote with the standard library alone; a file that is missing is an empty curve,
+one that is damaged is a sentence in `problems`, and the others are still shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.dashboard.tensorboard_events import read_scalars
+from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.evaluations import Evaluation, read_evaluations
+
+MAX_MONITOR_BYTES = 64 << 20
+# More points than this cannot be told apart on a screen.
+MOST_POINTS = 400
+
+Points = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is known of how well a training does; steps count over all sessions.
+
+    Attributes:
+        evaluations: oldest first.
+        episodes: how many training episodes there were.
+        returns: (step, mean return of the episodes around it), thinned to what a screen can show.
+        scalars: TensorBoard's, by tag, thinned alike.
+        problems: what could not be read, in sentences.
+    """
+
+    evaluations: tuple[Evaluation, ...] = ()
+    episodes: int = 0
+    returns: Points = ()
+    scalars: tuple[tuple[str, Points], ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def read_curve(history: Path) -> Curve:
+    """The curve in the `history` folder of a training tree."""
+    evaluations: list[Evaluation] = []
+    episodes: list[tuple[int, float]] = []
+    scalars: dict[str, list[tuple[int, float]]] = {}
+    problems = []
+    try:
+        evaluations = [point for point in read_evaluations(history / "evaluations.npz") if math.isfinite(point.mean)]
+    except CheckpointCorrupt as error:
+        problems.append(error.message)
+    try:
+        episodes, skipped = read_episodes(history / "monitor.csv")
+        if skipped:
+            problems.append(f"{skipped} lines of monitor.csv are not episodes and are left out.")
+    except OSError as error:
+        problems.append(f"monitor.csv cannot be read: {error.strerror or error}.")
+    try:
+        scalars = read_scalars(history / "tensorboard")
+    except OSError as error:
+        problems.append(f"TensorBoard's events cannot be read: {error.strerror or error}.")
+    return Curve(
+        evaluations=tuple(evaluations),
+        episodes=len(episodes),
+        returns=thinned(episodes),
+        scalars=tuple((tag, thinned(points)) for tag, points in sorted(scalars.items())),
+        problems=tuple(problems),
+    )
+
+
+def read_episodes(path: Path) -> tuple[list[tuple[int, float]], int]:
+    """(step at its end, return) of each episode in a Monitor file, and how many of its lines are none.
+
+    Raises:
+        OSError: the file is there and cannot be read, or is larger than `MAX_MONITOR_BYTES`.
+    """
+    if not path.is_file():
+        return [], 0
+    if path.stat().st_size > MAX_MONITOR_BYTES:
+        raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
+    found, skipped, step = [], 0, 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line or line.startswith(("#", "r,")):
+            continue
+        try:
+            value, length = float(line.split(",")[0]), int(line.split(",")[1])
+            if not math.isfinite(value) or length < 0:
+                raise ValueError(line)
+        except (ValueError, IndexError):
+            skipped += 1
+            continue
+        step += length
+        found.append((step, value))
+    return found, skipped
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int = MOST_POINTS) -> Points:
+    """At most `most` points: each stands at the last step of its bucket, with the mean of its values."""
+    size = max(1, math.ceil(len(points) / most))
+    buckets = (points[begin : begin + size] for begin in range(0, len(points), size))
+    return tuple((bucket[-1][0], math.fsum(value for _, value in bucket) / len(bucket)) for bucket in buckets)
+
+
+def smoothed(points: Sequence[tuple[int, float]], window: int) -> Points:
+    """The mean of each point and the `window - 1` before it."""
+    found, total = [], 0.0
+    for index, (step, value) in enumerate(points):
+        total += value - (points[index - window][1] if index >= window else 0.0)
+        found.append((step, total / min(index + 1, window)))
+    return tuple(found)

@@ -1,0 +1,60 @@
+"""Each session of a run as a link of its lineage: what it continued, what came of it, and whether that was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, SessionResult
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One session in its lineage.
+
+    Attributes:
+        parent_sha256: manifest of the checkpoint it continued; None for a start from zero.
+        first_step, last_step: what it started from and what was saved after it.
+        size: bytes of the files its last word names; None when it left none here.
+        verified_at: when its outputs were downloaded and held against their hashes (ISO 8601); None: they were not.
+    """
+
+    number: int
+    parent_sha256: str | None
+    bundle_sha256: str
+    first_step: int
+    last_step: int | None
+    size: int | None
+    verified_at: str | None
+
+
+def generations_of(
+    sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]], downloads: Path
+) -> Iterator[Generation]:
+    """The generations of a run, first to last; `downloads` is the folder of its sessions' outputs."""
+    fetched = {event["generation"]: event["at"] for event in events if event["kind"] == "fetched"}
+    for session in sessions:
+        yield Generation(
+            number=session.generation,
+            parent_sha256=session.parent_sha256,
+            bundle_sha256=session.bundle_sha256,
+            first_step=session.min_step,
+            last_step=session.step,
+            size=_size(downloads / f"generation_{session.generation}" / RESULT_FILE),
+            verified_at=fetched.get(session.generation),
+        )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        if path.stat().st_size > LARGEST_RESULT_BYTES:
+            return None
+        result = SessionResult.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # nothing is decided by it
+        return None
+    return sum(file.size for file in result.files)

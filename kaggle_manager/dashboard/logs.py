@@ -1,0 +1,85 @@
+"""The end of a session's log, as far as it has come to this machine, and the points its machine-readable lines tell.
+
+Claims of the log alone, shown as such: nothing here is verified.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.fetch import LOG_FILE
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.kaggle_api.log_lines import parse_event
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.words import printable
+
+TAIL_BYTES, TAIL_LINES = 256_000, 300
+LONGEST_LINE = 2000
+
+
+@dataclass(frozen=True)
+class LogTail:
+    """The newest lines of the newest log that is here.
+
+    Attributes:
+        generation: whose; None when there is none.
+        running: whether that session still runs.
+        whole: whether these are all its lines.
+        progress, evaluations: (step, value) told by the log of a running session: mean return, evaluation score.
+    """
+
+    generation: int | None = None
+    running: bool = False
+    whole: bool = True
+    lines: tuple[str, ...] = ()
+    progress: tuple[tuple[int, float], ...] = ()
+    evaluations: tuple[tuple[int, float], ...] = ()
+
+
+def read_log(downloads: Path, sessions: Sequence[SessionRow]) -> LogTail:
+    """The log of the newest session that has one; `downloads` is the folder of the run's sessions."""
+    for session in reversed(sessions):
+        found = _tail(downloads / f"generation_{session.generation}" / LOG_FILE)
+        if found is None:
+            continue
+        lines, whole = found
+        running = session.stage in (Stage.INTENDED, Stage.PUSHED)
+        restored = session.stage is Stage.CLOSED
+        return LogTail(
+            generation=session.generation,
+            running=running,
+            whole=whole,
+            lines=lines,
+            progress=() if restored else _points(lines, "KM_PROGRESS", "reward"),
+            evaluations=() if restored else _points(lines, "KM_EVAL", "score"),
+        )
+    return LogTail()
+
+
+def _tail(path: Path) -> tuple[tuple[str, ...], bool] | None:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL_BYTES))
+            data = file.read(TAIL_BYTES)
+    except OSError:
+        return None
+    lines = data.decode("utf-8", errors="replace").splitlines()
+    cut = size > TAIL_BYTES
+    kept = (lines[1:] if cut else lines)[-TAIL_LINES:]
+    return tuple(printable(line)[:LONGEST_LINE] for line in kept), not cut and len(kept) == len(lines)
+
+
+def _points(lines: Sequence[str], kind: str, name: str) -> tuple[tuple[int, float], ...]:
+    found = []
+    for line in lines:
+        event = parse_event(line) if line.startswith(kind) else None
+        if event is None:
+            continue
+        step, value = event.data.get("step"), event.data.get(name)
+        if isinstance(step, int) and isinstance(value, int | float) and abs(value) < 1e15 and 0 <= step < 2**53:
+            found.append((step, float(value)))
+    return tuple(found)

@@ -1,0 +1,379 @@
+"""One run as parts of the page; each can be renewed by itself. Pure: from a `RunView` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from kaggle_manager.budget import WEEK_S
+from kaggle_manager.dashboard.charts import Bar, Mark, Series, line_chart, timeline
+from kaggle_manager.dashboard.curves import smoothed
+from kaggle_manager.dashboard.markup import Child, Markup, h, join
+from kaggle_manager.dashboard.pieces import facts, folded, hours, legend, progress, sha, state_word, steps, table, when
+from kaggle_manager.dashboard.view import RunView
+from kaggle_manager.moments import epoch
+from kaggle_manager.report import SessionSummary
+from kaggle_manager.tree_view import CheckpointView
+from kaggle_manager.words import count, duration, size
+
+# So many sessions are in view; those before them are folded away.
+SESSIONS_SHOWN = 12
+SMOOTHED_EPISODES = 10
+STAGES = {"intended": "being pushed", "pushed": "queued or running", "ended": "ended", "fetched": "fetched"}
+GOOD_ENDS = ("completed", "interrupted")
+BARS = {"good": "as planned", "bad": "failed or cut", "lost": "lost", "wait": "waited", "running": "running"}
+
+
+def run_parts(view: RunView) -> dict[str, Markup]:
+    """The parts of a run by name, in the order they stand in."""
+    return {
+        "facts": _facts(view),
+        "curve": _curve(view),
+        "sessions": _sessions(view),
+        "forecast": _forecast(view),
+        "generations": _generations(view),
+        "experiment": _experiment(view),
+        "log": _log(view),
+    }
+
+
+def _facts(view: RunView) -> Markup:
+    report = view.report
+    share = report.step / report.target
+    best = "none yet" if report.best_score is None else f"{report.best_score:.6g}"
+    seen = report.progress
+    doing = None
+    if seen.get("step") is not None:
+        speed = f", {seen['steps_per_s']:.3g} steps/s" if seen.get("steps_per_s") else ""
+        reward = f", mean return {seen['reward']:.4g}" if seen.get("reward") is not None else ""
+        doing = ("This session", f"at step {seen['step']:,}{speed}{reward}")
+    done = report.forecast.get("done_at")
+    pairs: list[tuple[str, Child]] = [
+        ("Steps saved", join(h("b", steps(report.step)), f" of {steps(report.target)} ({100 * share:.0f} %)")),
+        (
+            "Best score",
+            join(h("b", best), f" at step {steps(report.best_step)}" if report.best_step is not None else ""),
+        ),
+        ("Accelerator", join(h("b", hours(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
+        ("Lost", join(h("b", hours(report.lost_s)), " to be trained again" if report.lost_s else "")),
+    ]
+    if done:
+        pairs.append(
+            ("Target reached", join("about ", when(done), f", {count(report.forecast['sessions'], 'session')} more"))
+        )
+    if doing:
+        pairs.append(doing)
+    return join(
+        h("p", state_word(report.state, report.human_action_required), " ", report.why, class_="why"),
+        progress(share, f"{report.step:,} of {report.target:,} steps saved"),
+        facts(pairs),
+        h("p", "Next: ", h("code", report.next), class_="next") if report.next else None,
+        [h("p", problem, class_="problem", role="status") for problem in view.problems],
+    )
+
+
+def _curve(view: RunView) -> Markup:
+    curve, report = view.curve, view.report
+    evaluations = [(point.step, point.mean) for point in curve.evaluations]
+    last = evaluations[-1][0] if evaluations else -1
+    live = [(step, value) for step, value in view.log.evaluations if step > last]
+    told = [(step, value) for step, value in view.log.progress if step > report.step]
+    series = [
+        Series("training return", smoothed(curve.returns, SMOOTHED_EPISODES), "faint"),
+        Series("training return, this session's log", told, "faint live"),
+        Series("evaluation", evaluations, "main", dots=True),
+        Series("evaluation, this session's log", live, "main live", dots=True),
+    ]
+    if not any(each.points for each in series):
+        return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
+    marks = [
+        Mark(start, "session", f"session {generation} starts at step {start:,}")
+        for generation, start in view.starts.items()
+        if start
+    ]
+    marks += [
+        Mark(each.manifest.step, "checkpoint", f"{each.level} checkpoint at step {each.manifest.step:,}")
+        for each in view.looked.checkpoints
+        if each.manifest and each.level != "best"
+    ]
+    if report.best_step is not None and report.best_score is not None:
+        label = f"best: {report.best_score:.6g} at step {report.best_step:,}"
+        marks.append(Mark(report.best_step, "best", label, report.best_score))
+    extent = f"{count(len(evaluations), 'evaluation')}, {count(curve.episodes, 'episode')}"
+    rows = [(steps(p.step), f"{p.mean:.6g}", p.episodes) for p in reversed(curve.evaluations)]
+    return join(
+        h("h3", "Learning curve"),
+        _curve_legend(bool(told or live)),
+        line_chart(f"Learning curve of {report.scenario}: {extent}", series, marks=marks),
+        h("p", class_="readout", aria_live="polite"),
+        folded(
+            "Evaluations as a table",
+            table("Mean return of each evaluation", ("Step", "Mean return", "Episodes"), rows, numbers=(0, 1, 2)),
+            id_=f"evaluations-{report.run_id[:8]}",
+        )
+        if rows
+        else None,
+        _scalars(view),
+    )
+
+
+def _curve_legend(live: bool) -> Markup:
+    items = [
+        ("line main", "evaluation"),
+        ("line faint", f"training return, mean of {SMOOTHED_EPISODES} episodes"),
+        ("best", "best model"),
+        ("boundary", "session begins"),
+        ("checkpoint", "checkpoint"),
+    ]
+    if live:
+        items.insert(2, ("line main live", "from the running session's log"))
+    return legend(items)
+
+
+def _scalars(view: RunView) -> Child:
+    shown = [(tag, points) for tag, points in view.curve.scalars if len(points) > 1]
+    if not shown:
+        return None
+    charts = [
+        h(
+            "figure",
+            h("figcaption", tag),
+            line_chart(f"{tag}: last {points[-1][1]:.4g}", [Series(tag, points)], small=True),
+        )
+        for tag, points in shown
+    ]
+    rows = [(tag, steps(points[-1][0]), f"{points[-1][1]:.6g}") for tag, points in shown]
+    content = join(
+        h("div", charts, class_="multiples"),
+        table("Newest value of each", ("Name", "Step", "Value"), rows, numbers=(1, 2)),
+    )
+    return folded(f"TensorBoard: {count(len(shown), 'curve')}", content, id_=f"scalars-{view.report.run_id[:8]}")
+
+
+def _sessions(view: RunView) -> Markup:
+    report = view.report
+    if not report.sessions:
+        return join(h("h3", "Sessions"), h("p", "None was started yet.", class_="empty"))
+    heads = ("No.", "Began", "Ran", "Why it ended", "Gained", "Lost")
+    rows = [_session_row(session, report.why) for session in reversed(report.sessions)]
+    shown, older = rows[:SESSIONS_SHOWN], rows[SESSIONS_SHOWN:]
+    numbers = (0, 2, 4, 5)
+    return join(
+        h("h3", "Sessions"),
+        _timeline(view),
+        table("Sessions, newest first", heads, shown, numbers=numbers),
+        folded(
+            f"{count(len(older), 'earlier session')}",
+            table("Earlier sessions", heads, older, numbers=numbers),
+            id_=f"older-{report.run_id[:8]}",
+        )
+        if older
+        else None,
+    )
+
+
+def _session_row(session: SessionSummary, why_running: str) -> list[Child]:
+    why: Child = session.why or why_running
+    if session.stage == "closed":
+        tag = h("span", session.kind, class_="kind") if session.kind else None
+        why = join(tag, " " if tag else None, session.why)
+    else:
+        why = join(h("span", STAGES.get(session.stage, session.stage), class_="kind"), " ", why)
+    gained = None if session.gained is None else f"+{session.gained:,}"
+    return [
+        session.generation,
+        when(session.started_at),
+        hours(session.ran_s),
+        why,
+        gained or "–",
+        hours(session.lost_s),
+    ]
+
+
+def _timeline(view: RunView) -> Markup:
+    report = view.report
+    begin = epoch(report.sessions[0].started_at)
+    end = epoch(view.finished_at) if view.finished_at else view.now
+    bars = [
+        Bar(wait.since, min(wait.until, end), "wait", f"waited: {wait.why}") for wait in view.waits if wait.since < end
+    ]
+    for session in report.sessions:
+        until = epoch(session.ended_at) if session.ended_at else end
+        running = session.ended_at is None and session.stage != "closed"
+        style = "running" if running else "good" if not session.kind and session.outcome in GOOD_ENDS else "bad"
+        lasted = max(1.0, until - epoch(session.started_at))
+        why = report.why if running else session.why
+        label = f"session {session.generation}, {duration(lasted)}: {why}"
+        share = (session.lost_s or 0.0) / lasted
+        bars.append(Bar(epoch(session.started_at), until, style, label, str(session.generation), share))
+    moments = [begin + (end - begin) * part / 4 for part in range(4)]
+    name = f"{count(len(report.sessions), 'session')} over {duration(end - begin)}; the table below says why each ended"
+    there = {bar.style for bar in bars} | {"lost" for bar in bars if bar.lost}
+    return join(
+        timeline(name, bars, begin, end, [(moment, _tick(moment, end - begin)) for moment in moments]),
+        legend([(f"bar {style}", words) for style, words in BARS.items() if style in there]),
+    )
+
+
+def _tick(moment: float, span: float) -> str:
+    """A moment where the reader is, as finely as a span of so many seconds needs it."""
+    local = datetime.fromtimestamp(moment, UTC).astimezone()
+    if span > 36 * 3600:
+        return f"{local.day} {local:%b}"
+    return f"{local:%H:%M}" if span > 1200 else f"{local:%H:%M:%S}"
+
+
+def _forecast(view: RunView) -> Markup:
+    quota, report = view.quota, view.report
+    parts: list[Child] = [h("h3", "Quota and forecast")]
+    if quota is not None:
+        label = f"{hours(quota.left_s)} of {hours(quota.total_s)} accelerator time left this week"
+        refresh = quota.refresh_at
+        if refresh is not None and refresh <= view.now:
+            refresh += WEEK_S * (1 + (view.now - refresh) // WEEK_S)
+        parts += [
+            progress(quota.left_s / quota.total_s if quota.total_s else 0.0, label),
+            h("p", label, "; asked ", when(quota.asked_at), [", renewed ", when(refresh)] if refresh else None, "."),
+        ]
+    else:
+        parts.append(
+            h("p", "No weekly quota was asked for: it is, before each session on an accelerator.", class_="empty")
+        )
+    if report.forecast:
+        rest = report.forecast
+        parts.append(
+            h(
+                "p",
+                "Target reached about ",
+                when(rest["done_at"]),
+                f" after {count(rest['sessions'], 'more session')} and {hours(rest['accelerator_s'])} of accelerator.",
+            )
+        )
+    if view.forecast_error is not None:
+        more = "more" if view.forecast_error >= 0 else "fewer"
+        parts.append(
+            h("p", f"Sessions gained {abs(view.forecast_error):.0%} {more} steps than foreseen (median of all so far).")
+        )
+    if view.forecasts:
+        rows = [
+            (
+                each.generation,
+                steps(each.expected_steps),
+                steps(each.gained),
+                f"{(each.gained - each.expected_steps) / each.expected_steps:+.0%}"
+                if each.expected_steps and each.gained is not None
+                else "–",
+                when(each.done_at),
+                _off(each.done_at, view.finished_at),
+            )
+            for each in reversed(view.forecasts)
+        ]
+        heads = ("Session", "Steps foreseen", "Gained", "Off by", "End foreseen", "Off by, in time")
+        parts.append(
+            folded(
+                "How wrong earlier forecasts were",
+                table("Forecasts, newest first", heads, rows, numbers=(0, 1, 2, 3)),
+                id_=f"forecasts-{report.run_id[:8]}",
+            )
+        )
+    else:
+        parts.append(h("p", "No forecast yet: it needs one session's speed.", class_="empty"))
+    return join(parts)
+
+
+def _off(done_at: str, finished_at: str | None) -> str:
+    if finished_at is None:
+        return "not known yet"
+    late = epoch(finished_at) - epoch(done_at)
+    return f"{duration(abs(late))} {'too early' if late > 0 else 'too late'}"
+
+
+def _generations(view: RunView) -> Markup:
+    rows = [
+        (
+            each.level,
+            steps(each.manifest.step if each.manifest else None),
+            f"{size(each.size)}{f' + {size(each.replay_size)} replay' if each.replay_size else ''}",
+            hash_words(each, view),
+            each.manifest.lineage.generation if each.manifest else "–",
+            sha(each.manifest.lineage.parent_sha256) if each.manifest else "–",
+        )
+        for each in view.looked.checkpoints
+    ]
+    lineage = [
+        (
+            each.number,
+            sha(each.parent_sha256) if each.parent_sha256 else "from zero",
+            f"{steps(each.first_step)} → {steps(each.last_step)}",
+            size(each.size) if each.size is not None else "nothing here",
+            ["verified ", when(each.verified_at)] if each.verified_at else "not fetched",
+            sha(each.bundle_sha256),
+        )
+        for each in reversed(view.generations)
+    ]
+    return join(
+        h("h3", "Checkpoints and lineage"),
+        table(
+            "Checkpoints in the training tree",
+            ("Level", "Step", "Size", "Hashes", "Session", "Continues"),
+            rows,
+            numbers=(1, 2, 4),
+        )
+        if rows
+        else h("p", "No checkpoint yet.", class_="empty"),
+        folded(
+            "Lineage: what each session continued and left",
+            table(
+                "Generations, newest first",
+                ("No.", "Continues", "Steps", "Left", "Outputs", "Code"),
+                lineage,
+                numbers=(0,),
+            ),
+            id_=f"lineage-{view.report.run_id[:8]}",
+        )
+        if lineage
+        else None,
+    )
+
+
+def hash_words(checkpoint: CheckpointView, view: RunView) -> Child:
+    """What reading the bytes of a checkpoint showed."""
+    if checkpoint.hash_state == "verified":
+        return ["verified ", when(view.looked.verified_at)]
+    if checkpoint.hash_state == "mendable":
+        return "damaged, and its own parity mends it"
+    if checkpoint.hash_state == "damaged":
+        return h("span", f"does not verify: {checkpoint.problem}", class_="problem")
+    return "not verified yet"
+
+
+def _experiment(view: RunView) -> Markup:
+    said = list(flat(view.identity))
+    if not said:
+        return Markup("")
+    return folded(
+        "Hyperparameters and fingerprints",
+        table("What the newest checkpoint says it trains", ("Name", "Value"), said),
+        id_=f"experiment-{view.report.run_id[:8]}",
+    )
+
+
+def flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as names with dots, and texts."""
+    if not isinstance(value, Mapping):
+        return [(prefix, str(value))]
+    return [pair for name, inner in value.items() for pair in flat(inner, f"{prefix}.{name}" if prefix else str(name))]
+
+
+def _log(view: RunView) -> Markup:
+    log = view.log
+    if log.generation is None:
+        return join(h("h3", "Log"), h("p", "No line of a log is here yet.", class_="empty"))
+    what = f"Session {log.generation}, {'running' if log.running else 'ended'}"
+    what += "" if log.whole else f"; its last {count(len(log.lines), 'line')}"
+    name = f"Log of session {log.generation}"
+    return join(
+        h("h3", "Log"),
+        h("p", what, class_="about"),
+        h("pre", "\n".join(log.lines), class_="log", tabindex=0, role="log", aria_label=name, aria_live="off"),
+    )

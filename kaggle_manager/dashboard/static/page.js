@@ -1,0 +1,133 @@
+// What the page gains with a script: its parts renew themselves, and a chart tells the values under the pointer.
+// It is complete without one. Markup comes from this page's own server, which escapes every text where it goes in.
+
+const EVERY_MS = 3000;
+const known = new Map();
+let tag = "";
+let lost = false;
+
+// --- charts ----------------------------------------------------------------------------------------------------------
+
+function nearest(points, x) {
+  let best = null;
+  for (const point of points) if (!best || Math.abs(point[0] - x) < Math.abs(best[0] - x)) best = point;
+  return best;
+}
+
+function show(chart, x) {
+  const series = JSON.parse(chart.dataset.series);
+  const all = series.flatMap((each) => each.points.map((point) => point[0]));
+  if (!all.length) return;
+  const at = all.reduce((best, each) => (Math.abs(each - x) < Math.abs(best - x) ? each : best));
+  chart.dataset.at = at;
+  const cursor = chart.querySelector(".cursor");
+  const percent = `${(100 * at) / Number(chart.dataset.high)}%`;
+  cursor.setAttribute("x1", percent);
+  cursor.setAttribute("x2", percent);
+  cursor.classList.add("on");
+  const said = series.map((each) => {
+    const point = nearest(each.points, at);
+    return `${each.name} ${point[1].toLocaleString("en", { maximumSignificantDigits: 5 })}` +
+      (point[0] === at ? "" : ` (at ${point[0].toLocaleString("en")})`);
+  });
+  const readout = chart.closest(".part, figure").querySelector(".readout");
+  const text = `${at.toLocaleString("en")} ${chart.dataset.x}: ${said.join(" · ")}`;
+  if (readout && readout.textContent !== text) readout.textContent = text;
+}
+
+function step(chart, direction) {
+  const xs = [...new Set(JSON.parse(chart.dataset.series).flatMap((each) => each.points.map((point) => point[0])))];
+  xs.sort((a, b) => a - b);
+  const at = Number(chart.dataset.at ?? (direction > 0 ? -1 : Infinity));
+  const next = direction > 0 ? xs.find((x) => x > at) : xs.findLast((x) => x < at);
+  if (next !== undefined) show(chart, next);
+}
+
+document.addEventListener("pointermove", (event) => {
+  const chart = event.target.closest?.(".area");
+  if (!chart) return;
+  const box = chart.getBoundingClientRect();
+  show(chart, (Number(chart.dataset.high) * (event.clientX - box.left)) / box.width);
+});
+
+document.addEventListener("keydown", (event) => {
+  const chart = event.target.closest?.(".area");
+  if (!chart || !["ArrowLeft", "ArrowRight"].includes(event.key)) return;
+  step(chart, event.key === "ArrowRight" ? 1 : -1);
+  event.preventDefault();
+});
+
+// --- renewal ---------------------------------------------------------------------------------------------------------
+
+function isAtEnd(log) {
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+}
+
+// Where in a part the focus is, in words that still hold when the part is new.
+function placeOf(element, part) {
+  const places = [...part.querySelectorAll("a, button, input, summary, [tabindex]")];
+  return places.indexOf(element);
+}
+
+function renew(part, markup) {
+  const opened = new Set([...part.querySelectorAll("details[open]")].map((each) => each.id));
+  const focus = part.contains(document.activeElement) ? placeOf(document.activeElement, part) : -1;
+  const cursors = [...part.querySelectorAll(".area")].map((chart) => chart.dataset.at);
+  const checked = new Set([...part.querySelectorAll("input:checked")].map((each) => each.value));
+  const log = part.querySelector("pre.log");
+  const scrolled = log && !isAtEnd(log) ? log.scrollTop : null;
+  part.innerHTML = markup;
+  for (const each of part.querySelectorAll("details")) each.open = opened.has(each.id);
+  for (const each of part.querySelectorAll("input[type=checkbox]")) each.checked = checked.has(each.value);
+  part.querySelectorAll(".area").forEach((chart, index) => {
+    if (cursors[index] !== undefined) show(chart, Number(cursors[index]));
+  });
+  if (focus >= 0) part.querySelectorAll("a, button, input, summary, [tabindex]")[focus]?.focus({ preventScroll: true });
+  toEnd(part, scrolled);
+}
+
+function toEnd(place, scrolled = null) {
+  for (const log of place.querySelectorAll("pre.log")) log.scrollTop = scrolled ?? log.scrollHeight;
+}
+
+function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}
+
+async function look() {
+  try {
+    const answer = await fetch(`/api/parts${location.search}`, { headers: tag ? { "If-None-Match": tag } : {} });
+    if (lost) announce("The dashboard answers again.");
+    lost = false;
+    if (answer.status === 304) return;
+    if (!answer.ok) throw new Error(String(answer.status));
+    tag = answer.headers.get("ETag") ?? "";
+    const { parts } = await answer.json();
+    const here = [...document.querySelectorAll("[data-part]")].map((each) => each.id);
+    if (Object.keys(parts).some((name) => !here.includes(name))) return location.reload();
+    for (const [name, markup] of Object.entries(parts)) {
+      if (known.get(name) !== markup) {
+        if (known.has(name)) renew(document.getElementById(name), markup);
+        known.set(name, markup);
+      }
+    }
+    document.getElementById("as-of").textContent = `as of ${new Date().toLocaleTimeString()}`;
+  } catch {
+    if (!lost) {
+      document.getElementById("as-of").textContent = "the dashboard does not answer; start it again to go on";
+      announce("The dashboard does not answer.");
+    }
+    lost = true;
+  }
+}
+
+async function goOn() {
+  if (!document.hidden) await look();
+  setTimeout(goOn, EVERY_MS);
+}
+
+toEnd(document);
+if (document.body.hasAttribute("data-live")) {
+  document.addEventListener("visibilitychange", () => document.hidden || look());
+  goOn();
+}
