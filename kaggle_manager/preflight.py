@@ -80,11 +80,8 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     if missing := missing_packages(config.section):
         reporter.line(f"  preflight skipped: {', '.join(missing)} would have to be installed here")
         return
-    state = _state_of(config)
-    passed_file = config.state / "preflight.json"
-    passed = _passed(passed_file)
     name = f"{config.section.name}/{config.scenario_name}"
-    if passed.get(name) == state:
+    if _passed(config).get(name) == _state_of(config):
         return
     reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (some seconds, once)")
     checks = check_section(config.project_root, config.section, [config.scenario_name])["checks"]
@@ -97,10 +94,17 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
             f"--scenario {config.scenario_name}",
         )
     reporter.line(f"  preflight: {len(checks)} checks hold")
-    passed_file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = passed_file.with_name(f"{passed_file.name}.tmp")
-    unfinished.write_text(json.dumps({**passed, name: state}, indent=2), encoding="utf-8")
-    unfinished.replace(passed_file)
+    remember_passed(config)
+
+
+def remember_passed(config: RunConfig) -> None:
+    """From now on `run_preflight` lets this very code of this scenario pass at once."""
+    passed = {**_passed(config), f"{config.section.name}/{config.scenario_name}": _state_of(config)}
+    file = _file(config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.tmp")
+    unfinished.write_text(json.dumps(passed, indent=2), encoding="utf-8")
+    unfinished.replace(file)
 
 
 def _state_of(config: RunConfig) -> str:
@@ -113,10 +117,14 @@ def _state_of(config: RunConfig) -> str:
     return digest.hexdigest()
 
 
-def _passed(path: Path) -> dict[str, str]:
+def _file(config: RunConfig) -> Path:
+    return config.state / "preflight.json"
+
+
+def _passed(config: RunConfig) -> dict[str, str]:
     """What has passed before; nothing when the file is not there or cannot be read: then it is found out anew."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(_file(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, SectionArgument, errors_as_messages, print_json
+from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, errors_as_messages, print_json
 from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.section import find_project, get_section
 
@@ -15,30 +15,37 @@ from kaggle_manager.section import find_project, get_section
 def preflight(
     section: SectionArgument,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", help="Scenario; may be given again.")] = None,
+    workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check on this machine, in seconds, what a section would train: before the first session is spent on it.
 
-    Ends with 3 when a check does not hold. Needs the training libraries.
+    All its scenarios, unless some are named. Ends with 3 when a check does not hold. Needs the training libraries.
+    A run does the same before its first push, unless it was done here for the same code.
 
     Examples:
 
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
-    from kaggle_manager.preflight import check_section, missing_packages
+    from kaggle_manager.config import build_config
+    from kaggle_manager.preflight import check_section, missing_packages, remember_passed
 
     with errors_as_messages(as_json=as_json):
         project = find_project(Path.cwd(), section)
         loaded = get_section(project, section)
-        for name in scenario or ():
-            loaded.scenario(name)  # an unknown one lists those there are
+        names = scenario or list(loaded.scenarios)
+        # An unknown one lists those there are.
+        configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
         if missing := missing_packages(loaded):
             raise ConfigError(
                 f"A preflight of {section} needs {', '.join(missing)}, which this machine does not have.",
                 safe="nothing was started; a kernel installs them for its session",
                 next_step="pip install 'kaggle-manager[train]', and what the section's kernel.packages name",
             )
-        result = check_section(project, loaded, scenario or ())
+        result = check_section(project, loaded, names)
+        if result["ok"]:
+            for config in configs:
+                remember_passed(config)
         if as_json:
             print_json(result)
         else:

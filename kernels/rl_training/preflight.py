@@ -52,13 +52,13 @@ class CheckResult:
 
 
 def preflight(project: Path, section: Section, scenarios: Sequence[str] = ()) -> list[CheckResult]:
-    """Run every check for the named scenarios, or for the default one.
+    """Run every check for the named scenarios, or for all.
 
     Raises:
         ConfigError: the section has no such scenario.
     """
     results = []
-    for name in scenarios or [section.default_scenario or ""]:
+    for name in scenarios or section.scenarios:
         found = check_environment(section.scenario(name).for_quick())
         if all(result.ok for result in found):
             found += check_training(project, section, name)
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check a section; see `report`."""
     parser = argparse.ArgumentParser(prog="python -m kernels.rl_training.preflight", description=__doc__)
     parser.add_argument("section")
-    parser.add_argument("--scenario", nargs="+", default=[], help="default: the section's default scenario")
+    parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
     parser.add_argument("--environment-only", action="store_true", help="without a training")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

@@ -42,7 +42,9 @@ def project(tmp_path: Path) -> Iterator[Path]:
 def run(command: list[str], folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KM_"))}
     environment |= {"PYTHONPATH": str(ROOT), "KM_PLATFORM": "local", "HOME": str(folder), "USERPROFILE": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -55,6 +57,7 @@ def exact_items(base: Path, name: str) -> dict[str, object]:
     return dict(final.manifest.exact["items"])
 
 
+@pytest.mark.timeout(600)  # a dozen processes that import torch, on a machine that may be busy
 def test_every_command_of_the_page_works_in_a_folder_of_ones_own_and_a_cut_training_is_exact(project: Path) -> None:
     commands = "".join(re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)).splitlines()
     sections = [shlex.split(command)[2] for command in commands if command.startswith("km init")]

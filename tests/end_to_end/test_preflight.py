@@ -74,6 +74,14 @@ def test_it_runs_once_and_again_when_anything_it_depends_on_changes(project: Pat
     assert times_run(project) == 4
 
 
+def test_a_run_does_not_repeat_what_the_command_has_done(project: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["preflight", "mine"])
+    assert left.value.code == 0
+    assert said_by_preflight() == ""
+    assert times_run(project) == 1
+
+
 def test_what_does_not_hold_is_named_and_asked_again_next_time(project: Path) -> None:
     write_own(project, OWN.format(ok=False))
     for _ in range(2):
