@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER, ScenarioConfig, Section, find_project, get_section
+from kaggle_manager.section import (
+    CODE_ROOT,
+    SECTIONS_FOLDER,
+    ScenarioConfig,
+    Section,
+    find_project,
+    get_section,
+    offered_sections,
+)
 
 PROJECT_ROOT = CODE_ROOT
 STATE_FOLDER = ".kaggle_manager"
@@ -123,7 +131,7 @@ def build_config(
         raise ConfigError(
             f"Section {section} does not train anything (trains = false), so there is nothing to run on Kaggle.",
             safe="nothing was started",
-            next_step="choose a section that trains",
+            next_step=f"choose one of: {', '.join(offered_sections(project_root))}",
         )
     chosen = _Chosen(environ)
     name = str(chosen.value("scenario", scenario or None, default=loaded.default_scenario))

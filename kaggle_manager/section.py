@@ -10,6 +10,7 @@ Never imports an environment, torch or an algorithm: it reads text. It runs besi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -17,7 +18,7 @@ import json
 import re
 import tokenize
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -232,6 +233,15 @@ def find_sections(root: Path) -> dict[str, Path]:
     return {path.parent.name: path for path in sorted((root / SECTIONS_FOLDER).glob(f"*/{SECTION_FILE}"))}
 
 
+def offered_sections(root: Path) -> list[str]:
+    """Names of the sections that can be trained: one that is not finished says `trains = false`, or is not valid."""
+    offered = []
+    for name, path in find_sections(root).items():
+        with contextlib.suppress(ConfigError):
+            offered += [name] if load_section(path).trains else []
+    return offered
+
+
 def find_project(start: Path, section: str | None = None) -> Path:
     """The project a command is about: the nearest folder from `start` upwards with that section, else this program.
 
@@ -256,7 +266,7 @@ def get_section(root: Path, name: str) -> Section:
         raise ConfigError(
             f"There is no section {name!r} in {root / SECTIONS_FOLDER}.",
             safe="nothing was started.",
-            next_step=f"choose one of: {_listed(sections)}.",
+            next_step=f"choose one of: {_listed(offered_sections(root))}.",
         )
     return load_section(sections[name])
 
@@ -399,7 +409,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _listed(names: Mapping[str, Any]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names)) or "(none)"
 
 
