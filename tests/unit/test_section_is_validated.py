@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.section import Evaluation, find_sections, get_section, load_section
 
@@ -136,6 +137,29 @@ def test_unknown_names_list_those_there_are(tmp_path: Path) -> None:
         get_section(tmp_path, "section_z")
     with pytest.raises(ConfigError, match="choose one of: first"):
         get_section(tmp_path, "section_x").scenario("ramp_metering")
+
+
+def test_another_section_is_a_folder_with_a_file_and_is_offered_once_it_is_finished(tmp_path: Path) -> None:
+    write(tmp_path, GOOD)
+    new = tmp_path / "validation_ch7" / "section_7_7_ramp_metering"
+    new.mkdir()
+
+    def offered() -> bool:
+        with pytest.raises(ConfigError) as found:
+            get_section(tmp_path, "section_z")
+        return found.value.next_step == "choose one of: section_7_7_ramp_metering, section_x."
+
+    assert not offered(), "a folder without a section.toml"
+    text = GOOD.replace("section_x", new.name)
+    for unfinished in ("name = ", text.replace("trains = true", "trains = false")):
+        (new / "section.toml").write_text(unfinished, encoding="utf-8")
+        assert not offered()
+    with pytest.raises(ConfigError, match="does not train anything") as refused:
+        build_config(new.name, environ={}, project_root=tmp_path)
+    assert refused.value.next_step == "choose one of: section_x"
+    (new / "section.toml").write_text(text, encoding="utf-8")
+    assert offered()
+    assert build_config(new.name, environ={}, project_root=tmp_path).target == 1000
 
 
 def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
