@@ -18,10 +18,9 @@ from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, OutputDama
 from kaggle_manager.journal import SessionRow
 from kaggle_manager.kaggle_api.already_here import ExpectedFile, Sorted, take_what_is_here
 from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.download import PART_SUFFIX, download_file
+from kaggle_manager.kaggle_api.download import PART_SUFFIX
 from kaggle_manager.kaggle_api.log_lines import parse_event, parse_log
 from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
-from kaggle_manager.kaggle_api.outputs import download_outputs
 from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
 from kaggle_manager.transfer_meter import TransferMeter
@@ -97,7 +96,7 @@ def fetch_session(
         expected = _expected_by_manifests(listing, manifests, folder)
     else:
         manifests = []
-        download_file(client, last_word, folder / RESULT_FILE, size=None, sha256=None)
+        client.download_file(last_word, folder / RESULT_FILE, size=None, sha256=None)
         result = _result(folder, session)
         expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
         names = [file.name for file in expected]
@@ -109,7 +108,7 @@ def fetch_session(
     reporter.phase("downloading")
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
     vouched = found.missing if last_word else [ExpectedFile(file.name, None, None) for file in found.missing]
-    download_outputs(client, version, vouched, folder, listing=listing, on_progress=meter)
+    client.download_outputs(version, vouched, folder, listing=listing, on_progress=meter)
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_fetched(folder, session)
@@ -189,7 +188,7 @@ def _download_manifests(
     client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path
 ) -> list[str]:
     names = [file.name for file in listing.files if file.name.endswith(MANIFEST_SUFFIX) and _is_of_the_tree(file)]
-    download_outputs(client, version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
+    client.download_outputs(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
     return names
 
 

@@ -17,7 +17,7 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.journal import RunRow, SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
+from kaggle_manager.kaggle_api.datasets import DatasetVersion
 from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
 from kaggle_manager.kaggle_api.upload_state import UploadMemory
 from kaggle_manager.kernel_bundle import Bundle, order_of
@@ -113,8 +113,7 @@ def publish_tree(
             )
             files = pack_tree(sound, Path(folder, "pack"))
         total = sum(file.stat().st_size for file in files)
-        return publish_dataset(
-            client,
+        return client.publish_dataset(
             owner=run.owner,
             slug=run.slug + DATASET_SUFFIX,
             files=files,

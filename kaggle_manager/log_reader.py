@@ -14,7 +14,6 @@ from pathlib import Path
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.log_lines import LogLine
-from kaggle_manager.kaggle_api.log_stream import follow_log
 from kaggle_manager.kaggle_api.models import KernelVersion
 
 # A log that could not be opened, with all the patience of the client, is tried again after this long.
@@ -41,7 +40,7 @@ class LogReader(threading.Thread):
         given = 0
         while not self._stopping.is_set():
             try:
-                for line in follow_log(self._client, self._version, stop=self._stopping.is_set):
+                for line in self._client.follow_log(self._version, stop=self._stopping.is_set):
                     self.in_trouble = False
                     if line.index >= given:  # a stream that is opened anew begins with the first line again
                         self._keep(line, anew=given == 0)

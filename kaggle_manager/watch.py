@@ -71,6 +71,7 @@ def watch(
     wall: Callable[[], float] = time.time,
     random_share: Callable[[], float] = random.random,
     wait: Wait = _wait,
+    read_log: Callable[[KaggleClient, KernelVersion, Path | None], LogReader] = LogReader,
 ) -> KernelStatus:
     """Return the final status of exactly this version, or after `until` the newest one.
 
@@ -84,7 +85,7 @@ def watch(
         on_seen: told what was seen, at most every ten seconds, and at the end.
         session_s: seconds this session may run in all, for the forecast that is shown.
         log_copy: a file that holds what has come of the log so far.
-        clock, wall, random_share, wait: injectable; `wall` gives Unix seconds.
+        clock, wall, random_share, wait, read_log: injectable; `wall` gives Unix seconds.
 
     Raises:
         AuthError: the credentials stopped working.
@@ -92,7 +93,7 @@ def watch(
         RemoteError: `until` has passed and no status could be read.
         KeyboardInterrupt: passed on; the session is left alone.
     """
-    reader = LogReader(client, version, log_copy)
+    reader = read_log(client, version, log_copy)
     watching = _Watch(client, version, reporter, bundle_sha256, reader, earlier or Seen(), session_s, clock, wall, wait)
     reader.start()
     if until is None:

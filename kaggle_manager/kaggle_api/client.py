@@ -23,6 +23,9 @@ from kagglesdk.kernels.types.kernels_api_service import (
 
 from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
 from kaggle_manager.kaggle_api.account import NOT_ACCEPTED, Account
+from kaggle_manager.kaggle_api.datasets import publish_dataset
+from kaggle_manager.kaggle_api.download import download_file
+from kaggle_manager.kaggle_api.log_stream import follow_log
 from kaggle_manager.kaggle_api.models import (
     KernelPush,
     KernelState,
@@ -34,6 +37,7 @@ from kaggle_manager.kaggle_api.models import (
     Quota,
 )
 from kaggle_manager.kaggle_api.names import check_file_name, title_for
+from kaggle_manager.kaggle_api.outputs import download_outputs
 from kaggle_manager.kaggle_api.push_reply import ambiguous, read_push_reply, refusal
 from kaggle_manager.kaggle_api.transport import JsonAnswer, NotSent, Refused
 
@@ -58,6 +62,12 @@ _MOST_PAGES = 1000
 
 class KaggleClient(Account):
     """What the manager asks Kaggle about kernels; built like `Account`."""
+
+    # Each a module of its own. As methods they are all a manager needs: what has the same methods can stand for Kaggle.
+    download_file = download_file
+    download_outputs = download_outputs
+    follow_log = follow_log
+    publish_dataset = publish_dataset
 
     @property
     def _kernels(self) -> Any:

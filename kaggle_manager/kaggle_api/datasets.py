@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import (
@@ -26,11 +26,13 @@ from kagglesdk.datasets.types.dataset_api_service import (
 from kaggle_manager.errors import ConfigError, NotFound, ProtocolError, RemoteError, Unavailable
 from kaggle_manager.kaggle_api.account import NOT_ACCEPTED
 from kaggle_manager.kaggle_api.auth import quotable
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.names import check_file_name, title_for
 from kaggle_manager.kaggle_api.transport import JsonAnswer, NotSent
 from kaggle_manager.kaggle_api.upload_state import UploadMemory
 from kaggle_manager.kaggle_api.uploads import upload_blob
+
+if TYPE_CHECKING:  # a client has what is in here as its methods
+    from kaggle_manager.kaggle_api.client import KaggleClient
 
 _SERVICE = "datasets.DatasetApiService"
 _SHORTEST_TITLE = 6

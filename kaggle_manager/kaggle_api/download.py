@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import requests
 
@@ -23,10 +24,12 @@ from kaggle_manager.errors import (
     StorageError,
     Unavailable,
 )
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.models import OutputFile
 from kaggle_manager.kaggle_api.retry import parse_retry_after
 from kaggle_manager.kaggle_api.transport import read_body
+
+if TYPE_CHECKING:  # a client has what is in here as its methods
+    from kaggle_manager.kaggle_api.client import KaggleClient
 
 PART_SUFFIX = ".part"
 """What has come so far of a file lies beside its place under this suffix."""

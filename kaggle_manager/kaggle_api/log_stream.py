@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import requests
 
 from kaggle_manager.errors import KaggleManagerError, RemoteError
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.log_lines import LogLine, TrainerEvent, event_lines, parse_event, parse_log
 from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kaggle_api.transport import Refused, read_body
+
+if TYPE_CHECKING:  # a client has what is in here as its methods
+    from kaggle_manager.kaggle_api.client import KaggleClient
 
 __all__ = ["LogLine", "TrainerEvent", "follow_log", "parse_event", "parse_log"]
 

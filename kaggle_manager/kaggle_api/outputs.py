@@ -11,12 +11,15 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaggle_manager.errors import OutputDamaged, StorageError
 from kaggle_manager.kaggle_api.already_here import ExpectedFile, take_what_is_here
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.download import download_file
 from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
+
+if TYPE_CHECKING:  # a client has what is in here as its methods
+    from kaggle_manager.kaggle_api.client import KaggleClient
 
 __all__ = ["ExpectedFile", "download_file", "download_outputs"]
 

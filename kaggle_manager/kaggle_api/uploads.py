@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import requests
 from kagglesdk.blobs.services.blob_api_service import BlobApiClient
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
 from kaggle_manager.errors import KaggleManagerError, ProtocolError, RateLimited, Unavailable
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.retry import parse_retry_after
 from kaggle_manager.kaggle_api.upload_state import OpenUpload, UploadMemory
+
+if TYPE_CHECKING:  # a client has what is in here as its methods
+    from kaggle_manager.kaggle_api.client import KaggleClient
 
 _DONE = (200, 201)
 _INCOMPLETE = 308
