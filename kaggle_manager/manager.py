@@ -34,7 +34,7 @@ from kaggle_manager.failures import FailureKind
 from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session, load_fetched
 from kaggle_manager.finish import check_quick_run, describe_tree
 from kaggle_manager.journal import Journal, SessionRow
-from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.kaggle_api.models import KernelStatus, KernelVersion
 from kaggle_manager.kept import best_is_lost, put_back
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.moments import for_people
@@ -69,6 +69,7 @@ class ValidationKaggleManager:
         notifier: where messages go; absent: as the user's settings say.
         check_before_push: refuses what should not be spent a session on; called before the first push of a run.
         sleep, clock: wait so many seconds; seconds since the epoch.
+        watch_session: looks at a session, or watches it to its end.
     """
 
     def __init__(
@@ -83,10 +84,12 @@ class ValidationKaggleManager:
         check_before_push: Callable[[RunConfig, Reporter], None] = run_preflight,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        watch_session: Callable[..., KernelStatus] = watch,
     ) -> None:
         self._platform, self._workdir, self._project_root = platform, workdir, project_root
         self._reporter = reporter or Reporter()
         self._connect_to, self._sleep, self._clock = connect_to, sleep, clock
+        self._watch_session = watch_session
         self._notifier = notifier or Notifier.from_environment(warn=self._reporter.warn)
         self._check_before_push = check_before_push
 
@@ -301,7 +304,7 @@ class ValidationKaggleManager:
         if to_the_end:
             run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
         try:
-            status = watch(
+            status = self._watch_session(
                 run.connection.client,
                 version,
                 run.reporter,
