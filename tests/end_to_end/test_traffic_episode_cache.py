@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from validation_ch7.section_7_6_rl_performance import episode_cache
 from validation_ch7.section_7_6_rl_performance.baselines import Contender, GreedyQueue, baselines
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache, key_of, surroundings
+from validation_ch7.section_7_6_rl_performance.episodes import play
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection
 from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
+from validation_ch7.section_7_6_rl_performance.simulation import EpisodeRequest, Order, Simulation, Snapshot
 
 pytest.importorskip("libsumo")
 
@@ -144,3 +147,34 @@ def test_every_baseline_meets_the_same_demand_and_window(tmp_path: Path) -> None
     assert delay["random"] == max(delay.values())
     for name in ("webster", "actuated", "delay_based", "greedy_queue", "max_pressure"):
         assert delay[name] < delay["fixed_time"] * 1.05
+
+
+def test_every_baseline_is_given_the_same_simulation_interval_and_yellow(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[EpisodeRequest] = []
+    orders: dict[str, list[Sequence[Order]]] = {}
+    start, advance = Simulation.start, Simulation.advance
+
+    def noted_start(self: Simulation, request: EpisodeRequest) -> Snapshot:
+        asked.append(request)
+        return start(self, request)
+
+    def noted_advance(self: Simulation, given: Sequence[Order]) -> Snapshot:
+        orders[playing].append(given)
+        return advance(self, given)
+
+    monkeypatch.setattr(Simulation, "start", noted_start)
+    monkeypatch.setattr(Simulation, "advance", noted_advance)
+    contenders = baselines(find_intersection("synthetic"), yellow_s=3, min_green_s=5)
+    for contender in contenders:
+        playing = contender.name
+        orders[playing] = []
+        assert [episode.seed for episode in play(contender, SHORT, [11])] == [11]
+    # But for who shows the greens, one request: network, demand, window, seed, lanes and detection distance.
+    assert len(asked) == len(contenders) == 7
+    assert len({replace(request, program=None, initial_state=None) for request in asked}) == 1
+    for given in orders.values():
+        assert [sum(seconds for _, seconds in decision) for decision in given] == [10] * 12
+    shown = [order for given in orders.values() for decision in given for order in decision]
+    yellows = [seconds for state, seconds in shown if "y" in (state or "")]
+    assert yellows
+    assert set(yellows) == {3}
