@@ -221,9 +221,8 @@ def test_a_difference_from_a_published_delay_is_told_with_its_reason_or_as_unexp
 )
 def test_the_share_of_time_in_evaluations_is_told(result: Result, seconds: float | None, fr: str, en: str) -> None:
     (run,) = result.runs
-    assert run.evaluation_seconds
-    assert run.training_seconds
-    assert 0 < run.evaluation_seconds < run.training_seconds, "from the tree alone"
+    assert result.evaluation_share
+    assert 0 < result.evaluation_share < 1, "from the tree alone"
     other = replace(result, runs=(replace(run, evaluation_seconds=seconds, training_seconds=100.0),))
     assert fr in latex.section([other], "fr", "id")
     assert en in latex.section([other], "en", "id")
@@ -310,8 +309,14 @@ def test_session_boundaries_come_from_the_journal(base: Path, tmp_path: Path) ->
 
     assert session_ends(None) is None
     assert session_ends(tmp_path / "journal.sqlite") == (2,)
+    (tmp_path / "broken.sqlite").write_bytes(b"no journal at all" * 100)
+    assert session_ends(tmp_path / "broken.sqlite") is None
     with pytest.raises(OutputDamaged, match="files are not what the data give"):
         check_report(base=moved, quick=True)
+    # The journal of a run lies in its workdir, and is found there.
+    shutil.copy(tmp_path / "journal.sqlite", moved / "journal.sqlite")
+    report = write_report(base=moved, quick=True, episodes=1, say=lambda text: None)
+    assert "le début des sessions n'est pas connu" not in (report / "section_7_6.tex").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -336,7 +341,7 @@ def test_several_trainings_are_drawn_and_told_as_several(result: Result, languag
     several = replace(
         result,
         runs=runs,
-        episodes={**result.episodes, "best": trainings},
+        episodes={**result.episodes, "best": trainings, "final": trainings},
         summaries={**result.summaries, "best": comparison.summarise("best", trainings, result.protocol)},
     )
     assert several.by_training
@@ -347,6 +352,14 @@ def test_several_trainings_are_drawn_and_told_as_several(result: Result, languag
     assert {"fr": "L'unité d'analyse est l'entraînement", "en": "The unit of analysis is the training"}[
         language
     ] in text
+    # Each training has a row of its own, the final model beside the best.
+    for run in runs:
+        levels = [run.levels[level].step for level in ("best", "final")]
+        assert f"\n{run.seed} & ${levels[0]}$ & " in text
+        assert text.count(f"\n{run.seed} & ") == 1
+    without = replace(several, runs=tuple(replace(run, levels={"best": run.levels["best"]}) for run in runs))
+    without = replace(without, episodes={name: each for name, each in several.episodes.items() if name != "final"})
+    assert r" & -- & -- & -- & -- \\" in latex.section([without], language, "id")
 
 
 def test_the_study_trains_reports_and_goes_on_where_it_stopped(

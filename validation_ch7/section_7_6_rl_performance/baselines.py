@@ -33,7 +33,7 @@ class Contender:
     """Something that controls an intersection.
 
     Attributes:
-        name: `fixed_time`, `max_pressure`, ..., or `best` and `final` for a trained model.
+        name: `fixed_time`, `max_pressure`, ..., or `model` for a trained one.
         plan: what SUMO shows by itself; None for a controller that decides.
         make: makes the controller; None for a plan.
         content: what tells two contenders of one name apart; JSON values.

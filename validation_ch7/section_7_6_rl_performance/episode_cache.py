@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ Key = dict[str, Any]
 
 
 class EpisodeCache:
-    """Episodes in a folder; several threads may ask for those of different contenders.
+    """Episodes in a folder. Several threads may ask; those that ask for the same contender take turns.
 
     Args:
         folder: made when missing.
@@ -54,7 +55,8 @@ class EpisodeCache:
         self._folder = folder
         self._say = say
         self._surroundings: dict[str, Key] = {}
-        self._looking = threading.Lock()
+        self._looking = Lock()
+        self._turns: defaultdict[Path, Lock] = defaultdict(Lock)
 
     def episodes(self, contender: Contender, env_kwargs: Mapping[str, Any], seeds: Sequence[int]) -> list[Episode]:
         """The episodes of `seeds`, in that order; those that are not kept yet are simulated and kept.
@@ -67,16 +69,18 @@ class EpisodeCache:
         with self._looking:
             if asked not in self._surroundings:
                 self._surroundings[asked] = surroundings(env_kwargs)
-        key = key_of(contender, self._surroundings[asked])
-        known = self._read(key)
-        missing = [seed for seed in seeds if seed not in known]
-        if missing:
-            self._say(f"  {contender.name} on {key['intersection']}: {len(missing)} episodes to simulate")
-        for number, episode in enumerate(play(contender, env_kwargs, missing) if missing else (), start=1):
-            known[episode.seed] = episode
-            if number % SAVE_EVERY == 0 or number == len(missing):
-                self._write(key, known)
-        return [known[seed] for seed in seeds]
+            key = key_of(contender, self._surroundings[asked])
+            turn = self._turns[self.path(key)]
+        with turn:
+            known = self._read(key)
+            missing = [seed for seed in seeds if seed not in known]
+            if missing:
+                self._say(f"  {contender.name} on {key['intersection']}: {len(missing)} episodes to simulate")
+            for number, episode in enumerate(play(contender, env_kwargs, missing) if missing else (), start=1):
+                known[episode.seed] = episode
+                if number % SAVE_EVERY == 0 or number == len(missing):
+                    self._write(key, known)
+            return [known[seed] for seed in seeds]
 
     def path(self, key: Key) -> Path:
         """Where the episodes of `key` are, or would be."""

@@ -78,28 +78,19 @@ class TrainingRun:
     evaluation_seconds: float | None
     device: str
 
-    @property
-    def evaluation_share(self) -> float | None:
-        """Share of the time of all sessions that evaluations took."""
-        return (
-            self.evaluation_seconds / self.training_seconds
-            if self.evaluation_seconds and self.training_seconds
-            else None
-        )
-
     def differences(self, declared: Mapping[str, Any]) -> list[str]:
         """What makes it, or a model of it, of another experiment than `declared`; empty when it is that one."""
         manifests = (self.head, *(each.manifest for each in self.levels.values()))
         return list(dict.fromkeys(line for each in manifests for line in differences(each.identity, declared)))
 
     def contender(self, level: str) -> Contender:
-        """The model of a level, as something that controls the intersection greedily."""
+        """The model of a level, as something that controls the intersection greedily; one model is one contender."""
         import torch
 
         checkpoint = self.levels[level]
         model = next(entry for entry in checkpoint.manifest.files if entry.name.endswith(".zip"))
         return Contender(
-            level,
+            "model",
             make=lambda: _Agent(self.config.algorithm, checkpoint.read_model()),
             content={"model_sha256": model.sha256, "torch": torch.__version__.partition("+")[0]},
         )
@@ -231,10 +222,14 @@ def _read_curves(history: Path) -> Curves:
 
 
 def _session_ends(journal: Path | None, run_id: str) -> tuple[int, ...] | None:
+    """None when there is no journal, it cannot be read, or it does not know the run."""
     if journal is None or not journal.exists():
         return None
-    with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        rows: list[Any] = db.execute(
-            "SELECT step FROM sessions WHERE run_id = ? AND step IS NOT NULL ORDER BY generation", (run_id,)
-        ).fetchall()
-    return tuple(int(step) for (step,) in rows[:-1])
+    try:
+        with closing(sqlite3.connect(f"{journal.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            rows: list[Any] = db.execute(
+                "SELECT step FROM sessions WHERE run_id = ? AND step IS NOT NULL ORDER BY generation", (run_id,)
+            ).fetchall()
+    except sqlite3.Error:
+        return None
+    return tuple(int(step) for (step,) in rows[:-1]) if rows else None

@@ -78,5 +78,5 @@ def _environment(language: Language) -> jinja2.Environment:
         "percent": percent,
         "short": lambda text: str(text)[:8],
     }
-    made.globals |= {"is_exact": is_exact, "evaluation_aim": EVALUATION_SHARE}
+    made.globals |= {"is_exact": is_exact, "evaluation_aim": EVALUATION_SHARE, "zip": zip}
     return made

@@ -84,6 +84,23 @@ class Result:
         return tuple(each.baseline for each in self.comparisons)
 
     @property
+    def outcomes(self) -> tuple[Mapping[str, Summary], ...]:
+        """For each training, the summary of each of its levels alone."""
+        found: list[dict[str, Summary]] = [{} for _ in self.runs]
+        for level in ("best", "final"):
+            reached = [position for position, run in enumerate(self.runs) if level in run.levels]
+            for position, episodes in zip(reached, self.episodes.get(level, ()), strict=True):
+                found[position][level] = comparison.summarise(level, [episodes], self.protocol)
+        return tuple(found)
+
+    @property
+    def evaluation_share(self) -> float | None:
+        """Share of the time of all sessions of all trainings that evaluations took; None where one is not recorded."""
+        times = [(run.evaluation_seconds, run.training_seconds) for run in self.runs]
+        known = [(evaluating, whole) for evaluating, whole in times if evaluating is not None and whole]
+        return sum(e for e, _ in known) / sum(w for _, w in known) if len(known) == len(times) else None
+
+    @property
     def by_training(self) -> bool:
         """Whether intervals speak of trainings, not of episodes of the trained models."""
         return comparison.by_training(len(self.runs), self.protocol)

@@ -27,6 +27,8 @@ from validation_ch7.section_7_6_rl_performance.report.wording import Language
 from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT
 
 SECTION_FILE = FOLDER / "section.toml"
+STATE_FOLDER, JOURNAL = ".kaggle_manager", "journal.sqlite"
+"""Where the manager, which this package does not import, keeps what it knows of sessions."""
 QUICK_EPISODES = 3
 """Held-out episodes of a quick report: it shows that everything works and claims nothing."""
 
@@ -56,7 +58,7 @@ def write_report(
         quick: report the quick variants.
         seeds: only the trainings of the first so many of the declared training seeds.
         episodes: only the first so many of the declared held-out episodes.
-        journal: the manager's journal, which knows where sessions began.
+        journal: the manager's journal, which knows where sessions began; absent: the one below `base`, if there is.
         say: told what takes time.
 
     Raises:
@@ -124,7 +126,7 @@ def _gather(arguments: Mapping[str, Any], base: Path, journal: Path | None, say:
             quick=arguments["quick"],
             trainings=arguments["seeds"],
             episodes=arguments["episodes"],
-            journal=journal,
+            journal=journal or _journal(base),
             say=say,
         )
         for name in arguments["scenarios"]
@@ -166,6 +168,12 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         if folder.exists():
             shutil.move(folder, old)
         made.rename(folder)
+
+
+def _journal(base: Path) -> Path | None:
+    """The journal of the runs below `base`: a run's workdir holds it itself, the project in a folder of its own."""
+    places = (base / JOURNAL, base / STATE_FOLDER / JOURNAL)
+    return next((place for place in places if place.exists()), None)
 
 
 def results_folder(base: Path) -> Path:
