@@ -188,6 +188,8 @@ def test_a_hostile_name_is_refused_before_anything_is_asked_for(
     listing["tree"] = [{**listing["tree"][0], "name": name}]
     (there / "export.json").write_bytes(reseal(listing))
     with pytest.raises(UnsafePath):
+        listing_of(there)
+    with pytest.raises(UnsafePath):
         bring(tmp_path, there)
     assert not list(tmp_path.rglob("escape"))
 
