@@ -41,6 +41,7 @@ class RunConfig:
 
     Attributes:
         target: timesteps in all, over every session.
+        seed: of the training, when it is not the scenario's own; then the tree is its own as well.
         max_steps: most timesteps one session trains; None for as many as fit its time.
         session_limit_s: seconds one session may last, as asked of the platform.
         platform: `auto`, `local` or `kaggle`.
@@ -54,6 +55,7 @@ class RunConfig:
     scenario_name: str
     scenario: ScenarioConfig
     target: int
+    seed: int | None
     max_steps: int | None
     save_every: int | None
     session_limit_s: float
@@ -87,7 +89,8 @@ class RunConfig:
     def flags(self) -> str:
         """The options with which a command is about the same training tree."""
         workdir = f" --workdir {self.state}" if self.state != self.project_root / STATE_FOLDER else ""
-        return f"--scenario {self.scenario_name}{' --quick' * self.quick}{workdir}"
+        seed = "" if self.seed is None else f" --seed {self.seed}"
+        return f"--scenario {self.scenario_name}{seed}{' --quick' * self.quick}{workdir}"
 
     @property
     def local_kaggle(self) -> Path:
@@ -107,6 +110,8 @@ def build_config(
     timesteps: int | None = None,
     quick: bool = False,
     session_limit: str | float | None = None,
+    seed: int | None = None,
+    max_steps: int | None = None,
     fresh: bool = False,
     platform: str | None = None,
     workdir: Path | None = None,
@@ -119,6 +124,8 @@ def build_config(
         section: name of a section, e.g. `section_7_6_rl_performance`.
         timesteps: the target; absent: `KM_TIMESTEPS`, else the scenario's own.
         session_limit: seconds, or text such as `60s`, `90m`, `11h30m`.
+        seed: of the training; absent: the scenario's own.
+        max_steps: most timesteps one session trains; absent: as many as fit.
         workdir: everything the run writes goes below it; absent: the project itself.
         project_root: absent: the nearest folder upwards that has the section, else this program's own.
 
@@ -137,6 +144,7 @@ def build_config(
     name = str(chosen.value("scenario", scenario or None, default=loaded.default_scenario))
     config = loaded.scenario(name)
     config = config.for_quick() if quick else config
+    own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
     target = _whole_positive("timesteps", chosen.value("timesteps", timesteps, default=config.timesteps))
     limit = parse_duration(chosen.value("session_limit", session_limit, default=SESSION_LIMIT_S))
     if not SHORTEST_SESSION_S <= limit <= SESSION_LIMIT_S:
@@ -162,7 +170,8 @@ def build_config(
         scenario=config,
         target=target,
         # A quick run shows the whole circle, so it is cut in two: the second session resumes what the first one left.
-        max_steps=max(1, target // 2) if quick else None,
+        max_steps=max(1, target // 2) if quick else max_steps,
+        seed=None if seed == own_seed else seed,
         save_every=config.save_every,
         session_limit_s=limit,
         quick=quick,

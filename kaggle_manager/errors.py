@@ -24,6 +24,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   └── ProtocolError                     an answer that cannot be understood
 ├── CheckpointIncompatible            7   the checkpoint belongs to another experiment
 ├── NotFinished                       8   the target is not reached yet; the run goes on at the next call
+│   └── Busy                              another command is at work on the same run
 ├── NotFound                          9   a run, kernel, dataset or checkpoint that does not exist
 │   └── CheckpointNotFound
 ├── StorageError                      1   this machine's disk refused (full, read-only, no permission)
@@ -193,6 +194,10 @@ class NotFinished(KaggleManagerError):
     """The target is not reached yet; the next call goes on."""
 
     exit_code = 8
+
+
+class Busy(NotFinished):
+    """Another command holds the state folder or the training tree."""
 
 
 class NotFound(KaggleManagerError):

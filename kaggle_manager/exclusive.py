@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, Interrupted, StorageError
+from kaggle_manager.errors import Busy, Interrupted, StorageError
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def alone(config: RunConfig) -> Iterator[None]:
         lock = FileLock(config.state / "manager.lock")  # the operating system drops it when its holder dies
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ConfigError(
+        raise Busy(
             f"Another kaggle-manager is working in {config.state}.",
             safe="nothing was started",
             next_step="wait for it, or use another --workdir",

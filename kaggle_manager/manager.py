@@ -101,6 +101,8 @@ class ValidationKaggleManager:
         timesteps: int | None = None,
         quick: bool = False,
         session_limit: str | float | None = None,
+        seed: int | None = None,
+        max_steps: int | None = None,
         fresh: bool = False,
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as it takes.
@@ -112,11 +114,17 @@ class ValidationKaggleManager:
             KaggleManagerError: any of the tree in `errors.py`; its message says what is safe and what comes next.
         """
         config = self._config(
-            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
+            section,
+            scenario=scenario,
+            timesteps=timesteps,
+            quick=quick,
+            session_limit=session_limit,
+            seed=seed,
+            max_steps=max_steps,
+            fresh=fresh,
         )
         with alone(config), self._opened(config) as run:
-            run.journal.change_settings(run.row.run_id, stopped=None, session_limit_s=config.session_limit_s)
-            run.note("continued", max((session.generation for session in run.sessions()), default=0))
+            run.go_on()
             run.reporter.line(
                 f"run {run.row.run_id}: {config.scenario_name} to {config.target} timesteps, tree {config.tree}"
             )
@@ -130,29 +138,40 @@ class ValidationKaggleManager:
         timesteps: int | None = None,
         quick: bool = False,
         session_limit: str | float | None = None,
+        seed: int | None = None,
+        may_push: bool = True,
     ) -> RunReport:
         """One idempotent pass: do all that can be done now, and return where the run stands; wait for nothing.
 
         Target and session limit are those the run was started with, unless given. A run that was stopped, by a person
         or by its failures, stays so until `run_validation_section`.
 
+        Args:
+            may_push: False leaves out starting a session.
+
         Raises:
             QuotaError: nothing can be done before the weekly quota is refreshed.
             KaggleManagerError: as `run_validation_section`.
         """
-        config = self._config(section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit)
+        options: dict[str, Any] = {"scenario": scenario, "quick": quick, "seed": seed}
+        config = self._config(section, timesteps=timesteps, session_limit=session_limit, **options)
         with alone(config):
             with closing_of(Journal(config.journal)) as journal:
                 newest = journal.newest_run(config.tree)
                 if newest is not None:
                     target, limit = timesteps or newest.target, session_limit or newest.settings.get("session_limit_s")
-                    options = {"timesteps": target, "session_limit": limit}
-                    config = self._config(section, scenario=scenario, quick=quick, **options)
+                    config = self._config(section, timesteps=target, session_limit=limit, **options)
                     if newest.outcome == "finished" and newest.target >= config.target:
                         return describe_run(journal, newest, self._clock())
             with self._opened(config) as run:
-                run.journal.change_settings(run.row.run_id, session_limit_s=config.session_limit_s)
-                return self._after_pass(run, self._pass(run, watch_to_the_end=False))
+                run.keep_settings()
+                return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
+
+    def go_on(self, section: str, **options: Any) -> None:
+        """Take up a run that its failures or a person had stopped; nothing is done for it yet. `options` as `tick`."""
+        config = self._config(section, **options)
+        with alone(config), self._opened(config) as run:
+            run.go_on()
 
     def restore_copy(
         self, section: str, source: Path, *, scenario: str | None = None, quick: bool = False
@@ -244,14 +263,12 @@ class ValidationKaggleManager:
             run.reporter.phase(f"waiting until {for_people(moment)}: {why}")
             self._sleep(min(NAP_S, left))
 
-    def _pass(
-        self, run: RunContext, *, watch_to_the_end: bool
-    ) -> lifecycle.WaitUntil | lifecycle.Watch | lifecycle.Finish | lifecycle.Stop:
+    def _pass(self, run: RunContext, *, watch_to_the_end: bool, may_push: bool = True) -> lifecycle.Action:
         """Do one action after the other until one is a wait or an end; return that one."""
         while True:
             action = lifecycle.decide(run.observe())
             match action:
-                case lifecycle.Push(generation=generation):
+                case lifecycle.Push(generation=generation) if may_push:
                     self._push(run, generation)
                 case lifecycle.Reconcile():
                     reconcile(run, self._sleep)
@@ -269,9 +286,7 @@ class ValidationKaggleManager:
                 case _:
                     return action
 
-    def _after_pass(
-        self, run: RunContext, end: lifecycle.WaitUntil | lifecycle.Watch | lifecycle.Finish | lifecycle.Stop
-    ) -> RunReport:
+    def _after_pass(self, run: RunContext, end: lifecycle.Action) -> RunReport:
         match end:
             case lifecycle.Finish():
                 return self._finish(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,4 +49,8 @@ class Overview:
 def overview(journal: Journal, section: str | None, now: float) -> Overview:
     """Every run of a journal, or those of one section."""
     runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
-    return Overview(tuple(sorted(runs, key=lambda run: ORDER.index(run.state))), section)
+    return Overview(by_urgency(runs), section)
+
+
+def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:
+    return tuple(sorted(runs, key=lambda run: ORDER.index(run.state)))

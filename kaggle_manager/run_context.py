@@ -105,6 +105,17 @@ class RunContext:
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
         self.journal.note(self.row.run_id, generation, kind, self.now(), **detail)
 
+    def keep_settings(self) -> None:
+        """Remember what a later tick needs to go on as this command would."""
+        settings = {"session_limit_s": self.config.session_limit_s, "seed": self.config.seed}
+        self.journal.change_settings(self.row.run_id, **settings)
+
+    def go_on(self) -> None:
+        """A person asks for this run: what stopped it before counts no more."""
+        self.keep_settings()
+        self.journal.change_settings(self.row.run_id, stopped=None)
+        self.note("continued", max((session.generation for session in self.sessions()), default=0))
+
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def postpone(self, cause: str, why: str, first_s: float, longest_s: float) -> None:

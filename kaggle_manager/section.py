@@ -150,6 +150,15 @@ class ScenarioConfig(_Frozen):
         return ScenarioConfig.model_validate(merged)
 
 
+class Demo(_Frozen):
+    """What `--demo` trains: a scenario to `timesteps` over `sessions` sessions, and the options of its report."""
+
+    scenario: Name
+    timesteps: PositiveInt
+    sessions: PositiveInt = 3
+    report: list[str] = []
+
+
 class Section(_Frozen):
     """One validation section; its name is the name of its folder.
 
@@ -166,6 +175,7 @@ class Section(_Frozen):
     scenarios: dict[Name, ScenarioConfig] = {}
     study: Table = {}
     remarks: Table = {}
+    demo: Demo | None = None
 
     def scenario(self, name: str | None = None) -> ScenarioConfig:
         """The scenario `name`, or the default one.
@@ -209,6 +219,8 @@ class Section(_Frozen):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        if self.demo is not None and self.demo.scenario not in self.scenarios:
+            raise ValueError(f"demo.scenario = {self.demo.scenario!r} is not a scenario")
         if self.trains and self.default_scenario not in self.scenarios:
             raise ValueError(
                 f"default_scenario = {self.default_scenario!r} is not a scenario; accepted: {_listed(self.scenarios)}"

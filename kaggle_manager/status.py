@@ -175,4 +175,5 @@ def _summary(session: SessionRow) -> SessionSummary:
 
 
 def _command(name: str, row: RunRow) -> str:
-    return f"kaggle-manager {name} {row.section} --scenario {row.scenario}{' --quick' * row.quick}"
+    seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
+    return f"kaggle-manager {name} {row.section} --scenario {row.scenario}{seed}{' --quick' * row.quick}"

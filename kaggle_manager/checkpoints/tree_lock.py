@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import Busy
 
 
 @contextmanager
@@ -19,13 +19,13 @@ def alone_in(tree: Path) -> Iterator[None]:
     """Hold the training tree at `tree` for this process.
 
     Raises:
-        ConfigError: another program works in it.
+        Busy: another program works in it.
         OSError: the folder refuses a lock file.
     """
     tree.parent.mkdir(parents=True, exist_ok=True)
     with (tree.parent / f".{tree.name}.lock").open("a+") as handle:
         if not _try(handle.fileno()):
-            raise ConfigError(
+            raise Busy(
                 f"Another program is training in {tree}, or restoring into it.",
                 safe="nothing was started, and nothing of it was touched",
                 next_step="wait for it, or use another --workdir",

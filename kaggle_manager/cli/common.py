@@ -32,6 +32,11 @@ WorkdirOption = Annotated[
 PlatformOption = Annotated[
     str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")
 ]
+TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]
+LimitOption = Annotated[
+    str | None, typer.Option("--session-limit", help="Longest session: 60s, 90m, 11h30m. [default: 12h]")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training seed, in a tree of its own.", min=0)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
 
 

@@ -7,45 +7,60 @@ import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kaggle_manager.cli.common import (
     JsonOption,
+    LimitOption,
     PlatformOption,
     QuickOption,
     ScenarioOption,
     SectionArgument,
+    SeedOption,
+    TimestepsOption,
     WorkdirOption,
     errors_as_messages,
     print_json,
 )
 from kaggle_manager.config import build_config
-from kaggle_manager.errors import NotFinished
+from kaggle_manager.errors import ConfigError, NotFinished
 from kaggle_manager.journal import Journal
 from kaggle_manager.progress import Reporter
-from kaggle_manager.report import REPORT_SCHEMA
-from kaggle_manager.section import find_project
+from kaggle_manager.report import REPORT_SCHEMA, RunReport
+from kaggle_manager.section import find_project, get_section
 
 if TYPE_CHECKING:
     from kaggle_manager.manager import ValidationKaggleManager
+    from kaggle_manager.overview import Overview
 
-TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]
-LimitOption = Annotated[
-    str | None, typer.Option("--session-limit", help="Longest session: 60s, 90m, 11h30m. [default: 12h]")
-]
 QuickRunOption = Annotated[
     bool, typer.Option("--quick", help="2 timesteps over two sessions: the whole circle, in a tree of its own.")
+]
+
+
+SeedsOption = Annotated[
+    int | None,
+    typer.Option("--seeds", help="So many training seeds as one campaign, each with its own tree.", min=1),
+]
+IntersectionOption = Annotated[
+    str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
 ]
 
 
 def run(
     section: SectionArgument,
     quick: QuickRunOption = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="The section's demonstration, over short sessions, with its report.")
+    ] = False,
     scenario: ScenarioOption = None,
+    intersection: IntersectionOption = None,
     timesteps: TimestepsOption = None,
     session_limit: LimitOption = None,
+    seed: SeedOption = None,
+    seeds: SeedsOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old tree is set aside.")] = False,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
@@ -58,21 +73,48 @@ def run(
       kaggle-manager run section_7_6_rl_performance --quick
 
       kaggle-manager run section_7_6_rl_performance --timesteps 3000 --session-limit 60s --platform local
+
+      kaggle-manager run section_7_6_rl_performance --intersection ingolstadt1 --seeds 5
     """
+    from kaggle_manager.demonstration import demonstrate
+    from kaggle_manager.final_report import write_final_report
+
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        report = _manager(section, platform, workdir, reporter).run_validation_section(
-            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, fresh=fresh
-        )
-    if as_json:
-        print(report.to_json())
+        scenario = _scenario(section, scenario, intersection)
+        if demo:
+            _print(demonstrate(section, reporter, platform=platform, workdir=workdir), as_json=as_json)
+            return
+        manager = _manager(section, platform, workdir, reporter)
+        options: dict[str, Any] = {
+            "scenario": scenario,
+            "timesteps": timesteps,
+            "quick": quick,
+            "session_limit": session_limit,
+        }
+        if seeds is not None:
+            if fresh or seed is not None:
+                raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
+            from kaggle_manager.campaign import campaign_of
+
+            campaign = campaign_of(manager, section, seeds, reporter, **options)
+            seen = campaign.run()
+            _print(seen, as_json=as_json)
+        else:
+            report = manager.run_validation_section(section, seed=seed, fresh=fresh, **options)
+            _print(report, as_json=as_json)
+        if not quick:
+            write_final_report(build_config(section, scenario=scenario, workdir=workdir), reporter)
 
 
 def tick(
     section: SectionArgument,
     quick: QuickRunOption = False,
     scenario: ScenarioOption = None,
+    intersection: IntersectionOption = None,
     timesteps: TimestepsOption = None,
     session_limit: LimitOption = None,
+    seed: SeedOption = None,
+    seeds: SeedsOption = None,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
@@ -89,13 +131,28 @@ def tick(
       kaggle-manager tick section_7_6_rl_performance --json
     """
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        report = _manager(section, platform, workdir, reporter).tick(
-            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit
-        )
-        reporter.line(f"{report.state}: {report.why}")
-    if as_json:
-        print(report.to_json())
-    if report.state != "finished":
+        scenario = _scenario(section, scenario, intersection)
+        manager = _manager(section, platform, workdir, reporter)
+        options: dict[str, Any] = {
+            "scenario": scenario,
+            "timesteps": timesteps,
+            "quick": quick,
+            "session_limit": session_limit,
+        }
+        if seeds is not None:
+            from kaggle_manager.campaign import campaign_of
+
+            campaign = campaign_of(manager, section, seeds, reporter, **options)
+            campaign.round()
+            seen = campaign.overview()
+            _print(seen, as_json=as_json)
+            finished = campaign.is_finished()
+        else:
+            report = manager.tick(section, seed=seed, **options)
+            reporter.line(f"{report.state}: {report.why}")
+            _print(report, as_json=as_json)
+            finished = report.state == "finished"
+    if not finished:
         raise typer.Exit(NotFinished.exit_code)
 
 
@@ -154,6 +211,19 @@ def fetch(
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})
         reporter.line(f"{len(files)} files, verified, are in {fetched.folder}")
+
+
+def _scenario(section: str, scenario: str | None, intersection: str | None) -> str | None:
+    if intersection is None:
+        return scenario
+    if scenario is not None:
+        raise ConfigError("--scenario and --intersection exclude each other.", next_step="give one of them")
+    return get_section(find_project(Path.cwd(), section), section).scenario_at(intersection)
+
+
+def _print(seen: RunReport | Overview, *, as_json: bool) -> None:
+    if as_json:
+        print_json(seen.as_json())
 
 
 def _reporter(as_json: bool) -> Reporter:

@@ -33,6 +33,7 @@ class LaunchOrder(_Order):
     section: str
     scenario: str
     target: PositiveInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     quick: bool = False
     fresh: bool = False
     parent: Parent | None = None

@@ -79,9 +79,10 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
     else:
         start["resumed"] = {"step": origin.step, "manifest_sha256": origin.checkpoint.manifest.sha256}
     write_start(working, start)
+    scenario = scenario.for_quick() if order.quick else scenario
     settings = from_scenario(
         order.scenario,
-        scenario.for_quick() if order.quick else scenario,
+        scenario if order.seed is None else scenario.for_seed(order.seed),
         total=order.target,
         tree=tree.root,
         lineage=order.lineage,

@@ -12,6 +12,7 @@ from small_project import SCENARIO, Bench
 from kaggle_manager import watch
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import (
+    Busy,
     CheckpointCorrupt,
     CheckpointIncompatible,
     CheckpointNotFound,
@@ -218,9 +219,9 @@ def test_a_damaged_journal_is_named_and_can_be_moved_away(bench: Bench) -> None:
 
 def test_two_managers_at_once_are_refused(bench: Bench) -> None:
     bench.workdir.mkdir()
-    with FileLock(bench.workdir / "manager.lock"), pytest.raises(ConfigError, match="Another kaggle-manager") as caught:
+    with FileLock(bench.workdir / "manager.lock"), pytest.raises(Busy, match="Another kaggle-manager") as caught:
         bench.run()
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 8
     assert bench.run(timesteps=2).step == 2
 
 

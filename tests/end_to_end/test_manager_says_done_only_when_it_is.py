@@ -15,7 +15,7 @@ from small_project import Bench
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.cli import main
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
+from kaggle_manager.errors import Busy, CheckpointCorrupt, CheckpointIncompatible
 
 HOLDER = """
 import sys, time
@@ -68,7 +68,7 @@ def test_a_manager_and_a_trainer_never_work_in_one_tree_at_once(bench: Bench) ->
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == "held\n"
-    with pytest.raises(ConfigError, match="Another program is training"):
+    with pytest.raises(Busy, match="Another program is training"):
         bench.run(timesteps=2)
     holder.kill()
     holder.wait()

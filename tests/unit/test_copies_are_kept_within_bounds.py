@@ -26,7 +26,7 @@ from kaggle_manager.copies import (
     stamped_name,
     within_limit,
 )
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
+from kaggle_manager.errors import Busy, CheckpointNotFound, ConfigError, OutputDamaged
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kept import set_aside
 from kaggle_manager.lifecycle import Stage
@@ -115,7 +115,7 @@ def test_prune_is_dry_unless_told_and_never_touches_the_tree_nor_the_newest_copy
 def test_prune_waits_for_whoever_works_in_the_tree(config: RunConfig) -> None:
     with alone_in(config.tree):
         done = CliRunner().invoke(app, ["checkpoints", "prune", "--workdir", str(config.state), "--yes"])
-    assert done.exit_code == 2
+    assert done.exit_code == 8
     assert len(find_copies(config)) == 5
 
 

@@ -1,0 +1,36 @@
+"""The section's own report, written when a run has reached its target; a report that fails never spoils a run."""
+
+from __future__ import annotations
+
+import importlib
+
+from kaggle_manager.config import PROJECT_ROOT, RunConfig
+from kaggle_manager.progress import Reporter
+from kaggle_manager.section import SECTIONS_FOLDER
+
+
+def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -> bool:
+    """Write the report of what `config` trains; True when it was written.
+
+    Args:
+        arguments: for the section's report, beside what names the training.
+    """
+    name = config.section.name
+    again = f"kaggle-manager report {name} --scenario {config.scenario_name}"
+    package = PROJECT_ROOT / SECTIONS_FOLDER / name / "report"
+    if config.project_root != PROJECT_ROOT or not package.is_dir():  # a section of one's own need not have one
+        return False
+    try:
+        module = importlib.import_module(f"{SECTIONS_FOLDER}.{name}.report.__main__")
+    except ModuleNotFoundError as error:
+        reporter.line(f"no report was written, for {error.name} is not here; later: {again}")
+        return False
+    base = config.tree
+    for _ in (SECTIONS_FOLDER, name, *config.scenario.models.split("/")):
+        base = base.parent
+    reporter.phase("writing the report")
+    given = ["--workdir", str(base), "--scenario", config.scenario_name, "--journal", str(config.journal), *arguments]
+    if module.main(given) != 0:
+        reporter.warn(f"the report could not be written; the models are whole. Try again: {again}")
+        return False
+    return True

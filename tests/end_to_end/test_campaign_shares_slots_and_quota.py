@@ -1,0 +1,74 @@
+"""Several seeds as one campaign: each its own lineage and tree, two sessions at once, the ones behind first."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+from small_project import SECTION, Bench
+
+from kaggle_manager.campaign import SLOTS, Campaign, Member, seeds_of
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import KernelFailed
+from kaggle_manager.journal import Journal
+from kaggle_manager.section import get_section
+
+SEEDS = (None, 2, 3)
+
+
+def campaign(bench: Bench, timesteps: int) -> Campaign:
+    members = [Member(f"seed {seed}", {"seed": seed, "timesteps": timesteps}) for seed in SEEDS]
+    return Campaign(bench.manager(), SECTION, members, bench.told)
+
+
+def tree_of(bench: Bench, seed: int | None) -> TrainingTree:
+    name = "models" if seed is None else f"models_seed_{seed}"
+    return TrainingTree(bench.workdir / "validation_ch7" / SECTION / "data" / name, bench.tree.scenario)
+
+
+def test_every_member_reaches_the_target_in_a_tree_and_a_lineage_of_its_own(bench: Bench) -> None:
+    seen = campaign(bench, 4).run()
+    assert [run.state for run in seen.runs] == ["finished"] * 3
+    heads = [CheckpointStore(tree_of(bench, seed)).find_latest_checkpoint() for seed in SEEDS]
+    assert [head.step for head in heads if head] == [4, 4, 4]
+    assert len({head.manifest.lineage.run_id for head in heads if head}) == 3
+    assert {head.manifest.identity["seed"] for head in heads if head} == {1, 2, 3}
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        assert [run.settings.get("seed") for run in journal.runs()] == list(SEEDS)
+    assert "refused" not in bench.output
+
+
+def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(bench: Bench) -> None:
+    bench.plan(g1="hang")
+    started = campaign(bench, 4)
+    for member in started.members:
+        bench.manager().go_on(SECTION, **member.options)
+    started.round()
+    started.round()
+    assert [member.is_live for member in started.members] == [True, True, False]
+    assert sum(member.is_live for member in started.members) == SLOTS
+    for session in (bench.server.root / "sessions").iterdir():
+        (session / "cancel").touch()  # their slots are wanted by other tests
+
+
+def test_a_member_that_needs_a_person_does_not_hold_up_the_others(bench: Bench) -> None:
+    main = bench.project / "kernels/rl_training/main.py"
+    good = main.read_text()
+    main.write_text(
+        good.replace("def session(order", "def session(order", 1).replace(
+            "    plan = PLAN.get",
+            "    if order.seed == 2:\n        raise RuntimeError('bad seed')\n    plan = PLAN.get",
+            1,
+        )
+    )
+    going = campaign(bench, 2)
+    with pytest.raises(KernelFailed, match="bad seed"):
+        going.run()
+    assert [member.report.state if member.report else "" for member in going.members][::2] == ["finished"] * 2
+
+
+def test_the_seeds_are_those_the_study_declared(bench: Bench) -> None:
+    small = get_section(bench.project, SECTION)
+    assert seeds_of(small, None, 3) == [None, 2, 3]
+    declared = small.model_copy(update={"study": {"training_seeds": [7, 1, 9]}})
+    assert seeds_of(declared, None, 2) == [7, None]
