@@ -8,7 +8,7 @@ Never does: move, mend or rebuild; that is for the next session's search.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,6 +68,12 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
     views = [view for level, where in slots if (view := _view(level, where, tree, verify, disk)) is not None]
     order = ("latest", "best", "final")
     return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
+
+
+def worst_state(views: Sequence[CheckpointView]) -> HashState:
+    """The state of a whole tree: that of its worst checkpoint; `not read` for none."""
+    order: tuple[HashState, ...] = ("damaged", "mendable", "not read", "verified")
+    return min((view.hash_state for view in views), key=order.index, default="not read")
 
 
 def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> CheckpointView:

@@ -47,19 +47,24 @@ def ls(
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.config import build_config
     from kaggle_manager.copies import find_copies
-    from kaggle_manager.tree_view import look_at
+    from kaggle_manager.tree_view import look_at, worst_state
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         views = look_at(TrainingTree(config.tree, config.scenario_name), verify=verify)
         copies = find_copies(config)
+        trees = [TrainingTree(copy.folder, config.scenario_name) for copy in copies]
+        states = [worst_state(look_at(tree, verify=verify)) for tree in trees]
         if as_json:
             print_json(
                 {
                     "schema": 1,
                     "tree": str(config.tree),
                     "checkpoints": [_view_as_json(view) for view in views],
-                    "copies": [{**asdict(copy), "folder": str(copy.folder)} for copy in copies],
+                    "copies": [
+                        {**asdict(copy), "folder": str(copy.folder), "hashes": state}
+                        for copy, state in zip(copies, states, strict=True)
+                    ],
                 }
             )
             return
@@ -74,7 +79,7 @@ def ls(
         _print([f"  ! {view.problem}" for view in views if view.problem])
         if copies:
             print(f"kept copies ({size(sum(copy.size for copy in copies))})")
-            _print([f"  {line}" for line in copies_table(copies)])
+            _print([f"  {line}" for line in copies_table(copies, states)])
 
 
 @checkpoints.command()

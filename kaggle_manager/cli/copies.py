@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,9 +48,9 @@ def make(
 
       kaggle-manager checkpoints backup restore latest
     """
-    from kaggle_manager.checkpoints.tree_lock import alone_in
     from kaggle_manager.config import build_config
     from kaggle_manager.copies import back_up, within_limit
+    from kaggle_manager.exclusive import alone
 
     if context.invoked_subcommand is not None:
         sources = [context.get_parameter_source(name) for name in context.params]
@@ -58,7 +59,7 @@ def make(
         return
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with alone_in(config.tree):
+        with alone(config):
             copy = back_up(config, reason)
             dropped = within_limit(config)
         for line in dropped:
@@ -150,14 +151,14 @@ def prune(
 
       kaggle-manager checkpoints prune --kind download --kind replaced --yes
     """
-    from kaggle_manager.checkpoints.tree_lock import alone_in
     from kaggle_manager.config import build_config
     from kaggle_manager.copies import check_kinds, find_copies, free, newest_valid, plan_prune
+    from kaggle_manager.exclusive import alone
 
     with errors_as_messages(as_json=as_json):
         kinds = check_kinds(kind)
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with alone_in(config.tree):
+        with alone(config) if yes else nullcontext():
             copies = find_copies(config)
             newest = newest_valid(copies, config.scenario_name)
             planned = plan_prune(copies, newest, keep=keep, kinds=kinds)

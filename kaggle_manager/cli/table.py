@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from kaggle_manager.copies import Copy
 from kaggle_manager.words import duration, printable, size
+
+if TYPE_CHECKING:
+    from kaggle_manager.copies import Copy
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -24,13 +27,14 @@ def age(moment: str) -> str:
         return "-"
 
 
-def copies_table(copies: Sequence[Copy]) -> list[str]:
-    """Kept copies, a line each."""
-    rows = [("kind", "step", "session", "size", "saved ago", "why", "folder")]
-    for copy in copies:
+def copies_table(copies: Sequence[Copy], states: Sequence[str] = ()) -> list[str]:
+    """Kept copies, a line each; `states` says of each what its hashes showed."""
+    rows = [["kind", "step", "session", "size", "saved ago", *(["hashes"] if states else []), "why", "folder"]]
+    for index, copy in enumerate(copies):
         step = "-" if copy.step is None else f"{copy.step:,}"
         session = "-" if copy.generation is None else str(copy.generation)
         why = "a session needs it" if copy.in_use else copy.reason or "-"
         why = why if len(why) <= 40 else why[:39] + "…"
-        rows.append((copy.kind, step, session, size(copy.size), age(copy.saved_at), why, str(copy.folder)))
+        cells = [copy.kind, step, session, size(copy.size), age(copy.saved_at), *states[index : index + 1]]
+        rows.append([*cells, why, str(copy.folder)])
     return table(rows)

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from kaggle_manager.checkpoints import Disk, TrainingTree, inventory
 from kaggle_manager.checkpoints.durable import sha256_bytes, storage_errors
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound, OutputDamaged, VerificationError
+from kaggle_manager.errors import Busy, ConfigError, LineageMismatch, NotFound, OutputDamaged, VerificationError
 from kaggle_manager.export.listing import (
     LISTING_NAME,
     MAX_LISTING_BYTES,
@@ -87,6 +87,7 @@ def export_run(
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
+        Busy: another export from this state folder is under way.
         ConfigError: the address cannot be used, or holds another run's export.
         LineageMismatch: the export there is of a later step.
         OutputDamaged: no checkpoint verifies, what is there is damaged, or what was sent did not read back as it was.
@@ -155,7 +156,7 @@ def _alone(config: RunConfig) -> Iterator[None]:
         with FileLock(config.state / "export.lock").acquire(timeout=0):
             yield
     except Timeout as error:
-        raise ConfigError(
+        raise Busy(
             f"Another export from {config.state} is under way.", safe=_UNTOUCHED, next_step="wait for it"
         ) from error
 

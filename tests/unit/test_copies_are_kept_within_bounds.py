@@ -26,7 +26,7 @@ from kaggle_manager.copies import (
     stamped_name,
     within_limit,
 )
-from kaggle_manager.errors import Busy, CheckpointNotFound, ConfigError, OutputDamaged
+from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kept import set_aside
 from kaggle_manager.lifecycle import Stage

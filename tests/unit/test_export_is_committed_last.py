@@ -15,6 +15,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.durable import sha256_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import (
+    Busy,
     CheckpointIncompatible,
     CheckpointNotFound,
     ConfigError,
@@ -288,5 +289,5 @@ def test_a_store_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
 
 
 def test_only_one_export_at_a_time_cleans_up(config: RunConfig, there: Path) -> None:
-    with send._alone(config), pytest.raises(ConfigError, match="under way"):
+    with send._alone(config), pytest.raises(Busy, match="under way"):
         export_run(config, str(there))

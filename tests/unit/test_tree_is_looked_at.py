@@ -162,6 +162,11 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
         code, text = ask(*command, "--json")
         assert (code, json.loads(text)["schema"]) == (0, 1)
         assert ask(*command)[0] == 0
+    plant(tmp_path / "replaced" / "run" / "before_generation_2")
+    assert json.loads(ask("ls", "--json")[1])["copies"][0]["hashes"] == "verified"
+    assert json.loads(ask("ls", "--json", "--no-verify")[1])["copies"][0]["hashes"] == "not read"
+    flip(tmp_path / "replaced" / "run" / "before_generation_2" / "best_model" / "best_model.zip")
+    assert json.loads(ask("ls", "--json")[1])["copies"][0]["hashes"] == "damaged"
     flip(tree.checkpoints / tree.model_name(2))
     assert "damaged" in ask("ls")[1]
     code, text = ask("verify", "--json")
