@@ -34,6 +34,7 @@ from kaggle_manager.checkpoints import (
     unpack_tree,
 )
 from kaggle_manager.config import PROJECT_ROOT, build_config
+from kaggle_manager.doctor import secret_files
 from kaggle_manager.errors import CheckpointCorrupt, KaggleManagerError, VerificationError
 from kaggle_manager.kernel_bundle import build_bundle
 from kaggle_manager.local_kaggle.launcher import stop
@@ -45,8 +46,6 @@ SECTION = "section_7_6_rl_performance"
 SCENARIO = "traffic_light_control"
 KILLS = 6
 # What a Kaggle credential looks like in a file: a token, or the key of a kaggle.json.
-SECRET = re.compile(rb"KGAT_[0-9a-zA-Z]{16,}|\"key\"\s*:\s*\"[0-9a-f]{32}\"")
-SECRET_NAMES = re.compile(r"(^|/)(kaggle[^/]*\.json|access_token[^/]*|credentials[^/]*\.json|\.env)$")
 
 
 class Doubt(Exception):
@@ -103,7 +102,11 @@ def no_secret_in_the_repository(ground: Ground) -> str:
     except (OSError, subprocess.CalledProcessError) as error:
         raise Doubt("this is no git checkout, so there is no list of files to search") from error
     names = [name for name in listed.stdout.decode().split("\0") if name and (PROJECT_ROOT / name).is_file()]
-    found = [n for n in names if SECRET_NAMES.search(n) or SECRET.search((PROJECT_ROOT / n).read_bytes())]
+    found = [
+        n
+        for n in names
+        if secret_files.NAMES.search(n) or secret_files.CONTENTS.search((PROJECT_ROOT / n).read_bytes())
+    ]
     require(not found, f"looks like a credential: {', '.join(found)}")
     return f"{len(names)} tracked files searched"
 

@@ -422,3 +422,12 @@ def assert_keeps_secrets(error: BaseException, kaggle: ScriptedKaggle) -> None:
     assert SECRET not in shown
     assert kaggle.url not in shown
     assert isinstance(error, KaggleManagerError)
+
+
+def test_kaggle_says_when_a_token_ends(kaggle):
+    with kaggle.client() as client:
+        assert client.expires_at() is None, "most tokens have no end"
+        kaggle.script("IntrospectToken", answer({"active": True, "username": "alice", "exp": 1_800_000_000}))
+        assert client.expires_at() == datetime(2027, 1, 15, 8, tzinfo=UTC)
+        kaggle.script("IntrospectToken", answer({}, 401))
+        assert client.expires_at() is None

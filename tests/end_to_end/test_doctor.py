@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager import cli
-from kaggle_manager.doctor import Check, account, examine, exit_code, machine
+from kaggle_manager.config import build_config
+from kaggle_manager.doctor import Check, account, examine, exit_code, machine, secret_files
 from kaggle_manager.kaggle_api.models import Quota
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.new_section import new_section
 
 NOWHERE = "http://127.0.0.1:9"
-TOKEN = "KGAT_0123456789abcdefABCDEF"
+TOKEN = "KGAT_" + "0123456789abcdefABCDEF"  # in two, for the search for secrets searches this file too
+KEY = "01234567" * 4
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
@@ -106,6 +108,20 @@ def test_when_a_login_ends_is_told(project: Path, tmp_path: Path) -> None:
     assert "ends 2026-12-01 10:00 UTC" in look(tmp_path)["credentials"].says
 
 
+def test_a_token_that_ends_soon_is_a_caution() -> None:
+    assert account._account("me", None).state == "ok"
+    assert account._account("me", datetime.now(UTC) + timedelta(days=30)).state == "ok"
+    soon = account._account("me", datetime.now(UTC) + timedelta(days=3))
+    assert soon.state == "caution"
+    assert "create a new token" in soon.todo
+
+
+def test_this_program_holds_no_secret() -> None:
+    root = Path(__file__).resolve().parents[2]
+    config = build_config("section_7_6_rl_performance", project_root=root, environ={})
+    assert secret_files.look(config, None).state == "ok"
+
+
 def test_a_server_that_never_answers_is_a_caution_within_seconds(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +181,7 @@ def test_a_secret_git_follows_is_a_problem_and_one_it_would_take_a_caution(proje
     "line",
     [
         f'TOKEN = "{TOKEN}"',
-        'os.environ["KAGGLE_KEY"] = "0123456789abcdef0123456789abcdef"',
+        'os.environ["KAGGLE_KEY"] = "' + KEY + '"',
         "T = 'my-own-secret-value'",
     ],
 )
