@@ -1,4 +1,4 @@
-"""What a checkpoint is. It travels into the kernel: standard library; numpy in `replay_log` and `replay_codec`."""
+"""What a checkpoint is. It travels into the kernel: standard library; numpy in `replay_capture` and `replay_codec`."""
 
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.compatibility import Difference, Level, Verdict, compare

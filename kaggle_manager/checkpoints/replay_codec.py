@@ -36,62 +36,57 @@ _CHANNELS_OF_A_FRAME = (1, 3)
 
 
 def encode(
-    arrays: Mapping[str, Array],
+    rows: Mapping[str, Array],
     first: int,
-    end: int,
+    capacity: int,
     *,
     shared: Mapping[str, str],
     tail: Mapping[str, Array],
     rewritten: Mapping[str, tuple[Array, Array]],
-    apart: tuple[str, ...] = (),
 ) -> bytes:
-    """Return the payload for the rows [first, end), which do not cross the ring's end.
+    """Return the payload for rows that follow each other and do not cross the ring's end.
 
     Args:
-        arrays: the ring arrays, each of shape (capacity, ...).
-        first: number of the first row, counted from the first row the run ever wrote.
-        end: number after the last row.
+        rows: those rows of each array, of shape (count, ...).
+        first: number of the first of them, counted from the first row the run ever wrote.
+        capacity: rows of the ring.
         shared: array -> array whose following row it usually equals.
         tail: the next ring row, by array; empty for none.
         rewritten: for each rewritten array the changed ring rows, and their values.
-        apart: arrays that are stored as `rewritten` only.
     """
-    capacity = len(next(iter(arrays.values())))
-    rows = slice(first % capacity, first % capacity + end - first)
+    end = first + len(next(iter(rows.values())))
     blocks: list[bytes] = []
     described: list[dict[str, Any]] = []
 
-    def add(kind: str, name: str, index: bytes, *parts: Array, **more: str | int) -> None:
+    def add(kind: str, name: str, dtype: np.dtype[Any], index: bytes, *parts: Array, **more: str | int) -> None:
         """Describe one block: `index` says which rows, `parts` are their bytes."""
         data = [part.tobytes() for part in parts]
         size = {"index": len(index), "bytes": len(index) + sum(map(len, data))}
-        described.append({"kind": kind, "array": name, "dtype": arrays[name].dtype.str, **size, **more})
+        described.append({"kind": kind, "array": name, "dtype": dtype.str, **size, **more})
         blocks.extend((index, *data))
 
-    for name, array in arrays.items():
-        if name in apart:
-            continue
+    for name, array in rows.items():
         if name in shared:
-            ours, theirs = _bytes_of(array[rows]), _bytes_of(arrays[shared[name]][rows])
+            ours, theirs = _bytes_of(array), _bytes_of(rows[shared[name]])
             equal = _equals_following(ours, theirs)
             mine, own = ours[~equal], theirs[~equal] if ours.shape == theirs.shape else None
-            frame = _frame_bytes(arrays[shared[name]], rows) if own is not None else 0
+            frame = _frame_bytes(rows[shared[name]]) if own is not None else 0
             moved = _is_moved_on(mine, own, frame) if frame and own is not None else np.zeros(len(mine), bool)
             index = np.packbits(equal).tobytes() + np.packbits(moved).tobytes()
             newest = mine[moved][:, mine.shape[1] - frame :]
-            add("shared", name, index, newest, mine[~moved], of=shared[name], frame=frame)
-        elif frame := _frame_bytes(array, rows):
-            ours = _bytes_of(array[rows])
+            add("shared", name, array.dtype, index, newest, mine[~moved], of=shared[name], frame=frame)
+        elif frame := _frame_bytes(array):
+            ours = _bytes_of(array)
             moved = np.zeros(ours.shape[:2], bool)
             moved[1:] = _is_moved_on(ours[1:], ours[:-1], frame)
             newest = ours[moved][:, ours.shape[2] - frame :]
-            add("frames", name, np.packbits(moved).tobytes(), newest, ours[~moved], frame=frame)
+            add("frames", name, array.dtype, np.packbits(moved).tobytes(), newest, ours[~moved], frame=frame)
         else:
-            add("plain", name, b"", array[rows])
+            add("plain", name, array.dtype, b"", array)
     for name, values in tail.items():
-        add("tail", name, b"", values)
+        add("tail", name, values.dtype, b"", values)
     for name, (changed, values) in rewritten.items():
-        add("rewritten", name, changed.astype("<i8").tobytes(), values)
+        add("rewritten", name, values.dtype, changed.astype("<i8").tobytes(), values)
     description = {"first": first, "end": end, "capacity": capacity, "blocks": described}
     text = json.dumps(description, separators=(",", ":")).encode()
     return b"".join((_LENGTH.pack(len(text)), text, *blocks))
@@ -129,7 +124,7 @@ def decode(payload: memoryview, into: Mapping[str, Array], rows_in_all: int) -> 
             case "tail" if end != rows_in_all:
                 pass
             case "plain":
-                _fill(target, rows, data)
+                _bytes_of(target[rows]).reshape(-1)[:] = data  # which need not be aligned as numbers are
             case "frames":
                 _fill_frames(_bytes_of(target[rows]), index, data, block["frame"])
             case "shared":  # when the rows it may equal are in place
@@ -165,12 +160,12 @@ def _is_moved_on(rows: Array, before: Array, frame: int) -> Array:
     return mask
 
 
-def _frame_bytes(array: Array, rows: slice) -> int:
+def _frame_bytes(rows: Array) -> int:
     """Return the bytes of one frame when these rows are stacks of images, 0 when they are not."""
-    if array.ndim != _IMAGE_DIMENSIONS:
+    if rows.ndim != _IMAGE_DIMENSIONS:
         return 0
-    channels = array.shape[2]
-    ours = _bytes_of(array[rows])
+    channels = rows.shape[2]
+    ours = _bytes_of(rows)
     for one in _CHANNELS_OF_A_FRAME:
         frame = ours.shape[2] // channels * one
         if one < channels and channels % one == 0 and _is_moved_on(ours[1:], ours[:-1], frame).any():

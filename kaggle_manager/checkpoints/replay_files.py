@@ -7,6 +7,7 @@ Never does: look inside a chunk's payload (see `replay_log`), or touch a segment
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,25 @@ def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bo
     if sha256_bytes(data) == ref.sha256:
         return data, True
     raise CheckpointCorrupt(f"{lost} is damaged: {'; '.join(problems) or 'its bytes are not those committed'}.")
+
+
+def read_again(folder: Path, ref: SegmentRef, disk: Disk, buffer: bytearray) -> memoryview:
+    """Return the committed bytes of a segment that was verified a moment ago, without hashing them again.
+
+    Args:
+        folder: the tree's `replay` folder.
+        ref: the segment.
+        disk: the effects.
+        buffer: takes the bytes. Fresh memory for each segment would cost as much as the reading.
+
+    Raises:
+        CheckpointCorrupt, OSError: as `verified_bytes`.
+    """
+    with contextlib.suppress(FileNotFoundError, UnsafePath):
+        data = memoryview(buffer)[: ref.length]
+        if disk.read_into(inside(folder, ref.name), data) == ref.length:
+            return data
+    return memoryview(verified_bytes(folder, ref, disk)[0])
 
 
 def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:

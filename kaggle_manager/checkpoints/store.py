@@ -81,7 +81,7 @@ class CheckpointStore:
     ) -> Checkpoint:
         """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
 
-        Saving a step again replaces that step's checkpoint. `replay` must come from `ReplayLog.append`, whose rows are
+        Saving a step again replaces that step's checkpoint. `replay` must come from `ReplayLog.write`, whose rows are
         durable when it returns.
 
         Raises:

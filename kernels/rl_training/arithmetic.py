@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,9 @@ def make_deterministic(device: str) -> None:
 
 def fingerprint(device: str = "cpu") -> dict[str, Any]:
     """Everything known to change bits, by name; JSON values. Costs a few milliseconds."""
+    import gymnasium
     import numpy
+    import stable_baselines3
     import torch
 
     on_gpu = device.startswith("cuda")
@@ -69,8 +70,8 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
         "machine": f"{sys.platform}-{platform.machine()}",
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "gymnasium": version("gymnasium"),
-        "stable_baselines3": version("stable-baselines3"),
+        "gymnasium": gymnasium.__version__,
+        "stable_baselines3": stable_baselines3.__version__,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "mkl_cbwr": os.environ.get("MKL_CBWR"),

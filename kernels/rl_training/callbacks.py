@@ -58,6 +58,8 @@ class RotatingCheckpointCallback(_AtRolloutStart):
             self._saved_at = step
         elif step // self.every > self._saved_at // self.every:
             self.save_now()
+        else:
+            self._checkpointer.hand_over()
 
     def _on_training_end(self) -> None:
         if self._saved_at is None:  # nothing was left to train
@@ -66,7 +68,7 @@ class RotatingCheckpointCallback(_AtRolloutStart):
         self.save_now()
 
     def _on_step(self) -> bool:
-        self._checkpointer.before_row()
+        self._checkpointer.look()
         return True
 
     def save_now(self) -> None:

@@ -1,13 +1,18 @@
-"""The second half of a save: from what was captured at one instant to a committed checkpoint. Runs beside the training.
+"""The second half of a save: from what was captured at one instant to a committed checkpoint. Beside the training.
 
-Never looks at the training itself: a `SaveOrder` has all it needs.
+Never looks at the training itself: its orders have all it needs. `Begin` comes first; `NewRows` are replay rows to be
+written before the next save; a `SaveOrder` is one checkpoint.
 """
 
 from __future__ import annotations
 
+import pickle
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+import cloudpickle
 
 from kaggle_manager.checkpoints import (
     Checkpoint,
@@ -18,9 +23,24 @@ from kaggle_manager.checkpoints import (
     TrainingTree,
     write_metadata,
 )
+from kaggle_manager.checkpoints.replay_capture import NewRows
+from kaggle_manager.checkpoints.replay_log import ReplayLog
 from kernels.rl_training import exact_state
-from kernels.rl_training.model_file import ModelSnapshot
-from kernels.rl_training.origin import read_state
+from kernels.rl_training.model_file import ModelSnapshot, never_changes
+from kernels.rl_training.origin import Journey, state_bytes
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What is the same in every save of a session.
+
+    Attributes:
+        manifest: fields of the manifest.
+        replay: the replay rows that are there already.
+    """
+
+    manifest: Mapping[str, Any]
+    replay: ReplayCommit | None
 
 
 @dataclass(frozen=True)
@@ -29,31 +49,50 @@ class SaveOrder:
 
     Attributes:
         step: timesteps trained.
-        model: its `data` has only what changed since the order before (see `Changes`).
-        state: the `.state` file.
-        replay: the replay rows, which are on the medium already.
+        attributes: of the model; only what may have changed since the order before (see `Changes`). With cloudpickle:
+            schedules are often lambda functions.
+        parameters, variables: of the model, as in `ModelSnapshot`.
+        journey, items: for the `.state` file.
+        replay: the replay rows that are not in the log yet; None without a replay buffer.
         metadata: for training_metadata.json.
         manifest: further fields of the manifest.
     """
 
     step: int
-    model: ModelSnapshot
-    state: bytes
-    replay: ReplayCommit | None
+    attributes: bytes
+    parameters: dict[str, Any]
+    variables: dict[str, Any]
+    journey: Journey
+    items: dict[str, Any]
+    replay: NewRows | None
     metadata: TrainingMetadata
     manifest: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint, and the seconds it took to write."""
+
+    checkpoint: Checkpoint
+    seconds: float
+
+
 class Changes:
-    """Reduces dictionaries to the values that are other objects than the last time."""
+    """Leaves out the attributes of a model that are certainly as they were the last time."""
 
     def __init__(self) -> None:
         self._last: dict[str, Any] = {}
 
-    def of(self, values: dict[str, Any]) -> dict[str, Any]:
-        changed = {name: value for name, value in values.items() if self._last.get(name, self) is not value}
-        self._last = values
-        return changed
+    def of(self, values: dict[str, Any]) -> bytes:
+        """The other ones, for `pickle.loads`."""
+        last, self._last = self._last, values
+        changed = {
+            name: value
+            for name, value in values.items()
+            if name not in last or last[name] is not value or not never_changes(value)
+        }
+        pickled: bytes = cloudpickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickled
 
 
 class CheckpointWriter:
@@ -67,27 +106,42 @@ class CheckpointWriter:
 
     def __init__(self, tree: TrainingTree, disk: Disk, warn: Callable[[str], None]) -> None:
         self._store = CheckpointStore(tree, disk=disk, warn=warn)
+        self._replay = ReplayLog(tree.replay, disk=disk)
         self._disk = disk
-        self._data: dict[str, Any] = {}
+        self._attributes: dict[str, Any] = {}
+        self._manifest: Mapping[str, Any] = {}
 
-    def __call__(self, order: SaveOrder) -> Checkpoint:
-        """Commit the checkpoint, then write the metadata.
+    def __call__(self, order: Begin | NewRows | SaveOrder) -> Saved | None:
+        """Carry out one order; say what was committed by it.
 
         Raises:
-            StorageError, CheckpointCorrupt, LineageMismatch: as `CheckpointStore.save_latest`.
+            StorageError, CheckpointCorrupt, LineageMismatch: as `CheckpointStore.save_latest` and `ReplayLog`.
         """
-        self._data.update(order.model.data)
-        model = replace(order.model, data=self._data)
-        # The items once more, as they were: those of the training have gone on.
-        items = read_state(order.state).items
-        certificate = exact_state.certify(items, {**model.parameters, **model.variables})
+        match order:
+            case Begin():
+                self._manifest = order.manifest
+                if order.replay is not None:
+                    self._replay.resume(order.replay)
+            case NewRows():
+                self._replay.write(order)
+            case SaveOrder():
+                return self._save(order)
+        return None
+
+    def _save(self, order: SaveOrder) -> Saved:
+        begun = time.monotonic()
+        replay = None if order.replay is None else self._replay.write(order.replay)
+        self._attributes.update(pickle.loads(order.attributes))
+        model = ModelSnapshot(self._attributes, order.parameters, order.variables)
+        certificate = exact_state.certify(order.items, {**model.parameters, **model.variables})
         checkpoint = self._store.save_latest(
             step=order.step,
             model=model.to_bytes(),
-            state=order.state,
-            replay=order.replay,
+            state=state_bytes(order.journey, order.items),
+            replay=replay,
             certificate=certificate["all"],
+            **self._manifest,
             **order.manifest,
         )
         write_metadata(self._store.tree.metadata, order.metadata, disk=self._disk)
-        return checkpoint
+        return Saved(checkpoint, time.monotonic() - begun)

@@ -1,9 +1,8 @@
 """A training and its store: what a save collects, and how a resume puts it back.
 
-A save takes its copy at a rollout start. Another thread writes the replay rows and has another process write the rest
-(see `worker_process`) while the training goes on; the next save waits for both. Replay rows are not even copied: a row
-stays as it is until the ring comes round, and the save is waited for before that. Knows what goes into a checkpoint;
-when to save is the callbacks' business, how bytes reach the disk the store's.
+A save hands over what there is at a rollout start, and another process writes it (see `worker_process`) while the
+training goes on; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
+business, how bytes reach the disk the store's.
 """
 
 from __future__ import annotations
@@ -11,19 +10,19 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
-from kaggle_manager.checkpoints.replay_log import Plan, ReplayLog
+from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.errors import CheckpointIncompatible
 from kernels.rl_training import exact_state, model_file, replay_rows
-from kernels.rl_training.background_writer import BackgroundWriter
-from kernels.rl_training.checkpoint_writer import Changes, SaveOrder
+from kernels.rl_training.checkpoint_writer import Begin, Changes, Saved, SaveOrder
 from kernels.rl_training.exact_state import Phase, Training
-from kernels.rl_training.origin import Journey, Origin, state_bytes
+from kernels.rl_training.origin import Journey, Origin
 from kernels.rl_training.session_clock import SessionClock
 from kernels.rl_training.settings import TrainingSettings
+from kernels.rl_training.worker_process import WorkerProcess
 
 
 @dataclass
@@ -31,7 +30,7 @@ class Checkpointer:
     """Saves one training into one store.
 
     Attributes:
-        write: commits what was captured; usually a `WorkerProcess`.
+        writer: commits what is captured.
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
@@ -47,26 +46,26 @@ class Checkpointer:
     identity: Mapping[str, Any]
     metadata: Callable[[int], TrainingMetadata]
     disk: Disk
-    write: Callable[[SaveOrder], Checkpoint]
+    writer: WorkerProcess[Begin | NewRows | SaveOrder, Saved | None]
     newest: Checkpoint | None = None
     count: int = 0
     stall_s: float = 0.0
     certificate: dict[str, str] = field(default_factory=dict)
     _common: dict[str, Any] = field(init=False)
-    _replay: ReplayLog | None = field(init=False)
-    _plan: Plan | None = None
-    _writer: BackgroundWriter = field(default_factory=BackgroundWriter)
+    _stall_s: float = 0.0
+    _rows: replay_rows.WaitingRows = field(init=False)
     _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
         self.newest = self.origin.checkpoint
-        self._replay = replay_rows.open_log(self.training.model, self.store.tree.replay, self.disk)
+        self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
             "target": self.settings.total,
             "lineage": self.settings.lineage,
             "bundle_sha256": self.settings.bundle_sha256,
             "identity": dict(self.identity),
         }
+        self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Before `learn()`: networks, replay rows, and the first phase of the rest.
@@ -85,8 +84,7 @@ class Checkpointer:
                 safe="the checkpoint was not touched.",
                 next_step="give back the settings it was trained with, or start again with --fresh.",
             ) from error
-        if self._replay is not None and checkpoint.manifest.replay is not None:
-            self._replay.load(checkpoint.manifest.replay, replay_rows.arrays(self.training.model), verified=True)
+        self._rows.load(self.store.tree.replay, checkpoint.manifest.replay, self.disk)
         exact_state.restore(self.training, self.origin.items, Phase.BEFORE)
 
     def begin(self) -> None:
@@ -100,38 +98,39 @@ class Checkpointer:
             StorageError: the disk refused the save before; the checkpoints before that still load.
         """
         started = time.monotonic()
+        self.hand_over()
         self.join()
-        model, step = self.training.model, self.training.model.num_timesteps
-        copied = model_file.snapshot(model)
-        state = state_bytes(self.journey, exact_state.collect(self.training))
-        if self._replay is not None:
-            self._plan = self._replay.plan(replay_rows.arrays(model), rows=replay_rows.rows_written(model))
+        step = self.training.model.num_timesteps
+        model = model_file.snapshot(self.training.model)
         metadata = self.metadata(step)
-        manifest = {
-            **self._common,
-            "exact": self.journey.describe(),
-            "metrics": {"training_seconds": metadata.training_seconds},
-        }
-
-        def write() -> None:
-            begun = time.monotonic()
-            replay = self._replay.write(self._plan) if self._replay is not None and self._plan is not None else None
-            changed = replace(copied, data=self._changes.of(copied.data))
-            self.newest = self.write(SaveOrder(step, changed, state, replay, metadata, manifest))
-            self.clock.saved(stall + time.monotonic() - begun)
-
-        stall = time.monotonic() - started
-        self._writer.start(write)
+        order = SaveOrder(
+            step=step,
+            attributes=self._changes.of(model.data),
+            parameters=model.parameters,
+            variables=model.variables,
+            journey=self.journey,
+            items=exact_state.collect(self.training),
+            replay=self._rows.all(),
+            metadata=metadata,
+            manifest={
+                "exact": self.journey.describe(),
+                "metrics": {"training_seconds": metadata.training_seconds},
+            },
+        )
+        self.writer.start(order)
         self.count += 1
-        self.stall_s += stall
+        self._stall_s = time.monotonic() - started
+        self.stall_s += self._stall_s
 
-    def before_row(self) -> None:
-        """Called before each new replay row: waits for a save that must not see it, and raises a save's error."""
-        if self._plan is not None and self._writer.busy:
-            if replay_rows.rows_written(self.training.model) >= self._plan.expires_at:
-                self.join()
-            else:
-                self._writer.look()
+    def hand_over(self) -> None:
+        """Called at a rollout start: have replay rows written down before the next save when there are many."""
+        for rows in self._rows.too_many():
+            self.join()
+            self.writer.start(rows)
+
+    def look(self) -> None:
+        """Take note of a save that is on disk by now; raise its error if it had one. Never waits."""
+        self._note(self.writer.look())
 
     def join(self) -> None:
         """Wait until the save under way is on disk.
@@ -139,11 +138,12 @@ class Checkpointer:
         Raises:
             StorageError: it could not be written; the checkpoints before it still load.
         """
-        self._writer.join()
+        self._note(self.writer.join())
 
-    def close(self) -> None:
-        """End the writing thread, after the save under way."""
-        self._writer.close()
+    def _note(self, saved: Saved | None) -> None:
+        if saved is not None:
+            self.newest = saved.checkpoint
+            self.clock.saved(self._stall_s + saved.seconds)
 
     def save_best(self, step: int, score: float) -> None:
         """Commit the model as the best so far."""

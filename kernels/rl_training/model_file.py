@@ -1,15 +1,13 @@
 """The model file of a checkpoint, written the way Stable-Baselines3 writes it: stock `Algorithm.load()` opens it.
 
-`snapshot` copies what the file will hold, so that the training can go on while another thread writes; `load_parameters`
-reads tensors only and never opens the pickled Python objects in the file.
+`snapshot` gathers what the file will hold without copying it; `load_parameters` reads tensors only and never opens the
+pickled Python objects in the file.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-import operator
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -25,9 +23,9 @@ from stable_baselines3.common.save_util import load_from_zip_file, recursive_get
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """A model at one instant. What the training changes in place is copied; what it never changes is shared.
+    """A model at one instant, by reference: to be written, or pickled, before the training goes on.
 
-    Tensors are held as NumPy arrays, which cost a fraction of a tensor to copy and to pickle.
+    Tensors are seen as NumPy arrays, which cost a fraction of a tensor to pickle.
 
     Attributes:
         data: its attributes that are not tensors.
@@ -53,11 +51,11 @@ class ModelSnapshot:
 
 
 def snapshot(model: BaseAlgorithm) -> ModelSnapshot:
-    """Copy what `model.save()` would write now."""
+    """What `model.save()` would write now."""
     state_dicts, variables = model._get_torch_save_params()
     # The same choice of attributes as in `BaseAlgorithm.save`.
     left_out = {*model._excluded_save_params(), *(name.split(".")[0] for name in [*state_dicts, *variables])}
-    data = {name: _held(value) for name, value in vars(model).items() if name not in left_out}
+    data = {name: value for name, value in vars(model).items() if name not in left_out}
     arrays: dict[Any, Any] = {}
     return ModelSnapshot(data, _as_arrays(model.get_parameters(), arrays), _as_arrays(tensors_outside(model), arrays))
 
@@ -66,28 +64,22 @@ def snapshot(model: BaseAlgorithm) -> ModelSnapshot:
 _UNCHANGING = (type(None), bool, int, float, str, bytes, type, FunctionType, partial, Space)
 
 
-def _held(value: Any) -> Any:
-    """`value` as it is now: itself when a training never changes such a value in place, else a copy."""
+def never_changes(value: Any) -> bool:
+    """Whether a training replaces such an attribute, if need be, and never changes it in place."""
     if isinstance(value, _UNCHANGING):
-        return value
-    if isinstance(value, np.ndarray | deque):  # the entries of the deques are never changed
-        return copy.copy(value)
-    if type(value) in (dict, tuple, list):
-        parts = list(value.values()) if isinstance(value, dict) else list(value)
-        held = [_held(part) for part in parts]
-        if all(map(operator.is_, held, parts)) and type(value) is not list:
-            return value
-        return dict(zip(value, held, strict=True)) if isinstance(value, dict) else type(value)(held)
-    return value if callable(value) and not isinstance(value, ActionNoise) else copy.deepcopy(value)
+        return True
+    if type(value) in (dict, tuple):
+        return all(map(never_changes, value.values() if isinstance(value, dict) else value))
+    return callable(value) and not isinstance(value, ActionNoise)
 
 
 def _as_arrays(value: Any, known: dict[Any, Any]) -> Any:
-    """A copy of state dictionaries with arrays for tensors; tensors that share memory stay shared."""
+    """State dictionaries with arrays for tensors, in the same memory; tensors that share memory stay shared."""
     if isinstance(value, torch.Tensor):
         place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
         if place not in known:
-            tensor = value.detach()
-            known[place] = tensor.cpu().clone() if tensor.dtype is torch.bfloat16 else np.array(tensor.cpu().numpy())
+            tensor = value.cpu()
+            known[place] = tensor if tensor.dtype is torch.bfloat16 else tensor.numpy()
         return known[place]
     if isinstance(value, dict):
         copied = copy.copy(value)  # with the attributes of a module's state dictionary

@@ -7,6 +7,7 @@ state. Knows nothing of files.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.replay_log import ReplayLog
+from kaggle_manager.checkpoints import Disk, ReplayCommit, replay_log
+from kaggle_manager.checkpoints.replay_capture import NewRows, ReplayCapture
 
 _APPENDED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 # HerReplayBuffer goes back to the rows of an episode when it ends, or when its first row is overwritten.
 _REWRITTEN = ("ep_start", "ep_length")
+
+MOST_WAITING_BYTES = 16 << 20
+"""Rows that wait for the next save; more of them are handed over before it."""
 
 BEFORE_ROWS = "steps_before_rows"
 """Attribute of a buffer whose rows began later than its training (see `sb3_exchange`): the steps without rows."""
@@ -45,13 +49,38 @@ def arrays(model: BaseAlgorithm) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def open_log(model: BaseAlgorithm, folder: Path, disk: Disk) -> ReplayLog | None:
-    """The log of the model's buffer, not yet loaded; None without a replay buffer."""
-    names = list(arrays(model))
-    if not names:
-        return None
-    nexts = {name: name.replace("next_observations", "observations", 1) for name in names if name.startswith("next_")}
-    return ReplayLog(folder, shared=nexts, rewritten=[name for name in _REWRITTEN if name in names], disk=disk)
+class WaitingRows:
+    """The rows of a model's replay buffer that are not handed over to the log yet."""
+
+    def __init__(self, model: BaseAlgorithm) -> None:
+        self._model, self._arrays = model, arrays(model)
+        rewritten = [name for name in _REWRITTEN if name in self._arrays]
+        self._in_order = bool(rewritten)
+        nexts = {name: name.replace("next_", "", 1) for name in self._arrays if name.startswith("next_")}
+        self._capture = ReplayCapture(shared=nexts, rewritten=rewritten)
+        if self._arrays:
+            self._capacity = len(next(iter(self._arrays.values())))
+            self._most = max(MOST_WAITING_BYTES // sum(array[0].nbytes for array in self._arrays.values()), 1)
+
+    def load(self, folder: Path, commit: ReplayCommit | None, disk: Disk) -> None:
+        """Put the rows of a checkpoint that was just verified into the buffer.
+
+        Raises:
+            CheckpointCorrupt, StorageError: as `replay_log.load`.
+        """
+        if self._arrays and commit is not None:
+            replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=True, disk=disk)
+            self._capture.restored(self._arrays, commit.rows)
+
+    def too_many(self) -> Iterator[NewRows]:
+        """While more wait than are kept for a save: some of them, as they are now."""
+        rows = rows_written(self._model) if self._arrays else 0
+        while self._arrays and (upto := max(self._capture.rows, rows - self._capacity) + self._most) < rows:
+            yield self._capture.take(self._arrays, rows=rows, upto=upto)
+
+    def all(self) -> NewRows | None:
+        """All that wait, as they are now; None without a replay buffer."""
+        return self._capture.take(self._arrays, rows=rows_written(self._model)) if self._arrays else None
 
 
 def rows_written(model: BaseAlgorithm) -> int:

@@ -98,8 +98,8 @@ class Session:
         self.settings, self.origin, self.clock, self.resources = settings, origin, clock, resources
         self.tree = TrainingTree(settings.tree, settings.scenario)
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
-        self.write = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
-        resources.callback(self.write.close)
+        self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
+        resources.callback(self.writer.close)
         arithmetic.make_deterministic(settings.device)
         self.journey = self._journey()
         self.model = self._build_model()
@@ -221,9 +221,8 @@ class Session:
             self.identity,
             self._metadata,
             disk,
-            self.write,
+            self.writer,
         )
-        self.resources.callback(self.checkpointer.close)
         self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.best = BestModelCallback(

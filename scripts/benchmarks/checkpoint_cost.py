@@ -229,7 +229,7 @@ def measure(case: Case, folder: Path) -> Measured:
         train(case.between)
         checkpointer.save()  # the one that writes the whole buffer
         checkpointer.join()
-        writer = session.write._process.pid if session.write._pipe is not None else 0
+        writer = session.writer._process.pid if session.writer._pipe is not None else 0
         used = _cpu_of(writer)
         for _ in range(case.saves):
             committed = _bytes_of(checkpointer)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, TrainingTree
-from kaggle_manager.checkpoints.replay_log import ReplayLog
+from kaggle_manager.checkpoints.manifest import ReplayCommit
+from kaggle_manager.checkpoints.replay_capture import ReplayCapture
+from kaggle_manager.checkpoints.replay_log import ReplayLog, load
 
 SCENARIO = "traffic"
 TARGET = 100
@@ -53,8 +55,26 @@ def ring(rows: int, capacity: int = CAPACITY) -> dict[str, np.ndarray[Any, Any]]
     return arrays
 
 
-def open_log(tree: TrainingTree, disk: Disk | None = None) -> ReplayLog:
-    return ReplayLog(tree.replay, shared={"next_observations": "observations"}, disk=disk)
+class RingLog:
+    """The log of the ring, as a trainer and its writing process keep it together."""
+
+    def __init__(self, tree: TrainingTree, disk: Disk | None = None) -> None:
+        self._folder, self._disk = tree.replay, disk
+        self._capture = ReplayCapture(shared={"next_observations": "observations"})
+        self._log = ReplayLog(tree.replay, disk=disk)
+
+    def append(self, rows: int) -> ReplayCommit:
+        """Write what is new when the run has written `rows` rows; at even numbers in two parts."""
+        arrays = ring(rows)
+        if rows % 2 == 0 and rows - self._capture.rows > 1:
+            self._log.write(self._capture.take(arrays, rows=rows, upto=rows - 1))
+        return self._log.write(self._capture.take(arrays, rows=rows))
+
+    def resume(self, commit: ReplayCommit, *, verified: bool) -> None:
+        arrays = ring(0)
+        load(self._folder, commit, arrays, verified=verified, disk=self._disk)
+        self._capture.restored(arrays, commit.rows)
+        self._log.resume(commit)
 
 
 @dataclass
@@ -66,23 +86,23 @@ class Promises:
     final: int | None = None
 
 
-def resume_log(store: CheckpointStore, disk: Disk | None = None) -> tuple[ReplayLog, int]:
+def resume_log(store: CheckpointStore, disk: Disk | None = None) -> tuple[RingLog, int]:
     """Open the log where the newest checkpoint left it, as a trainer does; also return that step."""
     store.recover()
-    log, head = open_log(store.tree, disk), store.find_latest_checkpoint()
+    log, head = RingLog(store.tree, disk), store.find_latest_checkpoint()
     if head is None:
         return log, 0
     if head.manifest.replay is not None:
-        log.load(head.manifest.replay, ring(0), verified=True)
+        log.resume(head.manifest.replay, verified=True)
     return log, head.step
 
 
-def save(store: CheckpointStore, log: ReplayLog, step: int) -> Checkpoint:
+def save(store: CheckpointStore, log: RingLog, step: int) -> Checkpoint:
     return store.save_latest(
         step=step,
         model=model_bytes(step),
         state=state_bytes(step),
-        replay=log.append(ring(rows_at(step)), rows=rows_at(step)),
+        replay=log.append(rows_at(step)),
         **COMMON,
     )
 
@@ -134,9 +154,9 @@ def violations(root: Path, promised: Promises, *, go_on: bool = True) -> list[st
 
 def _going_on_violations(store: CheckpointStore, head: Checkpoint | None) -> list[str]:
     found = []
-    log = open_log(store.tree)
+    log = RingLog(store.tree)
     if head is not None and head.manifest.replay is not None:
-        log.load(head.manifest.replay, ring(0))
+        log.resume(head.manifest.replay, verified=False)
     following = (head.step if head else 0) + 1
     save(store, log, following)
     save(store, log, following + 1)
@@ -170,7 +190,7 @@ def mixed(checkpoint: Checkpoint) -> list[str]:
     replay = checkpoint.manifest.replay
     if replay is not None:
         into, expected = ring(0), ring(rows_at(step))
-        open_log(checkpoint.tree).load(replay, into)
+        load(checkpoint.tree.replay, replay, into)
         if any(into[name].tobytes() != expected[name].tobytes() for name in expected):
             found.append(f"I2: step {step} has replay rows of another step")
     return found

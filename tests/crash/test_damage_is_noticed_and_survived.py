@@ -9,9 +9,10 @@ from pathlib import Path
 
 import crash_workload as workload
 import pytest
-from crash_workload import CAPACITY, SCENARIO, mixed, open_log, ring, rows_at
+from crash_workload import CAPACITY, SCENARIO, mixed, ring, rows_at
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints.replay_log import load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
 FLIPS_PER_FILE = 12
@@ -148,7 +149,7 @@ def test_loading_verifies_by_itself(tree: TrainingTree) -> None:
     path = tree.replay / head.manifest.replay.segments[0].name
     path.write_bytes(bytes(len(path.read_bytes())))
     with pytest.raises(CheckpointCorrupt, match=path.name):
-        open_log(tree).load(head.manifest.replay, ring(0, CAPACITY))
+        load(tree.replay, head.manifest.replay, ring(0, CAPACITY))
     assert rows_at(head.step) == head.manifest.replay.rows
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files, segment
-from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog
-from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.checkpoints.manifest import ReplayCommit
+from kaggle_manager.checkpoints.replay_capture import ReplayCapture
+from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, load
+from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
 spaces = pytest.importorskip("gymnasium.spaces")
 buffers = pytest.importorskip("stable_baselines3.common.buffers")
@@ -53,10 +57,23 @@ def arrays_of(buffer: Any) -> Arrays:
     return found
 
 
-def open_log(folder: Path, arrays: Arrays) -> ReplayLog:
-    shared = {name: name.replace("next_", "") for name in arrays if name.startswith("next_")}
-    rewritten = [name for name in ("ep_start", "ep_length") if name in arrays]
-    return ReplayLog(folder, shared=shared, rewritten=rewritten)
+class Log:
+    """What is new in a ring's arrays, and the log it goes to, as a trainer and its writing process have them."""
+
+    def __init__(self, folder: Path, arrays: Arrays, disk: Disk | None = None) -> None:
+        self.folder, self.arrays = folder, arrays
+        shared = {name: name.replace("next_", "") for name in arrays if name.startswith("next_")}
+        self.rewritten = [name for name in ("ep_start", "ep_length") if name in arrays]
+        self.capture = ReplayCapture(shared=shared, rewritten=self.rewritten)
+        self.log = ReplayLog(folder, disk=disk)
+
+    def append(self, rows: int) -> ReplayCommit:
+        return self.log.write(self.capture.take(self.arrays, rows=rows))
+
+    def load(self, commit: ReplayCommit) -> None:
+        load(self.folder, commit, self.arrays, in_order=bool(self.rewritten))
+        self.capture.restored(self.arrays, commit.rows)
+        self.log.resume(commit)
 
 
 class Player:
@@ -100,18 +117,22 @@ def test_restore_is_byte_identical_at_every_checkpoint_across_sessions(tmp_path:
     capacity, luck = 40, random.Random(n_envs)
     player = Player(make(capacity, n_envs), seed=7)
     live = arrays_of(player.buffer)
-    log = open_log(tmp_path, live)
+    log = Log(tmp_path, live)
     for turn in range(25):
+        before = player.rows
         player.play(luck.choice([1, 2, 5, 9, 17, 39]))  # the ring turns about eight times
-        commit = log.append(live, rows=player.rows)
+        for upto in sorted(luck.sample(range(before, player.rows), k=min(turn % 3, player.rows - before))):
+            log.log.write(log.capture.take(live, rows=player.rows, upto=upto))  # ahead of the checkpoint
+        commit = log.append(player.rows)
         restored = arrays_of(make(capacity, n_envs))
-        again = open_log(tmp_path, restored)
-        again.load(commit, restored)
+        again = Log(tmp_path, restored)
+        again.load(commit)
         for name, array in live.items():
             assert restored[name].tobytes() == array.tobytes(), f"{name} at {player.rows} rows"
         assert len(commit.segments) <= SEGMENTS_PER_RING + 2
         if turn % 3 == 0:
-            log = again  # the next session goes on from what it loaded
+            log = again  # the next session goes on from what it loaded, with the same training
+            log.arrays = live
 
 
 class StackedPlayer(Player):
@@ -153,12 +174,12 @@ def test_stacks_of_frames_come_back_byte_identical_and_each_frame_is_stored_abou
 
     player = StackedPlayer(make(), 5, channels)
     live = arrays_of(player.buffer)
-    log = open_log(tmp_path, live)
+    log = Log(tmp_path, live)
     for steps in (1, 40, 3, 30, 45, 7):  # the ring turns
         player.play(steps)
-        commit = log.append(live, rows=player.rows)
+        commit = log.append(player.rows)
         restored = arrays_of(make())
-        open_log(tmp_path, restored).load(commit, restored)
+        Log(tmp_path, restored).load(commit)
         for name, array in live.items():
             assert restored[name].tobytes() == array.tobytes(), f"{name} at {player.rows} rows"
     written = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -168,15 +189,15 @@ def test_stacks_of_frames_come_back_byte_identical_and_each_frame_is_stored_abou
 
 def test_older_commits_stay_loadable_while_their_segments_are_there(tmp_path: Path) -> None:
     player = Player(plain_buffer(32, 1), seed=1)
-    log = open_log(tmp_path, arrays_of(player.buffer))
+    log = Log(tmp_path, arrays_of(player.buffer))
     history = []
     for _ in range(12):
         player.play(7)
         live = arrays_of(player.buffer)
-        history.append((log.append(live, rows=player.rows), {name: array.tobytes() for name, array in live.items()}))
+        history.append((log.append(player.rows), {name: array.tobytes() for name, array in live.items()}))
     for commit, expected in history:
         restored = arrays_of(plain_buffer(32, 1))
-        open_log(tmp_path, restored).load(commit, restored)
+        Log(tmp_path, restored).load(commit)
         assert {name: array.tobytes() for name, array in restored.items()} == expected
 
 
@@ -185,10 +206,10 @@ def test_the_bytes_written_follow_the_new_rows_not_the_buffer(tmp_path: Path) ->
     for capacity in (2_000, 200_000):
         arrays = {"observations": np.zeros((capacity, 1, 26), np.float32)}
         arrays["next_observations"] = arrays["observations"].copy()
-        log = open_log(tmp_path / str(capacity), arrays)
-        log.append(arrays, rows=100)
+        log = Log(tmp_path / str(capacity), arrays)
+        log.append(100)
         before = sum(path.stat().st_size for path in (tmp_path / str(capacity)).iterdir())
-        log.append(arrays, rows=200)
+        log.append(200)
         written.append(sum(path.stat().st_size for path in (tmp_path / str(capacity)).iterdir()) - before)
     assert abs(written[0] - written[1]) < 16, "the capacity is written in digits"
     assert written[0] < 1.3 * 100 * 26 * 4, "next_observations is stored as a bit where it follows"
@@ -200,11 +221,11 @@ def test_a_run_of_over_a_million_transitions_leaves_fewer_than_thirty_files(tmp_
     store = CheckpointStore(tree, warn=pytest.fail)
     common: Any = {"target": total, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": ""}
     arrays = {"rewards": np.zeros((capacity, 1), np.float32)}
-    log = ReplayLog(tree.replay)
+    log = Log(tree.replay, arrays)
     most, kept = 0, set[str]()
     for rows in range(every, total + 1, every):
         arrays["rewards"][np.arange(rows - every, rows) % capacity, 0] = np.arange(rows - every, rows)
-        commit = log.append(arrays, rows=rows)
+        commit = log.append(rows)
         names = {ref.name for ref in commit.segments}
         replay_files.drop_unneeded(tree.replay, names | kept, Disk())  # as the store does when it has committed
         most, kept = max(most, len(list(tree.replay.iterdir()))), names
@@ -221,7 +242,7 @@ def test_a_run_of_over_a_million_transitions_leaves_fewer_than_thirty_files(tmp_
     head = store.find_latest_checkpoint()
     assert head is not None
     assert head.manifest.replay is not None
-    ReplayLog(tree.replay).load(head.manifest.replay, restored, verified=True)
+    load(tree.replay, head.manifest.replay, restored, verified=True)
     assert restored["rewards"].tobytes() == arrays["rewards"].tobytes()
 
 
@@ -229,26 +250,26 @@ def test_a_whole_full_buffer_can_be_taken_in_at_once(tmp_path: Path) -> None:
     player = Player(plain_buffer(64, 2), seed=3)
     player.play(150)
     live, restored = arrays_of(player.buffer), arrays_of(plain_buffer(64, 2))
-    commit = open_log(tmp_path, live).append(live, rows=player.rows)
-    open_log(tmp_path, restored).load(commit, restored)
+    commit = Log(tmp_path, live).append(player.rows)
+    Log(tmp_path, restored).load(commit)
     assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
     player = Player(plain_buffer(16, 1), seed=4)
     player.play(5)
-    log = open_log(tmp_path, arrays_of(player.buffer))
-    first = log.append(arrays_of(player.buffer), rows=5)
-    assert log.append(arrays_of(player.buffer), rows=5) == first
+    log = Log(tmp_path, arrays_of(player.buffer))
+    first = log.append(5)
+    assert log.append(5) == first
 
 
 def test_a_log_never_writes_over_the_segments_of_another(tmp_path: Path) -> None:
     player = Player(plain_buffer(16, 1), seed=5)
     player.play(3)
     live = arrays_of(player.buffer)
-    first = open_log(tmp_path, live).append(live, rows=3)
+    first = Log(tmp_path, live).append(3)
     kept = (tmp_path / first.segments[0].name).read_bytes()
-    second = open_log(tmp_path, live).append(live, rows=3)
+    second = Log(tmp_path, live).append(3)
     assert first.segments[0].name != second.segments[0].name
     assert (tmp_path / first.segments[0].name).read_bytes() == kept
 
@@ -257,34 +278,44 @@ def test_a_buffer_of_another_shape_is_refused(tmp_path: Path) -> None:
     player = Player(plain_buffer(16, 1), seed=6)
     player.play(3)
     live = arrays_of(player.buffer)
-    commit = open_log(tmp_path, live).append(live, rows=3)
+    commit = Log(tmp_path, live).append(3)
     with pytest.raises(CheckpointCorrupt, match="16"):
-        ReplayLog(tmp_path).load(commit, arrays_of(plain_buffer(8, 1)))
+        load(tmp_path, commit, arrays_of(plain_buffer(8, 1)))
     with pytest.raises(CheckpointCorrupt, match="does not fit"):
-        ReplayLog(tmp_path).load(commit, {name: array.astype("f8") for name, array in live.items()})
+        load(tmp_path, commit, {name: array.astype("f8") for name, array in live.items()})
 
 
 def test_python_objects_and_going_back_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Python objects"):
-        ReplayLog(tmp_path).append({"infos": np.zeros((4, 1), object)}, rows=1)
-    log = ReplayLog(tmp_path)
-    log.append({"rewards": np.zeros((4, 1))}, rows=3)
-    with pytest.raises(ValueError, match="cannot go back"):
-        log.append({"rewards": np.zeros((4, 1))}, rows=2)
+        ReplayCapture().take({"infos": np.zeros((4, 1), object)}, rows=1)
+    log = Log(tmp_path, {"rewards": np.zeros((4, 1))})
+    new = log.capture.take(log.arrays, rows=3)
+    log.log.write(new)
+    with pytest.raises(ValueError, match="cannot be 2"):
+        log.capture.take(log.arrays, rows=2)
+    with pytest.raises(ValueError, match="in the log already"):
+        log.log.write(replace(new, rows=4))
 
 
-def test_a_plan_holds_what_the_training_may_change_meanwhile(tmp_path: Path) -> None:
-    player = Player(hindsight_buffer(60, 1), seed=8)
-    player.play(20)
-    live = arrays_of(player.buffer)
-    log = open_log(tmp_path, live)
-    plan = log.plan(live, rows=player.rows)
-    expected = {name: array.tobytes() for name, array in live.items()}
-    player.play(plan.expires_at - player.rows)  # as another thread would, while the plan is not yet written
-    commit = log.write(plan)
-    restored = arrays_of(hindsight_buffer(60, 1))
-    open_log(tmp_path, restored).load(commit, restored)
-    assert {name: array.tobytes() for name, array in restored.items()} == expected
+def test_a_write_that_failed_may_be_tried_again(tmp_path: Path) -> None:
+    class FullOnce(Disk):
+        full = True
+
+        def sync(self, path: Path) -> None:
+            self.full, was = False, self.full
+            if was:
+                raise OSError(errno.ENOSPC, "no space")
+            super().sync(path)
+
+    player = Player(plain_buffer(16, 1), seed=8)
+    player.play(5)
+    live, restored = arrays_of(player.buffer), arrays_of(plain_buffer(16, 1))
+    log = Log(tmp_path, live, FullOnce())
+    new = log.capture.take(live, rows=5)
+    with pytest.raises(StorageError, match="full"):
+        log.log.write(new)
+    Log(tmp_path, restored).load(log.log.write(new))
+    assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
 
 
 @pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 1000, 4096])

@@ -407,7 +407,7 @@ def test_the_package_works_in_an_interpreter_that_has_nothing_else(tmp_path: Pat
             with contextlib.suppress(FileNotFoundError):
                 (only_numpy / name).symlink_to((site / name).resolve(strict=True))
         paths.append(str(only_numpy))
-        more = "from kaggle_manager.checkpoints.replay_log import ReplayLog"
+        more = "import kaggle_manager.checkpoints.replay_log"
     code = ISOLATED.format(paths=paths, root=repr(str(tmp_path / "models")), more=more)
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

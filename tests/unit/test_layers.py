@@ -44,7 +44,7 @@ def test_checkpoints_know_only_the_standard_library_and_themselves() -> None:
             inside = (
                 name.startswith(("kaggle_manager.errors", "kaggle_manager.checkpoints")) or name == "kaggle_manager"
             )
-            numpy_allowed = top == "numpy" and file.name in ("replay_log.py", "replay_codec.py")
+            numpy_allowed = top == "numpy" and file.name in ("replay_capture.py", "replay_codec.py")
             assert top in allowed or inside or numpy_allowed, f"{file.relative_to(ROOT)} imports {name}"
 
 
@@ -54,7 +54,7 @@ def test_the_orchestrator_needs_no_training_library(folder: str) -> None:
 
 
 def test_no_module_of_the_manager_needs_a_training_library_outside_the_replay_log() -> None:
-    assert offenders("kaggle_manager", HEAVY, apart_from=("replay_log.py", "replay_codec.py")) == []
+    assert offenders("kaggle_manager", HEAVY, apart_from=("replay_capture.py", "replay_codec.py")) == []
 
 
 def test_what_runs_in_a_kernel_knows_nothing_of_the_orchestrator() -> None:
