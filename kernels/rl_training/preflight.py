@@ -28,7 +28,7 @@ import gymnasium as gym
 import numpy as np
 
 from kaggle_manager.checkpoints.tree_lock import alone_in
-from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.errors import Busy, KaggleManagerError
 from kaggle_manager.section import ScenarioConfig, Section
 from kernels.rl_training import algorithms, env_state
 from kernels.rl_training.local_training import open_project, train_here, tree_of
@@ -177,7 +177,7 @@ def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
 def _wait_until_free(tree: Path) -> None:
     """Return once the killed trainer's other process, which dies with it, has let go of its tree."""
     for _ in range(500):
-        with contextlib.suppress(ConfigError), alone_in(tree):
+        with contextlib.suppress(Busy), alone_in(tree):
             return
         time.sleep(0.01)
 

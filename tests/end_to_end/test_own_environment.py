@@ -1,4 +1,4 @@
-"""Somebody else's environment, in a folder of their own: every command of docs/own_environment.md, on the local Kaggle."""
+"""Somebody else's environment, in their own folder: all commands of docs/own_environment.md, on the local Kaggle."""
 
 from __future__ import annotations
 
