@@ -17,14 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager import announce, closing, experiment, lifecycle
-from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
+from kaggle_manager import announce, closing, lifecycle
+from kaggle_manager.attaching import Attached, attach_run
+from kaggle_manager.checkpoints import RestoreReport
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.connection import Connection, connect
 from kaggle_manager.errors import (
     KaggleManagerError,
     NotFound,
-    OutputDamaged,
     QuotaError,
     RemoteError,
     VerificationError,
@@ -37,12 +37,13 @@ from kaggle_manager.journal import Journal, SessionRow
 from kaggle_manager.kaggle_api.models import KernelStatus, KernelVersion
 from kaggle_manager.kept import best_is_lost, put_back
 from kaggle_manager.lifecycle import Stage
-from kaggle_manager.moments import for_people
+from kaggle_manager.moments import for_people, iso
 from kaggle_manager.notify import Notifier
 from kaggle_manager.preflight import run_preflight
-from kaggle_manager.progress import Reporter, size
+from kaggle_manager.progress import Reporter
 from kaggle_manager.pushing import push_generation, reconcile
 from kaggle_manager.report import RunReport
+from kaggle_manager.restoring import check_compatible, restore_fetched
 from kaggle_manager.run_context import RunContext
 from kaggle_manager.seen import Seen
 from kaggle_manager.session_facts import seen_of
@@ -172,6 +173,19 @@ class ValidationKaggleManager:
         config = self._config(section, **options)
         with alone(config), self._opened(config) as run:
             run.go_on()
+
+    def attach(
+        self, section: str, run_id: str, *, scenario: str | None = None, seed: int | None = None, quick: bool = False
+    ) -> Attached:
+        """Take up a run of the platform that this machine does not know; `run_validation_section` or `tick` goes on.
+
+        Raises:
+            KaggleManagerError: see `attaching.attach_run`.
+        """
+        config = self._config(section, scenario=scenario, seed=seed, quick=quick)
+        with alone(config), closing_of(Journal(config.journal)) as journal:
+            connection = self._connect_to(config)
+            return attach_run(config, connection, journal, self._reporter, run_id, at=iso(self._clock()))
 
     def restore_copy(
         self, section: str, source: Path, *, scenario: str | None = None, quick: bool = False
@@ -398,70 +412,12 @@ class ValidationKaggleManager:
     def _restore_checkpoints_for_next_run(
         self, run: RunContext, session: SessionRow, fetched: Fetched
     ) -> RestoreReport | None:
-        """Put the fetched tree in the place of the local one: all of it, or nothing.
-
-        Returns None when the session failed and left nothing newer; anything else that restores nothing is an error.
-
-        Raises:
-            OutputDamaged: a session that says it trained left no checkpoint.
-            LineageMismatch, CheckpointCorrupt, CheckpointIncompatible: the tree may not be restored; it stays in the
-                download folder and the local tree is untouched.
-        """
-        result = fetched.result
-        trained = result is not None and result.outcome in ("completed", "interrupted")
-        source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
-        valid = CheckpointStore(source).valid_checkpoints() if source else []
-        if not valid:
-            if result is not None and trained and result.step is not None:
-                raise OutputDamaged(
-                    f"Generation {session.generation} says it trained, but left no checkpoint.",
-                    safe=f"nothing was restored; what it left is in {fetched.folder}",
-                    next_step=f"read {fetched.folder / LOG_FILE}",
-                )
-            return None
-        found = valid[0]
-        lineage = found.manifest.lineage
-        nothing_new = found.manifest.sha256 == session.parent_sha256
-        if nothing_new and not (result is not None and result.outcome == "completed"):
-            return None  # it ended before its first save: what came back is what went in
-        own = (lineage.run_id, lineage.generation) == (session.run_id, session.generation)
-        if not own and result is not None and not trained:
-            return None  # it refused what was mounted; that is no work of its own
-        files = found.manifest.files
-        run.reporter.checkpoint(
-            f"found step {found.step} of generation {lineage.generation}: "
-            + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
-        )
-        self._validate_checkpoint_compatibility(run, found.manifest.identity)
-        report = restore_tree(
-            found.tree.root,
-            run.tree,
-            run_id=session.run_id,
-            # Only the final model may have been missing; then the newest checkpoint is still the parent.
-            generation=lineage.generation if nothing_new else session.generation,
-            min_step=session.min_step,
-            keep_replaced=run.replaced_by(session),
-            # What was downloaded is what the session left, so asking for it again would not mend anything.
-            accept_damaged=True,
-            warn=run.reporter.warn,
-        )
-        for problem in report.left_out:
-            run.reporter.warn(f"left out, for it does not verify: {problem}")
-        run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer's search finds step {report.step}")
-        if report.replaced is not None:
-            run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
-        return report
+        """Put the fetched tree in the place of the local one; see `restoring.restore_fetched`."""
+        return restore_fetched(run, session, fetched)
 
     def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
-        """Hold a checkpoint's identity against what this run trains.
-
-        Raises:
-            CheckpointIncompatible: with every difference, and what to do about each.
-        """
-        kept = [run.folder_of(session) for session in run.sessions() if session.stage is Stage.FETCHED]
-        safe = f"the training tree {run.config.tree} is untouched"
-        safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
-        experiment.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)
+        """Hold a checkpoint's identity against what this run trains; see `restoring.check_compatible`."""
+        check_compatible(run, checkpoint_identity)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import typer
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
 from kaggle_manager.cli.copies import backup, prune
+from kaggle_manager.cli.dashboard import dashboard
 from kaggle_manager.cli.doctor import doctor
 from kaggle_manager.cli.exchange import export_sb3, import_sb3
 from kaggle_manager.cli.export import export, restore
@@ -19,7 +20,7 @@ from kaggle_manager.cli.local_kaggle import local_kaggle
 from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
-from kaggle_manager.cli.run import fetch, run, stop, tick
+from kaggle_manager.cli.run import attach, fetch, run, stop, tick
 from kaggle_manager.cli.schedule import schedule
 from kaggle_manager.cli.state import history, logs, plan, status
 
@@ -39,10 +40,12 @@ app.command()(plan)
 app.command()(logs)
 app.command()(stop)
 app.command()(fetch)
+app.command()(attach)
 app.command(context_settings=PASSED_ON)(report)
 app.command()(restore)
 app.command()(export)
 app.command()(schedule)
+app.command()(dashboard)
 app.command()(doctor)
 app.command()(init)
 app.command()(preflight)

@@ -1,4 +1,4 @@
-"""Commands that carry a run on or end it: `run`, `tick`, `stop`, `fetch`."""
+"""Commands that carry a run on or end it: `run`, `tick`, `stop`, `fetch`, `attach`."""
 
 from __future__ import annotations
 
@@ -211,6 +211,30 @@ def fetch(
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})
         reporter.line(f"{len(files)} files, verified, are in {fetched.folder}")
+
+
+def attach(
+    section: SectionArgument,
+    run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or its kernel's log says it.")],
+    scenario: ScenarioOption = None,
+    seed: SeedOption = None,
+    quick: QuickOption = False,
+    platform: PlatformOption = None,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take up a run that another machine started: the credentials and its id are enough; `run` or `tick` goes on.
+
+    Example:
+
+      kaggle-manager attach section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
+    """
+    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
+        attached = _manager(section, platform, workdir, reporter).attach(
+            section, run_id, scenario=scenario, seed=seed, quick=quick
+        )
+        if as_json:
+            print_json({"schema": REPORT_SCHEMA, **asdict(attached)})
 
 
 def _scenario(section: str, scenario: str | None, intersection: str | None) -> str | None:

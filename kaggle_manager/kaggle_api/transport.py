@@ -20,6 +20,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from kagglesdk.common.types.http_redirect import HttpRedirect
 from kagglesdk.kaggle_env import KaggleEnv
 from kagglesdk.kaggle_http_client import KaggleHttpClient
 from requests.adapters import HTTPAdapter
@@ -215,6 +216,11 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
 
     def _prepare_response(self, response_type: Any, response: requests.Response) -> Any:
         """Look at the status before the body: the SDK parses first, and hides a 429 behind a JSON error."""
+        if response_type is HttpRedirect and response.history and response.status_code == 200:
+            response.close()  # only where the file is was asked for; it is downloaded without credentials
+            redirect = HttpRedirect()
+            redirect.url = response.url
+            return redirect
         response.encoding = "utf-8"
         self._read_whole(response)
         self._refuse(response)
