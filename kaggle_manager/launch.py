@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, restore_tree
+from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, read_index
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.journal import RunRow, SessionRow
@@ -94,24 +94,20 @@ def publish_tree(
     Args:
         reporter: where the upload's progress is shown.
         uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+
+    Raises:
+        OutputDamaged: the parent is not the newest checkpoint that verifies.
     """
     if reporter:
         reporter.phase("packing the training tree")
     with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
-        try:
-            files = pack_tree(tree, Path(folder, "pack"))
-        except OutputDamaged:  # beside the parent, which does verify
-            sound = TrainingTree(Path(folder, "sound"), tree.scenario)
-            restore_tree(
-                tree.root,
-                sound,
-                run_id=parent.manifest.lineage.run_id,
-                generation=parent.manifest.lineage.generation,
-                min_step=parent.step,
-                keep_replaced=Path(folder, "nothing"),
-                accept_damaged=True,
+        files = pack_tree(tree, Path(folder), accept_damaged=True)
+        if read_index(Path(folder)).head_manifest_sha256 != parent.manifest.sha256:
+            raise OutputDamaged(
+                f"The checkpoint of step {parent.step:,} in {tree.root} was damaged a moment ago.",
+                safe="nothing was uploaded or started.",
+                next_step="run the same command again: it goes on from what verifies.",
             )
-            files = pack_tree(sound, Path(folder, "pack"))
         total = sum(file.stat().st_size for file in files)
         return client.publish_dataset(
             owner=run.owner,

@@ -71,8 +71,16 @@ class PackIndex:
     files: tuple[PackedFile, ...]
 
 
-def pack_tree(tree: TrainingTree, folder: Path, *, disk: Disk | None = None) -> list[Path]:
+def pack_tree(
+    tree: TrainingTree, folder: Path, *, accept_damaged: bool = False, disk: Disk | None = None
+) -> list[Path]:
     """Write the two files into `folder` and return their paths, the pack first.
+
+    Args:
+        tree: what to pack.
+        folder: where to.
+        accept_damaged: leave out checkpoints that do not verify as long as one does.
+        disk: the effects.
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
@@ -83,7 +91,7 @@ def pack_tree(tree: TrainingTree, folder: Path, *, disk: Disk | None = None) -> 
     with storage_errors(f"Packing {tree.root}", safe=f"the tree at {tree.root} was only read"):
         disk.make_folder(folder)
         found = inventory.take(tree, disk)
-        if found.damaged:
+        if found.damaged and not accept_damaged:
             raise OutputDamaged(" ".join(found.damaged), safe="nothing was packed")
         ensure_free_space(folder, found.size, safe=f"the tree at {tree.root} was only read")
         pack, files, offset = folder / PACK_NAME, [], 0

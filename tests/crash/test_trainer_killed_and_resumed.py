@@ -19,7 +19,7 @@ from crash_disks import Died, DyingDisk, FailingDisk
 from stable_baselines3.common.save_util import load_from_pkl
 from trainer_runs import DQN, RESETS, Lossy, Opaque, origin_of, session, settings
 
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata, segment
 from kaggle_manager.errors import CheckpointIncompatible, StorageError
 from kernels.rl_training import arithmetic, replay_rows
 from kernels.rl_training.action_replay import ActionReplay
@@ -99,6 +99,23 @@ def test_rows_are_not_overwritten_while_a_slow_disk_has_not_written_them(tmp_pat
     assert outcome.resumed_from == 120
     reference = session(settings(tmp_path / "whole", **{**changes, "save_every": 1000}))
     assert differing(outcome.certificate, reference.certificate) == []
+
+
+def test_rows_handed_over_before_a_save_are_the_same_rows(
+    whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_rows, "MOST_WAITING_BYTES", 700)
+    session(settings(tmp_path / "tree", save_every=100), max_steps=130)
+    store = CheckpointStore(TrainingTree(tmp_path / "tree", "cart"))
+    (newest, _) = store.valid_checkpoints()
+    assert newest.manifest.replay is not None
+    chunks = [
+        segment.payloads(memoryview((store.tree.replay / ref.name).read_bytes()[: ref.length]))
+        for ref in newest.manifest.replay.segments
+    ]
+    assert sum(len(list(each)) for each in chunks) > 10, "two saves in eight segments would leave fewer"
+    found = {**session(settings(tmp_path / "tree")).certificate, **curves(store.tree)}
+    assert differing(found, whole) == []
 
 
 def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(

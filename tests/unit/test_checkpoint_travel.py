@@ -261,6 +261,16 @@ def test_the_same_tree_packs_to_the_same_bytes_and_unpacks_to_the_same_tree(
     assert (index.step, index.head_manifest_sha256) == (head.step, head.manifest.sha256)
 
 
+def test_a_tree_is_packed_without_its_damaged_checkpoint_only_when_asked(source: TrainingTree, tmp_path: Path) -> None:
+    (source.checkpoints / source.model_name(2)).write_bytes(b"")
+    with pytest.raises(OutputDamaged):
+        pack_tree(source, tmp_path / "refused")
+    pack_tree(source, tmp_path / "pack", accept_damaged=True)
+    assert unpack_tree(tmp_path / "pack", tmp_path / "unpacked", warn=pytest.fail).step == 1
+    (head,) = CheckpointStore(TrainingTree(tmp_path / "unpacked", SCENARIO)).valid_checkpoints()
+    assert head.step == 1
+
+
 def repack(folder: Path, members: list[tuple[tarfile.TarInfo, bytes]], **changes: Any) -> None:
     """Write a hostile pack whose index has the right size, whatever is in it."""
     stream = io.BytesIO()
