@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
+from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound, OutputDamaged, RunError
 from kaggle_manager.section import SECTIONS_FOLDER, load_section
 from kernels.rl_training.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
@@ -384,5 +384,24 @@ def test_a_training_of_the_study_that_fails_ends_it_with_its_last_words(
     taken = tmp_path / SECTIONS_FOLDER / load_section(SECTION_FILE).name / "data" / "models"
     taken.parent.mkdir(parents=True)
     taken.write_text("a file where the training tree has to be", encoding="utf-8")
-    assert study.main(["--intersection", "synthetic", "--seeds", "1", "--workdir", str(tmp_path)]) == 1
+    assert study.main(["--intersection", "synthetic", "--seeds", "2", "--workdir", str(tmp_path)]) == 1
     assert "traffic_light_control, seed 42: its process ended with" in capsys.readouterr().err
+    assert not taken.with_name("models_seed_43").exists(), "no other training begins"
+
+
+@pytest.mark.parametrize(("code", "raised"), [(Interrupted.exit_code, Interrupted), (1, RunError)])
+def test_no_training_begins_after_one_that_was_interrupted_or_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, raised: type[Exception]
+) -> None:
+    begun: list[int] = []
+
+    def run(training: study.Training) -> int:
+        begun.append(training.seed)
+        training.log.parent.mkdir(parents=True, exist_ok=True)
+        training.log.write_text("its last words", encoding="utf-8")
+        return code
+
+    monkeypatch.setattr(study.Training, "run", run)
+    with pytest.raises(raised):
+        study.train_all([study.Training(SCENARIO, seed, None, tmp_path) for seed in range(20)], jobs=2)
+    assert len(begun) <= 2

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from kaggle_manager.errors import Interrupted, KaggleManagerError, RunError
 from kaggle_manager.section import load_section
@@ -59,12 +60,23 @@ def train_all(trainings: Sequence[Training], jobs: int) -> None:
         Interrupted: a person pressed Ctrl-C; every checkpoint is kept.
         RunError: a training failed; the message has its last words.
     """
+    ending = Event()
+
+    def run(training: Training) -> int | None:
+        if ending.is_set():
+            return None
+        code = training.run()
+        if code:  # set here: this very thread would begin the next one before anybody looks at what it returns
+            ending.set()
+        return code
+
     with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(training.run): training for training in trainings}
+        running = {pool.submit(run, training): training for training in trainings}
         try:
             for done in as_completed(running):
-                _check(running[done], done.result())
-                print(f"trained: {running[done]}", flush=True)
+                if (code := done.result()) is not None:
+                    _check(running[done], code)
+                    print(f"trained: {running[done]}", flush=True)
         except KeyboardInterrupt as error:  # the trainings heard it too, and stop in good order
             raise Interrupted(
                 "The study was interrupted.",
@@ -72,7 +84,7 @@ def train_all(trainings: Sequence[Training], jobs: int) -> None:
                 next_step="run the same command again to go on.",
             ) from error
         finally:
-            pool.shutdown(cancel_futures=True)
+            ending.set()
 
 
 def _check(training: Training, code: int) -> None:
