@@ -37,8 +37,8 @@ class Scale:
 
 
 def short(value: float) -> str:
-    """A tick's label: `1.5 M`, `20 k`, `-0.25`."""
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e4, " k")):
+    """A tick's label: `1.5 M`, `20,000`, `-0.25`."""
+    for limit, unit in ((1e9, " G"), (1e6, " M")):
         if abs(value) >= limit:
-            return f"{value / (1e3 if unit == ' k' else limit):.4g}{unit}"
-    return f"{value:.4g}"
+            return f"{value / limit:.4g}{unit}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -48,6 +48,7 @@ def comparison(views: Sequence[RunView]) -> Markup:
         legend([(f"line {style}", label_of(view)) for view, style in zip(views, STYLES, strict=False)]),
         _chart("Evaluations", "Mean return of the evaluations", curves),
         _chart("Training return", f"Training return, mean of {_EPISODES} episodes", training),
+        _values(views),
         table("Runs side by side", heads, rows, numbers=(4, 5, 6)),
         [_differences(views[0], other) for other in views[1:]],
     )
@@ -68,6 +69,17 @@ def _chart(title: str, name: str, series: Sequence[Series]) -> Child:
         line_chart(f"{name}: {said}", series),
         h("p", class_="readout", aria_live="polite"),
     )
+
+
+def _values(views: Sequence[RunView]) -> Child:
+    """The evaluations of the chart as a table."""
+    by_step = [{point.step: point.mean for point in view.curve.evaluations} for view in views]
+    every = sorted({step for found in by_step for step in found}, reverse=True)
+    rows = [(steps(step), *(f"{found[step]:.6g}" if step in found else "–" for found in by_step)) for step in every]
+    heads = ("Step", *map(label_of, views))
+    numbers = range(len(heads))
+    content = table("Mean return of the evaluations", heads, rows, numbers=numbers)
+    return folded("Evaluations as a table", content, id_="evaluations-beside") if rows else None
 
 
 def _differences(first: RunView, other: RunView) -> Markup:

@@ -77,12 +77,13 @@ def _curve(view: RunView) -> Markup:
     evaluations = [(point.step, point.mean) for point in curve.evaluations]
     last = evaluations[-1][0] if evaluations else -1
     live = [(step, value) for step, value in view.log.evaluations if step > last]
+    live = evaluations[-1:] + live if live else []
     told = [(step, value) for step, value in view.log.progress if step > report.step]
     series = [
         Series("training return", smoothed(curve.returns, SMOOTHED_EPISODES), "faint"),
         Series("training return, this session's log", told, "faint live"),
-        Series("evaluation", evaluations, "main", dots=True),
         Series("evaluation, this session's log", live, "main live", dots=True),
+        Series("evaluation", evaluations, "main", dots=True),
     ]
     if not any(each.points for each in series):
         return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
@@ -354,7 +355,7 @@ def _experiment(view: RunView) -> Markup:
     return folded(
         "Hyperparameters and fingerprints",
         table("What the newest checkpoint says it trains", ("Name", "Value"), said),
-        id_=f"experiment-{view.report.run_id[:8]}",
+        id_=f"identity-{view.report.run_id[:8]}",
     )
 
 

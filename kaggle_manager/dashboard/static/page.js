@@ -107,7 +107,7 @@ async function look() {
     if (Object.keys(parts).some((name) => !here.includes(name))) return location.reload();
     for (const [name, markup] of Object.entries(parts)) {
       if (known.get(name) !== markup) {
-        if (known.has(name)) renew(document.getElementById(name), markup);
+        renew(document.getElementById(name), markup);
         known.set(name, markup);
       }
     }

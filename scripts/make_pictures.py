@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""The pictures of the documentation, made from real runs: nothing in them is drawn by hand.
+
+    python scripts/make_pictures.py dashboard --workdir /tmp/runs --run 10149fd0
+    python scripts/make_pictures.py terminal
+
+`dashboard` photographs the page over the runs of a state folder, at a desk and on a phone, with the Chromium the tests
+of the page use. `terminal` makes a quick run in a folder of its own and keeps what it printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs/images"
+COLUMNS = 110
+RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
+    (240, 147, 122),
+    (99, 200, 189),
+    (226, 192, 121),
+    (126, 170, 222),
+    (192, 160, 210),
+    (99, 200, 189),
+)
+DARK, LIGHT = (19, 21, 23), (228, 227, 223)
+THEME = TerminalTheme(DARK, LIGHT, [(43, 47, 51), RED, GREEN, YELLOW, BLUE, PURPLE, CYAN, LIGHT])
+
+
+def dashboard(workdir: Path, run: str) -> None:
+    """docs/images/dashboard.png and dashboard_phone.png."""
+    sys.path.insert(0, str(ROOT / "tests/browser"))
+    from chromium_pipe import Chromium, find_chromium
+    from conftest import served
+
+    from kaggle_manager.dashboard.view import Dashboard
+
+    program = find_chromium()
+    if program is None:
+        raise SystemExit("There is no Chromium on this machine: apt-get install chromium")
+    look = Dashboard(workdir)
+    run_id = next(each.run_id for each in look.overview().runs if each.run_id.startswith(run))
+    with tempfile.TemporaryDirectory() as profile, served(look) as address, Chromium(program, Path(profile)) as browser:
+        for name, width, height in (("dashboard", 1180, 1010), ("dashboard_phone", 360, 780)):
+            with browser.page(f"{address}/?run={run_id}", width=width) as page:
+                page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
+                page.until("!document.body.innerText.includes('not verified yet')")
+                page.picture(PICTURES / f"{name}.png", width=width, height=height)
+
+
+def terminal() -> None:
+    """docs/images/terminal.svg: a quick run as a terminal shows it, without the line that is redrawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["kaggle-manager", "run", "section_7_6_rl_performance", "--quick", "--platform", "local"]
+        program = [sys.executable, "-m", "kaggle_manager.cli", *command[1:], "--workdir", f"{folder}/runs"]
+        environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
+        done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        printed = done.stdout.replace(f"{folder}/", "").replace(f"{ROOT}/", "")
+        subprocess.run([*program[:3], "local-kaggle", "stop", "--root", f"{folder}/runs/local_kaggle"], check=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    console.print(Text.assemble(("$ ", "cyan"), " ".join(command)))
+    console.print(Text.from_ansi(printed.rstrip()))
+    drawn = console.export_svg(title="kaggle-manager run", theme=THEME)
+    # A picture asks for nothing: the reader's own typewriter face is used.
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
+    (PICTURES / "terminal.svg").write_text(drawn, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    choices = parser.add_subparsers(dest="which", required=True)
+    over = choices.add_parser("dashboard")
+    over.add_argument("--workdir", type=Path, required=True, help="state folder of real runs")
+    over.add_argument("--run", default="", help="beginning of the id of the run to show")
+    choices.add_parser("terminal")
+    asked = parser.parse_args()
+    if asked.which == "dashboard":
+        dashboard(asked.workdir, asked.run)
+    else:
+        terminal()
+
+
+if __name__ == "__main__":
+    main()

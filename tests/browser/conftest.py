@@ -1,0 +1,73 @@
+"""A state folder with two runs, the page served over real HTTP, and a real Chromium where there is one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dashboard_world as world
+import pytest
+import uvicorn
+from chromium_pipe import Chromium, Page, find_chromium
+
+from kaggle_manager.dashboard.server import create_app, listen
+from kaggle_manager.dashboard.verification import Verifier
+from kaggle_manager.dashboard.view import Dashboard
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return world.build(tmp_path / "state")
+
+
+def dashboard_of(state: Path) -> Dashboard:
+    return Dashboard(state, verifier=Verifier(clock=lambda: world.NOW), clock=lambda: world.NOW)
+
+
+@pytest.fixture
+def dashboard(state: Path) -> Dashboard:
+    return dashboard_of(state)
+
+
+@contextmanager
+def served(dashboard: Dashboard) -> Iterator[str]:
+    """The address at which a dashboard answers, from a thread of its own."""
+    with listen(0) as listening:
+        port = listening.getsockname()[1]
+        config = uvicorn.Config(create_app(dashboard, port), http="h11", ws="none", lifespan="off", log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)
+
+
+@pytest.fixture
+def address(dashboard: Dashboard) -> Iterator[str]:
+    with served(dashboard) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium on this machine; docs/dashboard.md says how to install one")
+    with Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Both runs of a state folder that does not change, for tests that only look; loading it takes seconds."""
+    state = world.build(tmp_path_factory.mktemp("looked_at") / "state")
+    with (
+        served(dashboard_of(state)) as address,
+        chromium.page(f"{address}/?run={world.RUNNING}&with={world.FINISHED}") as page,
+    ):
+        yield page
