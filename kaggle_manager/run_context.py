@@ -32,7 +32,8 @@ from kaggle_manager.waits import in_a_row, newest_wait
 class RunContext:
     """One opened run. `earlier_generation` is what its lineage had reached before this journal knew it.
 
-    `planned` is how the next session would be launched; `observe` makes it new whenever a push is possible.
+    `planned` is how the next session would be launched, and `week` what is left of the quota for it; `observe` makes
+    both new whenever a push is possible.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class RunContext:
     row: RunRow
     earlier_generation: int
     planned: SessionPlan | None = field(default=None, init=False)
+    week: QuotaView | None = field(default=None, init=False)
 
     @classmethod
     def open(
@@ -163,11 +165,12 @@ class RunContext:
         step = head.step if head else 0
         if not sessions or sessions[-1].stage is Stage.CLOSED:
             remaining = max(0, self.config.target - step)
+            self.week = self.quota() if remaining else None
             plan = budget.plan_session(
                 remaining,
                 self.config.session_limit_s,
                 pace=budget.measure(past_sessions(sessions)),
-                quota=self.quota() if remaining else None,
+                quota=self.week,
                 now=self.clock(),
             )
             if isinstance(plan, NotWorthIt):
