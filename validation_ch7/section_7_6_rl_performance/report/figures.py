@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from validation_ch7.section_7_6_rl_performance.comparison import Values, estimate, interquartile_mean
@@ -127,16 +129,17 @@ def checkpoints(result: Result, language: Language) -> Figure:
     """Where the evaluations and the three levels of checkpoints lie, for each training."""
     figure = new_figure(1.3 + 0.3 * len(result.runs))
     axes = figure.axes[0]
-    for row, run in enumerate(result.runs):
-        scores = [float(np.nanmean(each)) for each in run.curves.evaluation_returns]
-        dots = axes.scatter(run.curves.evaluation_steps, [row] * len(scores), c=scores, s=14, cmap="viridis", zorder=2)
-        if row == 0 and scores:
-            figure.colorbar(dots, ax=axes, label=word("score", language))
+    every = [np.nanmean(run.curves.evaluation_returns, axis=1) for run in result.runs]
+    scale = Normalize(min(map(np.min, every)), max(map(np.max, every))) if all(map(len, every)) else None
+    for row, (run, scores) in enumerate(zip(result.runs, every, strict=True)):
+        axes.scatter(run.curves.evaluation_steps, [row] * len(scores), c=scores, s=14, norm=scale, zorder=2)
         levels = [("latest", step) for step in run.latest_steps]
         levels += [(level, each.step) for level, each in run.levels.items()]
         for level, step in levels:
             marker, size, colour = MARKS[level]
             axes.plot(step, row, marker, ms=size, mfc="none", mec=colour, label=word(level, language))
+    if scale is not None:
+        figure.colorbar(ScalarMappable(scale), ax=axes, label=word("score", language))
     axes.set_yticks(range(len(result.runs)), [f"{word('seed', language)} {run.seed}" for run in result.runs])
     axes.set_ylim(-0.6, len(result.runs) - 0.4)
     axes.set_xlim(left=0)
