@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import replay_codec, replay_files, segment
-from kaggle_manager.checkpoints.durable import Disk, storage_errors
+from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.checkpoints.replay_capture import Array, NewRows, capacity_of
 from kaggle_manager.errors import CheckpointCorrupt
@@ -31,6 +31,7 @@ MAX_CHUNK_BYTES = 16 << 20
 """Rows are cut into chunks of about this size, to bound the memory one needs."""
 
 _DECODERS = 2
+_SAFE = "the checkpoints committed before still load"
 
 
 class ReplayLog:
@@ -73,8 +74,10 @@ class ReplayLog:
             return self._commit
         if new.first_row < before:
             raise ValueError(f"row {new.first_row:,} is in the log already, as one of {before:,}")
-        with storage_errors("Writing the replay rows", safe="the checkpoints committed before still load"):
+        with storage_errors("Writing the replay rows", safe=_SAFE):
             self._disk.make_folder(self.folder)
+            needed = sum(rows.nbytes for stretch in new.stretches for rows in stretch.values())
+            ensure_free_space(self.folder, needed, safe=_SAFE)
             segments, open_hash = self._write_pieces(new)
         oldest = max(new.rows - new.capacity, 0)
         self._segments = [ref for ref in segments if ref.end_row > oldest]

@@ -49,8 +49,7 @@ class SaveOrder:
 
     Attributes:
         step: timesteps trained.
-        attributes: of the model; only what may have changed since the order before (see `Changes`). With cloudpickle:
-            schedules are often lambda functions.
+        attributes: of the model; only what may have changed since the order before (see `Changes`).
         parameters, variables: of the model, as in `ModelSnapshot`.
         journey, items: for the `.state` file.
         replay: the replay rows that are not in the log yet; None without a replay buffer.
@@ -91,8 +90,11 @@ class Changes:
             for name, value in values.items()
             if name not in last or last[name] is not value or not never_changes(value)
         }
-        pickled: bytes = cloudpickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
-        return pickled
+        try:
+            return pickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+        except (pickle.PicklingError, AttributeError, TypeError):  # at first: schedules are often lambda functions
+            pickled: bytes = cloudpickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+            return pickled
 
 
 class CheckpointWriter:

@@ -297,6 +297,14 @@ def test_python_objects_and_going_back_are_refused(tmp_path: Path) -> None:
         log.log.write(replace(new, rows=4))
 
 
+def test_a_disk_without_room_is_refused_before_the_first_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(tmp_path, {"rewards": np.zeros((4, 1))})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(StorageError, match="10 bytes free"):
+        log.append(3)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_write_that_failed_may_be_tried_again(tmp_path: Path) -> None:
     class FullOnce(Disk):
         full = True

@@ -36,6 +36,9 @@ class Recorder:
     def save(self) -> None:
         self.calls.append(("save", self.model.num_timesteps))
 
+    def hand_over(self) -> None:
+        """Nothing waits."""
+
     def begin(self) -> None:
         self.calls.append(("begin", self.model.num_timesteps))
 
