@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing as closing_of
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ from kaggle_manager.restoring import check_compatible, restore_fetched
 from kaggle_manager.run_context import RunContext
 from kaggle_manager.seen import Seen
 from kaggle_manager.session_facts import seen_of
-from kaggle_manager.status import describe_run
+from kaggle_manager.status import describe_run, in_trouble
 from kaggle_manager.watch import watch
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
@@ -231,19 +230,21 @@ class ValidationKaggleManager:
 
     @contextmanager
     def _opened(self, config: RunConfig) -> Iterator[RunContext]:
-        journal = Journal(config.journal)
+        journal, opened = Journal(config.journal), False
         try:
             connection = self._connect_to(config)
             self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
             run = RunContext.open(config, connection, journal, self._reporter, self._clock)
-            try:
-                yield run
-            except KaggleManagerError as error:
-                if error.next_step:  # a fresh start was made; doing that again would undo what came of it
-                    error.next_step += without_fresh(config)
-                announce.stopped_by(self._notifier, run, error)
-                run.note("error", type=type(error).__name__, message=error.message, next=error.next_step)
-                raise
+            opened = True
+            yield run
+        except KaggleManagerError as error:
+            if error.next_step and opened:  # a fresh start was made; doing that again would undo what came of it
+                error.next_step += without_fresh(config)
+            if row := journal.newest_run(config.tree):  # also when it could not even be opened: a schedule is watched
+                announce.stopped_by(self._notifier, config, row, journal.events(row.run_id), error)
+                detail = {"type": type(error).__name__, "message": error.message, "next": error.next_step}
+                journal.note(row.run_id, None, "error", iso(self._clock()), **detail)
+            raise
         finally:
             journal.close()
 
@@ -312,6 +313,8 @@ class ValidationKaggleManager:
                     safe="everything that was saved; nothing is running",
                     next_step=f"nothing: a tick after {for_people(until)} goes on",
                 )
+        if in_trouble(run.events()):  # it has passed, though nothing moved
+            run.note("mended")
         return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
 
     # --- one session --------------------------------------------------------------------------------------------------
@@ -352,13 +355,14 @@ class ValidationKaggleManager:
         if not status.state.is_terminal and not status.ended_by_log:
             return False
         ended = f"{status.state.name} {status.failure_message}".strip()
+        run.journal.add_facts(session, ended_by_log=status.ended_by_log)
         run.journal.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
         run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")
         return True
 
     def _note_seen(self, run: RunContext, session: SessionRow, seen: Seen) -> None:
-        run.journal.add_facts(session, seen=asdict(seen))
+        run.journal.add_facts(session, seen=seen.as_facts())
 
     def download_results(self, run: RunContext, session: SessionRow) -> Fetched:
         """Download and verify what `session` left, into a folder of its own.
@@ -368,7 +372,14 @@ class ValidationKaggleManager:
         """
         run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
         fetched = fetch_session(
-            run.connection.client, run.version_of(session), run.folder_of(session), session, run.reporter, self._sleep
+            run.connection.client,
+            run.version_of(session),
+            run.folder_of(session),
+            session,
+            run.reporter,
+            self._sleep,
+            local_tree=run.config.tree,
+            ended_by_log=bool(session.facts.get("ended_by_log")),
         )
         run.journal.update_session(session, stage=Stage.FETCHED)
         run.note("fetched", session.generation, folder=str(fetched.folder))

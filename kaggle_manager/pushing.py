@@ -50,7 +50,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
     if parent is not None and run.published() != parent.manifest.sha256:
-        dataset = launch.publish_tree(client, row, run.tree, parent, generation)
+        dataset = launch.publish_tree(
+            client, row, run.tree, parent, generation, reporter=reporter, uploads=config.state / "uploads"
+        )
         run.note("published", generation, manifest_sha256=parent.manifest.sha256)
         reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
     session = SessionRow(

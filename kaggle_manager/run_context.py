@@ -144,7 +144,9 @@ class RunContext:
     def quota(self) -> QuotaView | None:
         """What is left of the week; None when this run uses no accelerator, or the platform cannot say now."""
         try:
-            return self.connection.quota_for(self.config)
+            quota = self.connection.quota_for(self.config)
+            self.reporter.quota("" if quota is None else f"{quota.left_s / 3600:.1f} h of quota left")
+            return quota
         except RemoteError as error:
             self.reporter.warn(f"the quota could not be read, and is taken to be enough: {error.message}")
             return None

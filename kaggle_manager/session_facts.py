@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from kaggle_manager.budget import PastSession
@@ -53,8 +52,7 @@ def _seen_for(session: SessionRow) -> float:
 
 def seen_of(session: SessionRow) -> Seen:
     """What the last look at a session saw of it; nothing when there was none."""
-    known = {field.name for field in fields(Seen)}
-    return Seen(**{name: value for name, value in (session.facts.get("seen") or {}).items() if name in known})
+    return Seen.of(session.facts.get("seen") or {})
 
 
 def past_sessions(sessions: Sequence[SessionRow]) -> list[PastSession]:

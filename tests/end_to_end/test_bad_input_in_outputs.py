@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,8 @@ def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     bench, (head, older) = long_run, long_run.steps()
     bench.told = type(bench.told)()
     bench.told.hooks.append(("the platform says", lambda: change(bench.newest_session() / "working")))
-    bench.told.hooks.append(("given up", lambda: pytest.fail("a person must see it first")))
     with pytest.raises(kind) as caught:
-        bench.manager().run_validation_section("small", timesteps=1000)
+        tick_until_it_ended(bench)
     assert words in str(caught.value)
     assert caught.value.exit_code == 3
     assert caught.value.safe
@@ -154,8 +154,14 @@ def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     assert bench.steps() == [head + 2, head + 1]
 
 
+def tick_until_it_ended(bench: Bench) -> None:
+    while True:
+        bench.manager().tick("small", timesteps=1000)
+        time.sleep(0.05)
+
+
 def test_damage_that_was_the_downloads_own_is_mended_by_the_same_command(bench: Bench) -> None:
-    """The platform has the true bytes again at the second call: nothing is given up."""
+    """The platform has the true bytes again a minute later: nothing is given up, and nobody has to do anything."""
     kept: list[bytes] = []
 
     def damage() -> None:
@@ -163,11 +169,12 @@ def test_damage_that_was_the_downloads_own_is_mended_by_the_same_command(bench: 
         kept.append(model.read_bytes())
         model.write_bytes(b"x" * len(kept[0]))
 
-    bench.told.hooks.append(("the platform says", damage))
-    with pytest.raises(OutputDamaged):
-        bench.manager().run_validation_section("small", timesteps=2)
-    a_model(bench.newest_session() / "working").write_bytes(kept[0])
-    report = bench.run(timesteps=2)
+    def mend() -> None:
+        a_model(bench.newest_session() / "working").write_bytes(kept[0])
+
+    bench.told.hooks += [("the platform says", damage), ("downloaded once more", mend)]
+    report = bench.manager().run_validation_section("small", timesteps=2)
+    assert sum(bench.slept) >= 58
     assert [session.outcome for session in report.sessions] == ["completed"]
 
 
@@ -176,7 +183,7 @@ def test_a_session_that_runs_other_code_is_reported_while_it_runs(bench: Bench) 
     entry.write_text(
         entry.read_text().replace("KM_BUNDLE sha256={bundle_sha256}", "KM_BUNDLE sha256={bundle_sha256[::-1]}")
     )
-    with pytest.raises(LineageMismatch, match="ran code"):
+    with pytest.raises(VerificationError, match="ran code"):
         bench.run(timesteps=2)
     warned, ended = bench.output.index("runs other code"), bench.output.index("the platform says")
     assert warned < ended

@@ -156,9 +156,9 @@ def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
 ) -> None:
     real = launch.publish_tree
 
-    def publish(client: Any, run: Any, tree: Any, parent: Any, generation: int) -> Any:
+    def publish(client: Any, run: Any, tree: Any, parent: Any, generation: int, **options: Any) -> Any:
         # As if Kaggle mounted the version before: generation 3 gets what generation 2 got.
-        return real(client, run, tree, parent, generation) if generation != 3 else Stale()
+        return real(client, run, tree, parent, generation, **options) if generation != 3 else Stale()
 
     class Stale:
         ref = "the version before"
