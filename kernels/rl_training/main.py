@@ -62,6 +62,7 @@ def run(order: dict[str, Any]) -> int:
             "resumed_from_step": outcome.resumed_from,
             "timings": {"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
             "counts": outcome.counts,
+            "accelerator_gain": outcome.accelerator_gain,
         }
     write_result(working, facts)
     return int(facts["exit_code"])

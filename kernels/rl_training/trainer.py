@@ -19,6 +19,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Traini
 from kaggle_manager.checkpoints.durable import write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
 from kernels.rl_training import algorithms, arithmetic, env_probe, env_state, replay_rows
+from kernels.rl_training.accelerator_gain import measure_gain
 from kernels.rl_training.callbacks import (
     BestModelCallback,
     DeadlineCallback,
@@ -51,6 +52,7 @@ class SessionOutcome:
         resumed_from: timesteps it started from.
         timings: seconds by name.
         counts: whole numbers by name.
+        accelerator_gain: see `accelerator_gain.measure_gain`; None when it trained on the CPU.
         certificate: digests of the finished training, by item (see `exact_state.certify`); empty when interrupted.
     """
 
@@ -60,6 +62,7 @@ class SessionOutcome:
     resumed_from: int
     timings: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    accelerator_gain: float | None = None
     certificate: dict[str, str] = field(default_factory=dict)
 
 
@@ -115,6 +118,7 @@ class Session:
         if self.origin.checkpoint is not None:
             self._restore(self.origin.checkpoint)
         start, updates = self.model.num_timesteps, self._updates
+        gain = self._gain()
         self._announce(start)
         reason = ""
         try:
@@ -148,8 +152,17 @@ class Session:
                 "evaluations": self.best.count,
                 "checkpoints": self.checkpointer.count,
             },
+            accelerator_gain=gain,
             certificate=self.checkpointer.certificate,
         )
+
+    def _gain(self) -> float | None:
+        if self.settings.device == "cpu":
+            return None
+        batch_size = int(getattr(self.model, "batch_size", 1))  # A2C has no batches of its own
+        gain = round(measure_gain(self.model.policy, self.settings.device, batch_size), 3)
+        print(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.", flush=True)
+        return gain
 
     # --- putting together ---------------------------------------------------------------------------------------------
 
