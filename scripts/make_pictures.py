@@ -65,16 +65,34 @@ def terminal() -> None:
         command = ["kaggle-manager", "run", "section_7_6_rl_performance", "--quick", "--platform", "local"]
         program = [sys.executable, "-m", "kaggle_manager.cli", *command[1:], "--workdir", f"{folder}/runs"]
         environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS)}
-        done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-        printed = done.stdout.replace(f"{folder}/", "").replace(f"{ROOT}/", "")
+        done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, check=True)
+        printed = done.stdout.decode().replace(f"{folder}/", "").replace(f"{ROOT}/", "")
         subprocess.run([*program[:3], "local-kaggle", "stop", "--root", f"{folder}/runs/local_kaggle"], check=True)
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     console.print(Text.assemble(("$ ", "cyan"), " ".join(command)))
-    console.print(Text.from_ansi(printed.rstrip()))
+    console.print(Text.from_ansi("\n".join(what_stays(printed))))
     drawn = console.export_svg(title="kaggle-manager run", theme=THEME)
     # A picture asks for nothing: the reader's own typewriter face is used.
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
     (PICTURES / "terminal.svg").write_text(drawn, encoding="utf-8")
+
+
+def what_stays(printed: str) -> list[str]:
+    """The lines a terminal ends with: those that were redrawn count as they were drawn last."""
+    rows, row = [""], 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", printed):
+        if token == "\n":
+            row += 1
+            rows += [""] * (row + 1 - len(rows))
+        elif token.endswith("A") and token.startswith("\x1b["):
+            row = max(0, row - int(token[2:-1] or 1))
+        elif token == "\x1b[2K":
+            rows[row] = ""
+        elif token.endswith("m") or not token.startswith(("\x1b", "\r")):
+            rows[row] += token
+    while rows and not rows[-1].strip():
+        rows.pop()
+    return rows
 
 
 def main() -> None:
