@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.journal import RunRow
 from kaggle_manager.moments import epoch, for_people
 from kaggle_manager.notify import Notifier, Occasion
 from kaggle_manager.outcome import Outcome
@@ -18,24 +20,33 @@ SLIP_S, SLIP_SHARE = 6 * 3600.0, 0.2
 
 def session_ended(notifier: Notifier, run: RunContext, generation: int, outcome: Outcome) -> None:
     title = f"{run.config.scenario_name}: session {generation} ended at step {outcome.step} of {run.config.target}"
-    notifier.send(Occasion.SESSION_ENDED, title, outcome.why, _facts(run, generation=generation, kind=outcome.kind))
+    notifier.send(
+        Occasion.SESSION_ENDED,
+        title,
+        outcome.why,
+        _facts(run.config, run.row, generation=generation, kind=outcome.kind),
+    )
 
 
 def run_finished(notifier: Notifier, run: RunContext, why: str) -> None:
     title = f"{run.config.scenario_name}: finished"
-    notifier.send(Occasion.RUN_FINISHED, title, f"{why}. The models are in {run.config.tree}.", _facts(run))
+    notifier.send(
+        Occasion.RUN_FINISHED, title, f"{why}. The models are in {run.config.tree}.", _facts(run.config, run.row)
+    )
 
 
-def stopped_by(notifier: Notifier, run: RunContext, error: KaggleManagerError) -> None:
+def stopped_by(
+    notifier: Notifier, config: RunConfig, row: RunRow, events: Sequence[Mapping[str, Any]], error: KaggleManagerError
+) -> None:
     """An error that ended a command: told when it needs a person, and unless it was the last thing noted already."""
     if isinstance(error, RemoteError | QuotaError) or error.exit_code in (8, 130):
         return
-    if _was_told(run.events(), error):
+    if _was_told(events, error):
         return
     incompatible = isinstance(error, CheckpointIncompatible)
     occasion = Occasion.INCOMPATIBLE_CHECKPOINT if incompatible else Occasion.PERSON_NEEDED
-    title = f"{run.config.scenario_name}: {'the checkpoint does not fit' if incompatible else 'a person is needed'}"
-    notifier.send(occasion, title, str(error), _facts(run, error=type(error).__name__))
+    title = f"{config.scenario_name}: {'the checkpoint does not fit' if incompatible else 'a person is needed'}"
+    notifier.send(occasion, title, str(error), _facts(config, row, error=type(error).__name__))
 
 
 def forecast_slipped(notifier: Notifier, run: RunContext) -> None:
@@ -49,7 +60,9 @@ def forecast_slipped(notifier: Notifier, run: RunContext) -> None:
         return
     title = f"{run.config.scenario_name}: the target will be reached {duration(slip)} later"
     body = f"It was forecast for {for_people(before)}, and is now for {for_people(now)}."
-    notifier.send(Occasion.FORECAST_SLIPPED, title, body, _facts(run, done_at=made[1]["detail"]["done_at"]))
+    notifier.send(
+        Occasion.FORECAST_SLIPPED, title, body, _facts(run.config, run.row, done_at=made[1]["detail"]["done_at"])
+    )
 
 
 def _was_told(events: Sequence[Mapping[str, Any]], error: KaggleManagerError) -> bool:
@@ -62,11 +75,11 @@ def _was_told(events: Sequence[Mapping[str, Any]], error: KaggleManagerError) ->
     return False
 
 
-def _facts(run: RunContext, **more: object) -> dict[str, object]:
+def _facts(config: RunConfig, row: RunRow, **more: object) -> dict[str, object]:
     return {
-        "run_id": run.row.run_id,
-        "section": run.row.section,
-        "scenario": run.row.scenario,
-        "target": run.config.target,
+        "run_id": row.run_id,
+        "section": row.section,
+        "scenario": row.scenario,
+        "target": config.target,
         **more,
     }

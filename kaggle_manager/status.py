@@ -26,7 +26,7 @@ from kaggle_manager.words import duration
 _PASSING: tuple[type[KaggleManagerError], ...] = (RemoteError, QuotaError, *RemoteError.__subclasses__())
 PASSING = {kind.__name__ for kind in _PASSING}
 # Events that outdate an error or a stop noted before them.
-GOING_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished")
+GOING_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished", "mended")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,12 @@ def _state(
         return _State("fetching", why, _command("tick", row))
     after = f"generation {newest.generation} {newest.why}; " if newest else ""
     return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", _command("tick", row))
+
+
+def in_trouble(events: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what was noted last is an error that nothing has outdated."""
+    found = next((event["kind"] for event in reversed(events) if event["kind"] in (*GOING_ON, "stopped", "error")), "")
+    return found == "error"
 
 
 def _trouble(events: Sequence[Mapping[str, Any]], again: str) -> _State | None:
