@@ -303,3 +303,20 @@ def test_what_was_seen_is_told_when_the_watch_is_interrupted(bench):
             wait=press_ctrl_c,
         )
     assert bench.seen[-1].step == 500
+
+
+def test_what_has_come_of_the_log_lies_in_a_file_once_however_often_it_is_watched(bench, tmp_path):
+    copy = tmp_path / "generation_1" / "kernel.log"
+    bench.kaggle.script(STATUS, status("RUNNING"))
+    bench.kaggle.script(LOG, log("hello", PROGRESS))
+    bench.watch(lines=2, until=0.0, log_copy=copy)
+    bench.watch(lines=2, until=0.0, log_copy=copy, earlier=bench.seen[-1])
+    assert copy.read_text() == f"hello\n{PROGRESS}\n"
+
+
+def test_a_disk_that_refuses_the_copy_ends_nothing(bench, tmp_path):
+    (tmp_path / "file").write_text("")
+    bench.kaggle.script(STATUS, status("RUNNING"))
+    bench.kaggle.script(LOG, log("hello"))
+    bench.watch(lines=1, until=0.0, log_copy=tmp_path / "file" / "kernel.log")
+    assert "hello" in bench.text

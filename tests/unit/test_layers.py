@@ -94,3 +94,13 @@ def test_only_the_connection_and_the_faces_know_the_local_kaggle() -> None:
     faces = ("cli.py", "connection.py")
     outside = [f for f in sorted((ROOT / "kaggle_manager").glob("*.py")) if f.name not in faces]
     assert [f.name for f in outside if any("local_kaggle" in name for name in imports_of(f))] == []
+
+
+def test_nobody_imports_the_faces_but_the_command_line() -> None:
+    faces = ("kaggle_manager.cli", "kaggle_manager.dashboard")
+    for file in sorted((ROOT / "kaggle_manager").rglob("*.py")):
+        face = next((f for f in faces if file.is_relative_to(ROOT / f.replace(".", "/"))), None)
+        for name in imports_of(file):
+            own = face is not None and name.startswith(face)
+            if name.startswith(faces) and not own:
+                assert face == "kaggle_manager.cli", f"{file.relative_to(ROOT)} imports {name}"
