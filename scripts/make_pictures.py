@@ -52,7 +52,7 @@ def dashboard(workdir: Path, run: str) -> None:
     look = Dashboard(workdir)
     run_id = next(each.run_id for each in look.overview().runs if each.run_id.startswith(run))
     with tempfile.TemporaryDirectory() as profile, served(look) as address, Chromium(program, Path(profile)) as browser:
-        for name, width, height in (("dashboard", 1180, 1010), ("dashboard_phone", 360, 780)):
+        for name, width, height in (("dashboard", 1180, 1330), ("dashboard_phone", 360, 1180)):
             with browser.page(f"{address}/?run={run_id}", width=width) as page:
                 page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
                 page.until("!document.body.innerText.includes('not verified yet')")

@@ -64,20 +64,19 @@ class Guard:
                 ]
             await send(message)
 
-        refused = self._refused(scope)
-        app = self._app if refused is None else Response(status_code=refused)
+        app = Response(status_code=403) if self._refuses(scope) else self._app
         await app(scope, receive, send_with_headers)
 
-    def _refused(self, scope: Scope) -> int | None:
-        if [value for name, value in scope["headers"] if name == b"host"] not in [[host] for host in self._hosts]:
-            return 403
-        origins = {value for name, value in scope["headers"] if name == b"origin"}
-        if origins - {b"http://" + host for host in self._hosts}:
-            return 403
-        fetched_by = {value for name, value in scope["headers"] if name == b"sec-fetch-site"}
-        if fetched_by & {b"cross-site", b"same-site"} and scope["path"] != "/":  # a link to the page may be followed
-            return 403
-        return None if scope["method"] in ("GET", "HEAD") else 405
+    def _refuses(self, scope: Scope) -> bool:
+        def said(name: bytes) -> list[bytes]:
+            return [value for key, value in scope["headers"] if key == name]
+
+        if len(said(b"host")) != 1 or said(b"host")[0] not in self._hosts:
+            return True
+        if set(said(b"origin")) - {b"http://" + host for host in self._hosts}:
+            return True
+        # A link on another page may be followed to the page itself.
+        return scope["path"] != "/" and bool({b"cross-site", b"same-site"} & set(said(b"sec-fetch-site")))
 
 
 def create_app(dashboard: Dashboard, port: int) -> Guard:
