@@ -1,4 +1,4 @@
-"""How many times faster than the CPU the accelerator carries a training batch through the policy: measured, in a second.
+"""How many times faster than the CPU the accelerator carries a training batch through the policy, in a second.
 
 Small networks are often no faster on a GPU, and GPU hours are what is scarce. Works on copies: neither the policy nor
 any random generator of the training is touched.
