@@ -1,0 +1,130 @@
+"""Simulated campaigns: the real manager on a virtual clock, under faults, kills, quota and want of room.
+
+Each seed is one campaign (`tests/campaign/campaign.py`): a run drawn with its target, speed, limits and fault rates,
+ticked as a schedule would until it is over, with the manager killed at random deeds. A campaign ends well when the run
+is finished, or waits for a person and says what that person must do; anything else is a broken promise, and its seed is
+printed.
+
+    python scripts/benchmarks/campaigns.py --count 300                    print the table
+    python scripts/benchmarks/campaigns.py --count 10000 --write          and keep it in docs/robustness.md
+    python scripts/benchmarks/campaigns.py --only 4711                    one campaign, with all that was said
+    python scripts/benchmarks/campaigns.py --count 10000 --keep FILE      goes on from FILE, where it writes each result
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/campaign"))
+
+from campaign import Result, draw, make_project, run_campaign  # noqa: E402
+
+DOCUMENT = ROOT / "docs/robustness.md"
+BEGIN, END = "<!-- campaigns: begin -->", "<!-- campaigns: end -->"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1, help="the first seed; the others follow it")
+    parser.add_argument("--only", type=int, help="run this seed alone, aloud")
+    parser.add_argument("--share", default="1/1", help="k/n: every n-th seed from the k-th, for several processes")
+    parser.add_argument(
+        "--keep", type=Path, action="append", default=[], help="results so far; new ones go to the first"
+    )
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    parser.add_argument("--report", action="store_true", help="run nothing: the table of what was kept")
+    options = parser.parse_args()
+    if options.only is not None:
+        return aloud(options.only)
+    results = {result.seed: result for path in options.keep for result in kept(path)}
+    turn, of = map(int, options.share.split("/"))
+    seeds = range(options.seed, options.seed + options.count)
+    missing = [seed for seed in seeds if seed not in results and seed % of == turn % of]
+    for result in run(missing if not options.report else [], options.keep[0] if options.keep else None):
+        results[result.seed] = result
+    found = [results[seed] for seed in sorted(results) if seed in seeds]
+    lines = list(table(found))
+    print("\n".join(lines))
+    if options.write:
+        write(lines)
+    return 0 if found and all(result.is_well for result in found) else 1
+
+
+def run(seeds: Sequence[int], keep: Path | None) -> Iterator[Result]:
+    """Run these campaigns, one after the other."""
+    gc.freeze()
+    with tempfile.TemporaryDirectory() as folder:
+        project = make_project(Path(folder))
+        for seed in seeds:
+            result = run_campaign(seed, project)
+            if not result.is_well:
+                print(f"seed {seed}: {result.outcome}: {result.why}", file=sys.stderr, flush=True)
+            if keep is not None:
+                with keep.open("a") as file:
+                    file.write(json.dumps(asdict(result)) + "\n")
+            yield result
+
+
+def kept(path: Path) -> Iterator[Result]:
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        yield Result(**{**json.loads(line), "faults": Counter(json.loads(line)["faults"])})
+
+
+def aloud(seed: int) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        print(draw(seed))
+        result = run_campaign(seed, make_project(Path(folder, "project")), Path(folder, "campaign"), aloud=True)
+    print(result)
+    return 0 if result.is_well else 1
+
+
+def table(results: Sequence[Result]) -> Iterator[str]:
+    """What these campaigns came to, in Markdown."""
+    if not results:
+        return
+    outcomes = Counter(result.outcome for result in results)
+    total: Counter[str] = Counter()
+    for result in results:
+        total.update(result.faults)
+    steps, repeated = sum(r.steps for r in results), sum(r.repeated for r in results)
+    first, last = results[0].seed, results[-1].seed
+    broken = [result.seed for result in results if not result.is_well]
+    yield f"{len(results):,} campaigns, seeds {first} to {last}: {len(broken)} broken promises."
+    if broken:
+        yield f"Broken: {', '.join(map(str, broken[:20]))}."
+    yield ""
+    yield "| what | how much |"
+    yield "|---|---|"
+    yield f"| finished, with the final model of an uninterrupted training | {outcomes['finished']:,} |"
+    yield f"| wait for a person, who is told what to do | {outcomes['waits for a person']:,} |"
+    yield f"| sessions, each generation pushed once | {sum(r.sessions for r in results):,} |"
+    yield f"| of them ended without a last word | {sum(r.deaths for r in results):,} |"
+    yield f"| kills of the manager | {sum(r.kills for r in results):,} |"
+    yield f"| times a person came and mended | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
+    yield f"| passes (`tick`) | {sum(r.ticks for r in results):,} |"
+    yield f"| virtual weeks | {sum(r.weeks for r in results):,.0f} |"
+    yield f"| timesteps trained more than once | {repeated / max(1, steps):.2%} |"
+    cpu_s = sum(r.cpu_s for r in results)
+    yield f"| CPU time | {cpu_s / 60:.0f} min, {1000 * cpu_s / len(results):.0f} ms each |"
+    yield ""
+    yield "Met on the way: " + ", ".join(f"{name} {count:,}" for name, count in total.most_common()) + "."
+
+
+def write(lines: Sequence[str]) -> None:
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,561 @@
+"""A Kaggle in this process, on a clock of its own: what the manager asks of a client, and much that can go wrong.
+
+It keeps a record of what really happened - sessions, what they trained, what was asked - and breaks a `Promise` the
+moment the manager does something it must never do. Every draw comes from one generator, so a seed is a history.
+
+Lies it tells, each call for itself: errors of every kind the adapter raises, UNKNOWN for a state, the end of an earlier
+session for that of the one asked about, a session that is denied, listings with files missing, downloads that are
+damaged. Damage and denial are of two sorts: passing, which strikes a session once, and lasting, a fate of the session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from simulated_session import Ending, Fate, Trainer, run_session
+
+from kaggle_manager.errors import (
+    AmbiguousPush,
+    AuthError,
+    CapacityReached,
+    NotFound,
+    OutputDamaged,
+    ProtocolError,
+    PushMismatch,
+    QuotaError,
+    RateLimited,
+    Unavailable,
+)
+from kaggle_manager.kaggle_api.already_here import ExpectedFile
+from kaggle_manager.kaggle_api.datasets import DatasetVersion
+from kaggle_manager.kaggle_api.log_lines import LogLine
+from kaggle_manager.kaggle_api.models import (
+    KernelPush,
+    KernelState,
+    KernelStatus,
+    KernelVersion,
+    OutputFile,
+    OutputListing,
+    PushedKernel,
+    Quota,
+)
+from kaggle_manager.kernel_bundle import order_of
+from kaggle_manager.log_reader import LogReader
+from kaggle_manager.moments import iso
+
+WEEK_S = 7 * 24 * 3600.0
+SLOTS = 2
+OWNER = "alice"
+# What makes the manager refuse a session's outputs; refused twice, they are given up.
+REFUSED_OUTPUTS = ("damaged download", "outputs denied for a moment")
+
+
+class BrokenPromise(AssertionError):
+    """The manager did what it must never do."""
+
+
+class Killed(BaseException):
+    """The manager's process is gone."""
+
+
+class Clock:
+    """Seconds since the epoch, which pass when somebody waits."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(0.0, seconds)
+
+
+class Mortality:
+    """Kills the manager at its n-th deed; once dead, nothing it still tries has any effect."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self._left: int | None = None
+        self.resting = False
+        """What happens now is not the manager's doing."""
+
+    def arm(self, deeds: int | None) -> None:
+        self.dead, self._left = False, deeds
+
+    def deed(self) -> None:
+        if self.resting:
+            return
+        if self.dead:
+            raise Killed
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                self.dead = True
+                raise Killed
+
+
+@dataclass(frozen=True)
+class Odds:
+    """How often what goes wrong, 0 to 1, and the platform's habits."""
+
+    call_fails: float = 0.0
+    unknown: float = 0.0
+    wrong_version: float = 0.0
+    denied: float = 0.0
+    partial: float = 0.0
+    damage: float = 0.0
+    push_unanswered: float = 0.0
+    push_changed: float = 0.0
+    stale_mount: float = 0.0
+    death: float = 0.0
+    fates: tuple[str, ...] = ("killed",)
+    queue_s: float = 60.0
+    end_lag_s: float = 5.0
+    outputs_lag_s: float = 2.0
+    busy: float = 0.0
+
+
+@dataclass
+class Session:
+    """One session as it really is. Times are on the clock.
+
+    Attributes:
+        told: the state Kaggle named last; None after a denial, and before.
+        struck: passing trouble it has met.
+        cut_at: when a person deleted it.
+    """
+
+    slug: str
+    version: int
+    order: dict[str, Any] = field(repr=False)
+    source: str = field(repr=False)
+    pushed_at: float
+    starts_at: float
+    limit_s: float
+    mounts: bool
+    fate: Fate
+    visible_at: float
+    end_lag_s: float
+    ending: Ending | None = None
+    cut_at: float | None = None
+    told: KernelState | None = None
+    struck: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def generation(self) -> int:
+        return int(self.order["generation"])
+
+    @property
+    def is_misfiled(self) -> bool:
+        """It was started under another address than asked for: nothing it does counts."""
+        return self.slug.endswith("-other")
+
+    @property
+    def ends_at(self) -> float:
+        if self.cut_at is not None:
+            return self.cut_at
+        return self.starts_at + (self.ending.lasts_s if self.ending else self.limit_s)
+
+
+class SimulatedKaggle:
+    """Stands for a `KaggleClient`.
+
+    Args:
+        folder: a private folder in memory.
+        rng: where every draw comes from.
+        week_s: GPU seconds a week; None for no limit worth a word.
+        auth_until: when the token stops working, until a person `mend`s it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        rng: random.Random,
+        trainer: Trainer,
+        odds: Odds,
+        *,
+        week_s: float = 30 * 3600.0,
+        auth_until: float = float("inf"),
+        mortality: Mortality | None = None,
+    ) -> None:
+        self._folder, self._clock, self.rng, self.odds = folder, clock, rng, odds
+        self.trainer = trainer
+        self.mortality = mortality or Mortality()
+        self.transport = SimpleNamespace(is_loopback=False)
+        self.sessions: list[Session] = []
+        self.faults: Counter[str] = Counter()
+        self.tell: Callable[[str], None] = lambda text: None
+        self.pushes: Counter[tuple[str, int]] = Counter()
+        self._datasets: dict[str, list[dict[str, bytes]]] = {}
+        self._week_s = week_s
+        self._used: Counter[int] = Counter()
+        self._auth_until = auth_until
+        self._told_left: float | None = None
+        self._epoch = clock()
+
+    # --- a person's hands ---------------------------------------------------------------------------------------------
+
+    def mend_token(self) -> None:
+        self._auth_until = float("inf")
+
+    def mend_code(self) -> None:
+        self.trainer = replace(self.trainer, bug_at=None)
+
+    def delete_misfiled(self) -> None:
+        for session in self.sessions:
+            if session.is_misfiled and self._is_live(session):
+                session.cut_at = self._clock()
+
+    # --- truth --------------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Let every session that has started by now happen."""
+        for session in self.sessions:
+            if session.ending is None and session.starts_at <= self._clock():
+                session.ending = self._happen(session)
+                self._used[self._week(session.starts_at)] += round(session.ending.lasts_s)
+                self.tell(f"TRUTH {session}")
+
+    def settle(self) -> None:
+        """The end of the campaign: what was pushed has happened."""
+        self._advance()
+
+    def _happen(self, session: Session) -> Ending:
+        place = self._folder / f"session_{session.slug}_{session.version}"
+        inputs = place / "input"
+        versions = self._datasets.get(f"{session.slug.removesuffix('-other')}-tree", [])
+        if session.mounts and versions:
+            stale = self.rng.random() < self.odds.stale_mount
+            chosen = versions[-2 if len(versions) > 1 else -1] if stale else versions[-1]
+            if stale:
+                self._meet("stale or empty mount")
+            if not (stale and len(versions) == 1):
+                mount = inputs / f"{session.slug.removesuffix('-other')}-tree"
+                mount.mkdir(parents=True)
+                for name, content in chosen.items():
+                    (mount / name).write_bytes(content)
+        self.mortality.resting = True
+        try:
+            return run_session(
+                session.order,
+                self.trainer,
+                session.fate,
+                folder=place,
+                inputs=inputs,
+                limit_s=session.limit_s,
+                now=iso(session.starts_at),
+            )
+        finally:
+            self.mortality.resting = False
+
+    def _is_live(self, session: Session) -> bool:
+        return self._clock() < session.ends_at
+
+    def live_sessions(self) -> list[Session]:
+        self._advance()
+        return [session for session in self.sessions if self._is_live(session)]
+
+    def refresh_at(self) -> float:
+        return self._epoch + (self._week(self._clock()) + 1) * WEEK_S
+
+    def _week(self, moment: float) -> int:
+        return int((moment - self._epoch) // WEEK_S)
+
+    def left_s(self) -> float:
+        """GPU seconds left this week: what was used, and what live sessions have reserved, is gone."""
+        now = self._clock()
+        reserved = sum(s.limit_s for s in self.sessions if self._is_live(s) and s.ending is None)
+        return max(0.0, self._week_s - self._used[self._week(now)] - reserved)
+
+    # --- trouble ------------------------------------------------------------------------------------------------------
+
+    def _call(self, name: str) -> None:
+        """Every question begins here: the manager may die at it, and Kaggle may fail to answer."""
+        self.mortality.deed()
+        self._clock.sleep(0.5)
+        self._advance()
+        if self._clock() >= self._auth_until:
+            self._meet("token expired")
+            raise AuthError("Kaggle refused the access token.", next_step="create a new token")
+        if self._strikes(self.odds.call_fails):
+            kind = self.rng.choice(["unavailable", "rate limited", "protocol"])
+            self._meet(kind)
+            if kind == "rate limited":
+                raise RateLimited("Kaggle asks to slow down.", retry_after_s=60.0)
+            if kind == "unavailable":
+                raise Unavailable(f"{name}: connection reset.")
+            raise ProtocolError(f"{name}: a web page came back.")
+
+    def _strikes(self, odds: float) -> bool:
+        return odds > 0 and self.rng.random() < odds
+
+    def _meet(self, what: str) -> None:
+        self.faults[what] += 1
+        self.tell(f"MEETS {what}")
+
+    def _once(self, session: Session, kind: str, odds: float) -> bool:
+        """Trouble that passes, and strikes a session once: what lasts is drawn as the fate of its session."""
+        sort = "outputs" if kind in REFUSED_OUTPUTS else kind
+        strikes = not session.struck[sort] and self._strikes(odds)
+        session.struck[sort] += strikes
+        if strikes:
+            self._meet(kind)
+        return strikes
+
+    def _find(self, version: KernelVersion) -> Session:
+        for session in self.sessions:
+            same = (session.slug, session.version) == (version.slug, version.version)
+            if same and session.visible_at <= self._clock():
+                if session.fate.kind != "deleted" or self._is_live(session):
+                    return session
+                session.told = None  # it is gone
+        raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
+
+    # --- what a client can be asked -----------------------------------------------------------------------------------
+
+    def whoami(self) -> str:
+        self._call("whoami")
+        return OWNER
+
+    def quota(self) -> Quota:
+        self._told_left = None
+        self._call("quota")
+        left = self._told_left = self.left_s()
+        return Quota(self._week_s - left, 0.0, self._week_s, datetime.fromtimestamp(self.refresh_at(), UTC))
+
+    def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
+        self._call("newest kernel")
+        seen = [s for s in self.sessions if s.slug == slug and s.visible_at <= self._clock()]
+        if not seen:
+            return None
+        return KernelVersion(owner, slug, seen[-1].version), seen[-1].source
+
+    def kernel_status(self, version: KernelVersion) -> KernelStatus:
+        self._call("status")
+        session = self._find(version)
+        session.told = None
+        if self._once(session, "denied for a moment", self.odds.denied):
+            raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
+        if self._strikes(self.odds.unknown):
+            self._meet("unknown state")
+            session.told = KernelState.UNKNOWN
+            return KernelStatus(KernelState.UNKNOWN, "", "SOMETHING_NEW")
+        if self._once(session, "another session's state", self.odds.wrong_version) and session.version > 1:
+            session.told = KernelState.COMPLETE
+            return KernelStatus(KernelState.COMPLETE, "", "COMPLETE")
+        state, message = self._state(session)
+        session.told = state
+        return KernelStatus(state, message, state.name)
+
+    def _state(self, session: Session) -> tuple[KernelState, str]:
+        now = self._clock()
+        if now < session.starts_at:
+            return KernelState.QUEUED, ""
+        if session.fate.kind == "zombie" and session.cut_at is None:
+            # Its trainer has left, and Kaggle has not noticed, for a day.
+            if now < session.ends_at + 24 * 3600.0:
+                return KernelState.RUNNING, ""
+        elif now < session.ends_at + session.end_lag_s:
+            cancelled = session.fate.kind == "cancelled" and now >= session.ends_at
+            return KernelState.CANCEL_REQUESTED if cancelled else KernelState.RUNNING, ""
+        assert session.ending is not None
+        state = {"complete": KernelState.COMPLETE, "cancelled": KernelState.CANCELLED}.get(session.ending.state)
+        return state or KernelState.ERROR, session.ending.message
+
+    def list_outputs(self, version: KernelVersion) -> OutputListing:
+        self._call("list outputs")
+        session = self._find(version)
+        if self._once(session, "outputs denied for a moment", self.odds.denied):
+            raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
+        now = self._clock()
+        if self._is_live(session) or session.ending is None:
+            return OutputListing((), "")
+        names = list(session.ending.files) if now >= session.ends_at + self.odds.outputs_lag_s else []
+        if self._strikes(self.odds.partial):
+            self._meet("partial listing")
+            names = [name for name in names if self.rng.random() < 0.7]
+        log = [{"stream_name": "stdout", "time": at, "data": f"{text}\n"} for at, text in session.ending.log]
+        files = tuple(OutputFile(name, f"signed://{version.ref}/{name}") for name in names)
+        return OutputListing(files, json.dumps(log))
+
+    def cancel_session(self, session_id: int) -> None:
+        self._call("cancel")
+
+    def delete_kernel(self, owner: str, slug: str) -> None:
+        self._call("delete")
+
+    def push_kernel(self, push: KernelPush) -> PushedKernel:
+        self._call("push")
+        order = order_of(push.source)
+        assert order is not None
+        self._check_push(push, order)
+        if self.rng.random() < self.odds.busy or len(self.live_sessions()) >= SLOTS:
+            self._meet("no capacity")
+            raise CapacityReached("Maximum batch GPU session count of 2 reached.")
+        if (push.session_timeout_s or 12 * 3600.0) > self.left_s() + 1.0:
+            self._meet("no quota")
+            raise QuotaError("Projected to exceed the weekly quota.", next_step="wait")
+        unanswered = self._strikes(self.odds.push_unanswered)
+        if unanswered and self.rng.random() < 0.4:
+            self._meet("push without answer, not done")
+            raise AmbiguousPush("The answer never came.")
+        slug, mounts = push.slug, bool(push.dataset_sources)
+        changed = self.rng.choice(["misfiled", "dropped"]) if self._strikes(self.odds.push_changed) else ""
+        if changed == "misfiled":
+            slug += "-other"
+        late_s = self.rng.choice([0.0, 5.0, 18.0, 45.0]) if unanswered else 0.0
+        version = 1 + sum(s.slug == slug for s in self.sessions)
+        now = self._clock()
+        session = Session(
+            slug=slug,
+            version=version,
+            order=order,
+            source=push.source,
+            pushed_at=now,
+            starts_at=now + late_s + self.rng.expovariate(1 / self.odds.queue_s),
+            limit_s=float(push.session_timeout_s or 12 * 3600.0),
+            mounts=mounts and changed != "dropped",
+            fate=self._fate(),
+            visible_at=now + late_s,
+            end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
+        )
+        self.sessions.append(session)
+        self.pushes[(order["run_id"], session.generation)] += 1
+        self.mortality.deed()  # between what was done and its being known
+        if changed:
+            self._meet(f"push {changed}")
+            raise PushMismatch("Kaggle changed the push.", started=f"{OWNER}/{slug}/{version}", next_step="look at it")
+        if unanswered:
+            self._meet("push without answer, done")
+            raise AmbiguousPush("The answer never came.")
+        return PushedKernel(KernelVersion(OWNER, slug, version), "", 1)
+
+    def _fate(self) -> Fate:
+        kind = self.rng.choice(self.odds.fates) if self._strikes(self.odds.death) else "well"
+        self._meet(f"session: {kind}")
+        return Fate(kind, self.rng.random())
+
+    def _check_push(self, push: KernelPush, order: dict[str, Any]) -> None:
+        """What must never be pushed."""
+        run_id, generation = order["run_id"], order["generation"]
+        if self.pushes[(run_id, generation)]:
+            raise BrokenPromise(f"generation {generation} is pushed a second time")
+        if live := self.live_sessions():
+            raise BrokenPromise(f"generation {generation} is pushed while {live[-1].generation} lives")
+        mine = self.sessions
+        newest = mine[-1].ending if mine else None
+        if newest is not None and not newest.has_last_word and mine[-1].told is KernelState.UNKNOWN:
+            raise BrokenPromise(f"generation {generation} is pushed while the state of the one before is UNKNOWN")
+        if self._told_left is not None and (push.session_timeout_s or 0) > self._told_left + 1.0:
+            raise BrokenPromise(f"{push.session_timeout_s} s were asked for, and {self._told_left:.0f} s were left")
+        if (order["deadline_s"] or 0) > (push.session_timeout_s or 0):
+            raise BrokenPromise("the deadline is later than the end")
+        self._check_start(mine, order)
+
+    def _check_start(self, mine: Sequence[Session], order: dict[str, Any]) -> None:
+        start = order["parent"]["min_step"] if order["parent"] else 0
+        for session in mine:
+            assert session.ending is not None
+            is_mine = session.ending.kept and not session.is_misfiled
+            if is_mine and start < session.ending.saved:
+                saved, began = session.ending.saved, session.generation
+                raise BrokenPromise(f"step {saved} of generation {began} could be had; the next starts at {start}")
+
+    def publish_dataset(self, *, owner: str, slug: str, files: Sequence[Path], notes: str, **_: Any) -> DatasetVersion:
+        self._call("publish")
+        content = {path.name: path.read_bytes() for path in files}
+        versions = self._datasets.setdefault(slug, [])
+        versions.append(content)
+        self._clock.sleep(30.0)
+        self.mortality.deed()
+        return DatasetVersion(owner, slug, len(versions))
+
+    def download_outputs(
+        self,
+        version: KernelVersion,
+        names: Sequence[ExpectedFile],
+        folder: Path,
+        *,
+        listing: OutputListing | None = None,
+        on_progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> None:
+        for expected in names:
+            self._download(version, expected.name, folder / expected.name, expected.sha256)
+
+    def download_file(
+        self, file: OutputFile, destination: Path, *, size: int | None, sha256: str | None, **_: Any
+    ) -> None:
+        owner, slug, number, *_rest = file.url.removeprefix("signed://").split("/")
+        self._download(KernelVersion(owner, slug, int(number)), file.name, destination, sha256)
+
+    def _download(self, version: KernelVersion, name: str, destination: Path, sha256: str | None) -> None:
+        self._call("download")
+        session = self._find(version)
+        content = (session.ending.files if session.ending else {}).get(name)
+        damaged = self._once(session, "damaged download", self.odds.damage)
+        if content is None or damaged:
+            raise OutputDamaged(f"{name} is damaged, also when downloaded again.", next_step="run it again")
+        if sha256 is not None and sha256_of(content) != sha256:
+            raise OutputDamaged(f"{name} is not what the session vouches for.", next_step="run it again")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        destination.write_bytes(content)
+
+    def follow_log(self, version: KernelVersion, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
+        self._call("log")
+        session = self._find(version)
+        self._advance()
+        if session.ending is None:
+            raise _Quiet
+        elapsed = self._clock() - session.starts_at
+        for index, (at_s, text) in enumerate(session.ending.log):
+            if at_s > elapsed:
+                raise _Quiet  # what follows is printed later
+            yield LogLine(index, "stdout", at_s, text)
+        if self._is_live(session):
+            raise _Quiet
+
+
+def sha256_of(content: bytes) -> str:
+
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Quiet(BaseException):
+    """The log goes on later."""
+
+
+class _NoTime:
+    """Stands for the event that stops a reader, where nothing waits."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def set(self) -> None: ...
+
+    def wait(self, timeout: float) -> None:
+        raise _Quiet
+
+
+class ReaderNow(LogReader):
+    """The log reader without its thread: it has read all there is once it was started."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._stopping = _NoTime()  # type: ignore[assignment]
+
+    def start(self) -> None:
+        try:
+            self.run()
+        except _Quiet:
+            return

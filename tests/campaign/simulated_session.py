@@ -1,0 +1,297 @@
+"""One session of the simulated Kaggle: a trainer of a few bytes that keeps the real trainer's promises.
+
+It obeys its launch order (deadline, steps, lineage), holds what is mounted against it with the kernel's own checks,
+writes genuine checkpoints with the real store, and leaves the real last word - unless its fate is to die before it.
+Only the saves that can be left in the end are carried out; the store would delete the others.
+The content of a checkpoint is a function of its step alone, so any tree can be held against an uninterrupted training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
+from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
+from kernels.rl_training.launch_order import LaunchOrder, read_order
+from kernels.rl_training.mounted_tree import check_lineage, find_mount
+from kernels.rl_training.session_files import failure, write_result, write_start
+
+CRASH = "RuntimeError: the environment broke at step {step}"
+# The real trainer keeps this for its last save and its last word.
+RESERVE_S = 12.0
+REFUSED_AFTER_S = 20.0
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How fast a run trains, in seconds and timesteps; `bug_at` is a step its code cannot get past."""
+
+    steps_per_s: float
+    setup_s: float
+    save_every: int
+    bug_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of a session.
+
+    Attributes:
+        kind: `well`, or how it dies: `killed`, `crash`, `memory`, `install`, `device`, `wedge`, `half a save`,
+            `no final`, `nothing kept`, `damaged`, `deleted`, `cancelled`, `zombie`.
+        share: where in its training that strikes, 0 to 1.
+    """
+
+    kind: str = "well"
+    share: float = 0.5
+
+
+@dataclass
+class Ending:
+    """How a session went, as the simulator knows and nobody is told.
+
+    Attributes:
+        lasts_s: from its start until nothing of it runs any more.
+        state, message: what the platform will say in the end.
+        files: what it left, by name; `kept` says whether anybody can have it.
+        log: (seconds, line).
+        began, trained, saved: timesteps at its start, at its end, and in its newest checkpoint.
+    """
+
+    lasts_s: float
+    state: str = "complete"
+    message: str = ""
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)
+    kept: bool = True
+    log: list[tuple[float, str]] = field(default_factory=list, repr=False)
+    began: int = 0
+    trained: int = 0
+    saved: int = 0
+    has_last_word: bool = False
+
+
+class _Died(BaseException):
+    """The kernel's process is gone."""
+
+
+class _DyingDisk(Disk):
+    """Dies instead of one of its renames."""
+
+    def __init__(self, dies_at: int) -> None:
+        self._left = dies_at
+
+    def replace(self, source: Path, destination: Path) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _Died
+        super().replace(source, destination)
+
+
+def model_at(step: int) -> bytes:
+    return b"model %d" % step
+
+
+def state_at(step: int) -> bytes:
+    return b"state %d" % step
+
+
+def final_at(step: int) -> bytes:
+    return b"final %d" % step
+
+
+def run_session(
+    order: Mapping[str, Any],
+    trainer: Trainer,
+    fate: Fate,
+    *,
+    folder: Path,
+    inputs: Path,
+    limit_s: float,
+    now: str,
+) -> Ending:
+    """Carry out one session in `folder`.
+
+    Args:
+        inputs: what is mounted, laid out as Kaggle does.
+        limit_s: when the platform ends it.
+        now: the time written into manifests.
+    """
+    working = folder / "working"
+    working.mkdir(parents=True)
+    session = _Session(trainer, fate, working, inputs, limit_s, now)
+    facts: dict[str, Any] = {name: order[name] for name in ("run_id", "generation", "bundle_sha256")}
+    session.say(1.0, f"KM_BUNDLE sha256={order['bundle_sha256']}")
+    session.say(1.0, f"KM_SESSION container=km-{order['generation']}")
+    try:
+        facts |= session.train(read_order(dict(order)))
+    except _Died:
+        return session.died()
+    except Exception as error:
+        if not isinstance(error, KaggleManagerError):
+            session.say(session.at_s, f"Traceback (most recent call last):\n  ...\n{type(error).__name__}: {error}")
+        facts |= failure(error) | {"step": session.ending.saved or None}
+        session.ending.state = "error"
+    return session.last_word(facts)
+
+
+class _Session:
+    def __init__(self, trainer: Trainer, fate: Fate, working: Path, inputs: Path, limit_s: float, now: str) -> None:
+        self._trainer, self._fate, self._working, self._inputs, self._limit_s = trainer, fate, working, inputs, limit_s
+        self._now = now
+        self.ending = Ending(lasts_s=limit_s)
+        self.at_s = REFUSED_AFTER_S
+
+    def say(self, at_s: float, text: str) -> None:
+        self.ending.log += [(at_s, line) for line in text.splitlines()]
+
+    def train(self, order: LaunchOrder) -> dict[str, Any]:
+        trainer, fate, ending = self._trainer, self._fate, self.ending
+        if fate.kind == "install":
+            self._dies(30.0, "error", "")
+            ending.log.append((30.0, "pip could not reach the index"))
+        if fate.kind == "device":
+            raise WrongAccelerator(f"The session was to have the accelerator {order.accelerator}, and has Tesla P100.")
+        tree = TrainingTree(self._working / "training_tree", order.scenario)
+        store = CheckpointStore(tree, now=lambda: self._now, warn=lambda text: None)
+        if order.parent is not None:
+            unpack_tree(find_mount(self._inputs, order.parent, wait_s=0.0), tree.root)
+            head = store.find_latest_checkpoint()
+            check_lineage(order, order.parent, head.manifest if head else None)
+            assert head is not None
+            ending.began = ending.trained = ending.saved = head.step
+            assert head.model_path.read_bytes() == model_at(head.step), "the mounted model is not the one of its step"
+        write_start(self._working, {"resumed": ending.began})
+        self.say(trainer.setup_s, "KM_RESUME " + json.dumps({"step": ending.began, "target": order.target}))
+        common: dict[str, Any] = {
+            "target": order.target,
+            "lineage": order.lineage,
+            "bundle_sha256": order.bundle_sha256,
+            "identity": order.identity,
+        }
+        end, cut = self._end(order)
+        self._save_on_the_way(store, order, end, common)
+        self.at_s = trainer.setup_s + (end - ending.began) / trainer.steps_per_s
+        ending.trained = end
+        if cut == "bug":
+            raise RuntimeError(CRASH.partition(": ")[2].format(step=end))
+        if cut == "wall":
+            self._dies(self._limit_s, "cancelled", "session timed out")
+        if cut:
+            self._dies_of(cut)
+        if end > ending.saved:
+            self._save(store, end, common)
+        if order.target == end:
+            if fate.kind == "no final":
+                self._dies(self.at_s, "error", "")
+            store.save_final(step=end, files={tree.final_model_name: final_at(end)}, **common)
+        done = order.target == end
+        reason = "" if done else f"the session's time is used up after {self.at_s:.0f} s"
+        return {
+            "outcome": "completed" if done else "interrupted",
+            "exit_code": 0,
+            "reason": reason,
+            "step": end,
+            "resumed_from_step": ending.began,
+            "counts": {"updates": 1, "evaluations": 1},
+        }
+
+    def _end(self, order: LaunchOrder) -> tuple[int, str]:
+        """The last step this session trains, and what cuts it there; '' when it ends by itself."""
+        trainer, fate, began = self._trainer, self._fate, self.ending.began
+        room_s = (order.deadline_s or math.inf) - RESERVE_S - trainer.setup_s
+        most = max(0, int(room_s * trainer.steps_per_s))
+        end = min(order.target, began + min(most, order.max_steps or most))
+        in_limit = began + max(0, int((self._limit_s - trainer.setup_s) * trainer.steps_per_s))
+        if trainer.bug_at is not None and began <= trainer.bug_at < end:
+            return trainer.bug_at, "bug"
+        if fate.kind in ("killed", "crash", "memory", "wedge", "half a save", "nothing kept", "cancelled", "deleted"):
+            return min(in_limit, began + int(fate.share * (end - began))), fate.kind
+        return (in_limit, "wall") if in_limit < end else (end, "")
+
+    def _save_on_the_way(self, store: CheckpointStore, order: LaunchOrder, end: int, common: dict[str, Any]) -> None:
+        """The saves of the training up to `end`: the two that stay, and the one they replace."""
+        every, began = self._trainer.save_every, self.ending.began
+        first, last = began // every + 1, end // every
+        for number in range(max(first, last - 1), last + 1):
+            if number * every > self.ending.saved:
+                self._save(store, number * every, common)
+
+    def _save(self, store: CheckpointStore, step: int, common: dict[str, Any]) -> None:
+        store.save_latest(step=step, model=model_at(step), state=state_at(step), **common)
+        store.save_best(score=float(step), step=step, model=model_at(step), **common)
+        self.ending.saved = step
+        at_s = self._trainer.setup_s + (step - self.ending.began) / self._trainer.steps_per_s
+        progress = {"step": step, "target": common["target"], "steps_per_s": self._trainer.steps_per_s}
+        self.say(at_s, "KM_PROGRESS " + json.dumps({**progress, "checkpoint": step}))
+        if self._fate.kind == "half a save":
+            self._common = common
+
+    def _dies_of(self, kind: str) -> None:
+        ending = self.ending
+        if kind == "crash":
+            raise RuntimeError("the connection to the simulator was lost")
+        if kind == "memory":
+            self.say(self.at_s, "the trainer's process ended with code -9 before its last word")
+            raise MemoryError("Unable to allocate 4.2 GiB")
+        if kind == "wedge":  # it hangs until the platform ends it
+            self._dies(self._limit_s, "cancelled", "session timed out")
+        if kind == "half a save":
+            self._break_a_save()
+        ending.kept = kind not in ("nothing kept", "deleted")
+        state = "cancelled" if kind == "cancelled" else "error"
+        self._dies(self.at_s, state, "")
+
+    def _break_a_save(self) -> None:
+        """Die inside one more save: what lies there must still be the tree as it was, or as it was to become."""
+        common = getattr(self, "_common", None)
+        step = self.ending.trained
+        if common is None or step <= self.ending.saved:
+            return
+        tree = TrainingTree(self._working / "training_tree", "little_task")
+        store = CheckpointStore(tree, disk=_DyingDisk(int(self._fate.share * 6)), now=lambda: self._now)
+        with contextlib.suppress(_Died):
+            store.save_latest(step=step, model=model_at(step), state=state_at(step), **common)
+        newest = CheckpointStore(tree, warn=lambda text: None).valid_checkpoints()
+        self.ending.saved = newest[0].step if newest else 0
+
+    def _dies(self, at_s: float, state: str, message: str) -> None:
+        self.at_s, self.ending.state, self.ending.message = at_s, state, message
+        raise _Died
+
+    def died(self) -> Ending:
+        return self._left()
+
+    def last_word(self, facts: dict[str, Any]) -> Ending:
+        trainer = self._trainer
+        train_s = max(0.0, self.at_s - trainer.setup_s)
+        if facts["exit_code"] == 0:
+            timings = {"install": 0.0, "setup": trainer.setup_s, "train": train_s, "total": self.at_s + 5.0}
+            facts["timings"] = timings
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            write_result(self._working, facts)
+        self.at_s = min(self.at_s + 5.0, self._limit_s)
+        self.say(self.at_s, said.getvalue())
+        self.ending.has_last_word = True
+        return self._left()
+
+    def _left(self) -> Ending:
+        ending = self.ending
+        ending.lasts_s = self.at_s
+        for path in sorted(self._working.rglob("*")):
+            if path.is_file():
+                ending.files[path.relative_to(self._working).as_posix()] = path.read_bytes()
+        if self._fate.kind == "damaged" and ending.saved > ending.began:
+            ending.kept = False
+            for name in [name for name in ending.files if name.endswith(".zip")]:
+                ending.files[name] = ending.files[name][:-1] + b"?"
+        if not ending.kept:
+            ending.files = ending.files if self._fate.kind == "damaged" else {}
+        return ending
