@@ -7,11 +7,13 @@ from itertools import groupby
 
 from kaggle_manager.compare_trees import Side, TreeDifference, compare_sides, side_of
 from kaggle_manager.dashboard.charts import Series, line_chart
-from kaggle_manager.dashboard.curves import smoothed
+from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.pieces import folded, hours, legend, steps, table
+from kaggle_manager.dashboard.run_page import EVALUATIONS_LISTED
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.errors import KaggleManagerError, NotFound
+from kaggle_manager.words import count
 
 MOST_RUNS = 4
 STYLES = ("main", "second", "third", "fourth")
@@ -24,7 +26,7 @@ def comparison(views: Sequence[RunView]) -> Markup:
     if len(views) < 2:
         return Markup("")
     curves = [
-        Series(label_of(view), [(point.step, point.mean) for point in view.curve.evaluations], style, dots=True)
+        Series(label_of(view), thinned([(point.step, point.mean) for point in view.curve.evaluations]), style)
         for view, style in zip(views, STYLES, strict=False)
     ]
     training = [
@@ -74,11 +76,13 @@ def _chart(title: str, name: str, series: Sequence[Series]) -> Child:
 def _values(views: Sequence[RunView]) -> Child:
     """The evaluations of the chart as a table."""
     by_step = [{point.step: point.mean for point in view.curve.evaluations} for view in views]
-    every = sorted({step for found in by_step for step in found}, reverse=True)
+    every = sorted({step for found in by_step for step in found}, reverse=True)[:EVALUATIONS_LISTED]
     rows = [(steps(step), *(f"{found[step]:.6g}" if step in found else "–" for found in by_step)) for step in every]
     heads = ("Step", *map(label_of, views))
     numbers = range(len(heads))
-    content = table("Mean return of the evaluations", heads, rows, numbers=numbers)
+    content = table(
+        f"Mean return of the evaluations at the newest {count(len(rows), 'step')}", heads, rows, numbers=numbers
+    )
     return folded("Evaluations as a table", content, id_="evaluations-beside") if rows else None
 
 

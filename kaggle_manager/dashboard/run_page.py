@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from kaggle_manager.budget import WEEK_S
 from kaggle_manager.dashboard.charts import Bar, Mark, Series, line_chart, timeline
-from kaggle_manager.dashboard.curves import smoothed
+from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.pieces import facts, folded, hours, legend, progress, sha, state_word, steps, table, when
 from kaggle_manager.dashboard.view import RunView
@@ -18,6 +18,8 @@ from kaggle_manager.words import count, duration, size
 
 # So many sessions are in view; those before them are folded away.
 SESSIONS_SHOWN = 12
+# Beyond so many, dots hide their line, and a table is for a program: `/api/runs/ID` has them all.
+MOST_DOTS, EVALUATIONS_LISTED = 120, 200
 SMOOTHED_EPISODES = 10
 STAGES = {"intended": "being pushed", "pushed": "queued or running", "ended": "ended", "fetched": "fetched"}
 GOOD_ENDS = ("completed", "interrupted")
@@ -74,16 +76,16 @@ def _facts(view: RunView) -> Markup:
 
 def _curve(view: RunView) -> Markup:
     curve, report = view.curve, view.report
-    evaluations = [(point.step, point.mean) for point in curve.evaluations]
+    evaluations = thinned([(point.step, point.mean) for point in curve.evaluations])
     last = evaluations[-1][0] if evaluations else -1
     live = [(step, value) for step, value in view.log.evaluations if step > last]
-    live = evaluations[-1:] + live if live else []
+    live = [*evaluations[-1:], *live] if live else []
     told = [(step, value) for step, value in view.log.progress if step > report.step]
     series = [
         Series("training return", smoothed(curve.returns, SMOOTHED_EPISODES), "faint"),
         Series("training return, this session's log", told, "faint live"),
         Series("evaluation, this session's log", live, "main live", dots=True),
-        Series("evaluation", evaluations, "main", dots=True),
+        Series("evaluation", evaluations, "main", dots=len(evaluations) <= MOST_DOTS),
     ]
     if not any(each.points for each in series):
         return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
@@ -100,8 +102,8 @@ def _curve(view: RunView) -> Markup:
     if report.best_step is not None and report.best_score is not None:
         label = f"best: {report.best_score:.6g} at step {report.best_step:,}"
         marks.append(Mark(report.best_step, "best", label, report.best_score))
-    extent = f"{count(len(evaluations), 'evaluation')}, {count(curve.episodes, 'episode')}"
-    rows = [(steps(p.step), f"{p.mean:.6g}", p.episodes) for p in reversed(curve.evaluations)]
+    extent = f"{count(len(curve.evaluations), 'evaluation')}, {count(curve.episodes, 'episode')}"
+    rows = [(steps(p.step), f"{p.mean:.6g}", p.episodes) for p in reversed(curve.evaluations[-EVALUATIONS_LISTED:])]
     return join(
         h("h3", "Learning curve"),
         _curve_legend(bool(told or live)),
@@ -109,7 +111,12 @@ def _curve(view: RunView) -> Markup:
         h("p", class_="readout", aria_live="polite"),
         folded(
             "Evaluations as a table",
-            table("Mean return of each evaluation", ("Step", "Mean return", "Episodes"), rows, numbers=(0, 1, 2)),
+            table(
+                f"Mean return of the newest {count(len(rows), 'evaluation')}",
+                ("Step", "Mean return", "Episodes"),
+                rows,
+                numbers=(0, 1, 2),
+            ),
             id_=f"evaluations-{report.run_id[:8]}",
         )
         if rows

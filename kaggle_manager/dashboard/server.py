@@ -90,8 +90,12 @@ def create_app(dashboard: Dashboard, port: int) -> Guard:
         return Response(document(content, head, live=True), media_type="text/html; charset=utf-8")
 
     async def parts(request: Request) -> Response:
+        """The name and hash of every part, and the markup of those whose hash the page does not name in `have`."""
         content = await run_in_threadpool(look, dashboard, _asked(request))
-        return _json(request, {"schema": 1, "parts": dict(content.parts)})
+        hashes = {name: _short_hash(markup) for name, markup in content.parts.items()}
+        have = set(request.query_params.get("have", "").split(","))
+        changed = {name: markup for name, markup in content.parts.items() if hashes[name] not in have}
+        return JSONResponse({"schema": 1, "hashes": hashes, "parts": changed})
 
     async def status(request: Request) -> Response:
         return _json(request, await run_in_threadpool(dashboard.status))
@@ -126,6 +130,10 @@ def create_app(dashboard: Dashboard, port: int) -> Guard:
 
 def _asked(request: Request) -> Asked:
     return Asked(request.query_params.get("run", ""), tuple(request.query_params.getlist("with")))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _json(request: Request, data: dict[str, Any]) -> Response:

@@ -14,9 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from dashboard_world import FINISHED
+from dashboard_world import FINISHED, RUNNING
 
 from kaggle_manager.dashboard.server import listen
+from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import ConfigError
 
 PATHS = ("/", "/api/status", "/api/parts", f"/api/runs/{FINISHED}", "/static/page.js")
@@ -90,10 +91,15 @@ def test_head_is_answered_without_a_body(address: str) -> None:
     assert answer.body == b""
 
 
-def test_what_did_not_change_is_not_sent_again(address: str) -> None:
+def test_what_did_not_change_is_not_sent_again(address: str, dashboard: Dashboard) -> None:
+    dashboard.run(RUNNING, verify=True)  # else it is done in the background, between two of these questions
     first = ask(address, "/api/status")
     assert json.loads(first.body)["schema"] == 1
     assert ask(address, "/api/status", If_None_Match=first.headers["ETag"]).status == 304
+    every = json.loads(ask(address, "/api/parts").body)
+    assert every["hashes"].keys() == every["parts"].keys()
+    known = ",".join(digest for name, digest in every["hashes"].items() if name != "runs")
+    assert json.loads(ask(address, f"/api/parts?have={known}").body)["parts"].keys() == {"runs"}
 
 
 def test_no_other_file_is_served(address: str) -> None:

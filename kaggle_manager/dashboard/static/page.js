@@ -3,7 +3,6 @@
 
 const EVERY_MS = 3000;
 const known = new Map();
-let tag = "";
 let lost = false;
 
 // --- charts ----------------------------------------------------------------------------------------------------------
@@ -96,20 +95,18 @@ function announce(text) {
 
 async function look() {
   try {
-    const answer = await fetch(`/api/parts${location.search}`, { headers: tag ? { "If-None-Match": tag } : {} });
+    const asked = new URLSearchParams(location.search);
+    asked.set("have", [...known.values()].join(","));
+    const answer = await fetch(`/api/parts?${asked}`);
     if (lost) announce("The dashboard answers again.");
     lost = false;
-    if (answer.status === 304) return;
     if (!answer.ok) throw new Error(String(answer.status));
-    tag = answer.headers.get("ETag") ?? "";
-    const { parts } = await answer.json();
+    const { hashes, parts } = await answer.json();
     const here = [...document.querySelectorAll("[data-part]")].map((each) => each.id);
-    if (Object.keys(parts).some((name) => !here.includes(name))) return location.reload();
+    if (Object.keys(hashes).some((name) => !here.includes(name))) return location.reload();
     for (const [name, markup] of Object.entries(parts)) {
-      if (known.get(name) !== markup) {
-        renew(document.getElementById(name), markup);
-        known.set(name, markup);
-      }
+      renew(document.getElementById(name), markup);
+      known.set(name, hashes[name]);
     }
     document.getElementById("as-of").textContent = `as of ${new Date().toLocaleTimeString()}`;
   } catch {
