@@ -37,6 +37,10 @@ LimitOption = Annotated[
     str | None, typer.Option("--session-limit", help="Longest session: 60s, 90m, 11h30m. [default: 12h]")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training seed, in a tree of its own.", min=0)]
+SeedsOption = Annotated[
+    int | None,
+    typer.Option("--seeds", help="So many training seeds as one campaign, each with its own tree.", min=1),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
 
 

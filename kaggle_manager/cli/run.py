@@ -19,6 +19,7 @@ from kaggle_manager.cli.common import (
     ScenarioOption,
     SectionArgument,
     SeedOption,
+    SeedsOption,
     TimestepsOption,
     WorkdirOption,
     errors_as_messages,
@@ -40,10 +41,6 @@ QuickRunOption = Annotated[
 ]
 
 
-SeedsOption = Annotated[
-    int | None,
-    typer.Option("--seeds", help="So many training seeds as one campaign, each with its own tree.", min=1),
-]
 IntersectionOption = Annotated[
     str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
 ]

@@ -9,10 +9,14 @@ import typer
 
 from kaggle_manager.cli.common import (
     JsonOption,
+    LimitOption,
     PlatformOption,
     QuickOption,
     ScenarioOption,
     SectionArgument,
+    SeedOption,
+    SeedsOption,
+    TimestepsOption,
     WorkdirOption,
     errors_as_messages,
     print_json,
@@ -29,8 +33,10 @@ def schedule(
     write: Annotated[bool, typer.Option("--write", help="Put it in its place; without this it is only shown.")] = False,
     take_out: Annotated[bool, typer.Option("--remove", help="Take out what --write put there.")] = False,
     scenario: ScenarioOption = None,
-    timesteps: Annotated[int | None, typer.Option(help="Timesteps in all, over every session.")] = None,
-    session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m. [default: 12h]")] = None,
+    timesteps: TimestepsOption = None,
+    session_limit: LimitOption = None,
+    seed: SeedOption = None,
+    seeds: SeedsOption = None,
     quick: QuickOption = False,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
@@ -59,10 +65,11 @@ def schedule(
             timesteps=timesteps,
             quick=quick,
             session_limit=session_limit,
+            seed=seed,
             platform=platform,
             workdir=workdir,
         )
-        job = tick_job(config, every)
+        job = tick_job(config, every, seeds=seeds)
         entry = entry_for(job, means)
         changed = install(entry) if write else remove(entry) if take_out else []
         cautions = () if take_out or means is Means.GITHUB else job.cautions

@@ -85,8 +85,17 @@ class TickJob:
         return f"{minutes} minutes" if minutes < 60 else "hour" if minutes == 60 else f"{minutes // 60} hours"
 
 
-def tick_job(config: RunConfig, every: str = DEFAULT_EVERY, *, environ: Mapping[str, str] = os.environ) -> TickJob:
+def tick_job(
+    config: RunConfig,
+    every: str = DEFAULT_EVERY,
+    *,
+    seeds: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> TickJob:
     """The job of a resolved run.
+
+    Args:
+        seeds: carry on so many training seeds as one campaign, instead of one run.
 
     Raises:
         ConfigError: `every` is not a distance that all schedulers can keep.
@@ -98,6 +107,8 @@ def tick_job(config: RunConfig, every: str = DEFAULT_EVERY, *, environ: Mapping[
     arguments += ["--scenario", config.scenario_name] if "scenario" in chosen else []
     arguments += ["--timesteps", str(config.target)] if "timesteps" in chosen else []
     arguments += ["--session-limit", f"{config.session_limit_s:g}s"] if "session_limit" in chosen else []
+    arguments += ["--seed", str(config.seed)] if config.seed is not None else []
+    arguments += ["--seeds", str(seeds)] if seeds is not None else []
     arguments += ["--quick"] if config.quick else []
     label = "-".join(["kaggle-manager", config.section.name, config.scenario_name, *["quick"] * config.quick])
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", label)

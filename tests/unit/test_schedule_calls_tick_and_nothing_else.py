@@ -298,3 +298,10 @@ def test_tick_knows_every_option_a_schedule_gives_it(tmp_path: Path) -> None:
     assert answer.exit_code == 0
     for option in [word for word in shlex.join(given.command).split() if word.startswith("--")]:
         assert option in answer.stdout
+
+
+def test_a_campaign_and_a_seed_are_scheduled_as_they_were_asked_for(tmp_path: Path) -> None:
+    config = build_config(SECTION, workdir=tmp_path, seed=43)
+    assert ("--seed", "43") in list(zip(tick_job(config).arguments, tick_job(config).arguments[1:], strict=False))
+    campaign = tick_job(build_config(SECTION, workdir=tmp_path), seeds=5).arguments
+    assert campaign[-2:] == ("--seeds", "5")
