@@ -97,12 +97,14 @@ def _state(
     newest = sessions[-1] if sessions else None
     if row.settings.get("stopped") and (newest is None or newest.stage is Stage.CLOSED):
         return _State("stopped", "it was asked to stop", again, human=True)
-    if trouble := _trouble(events, again):
+    wait = newest_wait(events)
+    waits = wait is not None and wait["until"] > now
+    # What time alone mends is a wait, once it is known until when.
+    if (trouble := _trouble(events, again)) and (trouble.human or not waits):
         return trouble
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
         return _State("running", _running(newest, now), _command("tick", row))
-    wait = newest_wait(events)
-    if wait is not None and wait["until"] > now:
+    if wait is not None and waits:
         why = f"{wait['why']} (until {for_people(wait['until'])})"
         return _State("waiting", why, _command("tick", row), until=wait["until"])
     if newest is not None and newest.stage in (Stage.ENDED, Stage.FETCHED):

@@ -61,7 +61,12 @@ app.add_typer(notify, name="notify")
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example:
+
+      kaggle-manager version
+    """
     print(__version__)
 
 

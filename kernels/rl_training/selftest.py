@@ -220,21 +220,7 @@ def _tail(log: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prove the chosen cases; 0 when none differs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kernels.rl_training.selftest",
-        description="Prove on this machine that a training killed with SIGKILL and resumed ends with the same bits.",
-    )
-    parser.add_argument(
-        "--algo",
-        nargs="+",
-        choices=[*CASES, "all"],
-        default=list(SHIPPED),
-        metavar="CASE",
-        help=f"of: {', '.join(CASES)}; or all. Default: {' '.join(SHIPPED)}",
-    )
-    parser.add_argument("--kills", type=int, default=3, help="for each case; every other one inside a save")
-    parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     names = list(CASES) if "all" in options.algo else options.algo
     print("Each training runs once uninterrupted and once killed with SIGKILL again and again; then all is compared.")
     proofs = []
@@ -252,6 +238,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"Exact on this machine: {len(proofs)} of {len(proofs)} trainings end with the same bits ({seconds:.0f} s).")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kernels.rl_training.selftest",
+        description="Prove on this machine that a training killed with SIGKILL and resumed ends with the same bits.",
+    )
+    parser.add_argument(
+        "--algo",
+        nargs="+",
+        choices=[*CASES, "all"],
+        default=list(SHIPPED),
+        metavar="CASE",
+        help=f"of: {', '.join(CASES)}; or all. Default: {' '.join(SHIPPED)}",
+    )
+    parser.add_argument("--kills", type=int, default=3, help="for each case; every other one inside a save")
+    parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")
+    return parser
 
 
 if __name__ == "__main__":

@@ -14,18 +14,7 @@ from validation_ch7.section_7_6_rl_performance.training import PROJECT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.report")
-    parser.add_argument("--scenario", nargs="+", default=[], help="default: the section's default scenario")
-    parser.add_argument(
-        "--workdir", type=Path, default=PROJECT, help="folder the run wrote below; default: the project"
-    )
-    parser.add_argument("--lang", choices=("fr", "en"), default="fr")
-    parser.add_argument("--quick", action="store_true", help="report the quick run")
-    parser.add_argument("--seeds", type=int, help="how many of the declared training seeds; default: all")
-    parser.add_argument("--episodes", type=int, help="how many of the declared held-out episodes; default: all")
-    parser.add_argument("--journal", type=Path, help="the manager's journal, which knows where sessions began")
-    parser.add_argument("--check", action="store_true", help="write it again from the stored data and compare")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         if options.check:
             count = check_report(base=options.workdir, quick=options.quick, journal=options.journal)
@@ -45,6 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.report")
+    parser.add_argument("--scenario", nargs="+", default=[], help="default: the section's default scenario")
+    parser.add_argument(
+        "--workdir", type=Path, default=PROJECT, help="folder the run wrote below; default: the project"
+    )
+    parser.add_argument("--lang", choices=("fr", "en"), default="fr", help="language; default: fr")
+    parser.add_argument("--quick", action="store_true", help="report the quick run")
+    parser.add_argument("--seeds", type=int, help="how many of the declared training seeds; default: all")
+    parser.add_argument("--episodes", type=int, help="how many of the declared held-out episodes; default: all")
+    parser.add_argument("--journal", type=Path, help="the manager's journal, which knows where sessions began")
+    parser.add_argument("--check", action="store_true", help="write it again from the stored data and compare")
+    return parser
 
 
 if __name__ == "__main__":

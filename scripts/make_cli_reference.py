@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""docs/cli.md, made from the commands themselves: their purposes, options, defaults, variables, codes and examples.
+
+    python scripts/make_cli_reference.py              # writes docs/cli.md
+    python scripts/make_cli_reference.py --check      # ends with 1 when it is not what the code says
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kaggle_manager import errors
+from kaggle_manager.cli import app
+from kaggle_manager.config import build_config
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/cli.md"
+PROGRAM = "kaggle-manager"
+# Commands that hand their options on to a program of their own, which has a `_parser()`.
+PASSED_ON = {
+    "report": "validation_ch7.section_7_6_rl_performance.report.__main__",
+    "selftest exactness": "kernels.rl_training.selftest",
+}
+PLACEHOLDERS = {int: "N", float: "N", str: "TEXT", Path: "PATH"}
+INTRODUCTION = """\
+# Command line
+
+`kaggle-manager`, short `km`. This page is made from the code by `python scripts/make_cli_reference.py`; a test fails
+when it is not what the code says. `--help` after any command shows the same.
+
+* With `--json` there is one document on stdout ([its fields](json.md)) and everything else is on stderr.
+* A setting comes from its option, else from its variable, else from `section.toml`, else from the default;
+  `kaggle-manager doctor` shows which.
+* `SECTION` is a folder in `validation_ch7/` of the nearest project upwards from where the command is called.
+* Colours and the live line are for terminals: in a pipe, with `NO_COLOR` or `TERM=dumb`, output is plain lines.
+"""
+VARIABLES = """\
+## Variables
+
+| variable | says |
+|---|---|
+| `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | what the options of the same name say |
+| `KM_KEEP_GB` | room for the kept copies of one training tree, in GB; default 20 |
+| `KM_NOTIFY`, `KM_NOTIFY_HOOK`, `KM_NOTIFY_ON` | [messages about runs](scheduling.md#notifications) |
+| `KAGGLE_API_TOKEN`, `KAGGLE_USERNAME` and `KAGGLE_KEY`, `KAGGLE_CONFIG_DIR` | Kaggle credentials, as the official client reads them |
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as a person calls it; `node` is typer's."""
+
+    name: str
+    node: Any
+
+    @property
+    def purpose(self) -> str:
+        return inspect.cleandoc(self.node.callback.__doc__).split("\n\nExample")[0]
+
+    @property
+    def examples(self) -> list[str]:
+        _, _, after = inspect.cleandoc(self.node.callback.__doc__).partition("\n\nExample")
+        lines = after.partition(":\n")[2].splitlines()
+        return [line.strip() for line in lines if line.strip()]
+
+    @property
+    def options(self) -> list[Any]:
+        return [parameter for parameter in self.node.params if parameter.opts[0].startswith("-")]
+
+    @property
+    def arguments(self) -> list[Any]:
+        return [parameter for parameter in self.node.params if not parameter.opts[0].startswith("-")]
+
+
+def commands(node: Any = None, name: str = "") -> Iterator[Command]:
+    """Every command there is, in the order of `--help`; a group that does something by itself is one as well."""
+    node = typer.main.get_command(app) if node is None else node
+    below = getattr(node, "commands", None)
+    if below is None or node.invoke_without_command:
+        yield Command(name, node)
+    for each, child in (below or {}).items():
+        yield from commands(child, f"{name} {each}".strip())
+
+
+def page() -> str:
+    """The whole page."""
+    found = list(commands())
+    links = " · ".join(f"[{each.name}](#{each.name.replace(' ', '-')})" for each in found)
+    parts = [INTRODUCTION, exit_codes(), VARIABLES, f"## Commands\n\n{links}\n"]
+    return "\n".join([*parts, *map(section, found)])
+
+
+def exit_codes() -> str:
+    """The codes, each with the errors that end a command with it."""
+    rows: dict[int, list[str]] = {0: ["Done; of `tick`: the target is reached."]}
+    for error in errors.KaggleManagerError.__subclasses__():
+        rows.setdefault(error.exit_code, []).append((error.__doc__ or "").splitlines()[0])
+    rows[2].append("Also an option that does not exist.")
+    lines = [f"| {code} | {' '.join(said)} |" for code, said in sorted(rows.items())]
+    return "\n".join(["## Exit codes", "", "| code | |", "|---|---|", *lines, ""])
+
+
+def section(command: Command) -> str:
+    """One command."""
+    usage = [PROGRAM, command.name, *(argument_usage(each) for each in command.arguments), "[OPTIONS]"]
+    parts = [f"### {command.name}", "", unwrapped(command.purpose), "", f"`{' '.join(usage)}`", ""]
+    rows = [argument_row(command, each) for each in command.arguments]
+    rows += [option_row(command, each) for each in command.options]
+    rows += [passed_on_row(each) for each in passed_on(command)]
+    if rows:
+        parts += ["| | | default |", "|---|---|---|", *rows, ""]
+    return "\n".join([*parts, "```bash", *command.examples, "```", ""])
+
+
+def unwrapped(text: str) -> str:
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def argument_usage(argument: Any) -> str:
+    return argument.name.upper() if argument.required else f"[{argument.name.upper()}]"
+
+
+def argument_row(command: Command, argument: Any) -> str:
+    choices = placeholder(command, argument) if is_choice(command, argument) else ""
+    return row(f"`{argument.name.upper()}`", f"{argument.help} {choices}".strip(), default_of(argument))
+
+
+def option_row(command: Command, option: Any) -> str:
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    value = "" if option.is_flag else f" {placeholder(command, option)}"
+    variable = option.envvar or (f"KM_{option.name.upper()}" if has_variable(option) else "")
+    # What the help says of its default by hand goes where defaults are.
+    help_text, _, by_hand = option.help.partition(" [default: ")
+    return row(f"`{names}{value}`", help_text + f" `{variable}`" * bool(variable), by_hand.strip("]") or default_of(option))
+
+
+def passed_on(command: Command) -> list[argparse.Action]:
+    if command.name not in PASSED_ON:
+        return []
+    parser = importlib.import_module(PASSED_ON[command.name])._parser()
+    return [action for action in parser._actions if action.dest != "help"]
+
+
+def passed_on_row(action: argparse.Action) -> str:
+    value = "" if action.nargs == 0 else f" {'|'.join(map(str, action.choices)) if action.choices else 'TEXT'}"
+    value = f" {action.metavar}" if isinstance(action.metavar, str) else value
+    help_text, _, by_hand = re.sub(r"[;.] [Dd]efault: ", "; default: ", action.help or "").partition("; default: ")
+    if not by_hand and help_text.startswith("default: "):
+        help_text, by_hand = "", help_text.removeprefix("default: ")
+    shown = by_hand or ("" if action.default is None or action.default is False else str(action.default))
+    return row(f"`{', '.join(action.option_strings)}{value}{' ...' if action.nargs == '+' else ''}`", help_text, shown)
+
+
+def row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def default_of(parameter: Any) -> str:
+    if parameter.required:
+        return "must be given"
+    if parameter.default is None or parameter.default is False:
+        return ""
+    if parameter.default is True:
+        return f"`{parameter.opts[0]}`"
+    default = parameter.default
+    return f"`{default.value if isinstance(default, enum.Enum) else default}`"
+
+
+def annotation(command: Command, parameter: Any) -> Any:
+    """The Python type of a parameter, without its `None`."""
+    given = typing.get_type_hints(command.node.callback)[parameter.name]
+    if isinstance(given, types.UnionType):
+        given = next(each for each in typing.get_args(given) if each is not types.NoneType)
+    return given
+
+
+def is_choice(command: Command, parameter: Any) -> bool:
+    given = annotation(command, parameter)
+    return inspect.isclass(given) and issubclass(given, enum.Enum)
+
+
+def placeholder(command: Command, parameter: Any) -> str:
+    if is_choice(command, parameter):
+        return "|".join(each.value for each in annotation(command, parameter))
+    given = annotation(command, parameter)
+    parts = typing.get_args(given) or (given,)
+    return " ".join(PLACEHOLDERS[each] for each in parts)
+
+
+SETTINGS = frozenset(build_config("section_7_6_rl_performance", project_root=PAGE.parents[1]).sources)
+
+
+def has_variable(option: Any) -> bool:
+    """Whether `KM_<NAME>` says the same: it does for the settings of a run."""
+    return option.name in SETTINGS and option.default is None and not option.multiple
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 when the page is stale")
+    options = parser.parse_args()
+    if options.check:
+        return int(not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page())
+    PAGE.write_text(page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,142 @@
+"""Every documented exit code, from the real command, for a real cause; with each the three answers of an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from small_project import ROOT, SCENARIO, SECTION, make_project
+
+from kaggle_manager.local_kaggle.launcher import stop
+
+# What such a small trainer has to offer a preflight; a section may bring its own.
+PREFLIGHT = 'import json\nprint(json.dumps({"schema": 1, "ok": True, "checks": []}, indent=2))\n'
+
+
+@dataclass
+class Shell:
+    """The command in a project of its own, without anybody's credentials or settings."""
+
+    project: Path
+    work: Path
+
+    @property
+    def section_folder(self) -> Path:
+        return self.project / "validation_ch7" / SECTION
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KM_"))}
+        home = str(self.project)
+        settings = {"KM_PLATFORM": "local", "KM_WORKDIR": str(self.work)}
+        return {**kept, **settings, "PYTHONPATH": home, "HOME": home, "USERPROFILE": home}
+
+    def popen(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "kaggle_manager.cli", *arguments],
+            env=self.environment,
+            cwd=self.project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ends_with(self, code: int, *arguments: str) -> str:
+        """Run it; all that it said, after a look at how it said it."""
+        with self.popen(*arguments) as process:
+            out, err = process.communicate(timeout=200)
+        assert process.returncode == code, f"{arguments}: {process.returncode}\n{out}{err}"
+        assert "Traceback" not in err
+        if code and code != 8 and "--json" in arguments:
+            document = json.loads(out)
+            assert (document["schema"], document["state"], document["exit_code"]) == (1, "error", code)
+            assert document["human_action_required"] == (code not in (5, 6))
+        return out + err
+
+    def limits(self, **limits: float) -> None:
+        """Other limits of the local Kaggle, from its next start."""
+        stop(self.work / "local_kaggle")
+        (self.work / "local_kaggle").mkdir(parents=True, exist_ok=True)
+        (self.work / "local_kaggle/limits.json").write_text(json.dumps({"ingestion_s": 0.0, **limits}))
+
+    def does(self, plan: dict[int, str]) -> None:
+        """What the trainer does, by generation."""
+        main = self.project / "kernels/rl_training/main.py"
+        lines = [f"PLAN = {plan}" if line.startswith("PLAN =") else line for line in main.read_text().splitlines()]
+        main.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    """A project copy with the manager's own code in it, so that the real command runs it."""
+    project = make_project(tmp_path / "project")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "kaggle_manager", project / "kaggle_manager", ignore=ignored, dirs_exist_ok=True)
+    (project / "validation_ch7" / SECTION / "preflight.py").write_text(PREFLIGHT)
+    yield Shell(project, tmp_path / "work")
+    stop(tmp_path / "work/local_kaggle")
+
+
+def test_what_cannot_even_begin(shell: Shell) -> None:
+    toml = shell.section_folder / "section.toml"
+    good = toml.read_text()
+    toml.write_text(good.replace("[kernel]", "[kernel"))
+    assert "is not valid TOML" in shell.ends_with(2, "run", SECTION)
+    toml.write_text(good)
+    assert "No such option" in shell.ends_with(2, "run", SECTION, "--no-such-option")
+    assert "no credentials were found" in shell.ends_with(4, "tick", SECTION, "--platform", "kaggle", "--json")
+    assert "holds nothing" in shell.ends_with(9, "checkpoints", "show", "--section", SECTION, "--json")
+    (shell.project / "a_file").write_text("not a folder")
+    assert "cannot be written" in shell.ends_with(1, "tick", SECTION, "--workdir", "a_file", "--json")
+
+
+def test_what_the_platform_does_not_allow_now_waits_in_the_exit_code_of_a_tick(shell: Shell) -> None:
+    shell.limits(gpu_week_s=0)
+    assert "quota" in shell.ends_with(5, "tick", SECTION, "--json")
+    assert json.loads(shell.ends_with(0, "status", "--json"))["state"] == "waiting"
+    shell.limits(gpu_sessions=0)
+    assert "session" in shell.ends_with(6, "tick", SECTION, "--json")
+
+
+def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damaged(shell: Shell) -> None:
+    shell.limits()
+    shell.does({1: "hang"})
+    assert '"state": "running"' in shell.ends_with(8, "tick", SECTION, "--timesteps", "2", "--json")
+    interrupted = shell.popen("run", SECTION, "--timesteps", "2")
+    assert interrupted.stdout is not None
+    seen = ""
+    while "KM_PROGRESS" not in seen and "[STEP3]" not in seen:
+        line = interrupted.stdout.readline()
+        assert line, interrupted.communicate()
+        seen += line
+    interrupted.send_signal(signal.SIGINT)
+    out, err = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130, out + err
+    assert "Traceback" not in err
+    for session in (shell.work / "local_kaggle/sessions").iterdir():
+        (session / "cancel").touch()
+    shell.ends_with(0, "run", SECTION, "--timesteps", "2")
+
+    toml = shell.section_folder / "section.toml"
+    good = toml.read_text()
+    toml.write_text(good.replace("[64, 64]", "[128, 128]"))
+    shown = shell.ends_with(7, "run", SECTION)
+    assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in shown
+    toml.write_text(good)
+
+    for model in (shell.work / "validation_ch7" / SECTION / "data/models/checkpoints").glob("*.zip"):
+        model.write_bytes(b"")
+    assert SCENARIO in shell.ends_with(3, "checkpoints", "verify", "--section", SECTION, "--json")
+    shown = shell.ends_with(3, "run", SECTION)
+    words = shlex.split(shown.split("Next: ")[1].splitlines()[0])
+    assert words[0] == "kaggle-manager"
+    assert "finds step 2" in shell.ends_with(0, *words[1:])
