@@ -94,9 +94,10 @@ def attach_run(
     step = head.step if head else None
     if head is None and session.parent_sha256 is not None:
         step = _bring_parent(connection, row, tree, session.parent_sha256, session.min_step, reporter)
-    journal.add_run(row)
-    journal.add_session(session)
-    journal.note(run_id, session.generation, "adopted", at, version=session.version)
+    with journal.together():
+        journal.add_run(row)
+        journal.add_session(session)
+        journal.note(run_id, session.generation, "adopted", at, version=session.version)
     reporter.line(f"attached: generation {session.generation} of run {run_id}, target {row.target}")
     return Attached(run_id, session.generation, row.target, step)
 

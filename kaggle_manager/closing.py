@@ -49,17 +49,18 @@ def close_session(run: RunContext, session: SessionRow, fetched: Fetched, *, res
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
     )
     counts = {**(result.counts if result else {}), "restores": int(restored)}
-    run.journal.add_facts(session, **facts)
-    run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts, **facts)
-    run.journal.update_session(
-        session,
-        stage=Stage.CLOSED,
-        outcome=outcome.kind,
-        why=outcome.why,
-        fingerprint=outcome.failure,
-        kind=outcome.failure_kind,
-        step=outcome.step,
-    )
+    with run.journal.together():
+        run.journal.add_facts(session, **facts)
+        run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts, **facts)
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome=outcome.kind,
+            why=outcome.why,
+            fingerprint=outcome.failure,
+            kind=outcome.failure_kind,
+            step=outcome.step,
+        )
     (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
     if restored:
         _forget_older(run)
@@ -71,16 +72,17 @@ def give_up(
 ) -> None:
     """Close a session that left nothing to judge."""
     run.reporter.warn(f"generation {session.generation} is {outcome}: {why}")
-    run.journal.update_session(
-        session,
-        stage=Stage.CLOSED,
-        outcome=outcome,
-        why=why,
-        fingerprint=normalised_failure(cause or outcome),
-        kind=kind,
-        ended_at=session.ended_at or run.now(),
-    )
-    run.note("closed", session.generation, outcome=outcome, why=why)
+    with run.journal.together():
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome=outcome,
+            why=why,
+            fingerprint=normalised_failure(cause or outcome),
+            kind=kind,
+            ended_at=session.ended_at or run.now(),
+        )
+        run.note("closed", session.generation, outcome=outcome, why=why)
 
 
 def note_forecast(run: RunContext, generation: int, remaining: int) -> None:

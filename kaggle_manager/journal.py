@@ -130,7 +130,20 @@ class Journal:
         self._db.close()
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is written at once, when it ends; of a process that dies in it, nothing is.
+
+        For what must never be known by half: a session's new stage and the event that tells of it.
+        """
+        with self._atomically():
+            yield
+
+    @contextmanager
     def _atomically(self) -> Iterator[sqlite3.Connection]:
+        inside = self._db.in_transaction
+        if inside:  # of `together`, which begins and ends it
+            yield self._db
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db

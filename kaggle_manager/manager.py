@@ -355,9 +355,10 @@ class ValidationKaggleManager:
         if not status.state.is_terminal and not status.ended_by_log:
             return False
         ended = f"{status.state.name} {status.failure_message}".strip()
-        run.journal.add_facts(session, ended_by_log=status.ended_by_log)
-        run.journal.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
-        run.note("ended", session.generation, status=ended)
+        with run.journal.together():
+            run.journal.add_facts(session, ended_by_log=status.ended_by_log)
+            run.journal.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
+            run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")
         return True
 
@@ -381,8 +382,9 @@ class ValidationKaggleManager:
             local_tree=run.config.tree,
             ended_by_log=bool(session.facts.get("ended_by_log")),
         )
-        run.journal.update_session(session, stage=Stage.FETCHED)
-        run.note("fetched", session.generation, folder=str(fetched.folder))
+        with run.journal.together():
+            run.journal.update_session(session, stage=Stage.FETCHED)
+            run.note("fetched", session.generation, folder=str(fetched.folder))
         return fetched
 
     @contextmanager
@@ -395,13 +397,14 @@ class ValidationKaggleManager:
             yield
         except (VerificationError, NotFound) as error:
             refused = [event["generation"] for event in run.events() if event["kind"] == "refused"]
-            run.note("refused", session.generation, message=error.message)
-            if session.generation in refused:
-                why = f"given up, for what it left was refused again: {error.message}"
-                closing.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
-                return
-            run.journal.update_session(session, stage=Stage.ENDED)
-            run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_WAIT_S)
+            with run.journal.together():
+                run.note("refused", session.generation, message=error.message)
+                if session.generation in refused:
+                    why = f"given up, for what it left was refused again: {error.message}"
+                    closing.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
+                    return
+                run.journal.update_session(session, stage=Stage.ENDED)
+                run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_WAIT_S)
             head = run.head()
             go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
             error.safe = error.safe or f"the training tree {run.config.tree} is untouched"
@@ -439,12 +442,13 @@ class ValidationKaggleManager:
         if run.store.best() is None and run.counts()["evaluations"]:
             raise best_is_lost(run.config)
         why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
-        run.journal.finish_run(run.row.run_id, "finished", run.now())
+        with run.journal.together():
+            run.journal.finish_run(run.row.run_id, "finished", run.now())
+            run.note("finished", why=why)
         if run.config.quick and run.sessions():
             check_quick_run(run, run.counts())
         for line in describe_tree(run):
             run.reporter.checkpoint(line)
-        run.note("finished", why=why)
         announce.run_finished(self._notifier, run, why)
         run.reporter.line(f"finished: {why}", "bold green")
         return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())

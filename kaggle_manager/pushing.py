@@ -45,8 +45,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     newest = client.newest_kernel(row.owner, row.slug)
     known = {session.version for session in run.sessions()}
     if found := launch.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
-        run.journal.add_session(found)
-        run.note("adopted", found.generation, version=found.version)
+        with run.journal.together():
+            run.journal.add_session(found)
+            run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
     if parent is not None and run.published() != parent.manifest.sha256:
@@ -72,8 +73,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     try:
         pushed = client.push_kernel(push)
     except CapacityReached as error:
-        run.journal.drop_intent(session)
-        run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
     except QuotaError as error:
         run.journal.drop_intent(session)
         _wait_for_quota(run, error)
@@ -83,8 +85,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     except PushMismatch as error:
         _changed(run, session, error)
     except KaggleManagerError as error:
-        run.journal.drop_intent(session)
-        run.note("push_refused", generation, message=error.message)
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.note("push_refused", generation, message=error.message)
         raise
     else:
         _accepted(run, session, pushed.version)
@@ -99,10 +102,11 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     session = run.newest_session()
     version = launch.look_for_push(run.connection.client, run.row, session, sleep=sleep)
     if version is None:
-        run.journal.drop_intent(session)
-        run.note("push_not_accepted", session.generation)
         why = "a push was neither answered nor accepted; no session was started"
-        run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.note("push_not_accepted", session.generation)
+            run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
         return
     run.reporter.line(f"  the push of generation {session.generation} had been accepted")
     _accepted(run, session, version)
@@ -116,8 +120,9 @@ def _wait_for_quota(run: RunContext, error: QuotaError) -> None:
 
 
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
-    run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
-    run.note("pushed", session.generation, version=version.version)
+    with run.journal.together():
+        run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
+        run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:
         between = f"{session.baseline_version + 1} to {version.version - 1}"

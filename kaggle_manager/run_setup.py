@@ -105,8 +105,9 @@ def _continued_or_new(
 ) -> RunRow:
     run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
     if run_id in {run.run_id for run in journal.runs()}:
-        journal.move_run(run_id, connection.platform, connection.owner)
-        journal.reopen_run(run_id, config.target)
+        with journal.together():
+            journal.move_run(run_id, connection.platform, connection.owner)
+            journal.reopen_run(run_id, config.target)
         return journal.run(run_id)
     row = RunRow(
         run_id=run_id,

@@ -58,10 +58,11 @@ def stop_run(
         raise NotFound(
             f"No run of {config.tree} is unfinished.", safe="nothing was changed", next_step="kaggle-manager history"
         )
-    journal.change_settings(row.run_id, stopped=True)
     sessions = journal.sessions(row.run_id)
     newest = sessions[-1] if sessions else None
-    journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
+    with journal.together():
+        journal.change_settings(row.run_id, stopped=True)
+        journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
             connection.client.delete_kernel(row.owner, row.slug)

@@ -55,7 +55,7 @@ models = "data/models_quick"
 """
 
 MAIN = """
-import json, os, signal, sys, time, traceback
+import hashlib, json, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError
@@ -84,12 +84,12 @@ def session(order, working, inputs):
     plan = PLAN.get(order.generation, "train")
     tree = TrainingTree(working / "training_tree", order.scenario)
     store = CheckpointStore(tree)
-    start = 0
+    start, model = 0, b""
     if order.parent:
         unpack_tree(find_mount(inputs, order.parent, wait_s=0.5), tree.root)
         head = store.find_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
-        start = head.step
+        start, model = head.step, head.read_model()
     write_start(working, {"resumed": start})
     end = min(order.target, start + (order.max_steps or STEPS))
     common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,
@@ -99,7 +99,10 @@ def session(order, working, inputs):
     if plan == "claim":
         return {"outcome": "completed", "exit_code": 0, "step": start}
     for step in range(start + 1, end + 1):
-        model = b"model %d" % step * (1_000_000 if plan == "too large" and step == end else 1)
+        # Each step makes its model of the one before, as learning does: a step lost or done twice shows in the end.
+        model = hashlib.sha256(model + b"%d" % step).digest()
+        if plan == "too large" and step == end:
+            model *= 250_000
         store.save_latest(step=step, model=model, state=b"state %d" % step, **common)
         print("KM_PROGRESS " + json.dumps({"step": step, "target": order.target}), flush=True)
         if plan == "crash":
@@ -110,7 +113,7 @@ def session(order, working, inputs):
             time.sleep(120)
     store.save_best(score=1.0, step=end, model=b"best", **common)
     if end == order.target and plan != "no final":
-        store.save_final(step=end, files={tree.final_model_name: b"final"}, **common)
+        store.save_final(step=end, files={tree.final_model_name: model}, **common)
     (tree.root / "training_metadata.json").write_text("{}")
     done = end == order.target and plan != "no final"
     return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,

@@ -1,64 +1,56 @@
-"""`kill -9` of the manager at each point of its cycle, then the same command: one push a generation, nothing lost."""
+"""`kill -9` of the manager anywhere, then the same command: the same model, one push a generation, no event lost.
+
+Some points, in one run each way; `scripts/benchmarks/crash_every_step.py` takes all of them.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from killed_manager import LINES
-from small_project import Bench, make_project
+from killed_manager import GENERATIONS, ONCE, Point, kill_at, left_by, points_of, wrong_with
+from small_project import Bench
 
-from kaggle_manager import pace
-from kaggle_manager.errors import Interrupted
-from kaggle_manager.journal import Journal
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.local_kaggle.launcher import ServerInfo
+POINTS = {
+    "run": [
+        "0 journal: add_run #1 after",
+        "0 journal: add_session #1 after",
+        "1 HTTP: SaveKernel #1 after",
+        "1 journal: note pushed #1 before",
+        "1 HTTP: GET of a file #2 before",
+        "1 journal: together in close_session #1 before",
+        "1 HTTP: CreateDataset #1 after",
+        "2 HTTP: SaveKernel #1 before",
+        "2 journal: update_session ended #1 after",
+        "2 disk: .ready becomes models #1 before",
+        "2 disk: .ready becomes models #1 after",
+        "2 journal: note published #1 before",
+        "3 journal: note closed #1 after",
+        "3 journal: note finished #1 before",
+    ],
+    "tick": [
+        "0 HTTP: GetKernel #1 after",
+        "1 HTTP: SaveKernel #1 after",
+        "1 HTTP: ListKernelSessionOutput #1 after",
+        "2 journal: together in _accepted #1 after",
+        "2 disk: models becomes before_generation_2 #1 after",
+        "3 journal: together in _finish #1 after",
+    ],
+}
 
-POINTS = [
-    *LINES,
-    "the push is answered",
-    "half of the files are here",
-    "the old tree is aside and the new one not in place",
-    "the restore is done and not written",
-]
-
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
 
 
-@pytest.fixture(scope="module")
-def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    folder = tmp_path_factory.mktemp("killed")
-    bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
-    with pytest.raises(Interrupted):
-        bench.run(timesteps=1000, interrupt_at="relaunch")
-    return bench
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_when(point: str, long_run: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "FIRST_POLL_S", 0.1)
-    bench, (head, _) = long_run, long_run.steps()
-    script = Path(__file__).with_name("killed_manager.py")
-    arguments = [bench.project, bench.workdir, bench.server.root, point]
-    killed = subprocess.run(
-        [sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-    with pytest.raises(Interrupted):
-        bench.run(timesteps=1000, interrupt_at="relaunch")
-    assert bench.steps() == [head + 2, head + 1]
-
-    journal = Journal(bench.workdir / "journal.sqlite")
-    (row,) = journal.runs()
-    sessions = journal.sessions(row.run_id)
-    journal.close()
-    assert [session.generation for session in sessions] == list(range(1, len(sessions) + 1))
-    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        newest = client.newest_kernel(row.owner, row.slug)
-    assert newest is not None
-    assert newest[0].version == len(sessions), "exactly one push for each generation"
-    assert {session.outcome for session in sessions} == {"interrupted"}, "every session's work was kept"
+@pytest.mark.parametrize("by", POINTS)
+def test_killed_again_and_again_it_ends_as_if_it_had_not_been(by: str, bench: Bench, tmp_path: Path) -> None:
+    untouched = Bench(bench.project, tmp_path / "untouched", bench.server)
+    come_to = points_of(untouched, by, tmp_path / "reached")
+    expected = left_by(untouched)
+    generations = tuple(range(1, GENERATIONS + 1))
+    assert (expected.generations, expected.versions) == (generations, GENERATIONS)
+    assert expected.events == {(kind, each): 1 for kind in ONCE for each in generations} | {("finished", 0): 1}
+    asked = [Point.of(text) for text in POINTS[by]]
+    assert set(asked) <= set(come_to), "every one of them is a point of a run"
+    assert set(kill_at(bench, by, asked, tmp_path / "reached")) == set(asked)
+    assert wrong_with(left_by(bench), expected) == []

@@ -64,6 +64,26 @@ def test_an_unfinished_run_is_found_by_its_tree_and_a_finished_one_is_not(journa
     assert journal.open_run(Path("/tree")) is not None
 
 
+def test_what_belongs_together_is_written_whole_or_not_at_all(journal: Journal) -> None:
+    journal.add_session(session(1))
+    reader = Journal(journal.path)
+    with journal.together():
+        journal.update_session(session(1), stage=Stage.PUSHED, version=1)
+        journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
+        assert reader.sessions("r1")[0].stage is Stage.INTENDED
+        assert reader.events("r1") == []
+    assert reader.sessions("r1")[0].stage is Stage.PUSHED
+
+    def ends_and_fails() -> None:
+        with journal.together():
+            journal.update_session(session(1), stage=Stage.ENDED)
+            journal.add_session(session(1))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        ends_and_fails()
+    assert reader.sessions("r1")[0].stage is Stage.PUSHED
+
+
 def test_an_unknown_run_is_not_found(journal: Journal) -> None:
     with pytest.raises(NotFound, match="no run 'nope'"):
         journal.run("nope")
