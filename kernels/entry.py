@@ -62,7 +62,8 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         return give_up(working, order, "crashed", problem, INSTALL_FAILED_EXIT, error="InstallFailed")
 
     elapsed = time.monotonic() - started
-    order = {**order, "elapsed_s": round(elapsed, 3)}
+    # This clock is the same in every process of a machine.
+    order = {**order, "elapsed_s": round(elapsed, 3), "trainer_started": time.monotonic()}
     if order.get("deadline_s") is not None:
         order["deadline_s"] -= elapsed
     order_file = code / "launch_order.json"

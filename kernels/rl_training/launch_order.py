@@ -26,7 +26,7 @@ class Parent(_Order):
 
 
 class LaunchOrder(_Order):
-    """See docs/architecture.md."""
+    """See docs/architecture.md. `deadline_s` and `trainer_started` (monotonic clock) are as `entry` hands them over."""
 
     run_id: str
     generation: PositiveInt
@@ -39,6 +39,7 @@ class LaunchOrder(_Order):
     parent: Parent | None = None
     deadline_s: float | None = None
     elapsed_s: float = 0.0
+    trainer_started: float | None = None
     max_steps: PositiveInt | None = None
     save_every: PositiveInt | None = None
     accelerator: str | None = None

@@ -44,7 +44,8 @@ def run(order: dict[str, Any]) -> int:
     clock = SessionClock()
     try:
         checked = read_order(order)
-        clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps)
+        # Importing torch takes seconds, on a busy machine many of them; they are the session's too.
+        clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
         with stop_signals(clock):
             outcome = _session(checked, clock, working, inputs)
     except BaseException as error:

@@ -22,10 +22,11 @@ class SessionClock:
     """Time left in this session.
 
     Args:
-        deadline_s: seconds from now until the session must have ended; None for no limit.
+        deadline_s: seconds from the start until the session must have ended; None for no limit.
         epilogue_s: seconds kept for what follows the last save (hashing the outputs, the final word).
         max_steps: timesteps this session may train at most; None for no limit.
         now: monotonic clock, seconds.
+        started: when the session began, on that clock; None for now. The deadline counts from it.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class SessionClock:
         epilogue_s: float = 3.0,
         max_steps: int | None = None,
         now: Callable[[], float] = time.monotonic,
+        started: float | None = None,
     ) -> None:
         self._now = now
-        self.started = now()
+        self.started = now() if started is None else min(started, now())
         self._end = None if deadline_s is None else self.started + deadline_s
         self._epilogue_s = epilogue_s
         self._max_steps = max_steps

@@ -24,7 +24,10 @@ def project(tmp_path: Path) -> Path:
     (root / "kernels/rl_training/__init__.py").write_text("")
     (root / "kernels/entry.py").write_bytes((PROJECT_ROOT / "kernels/entry.py").read_bytes())
     (root / "kernels/rl_training/main.py").write_text(
-        "def run(order):\n    print('trained', order['run_id'])\n    return 0\n"
+        "import time\n"
+        "def run(order):\n"
+        "    print('trained', order['run_id'], 0 < time.monotonic() - order['trainer_started'] < 60)\n"
+        "    return 0\n"
     )
     (root / "kernels/data").mkdir()
     (root / "kernels/data/model.py").write_text("never = 'packed'\n")
@@ -91,7 +94,7 @@ def test_the_hash_is_the_first_line_and_the_packed_code_runs(project: Path, tmp_
     done, _ = run_script(render_script(project, bundle, ORDER), tmp_path)
     lines = done.stdout.splitlines()
     assert lines[:2] == [f"KM_BUNDLE sha256={bundle.sha256}", "KM_SESSION container=c-123456"]
-    assert "trained r1" in lines
+    assert "trained r1 True" in lines, "and knows since when: the imports of the trainer are the session's time"
 
 
 def test_a_trainer_without_a_last_word_is_reported_as_crashed(project: Path, tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_it_stops_before_a_stretch_as_long_as_the_longest_seen_would_pass_the_de
     assert 14.0 - 2.0 <= remaining <= 14.0
 
 
+def test_the_deadline_counts_from_the_start_of_the_session_not_of_its_clock() -> None:
+    time = Time()
+    clock = SessionClock(60.0, now=time, started=time.now - 55.0)
+    assert clock.elapsed() == 55.0
+    assert "time is used up after 55 s" in clock.why_stop(0)
+
+
 def test_a_slow_save_is_budgeted_twice() -> None:
     clock = SessionClock(60.0, epilogue_s=3.0, now=Time())
     assert clock.reserve_s() == pytest.approx(7.0), "before the first save one of 2 s is assumed"
