@@ -11,6 +11,7 @@ from kaggle_manager.fetch import LOG_FILE
 from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.log_stream import follow_log
 from kaggle_manager.kaggle_api.models import KernelVersion
+from kaggle_manager.lifecycle import Stage
 from kaggle_manager.progress import Reporter
 from kaggle_manager.words import printable
 
@@ -37,7 +38,8 @@ def session_log(
         raise NotFound(f"{what} of {config.tree} is in the journal.", next_step="kaggle-manager history")
     session = chosen[0]
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
-    if stored.is_file():
+    # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.
+    if stored.is_file() and session.stage not in (Stage.INTENDED, Stage.PUSHED):
         yield from map(printable, stored.read_text(encoding="utf-8", errors="replace").splitlines())
         return
     if session.version is None:

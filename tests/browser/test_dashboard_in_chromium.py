@@ -104,7 +104,7 @@ def test_it_has_landmarks_and_headings_a_screen_reader_can_walk(page: Page) -> N
         1,
         1,
     ]
-    levels = page.value("[...document.querySelectorAll('h1, h2, h3, h4')].map(e => Number(e.tagName[1]))")
+    levels = page.value("[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(e => Number(e.tagName[1]))")
     assert all(after - before <= 1 for before, after in pairwise(levels))
     ids = page.value("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
