@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.tree_view import CheckpointView, look_at
 
 Key = tuple[tuple[str, int, int], ...]
@@ -62,7 +63,7 @@ class Verifier:
             tree = self._asked.get()
             try:
                 self.verify(tree)
-            except OSError:  # it went while it was read: the next look asks again
+            except (OSError, KaggleManagerError):  # it went while it was read: the next look asks again
                 pass
             finally:
                 self._pending.discard(tree.root)

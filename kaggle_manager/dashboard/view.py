@@ -240,7 +240,10 @@ def _waits(events: Sequence[Mapping[str, Any]]) -> tuple[Wait, ...]:
 
 def _quota(events: Sequence[Mapping[str, Any]]) -> Quota | None:
     found = [event for event in events if event["kind"] == "quota"]
-    return Quota(found[-1]["at"], **found[-1]["detail"]) if found else None
+    if not found:
+        return None
+    detail = found[-1]["detail"]
+    return Quota(found[-1]["at"], detail["left_s"], detail["total_s"], detail.get("refresh_at"))
 
 
 def _forecasts(sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]]) -> list[EarlierForecast]:

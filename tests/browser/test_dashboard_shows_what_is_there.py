@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from dashboard_world import BEGAN, FINISHED, HOSTILE, NOW, RUNNING, add_run, build, say, tree_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kaggle_manager.dashboard.axes import Scale
 from kaggle_manager.dashboard.curves import read_episodes, smoothed, thinned
@@ -105,6 +107,25 @@ def test_damaged_curves_are_said_and_the_rest_is_there(dashboard: Dashboard, sta
     assert dict(view.curve.scalars) == {"train/loss": ((100, 50.0),)}
     assert len(view.problems) == 2
     assert "evaluations.npz" in page_of(dashboard, Asked(FINISHED))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_is_damaged_the_page_is_there(dashboard: Dashboard, state: Path, data: st.DataObject) -> None:
+    files = sorted(path for path in tree_of(state, FINISHED).root.rglob("*") if path.is_file())
+    path = data.draw(st.sampled_from(files))
+    whole = path.read_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    cut = data.draw(st.booleans())
+    try:
+        path.write_bytes(
+            whole[:at] if cut else whole[:at] + data.draw(st.binary(min_size=1, max_size=9)) + whole[at + 1 :]
+        )
+        content = look(dashboard, Asked(FINISHED, (RUNNING,)), everything=data.draw(st.booleans()))
+    finally:
+        path.write_bytes(whole)
+    assert not content.problem
+    assert "interrupted (its time is used up)" in document(content, None, live=True)
 
 
 def test_the_tree_of_a_later_run_is_not_taken_for_this_one(dashboard: Dashboard, state: Path) -> None:
