@@ -1,0 +1,39 @@
+"""What one ended session cost: its end is measured from outside, where the platform's share of it shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaggle_manager.journal import SessionRow
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.moments import iso
+from kaggle_manager.session_facts import measurements
+from kaggle_manager.session_report import SessionResult
+
+STARTED = 1_800_000_000.0
+PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}
+
+
+@pytest.mark.parametrize(
+    ("over_after_s", "ending_s"),
+    [
+        pytest.param(580.0, 30.0, id="hashing and keeping its outputs took half a minute"),
+        pytest.param(530.0, 0.0, id="over before it had to be"),
+        pytest.param(90_000.0, 50.0, id="nobody looked for a day: no session outlives its limit"),
+    ],
+)
+def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending_s: float) -> None:
+    facts = {"planned": PLANNED, "seen": {"running_since": STARTED}}
+    ended_at = iso(STARTED + over_after_s)
+    session = SessionRow("r", 1, Stage.FETCHED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
+    result = SessionResult(
+        outcome="interrupted",
+        reason="the session's time is used up after 520 s",
+        exit_code=0,
+        run_id="r",
+        generation=1,
+        bundle_sha256="b" * 64,
+        timings={"total": 520.0},
+    )
+    measured = measurements(session, result, step_before=0, step_after=10, failed=False)
+    assert (measured["ran_s"], measured["ending_s"]) == (520.0, ending_s)
