@@ -307,7 +307,7 @@ class ValidationKaggleManager:
                 return self._finish(run)
             case lifecycle.Stop():
                 closing.stop(run, end)
-            case lifecycle.WaitUntil(time=until, why=why) if (run.wait() or {}).get("cause") == "quota":
+            case lifecycle.WaitUntil(time=until, why=why) if run.waits_for_quota():
                 raise QuotaError(
                     why,
                     safe="everything that was saved; nothing is running",

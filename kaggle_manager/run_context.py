@@ -27,6 +27,9 @@ from kaggle_manager.run_setup import open_run
 from kaggle_manager.session_facts import past_sessions
 from kaggle_manager.waits import in_a_row, newest_wait
 
+# Cause of a wait for the weekly quota that Kaggle has not asked for: a session is not worth what is left.
+PLANNED_WAIT = "little quota"
+
 
 @dataclass
 class RunContext:
@@ -130,6 +133,10 @@ class RunContext:
         """The newest wait written down since the last push, or since a person asked to go on; it may be over."""
         return newest_wait(self.events())
 
+    def waits_for_quota(self) -> bool:
+        """Whether what is waited for is the weekly quota."""
+        return (self.wait() or {}).get("cause") in ("quota", PLANNED_WAIT)
+
     def published(self) -> str | None:
         """Manifest of the tree that lies ready on the platform for the next session; None when a session took it."""
         for event in reversed(self.events()):
@@ -157,13 +164,15 @@ class RunContext:
         return self.planned
 
     def observe(self) -> Observation:
-        """What `lifecycle.decide` looks at."""
+        """What `lifecycle.decide` looks at; a week without quota is written down, for ticks and `status` to say."""
         head, final = self.head(), self.store.final()
         sessions, events = self.sessions(), self.events()
         # Failures up to the last time a person asked to go on were put before them.
         seen = max((event["generation"] or 0 for event in events if event["kind"] == "continued"), default=0)
-        waits = self.wait() or {"until": 0.0, "why": ""}
-        not_before, why = waits["until"], waits["why"]
+        waits = self.wait() or {"until": 0.0, "why": "", "cause": ""}
+        # A wait that was only planned ends when the quota is there again: it may come back before its reset.
+        planned_wait = waits["cause"] == PLANNED_WAIT
+        not_before, why = (0.0, "") if planned_wait else (waits["until"], waits["why"])
         step = head.step if head else 0
         if not sessions or sessions[-1].stage is Stage.CLOSED:
             remaining = max(0, self.config.target - step)
@@ -176,6 +185,8 @@ class RunContext:
                 now=self.clock(),
             )
             if isinstance(plan, NotWorthIt):
+                if waits["until"] <= self.clock():
+                    self.note("waits", cause=PLANNED_WAIT, why=plan.why, until=plan.until)
                 not_before, why = max((not_before, why), (plan.until, plan.why))
             else:
                 self.planned = plan

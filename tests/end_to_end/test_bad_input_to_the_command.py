@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from small_project import ROOT, SECTION, Bench, make_project
+from small_project import SECTION, Bench, make_project
 
 from kaggle_manager import cli
 from kaggle_manager.errors import KaggleManagerError, StorageError
@@ -125,70 +122,6 @@ def test_a_section_that_is_not_valid_starts_nothing(case: str, trained: Bench) -
     assert caught.value.next_step
     assert bench.steps() == [2, 1]
     assert "[STEP2]" not in bench.output
-
-
-@pytest.fixture
-def whole_project(tmp_path: Path) -> Iterator[Path]:
-    """A project copy with the manager's own code in it, so that the real command runs it."""
-    project = make_project(tmp_path / "project")
-    shutil.copytree(
-        ROOT / "kaggle_manager",
-        project / "kaggle_manager",
-        ignore=shutil.ignore_patterns("__pycache__"),
-        dirs_exist_ok=True,
-    )
-    yield project
-    stop(tmp_path / "work/local_kaggle")
-
-
-def command(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "kaggle_manager.cli", *arguments],
-        env={**os.environ, "PYTHONPATH": str(project)},
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def test_the_real_command_on_a_real_kaggle(whole_project: Path, tmp_path: Path) -> None:
-    """One project, one local Kaggle: refused for a file, for quota and for a network, each with its exit code."""
-    work = tmp_path / "work"
-    where = ("--platform", "local", "--workdir", str(work))
-    toml = whole_project / "validation_ch7" / SECTION / "section.toml"
-    good = toml.read_text()
-    toml.write_text(good.replace("[kernel]", "[kernel"))
-    done = command(whole_project, "run", SECTION, *where)
-    assert (done.returncode, "is not valid TOML" in done.stderr) == (2, True), done.stderr
-    assert "Traceback" not in done.stderr
-    toml.write_text(good)
-
-    (work / "local_kaggle").mkdir(parents=True)
-    (work / "local_kaggle/limits.json").write_text('{"gpu_week_s": 0, "ingestion_s": 0}')
-    done = command(whole_project, "run", SECTION, *where)
-    assert done.returncode == 5, done.stderr
-    assert "quota" in done.stderr
-    stop(work / "local_kaggle")
-    (work / "local_kaggle/limits.json").unlink()
-
-    done = command(whole_project, "run", SECTION, *where, "--timesteps", "2")
-    assert done.returncode == 0, done.stderr
-    toml.write_text(good.replace("[64, 64]", "[128, 128]"))
-    done = command(whole_project, "run", SECTION, *where)
-    assert done.returncode == 7, done.stderr
-    assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in done.stderr
-
-    toml.write_text(good)
-    for model in (work / "validation_ch7" / SECTION / "data/models/checkpoints").glob("*.zip"):
-        model.write_bytes(b"")
-    done = command(whole_project, "run", SECTION, *where)
-    assert done.returncode == 3, done.stderr
-    words = shlex.split(done.stderr.split("Next: ")[1].splitlines()[0])
-    assert words[0] == "kaggle-manager"
-    done = command(whole_project, *words[1:])
-    assert (done.returncode, "finds step 2" in done.stdout) == (0, True), done.stderr
 
 
 # --- a full disk ------------------------------------------------------------------------------------------------------

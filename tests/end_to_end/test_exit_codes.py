@@ -7,15 +7,19 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from small_project import ROOT, SCENARIO, SECTION, make_project
+from small_project import ROOT, SCENARIO, SECTION, Bench, make_project
 
+from kaggle_manager.errors import Unavailable
+from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.local_kaggle.launcher import stop
 
 # What such a small trainer has to offer a preflight; a section may bring its own.
@@ -103,8 +107,20 @@ def test_what_the_platform_does_not_allow_now_waits_in_the_exit_code_of_a_tick(s
     shell.limits(gpu_week_s=0)
     assert "quota" in shell.ends_with(5, "tick", SECTION, "--json")
     assert json.loads(shell.ends_with(0, "status", "--json"))["state"] == "waiting"
-    shell.limits(gpu_sessions=0)
-    assert "session" in shell.ends_with(6, "tick", SECTION, "--json")
+    shell.limits()
+    assert '"state": "running"' in shell.ends_with(8, "tick", SECTION, "--timesteps", "1", "--json"), "it came back"
+
+
+def test_a_platform_that_is_not_there_is_to_be_asked_later(bench: Bench) -> None:
+    """By the manager: the command would be patient for some twenty seconds before it says so."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        bench.server = replace(bench.server, url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        bench.make_client = partial(KaggleClient, sleep=lambda seconds: None)
+        with pytest.raises(Unavailable) as caught:
+            bench.manager().tick(SECTION)
+    assert caught.value.exit_code == 6
+    assert caught.value.next_step
 
 
 def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damaged(shell: Shell) -> None:
