@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.config import STATE_FOLDER
 from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.lifecycle import Stage
@@ -38,12 +39,28 @@ class _State:
     until: float | None = None
 
 
+@dataclass(frozen=True)
+class _Commands:
+    """The commands that are about one run, with the options that make them so."""
+
+    row: RunRow
+    state: Path
+
+    def of(self, name: str, *, workdir_only: bool = False) -> str:
+        row = self.row
+        seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
+        options = "" if workdir_only else f" --scenario {row.scenario}{seed}{' --quick' * row.quick}"
+        elsewhere = "" if self.state.name == STATE_FOLDER else f" --workdir {self.state}"
+        return f"kaggle-manager {name} {row.section}{options}{elsewhere}"
+
+
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
     sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
-    head, best = _claimed(TrainingTree(Path(row.tree), row.scenario))
-    step = head.step if head else 0
-    state = _state(row, sessions, events, step, now)
+    head, best = _claimed(TrainingTree(Path(row.tree), row.scenario), row.run_id)
+    # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
+    step = head.step if head else max((session.step or 0 for session in sessions), default=0)
+    state = _state(row, sessions, events, step, now, _Commands(row, journal.path.parent))
     newest = sessions[-1] if sessions else None
     return RunReport(
         state=state.name,
@@ -76,22 +93,27 @@ def describe_all(journal: Journal, now: float) -> list[RunReport]:
     return [describe_run(journal, row, now) for row in reversed(journal.runs())]
 
 
-def _claimed(tree: TrainingTree) -> tuple[Manifest | None, Manifest | None]:
-    """The newest latest checkpoint and the best model, as their manifests say.
+def _claimed(tree: TrainingTree, run_id: str) -> tuple[Manifest | None, Manifest | None]:
+    """The newest latest checkpoint and the best model of a run, as their manifests say.
 
     Their files are not read and nothing is mended: a session may be restored into the tree at this very moment.
     """
-    views = look_at(tree, verify=False)
+    views = [view for view in look_at(tree, verify=False) if view.manifest and view.manifest.lineage.run_id == run_id]
     found = {level: [view.manifest for view in views if view.level == level] for level in ("latest", "best")}
     return next(filter(None, found["latest"]), None), next(filter(None, found["best"]), None)
 
 
 def _state(
-    row: RunRow, sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]], step: int, now: float
+    row: RunRow,
+    sessions: Sequence[SessionRow],
+    events: Sequence[Mapping[str, Any]],
+    step: int,
+    now: float,
+    commands: _Commands,
 ) -> _State:
-    again = _command("run", row)
+    again, tick = commands.of("run"), commands.of("tick")
     if row.outcome == "finished":
-        return _State("finished", f"{row.target} timesteps are done", f"kaggle-manager report {row.section}")
+        return _State("finished", f"{row.target} timesteps are done", commands.of("report", workdir_only=True))
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
     newest = sessions[-1] if sessions else None
@@ -103,15 +125,15 @@ def _state(
     if (trouble := _trouble(events, again)) and (trouble.human or not waits):
         return trouble
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
-        return _State("running", _running(newest, now), _command("tick", row))
+        return _State("running", _running(newest, now), tick)
     if wait is not None and waits:
         why = f"{wait['why']} (until {for_people(wait['until'])})"
-        return _State("waiting", why, _command("tick", row), until=wait["until"])
+        return _State("waiting", why, tick, until=wait["until"])
     if newest is not None and newest.stage in (Stage.ENDED, Stage.FETCHED):
         why = f"generation {newest.generation} has ended; what it left is restored next"
-        return _State("fetching", why, _command("tick", row))
+        return _State("fetching", why, tick)
     after = f"generation {newest.generation} {newest.why}; " if newest else ""
-    return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", _command("tick", row))
+    return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", tick)
 
 
 def in_trouble(events: Sequence[Mapping[str, Any]]) -> bool:
@@ -180,8 +202,3 @@ def _summary(session: SessionRow) -> SessionSummary:
         ended_at=session.ended_at,
         why=session.why,
     )
-
-
-def _command(name: str, row: RunRow) -> str:
-    seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
-    return f"kaggle-manager {name} {row.section} --scenario {row.scenario}{seed}{' --quick' * row.quick}"
