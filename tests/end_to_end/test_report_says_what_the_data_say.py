@@ -201,6 +201,11 @@ def test_a_difference_from_a_published_delay_is_told_with_its_reason_or_as_unexp
         Published("greedy_queue", 28.0, 33.0, False, Text(fr="d'autres voies, à 50 % près.", en="other lanes, 50 %.")),
         Published("dqn", 22.0, 30.0, False, None),
     )
+    summaries = {name: replace(each, gridlocked=0) for name, each in result.summaries.items()}
+    jammed = replace(result, summaries={**summaries, "best": replace(summaries["best"], gridlocked=2)}, published=rows)
+    result = replace(result, summaries=summaries)
+    assert "DQN : 2~épisodes bloqués sur 3 tirent la moyenne vers le haut" in latex.section([jammed], "fr", "id")
+    assert "DQN: 2~gridlocked episodes of 3 raise the mean" in latex.section([jammed], "en", "id")
     for language, explained, unexplained in (
         ("fr", r"file gloutonne : d'autres voies, à 50 \% près.", "DQN : sans explication."),
         ("en", r"greedy queue: other lanes, 50 \%.", "DQN: not explained."),

@@ -18,8 +18,8 @@ from validation_ch7.section_7_6_rl_performance.report.wording import Language, w
 from validation_ch7.section_7_6_rl_performance.training_run import EVALUATION_SHARE
 
 _SPECIAL = str.maketrans(
-    {**{sign: rf"\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-     "\\": r"\textbackslash{}"}
+    {**{sign: rf"\{sign}" for sign in "&%$#{}"}, "_": r"\_\allowbreak{}", "~": r"\textasciitilde{}",
+     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )  # fmt: skip
 
 
