@@ -89,6 +89,8 @@ def fetch_session(
             safe="the session keeps what it saved; the local training tree is untouched",
             next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
         )
+    if _find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
+        listing = _settled(client, version, listing, sleep)
     last_word = _find(listing, RESULT_FILE)
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
@@ -167,6 +169,19 @@ def _listing_with(
             break
         sleep(LOOK_EVERY_S)
         listing = client.list_outputs(version)
+    return listing
+
+
+def _settled(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, sleep: Callable[[float], None]
+) -> OutputListing:
+    """The listing once it is the same twice and not empty, or the last one that was looked at."""
+    for _ in range(LOOKS - 1):
+        names = {file.name for file in listing.files}
+        sleep(LOOK_EVERY_S)
+        listing = client.list_outputs(version)
+        if names and names == {file.name for file in listing.files}:
+            break
     return listing
 
 

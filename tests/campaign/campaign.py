@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import lzma
 import random
 import shutil
@@ -125,11 +126,11 @@ def draw(seed: int) -> Drawn:
     steps_per_s = 10 ** rng.uniform(-0.5, 1.5)
     limit_s = rng.choice([0.5, 1, 3, 6, 9, 12]) * HOUR
     setup_s = min(rng.uniform(30, 600), limit_s / 6)
-    sessions_needed = rng.choice([0.3, 1, 1.5, 2, 3, 5])
+    sessions_needed = rng.choice([0.3, 1, 1.5, 2, 3, 4])
     target = max(4, int(sessions_needed * limit_s * steps_per_s))
     save_every = max(1, int(rng.choice([0.02, 0.05, 0.1, 0.3]) * limit_s * steps_per_s))
     bug_at = rng.randrange(target) if rng.random() < 0.05 else None
-    misery = rng.choice([0.0, 0.3, 1.0, 1.0, 2.0])
+    misery = rng.choice([0.0, 0.5, 1.0, 2.0, 4.0])
 
     def odds(most: float) -> float:
         return rng.choice([0.0, rng.uniform(0, most), rng.uniform(0, most)]) * misery
@@ -157,7 +158,7 @@ def draw(seed: int) -> Drawn:
             outputs_lag_s=rng.choice([0.0, 5.0, 40.0]),
             busy=min(0.8, odds(0.3)),
         ),
-        tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.3, 0.8, 1.3])),
+        tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.4, 1.0, 1.5])),
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
         person_comes=rng.choice([0.0, 0.8, 1.0]),
         auth_until=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
@@ -341,6 +342,7 @@ class Campaign:
             self.tell("THE MANAGER IS KILLED")
         except KaggleManagerError as error:
             self.tell(f"ERROR {type(error).__name__}: {error}")
+            self.mortality.arm(None)
             self._after(error)
         else:
             self._after_report(report)
@@ -430,7 +432,7 @@ class Campaign:
         """Nothing is repeated but what a death, or somebody else, took: at most one save interval for a death."""
         own = [session for session in self.kaggle.sessions if session.ending and not session.is_misfiled]
         every = self.drawn.trainer.save_every
-        for session, after in zip(own, [*own[1:], None], strict=True):
+        for session, after in itertools.zip_longest(own, own[1:]):
             ending = session.ending
             assert ending is not None
             self.result.steps += ending.trained - ending.began

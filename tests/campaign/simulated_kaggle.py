@@ -52,6 +52,7 @@ from kaggle_manager.kernel_bundle import order_of
 from kaggle_manager.log_reader import LogReader
 from kaggle_manager.moments import iso
 
+MINUTE = 60.0
 WEEK_S = 7 * 24 * 3600.0
 SLOTS = 2
 OWNER = "alice"
@@ -203,8 +204,12 @@ class SimulatedKaggle:
         self._auth_until = auth_until
         self._told_left: float | None = None
         self._epoch = clock()
+        self._asked: list[float] = []  # when pushes were asked for, of late
 
     # --- a person's hands ---------------------------------------------------------------------------------------------
+
+    def expire_token(self) -> None:
+        self._auth_until = self._clock()
 
     def mend_token(self) -> None:
         self._auth_until = float("inf")
@@ -282,6 +287,7 @@ class SimulatedKaggle:
 
     def _call(self, name: str) -> None:
         """Every question begins here: the manager may die at it, and Kaggle may fail to answer."""
+        self.tell(f"ASKED {name}")
         self.mortality.deed()
         self._clock.sleep(0.5)
         self._advance()
@@ -397,6 +403,9 @@ class SimulatedKaggle:
 
     def push_kernel(self, push: KernelPush) -> PushedKernel:
         self._call("push")
+        self._asked = [moment for moment in self._asked if moment > self._clock() - MINUTE] + [self._clock()]
+        if len(self._asked) > 10:
+            raise BrokenPromise("it pushes again and again, without a pause")
         order = order_of(push.source)
         assert order is not None
         self._check_push(push, order)
