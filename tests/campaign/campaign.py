@@ -130,7 +130,7 @@ def draw(seed: int) -> Drawn:
     target = max(4, int(sessions_needed * limit_s * steps_per_s))
     save_every = max(1, int(rng.choice([0.02, 0.05, 0.1, 0.3]) * limit_s * steps_per_s))
     bug_at = rng.randrange(target) if rng.random() < 0.05 else None
-    misery = rng.choice([0.0, 0.5, 1.0, 2.0, 4.0])
+    misery = rng.choice([0.0, 0.5, 1.0, 2.0])
 
     def odds(most: float) -> float:
         return rng.choice([0.0, rng.uniform(0, most), rng.uniform(0, most)]) * misery
@@ -142,7 +142,7 @@ def draw(seed: int) -> Drawn:
         week_s=rng.choice([30.0, 30.0, 30.0, 12.0, 4.0]) * HOUR,
         trainer=Trainer(steps_per_s, setup_s, save_every, bug_at),
         odds=Odds(
-            call_fails=odds(0.1),
+            call_fails=odds(0.08),
             unknown=odds(0.2),
             wrong_version=odds(0.03),
             denied=odds(0.05),
@@ -151,12 +151,12 @@ def draw(seed: int) -> Drawn:
             push_unanswered=odds(0.3),
             push_changed=odds(0.05),
             stale_mount=odds(0.1),
-            death=min(0.9, odds(0.4)),
+            death=odds(0.4),
             fates=fates,
             queue_s=rng.choice([10.0, 300.0, HOUR]),
             end_lag_s=rng.choice([1.0, 60.0, 20 * MINUTE]),
             outputs_lag_s=rng.choice([0.0, 5.0, 40.0]),
-            busy=min(0.8, odds(0.3)),
+            busy=odds(0.3),
         ),
         tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.4, 1.0, 1.5])),
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
