@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """docs/api.md, made from the docstrings and signatures of the names a program may want to use.
 
-    python scripts/make_api_reference.py              # writes docs/api.md
-    python scripts/make_api_reference.py --check      # ends with 1 when it is not what the code says
+python scripts/make_api_reference.py              # writes docs/api.md
+python scripts/make_api_reference.py --check      # ends with 1 when it is not what the code says
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,14 @@ def described(module: str, name: str, thing: Any) -> Iterator[str]:
 
 
 def explained(thing: Any) -> Iterator[str]:
-    first, _, rest = inspect.cleandoc(thing.__doc__).partition("\n\n")
-    yield f"{' '.join(first.split())}\n"
-    if rest:
-        yield f"```text\n{rest}\n```\n"
+    """A docstring: its sentences as sentences; arguments, attributes and errors as they stand."""
+    paragraphs = inspect.cleandoc(thing.__doc__).split("\n\n")
+    is_list = [bool(re.match(r"\w+:\n ", each)) for each in paragraphs]
+    prose = is_list.index(True) if True in is_list else len(paragraphs)
+    for each in paragraphs[:prose]:
+        yield f"{' '.join(each.split())}\n"
+    if paragraphs[prose:]:
+        yield "```text\n" + "\n\n".join(paragraphs[prose:]) + "\n```\n"
 
 
 def signature(name: str, thing: Any) -> str:
@@ -154,7 +159,7 @@ def _default(value: Any) -> str:
     """A default as it is written, without addresses or folders of this machine."""
     if inspect.isroutine(value):
         return "..." if value.__name__ == "<lambda>" else value.__name__
-    if value is None or isinstance(value, bool | int | float | str | tuple | frozenset):
+    if value is None or isinstance(value, bool | int | float | str | tuple):
         return repr(value)
     return "..."
 

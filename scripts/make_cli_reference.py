@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """docs/cli.md, made from the commands themselves: their purposes, options, defaults, variables, codes and examples.
 
-    python scripts/make_cli_reference.py              # writes docs/cli.md
-    python scripts/make_cli_reference.py --check      # ends with 1 when it is not what the code says
+python scripts/make_cli_reference.py              # writes docs/cli.md
+python scripts/make_cli_reference.py --check      # ends with 1 when it is not what the code says
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ VARIABLES = """\
 
 | variable | says |
 |---|---|
-| `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | what the options of the same name say |
+| `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | the options of the same name |
 | `KM_KEEP_GB` | room for the kept copies of one training tree, in GB; default 20 |
 | `KM_NOTIFY`, `KM_NOTIFY_HOOK`, `KM_NOTIFY_ON` | [messages about runs](scheduling.md#notifications) |
-| `KAGGLE_API_TOKEN`, `KAGGLE_USERNAME` and `KAGGLE_KEY`, `KAGGLE_CONFIG_DIR` | Kaggle credentials, as the official client reads them |
+| `KAGGLE_API_TOKEN` | an API token; else `KAGGLE_USERNAME` and `KAGGLE_KEY`, else the files of `KAGGLE_CONFIG_DIR` |
 """
 
 
@@ -142,7 +142,9 @@ def option_row(command: Command, option: Any) -> str:
     variable = option.envvar or (f"KM_{option.name.upper()}" if has_variable(option) else "")
     # What the help says of its default by hand goes where defaults are.
     help_text, _, by_hand = option.help.partition(" [default: ")
-    return row(f"`{names}{value}`", help_text + f" `{variable}`" * bool(variable), by_hand.strip("]") or default_of(option))
+    return row(
+        f"`{names}{value}`", help_text + f" `{variable}`" * bool(variable), by_hand.strip("]") or default_of(option)
+    )
 
 
 def passed_on(command: Command) -> list[argparse.Action]:
