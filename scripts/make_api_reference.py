@@ -145,7 +145,7 @@ def _parameters(parameters: list[inspect.Parameter]) -> Iterator[str]:
         if each.kind is each.KEYWORD_ONLY and not starred:
             yield "*"
         starred = starred or each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
-        mark = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        mark = "*" if each.kind is each.VAR_POSITIONAL else "**" if each.kind is each.VAR_KEYWORD else ""
         annotation = "" if each.annotation is each.empty else f": {_in_words(each.annotation)}"
         default = "" if each.default is each.empty else f" = {_default(each.default)}"
         yield f"{mark}{each.name}{annotation}{default}"

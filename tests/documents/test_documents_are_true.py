@@ -233,6 +233,17 @@ def test_blocks_of_code_can_be_read_by_what_they_are_for(page: Path) -> None:
             exec("\n".join(line for line in text.splitlines() if line.startswith("from ")), {})
 
 
+def test_the_messages_of_the_troubleshooting_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/CHECKPOINT_SYSTEM.md").read_text(encoding="utf-8").split("## Troubleshooting")[1]
+    folders = ("kaggle_manager", "kernels")
+    code = "".join(path.read_text(encoding="utf-8") for name in folders for path in (ROOT / name).rglob("*.py"))
+    shown = [span for row in re.findall(r"^\| (.*?) \|", page, re.MULTILINE) for span in re.findall(r"`(.+?)`", row)]
+    assert len(shown) > 15
+    for span in shown:
+        for part in (part.strip(" ,:") for part in span.split("…")):
+            assert part in code, span
+
+
 # --- what is run ------------------------------------------------------------------------------------------------------
 
 
