@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from campaign import run_campaign
 
-SEEDS, PARTS = 200, 4
+SEEDS, PARTS = 120, 4
 
 
 @pytest.mark.parametrize("part", range(PARTS))
