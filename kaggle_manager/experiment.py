@@ -25,9 +25,7 @@ def current_identity(config: RunConfig) -> Mapping[str, Any]:
     Raises:
         ConfigError: a source the section names is missing or cannot be read.
     """
-    return identity_of(
-        config.section, config.scenario_name, config.project_root, quick=config.quick, seed=config.seed
-    )
+    return identity_of(config.section, config.scenario_name, config.project_root, quick=config.quick, seed=config.seed)
 
 
 def verdict_on(checkpoint_identity: Mapping[str, Any], config: RunConfig) -> Verdict:

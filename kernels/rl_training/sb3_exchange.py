@@ -124,7 +124,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingSe
         raise LineageMismatch(
             f"{tree.root} holds a training already.",
             safe="it was not touched.",
-            next_step="give another --workdir, or archive that tree: kaggle-manager checkpoints import-sb3 ... --replace",
+            next_step="give another --workdir, or archive that tree: kaggle-manager checkpoints import-sb3 … --replace",
         )
     data = _plain_data(model_zip)
     buffer = None if replay_buffer is None else open_buffer(replay_buffer)

@@ -17,13 +17,20 @@ def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo
     root = tmp_path_factory.mktemp("kaggle")
     (root / "limits.json").write_text('{"ingestion_s": 0.0, "gpu_week_s": 1e9}')
     yield ensure_running(root, idle_exit_s=300)
-    for session in (root / "sessions").iterdir():
-        (session / "cancel").touch()  # what a failed test may have left running
+    free_slots(root)
     stop(root)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(pace, "FIRST_POLL_S", 0.1)
     monkeypatch.setattr(launch, "LOOK_EVERY_S", 0.0)
-    return Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)
+    yield Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)
+    free_slots(kaggle_here.root)
+
+
+def free_slots(root: Path) -> None:
+    """End what a test has left running: other tests want its slots."""
+    for session in (root / "sessions").glob("*"):
+        if not (session / "verdict.json").exists():
+            (session / "cancel").touch()
