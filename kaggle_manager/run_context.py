@@ -176,7 +176,9 @@ class RunContext:
         step = head.step if head else 0
         if not sessions or sessions[-1].stage is Stage.CLOSED:
             remaining = max(0, self.config.target - step)
-            self.week = self.quota() if remaining else None
+            # Also when only the final model is missing: that takes a session as well.
+            done = not remaining and final is not None and final.step >= self.config.target
+            self.week = None if done else self.quota()
             plan = budget.plan_session(
                 remaining,
                 self.config.session_limit_s,
