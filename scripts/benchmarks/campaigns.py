@@ -20,7 +20,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +48,8 @@ def main() -> int:
     results = {result.seed: result for path in options.keep for result in kept(path)}
     turn, of = map(int, options.share.split("/"))
     seeds = range(options.seed, options.seed + options.count)
-    missing = [seed for seed in seeds if seed not in results and seed % of == turn % of]
+    open_seeds = [seed for seed in seeds if seed not in results or not results[seed].is_well]  # a broken one anew
+    missing = [seed for seed in open_seeds if seed % of == turn % of]
     for result in run(missing if not options.report else [], options.keep[0] if options.keep else None):
         results[result.seed] = result
     found = [results[seed] for seed in sorted(results) if seed in seeds]
@@ -71,7 +71,7 @@ def run(seeds: Sequence[int], keep: Path | None) -> Iterator[Result]:
                 print(f"seed {seed}: {result.outcome}: {result.why}", file=sys.stderr, flush=True)
             if keep is not None:
                 with keep.open("a") as file:
-                    file.write(json.dumps(asdict(result)) + "\n")
+                    file.write(json.dumps(vars(result)) + "\n")
             yield result
 
 

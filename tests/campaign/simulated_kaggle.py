@@ -331,6 +331,7 @@ class SimulatedKaggle:
     # --- what a client can be asked -----------------------------------------------------------------------------------
 
     def whoami(self) -> str:
+        self._told_left = None  # a pass begins: what an earlier one was told counts no more
         self._call("whoami")
         return OWNER
 
