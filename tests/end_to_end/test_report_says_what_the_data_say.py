@@ -19,6 +19,7 @@ from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound,
 from kaggle_manager.section import SECTIONS_FOLDER, load_section
 from kernels.rl_training.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
+from validation_ch7.section_7_6_rl_performance.comparison import Estimate
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.episodes import Episode
 from validation_ch7.section_7_6_rl_performance.protocol import Text, read_protocol
@@ -178,6 +179,18 @@ def test_no_difference_has_its_own_wording(result: Result) -> None:
         "des 7~", "des $7$"
     )
     assert "no difference from any of the" in latex.section([same], "en", "id")
+    # Far apart and yet no verdict: because of the gridlocked episodes, and that is said.
+    far = Estimate(-30.0, -40.0, -20.0)
+    apart = replace(same, comparisons=tuple(replace(each, difference=far) for each in same.comparisons))
+    near = replace(
+        same, comparisons=tuple(replace(each, difference=Estimate(-1.0, -2.0, 0.0)) for each in same.comparisons)
+    )
+    for language, said in (
+        ("fr", "la part d'épisodes bloqués s'y oppose"),
+        ("en", "the shares of gridlocked episodes speak"),
+    ):
+        assert said in latex.section([apart], language, "id")
+        assert said not in latex.section([near], language, "id")
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from validation_ch7.section_7_6_rl_performance.comparison import Values, estimate, interquartile_mean
 from validation_ch7.section_7_6_rl_performance.episodes import PARTS
@@ -83,6 +84,11 @@ def controllers(result: Result, language: Language) -> Figure:
         everything = np.concatenate([np.asarray(each) for each in values])
         if everything.max() > FAR_APART * max(float(np.median(everything)), 1e-9):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(
+                LogLocator(subs=(1, 2, 5) if everything.max() < 20 * everything.min() else (1,))
+            )
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.invert_yaxis()
         axes.set_yticks(
             range(1, len(names) + 1), [word(name, language) for name in names] if number == 0 else [""] * len(names)
