@@ -53,6 +53,8 @@ from kaggle_manager.watch import watch
 TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
 # What was refused is downloaded once more after this long.
 REFUSED_WAIT_S = 60.0
+# A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
+WATCH_S = 600.0
 # Waits are slept in pieces, so that a laptop that slept through one notices.
 NAP_S = 60.0
 
@@ -92,6 +94,7 @@ class ValidationKaggleManager:
         self._watch_session = watch_session
         self._notifier = notifier or Notifier.from_environment(warn=self._reporter.warn)
         self._check_before_push = check_before_push
+        self._watched: set[KernelVersion] = set()
 
     def run_validation_section(
         self,
@@ -261,6 +264,7 @@ class ValidationKaggleManager:
                     raise
                 run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
                 self._sleep_until(run, float((run.wait() or {})["until"]), error.message)
+                self._reconnect(run)
                 continue
             except (VerificationError, NotFound) as error:
                 if not _was_refused_once(run):
@@ -271,6 +275,13 @@ class ValidationKaggleManager:
             if not isinstance(end, lifecycle.WaitUntil):
                 return self._after_pass(run, end)
             self._sleep_until(run, end.time, end.why)
+
+    def _reconnect(self, run: RunContext) -> None:
+        """The trouble may be the connection's own: the Kaggle of this machine may have to be started again."""
+        try:
+            run.connection = self._connect_to(run.config)
+        except RemoteError as error:  # as before, so the next try of whatever is next will tell
+            run.reporter.warn(f"no new connection: {error.message}")
 
     def _sleep_until(self, run: RunContext, moment: float, why: str) -> None:
         run.reporter.line(f"waiting until {for_people(moment)}: {why} (Ctrl-C is safe)")
@@ -288,7 +299,8 @@ class ValidationKaggleManager:
                 case lifecycle.Reconcile():
                     reconcile(run, self._sleep)
                 case lifecycle.Watch():
-                    if not self._watch(run, to_the_end=watch_to_the_end):
+                    over = self._watch(run, to_the_end=watch_to_the_end)
+                    if not over and not watch_to_the_end:
                         return action
                 case lifecycle.Fetch():
                     session = run.newest_session()
@@ -330,10 +342,11 @@ class ValidationKaggleManager:
         push_generation(run, generation, parent)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
-        """Look at the newest session, or watch it; True when it is over."""
+        """Look at the newest session, or watch it for a while; True when it is over."""
         session = run.newest_session()
         version = run.version_of(session)
-        if to_the_end:
+        if to_the_end and version not in self._watched:
+            self._watched.add(version)
             run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
         try:
             status = self._watch_session(
@@ -341,7 +354,7 @@ class ValidationKaggleManager:
                 version,
                 run.reporter,
                 bundle_sha256=session.bundle_sha256,
-                until=None if to_the_end else 0.0,
+                until=time.monotonic() + WATCH_S if to_the_end else 0.0,
                 earlier=seen_of(session),
                 on_seen=lambda seen: self._note_seen(run, session, seen),
                 session_s=(session.facts.get("planned") or {}).get("timeout_s"),

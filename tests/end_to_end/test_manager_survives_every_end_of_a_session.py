@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 from small_project import Bench, Told
 
-from kaggle_manager import watch
+from kaggle_manager import manager, watch
 from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.config import RunConfig
+from kaggle_manager.connection import Connection
 from kaggle_manager.errors import KernelFailed
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
@@ -30,6 +34,27 @@ def impatient_kaggle(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
     bench.server = ensure_running(root, idle_exit_s=60)
     yield bench
     stop(root)
+
+
+def test_a_kaggle_of_this_machine_that_dies_is_started_again_and_its_session_goes_on(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager, "WATCH_S", 2.0)
+    root = tmp_path / "mortal"
+    root.mkdir()
+    (root / "limits.json").write_text('{"ingestion_s": 0.0}')
+
+    class Mortal(Bench):
+        def connect(self, config: RunConfig) -> Connection:
+            self.server = ensure_running(root, idle_exit_s=60)
+            return super().connect(config)
+
+    mortal = Mortal(bench.project, bench.workdir, ensure_running(root, idle_exit_s=60))
+    mortal.told.hooks.append(("[STEP3]", lambda: os.kill(mortal.server.pid, signal.SIGKILL)))
+    report = mortal.manager().run_validation_section("small", timesteps=2)
+    stop(root)
+    assert outcomes(report) == ["completed"]
+    assert "costs no attempt" in mortal.output
 
 
 def test_a_session_killed_at_the_wall_is_restored_from_its_manifests(impatient_kaggle: Bench) -> None:
