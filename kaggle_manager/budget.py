@@ -17,7 +17,7 @@ MARGIN_SHARE = 0.2
 MARGIN_MOST_S = 600.0
 # A measured end may take so much longer the next time.
 MARGIN_FACTOR = 2.0
-MARGIN_LEAST_S = 5.0
+MARGIN_LEAST_S = 60.0
 # Installing the packages takes about two minutes on Kaggle; imports and the restore come on top.
 SETUP_GUESS_S = 180.0
 # A session must train at least this much longer than it sets itself up, or the quota is better spent after the reset.

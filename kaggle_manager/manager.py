@@ -51,8 +51,8 @@ from kaggle_manager.watch import watch
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
 TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
-# What was refused is downloaded once more after this long.
-REFUSED_WAIT_S = 60.0
+# What was refused is downloaded again: after this long at first, twice as long each time, and so often in all.
+REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 4
 # A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
 WATCH_S = 600.0
 # Waits are slept in pieces, so that a laptop that slept through one notices.
@@ -267,7 +267,7 @@ class ValidationKaggleManager:
                 self._reconnect(run)
                 continue
             except (VerificationError, NotFound) as error:
-                if not _was_refused_once(run):
+                if not _was_refused(run):
                     raise
                 run.reporter.warn(f"{error.message} It is downloaded once more before this session is given up")
                 continue
@@ -402,7 +402,7 @@ class ValidationKaggleManager:
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
-        """What a session left is believed or refused. Refused once more after a while, the session is given up.
+        """What a session left is believed or refused. Refused again and again, the session is given up.
 
         So it can be seen what happened, and the run can go on: from the tree that is here, as after a crash.
         """
@@ -412,18 +412,18 @@ class ValidationKaggleManager:
             refused = [event["generation"] for event in run.events() if event["kind"] == "refused"]
             with run.journal.together():
                 run.note("refused", session.generation, message=error.message)
-                if session.generation in refused:
+                if refused.count(session.generation) + 1 >= REFUSALS_TO_GIVE_UP:
                     why = f"given up, for what it left was refused again: {error.message}"
                     closing.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
                     return
                 run.journal.update_session(session, stage=Stage.ENDED)
-                run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_WAIT_S)
+                run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
             head = run.head()
             go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
             error.safe = error.safe or f"the training tree {run.config.tree} is untouched"
             error.next_step = (
-                f"run the same command again: it downloads generation {session.generation} anew; if that is refused "
-                f"again, it gives this session up and goes on from {go_on} with the next one"
+                f"run the same command again: it downloads generation {session.generation} anew; refused "
+                f"{REFUSALS_TO_GIVE_UP} times, it gives this session up and goes on from {go_on} with the next one"
             )
             raise
 
@@ -467,8 +467,8 @@ class ValidationKaggleManager:
         return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
 
 
-def _was_refused_once(run: RunContext) -> bool:
-    """Whether what the newest session left was refused a moment ago, and is worth a second download."""
+def _was_refused(run: RunContext) -> bool:
+    """Whether what the newest session left was refused a moment ago, and is worth another download."""
     sessions, events = run.sessions(), run.events()
     refused = next((event for event in reversed(events) if event["kind"] == "refused"), None)
     newest = sessions[-1] if sessions else None
