@@ -44,9 +44,9 @@ def alone(config: RunConfig) -> Iterator[None]:
             yield
     except KeyboardInterrupt as error:
         raise Interrupted(
-            "Interrupted. A session that is running goes on by itself.",
+            "Interrupted. If a session runs, it goes on by itself.",
             safe="everything saved so far, here and on the platform",
-            next_step="run the same command again to go on watching" + without_fresh(config),
+            next_step="run the same command again to go on" + without_fresh(config),
         ) from error
     except (OSError, sqlite3.Error) as error:
         raise StorageError(

@@ -112,6 +112,8 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(SCHEMA)
             self._add_later_columns()
+            if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"The journal {path} cannot be used: {error}.",

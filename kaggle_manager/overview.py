@@ -37,7 +37,8 @@ class Overview:
             yield f"{nothing['why']}; begin with: {nothing['next']}"
         for run in self.runs:
             yield f"{run.state.upper():<9} {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target} timesteps"
-            yield f"  {run.why}"
+            yield "  " + run.why.replace("\n", "\n  ")
+            yield f"  run {run.run_id}"
             if run.best_score is not None:
                 yield f"  best: {run.best_score:.4g} at step {run.best_step}"
             if run.forecast:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kaggle_manager import budget
 from kaggle_manager.budget import NotWorthIt, QuotaView
+from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
 from kaggle_manager.errors import RemoteError
@@ -16,6 +17,7 @@ from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import REPORT_SCHEMA
 from kaggle_manager.session_facts import accelerator_gain, past_sessions
 from kaggle_manager.status import describe_run
+from kaggle_manager.tree_view import look_at
 from kaggle_manager.words import duration
 
 
@@ -64,6 +66,8 @@ class RunPlan:
         if self.done_at is not None:
             cost = f"{self.sessions} more sessions, {(self.accelerator_s or 0) / 3600:.2f} h"
             yield f"target: {for_people(epoch(self.done_at))} ({cost})"
+        elif self.step >= self.target:
+            yield "target: reached"
         else:
             yield "target: no date before a session has measured the speed"
         if self.forecast_error is not None:
@@ -85,7 +89,7 @@ def plan_run(config: RunConfig, connection: Connection | None, journal: Journal,
     report = None if row is None else describe_run(journal, row, now)
     sessions = journal.sessions(row.run_id) if row else []
     past = past_sessions(sessions)
-    pace, step = budget.measure(past), report.step if report else 0
+    pace, step = budget.measure(past), report.step if report else _saved(config)
     remaining = max(0, config.target - step)
     quota = _quota(config, connection)
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now)
@@ -107,6 +111,12 @@ def plan_run(config: RunConfig, connection: Connection | None, journal: Journal,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
     )
+
+
+def _saved(config: RunConfig) -> int:
+    """Timesteps in a tree that this journal knows no run of: restored from elsewhere, for instance."""
+    views = look_at(TrainingTree(config.tree, config.scenario_name), verify=False)
+    return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
 
 
 def _quota(config: RunConfig, connection: Connection | None) -> QuotaView | None:

@@ -35,7 +35,10 @@ def session_log(
     chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
     if row is None or not chosen:
         what = "No session" if generation is None else f"No generation {generation}"
-        raise NotFound(f"{what} of {config.tree} is in the journal.", next_step="kaggle-manager history")
+        raise NotFound(
+            f"{what} of {config.tree} is known here.",
+            next_step="kaggle-manager history; a quick run is found with --quick",
+        )
     session = chosen[0]
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
     # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.

@@ -5,6 +5,7 @@ Says always the state, why, what comes next, and whether a person is needed. Cha
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import RunReport, SessionSummary
+from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER
 from kaggle_manager.session_facts import seen_of
 from kaggle_manager.tree_view import look_at
 from kaggle_manager.waits import newest_wait
@@ -50,8 +52,20 @@ class _Commands:
         row = self.row
         seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
         options = "" if workdir_only else f" --scenario {row.scenario}{seed}{' --quick' * row.quick}"
-        elsewhere = "" if self.state.name == STATE_FOLDER else f" --workdir {self.state}"
-        return f"kaggle-manager {name} {row.section}{options}{elsewhere}"
+        return f"kaggle-manager {name} {row.section}{options}{self._elsewhere}"
+
+    def after_the_end(self) -> str:
+        """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
+        if self.row.quick:
+            return f"kaggle-manager run {self.row.section} --scenario {self.row.scenario}{self._elsewhere}"
+        if (CODE_ROOT / SECTIONS_FOLDER / self.row.section / "report").is_dir():
+            return self.of("report", workdir_only=True) + f" --scenario {self.row.scenario}"
+        which = f"--section {self.row.section} --scenario {self.row.scenario}"
+        return f"kaggle-manager checkpoints ls {which}{self._elsewhere}"
+
+    @property
+    def _elsewhere(self) -> str:
+        return "" if self.state.name == STATE_FOLDER else f" --workdir {shlex.quote(str(self.state))}"
 
 
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
@@ -113,7 +127,7 @@ def _state(
 ) -> _State:
     again, tick = commands.of("run"), commands.of("tick")
     if row.outcome == "finished":
-        return _State("finished", f"{row.target} timesteps are done", commands.of("report", workdir_only=True))
+        return _State("finished", f"{row.target} timesteps are done", commands.after_the_end())
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
     newest = sessions[-1] if sessions else None
@@ -125,7 +139,8 @@ def _state(
     if (trouble := _trouble(events, again)) and (trouble.human or not waits):
         return trouble
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
-        return _State("running", _running(newest, now), tick)
+        stopping = "; it was asked to stop, and no session follows" * bool(row.settings.get("stopped"))
+        return _State("running", _running(newest, now) + stopping, tick)
     if wait is not None and waits:
         why = f"{wait['why']} (until {for_people(wait['until'])})"
         return _State("waiting", why, tick, until=wait["until"])

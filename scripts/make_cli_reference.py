@@ -171,6 +171,8 @@ def row(*cells: str) -> str:
 def default_of(parameter: Any) -> str:
     if parameter.required:
         return "must be given"
+    if callable(parameter.default):  # found out when the command runs; the help has words for it
+        return str(parameter.show_default)
     if parameter.default is None or parameter.default is False:
         return ""
     if parameter.default is True:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from kaggle_manager.cli.common import (
-    DEFAULT_SECTION,
     JsonOption,
     QuickOption,
     ScenarioOption,
@@ -29,7 +28,8 @@ checkpoints = group("What to do with checkpoints.")
 
 @checkpoints.command()
 def ls(
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -85,7 +85,8 @@ def ls(
 @checkpoints.command()
 def show(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, `latest`, `best` or `final`.")] = "latest",
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -132,7 +133,8 @@ def show(
 @checkpoints.command()
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="A training tree or a kept copy; else the section's.")] = None,
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -173,7 +175,8 @@ def verify(
 def diff(
     a: Annotated[str, typer.Argument(help="latest, best, final, timesteps, a tree's folder, or a run's id.")],
     b: Annotated[str, typer.Argument(help="The same, for the other side.")],
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,

@@ -18,11 +18,25 @@ import typer
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.report import error_as_json
+from kaggle_manager.section import find_project, offered_sections
 
-DEFAULT_SECTION = "section_7_6_rl_performance"
+
+def the_only_section() -> str:
+    """The section that is meant when none is named: the only one of the project here; '' when there are several."""
+    names = offered_sections(find_project(Path.cwd()))
+    return names[0] if len(names) == 1 else ""
+
 
 SectionArgument = Annotated[str, typer.Argument(help="Section, e.g. section_7_6_rl_performance.")]
-SectionOption = Annotated[str, typer.Option("--section", help="Section whose training it is.")]
+SectionOption = Annotated[
+    str,
+    typer.Option(
+        "--section",
+        default_factory=the_only_section,
+        show_default="the project's only one",
+        help="Section whose training it is.",
+    ),
+]
 ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario; the section's default when absent.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
 WorkdirOption = Annotated[

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from kaggle_manager.cli.common import (
-    DEFAULT_SECTION,
     JsonOption,
     QuickOption,
     ScenarioOption,
@@ -32,7 +31,8 @@ backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now;
 def make(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="Why, for whoever finds it.")] = "made by hand",
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -73,7 +73,8 @@ def make(
 
 @backup.command("ls")
 def list_backups(
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -104,7 +105,8 @@ def list_backups(
 @backup.command("restore")
 def restore_backup(
     which: Annotated[str, typer.Argument(help="Folder or its name, as `backup ls` shows it, or `latest`.")],
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -137,7 +139,8 @@ def prune(
     kind: Annotated[
         list[str] | None, typer.Option(help="Only copies of this kind; may be given again. See `checkpoints ls`.")
     ] = None,
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,

@@ -6,13 +6,20 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import DEFAULT_SECTION, JsonOption, WorkdirOption, errors_as_messages, print_json
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, errors_as_messages, print_json, the_only_section
 
 MARKS = {"ok": "ok     ", "caution": "CAUTION", "problem": "PROBLEM"}
 
 
 def doctor(
-    section: Annotated[str, typer.Argument(help="Section a run would train.")] = DEFAULT_SECTION,
+    section: Annotated[
+        str,
+        typer.Argument(
+            default_factory=the_only_section,
+            show_default="the project's only one",
+            help="Section a run would train.",
+        ),
+    ],
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import (
-    DEFAULT_SECTION,
     QuickOption,
     ScenarioOption,
     SectionOption,
@@ -27,7 +26,8 @@ EXCHANGE = "kernels.rl_training.sb3_exchange"
 def export_sb3(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, or `latest`.")],
     folder: Annotated[Path, typer.Argument(help="Where the two files are written.")],
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
@@ -53,7 +53,8 @@ def import_sb3(
     model: Annotated[Path, typer.Argument(help="Model saved by stock Stable-Baselines3.")],
     replay_buffer: Annotated[Path | None, typer.Option(help="Its replay buffer, as stock saves it.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Archive the training that is there first.")] = False,
-    section: SectionOption = DEFAULT_SECTION,
+    *,
+    section: SectionOption,
     scenario: ScenarioOption = None,
     workdir: WorkdirOption = None,
 ) -> None:
