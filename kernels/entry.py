@@ -122,9 +122,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def give_up(
-    working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = ""
-) -> int:
+def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
     """Leave the last word on behalf of a trainer that could not; `error` names its cause where the log cannot."""
     result: dict[str, Any] = {
         "schema": 1,
