@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 
 from kaggle_manager.config import PROJECT_ROOT, RunConfig
@@ -30,7 +31,9 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
         base = base.parent
     reporter.phase("writing the report")
     given = ["--workdir", str(base), "--scenario", config.scenario_name, "--journal", str(config.journal), *arguments]
-    if module.main(given) != 0:
+    with contextlib.redirect_stdout(reporter.console.file):  # what the command prints for programs stays alone
+        code = module.main(given)
+    if code != 0:
         reporter.warn(f"the report could not be written; the models are whole. Try again: {again}")
         return False
     return True

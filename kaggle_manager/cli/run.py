@@ -59,6 +59,9 @@ def run(
     seed: SeedOption = None,
     seeds: SeedsOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old tree is set aside.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write the section's report once the target is reached.")
+    ] = True,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
@@ -97,9 +100,8 @@ def run(
             seen = campaign.run()
             _print(seen, as_json=as_json)
         else:
-            report = manager.run_validation_section(section, seed=seed, fresh=fresh, **options)
-            _print(report, as_json=as_json)
-        if not quick:
+            _print(manager.run_validation_section(section, seed=seed, fresh=fresh, **options), as_json=as_json)
+        if report and not quick:
             write_final_report(build_config(section, scenario=scenario, workdir=workdir), reporter)
 
 

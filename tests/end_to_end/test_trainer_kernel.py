@@ -168,7 +168,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_quietly_replaced(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main.run(order()) == 3
-    assert "there is no CUDA device" in left(tmp_path / "working", "session_result.json")["reason"]
+    assert "has no CUDA device" in left(tmp_path / "working", "session_result.json")["reason"]
 
 
 def train_dqn(workdir: Path, *options: str) -> subprocess.Popen[str]:
@@ -191,10 +191,10 @@ def test_on_a_laptop_it_stops_when_asked_and_in_time_and_goes_on_by_itself(tmp_p
     assert stopped.step > 0
 
     began = time.monotonic()
-    limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", "10s")
+    limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", "15s")
     said = limited.communicate(timeout=60)[0]
     assert limited.returncode == 0
-    assert time.monotonic() - began < 10 + 10, "interpreter start-up is not in the session's time"
+    assert time.monotonic() - began < 15 + 15, "interpreter start-up is not in the session's time"
     assert f"Resumed from step {stopped.step} of 100000; {100000 - stopped.step} timesteps remain." in said
     assert "the session's time is used up" in said
     went_on = find_latest_checkpoint(tree, SCENARIO)

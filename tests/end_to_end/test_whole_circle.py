@@ -29,7 +29,8 @@ def workdir(tmp_path: Path) -> Iterator[Path]:
 
 
 def command(workdir: Path, *options: str) -> list[str]:
-    return [sys.executable, str(SCRIPT), "--platform", "local", "--workdir", str(workdir), "--json", *options]
+    common = ["--platform", "local", "--workdir", str(workdir), "--json", "--no-report"]  # it has tests of its own
+    return [sys.executable, str(SCRIPT), *common, *options]
 
 
 def run(workdir: Path, *options: str) -> tuple[dict[str, Any], str]:
