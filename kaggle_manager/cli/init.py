@@ -9,6 +9,7 @@ import typer
 
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
 from kaggle_manager.errors import VerificationError
+from kaggle_manager.section import SECTIONS_FOLDER
 
 
 def init(
@@ -60,7 +61,8 @@ def init(
             print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
         if missing:
             print(f"Not tried here, where {', '.join(missing)} would have to be installed.")
-        print("Next:" if ok else "Mend what it names; then:")
+        folder = made.project / SECTIONS_FOLDER / name
+        print("Next:" if ok else f"Mend what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:
             print(f"  {command}")
     if not ok:
