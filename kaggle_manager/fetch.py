@@ -20,7 +20,7 @@ from kaggle_manager.kaggle_api.already_here import ExpectedFile, Sorted, take_wh
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.download import PART_SUFFIX
 from kaggle_manager.kaggle_api.log_lines import parse_event, parse_log
-from kaggle_manager.kaggle_api.models import KernelVersion, OutputFile, OutputListing
+from kaggle_manager.kaggle_api.models import KernelState, KernelVersion, OutputFile, OutputListing
 from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
 from kaggle_manager.transfer_meter import TransferMeter
@@ -92,6 +92,12 @@ def fetch_session(
     if _find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
         listing = _settled(client, version, listing, sleep)
     last_word = _find(listing, RESULT_FILE)
+    if last_word is None and session.why.startswith(KernelState.COMPLETE.name):
+        raise OutputDamaged(  # a kernel that ends in good order has always said so: the listing is not whole yet
+            f"{version.ref} ended in good order, and Kaggle does not list its last word.",
+            safe="nothing was restored; the local training tree is untouched",
+            next_step="run the same command again: it asks for these outputs again before anything else",
+        )
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
         manifests = _download_manifests(client, version, listing, folder)
