@@ -43,7 +43,6 @@ class PastSession:
         steps: timesteps it trained.
         setup_s: from the kernel's start to the first step, installation included.
         train_s: training, evaluations and saves.
-        ran_s: the whole session; None when it is not known.
         ending_s: from the moment it should have stopped training until it was over; None unless time ended it.
         expected_steps: what the plan had expected; None when nothing was known.
     """
@@ -51,7 +50,6 @@ class PastSession:
     steps: int
     setup_s: float
     train_s: float
-    ran_s: float | None = None
     ending_s: float | None = None
     expected_steps: int | None = None
 

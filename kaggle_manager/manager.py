@@ -2,7 +2,7 @@
 
 It promises that a run reaches its target whatever a single session does, that no generation is pushed twice, and that
 the local training tree only ever changes by a verified, complete restore. It never starts from zero unless asked
-(`fresh`) or unless there is nothing to continue, and never deletes a tree it replaces.
+(`fresh`) or unless there is nothing to continue, and keeps every tree it replaces as a copy (see `copies`).
 
 `tick` is one pass: everything that can be done now. A run is passes until its target, with waits between them.
 """

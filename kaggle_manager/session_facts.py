@@ -69,7 +69,6 @@ def _past(session: SessionRow) -> PastSession:
         steps=facts["gained"],
         setup_s=timings.get("install", 0.0) + timings.get("setup", 0.0),
         train_s=sum(timings.get(name, 0.0) for name in ("train", "evaluate", "save")),
-        ran_s=facts["ran_s"],
         ending_s=facts.get("ending_s"),
         expected_steps=(facts.get("planned") or {}).get("steps"),
     )

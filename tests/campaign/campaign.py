@@ -24,17 +24,10 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from simulated_kaggle import (
-    WEEK_S,
-    BrokenPromise,
-    Clock,
-    Killed,
-    Mortality,
-    Odds,
-    ReaderNow,
-    SimulatedKaggle,
-)
+from reader_now import ReaderNow
+from simulated_kaggle import WEEK_S, BrokenPromise, Odds, SimulatedKaggle
 from simulated_session import Trainer, final_at, model_at
+from virtual_process import Clock, Killed, Mortality
 
 from kaggle_manager import config, kernel_bundle, manager, pushing
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree

@@ -21,7 +21,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from reader_now import Quiet
 from simulated_session import Ending, Fate, Trainer, run_session
+from virtual_process import Clock, Mortality
 
 from kaggle_manager.errors import (
     AmbiguousPush,
@@ -49,60 +51,18 @@ from kaggle_manager.kaggle_api.models import (
     Quota,
 )
 from kaggle_manager.kernel_bundle import order_of
-from kaggle_manager.log_reader import LogReader
 from kaggle_manager.moments import iso
 
 MINUTE = 60.0
 WEEK_S = 7 * 24 * 3600.0
 SLOTS = 2
 OWNER = "alice"
-# What makes the manager refuse a session's outputs; refused twice, they are given up.
+# What makes the manager refuse a session's outputs; refused again and again, they are given up.
 REFUSED_OUTPUTS = ("damaged download", "outputs denied for a moment")
 
 
 class BrokenPromise(AssertionError):
     """The manager did what it must never do."""
-
-
-class Killed(BaseException):
-    """The manager's process is gone."""
-
-
-class Clock:
-    """Seconds since the epoch, which pass when somebody waits."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += max(0.0, seconds)
-
-
-class Mortality:
-    """Kills the manager at its n-th deed; once dead, nothing it still tries has any effect."""
-
-    def __init__(self) -> None:
-        self.dead = False
-        self._left: int | None = None
-        self.resting = False
-        """What happens now is not the manager's doing."""
-
-    def arm(self, deeds: int | None) -> None:
-        self.dead, self._left = False, deeds
-
-    def deed(self) -> None:
-        if self.resting:
-            return
-        if self.dead:
-            raise Killed
-        if self._left is not None:
-            self._left -= 1
-            if self._left < 0:
-                self.dead = True
-                raise Killed
 
 
 @dataclass(frozen=True)
@@ -526,46 +486,15 @@ class SimulatedKaggle:
         session = self._find(version)
         self._advance()
         if session.ending is None:
-            raise _Quiet
+            raise Quiet
         elapsed = self._clock() - session.starts_at
         for index, (at_s, text) in enumerate(session.ending.log):
             if at_s > elapsed:
-                raise _Quiet  # what follows is printed later
+                raise Quiet  # what follows is printed later
             yield LogLine(index, "stdout", at_s, text)
         if self._is_live(session):
-            raise _Quiet
+            raise Quiet
 
 
 def sha256_of(content: bytes) -> str:
-
     return hashlib.sha256(content).hexdigest()
-
-
-class _Quiet(BaseException):
-    """The log goes on later."""
-
-
-class _NoTime:
-    """Stands for the event that stops a reader, where nothing waits."""
-
-    def is_set(self) -> bool:
-        return False
-
-    def set(self) -> None: ...
-
-    def wait(self, timeout: float) -> None:
-        raise _Quiet
-
-
-class ReaderNow(LogReader):
-    """The log reader without its thread: it has read all there is once it was started."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._stopping = _NoTime()  # type: ignore[assignment]
-
-    def start(self) -> None:
-        try:
-            self.run()
-        except _Quiet:
-            return

@@ -57,6 +57,10 @@ def remove(working: Path) -> None:
     a_model(working).unlink()
 
 
+def hide_last_word(working: Path) -> None:
+    (working / "session_result.json").unlink()
+
+
 def cut_last_word(working: Path) -> None:
     text = (working / "session_result.json").read_text()
     (working / "session_result.json").write_text(text[: len(text) // 2])
@@ -109,6 +113,7 @@ CASES: dict[str, tuple[Change, type[VerificationError], str]] = {
     "a truncated file": (truncate, OutputDamaged, ".zip"),
     "an altered file": (alter, OutputDamaged, ".zip"),
     "a missing file": (remove, OutputDamaged, ".zip"),
+    "no last word after a good end": (hide_last_word, OutputDamaged, "ended in good order"),
     "half a last word": (cut_last_word, OutputDamaged, "session_result.json is not a session's result"),
     "a name that climbs": (climb, UnsafePath, "climbed"),
     "a last word of another run": (other_run, LineageMismatch, "run_id: expected"),
