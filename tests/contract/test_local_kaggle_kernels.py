@@ -176,9 +176,8 @@ def notebook(*sources: str) -> str:
 def test_a_notebook_runs_cell_by_cell(client: Any) -> None:
     text = notebook("x = 5\n!echo shell line\n%matplotlib inline", "print(100\n% 7, x)")
     log = client.run(text, kernel_type="notebook")
-    assert "shell line\n" in log
-    assert "Skipped: %matplotlib inline\n" in log
-    assert log.endswith("2 5\n")
+    assert "Skipped: %matplotlib inline\n" in log  # on stderr, whose place among the lines of stdout is nobody's promise
+    assert log.index("shell line\n") < log.index("2 5\n")
 
 
 def test_a_notebook_with_a_cell_magic_stops_there_and_says_so(client: Any) -> None:
