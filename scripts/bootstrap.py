@@ -123,11 +123,12 @@ def main(arguments: list[str]) -> int:
     if os.name != "nt":
         sys.stdout.flush()
         os.execv(PYTHON, command)
-    try:
-        return subprocess.call(command)
-    except KeyboardInterrupt:
-        return 130
+    return subprocess.call(command)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        say("interrupted; run the same line again to go on")
+        raise SystemExit(130) from None

@@ -22,7 +22,7 @@ from typing import Any
 import typer
 
 from kaggle_manager import errors
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.config import build_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/cli.md"

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError
 from kaggle_manager.report import error_as_json
 from kaggle_manager.section import find_project, offered_sections
 
@@ -74,8 +74,13 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        print("interrupted", file=sys.stderr)
-        raise typer.Exit(130) from error
+        raise interrupted() from error
+
+
+def interrupted() -> typer.Exit:
+    """Say that a person pressed Ctrl-C; how the command ends then."""
+    print("interrupted", file=sys.stderr)
+    return typer.Exit(Interrupted.exit_code)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from make_cli_reference import commands as cli_commands
 from small_trees import config_in, plant
 from typer.testing import CliRunner
 
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.experiment import current_identity
 from kaggle_manager.export.send import report_folder
 from kaggle_manager.journal import Journal, RunRow

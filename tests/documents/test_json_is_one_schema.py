@@ -19,7 +19,7 @@ from small_trees import config_in, plant
 from typer.testing import CliRunner
 
 from kaggle_manager.attaching import Attached
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.compare_trees import TreeDifference
 from kaggle_manager.copies import Copy
 from kaggle_manager.errors import KaggleManagerError

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from kaggle_manager import errors
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 
 COMMANDS = {command.name: command for command in make_cli_reference.commands()}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +50,49 @@ def test_flags_that_cannot_be_used(
     assert "Safe: nothing was started" in shown
     assert "Next: " in shown
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--json", "No such option"),
+        ("plan --json", "Missing argument"),
+        ("status --json --no-such-option", "No such option"),
+        ("schedule some_section moon --json", "moon"),
+        ("status --watch soon --json", "--watch"),
+    ],
+)
+def test_a_line_that_is_no_command_is_a_document_too(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(line.split())
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert (left.value.code, document["schema"], document["state"], document["exit_code"]) == (2, 1, "error", 2)
+    assert words in document["why"]
+    assert words in shown.err
+    assert document["next"].endswith("--help")
+
+
+CTRL_C = """
+import runpy, signal, sys
+
+class While:
+    def find_spec(self, name, path=None, target=None):
+        if name == imported:
+            signal.raise_signal(signal.SIGINT)
+
+_, imported, *sys.argv = sys.argv
+sys.meta_path.insert(0, While())
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("imported", ["typer", "kaggle_manager.manager"])
+def test_ctrl_c_while_it_is_still_importing_is_one_line(imported: str, tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parents[2] / "scripts/run_kaggle_validation_section_7_6.py"
+    command = [sys.executable, "-c", CTRL_C, imported, str(script), "--quick", "--workdir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def a_file_in_its_place(workdir: Path) -> None:

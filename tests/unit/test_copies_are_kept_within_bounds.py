@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.checkpoints.tree_lock import alone_in
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig
 from kaggle_manager.copies import (
     KEEP_VARIABLE,

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.notify import WANTED_BY_DEFAULT, Notifier, Occasion
 
 SECRET = "tk-93f1a7secret"

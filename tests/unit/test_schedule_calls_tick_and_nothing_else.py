@@ -18,7 +18,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.schedule import Means, TickJob, entry_for, install, remove, tick_job

@@ -12,7 +12,7 @@ from small_trees import IDENTITY, SCENARIO, SECTION, config_in, content, curve, 
 from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.cli import app
+from kaggle_manager.cli.commands import app
 from kaggle_manager.compare_trees import TreeDifference, compare_trees
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, NotFound
 from kaggle_manager.evaluations import read_evaluations

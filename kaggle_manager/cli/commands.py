@@ -1,0 +1,108 @@
+"""Every command of `kaggle-manager`, put together; and a line that is none, told like any other error."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from kaggle_manager import __version__
+from kaggle_manager.cli.checkpoints import checkpoints
+from kaggle_manager.cli.common import interrupted
+from kaggle_manager.cli.copies import backup, prune
+from kaggle_manager.cli.dashboard import dashboard
+from kaggle_manager.cli.doctor import doctor
+from kaggle_manager.cli.exchange import export_sb3, import_sb3
+from kaggle_manager.cli.export import export, restore
+from kaggle_manager.cli.init import init
+from kaggle_manager.cli.local_kaggle import local_kaggle
+from kaggle_manager.cli.notify import notify
+from kaggle_manager.cli.preflight import preflight
+from kaggle_manager.cli.report import PASSED_ON, report, selftest
+from kaggle_manager.cli.run import attach, fetch, run, stop, tick
+from kaggle_manager.cli.schedule import schedule
+from kaggle_manager.cli.state import history, logs, plan, status
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.report import error_as_json
+
+# What Typer raises about a line that is not a command; this base of all of it has no public name.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+
+class _Commands(TyperGroup):
+    """Also what a command imports before it is at work ends in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise interrupted() from error
+
+
+app = typer.Typer(
+    name="kaggle-manager",
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
+)
+app.command()(run)
+app.command()(tick)
+app.command()(status)
+app.command()(history)
+app.command()(plan)
+app.command()(logs)
+app.command()(stop)
+app.command()(fetch)
+app.command()(attach)
+app.command(context_settings=PASSED_ON)(report)
+app.command()(restore)
+app.command()(export)
+app.command()(schedule)
+app.command()(dashboard)
+app.command()(doctor)
+app.command()(init)
+app.command()(preflight)
+checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
+checkpoints.command()(prune)
+checkpoints.command("export-sb3")(export_sb3)
+checkpoints.command("import-sb3")(import_sb3)
+app.add_typer(checkpoints, name="checkpoints")
+app.add_typer(selftest, name="selftest")
+app.add_typer(local_kaggle, name="local-kaggle")
+app.add_typer(notify, name="notify")
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example:
+
+      kaggle-manager version
+    """
+    print(__version__)
+
+
+def call(arguments: Sequence[str] | None = None) -> int:
+    """Run one line; its exit code. One that is not a command is an error document as well where `--json` is in it."""
+    for stream in (sys.stdout, sys.stderr):
+        # A Windows console must not turn a character of a log into an error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return int(app(args=words, standalone_mode=False) or 0)
+    except UsageError as error:
+        error.show()
+        if "--json" in words:
+            command = error.ctx.command_path if error.ctx else "kaggle-manager"
+            told = ConfigError(error.format_message(), safe="nothing was started", next_step=f"{command} --help")
+            print(error_as_json(told))
+        return error.exit_code
