@@ -10,7 +10,7 @@ from typing import Any
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.compare_trees import TreeDifference, compare_trees
 from kaggle_manager.report import REPORT_SCHEMA, RunReport
-from kaggle_manager.words import duration
+from kaggle_manager.words import count, duration
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ class History:
     def _sum(self) -> str:
         totals = self.totals
         return (
-            f"{totals['sessions']} sessions of {totals['runs']} runs, {totals['failed_sessions']} of them failed: "
-            f"{hours(totals['accelerator_s'])}, {totals['gained']} steps gained, "
+            f"{count(totals['sessions'], 'session')} of {count(totals['runs'], 'run')}, "
+            f"{totals['failed_sessions']} of them failed: "
+            f"{hours(totals['accelerator_s'])} in all, {count(totals['gained'], 'step')} gained, "
             f"{hours(totals['lost_s'])} lost to repeated work"
         )
 
@@ -78,7 +79,7 @@ class Comparison:
     def lines(self) -> Iterator[str]:
         for run in self.runs:
             best = f", best {run.best_score:.4g}" if run.best_score is not None else ""
-            cost = f"{len(run.sessions)} sessions, {hours(run.accelerator_s)}, {hours(run.lost_s)} lost"
+            cost = f"{count(len(run.sessions), 'session')}, {hours(run.accelerator_s)}, {hours(run.lost_s)} lost"
             yield f"run {run.run_id[:8]}  {run.scenario}  {run.step} of {run.target}{best}; {cost}"
         for difference in self.differences:
             yield f"  {difference.topic}: {difference.words}"
@@ -87,5 +88,5 @@ class Comparison:
 
 
 def hours(seconds: float) -> str:
-    """Accelerator time as people count it: `1.52 GPU h`."""
-    return f"{seconds / 3600:.2f} GPU h"
+    """Time of sessions as quotas count it: `1.52 h`; of a GPU or not, as their section says."""
+    return f"{seconds / 3600:.2f} h"

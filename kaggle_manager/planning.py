@@ -18,7 +18,7 @@ from kaggle_manager.report import REPORT_SCHEMA
 from kaggle_manager.session_facts import accelerator_gain, past_sessions
 from kaggle_manager.status import describe_run
 from kaggle_manager.tree_view import look_at
-from kaggle_manager.words import duration
+from kaggle_manager.words import count, duration
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RunPlan:
             yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{fresh}"
         yield f"next session: {self.next_session}"
         if self.done_at is not None:
-            cost = f"{self.sessions} more sessions, {(self.accelerator_s or 0) / 3600:.2f} h"
+            cost = f"{count(self.sessions or 0, 'more session')}, {(self.accelerator_s or 0) / 3600:.2f} h"
             yield f"target: {for_people(epoch(self.done_at))} ({cost})"
         elif self.step >= self.target:
             yield "target: reached"

@@ -21,6 +21,7 @@ from kaggle_manager.errors import VerificationError
 from kaggle_manager.kernel_bundle import build_bundle
 from kaggle_manager.progress import Reporter
 from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER, Section
+from kaggle_manager.words import count
 
 GENERIC = "kernels.rl_training.preflight"
 LONGEST_S = 600.0
@@ -93,7 +94,7 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
             next_step=f"mend what it names, and try: kaggle-manager preflight {config.section.name} "
             f"--scenario {config.scenario_name}",
         )
-    reporter.line(f"  preflight: {len(checks)} checks hold")
+    reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
 
 

@@ -31,6 +31,7 @@ from kaggle_manager.journal import Journal
 from kaggle_manager.progress import Reporter
 from kaggle_manager.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.section import find_project, get_section
+from kaggle_manager.words import count
 
 if TYPE_CHECKING:
     from kaggle_manager.manager import ValidationKaggleManager
@@ -209,7 +210,7 @@ def fetch(
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})
-        reporter.line(f"{len(files)} files, verified, are in {fetched.folder}")
+        reporter.line(f"{count(len(files), 'file')} in {fetched.folder}, verified")
 
 
 def attach(

@@ -21,6 +21,7 @@ from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.preflight import missing_packages
 from kaggle_manager.progress import size
 from kaggle_manager.section import Section
+from kaggle_manager.words import count
 
 OLDEST_PYTHON = (3, 11)
 # The official client and its SDK are released in pairs; these are the ones the contract tests were run with.
@@ -128,7 +129,7 @@ def journal(config: RunConfig) -> Check:
             "move it away; the next command goes on from the training tree",
             StorageError.exit_code,
         )
-    return Check("journal", "ok", f"{runs} runs, {unfinished} unfinished")
+    return Check("journal", "ok", f"{count(runs, 'run')}, {unfinished} unfinished")
 
 
 def disk(config: RunConfig) -> Check:

@@ -59,7 +59,7 @@ def times_run(project: Path) -> int:
 
 
 def test_it_runs_once_and_again_when_anything_it_depends_on_changes(project: Path) -> None:
-    assert "1 checks hold" in said_by_preflight()
+    assert "1 check passed" in said_by_preflight()
     assert said_by_preflight() == ""
     assert times_run(project) == 1
     environment = project / "validation_ch7/mine/environment.py"

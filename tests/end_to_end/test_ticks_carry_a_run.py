@@ -133,7 +133,8 @@ def test_history_sums_what_sessions_cost_and_logs_are_kept(bench: Bench) -> None
     assert history.totals["failed_sessions"] == 1
     lines = list(history.lines())
     assert "code error" in lines[1]
-    assert "2 sessions of 1 runs, 1 of them failed" in lines[-1]
+    assert "2 sessions of 1 run, 1 of them failed" in lines[-1]
+    assert "GPU" not in lines[-1], "it may have been the CPU"
     config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
     with closing(journal(bench)) as opened:
         log = list(session_log(config, opened, 1, connect_to=bench.connect, reporter=bench.told))
