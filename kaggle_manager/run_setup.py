@@ -36,8 +36,8 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     """Find or make the run this command is about, at the moment `at`.
 
     Raises:
-        ConfigError: an unfinished run of this tree lives elsewhere, or `fresh` was asked while a session of it may
-            still be alive.
+        ConfigError: an unfinished run of this tree lives elsewhere; `fresh` was asked while a session of it may still
+            be alive; or the target is less than what is saved, and no final model of it can be made any more.
         CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used.
     """
     unfinished = journal.open_run(config.tree)
@@ -56,6 +56,8 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
             for line in within_limit(config):
                 reporter.checkpoint(line)
     head = head_of(store, config, saved_step=_saved_step(journal, config, unfinished))
+    if head is not None and config.target < min(head.step, head.manifest.target):
+        _allow_less(config, store, head, reporter)
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
         _refuse_while_alive(connection, journal, unfinished)
@@ -69,6 +71,23 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         journal.reopen_run(unfinished.run_id, config.target)
         return OpenedRun(journal.run(unfinished.run_id), earlier)
     return OpenedRun(_continued_or_new(config, connection, journal, head, at), earlier)
+
+
+def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:
+    """A smaller target than what is saved is reached where a final model lies, and out of reach where none does."""
+    final = store.final()
+    if final is not None and final.step >= config.target:
+        reporter.line(
+            f"  more than {config.target:,} timesteps are done: the final model here is of step {final.step:,}"
+        )
+        return
+    raise ConfigError(
+        f"{config.tree} is at step {head.step:,} already, on its way to {head.manifest.target:,}: a final model of "
+        f"{config.target:,} timesteps cannot come out of it any more.",
+        safe="nothing was pushed; the checkpoints and the best model are untouched",
+        next_step=f"go on with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
+        f"{config.target:,} timesteps from zero take --fresh, which archives this tree, or another --workdir",
+    )
 
 
 def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) -> int:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from small_project import SCENARIO, Bench
+from small_project import SCENARIO, SECTION, Bench
 
 from kaggle_manager import watch
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.config import build_config
 from kaggle_manager.errors import (
     Busy,
     CheckpointCorrupt,
@@ -20,6 +21,7 @@ from kaggle_manager.errors import (
     Interrupted,
     StorageError,
 )
+from kaggle_manager.experiment import current_identity
 from kaggle_manager.kaggle_api.client import KaggleClient
 
 NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
@@ -181,6 +183,22 @@ def test_a_raised_target_continues_the_same_lineage(bench: Bench) -> None:
     heads = CheckpointStore(bench.tree).valid_checkpoints()
     assert [(head.step, head.manifest.lineage.generation) for head in heads] == [(4, 2), (3, 2)]
     assert bench.run(timesteps=3).step == 4, "a target that is passed needs no session"
+
+
+def test_less_than_what_is_saved_pushes_nothing(bench: Bench) -> None:
+    config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
+    common = {"lineage": Lineage("a" * 32, 1, None, 0), "bundle_sha256": "b", "identity": current_identity(config)}
+    store = CheckpointStore(bench.tree)
+    store.save_latest(step=3, target=9, model=b"m", state=b"s", **common)
+    with pytest.raises(ConfigError, match="at step 3 already, on its way to 9") as refused:
+        bench.run(timesteps=2)
+    assert "nothing was pushed" in refused.value.safe
+    assert "--timesteps 9" in refused.value.next_step
+    assert "[STEP1]" not in bench.output
+    store.save_final(step=3, target=9, files={bench.tree.final_model_name: b"m"}, **common)
+    assert bench.run(timesteps=2).state == "finished"
+    assert "the final model here is of step 3" in bench.output
+    assert "[STEP1]" not in bench.output
 
 
 def test_without_its_journal_the_run_goes_on_from_the_tree(bench: Bench) -> None:
