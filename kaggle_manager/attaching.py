@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager import launch
+from kaggle_manager import launch, lost_push
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, restore_tree, unpack_tree
 from kaggle_manager.checkpoints.pack import INDEX_NAME, PACK_NAME
 from kaggle_manager.config import RunConfig
@@ -88,7 +88,7 @@ def attach_run(
         created_at=at,
         settings={"session_limit_s": config.session_limit_s, "seed": config.seed},
     )
-    session = launch.unknown_session(row, newest, reached=0, known=set(), at=at)
+    session = lost_push.unknown_session(row, newest, reached=0, known=set(), at=at)
     if session is None:
         raise ConfigError(f"The order in {newest[0].ref} cannot be read.", next_step="it was edited by hand")
     step = head.step if head else None

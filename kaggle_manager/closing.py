@@ -14,6 +14,7 @@ from kaggle_manager.errors import (
     KaggleManagerError,
     KernelFailed,
     NotFinished,
+    Unavailable,
     VerificationError,
 )
 from kaggle_manager.failures import POLICIES, FailureKind
@@ -26,6 +27,8 @@ from kaggle_manager.run_context import RunContext
 from kaggle_manager.session_facts import measurements, past_sessions, seen_of
 from kaggle_manager.session_report import TREE_FOLDER, normalised_failure
 
+# A session denied for so long is given up even though its kernel is there.
+DENIED_TO_GIVE_UP_S = 24 * 3600.0
 ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
     FailureKind.CHECKPOINT: CheckpointIncompatible,
     FailureKind.ORDER: ConfigError,
@@ -65,6 +68,23 @@ def close_session(run: RunContext, session: SessionRow, fetched: Fetched, *, res
     if restored:
         _forget_older(run)
     return outcome
+
+
+def check_is_gone(run: RunContext, session: SessionRow) -> None:
+    """Hold a lasting denial of `session` against its kernel: one that is deleted is gone, with all its versions.
+
+    Raises:
+        Unavailable: the kernel is there, this version or a later one, and the denial is not a day old.
+    """
+    newest = run.connection.client.newest_kernel(run.row.owner, run.row.slug)
+    denied_since = seen_of(run.newest_session()).denied_since
+    is_recent = denied_since is not None and run.clock() - denied_since < DENIED_TO_GIVE_UP_S
+    if is_recent and newest is not None and session.version is not None and newest[0].version >= session.version:
+        raise Unavailable(
+            f"Kaggle shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",
+            safe="what the session saved is on Kaggle; the local training tree is untouched",
+            next_step="run the same command again later; after a day of this the session is given up",
+        )
 
 
 def give_up(

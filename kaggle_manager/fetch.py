@@ -10,26 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
-from kaggle_manager.checkpoints.manifest import parse_manifest
-from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, OutputDamaged, Unavailable
+from kaggle_manager import listings, wordless
+from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.journal import SessionRow
 from kaggle_manager.kaggle_api.already_here import ExpectedFile, Sorted, take_what_is_here
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.download import PART_SUFFIX
 from kaggle_manager.kaggle_api.log_lines import parse_event, parse_log
-from kaggle_manager.kaggle_api.models import KernelState, KernelVersion, OutputFile, OutputListing
+from kaggle_manager.kaggle_api.models import KernelState, KernelVersion, OutputListing
 from kaggle_manager.progress import Reporter
 from kaggle_manager.session_report import LARGEST_RESULT_BYTES, RESULT_FILE, TREE_FOLDER, SessionResult, parse_result
 from kaggle_manager.transfer_meter import TransferMeter
 from kaggle_manager.words import count, size
 
 LOG_FILE = "kernel.log"
-# The listing of a session that just ended may still grow; how often to look again, and how far apart.
-LOOKS = 5
-LOOK_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,7 @@ def fetch_session(
     *,
     local_tree: Path | None = None,
     ended_by_log: bool = False,
+    settle_for_less: bool = False,
 ) -> Fetched:
     """Download and verify what one session left.
 
@@ -67,6 +64,7 @@ def fetch_session(
         local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
             segments, above all) are copied instead of downloaded.
         ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
+        settle_for_less: of a session without a last word, take what is listed even if its log names more than that.
 
     Raises:
         LineageMismatch: the outputs are of another session, or of other code.
@@ -81,34 +79,38 @@ def fetch_session(
     lines = [line.text for line in parse_log(listing.log)]
     (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
     _check_code(lines, session)
-    if ended_by_log or any(line.startswith("KM_RESULT ") for line in lines[-20:]):
-        listing = _listing_with(client, version, listing, [RESULT_FILE], sleep)  # it wrote one; it may still arrive
+    spoke = ended_by_log or any(line.startswith("KM_RESULT ") for line in lines[-20:])
+    if spoke:  # it wrote one; it may still arrive
+        listing = listings.listing_with(client, version, listing, [RESULT_FILE], sleep)
     if ended_by_log and not listing.files:
         raise Unavailable(
             f"{version.ref} has printed its last word, but Kaggle calls it running and shows no outputs yet.",
             safe="the session keeps what it saved; the local training tree is untouched",
             next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
         )
-    if _find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
-        listing = _settled(client, version, listing, sleep)
-    last_word = _find(listing, RESULT_FILE)
-    if last_word is None and session.why.startswith(KernelState.COMPLETE.name):
-        raise OutputDamaged(  # a kernel that ends in good order has always said so: the listing is not whole yet
-            f"{version.ref} ended in good order, and Kaggle does not list its last word.",
+    if listings.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
+        listing = listings.settled(client, version, listing, sleep)
+    last_word = listings.find(listing, RESULT_FILE)
+    spoke = spoke or session.why.startswith(KernelState.COMPLETE.name)  # one that ends in good order always does
+    if last_word is None and spoke and not settle_for_less:
+        raise OutputDamaged(
+            f"{version.ref} has left a last word, and Kaggle does not list it.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
     if last_word is None:
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
-        manifests = _download_manifests(client, version, listing, folder)
-        expected = _expected_by_manifests(listing, manifests, folder)
+        manifests = wordless.download_manifests(client, version, listing, folder)
+        if not settle_for_less:
+            wordless.check_all_saved_is_listed(listing, manifests, folder, session, lines)
+        expected = wordless.expected_by_manifests(listing, manifests, folder)
     else:
         manifests = []
         client.download_file(last_word, folder / RESULT_FILE, size=None, sha256=None)
         result = _result(folder, session)
         expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
         names = [file.name for file in expected]
-        listing = _listing_with(client, version, listing, names, sleep)
+        listing = listings.listing_with(client, version, listing, names, sleep)
         _check_listed(listing, names)
     _forget_others(folder, {file.name for file in expected}.union(manifests))
     reporter.phase("looking for what is here already")
@@ -162,86 +164,14 @@ def _result(folder: Path, session: SessionRow) -> SessionResult | None:
     )
 
 
-def _listing_with(
-    client: KaggleClient,
-    version: KernelVersion,
-    listing: OutputListing,
-    names: Sequence[str],
-    sleep: Callable[[float], None],
-) -> OutputListing:
-    """The listing once it has all these names, or the last one that was looked at."""
-    for _ in range(LOOKS - 1):
-        if _missing(listing, names) == []:
-            break
-        sleep(LOOK_EVERY_S)
-        listing = client.list_outputs(version)
-    return listing
-
-
-def _settled(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, sleep: Callable[[float], None]
-) -> OutputListing:
-    """The listing once it is the same twice and not empty, or the last one that was looked at."""
-    for _ in range(LOOKS - 1):
-        names = {file.name for file in listing.files}
-        sleep(LOOK_EVERY_S)
-        listing = client.list_outputs(version)
-        if names and names == {file.name for file in listing.files}:
-            break
-    return listing
-
-
-def _missing(listing: OutputListing, names: Sequence[str]) -> list[str]:
-    return sorted(set(names) - {file.name for file in listing.files})
-
-
 def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:
-    if missing := _missing(listing, names):
+    if absent := listings.missing(listing, names):
         raise OutputDamaged(
-            f"The session vouches for files that the platform does not list: {', '.join(missing[:5])}"
-            f"{' and more' if len(missing) > 5 else ''}.",
+            f"The session vouches for files that the platform does not list: {', '.join(absent[:5])}"
+            f"{' and more' if len(absent) > 5 else ''}.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
-
-
-def _download_manifests(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path
-) -> list[str]:
-    names = [file.name for file in listing.files if file.name.endswith(MANIFEST_SUFFIX) and _is_of_the_tree(file)]
-    client.download_outputs(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
-    return names
-
-
-def _expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:
-    """The rest of the tree of a session that was killed, with what its manifests vouch for.
-
-    These hashes say what need not travel. They are not demanded of what does: of two checkpoints one may be damaged,
-    and the restore judges each by itself.
-    """
-    vouched: dict[str, ExpectedFile] = {}
-    for name in manifests:
-        for file in _vouched_by(folder, name):
-            # A segment that both checkpoints share: the newer one commits more of it.
-            if file.name not in vouched or (vouched[file.name].size or 0) < (file.size or 0):
-                vouched[file.name] = file
-    names = [file.name for file in listing.files if _is_of_the_tree(file) and file.name not in manifests]
-    return [vouched.get(name, ExpectedFile(name, None, None)) for name in names]
-
-
-def _is_of_the_tree(file: OutputFile) -> bool:
-    return file.name.startswith(f"{TREE_FOLDER}/")
-
-
-def _vouched_by(folder: Path, name: str) -> list[ExpectedFile]:
-    try:
-        manifest = parse_manifest((folder / name).read_bytes())
-    except CheckpointCorrupt:
-        return []  # the restore will say so
-    beside = PurePosixPath(name).parent
-    files = [ExpectedFile(str(beside / file.name), file.size, file.sha256) for file in manifest.files]
-    segments = manifest.replay.segments if manifest.replay else ()
-    return files + [ExpectedFile(str(beside / "replay" / ref.name), ref.length, ref.sha256) for ref in segments]
 
 
 def _copies(expected: Sequence[ExpectedFile], local_tree: Path | None) -> dict[str, Path]:
@@ -270,7 +200,3 @@ def _account_of(found: Sorted, moved: int) -> str:
         if files:
             parts.append(f"{len(files)} {how} ({size(sum(file.size or 0 for file in files))})")
     return ", ".join(parts)
-
-
-def _find(listing: OutputListing, name: str) -> OutputFile | None:
-    return next((file for file in listing.files if file.name == name), None)

@@ -1,4 +1,4 @@
-"""Everything about starting a session: its names, its order, its inputs, and the look after an answer that never came.
+"""What a session is started with: its names, its order, its inputs.
 
 The caller has written the intent to the journal before anything here reaches the platform.
 """
@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import re
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, read_index
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, OutputDamaged
-from kaggle_manager.journal import RunRow, SessionRow
+from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.journal import RunRow
 from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.kaggle_api.datasets import DatasetVersion
-from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
+from kaggle_manager.kaggle_api.models import KernelPush
 from kaggle_manager.kaggle_api.upload_state import UploadMemory
-from kaggle_manager.kernel_bundle import Bundle, order_of
-from kaggle_manager.lifecycle import Stage
+from kaggle_manager.kernel_bundle import Bundle
 from kaggle_manager.progress import Reporter
 from kaggle_manager.transfer_meter import TransferMeter
 
@@ -29,9 +27,6 @@ ORDER_SCHEMA = 1
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
 DATASET_SUFFIX = "-tree"
-# After a push without an answer: how often to look for it, and how far apart, before it counts as never accepted.
-LOOKS = 5
-LOOK_EVERY_S = 6.0
 
 
 def kernel_slug(scenario: str, run_id: str) -> str:
@@ -130,64 +125,3 @@ def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool
         dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
         session_timeout_s=round(timeout_s),
     )
-
-
-def look_for_push(
-    client: KaggleClient, run: RunRow, session: SessionRow, *, sleep: Callable[[float], None] = time.sleep
-) -> KernelVersion | None:
-    """Find out whether an intended push was accepted: its version, or None when it surely was not.
-
-    Raises:
-        ConfigError: a newer version exists whose source is not ours: something else pushes to this kernel.
-    """
-    for look in range(LOOKS):
-        newest = client.newest_kernel(run.owner, run.slug)
-        if newest is not None and newest[0].version > session.baseline_version:
-            version, source = newest
-            # Not by the text's hash: Kaggle may change line ends.
-            order = order_of(source) or {}
-            if (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation):
-                return version
-            raise ConfigError(
-                f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
-                safe="nothing more was pushed; the local training tree is untouched",
-                next_step=f"stop the other program, delete the kernel {run.owner}/{run.slug} on Kaggle, "
-                "and run the same command again",
-            )
-        if look < LOOKS - 1:
-            sleep(LOOK_EVERY_S)
-    return None
-
-
-def unknown_session(
-    run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
-) -> SessionRow | None:
-    """A session of this run that the journal does not know: its file was lost, or a push was accepted very late.
-
-    Args:
-        newest: the kernel's newest version and its source.
-        reached: the highest generation that is known; an earlier one has nothing to give.
-        known: versions the journal knows.
-        at: the time to write down.
-    """
-    if newest is None or newest[0].version in known:
-        return None
-    version, source = newest
-    order = order_of(source) or {}
-    try:
-        if order["run_id"] != run.run_id or int(order["generation"]) <= reached:
-            return None
-        parent = order["parent"] or {"manifest_sha256": None, "min_step": 0}
-        return SessionRow(
-            run_id=run.run_id,
-            generation=int(order["generation"]),
-            stage=Stage.PUSHED,
-            parent_sha256=parent["manifest_sha256"],
-            min_step=int(parent["min_step"]),
-            bundle_sha256=str(order["bundle_sha256"]),
-            baseline_version=version.version - 1,
-            version=version.version,
-            started_at=at,
-        )
-    except (KeyError, TypeError, ValueError):  # edited by hand: not a session this program can answer for
-        return None

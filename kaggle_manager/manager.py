@@ -224,7 +224,7 @@ class ValidationKaggleManager:
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
             client = self._connect_to(config).client
-            return fetch_session(client, version, folder, chosen[0], self._reporter, self._sleep)
+            return fetch_session(client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True)
 
     def _config(self, section: str, **options: Any) -> RunConfig:
         return build_config(
@@ -362,7 +362,7 @@ class ValidationKaggleManager:
                 wall=self._clock,
             )
         except NotFound as error:
-            # Denied for long with good credentials: somebody deleted the kernel, and its outputs with it.
+            closing.check_is_gone(run, session)
             closing.give_up(run, session, "gone", error.message, FailureKind.GONE)
             return True
         if not status.state.is_terminal and not status.ended_by_log:
@@ -394,6 +394,7 @@ class ValidationKaggleManager:
             self._sleep,
             local_tree=run.config.tree,
             ended_by_log=bool(session.facts.get("ended_by_log")),
+            settle_for_less=run.refusals(session) + 1 >= REFUSALS_TO_GIVE_UP,
         )
         with run.journal.together():
             run.journal.update_session(session, stage=Stage.FETCHED)
@@ -409,10 +410,10 @@ class ValidationKaggleManager:
         try:
             yield
         except (VerificationError, NotFound) as error:
-            refused = [event["generation"] for event in run.events() if event["kind"] == "refused"]
+            is_last = run.refusals(session) + 1 >= REFUSALS_TO_GIVE_UP
             with run.journal.together():
                 run.note("refused", session.generation, message=error.message)
-                if refused.count(session.generation) + 1 >= REFUSALS_TO_GIVE_UP:
+                if is_last:
                     why = f"given up, for what it left was refused again: {error.message}"
                     closing.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
                     return

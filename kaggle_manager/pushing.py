@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kaggle_manager import launch
+from kaggle_manager import launch, lost_push
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch, QuotaError
 from kaggle_manager.journal import SessionRow
@@ -44,7 +44,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     reporter.line(f"  {describe(bundle, script)}")
     newest = client.newest_kernel(row.owner, row.slug)
     known = {session.version for session in run.sessions()}
-    if found := launch.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
+    if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.journal.together():
             run.journal.add_session(found)
             run.note("adopted", found.generation, version=found.version)
@@ -68,6 +68,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         facts={"planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps}},
     )
     run.journal.add_session(session)
+    if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
+        _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
     push = launch.kernel_push(config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s)
     try:
@@ -97,11 +99,13 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     """Look for a push whose answer never came; the journal then says what became of it.
 
     Raises:
+        PushMismatch: it was filed under another address; its generation is closed.
         ConfigError: something else pushes to this kernel.
     """
     session = run.newest_session()
-    version = launch.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
     if version is None:
+        _check_not_elsewhere(run, session)
         why = "a push was neither answered nor accepted; no session was started"
         with run.journal.together():
             run.journal.drop_intent(session)
@@ -110,6 +114,13 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
         return
     run.reporter.line(f"  the push of generation {session.generation} had been accepted")
     _accepted(run, session, version)
+
+
+def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
+    try:
+        lost_push.check_not_elsewhere(run.connection.client, run.row, session)
+    except PushMismatch as error:
+        _changed(run, session, error)
 
 
 def _wait_for_quota(run: RunContext, error: QuotaError) -> None:

@@ -96,6 +96,14 @@ class RunContext:
         assert session.version is not None, "only called for sessions whose push was accepted"
         return KernelVersion(self.row.owner, self.row.slug, session.version)
 
+    def refusals(self, session: SessionRow) -> int:
+        """How often what `session` left was refused."""
+        return sum((e["kind"], e["generation"]) == ("refused", session.generation) for e in self.events())
+
+    def was_unanswered(self, generation: int) -> bool:
+        """Whether a push of this generation was neither answered nor found."""
+        return any((e["kind"], e["generation"]) == ("push_not_accepted", generation) for e in self.events())
+
     def folder_of(self, session: SessionRow) -> Path:
         """Where the outputs of `session` are downloaded."""
         return self.config.downloads / self.row.run_id / f"generation_{session.generation}"

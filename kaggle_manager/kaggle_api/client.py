@@ -38,6 +38,7 @@ from kaggle_manager.kaggle_api.models import (
 )
 from kaggle_manager.kaggle_api.names import check_file_name, title_for
 from kaggle_manager.kaggle_api.outputs import download_outputs
+from kaggle_manager.kaggle_api.own_kernels import own_kernels
 from kaggle_manager.kaggle_api.push_reply import ambiguous, read_push_reply, refusal
 from kaggle_manager.kaggle_api.transport import JsonAnswer, NotSent, Refused
 
@@ -67,6 +68,7 @@ class KaggleClient(Account):
     download_file = download_file
     download_outputs = download_outputs
     follow_log = follow_log
+    own_kernels = own_kernels
     publish_dataset = publish_dataset
 
     @property

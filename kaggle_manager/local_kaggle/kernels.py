@@ -44,9 +44,10 @@ class Kernels:
             kernels = database.execute("SELECT * FROM kernels WHERE deleted_at IS NULL").fetchall()
             rows = database.execute("SELECT * FROM sessions ORDER BY version").fetchall()
         newest = {row["kernel_id"]: row for row in rows}
+        ran = [kernel for kernel in kernels if kernel["id"] in newest]
         found = [
             kernel
-            for kernel in sorted(kernels, key=lambda kernel: newest[kernel["id"]]["created_at"], reverse=True)
+            for kernel in sorted(ran, key=lambda kernel: newest[kernel["id"]]["created_at"], reverse=True)
             if wanted in f"{kernel['title']} {kernel['slug']}".lower() and body.get("user") in (None, "", owner)
         ]
         shown, token = page(found, body)

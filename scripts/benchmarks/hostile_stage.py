@@ -204,6 +204,10 @@ def newest_kernel(at: Stage, client: KaggleClient) -> str:
     return _check((KernelVersion(OWNER, SLUG, 2), KERNEL.replace("VERSION", "2")), found)
 
 
+def own_kernels(at: Stage, client: KaggleClient) -> str:
+    return _check(True, SLUG in client.own_kernels(OWNER))
+
+
 def list_outputs(at: Stage, client: KaggleClient) -> str:
     listing = client.list_outputs(at.finished)
     _check(sorted(at.outputs), sorted(file.name for file in listing.files))

@@ -65,6 +65,7 @@ models = "data/models"
 [scenarios.{SCENARIO}.quick]
 models = "data/models_quick"
 """
+# Passes of one campaign, those left out in which the week's quota is used up and nothing can be done.
 MOST_TICKS = 600
 BEGINNING = 1_800_000_000.0
 MINUTE, HOUR = 60.0, 3600.0
@@ -263,6 +264,8 @@ class Campaign:
         )
         self.tree = TrainingTree(self.config.tree, SCENARIO)
         self._best_step = 0
+        self._is_cut = False
+        self._idle_ticks = 0
         self.tell: Callable[[str], None] = lambda text: None
 
     def speak(self) -> None:
@@ -306,7 +309,7 @@ class Campaign:
             BrokenPromise: the manager did what it must never do.
         """
         while not self.result.outcome:
-            if self.result.ticks >= MOST_TICKS:
+            if self.result.ticks - self._idle_ticks >= MOST_TICKS:
                 raise BrokenPromise(f"no end after {MOST_TICKS} ticks")
             self._tick()
             self.clock.sleep(self._pause_s())
@@ -318,6 +321,7 @@ class Campaign:
         """Until the next tick: cron's interval. Most ticks that could only wait for the week's quota are left out."""
         every = self.drawn.tick_every_s * self.rng.uniform(0.7, 1.3)
         waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.live_sessions()
+        self._idle_ticks += waits
         return max(every, self.kaggle.refresh_at() - self.clock()) if waits and self.rng.random() < 0.8 else every
 
     def _tick(self) -> None:
@@ -385,8 +389,10 @@ class Campaign:
 
     def _judge_tree(self, *, was_killed: bool) -> None:
         """The step never goes back, and every model is the one of its step."""
-        if was_killed and not self.tree.root.exists():
-            return  # cut between two renames of a restore; the next start finishes it
+        # Cut between two renames of a restore; the next start that comes so far finishes it.
+        self._is_cut = (was_killed or self._is_cut) and not self.tree.root.exists()
+        if self._is_cut:
+            return
         valid = CheckpointStore(self.tree).valid_checkpoints()
         step = valid[0].step if valid else 0
         if step < self._best_step:

@@ -282,10 +282,10 @@ class SimulatedKaggle:
     def _find(self, version: KernelVersion) -> Session:
         for session in self.sessions:
             same = (session.slug, session.version) == (version.slug, version.version)
-            if same and session.visible_at <= self._clock():
-                if session.fate.kind != "deleted" or self._is_live(session):
-                    return session
-                session.told = None  # it is gone
+            if same and self._is_there(session):
+                return session
+            if same:
+                session.told = None  # it is gone, or not there yet
         raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
 
     # --- what a client can be asked -----------------------------------------------------------------------------------
@@ -303,10 +303,18 @@ class SimulatedKaggle:
 
     def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
         self._call("newest kernel")
-        seen = [s for s in self.sessions if s.slug == slug and s.visible_at <= self._clock()]
+        seen = [s for s in self.sessions if s.slug == slug and self._is_there(s)]
         if not seen:
             return None
         return KernelVersion(owner, slug, seen[-1].version), seen[-1].source
+
+    def own_kernels(self, owner: str) -> list[str]:
+        self._call("own kernels")
+        return list(dict.fromkeys(s.slug for s in reversed(self.sessions) if self._is_there(s)))
+
+    def _is_there(self, session: Session) -> bool:
+        is_deleted = session.fate.kind == "deleted" and not self._is_live(session)
+        return session.visible_at <= self._clock() and not is_deleted
 
     def kernel_status(self, version: KernelVersion) -> KernelStatus:
         self._call("status")

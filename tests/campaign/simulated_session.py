@@ -244,7 +244,7 @@ class _Session:
             self._dies(self._limit_s, "cancelled", "session timed out")
         if kind == "half a save":
             self._break_a_save()
-        ending.kept = kind not in ("nothing kept", "deleted")
+        ending.kept = kind != "nothing kept"
         state = "cancelled" if kind == "cancelled" else "error"
         self._dies(self.at_s, state, "")
 
@@ -292,6 +292,8 @@ class _Session:
             ending.kept = False
             for name in [name for name in ending.files if name.endswith(".zip")]:
                 ending.files[name] = ending.files[name][:-1] + b"?"
+        if self._fate.kind == "deleted":  # whatever it died of before
+            ending.kept = False
         if not ending.kept:
             ending.files = ending.files if self._fate.kind == "damaged" else {}
         return ending

@@ -121,6 +121,13 @@ def test_each_version_keeps_its_own_status_log_and_outputs(client, push):
     assert newest[1].endswith("print('two'); sys.exit(1)")
 
 
+def test_the_accounts_own_kernels_are_listed_the_one_run_last_first(client, push):
+    for slug in ("listed-first", "listed-second", "listed-first"):
+        push(slug, "print('seen')")
+    assert client.own_kernels(client.whoami())[:2] == ["listed-first", "listed-second"]
+    assert client.own_kernels("somebody-else") == []
+
+
 def test_a_running_session_is_cancelled_by_the_number_it_tells(client, push):
     version = push("km-cancel", "print(os.environ['KAGGLE_CONTAINER_NAME'], flush=True); time.sleep(60)")
     name = next(follow_log(client, version, stop=lambda: False)).text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_project import Bench, make_project
 
-from kaggle_manager import launch, pace
+from kaggle_manager import lost_push, pace
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 
 
@@ -24,7 +24,7 @@ def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo
 @pytest.fixture
 def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(pace, "FIRST_POLL_S", 0.1)
-    monkeypatch.setattr(launch, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(lost_push, "LOOK_EVERY_S", 0.0)
     yield Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)
     free_slots(kaggle_here.root)
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from small_project import SECTION, Bench
 
-from kaggle_manager import launch, pace
+from kaggle_manager import lost_push, pace
 from kaggle_manager.checkpoints import CheckpointStore, Disk
 from kaggle_manager.journal import Journal, SessionRow
 from kaggle_manager.kaggle_api.client import KaggleClient
@@ -179,7 +179,7 @@ def _live(bench: Bench, by: str, deadly: Collection[Point], reached: Path) -> No
                 lines.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    pace.FIRST_POLL_S, launch.LOOK_EVERY_S = 0.1, 0.0
+    pace.FIRST_POLL_S, lost_push.LOOK_EVERY_S = 0.1, 0.0
     Watched(known, write_or_die).everything()
     carry_on(bench, by)
 

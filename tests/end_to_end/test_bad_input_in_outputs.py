@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from small_project import SCENARIO, Bench, make_project
 
-from kaggle_manager import fetch, launch, pace
+from kaggle_manager import listings, lost_push, pace
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.errors import Interrupted, LineageMismatch, OutputDamaged, UnsafePath, VerificationError
 from kaggle_manager.local_kaggle.launcher import ServerInfo
@@ -138,7 +138,7 @@ def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) 
 def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     case: str, long_run: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name, value in ((pace, "FIRST_POLL_S", 0.1), (launch, "LOOK_EVERY_S", 0.0), (fetch, "LOOKS", 2)):
+    for module, name, value in ((pace, "FIRST_POLL_S", 0.1), (lost_push, "LOOK_EVERY_S", 0.0), (listings, "LOOKS", 2)):
         monkeypatch.setattr(module, name, value)
     change, kind, words = CASES[case]
     bench, (head, older) = long_run, long_run.steps()

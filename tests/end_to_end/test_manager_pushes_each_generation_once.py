@@ -9,6 +9,7 @@ import pytest
 from small_project import Bench
 
 from kaggle_manager import launch
+from kaggle_manager import lost_push as looking
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
 from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, PushedKernel
@@ -88,7 +89,7 @@ def test_a_push_accepted_after_it_was_given_up_is_adopted(bench: Bench) -> None:
         def newest_kernel(self, owner: str, slug: str) -> Any:
             nonlocal looks
             looks += bool(underway)
-            if looks > launch.LOOKS and underway:  # every look for it was in vain, and now it arrives
+            if looks > looking.LOOKS and underway:  # every look for it was in vain, and now it arrives
                 push, really = underway.pop()
                 really(push)
             return super().newest_kernel(owner, slug)
@@ -149,6 +150,20 @@ def test_a_session_filed_under_another_name_stops_the_run_and_says_where_it_is(b
         bench.run(timesteps=2)
     assert "-x on Kaggle" in caught.value.next_step
     assert bench.run(timesteps=2).step == 2, "the next step it names: the same command again"
+
+
+def test_a_push_filed_under_another_name_is_found_even_when_its_answer_was_lost(bench: Bench) -> None:
+    def misfiled(push: KernelPush, really: Any) -> PushedKernel:
+        really(replace(push, slug=f"{push.slug}-x"))
+        raise AmbiguousPush("the connection broke after the push")
+
+    bench.make_client = scripted(misfiled)
+    with pytest.raises(PushMismatch) as caught:
+        bench.run(timesteps=2)
+    assert "-x on Kaggle" in caught.value.next_step
+    assert versions(bench) == 0, "nothing was pushed beside it"
+    report = bench.run(timesteps=2)
+    assert [(session.generation, session.outcome) for session in report.sessions] == [(1, "misfiled"), (2, "completed")]
 
 
 def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
