@@ -3,6 +3,8 @@
 Everything comes from what earlier sessions of the run measured (set-up, speed, what an orderly end takes) and from the
 platform's own word on the quota; before the first measurement stand the figures below, chosen to be safe. Times are in
 seconds, moments in seconds since the epoch.
+
+A `rollout` is how many timesteps an algorithm trains between two moments at which it can be saved; 1 for most.
 """
 
 from __future__ import annotations
@@ -98,6 +100,30 @@ class NotWorthIt:
 
 
 @dataclass(frozen=True)
+class TooShort:
+    """No session of `limit_s` can end one rollout; one of `least_s` could."""
+
+    limit_s: float
+    least_s: float
+    rollout: int
+    pace: Pace
+
+    @property
+    def why(self) -> str:
+        return (
+            f"no session of {self.limit_s:.0f} s can save anything: one rollout of {self.rollout:,} timesteps takes "
+            f"{self.rollout / self.pace.steps_per_s:.0f} s after a set-up of {self.pace.setup_s:.0f} s"
+        )
+
+    @property
+    def what_to_do(self) -> str:
+        return (
+            f"give --session-limit {-(-self.least_s // 60):.0f}m or more; "
+            "or a smaller n_steps in section.toml, for a training of its own with --fresh"
+        )
+
+
+@dataclass(frozen=True)
 class Forecast:
     """When the target will be reached: the moment, the sessions and the accelerator time still to come."""
 
@@ -127,9 +153,9 @@ def margin(limit_s: float, pace: Pace | None) -> float:
 
 
 def plan_session(
-    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float
-) -> SessionPlan | NotWorthIt:
-    """Decide how long the next session may last, or that it is better to wait for the quota's reset.
+    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float, rollout: int = 1
+) -> SessionPlan | NotWorthIt | TooShort:
+    """Decide how long the next session may last, or that it is better to wait for the quota's reset, or to ask.
 
     Args:
         remaining: timesteps still to train; 0 when only the final model is missing.
@@ -139,18 +165,35 @@ def plan_session(
     available = limit_s if quota is None else min(limit_s, quota.left_s)
     setup_s = pace.setup_s if pace else SETUP_GUESS_S
     useful = available - margin(available, pace) - setup_s
+    remaining = -(-remaining // rollout) * rollout
     needed = remaining / pace.steps_per_s if pace else None
     fits = needed is not None and needed <= useful
-    if quota is not None and available < limit_s and useful < WORTH_FACTOR * setup_s and not fits:
+    # The first rollout is always trained to its end, also into the margin.
+    ends_one = rollout == 1 or not pace or not remaining or available >= setup_s + rollout / pace.steps_per_s
+    worth_it = useful >= WORTH_FACTOR * setup_s and ends_one
+    if quota is not None and available < limit_s and not worth_it and not fits:
         return _wait_for_reset(quota, available, setup_s, now)
     if pace is None or needed is None:
         return SessionPlan(available, available - margin(available, None), None, "nothing is measured yet")
+    if not ends_one:
+        return TooShort(available, _least_for(setup_s + rollout / pace.steps_per_s, pace), rollout, pace)
     wanted = TIMEOUT_FACTOR * (setup_s + needed) + margin(available, pace)
     timeout = min(available, max(TIMEOUT_LEAST_S, wanted))
     deadline = timeout - margin(timeout, pace)
-    steps = min(remaining, max(0, int((deadline - setup_s) * pace.steps_per_s)))
+    steps = _trained(remaining, deadline - setup_s, pace, rollout)
     why = f"{pace.steps_per_s:.3g} steps/s after a set-up of {setup_s:.0f} s"
     return SessionPlan(timeout, deadline, steps, why)
+
+
+def _trained(remaining: int, seconds: float, pace: Pace, rollout: int) -> int:
+    """Timesteps of whole rollouts that are trained in so many seconds; of more than one, the first in any case."""
+    whole = int(seconds * pace.steps_per_s) // rollout * rollout
+    return min(remaining, max(whole, rollout if rollout > 1 else 0))
+
+
+def _least_for(busy_s: float, pace: Pace) -> float:
+    """The shortest session that keeps its margin free beside `busy_s`."""
+    return min(busy_s / (1 - MARGIN_SHARE), busy_s + margin(float("inf"), pace))
 
 
 def _wait_for_reset(quota: QuotaView, available: float, setup_s: float, now: float) -> NotWorthIt:
@@ -164,26 +207,29 @@ def _wait_for_reset(quota: QuotaView, available: float, setup_s: float, now: flo
 
 
 def forecast(
-    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float
+    remaining: int, limit_s: float, *, pace: Pace | None, quota: QuotaView | None, now: float, rollout: int = 1
 ) -> Forecast | None:
     """When the target will be reached at this pace; None when no speed is known, or the sessions gain nothing."""
     if pace is None:
         return None
     at, left, sessions, used = now, quota, 0, 0.0
     while remaining > 0 and sessions < MOST_SESSIONS:
-        plan = plan_session(remaining, limit_s, pace=pace, quota=left, now=at)
+        plan = plan_session(remaining, limit_s, pace=pace, quota=left, now=at, rollout=rollout)
+        if isinstance(plan, TooShort):
+            return None
         if isinstance(plan, NotWorthIt):
             assert left is not None
             at = max(plan.until, at)
             left = QuotaView(left.total_s, left.total_s, at + WEEK_S)
-            if isinstance(plan_session(remaining, limit_s, pace=pace, quota=left, now=at), NotWorthIt):
+            renewed = plan_session(remaining, limit_s, pace=pace, quota=left, now=at, rollout=rollout)
+            if isinstance(renewed, NotWorthIt):
                 return None
             continue
-        gained = min(remaining, max(0, int((plan.deadline_s - pace.setup_s) * pace.steps_per_s)))
+        gained = plan.steps or 0
         if gained == 0:
             return None
         lasted = pace.setup_s + gained / pace.steps_per_s + (pace.ending_s or 0.0)
-        remaining, sessions, used = remaining - gained, sessions + 1, used + lasted
+        remaining, sessions, used = max(0, remaining - gained), sessions + 1, used + lasted
         at += lasted + (TURNAROUND_S if remaining else 0.0)
         if left is not None:
             left = _after(left, lasted, at)

@@ -116,6 +116,7 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
         pace=measure(past_sessions(run.sessions())),
         quota=quota,
         now=run.clock(),
+        rollout=run.config.scenario.rollout,
     )
     if seen is not None:
         run.note(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kaggle_manager import budget
-from kaggle_manager.budget import NotWorthIt, QuotaView
+from kaggle_manager.budget import NotWorthIt, QuotaView, TooShort
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
@@ -92,8 +92,9 @@ def plan_run(config: RunConfig, connection: Connection | None, journal: Journal,
     pace, step = budget.measure(past), report.step if report else _saved(config)
     remaining = max(0, config.target - step)
     quota = _quota(config, connection)
-    following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now)
-    seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now)
+    rollout = config.scenario.rollout
+    following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     forecasts = [e["detail"]["done_at"] for e in journal.events(row.run_id) if e["kind"] == "forecast"] if row else []
     return RunPlan(
         run_id=row.run_id if row else "",
@@ -126,7 +127,9 @@ def _quota(config: RunConfig, connection: Connection | None) -> QuotaView | None
         return None
 
 
-def _in_words(plan: budget.SessionPlan | NotWorthIt) -> str:
+def _in_words(plan: budget.SessionPlan | NotWorthIt | TooShort) -> str:
+    if isinstance(plan, TooShort):
+        return f"none: {plan.why}; {plan.what_to_do}"
     if isinstance(plan, NotWorthIt):
         return f"not before {for_people(plan.until)}: {plan.why}"
     steps = f"{plan.steps} steps, " if plan.steps is not None else ""

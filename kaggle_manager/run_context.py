@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager import budget
-from kaggle_manager.budget import NotWorthIt, QuotaView, SessionPlan
+from kaggle_manager.budget import NotWorthIt, QuotaView, SessionPlan, TooShort
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
-from kaggle_manager.errors import RemoteError
+from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.experiment import current_identity
 from kaggle_manager.failures import FailureKind
 from kaggle_manager.journal import Journal, RunRow, SessionRow
@@ -172,7 +172,11 @@ class RunContext:
         return self.planned
 
     def observe(self) -> Observation:
-        """What `lifecycle.decide` looks at; a week without quota is written down, for ticks and `status` to say."""
+        """What `lifecycle.decide` looks at; a week without quota is written down, for ticks and `status` to say.
+
+        Raises:
+            ConfigError: no session so short could save anything.
+        """
         head, final = self.head(), self.store.final()
         sessions, events = self.sessions(), self.events()
         # Failures up to the last time a person asked to go on were put before them.
@@ -193,7 +197,10 @@ class RunContext:
                 pace=budget.measure(past_sessions(sessions)),
                 quota=self.week,
                 now=self.clock(),
+                rollout=self.config.scenario.rollout,
             )
+            if isinstance(plan, TooShort):
+                raise ConfigError(plan.why, safe="nothing was pushed", next_step=plan.what_to_do)
             if isinstance(plan, NotWorthIt):
                 if waits["until"] <= self.clock():
                     self.note("waits", cause=PLANNED_WAIT, why=plan.why, until=plan.until)

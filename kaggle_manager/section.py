@@ -131,6 +131,13 @@ class ScenarioConfig(_Frozen):
     models: RelativePath
     quick: Quick
 
+    @property
+    def rollout(self) -> int:
+        """Timesteps between two moments at which it can be saved, as far as its `n_steps` says so; else 1."""
+        steps = self.hyperparameters.get("n_steps")
+        on_policy = self.algorithm in ("PPO", "A2C")
+        return steps if on_policy and isinstance(steps, int) and steps > 0 else 1
+
     def evaluates_every(self, total: int) -> int | None:
         """Timesteps between evaluations of a training of `total`; a shorter one has as many. None: adaptive."""
         every = self.evaluation.every

@@ -152,3 +152,21 @@ def test_outputs_are_fetched_once_more_without_touching_the_tree(bench: Bench) -
     assert {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()} == before
     with pytest.raises(NotFound):
         bench.manager().fetch_outputs(SECTION, 9)
+
+
+def test_a_session_that_cannot_end_one_rollout_is_refused_before_it_is_pushed(bench: Bench) -> None:
+    toml = f"validation_ch7/{SECTION}/section.toml"
+    bench.edit(toml, r'^algorithm = "DQN"$', 'algorithm = "PPO"')
+    bench.edit(toml, r"^net_arch = .*$", "net_arch = [64, 64]\n[scenarios.little_task.hyperparameters]\nn_steps = 1000")
+    first = bench.run(timesteps=2)
+    with closing(journal(bench)) as opened:
+        opened.add_facts(opened.sessions(first.run_id)[0], timings={"setup": 5.0, "train": 2.0})  # one step a second
+    with pytest.raises(ConfigError, match="one rollout of 1,000 timesteps takes 1000 s") as refused:
+        bench.run(timesteps=4, session_limit="60s")
+    assert "[STEP1]" not in bench.output
+    assert "--session-limit 21m" in refused.value.next_step
+    config = build_config(SECTION, timesteps=4, session_limit="60s", workdir=bench.workdir, project_root=bench.project)
+    with closing(journal(bench)) as opened:
+        plan = plan_run(config, None, opened, time.time())
+    assert plan.next_session.startswith("none: no session of 60 s can save anything")
+    assert plan.done_at is None

@@ -14,6 +14,7 @@ from kaggle_manager.budget import (
     PastSession,
     QuotaView,
     SessionPlan,
+    TooShort,
     advice_on_gain,
     forecast,
     forecast_error,
@@ -57,6 +58,41 @@ def test_the_last_session_reserves_no_more_quota_than_it_may_need() -> None:
     assert plan.steps == 36_000
     assert HOUR < plan.timeout_s < 3 * HOUR
     assert plan.deadline_s < plan.timeout_s
+
+
+def test_whole_rollouts_are_planned() -> None:
+    plan = plan_session(10**9, LIMIT, pace=PACE, quota=None, now=NOW, rollout=2048)
+    assert isinstance(plan, SessionPlan)
+    assert plan.steps == planned(10**9).steps // 2048 * 2048
+    rest = plan_session(100, LIMIT, pace=PACE, quota=None, now=NOW, rollout=2048)
+    assert isinstance(rest, SessionPlan)
+    assert rest.steps == 2048
+    assert rest.deadline_s > 120 + 204.8
+    seen = forecast(3 * 2048, 600.0, pace=PACE, quota=None, now=NOW, rollout=2048)
+    assert seen is not None
+    assert seen.sessions == 3, "two and a half would fit"
+
+
+def test_a_session_too_short_for_one_rollout_is_refused_with_how_long_it_would_have_to_be() -> None:
+    def plan(limit: float) -> SessionPlan | NotWorthIt | TooShort:
+        return plan_session(10**6, limit, pace=PACE, quota=None, now=NOW, rollout=2048)
+
+    refused = plan(300.0)
+    assert isinstance(refused, TooShort)
+    assert "2,048 timesteps takes 205 s after a set-up of 120 s" in refused.why
+    assert "--session-limit 7m" in refused.what_to_do
+    enough = plan(refused.least_s)
+    assert isinstance(enough, SessionPlan)
+    assert enough.deadline_s == pytest.approx(120 + 204.8)
+    assert forecast(10**6, 300.0, pace=PACE, quota=None, now=NOW, rollout=2048) is None
+    little = QuotaView(300.0, 30 * HOUR, NOW + HOUR)
+    assert isinstance(plan_session(10**6, LIMIT, pace=PACE, quota=little, now=NOW, rollout=2048), NotWorthIt)
+
+
+def test_a_rollout_that_ends_in_the_margin_is_none_too_long() -> None:
+    plan = plan_session(10**6, 330.0, pace=PACE, quota=None, now=NOW, rollout=2048)
+    assert isinstance(plan, SessionPlan)
+    assert plan.steps == 2048
 
 
 def test_what_is_left_of_the_quota_bounds_the_session() -> None:
@@ -136,17 +172,25 @@ positive = st.floats(0.01, 1e4)
     pace=st.none() | st.builds(Pace, positive, positive, st.none() | positive),
     left=st.none() | st.floats(0, 30 * HOUR),
     refresh=st.none() | st.floats(NOW - 1e6, NOW + 1e6),
+    rollout=st.just(1) | st.integers(2, 5000),
 )
 def test_no_plan_passes_a_limit_the_quota_or_its_own_end(
-    remaining: int, limit: float, pace: Pace | None, left: float | None, refresh: float | None
+    remaining: int, limit: float, pace: Pace | None, left: float | None, refresh: float | None, rollout: int
 ) -> None:
     quota = None if left is None else QuotaView(left, 30 * HOUR, refresh)
-    plan = plan_session(remaining, limit, pace=pace, quota=quota, now=NOW)
+    plan = plan_session(remaining, limit, pace=pace, quota=quota, now=NOW, rollout=rollout)
     if isinstance(plan, NotWorthIt):
         assert plan.until > NOW
+        return
+    if isinstance(plan, TooShort):
+        assert rollout > 1
+        assert plan.least_s > limit
         return
     assert plan.timeout_s <= limit
     assert left is None or plan.timeout_s <= left
     assert plan.deadline_s < plan.timeout_s
-    assert plan.steps is None or 0 <= plan.steps <= remaining
-    assert (forecast(remaining, limit, pace=pace, quota=quota, now=NOW) or Forecast(NOW, 0, 0)).done_at >= NOW
+    assert plan.steps is None or 0 <= plan.steps < remaining + rollout
+    assert plan.steps is None or plan.steps % rollout == 0
+    assert (
+        forecast(remaining, limit, pace=pace, quota=quota, now=NOW, rollout=rollout) or Forecast(NOW, 0, 0)
+    ).done_at >= NOW
