@@ -72,6 +72,7 @@ class Observation:
         not_before: nothing is tried before this time (same clock); 0 for no such wait.
         why_wait: why not, in words.
         stopped: a person asked for a stop, and nobody has asked to go on since.
+        rehearsal: it is a quick run, which shows at once what does not work.
     """
 
     target: int
@@ -83,6 +84,7 @@ class Observation:
     not_before: float = 0.0
     why_wait: str = ""
     stopped: bool = False
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def decide(observation: Observation) -> Action:
     if observation.stopped:
         return Stop("it was asked to stop")
     failures = _failures_in_a_row(observation.sessions)
-    if stop := _budget_used_up(failures):
+    if stop := _budget_used_up(failures, rehearsal=observation.rehearsal):
         return stop
     if wait := _wait(observation, failures):
         return wait
@@ -183,15 +185,13 @@ def _failures_in_a_row(sessions: Sequence[SessionView]) -> list[SessionView]:
     return list(takewhile(lambda session: session.failure, reversed(sessions)))
 
 
-def _budget_used_up(failures: Sequence[SessionView]) -> Stop | None:
+def _budget_used_up(failures: Sequence[SessionView], *, rehearsal: bool) -> Stop | None:
     if not failures:
         return None
     newest = failures[0]
-    policy = POLICIES[newest.kind]
-    if len(_alike(failures)) >= policy.tries:
-        times = (
-            f"{policy.tries} sessions in a row ended with the same failure" if policy.tries > 1 else "A session ended"
-        )
+    tries = 1 if rehearsal and newest.kind is FailureKind.CODE else POLICIES[newest.kind].tries
+    if len(_alike(failures)) >= tries:
+        times = f"{tries} sessions in a row ended with the same failure" if tries > 1 else "A session ended"
         return Stop(f"{times}: {newest.failure} ({newest.kind})", newest.kind)
     if len(failures) >= FAILURES_TO_STOP:
         return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way", newest.kind)

@@ -217,6 +217,7 @@ class RunContext:
             not_before=not_before,
             why_wait=why,
             stopped=bool(self.journal.run(self.row.run_id).settings.get("stopped")),
+            rehearsal=self.config.quick,
         )
 
     def counts(self) -> Counter[str]:

@@ -78,6 +78,16 @@ def test_three_equal_code_errors_stop_and_say_which() -> None:
     assert action.kind is FailureKind.CODE
 
 
+def test_a_quick_run_stops_at_the_first_error_of_its_code_and_bears_with_the_platform() -> None:
+    def after_one(kind: FailureKind) -> Action:
+        return decide(replace(seen(0, None, closed(1, "ImportError: no module", kind)), rehearsal=True))
+
+    action = after_one(FailureKind.CODE)
+    assert isinstance(action, Stop)
+    assert "A session ended" in action.why
+    assert not isinstance(after_one(FailureKind.PLATFORM), Stop)
+
+
 @pytest.mark.parametrize("kind", FAILING)
 def test_each_kind_of_failure_has_its_own_budget_and_its_own_pause(kind: FailureKind) -> None:
     tries = POLICIES[kind].tries
