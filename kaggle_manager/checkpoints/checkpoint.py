@@ -24,11 +24,14 @@ class Checkpoint:
         manifest: what vouches for it.
         tree: the tree it lies in.
         paths: where each of its files lies now, by its name in the manifest.
+        rebuilt: whether replay segments are whole only thanks to their parity, and damaged on the disk: whoever loads
+            them must verify them, and so rebuild them, again.
     """
 
     manifest: Manifest
     tree: TrainingTree
     paths: Mapping[str, Path]
+    rebuilt: bool = False
 
     @property
     def step(self) -> int:

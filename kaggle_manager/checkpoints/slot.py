@@ -51,10 +51,12 @@ class Content:
     Args:
         manifest: what vouches for it.
         paths: where each file lies now, by its name in the manifest.
+        rebuilt: see `Checkpoint`.
     """
 
     manifest: Manifest
     paths: Mapping[str, Path]
+    rebuilt: bool = False
 
 
 def entries_for(contents: Mapping[str, bytes]) -> tuple[FileEntry, ...]:

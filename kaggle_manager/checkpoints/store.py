@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -288,8 +289,7 @@ class CheckpointStore:
             try:
                 content = slot.read(where, self._disk)
                 if content is not None:
-                    self._verify_replay(content.manifest.replay, mend=False)
-                    yield content
+                    yield self._with_replay_verified(content, mend=False)
             except (CheckpointCorrupt, OSError):
                 continue
 
@@ -299,7 +299,7 @@ class CheckpointStore:
         return None if content is None else self._checkpoint(content)
 
     def _checkpoint(self, content: Content) -> Checkpoint:
-        return Checkpoint(content.manifest, self.tree, content.paths)
+        return Checkpoint(content.manifest, self.tree, content.paths, content.rebuilt)
 
     def _refuse_going_back(self, step: int) -> None:
         """Saving behind a later checkpoint would rotate the new one out at once."""
@@ -327,15 +327,18 @@ class CheckpointStore:
             )
         return self._checkpoint(content)
 
-    def _verify_replay(self, replay: ReplayCommit | None, *, mend: bool) -> None:
-        if replay is None:
-            return
-        weak = replay_files.verify(self.tree.replay, replay, self._disk)
+    def _with_replay_verified(self, content: Content, *, mend: bool) -> Content:
+        if content.manifest.replay is None:
+            return content
+        weak = replay_files.verify(self.tree.replay, content.manifest.replay, self._disk)
         if weak and mend:
             try:
                 replay_files.mend(self.tree.replay, weak, self._disk, self._warn)
             except OSError as error:
                 self._warn(f"A damaged replay segment could be rebuilt but not written back: {error}.")
+            else:
+                return content
+        return replace(content, rebuilt=bool(weak))
 
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
@@ -369,9 +372,7 @@ class CheckpointStore:
         """
         try:
             content = slot.read(where, self._disk)
-            if content is not None and replay:
-                self._verify_replay(content.manifest.replay, mend=True)
-            return content
+            return self._with_replay_verified(content, mend=True) if content is not None and replay else content
         except CheckpointCorrupt as error:
             self._quarantine(where, error.message)
             return None

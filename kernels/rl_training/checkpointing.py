@@ -84,7 +84,7 @@ class Checkpointer:
                 safe="the checkpoint was not touched.",
                 next_step="give back the settings it was trained with, or start again with --fresh.",
             ) from error
-        self._rows.load(self.store.tree.replay, checkpoint.manifest.replay, self.disk)
+        self._rows.load(checkpoint, self.disk)
         exact_state.restore(self.training, self.origin.items, Phase.BEFORE)
 
     def begin(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from kaggle_manager.checkpoints import Disk, ReplayCommit, replay_log
+from kaggle_manager.checkpoints import Checkpoint, Disk, replay_log
 from kaggle_manager.checkpoints.replay_capture import NewRows, ReplayCapture
 
 _APPENDED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -62,14 +61,16 @@ class WaitingRows:
             self._capacity = len(next(iter(self._arrays.values())))
             self._most = max(MOST_WAITING_BYTES // sum(array[0].nbytes for array in self._arrays.values()), 1)
 
-    def load(self, folder: Path, commit: ReplayCommit | None, disk: Disk) -> None:
+    def load(self, checkpoint: Checkpoint, disk: Disk) -> None:
         """Put the rows of a checkpoint that was just verified into the buffer.
 
         Raises:
             CheckpointCorrupt, StorageError: as `replay_log.load`.
         """
+        commit, verified = checkpoint.manifest.replay, not checkpoint.rebuilt
         if self._arrays and commit is not None:
-            replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=True, disk=disk)
+            folder = checkpoint.tree.replay
+            replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=verified, disk=disk)
             self._capture.restored(self._arrays, commit.rows)
 
     def too_many(self) -> Iterator[NewRows]:

@@ -153,9 +153,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingSe
 def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
     """Build a checkpoint's replay buffer outside of any training."""
     data, _, _ = load_from_zip_file(io.BytesIO(model))  # of this very tree, and verified
-    replay = checkpoint.manifest.replay
     assert data is not None
-    assert replay is not None
     arguments = {**data["replay_buffer_kwargs"], "device": "cpu", "n_envs": data["n_envs"]}
     if issubclass(data["replay_buffer_class"], HerReplayBuffer):
         arguments["env"] = None  # given again by `load_replay_buffer`
@@ -167,7 +165,7 @@ def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
         **arguments,
     )
     holder: Any = SimpleNamespace(replay_buffer=buffer)
-    replay_rows.WaitingRows(holder).load(checkpoint.tree.replay, replay, Disk())
+    replay_rows.WaitingRows(holder).load(checkpoint, Disk())
     replay_rows.restore(holder, read_state(checkpoint.read_state()).items["replay"])
     return buffer
 

@@ -81,6 +81,27 @@ def test_a_flipped_bit_in_a_shared_segment_is_mended_and_kills_neither(tree: Tra
                 assert (damaged.replay / path.name).read_bytes() == path.read_bytes()
 
 
+class TakesNothing(Disk):
+    """A disk that can only be read."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+
+def test_rows_that_cannot_be_written_back_are_rebuilt_again_where_they_are_loaded(tree: TrainingTree) -> None:
+    head = store_of(tree)[0].valid_checkpoints()[0]
+    assert head.manifest.replay is not None
+    path = tree.replay / head.manifest.replay.segments[-1].name
+    for damaged in copies_with_a_flip(tree, path):
+        warned: list[str] = []
+        found = CheckpointStore(damaged, disk=TakesNothing(), warn=warned.append).find_latest_checkpoint()
+        assert found is not None
+        assert "could be rebuilt but not written back" in warned[0]
+        arrays = ring(0)
+        load(damaged.replay, head.manifest.replay, arrays, verified=not found.rebuilt)
+        assert all(arrays[name].tobytes() == rows.tobytes() for name, rows in ring(rows_at(head.step)).items())
+
+
 @pytest.mark.parametrize("name", ["best", "final"])
 def test_a_flipped_bit_in_best_or_final_is_noticed(tree: TrainingTree, name: str) -> None:
     paths = {
