@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kaggle_manager.errors import StorageError
 
@@ -60,13 +61,9 @@ class Disk:
         """Return all bytes of `path`."""
         return path.read_bytes()
 
-    def read_into(self, path: Path, buffer: memoryview) -> int:
-        """Fill `buffer` from the start of `path`; return how many bytes there were."""
-        count = 0
-        with path.open("rb", buffering=0) as file:
-            while count < len(buffer) and (more := file.readinto(buffer[count:])):
-                count += more
-        return count
+    def open(self, path: Path) -> BinaryIO:
+        """Return `path` to be read piece by piece."""
+        return path.open("rb")
 
     def sha256(self, path: Path, length: int) -> str:
         """Return the SHA-256 of the first `length` bytes of `path`, which need not all be there."""

@@ -24,15 +24,18 @@ import itertools
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from kaggle_manager.checkpoints.memory_pages import populate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LENGTH = struct.Struct("<I")
 _IMAGE_DIMENSIONS = 5  # (row, environment, channel, height, width)
 _CHANNELS_OF_A_FRAME = (1, 3)
+_WHOLE_ROWS = ("plain", "frames", "shared")
 
 
 def encode(
@@ -92,20 +95,19 @@ def encode(
     return b"".join((_LENGTH.pack(len(text)), text, *blocks))
 
 
-def decode(payload: memoryview, into: Mapping[str, Array], rows_in_all: int) -> None:
-    """Write one chunk's rows into the ring arrays.
+def decode(payload: BinaryIO, into: Mapping[str, Array], rows_in_all: int) -> None:
+    """Write one chunk's rows into the ring arrays; most of them are read straight to their place.
 
     Args:
-        payload: from `encode`.
+        payload: from `encode`; read from where it stands.
         into: the arrays, by name.
         rows_in_all: rows the run had written; the tail counts only where nothing follows it.
 
     Raises:
         ValueError, KeyError, TypeError, struct.error: when the chunk does not describe these arrays.
     """
-    (text_bytes,) = _LENGTH.unpack_from(payload)
-    position = _LENGTH.size + text_bytes
-    description = json.loads(bytes(payload[_LENGTH.size : position]))
+    (text_bytes,) = _LENGTH.unpack(payload.read(_LENGTH.size))
+    description = json.loads(payload.read(text_bytes))
     first, end, capacity = description["first"], description["end"], description["capacity"]
     rows = slice(first % capacity, first % capacity + end - first)
     shared = []
@@ -117,26 +119,42 @@ def decode(payload: memoryview, into: Mapping[str, Array], rows_in_all: int) -> 
             raise ValueError(f"a chunk of {capacity} ring rows")
         if not target.flags.c_contiguous:
             raise ValueError(f"{block['array']} does not lie in one piece")
-        index = np.frombuffer(payload[position : position + block["index"]], dtype=np.uint8)
-        data = np.frombuffer(payload[position + block["index"] : position + block["bytes"]], dtype=np.uint8)
-        position += block["bytes"]
+        place = _bytes_of(target[rows])
+        if block["kind"] in _WHOLE_ROWS:
+            populate(place.reshape(-1).data)
+        if block["kind"] == "plain":
+            _read_into(payload, place.reshape(-1), block["bytes"])
+            continue
+        index = _read(payload, block["index"])
+        data = _read(payload, block["bytes"] - block["index"])
         match block["kind"]:
             case "tail" if end != rows_in_all:
                 pass
-            case "plain":
-                _bytes_of(target[rows]).reshape(-1)[:] = data  # which need not be aligned as numbers are
             case "frames":
-                _fill_frames(_bytes_of(target[rows]), index, data, block["frame"])
+                _fill_frames(place, index, data, block["frame"])
             case "shared":  # when the rows it may equal are in place
-                shared.append((target, into[block["of"]], index, data, block["frame"]))
+                shared.append((place, _bytes_of(into[block["of"]][rows]), index, data, block["frame"]))
             case "tail":
                 _fill(target, slice(end % capacity, end % capacity + 1), data)
             case "rewritten":
                 _fill(target, index.view("<i8"), data)
             case kind:
                 raise ValueError(f"an unknown kind of block: {kind}")
-    for target, of, index, data, frame in shared:
-        _fill_shared(_bytes_of(target[rows]), _bytes_of(of[rows]), index, data, frame)
+    for place, of, index, data, frame in shared:
+        _fill_shared(place, of, index, data, frame)
+
+
+def _read(payload: BinaryIO, count: int) -> Array:
+    data = np.empty(count, np.uint8)
+    _read_into(payload, data, count)
+    return data
+
+
+def _read_into(payload: BinaryIO, target: Array, count: int) -> None:
+    if len(target) != count:
+        raise ValueError(f"{count:,} bytes for {len(target):,}")
+    if payload.readinto(target) != count:  # type: ignore[attr-defined]
+        raise ValueError("it ends early")
 
 
 def _bytes_of(rows: Array) -> Array:

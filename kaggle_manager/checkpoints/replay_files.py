@@ -8,9 +8,11 @@ Never does: look inside a chunk's payload (see `replay_log`), or touch a segment
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from kaggle_manager.checkpoints import segment
 from kaggle_manager.checkpoints.durable import Disk, sha256_bytes, write_atomic
@@ -45,23 +47,17 @@ def verified_bytes(folder: Path, ref: SegmentRef, disk: Disk) -> tuple[bytes, bo
     raise CheckpointCorrupt(f"{lost} is damaged: {'; '.join(problems) or 'its bytes are not those committed'}.")
 
 
-def read_again(folder: Path, ref: SegmentRef, disk: Disk, buffer: bytearray) -> memoryview:
-    """Return the committed bytes of a segment that was verified a moment ago, without hashing them again.
+def open_again(folder: Path, ref: SegmentRef, disk: Disk) -> BinaryIO:
+    """Return a segment that was verified a moment ago: to be read piece by piece to where its rows go.
 
-    Args:
-        folder: the tree's `replay` folder.
-        ref: the segment.
-        disk: the effects.
-        buffer: takes the bytes. Fresh memory for each segment would cost as much as the reading.
+    To hold it whole would take fresh memory, which costs more than the reading.
 
     Raises:
         CheckpointCorrupt, OSError: as `verified_bytes`.
     """
     with contextlib.suppress(FileNotFoundError, UnsafePath):
-        data = memoryview(buffer)[: ref.length]
-        if disk.read_into(inside(folder, ref.name), data) == ref.length:
-            return data
-    return memoryview(verified_bytes(folder, ref, disk)[0])
+        return disk.open(inside(folder, ref.name))
+    return io.BytesIO(verified_bytes(folder, ref, disk)[0])
 
 
 def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> list[SegmentRef]:

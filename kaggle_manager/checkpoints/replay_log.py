@@ -11,8 +11,8 @@ Never does: commit (a manifest does), delete a segment (the store does, when no 
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
-import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -147,8 +147,8 @@ def load(
         commit: from the manifest of the checkpoint to resume from.
         into: newly made arrays (zeros, as SB3 makes them) with the names, dtypes and shapes that were appended.
         in_order: whether rows were rewritten: what a later segment says of them must come last.
-        verified: True right after `find_latest_checkpoint` verified the same rows: their SHA-256 is not computed
-            again, so restoring hashes each byte once.
+        verified: True right after the store verified the same rows and did not call the checkpoint `rebuilt`: their
+            SHA-256 is not computed again, so restoring hashes each byte once.
         disk: the effects.
 
     Raises:
@@ -159,22 +159,21 @@ def load(
     if (capacity := capacity_of(into)) != commit.capacity:
         raise CheckpointCorrupt(f"The replay buffer has {capacity:,} rows and the checkpoint {commit.capacity:,}.")
 
-    own, longest = threading.local(), max((ref.length for ref in commit.segments), default=0)
-
     def take(ref: SegmentRef) -> None:
         with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
-            if verified:
-                own.buffer = getattr(own, "buffer", None) or bytearray(longest)
-                data = replay_files.read_again(folder, ref, disk, own.buffer)
-            else:
-                data = memoryview(replay_files.verified_bytes(folder, ref, disk)[0])
-        try:
-            for payload in segment.payloads(data):
-                replay_codec.decode(payload, into, commit.rows)
-        except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise CheckpointCorrupt(
-                f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
-            ) from error
+            data = (
+                replay_files.open_again(folder, ref, disk)
+                if verified
+                else io.BytesIO(replay_files.verified_bytes(folder, ref, disk)[0])
+            )
+            try:
+                with data:
+                    for payload in segment.payloads(data, ref.length):
+                        replay_codec.decode(payload, into, commit.rows)
+            except (ValueError, KeyError, TypeError, struct.error) as error:
+                raise CheckpointCorrupt(
+                    f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
+                ) from error
 
     with ThreadPoolExecutor(1 if in_order else _DECODERS) as decoders:
         # The oldest may hold rows whose place in the ring is taken: first and alone.

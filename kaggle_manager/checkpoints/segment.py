@@ -18,6 +18,7 @@ import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 STRIPES = 16
 PARITIES = 2
@@ -70,19 +71,22 @@ def encode_chunk(payload: bytes) -> bytes:
     return b"".join((head, payload, *blocks[STRIPES:], head))
 
 
-def payloads(data: memoryview) -> Iterator[memoryview]:
-    """Yield the payload of each chunk of a segment whose bytes are already vouched for by its SHA-256.
+def payloads(data: BinaryIO, length: int) -> Iterator[BinaryIO]:
+    """Yield `data` at the beginning of the payload of each chunk; its first `length` bytes are a segment.
+
+    They must be vouched for already, by the segment's SHA-256.
 
     Raises:
         ValueError: when the bytes are not a sequence of chunks.
     """
     position = 0
-    while position < len(data):
-        chunk = _chunk_at(data, position)
-        if chunk is None or chunk.end > len(data):
+    while position < length:
+        data.seek(position)
+        chunk = _chunk_at(memoryview(data.read(HEAD_BYTES)), 0)
+        if chunk is None or position + chunk.end > length:
             raise ValueError(f"no chunk at byte {position:,}")
-        yield data[position + HEAD_BYTES : position + HEAD_BYTES + chunk.payload_bytes]
-        position = chunk.end
+        yield data
+        position += chunk.end
 
 
 def repair(data: bytes) -> tuple[bytes, list[str]]:

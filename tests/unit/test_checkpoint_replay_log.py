@@ -13,6 +13,7 @@ import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files, segment
 from kaggle_manager.checkpoints.manifest import ReplayCommit
+from kaggle_manager.checkpoints.memory_pages import populate
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
 from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
@@ -253,6 +254,13 @@ def test_a_whole_full_buffer_can_be_taken_in_at_once(tmp_path: Path) -> None:
     commit = Log(tmp_path, live).append(player.rows)
     Log(tmp_path, restored).load(commit)
     assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
+
+
+def test_memory_holds_what_it_held_when_it_is_given_its_pages() -> None:
+    for begin, end in [(0, 0), (1, 4096), (100, 50_000), (0, 1 << 20)]:
+        array = np.arange(1 << 17, dtype=np.int64)
+        populate(array.view(np.uint8)[begin:end].data)
+        assert np.array_equal(array, np.arange(1 << 17))
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
