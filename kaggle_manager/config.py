@@ -22,6 +22,7 @@ from kaggle_manager.section import (
     get_section,
     offered_sections,
 )
+from kaggle_manager.words import quoted
 
 PROJECT_ROOT = CODE_ROOT
 STATE_FOLDER = ".kaggle_manager"
@@ -88,7 +89,7 @@ class RunConfig:
     @property
     def flags(self) -> str:
         """The options with which a command is about the same training tree."""
-        workdir = f" --workdir {self.state}" if self.state != self.project_root / STATE_FOLDER else ""
+        workdir = f" --workdir {quoted(self.state)}" if self.state != self.project_root / STATE_FOLDER else ""
         seed = "" if self.seed is None else f" --seed {self.seed}"
         return f"--scenario {self.scenario_name}{seed}{' --quick' * self.quick}{workdir}"
 

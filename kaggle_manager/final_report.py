@@ -8,6 +8,7 @@ import importlib
 from kaggle_manager.config import PROJECT_ROOT, RunConfig
 from kaggle_manager.progress import Reporter
 from kaggle_manager.section import SECTIONS_FOLDER
+from kaggle_manager.words import quoted
 
 
 def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -> bool:
@@ -17,7 +18,11 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
         arguments: for the section's report, beside what names the training.
     """
     name = config.section.name
-    again = f"kaggle-manager report {name} --scenario {config.scenario_name}"
+    base = config.tree
+    for _ in (SECTIONS_FOLDER, name, *config.scenario.models.split("/")):
+        base = base.parent
+    elsewhere = f" --workdir {quoted(base)}" if base != PROJECT_ROOT else ""
+    again = f"kaggle-manager report {name} --scenario {config.scenario_name}{elsewhere}"
     package = PROJECT_ROOT / SECTIONS_FOLDER / name / "report"
     if config.project_root != PROJECT_ROOT or not package.is_dir():  # a section of one's own need not have one
         return False
@@ -26,9 +31,6 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
     except ModuleNotFoundError as error:
         reporter.line(f"no report was written, for {error.name} is not here; later: {again}")
         return False
-    base = config.tree
-    for _ in (SECTIONS_FOLDER, name, *config.scenario.models.split("/")):
-        base = base.parent
     reporter.phase("writing the report")
     given = ["--workdir", str(base), "--scenario", config.scenario_name, "--journal", str(config.journal), *arguments]
     with contextlib.redirect_stdout(reporter.console.file):  # what the command prints for programs stays alone

@@ -22,6 +22,7 @@ from kaggle_manager.copies import find_copies, stamped_name, within_limit
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
 from kaggle_manager.experiment import check, verdict_on
 from kaggle_manager.progress import Reporter
+from kaggle_manager.words import quoted
 
 
 def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -> Checkpoint | None:
@@ -45,7 +46,7 @@ def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -
     copies = sorted(kept_copies(config), key=lambda copy: copy.manifest.created_at, reverse=True)
     if not copies:
         raise CheckpointCorrupt(problem, safe=f"what is left is in {config.tree}", next_step=from_zero)
-    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {copies[0].tree.root}"
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copies[0].tree.root)}"
     raise CheckpointCorrupt(
         problem,
         safe="; ".join(f"step {copy.step} is in {copy.tree.root}" for copy in copies),
@@ -69,7 +70,7 @@ def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
     if newest is None:
         again = "train on with a larger --timesteps: the next evaluation makes a new one"
         return CheckpointCorrupt(problem, safe="the checkpoints and the final model", next_step=again)
-    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {newest.tree.root}"
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(newest.tree.root)}"
     safe = f"a copy at step {newest.step} that has it is in {newest.tree.root}"
     return CheckpointCorrupt(problem, safe=safe, next_step=f"{command}\n  and then the same command again")
 

@@ -5,7 +5,6 @@ Says always the state, why, what comes next, and whether a person is needed. Cha
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER
 from kaggle_manager.session_facts import seen_of
 from kaggle_manager.tree_view import look_at
 from kaggle_manager.waits import newest_wait
-from kaggle_manager.words import duration
+from kaggle_manager.words import duration, quoted
 
 # Errors that time alone may mend.
 _PASSING: tuple[type[KaggleManagerError], ...] = (RemoteError, QuotaError, *RemoteError.__subclasses__())
@@ -65,7 +64,7 @@ class _Commands:
 
     @property
     def _elsewhere(self) -> str:
-        return "" if self.state.name == STATE_FOLDER else f" --workdir {shlex.quote(str(self.state))}"
+        return "" if self.state.name == STATE_FOLDER else f" --workdir {quoted(self.state)}"
 
 
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:

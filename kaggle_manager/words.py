@@ -1,8 +1,17 @@
-"""Numbers in words: sizes, durations, counts. Pure, standard library only."""
+"""Numbers in words: sizes, durations, counts; and paths in commands. Pure, standard library only."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from typing import Any
+
+
+def quoted(argument: object) -> str:
+    """A path, or whatever else may contain blanks, as a command line of this machine takes it."""
+    text = str(argument)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def printable(text: str) -> str:

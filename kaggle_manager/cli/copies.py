@@ -22,7 +22,7 @@ from kaggle_manager.cli.common import (
 from kaggle_manager.cli.table import copies_table
 from kaggle_manager.errors import NotFound
 from kaggle_manager.progress import Reporter
-from kaggle_manager.words import count, size
+from kaggle_manager.words import count, quoted, size
 
 backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now; or list and restore backups.")
 
@@ -68,7 +68,7 @@ def make(
             print_json({"schema": 1, "backup": _as_json(copy), "dropped": dropped})
             return
         print(f"step {copy.step:,} of session {copy.generation} is backed up in {copy.folder} ({size(copy.size)})")
-        print(f"  back again: kaggle-manager restore {config.section.name} {config.flags} --from {copy.folder}")
+        print(f"  back again: kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copy.folder)}")
 
 
 @backup.command("ls")

@@ -19,7 +19,7 @@ from kaggle_manager.cli.common import (
     print_json,
 )
 from kaggle_manager.progress import Reporter
-from kaggle_manager.words import count, size
+from kaggle_manager.words import count, quoted, size
 
 
 def export(
@@ -63,7 +63,7 @@ def export(
     if done.report_url:
         print(f"  the report: {done.report_url}")
     which = f"{section} --scenario {config.scenario_name}{' --quick' * quick}"
-    print(f"  back again, on any machine: kaggle-manager restore {which} --from {done.url}")
+    print(f"  back again, on any machine: kaggle-manager restore {which} --from {quoted(done.url)}")
 
 
 def restore(

@@ -9,6 +9,7 @@ import typer
 
 from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, run_module
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.words import quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")
@@ -32,7 +33,7 @@ def report(context: typer.Context, section: SectionArgument) -> None:
             raise ConfigError(
                 f"Section {section} brings no report of its own.",
                 safe="nothing was written",
-                next_step=f"look at its curves: tensorboard --logdir {project / SECTIONS_FOLDER / section}",
+                next_step=f"look at its curves: tensorboard --logdir {quoted(project / SECTIONS_FOLDER / section)}",
             )
         sys.path.insert(0, str(project))
         module = f"{SECTIONS_FOLDER}.{section}.report.__main__"

@@ -23,7 +23,7 @@ from kaggle_manager.export.listing import (
     parse_listing,
 )
 from kaggle_manager.export.store import Store, open_store, read_small
-from kaggle_manager.words import size
+from kaggle_manager.words import quoted, size
 
 PART_SUFFIX = ".part"
 
@@ -68,7 +68,8 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
             f"{store.url} holds {listing.scenario} of {listing.section}; {config.scenario_name} of "
             f"{config.section.name} was asked for.",
             safe=safe,
-            next_step=f"kaggle-manager restore {listing.section} --scenario {listing.scenario} --from {address}",
+            next_step=f"kaggle-manager restore {listing.section} --scenario {listing.scenario} "
+            f"--from {quoted(address)}",
         )
     folder = config.state / "from_export" / sha256_bytes(data)[:16]
     with storage_errors(f"Downloading into {folder}", safe=safe):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -180,7 +181,9 @@ def _caution(path: Path) -> str:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return ""
-    return f"{path} can be read by others on this machine; run: chmod 600 {path}" if mode & 0o077 else ""
+    return (
+        f"{path} can be read by others on this machine; run: chmod 600 {shlex.quote(str(path))}" if mode & 0o077 else ""
+    )
 
 
 def _malformed(source: str, problem: str) -> AuthError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from kaggle_manager.copies import (
     within_limit,
 )
 from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
+from kaggle_manager.experiment import current_identity
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.kept import set_aside
 from kaggle_manager.lifecycle import Stage
@@ -174,3 +176,11 @@ def test_a_tree_without_a_good_checkpoint_is_not_backed_up(config: RunConfig) ->
         flip(tree.checkpoints / tree.model_name(step))
     with pytest.raises((CheckpointNotFound, OutputDamaged)):
         back_up(config, "too late")
+
+
+def test_the_command_it_prints_can_be_typed_as_it_stands(tmp_path: Path) -> None:
+    config = config_in(tmp_path / "my work's folder")
+    plant(config.tree, identity=current_identity(config))
+    run, workdir = CliRunner().invoke, ["--workdir", str(config.state)]
+    printed = run(app, ["checkpoints", "backup", *workdir]).stdout.split("back again: kaggle-manager ")[1]
+    assert run(app, shlex.split(printed)).exit_code == 0
