@@ -79,16 +79,17 @@ class Reporter:
         if self._live:
             self._live.phase_changed()
 
-    def status(self, text: str, *, share: float | None = None, now: bool = False) -> None:
+    def status(self, text: str, *, share: float | None = None, now: bool = False, brief: bool = False) -> None:
         """What is going on right now; replaces the one before.
 
         Args:
             share: how much of it is done, 0 to 1; drawn as a bar.
             now: in a pipe, not left out even if another was just printed.
+            brief: left out in a pipe: it may be over in a moment.
         """
         self._activity = replace(self._activity, detail=text, share=share)
-        if self._live:
-            return  # it is drawn with the next frame
+        if self._live or brief:
+            return  # it is drawn with the next frame, where there is one
         moment = self._clock()
         is_late = moment - self._activity.since > LATER_S
         if now or moment - self._last_plain >= (PLAIN_INTERVAL_LATER_S if is_late else PLAIN_INTERVAL_S):

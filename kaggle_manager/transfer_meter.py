@@ -1,6 +1,7 @@
 """How far a transfer is, for the live line: files, bytes, speed, time left.
 
-Called from several threads. Bytes that were there before the transfer began count as done, never as speed.
+In a pipe only a transfer that lasts leaves lines: the first of a short one would stand there alone. Called from several
+threads. Bytes that were there before the transfer began count as done, never as speed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from kaggle_manager.progress import Reporter
+from kaggle_manager.progress import PLAIN_INTERVAL_S, Reporter
 from kaggle_manager.words import count, duration, size
 
 # The speed shown is that of the last so many seconds; it is shown at most so often.
@@ -36,7 +37,7 @@ class TransferMeter:
         self._done: dict[str, int] = {}
         self._whole: set[str] = set()
         self._marks: deque[tuple[float, int]] = deque([(clock(), 0)])
-        self._shown_at = float("-inf")
+        self._began, self._shown_at = clock(), float("-inf")
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
         """File `name` has `done` of `total` bytes."""
@@ -52,7 +53,7 @@ class TransferMeter:
             self._shown_at = now
             text = self._text(now)
             share = min(1.0, self.done / self._total) if self._total else None
-        self._reporter.status(text, share=share)
+        self._reporter.status(text, share=share, brief=now - self._began < PLAIN_INTERVAL_S)
 
     @property
     def done(self) -> int:

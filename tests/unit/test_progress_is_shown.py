@@ -197,7 +197,6 @@ def test_a_transfer_shows_files_bytes_speed_and_time_left(clock: Turned) -> None
     clock.now = 5.0
     meter("a", 15_000_000, 20_000_000)
     assert out.getvalue().splitlines() == [
-        "  downloading 0 of 2 files · 10.0 MB of 30.0 MB",
         "  downloading 0 of 2 files · 15.0 MB of 30.0 MB · 1.0 MB/s · 15 s left",
     ]
     assert (meter.done, meter.moved) == (15_000_000, 5_000_000)
@@ -206,6 +205,24 @@ def test_a_transfer_shows_files_bytes_speed_and_time_left(clock: Turned) -> None
     clock.now = 15.0
     meter("b", 10_000_000, 10_000_000)
     assert "downloading 2 of 2 files · 30.0 MB of 30.0 MB" in out.getvalue()
+
+
+def test_a_transfer_of_a_moment_leaves_no_line_in_a_pipe_and_one_that_lasts_leaves_some(clock: Turned) -> None:
+    out = io.StringIO()
+    meter = TransferMeter(Reporter(out, clock=clock), "downloading", 10, 0, clock=clock)
+    for file in range(10):
+        clock.now = 0.4 * file
+        meter(str(file), 5, 5)
+    assert out.getvalue() == ""
+    meter = TransferMeter(Reporter(out, clock=clock), "downloading", 10, 0, clock=clock)
+    for file in range(10):
+        clock.now = 4.0 + 2.0 * file
+        meter(str(file), 5, 5)
+    assert [line.split(" · ")[0] for line in out.getvalue().splitlines()] == [
+        "  downloading 4 of 10 files",
+        "  downloading 7 of 10 files",
+        "  downloading 10 of 10 files",
+    ]
 
 
 def test_the_speed_is_that_of_the_last_seconds(clock: Turned) -> None:
