@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError
+from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.report import error_as_json
 from kaggle_manager.section import find_project, offered_sections
 
@@ -65,16 +65,30 @@ def group(help: str) -> typer.Typer:
 
 @contextlib.contextmanager
 def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
-    """Turn what this project raises into a message on stderr, JSON on stdout when asked, and the exit code."""
+    """Turn what this project raises, and a folder or file that this machine refuses, into a message and an exit code.
+
+    The message is on stderr, and as JSON on stdout when asked.
+    """
     try:
         yield
-    except KaggleManagerError as error:
+    except BrokenPipeError:  # whoever reads has read enough
+        raise
+    except (KaggleManagerError, OSError) as raised:
+        error = raised if isinstance(raised, KaggleManagerError) else _refused(raised)
         if as_json:
             print(error_as_json(error))
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
+        raise typer.Exit(error.exit_code) from raised
     except KeyboardInterrupt as error:
         raise interrupted() from error
+
+
+def _refused(error: OSError) -> StorageError:
+    return StorageError(
+        f"This machine refused: {error}.",
+        safe="everything that was saved before",
+        next_step="give back the permission or the room, or name another folder, and run the same command again",
+    )
 
 
 def interrupted() -> typer.Exit:

@@ -116,6 +116,18 @@ def test_folders_that_cannot_be_written(
     assert "--workdir" in shown
 
 
+@pytest.mark.parametrize("line", [f"export {REAL} elsewhere", "checkpoints import-sb3 model.zip --replace", "status"])
+def test_a_workdir_that_cannot_be_one_is_told_by_commands_that_never_hold_it_alone(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_file_in_its_place(tmp_path / "work")
+    code, shown = words_of(capsys, *line.split(), "--workdir", str(tmp_path / "work"))
+    assert code == StorageError.exit_code
+    assert str(tmp_path / "work") in shown
+    assert "Safe: " in shown
+    assert "Next: " in shown
+
+
 def test_kaggle_without_credentials(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
