@@ -42,7 +42,8 @@ when it is not what the code says. `--help` after any command shows the same.
 * With `--json` there is one document on stdout ([its fields](json.md)) and everything else is on stderr.
 * A setting comes from its option, else from its variable, else from `section.toml`, else from the default;
   `kaggle-manager doctor` shows which.
-* `SECTION` is a folder in `validation_ch7/` of the nearest project upwards from where the command is called.
+* `SECTION` is a folder in `validation_ch7/` of the nearest project upwards from where the command is called; outside
+  any, of this program's own, and the command says so.
 * Colours and the live line are for terminals: in a pipe, with `NO_COLOR` or `TERM=dumb`, output is plain lines.
 """
 VARIABLES = """\

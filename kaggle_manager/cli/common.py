@@ -18,13 +18,22 @@ import typer
 
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.report import error_as_json
-from kaggle_manager.section import find_project, offered_sections
+from kaggle_manager.section import CODE_ROOT, find_project, offered_sections
 
 
 def the_only_section() -> str:
     """The section that is meant when none is named: the only one of the project here; '' when there are several."""
     names = offered_sections(find_project(Path.cwd()))
     return names[0] if len(names) == 1 else ""
+
+
+def say_which_project(workdir: Path | None) -> Path | None:
+    """Outside any project a command is about this program's own: no surprise, once it is said."""
+    here = Path.cwd()
+    if workdir is None and find_project(here) == CODE_ROOT and not here.is_relative_to(CODE_ROOT):
+        own = "one of your own: kaggle-manager init NAME"
+        print(f"note: no project is here, so this is about {CODE_ROOT} ({own})", file=sys.stderr)
+    return workdir
 
 
 SectionArgument = Annotated[str, typer.Argument(help="Section, e.g. section_7_6_rl_performance.")]
@@ -41,7 +50,12 @@ ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario
 QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
 WorkdirOption = Annotated[
     Path | None,
-    typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
+    typer.Option(
+        "--workdir",
+        help="Everything the run writes goes below this folder.",
+        envvar="KM_WORKDIR",
+        callback=say_which_project,
+    ),
 ]
 PlatformOption = Annotated[
     str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_manager.cli.common import say_which_project
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.kernel_bundle import build_bundle, order_of, render_script
@@ -33,6 +34,21 @@ def test_a_command_is_about_the_nearest_project_with_its_section(mine: NewSectio
     assert find_project(below, OURS) == CODE_ROOT
     assert find_project(below, "no_such_section") == tmp_path  # whose sections the message then lists
     assert find_project(tmp_path.parent, OURS) == CODE_ROOT
+
+
+def test_outside_any_project_a_command_says_which_one_it_is_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    say_which_project(None)
+    assert str(CODE_ROOT) in capsys.readouterr().err
+    say_which_project(tmp_path / "work")
+    monkeypatch.chdir(ROOT / "docs")
+    say_which_project(None)
+    new_section("my_robot", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    say_which_project(None)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives a folder away")
