@@ -1,6 +1,7 @@
 """Where the runs of a state folder stand, from the journal and the training trees alone: asks no platform.
 
-Says always the state, why, what comes next, and whether a person is needed. Changes nothing.
+Says always the state, why, what comes next, and whether a person is needed. Changes nothing. Of checkpoints it believes
+manifests and sizes; `checkpoints verify` reads every byte.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import RunReport, SessionSummary
 from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER
 from kaggle_manager.session_facts import seen_of
-from kaggle_manager.tree_view import look_at
+from kaggle_manager.tree_view import CheckpointView, look_at
 from kaggle_manager.waits import newest_wait
 from kaggle_manager.words import duration, quoted
 
@@ -59,8 +60,11 @@ class _Commands:
             return f"kaggle-manager run {self.row.section} --scenario {self.row.scenario}{self._elsewhere}"
         if (CODE_ROOT / SECTIONS_FOLDER / self.row.section / "report").is_dir():
             return self.of("report", workdir_only=True) + f" --scenario {self.row.scenario}"
-        which = f"--section {self.row.section} --scenario {self.row.scenario}"
-        return f"kaggle-manager checkpoints ls {which}{self._elsewhere}"
+        return self.checkpoints("ls")
+
+    def checkpoints(self, name: str) -> str:
+        which = f"--section {self.row.section} --scenario {self.row.scenario}{' --quick' * self.row.quick}"
+        return f"kaggle-manager checkpoints {name} {which}{self._elsewhere}"
 
     @property
     def _elsewhere(self) -> str:
@@ -70,10 +74,12 @@ class _Commands:
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
     sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
-    head, best = _claimed(TrainingTree(Path(row.tree), row.scenario), row.run_id)
+    views = _claimed(TrainingTree(Path(row.tree), row.scenario), row.run_id)
+    head, best = (_first(views, level) for level in ("latest", "best"))
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
     step = head.step if head else max((session.step or 0 for session in sessions), default=0)
-    state = _state(row, sessions, events, step, now, _Commands(row, journal.path.parent))
+    damage = next((view.problem for view in views if view.problem), "")
+    state = _state(row, sessions, events, step, now, _Commands(row, journal.path.parent), damage)
     newest = sessions[-1] if sessions else None
     return RunReport(
         state=state.name,
@@ -106,14 +112,16 @@ def describe_all(journal: Journal, now: float) -> list[RunReport]:
     return [describe_run(journal, row, now) for row in reversed(journal.runs())]
 
 
-def _claimed(tree: TrainingTree, run_id: str) -> tuple[Manifest | None, Manifest | None]:
-    """The newest latest checkpoint and the best model of a run, as their manifests say.
+def _claimed(tree: TrainingTree, run_id: str) -> list[CheckpointView]:
+    """The checkpoints of a run, as their manifests say.
 
     Their files are not read and nothing is mended: a session may be restored into the tree at this very moment.
     """
-    views = [view for view in look_at(tree, verify=False) if view.manifest and view.manifest.lineage.run_id == run_id]
-    found = {level: [view.manifest for view in views if view.level == level] for level in ("latest", "best")}
-    return next(filter(None, found["latest"]), None), next(filter(None, found["best"]), None)
+    return [view for view in look_at(tree, verify=False) if view.manifest and view.manifest.lineage.run_id == run_id]
+
+
+def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
+    return next((view.manifest for view in views if view.level == level), None)
 
 
 def _state(
@@ -123,8 +131,12 @@ def _state(
     step: int,
     now: float,
     commands: _Commands,
+    damage: str,
 ) -> _State:
     again, tick = commands.of("run"), commands.of("tick")
+    if row.outcome == "finished" and damage:  # no session follows that would notice
+        why = f"{row.target} timesteps are done, and what was saved is damaged since: {damage}"
+        return _State("finished", why, commands.checkpoints("verify"), human=True)
     if row.outcome == "finished":
         return _State("finished", f"{row.target} timesteps are done", commands.after_the_end())
     if row.finished_at is not None:

@@ -59,7 +59,7 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
 
     Args:
         tree: where to look; need not exist.
-        verify: read and hash every file, else believe the manifests.
+        verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
         disk: the effects.
     """
     disk = disk or Disk()
@@ -179,6 +179,9 @@ def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk)
         return None
     state: HashState = "not read"
     problems = [] if manifest else [f"{where.manifest_path} does not hold its own seal, or cannot be read."]
+    if manifest and not verify and not where.pending_path.exists():  # else a commit is being finished
+        problems = _size_problems(where, manifest, tree)
+        state = "damaged" if problems else state
     if verify:
         problems = slot_problems(where, disk)
         state = "damaged" if problems else "verified"
@@ -194,6 +197,24 @@ def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk)
     return CheckpointView(
         level, where.manifest_name, manifest, size, replay, "damaged" if not manifest else state, " ".join(problems)
     )
+
+
+def _size_problems(where: Slot, manifest: Manifest, tree: TrainingTree) -> list[str]:
+    """A sentence for each file that is missing or has too few bytes, or too many; nothing is read."""
+    wanted: list[tuple[Path, int, int | None]]
+    wanted = [(where.folder / entry.name, entry.size, entry.size) for entry in manifest.files]
+    for ref in manifest.replay.segments if manifest.replay else ():
+        wanted.append((tree.replay / ref.name, ref.length, None))  # a newer checkpoint may have added to it
+    found = []
+    for path, least, most in wanted:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            found.append(_sentence(path, error))
+            continue
+        if size < least or (most is not None and size > most):
+            found.append(f"{path} has {size:,} bytes where {least:,} were committed.")
+    return found
 
 
 def _claimed(where: Slot, disk: Disk) -> Manifest | None:

@@ -39,6 +39,8 @@ def status(
 ) -> None:
     """Say where the runs stand, why, and what comes next; asks no platform.
 
+    Believes manifests and the sizes of files; `checkpoints verify` reads every byte.
+
     Examples:
 
       kaggle-manager status

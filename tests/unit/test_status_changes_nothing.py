@@ -45,3 +45,17 @@ def test_a_restore_between_two_of_its_renames_is_left_alone(tmp_path: Path) -> N
         describe_run(journal, row, NOW)
     assert ready(tree.root).is_dir()
     assert not tree.root.exists()
+
+
+def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_path: Path) -> None:
+    row, tree = run_in(tmp_path)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        journal.finish_run(row.run_id, "finished", "2026-11-22T01:00:00+00:00")
+        whole = describe_run(journal, journal.run(row.run_id), NOW)
+        assert not whole.human_action_required
+        (tree.checkpoints / tree.model_name(20)).write_bytes(b"")
+        cut = describe_run(journal, journal.run(row.run_id), NOW)
+    assert (cut.state, cut.human_action_required) == ("finished", True)
+    assert "0 bytes where 1 were committed" in cut.why
+    assert cut.next.startswith("kaggle-manager checkpoints verify --section section --scenario walk")
