@@ -12,13 +12,17 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.report import error_as_json
 from kaggle_manager.section import CODE_ROOT, find_project, offered_sections
+
+if TYPE_CHECKING:
+    from kaggle_manager.checkpoints import RestoreReport
 
 
 def the_only_section() -> str:
@@ -116,13 +120,30 @@ def print_json(data: dict[str, Any]) -> None:
     print(json.dumps(data, indent=2))
 
 
-def run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
-    """Call `main(arguments)` of a module that the core installation may lack, or lack the libraries of."""
+def load_module(name: str, *, needed_for: str) -> ModuleType:
+    """A module that the core installation may lack, or lack the libraries of."""
     try:
-        module = importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{needed_for[0].upper()}{needed_for[1:]} needs {error.name}, which is not here.",
             next_step="install the training libraries: pip install 'kaggle-manager[train]'",
         ) from error
-    raise typer.Exit(module.main(arguments))
+
+
+def run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
+    """Call `main(arguments)` of such a module."""
+    raise typer.Exit(load_module(name, needed_for=needed_for).main(arguments))
+
+
+def restored_as_json(tree: Path, done: RestoreReport) -> dict[str, Any]:
+    """What was put in the place of a training tree."""
+    return {
+        "schema": 1,
+        "tree": str(tree),
+        "step": done.step,
+        "generation": done.generation,
+        "manifest_sha256": done.manifest_sha256,
+        "files": len(done.files),
+        "left_out": list(done.left_out),
+    }

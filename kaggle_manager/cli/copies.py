@@ -18,6 +18,7 @@ from kaggle_manager.cli.common import (
     WorkdirOption,
     errors_as_messages,
     print_json,
+    restored_as_json,
 )
 from kaggle_manager.cli.table import copies_table
 from kaggle_manager.errors import NotFound
@@ -110,6 +111,7 @@ def restore_backup(
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a copy in the place of the training tree; what is there is archived first.
 
@@ -121,7 +123,7 @@ def restore_backup(
     from kaggle_manager.copies import find_copies
     from kaggle_manager.manager import ValidationKaggleManager
 
-    with errors_as_messages(), Reporter() as reporter:
+    with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         copies = [copy for copy in find_copies(config) if copy.step is not None]
         wanted = [copy for copy in copies if which in (copy.folder.name, str(copy.folder))]
@@ -130,7 +132,9 @@ def restore_backup(
             raise NotFound(f"No copy is called {which!r}.", next_step="kaggle-manager checkpoints backup ls")
         manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
         source = wanted[0].folder if wanted else Path(which)
-        manager.restore_copy(section, source, scenario=scenario, quick=quick)
+        done = manager.restore_copy(section, source, scenario=scenario, quick=quick)
+    if as_json:
+        print_json(restored_as_json(config.tree, done))
 
 
 def prune(

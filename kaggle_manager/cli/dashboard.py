@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import WorkdirOption, errors_as_messages
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, errors_as_messages, print_json
+from kaggle_manager.errors import ConfigError
 
 
 def dashboard(
@@ -15,6 +16,7 @@ def dashboard(
     html: Annotated[Path | None, typer.Option(help="Write the page into this one file instead of serving it.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Say the address, and open nothing.")] = False,
     workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at the runs: a page on this machine that renews itself, or one file to keep or to send.
 
@@ -29,10 +31,15 @@ def dashboard(
     from kaggle_manager.config import state_folder
     from kaggle_manager.dashboard import serve, write_html
 
-    with errors_as_messages():
+    with errors_as_messages(as_json=as_json):
+        if as_json and html is None:
+            raise ConfigError("--json goes with --html alone.", next_step="give --html FILE, or read `status --json`")
         state = state_folder(workdir)
         if html is None:
             serve(state, port=port, open_browser=not no_browser)
         else:
             write_html(state, html)
-            print(f"wrote {html} ({html.stat().st_size:,} bytes)")
+            if as_json:
+                print_json({"schema": 1, "file": str(html), "bytes": html.stat().st_size})
+            else:
+                print(f"wrote {html} ({html.stat().st_size:,} bytes)")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kaggle_manager.cli.common import (
+    JsonOption,
     QuickOption,
     ScenarioOption,
     SectionOption,
     WorkdirOption,
     errors_as_messages,
-    run_module,
+    load_module,
+    print_json,
 )
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.progress import Reporter
 
@@ -31,6 +35,7 @@ def export_sb3(
     scenario: ScenarioOption = None,
     quick: QuickOption = False,
     workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint as a model and a replay buffer that stock Stable-Baselines3 loads.
 
@@ -38,15 +43,17 @@ def export_sb3(
 
       kaggle-manager checkpoints export-sb3 latest exported
     """
-    from kaggle_manager.config import build_config
-
-    with errors_as_messages():
+    with errors_as_messages(as_json=as_json):
         if which != "latest" and not which.isdecimal():
             raise ConfigError(f"{which!r} is no checkpoint; timesteps such as 45000, or latest, are accepted.")
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        step = [] if which == "latest" else ["--step", which]
-        tree = ["--tree", str(config.tree), "--scenario", config.scenario_name]
-        run_module(EXCHANGE, ["export", str(folder), *tree, *step], needed_for="the export")
+        step = None if which == "latest" else int(which)
+        exchange = load_module(EXCHANGE, needed_for="the export")
+        files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
+        if as_json:
+            print_json({"schema": 1, "files": files})
+        else:
+            print("\n".join(files))
 
 
 def import_sb3(
@@ -57,6 +64,7 @@ def import_sb3(
     section: SectionOption,
     scenario: ScenarioOption = None,
     workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Begin a training tree from such files, saying what exactness they do not hold.
 
@@ -67,32 +75,32 @@ def import_sb3(
       kaggle-manager checkpoints import-sb3 model.zip --replace
     """
 
-    def take_in(below: Path | None) -> None:
-        options = {"--replay-buffer": replay_buffer, "--section": section, "--scenario": scenario, "--workdir": below}
-        given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
-        run_module(EXCHANGE, ["import", str(model), *given], needed_for="the import")
+    def take_in(below: Path | None) -> Any:
+        return exchange.import_here(section, scenario, model, replay_buffer, below)
 
-    with errors_as_messages(), Reporter() as reporter:
-        if not replace:
-            take_in(workdir)
-        _take_in_beside(take_in, section, scenario, workdir, reporter)
+    progress = sys.stderr if as_json else sys.stdout
+    with errors_as_messages(as_json=as_json), Reporter(progress) as reporter:
+        config = build_config(section, scenario=scenario, workdir=workdir)
+        exchange = load_module(EXCHANGE, needed_for="the import")
+        with contextlib.redirect_stdout(progress):
+            taken = _take_in_beside(take_in, config, workdir, reporter) if replace else take_in(workdir)
+        why = taken.manifest.exact["broken"][-1]["why"]
+        reporter.line(f"step {taken.step:,} is the newest checkpoint of {config.tree}")
+        reporter.warn(f"bits are not promised from here: {why}")
+    if as_json:
+        facts = {"tree": str(config.tree), "step": taken.step, "manifest_sha256": taken.manifest.sha256}
+        print_json({"schema": 1, **facts, "not_exact": why})
 
 
-def _take_in_beside(
-    take_in: Callable[[Path], None], section: str, scenario: str | None, workdir: Path | None, reporter: Reporter
-) -> None:
+def _take_in_beside(take_in: Any, config: RunConfig, workdir: Path | None, reporter: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
-    from kaggle_manager.config import build_config
     from kaggle_manager.manager import ValidationKaggleManager
 
-    config = build_config(section, scenario=scenario, workdir=workdir)
+    names: dict[str, Any] = {"section": config.section.name, "scenario": config.scenario_name}
     config.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=config.state) as folder:
-        try:
-            take_in(Path(folder))
-        except typer.Exit as ended:
-            if ended.exit_code:
-                raise
-        source = build_config(section, scenario=scenario, workdir=Path(folder), project_root=config.project_root).tree
+        taken = take_in(Path(folder))
+        source = build_config(**names, workdir=Path(folder), project_root=config.project_root).tree
         manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
-        manager.restore_copy(section, source, scenario=scenario)
+        manager.restore_copy(source=source, **names)
+    return taken

@@ -17,6 +17,7 @@ from kaggle_manager.cli.common import (
     WorkdirOption,
     errors_as_messages,
     print_json,
+    restored_as_json,
 )
 from kaggle_manager.progress import Reporter
 from kaggle_manager.words import count, quoted, size
@@ -99,14 +100,4 @@ def restore(
         else:
             done = put_back(Path(source))
     if as_json:
-        print_json(
-            {
-                "schema": 1,
-                "tree": str(config.tree),
-                "step": done.step,
-                "generation": done.generation,
-                "manifest_sha256": done.manifest_sha256,
-                "files": len(done.files),
-                "left_out": list(done.left_out),
-            }
-        )
+        print_json(restored_as_json(config.tree, done))

@@ -150,6 +150,32 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingSe
         return session.checkpointer.newest
 
 
+def import_here(
+    section_name: str, scenario: str | None, model_zip: Path, replay_buffer: Path | None, workdir: Path | None
+) -> Checkpoint:
+    """`import_sb3` for a section's scenario, its default when None; the tree lies below `workdir`, else the project.
+
+    Raises:
+        ConfigError: there is no such section or scenario.
+        KaggleManagerError: as `import_sb3`.
+    """
+    project, section = open_project(section_name)
+    name = scenario or section.default_scenario or ""
+    config = section.scenario(name)
+    base = (workdir or project).expanduser().resolve()
+    tree = tree_of(section, name, base, quick=False).root
+    settings = from_scenario(
+        name,
+        config,
+        total=None,
+        tree=tree,
+        lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
+        identity=identity_of(section, name, project),
+    )
+    with alone_in(tree):
+        return import_sb3(model_zip, replay_buffer, settings)
+
+
 def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
     """Build a checkpoint's replay buffer outside of any training."""
     data, _, _ = load_from_zip_file(io.BytesIO(model))  # of this very tree, and verified
@@ -252,22 +278,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    project, section = open_project(options.section)
-    name = options.scenario or section.default_scenario or ""
-    config = section.scenario(name)
-    base = (options.workdir or project).expanduser().resolve()
-    tree = tree_of(section, name, base, quick=False).root
-    settings = from_scenario(
-        name,
-        config,
-        total=None,
-        tree=tree,
-        lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
-        identity=identity_of(section, name, project),
-    )
-    with alone_in(tree):
-        checkpoint = import_sb3(options.zip, options.replay_buffer, settings)
-    print(f"Step {checkpoint.step:,} is the newest checkpoint of {tree}.")
+    checkpoint = import_here(options.section, options.scenario, options.zip, options.replay_buffer, options.workdir)
+    print(f"Step {checkpoint.step:,} is the newest checkpoint of {checkpoint.tree.root}.")
     warn(f"bits are not promised from here: {checkpoint.manifest.exact['broken'][-1]['why']}.")
     return 0
 
