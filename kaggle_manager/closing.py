@@ -32,6 +32,7 @@ DENIED_TO_GIVE_UP_S = 24 * 3600.0
 ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
     FailureKind.CHECKPOINT: CheckpointIncompatible,
     FailureKind.ORDER: ConfigError,
+    FailureKind.MISFILED: ConfigError,
     FailureKind.OUTPUTS: VerificationError,
 }
 

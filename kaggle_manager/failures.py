@@ -26,6 +26,7 @@ class FailureKind(StrEnum):
     NO_PROGRESS = "no progress"
     GONE = "kernel gone"
     OUTPUTS = "outputs refused"
+    MISFILED = "filed elsewhere"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ POLICIES: dict[FailureKind, Policy] = {
     # What a person alone can decide.
     FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
     FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
+    FailureKind.MISFILED: Policy(1, 0.0, "delete the kernel it was filed as on Kaggle, which ends that session"),
     # The platform's own trouble passes with time.
     FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at the kernel's page on Kaggle"),
     FailureKind.WEDGED: Policy(3, 5 * _MINUTE, "read the log up to its silence"),

@@ -91,10 +91,11 @@ def fetch_session(
     if listings.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
         listing = listings.settled(client, version, listing, sleep)
     last_word = listings.find(listing, RESULT_FILE)
-    spoke = spoke or session.why.startswith(KernelState.COMPLETE.name)  # one that ends in good order always does
-    if last_word is None and spoke and not settle_for_less:
+    well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its last word
+    if last_word is None and (well or spoke) and not settle_for_less:
         raise OutputDamaged(
-            f"{version.ref} has left a last word, and Kaggle does not list it.",
+            f"{version.ref} {'ended in good order' if well else 'has spoken its last word'}, and Kaggle does not "
+            f"list {RESULT_FILE} among its outputs.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )

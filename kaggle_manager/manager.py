@@ -51,8 +51,9 @@ from kaggle_manager.watch import watch
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
 TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
-# What was refused is downloaded again: after this long at first, twice as long each time, and so often in all.
-REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 4
+# What was refused is downloaded again: after this long at first, twice as long each time, and so often in all. After so
+# many refusals, what is listed of a session without a last word is taken, even if its log names more than that.
+REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_SETTLE, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 3, 5
 # A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
 WATCH_S = 600.0
 # Waits are slept in pieces, so that a laptop that slept through one notices.
@@ -394,7 +395,7 @@ class ValidationKaggleManager:
             self._sleep,
             local_tree=run.config.tree,
             ended_by_log=bool(session.facts.get("ended_by_log")),
-            settle_for_less=run.refusals(session) + 1 >= REFUSALS_TO_GIVE_UP,
+            settle_for_less=run.refusals(session) >= REFUSALS_TO_SETTLE,
         )
         with run.journal.together():
             run.journal.update_session(session, stage=Stage.FETCHED)

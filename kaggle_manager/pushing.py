@@ -11,6 +11,7 @@ from collections.abc import Callable
 from kaggle_manager import launch, lost_push
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch, QuotaError
+from kaggle_manager.failures import FailureKind
 from kaggle_manager.journal import SessionRow
 from kaggle_manager.kaggle_api.models import KernelVersion
 from kaggle_manager.kernel_bundle import build_bundle, describe, render_script
@@ -149,8 +150,16 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
         run.reporter.warn(error.message)
         _accepted(run, session, KernelVersion(owner, slug, int(version)))
         return
-    run.journal.update_session(
-        session, stage=Stage.CLOSED, outcome="misfiled", why=error.message, fingerprint="misfiled", ended_at=run.now()
-    )
+    with run.journal.together():
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome="misfiled",
+            why=error.message,
+            fingerprint="misfiled",
+            kind=FailureKind.MISFILED,
+            ended_at=run.now(),
+        )
+        run.note("closed", session.generation, outcome="misfiled", why=error.message)
     error.next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
     raise error

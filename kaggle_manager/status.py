@@ -169,17 +169,20 @@ def in_trouble(events: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _trouble(events: Sequence[Mapping[str, Any]], again: str) -> _State | None:
-    """What stopped the last command, unless something went on since."""
+    """What stopped the last command, unless something went on since. What needs a person outlives what passes."""
+    passing: _State | None = None
     for event in reversed(events):
         if event["kind"] in GOING_ON:
-            return None
+            break
         if event["kind"] == "stopped":
             return _State("failed", event["detail"]["why"], again, human=True)
         if event["kind"] == "error":
             detail = event["detail"]
-            human = detail["type"] not in PASSING
-            return _State("error", detail["message"], detail["next"] or again, human=human)
-    return None
+            state = _State("error", detail["message"], detail["next"] or again, human=detail["type"] not in PASSING)
+            if state.human:
+                return state
+            passing = passing or state
+    return passing
 
 
 def _running(session: SessionRow, now: float) -> str:

@@ -101,7 +101,6 @@ class Result:
     kills: int = 0
     sessions: int = 0
     deaths: int = 0
-    pushes: int = 0
     persons: int = 0
     steps: int = 0
     repeated: int = 0
@@ -363,12 +362,22 @@ class Campaign:
             raise BrokenPromise(f"{type(error).__name__} needs a person, and status says {status.state}: {status.why}")
         if not _needs_a_person(error):
             return
+        self._tick_in_vain()
         self.result.persons += 1
         if self.rng.random() >= self.drawn.person_comes or self.result.persons > 12:
             self.result.outcome, self.result.why = "waits for a person", f"{type(error).__name__}: {error.message}"
             return
         self.clock.sleep(self.rng.uniform(MINUTE, 12 * HOUR))
         self.person()
+
+    def _tick_in_vain(self) -> None:
+        """A schedule does not know that a person is needed; its next pass starts nothing."""
+        started = len(self.kaggle.sessions)
+        self.clock.sleep(self.drawn.tick_every_s)
+        with suppress(KaggleManagerError):
+            self.manager().tick(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
+        if len(self.kaggle.sessions) > started:
+            raise BrokenPromise("a person is needed, and the next tick starts a session all the same")
 
     def person(self) -> None:
         """Somebody comes, mends what can be mended, and asks for the run."""
@@ -407,9 +416,8 @@ class Campaign:
         kaggle.settle()
         result.faults = kaggle.faults
         result.sessions = len(kaggle.sessions)
-        result.pushes = sum(kaggle.pushes.values())
         result.weeks = (self.clock() - BEGINNING) / WEEK_S
-        if again := [key for key, count in kaggle.pushes.items() if count > 1]:
+        if again := [key for key, count in kaggle.known_pushes().items() if count > 1]:
             raise BrokenPromise(f"pushed more than once: {again}")
         self._count_steps()
         if result.outcome == "finished":

@@ -157,7 +157,6 @@ class SimulatedKaggle:
         self.sessions: list[Session] = []
         self.faults: Counter[str] = Counter()
         self.tell: Callable[[str], None] = lambda text: None
-        self.pushes: Counter[tuple[str, int]] = Counter()
         self._datasets: dict[str, list[dict[str, bytes]]] = {}
         self._week_s = week_s
         self._used: Counter[int] = Counter()
@@ -409,7 +408,6 @@ class SimulatedKaggle:
             end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
         )
         self.sessions.append(session)
-        self.pushes[(order["run_id"], session.generation)] += 1
         self.mortality.deed()  # between what was done and its being known
         if changed:
             self._meet(f"push {changed}")
@@ -427,7 +425,7 @@ class SimulatedKaggle:
     def _check_push(self, push: KernelPush, order: dict[str, Any]) -> None:
         """What must never be pushed."""
         run_id, generation = order["run_id"], order["generation"]
-        if self.pushes[(run_id, generation)]:
+        if self.known_pushes()[run_id, generation]:
             raise BrokenPromise(f"generation {generation} is pushed a second time")
         if live := self.live_sessions():
             raise BrokenPromise(f"generation {generation} is pushed while {live[-1].generation} lives")
@@ -440,6 +438,11 @@ class SimulatedKaggle:
         if (order["deadline_s"] or 0) > (push.session_timeout_s or 0):
             raise BrokenPromise("the deadline is later than the end")
         self._check_start(mine, order)
+
+    def known_pushes(self) -> Counter[tuple[str, int]]:
+        """How often each run's generation was pushed; of what was deleted nobody can know that it was there."""
+        there = [s for s in self.sessions if s.fate.kind != "deleted" or self._is_live(s)]
+        return Counter((session.order["run_id"], session.generation) for session in there)
 
     def _check_start(self, mine: Sequence[Session], order: dict[str, Any]) -> None:
         start = order["parent"]["min_step"] if order["parent"] else 0

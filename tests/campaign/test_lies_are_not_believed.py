@@ -54,6 +54,23 @@ def test_a_token_that_expired_shows_in_status_until_it_works_again(project: Path
     assert (mended.state, mended.human_action_required) == ("running", False)
 
 
+def test_a_person_is_still_asked_for_when_the_platform_has_trouble_as_well(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, person_comes=0.0))
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.kaggle.expire_token()
+        campaign.tick()
+        monkeypatch.setattr(campaign.kaggle, "odds", Odds(call_fails=1.0))
+        campaign.kaggle.mend_token()
+        campaign.tick()
+        told = campaign.status()
+    assert told is not None
+    assert told.human_action_required
+    assert "token" in told.why
+
+
 def test_the_quota_a_session_is_planned_with_is_the_one_that_was_told(project: Path, tmp_path: Path) -> None:
     campaign = Campaign(1, tmp_path, project, RUN)
     asked: list[str] = []

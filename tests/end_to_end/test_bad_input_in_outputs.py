@@ -155,12 +155,14 @@ def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
 
     with pytest.raises(Interrupted):  # the next step it names
         bench.run(timesteps=1000, interrupt_at="relaunch")
-    assert "given up" in bench.output
+    # Without a last word, what was saved is taken in the end; of anything else nothing is.
+    how = "left no last word" if case == "no last word after a good end" else "given up"
+    assert how in bench.output
     assert bench.steps() == [head + 2, head + 1]
 
 
 def tick_until_it_ended(bench: Bench) -> None:
-    while True:
+    for _ in range(1000):
         bench.manager().tick("small", timesteps=1000)
         time.sleep(0.05)
 

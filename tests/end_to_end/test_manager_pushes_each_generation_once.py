@@ -161,7 +161,9 @@ def test_a_push_filed_under_another_name_is_found_even_when_its_answer_was_lost(
     with pytest.raises(PushMismatch) as caught:
         bench.run(timesteps=2)
     assert "-x on Kaggle" in caught.value.next_step
-    assert versions(bench) == 0, "nothing was pushed beside it"
+    with pytest.raises(ConfigError, match="was stopped"):
+        bench.manager().tick("small", timesteps=2)
+    assert versions(bench) == 0, "nothing was pushed beside it, not by a schedule either"
     report = bench.run(timesteps=2)
     assert [(session.generation, session.outcome) for session in report.sessions] == [(1, "misfiled"), (2, "completed")]
 
