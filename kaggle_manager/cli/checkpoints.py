@@ -19,6 +19,7 @@ from kaggle_manager.cli.common import (
     group,
     print_json,
 )
+from kaggle_manager.cli.quick import HINT, only_quick_is_here, quick_may_be_meant
 from kaggle_manager.cli.table import age, copies_table, table
 from kaggle_manager.errors import CheckpointCorrupt
 from kaggle_manager.words import size
@@ -75,7 +76,8 @@ def ls(
             claims = (f"{m.step:,}", str(m.lineage.generation)) if m else ("?", "?")
             sizes = (size(view.size), size(view.replay_size) if view.replay_size else "-")
             rows.append((view.level, *claims, *sizes, age(m.created_at) if m else "-", view.hash_state))
-        _print([f"  {line}" for line in table(rows)] if views else ["  no checkpoint yet"])
+        nothing = f"  no checkpoint yet; {HINT}" if not views and only_quick_is_here(config) else "  no checkpoint yet"
+        _print([f"  {line}" for line in table(rows)] if views else [nothing])
         _print([f"  ! {view.problem}" for view in views if view.problem])
         if copies:
             print(f"kept copies ({size(sum(copy.size for copy in copies))})")
@@ -106,7 +108,8 @@ def show(
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        view = find_checkpoint(TrainingTree(config.tree, config.scenario_name), which, verify=True)
+        with quick_may_be_meant(config):
+            view = find_checkpoint(TrainingTree(config.tree, config.scenario_name), which, verify=True)
         described = _view_as_json(view)
         if as_json:
             print_json({"schema": 1, **described})
@@ -157,7 +160,8 @@ def verify(
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         own = TrainingTree(config.tree, config.scenario_name)
         tree = tree_at(folder, config.scenario_name) if folder else own
-        found = verify_tree(tree)
+        with quick_may_be_meant(config):
+            found = verify_tree(tree)
         if found.problems:
             raise CheckpointCorrupt(
                 f"{tree.root} does not verify:\n  " + "\n  ".join(found.problems),
@@ -196,7 +200,8 @@ def diff(
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        differences = compare_sides(find_side(a, config), find_side(b, config))
+        with quick_may_be_meant(config):
+            differences = compare_sides(find_side(a, config), find_side(b, config))
         if as_json:
             print_json({"schema": 1, "a": a, "b": b, "differences": [asdict(each) for each in differences]})
             return

@@ -20,6 +20,7 @@ from kaggle_manager.cli.common import (
     print_json,
     restored_as_json,
 )
+from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.table import copies_table
 from kaggle_manager.errors import NotFound
 from kaggle_manager.progress import Reporter
@@ -60,7 +61,7 @@ def make(
         return
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with alone(config):
+        with quick_may_be_meant(config), alone(config):
             copy = back_up(config, reason)
             dropped = within_limit(config)
         for line in dropped:

@@ -20,6 +20,7 @@ from kaggle_manager.cli.common import (
     load_module,
     print_json,
 )
+from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.progress import Reporter
@@ -49,7 +50,8 @@ def export_sb3(
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         step = None if which == "latest" else int(which)
         exchange = load_module(EXCHANGE, needed_for="the export")
-        files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
+        with quick_may_be_meant(config):
+            files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
         if as_json:
             print_json({"schema": 1, "files": files})
         else:

@@ -19,6 +19,7 @@ from kaggle_manager.cli.common import (
     print_json,
     restored_as_json,
 )
+from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.progress import Reporter
 from kaggle_manager.words import count, quoted, size
 
@@ -51,7 +52,8 @@ def export(
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=reporter.status)
+        with quick_may_be_meant(config):
+            done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=reporter.status)
         for line in done.left_out:
             reporter.warn(f"left out, for it does not verify: {line}")
     if as_json:

@@ -25,6 +25,7 @@ from kaggle_manager.cli.common import (
     errors_as_messages,
     print_json,
 )
+from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, NotFinished
 from kaggle_manager.journal import Journal
@@ -179,7 +180,7 @@ def stop(
 
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
-        with closing(Journal(config.journal)) as journal:
+        with closing(Journal(config.journal)) as journal, quick_may_be_meant(config):
             stopped = stop_run(config, connect(config), journal, reporter, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
@@ -204,9 +205,10 @@ def fetch(
       kaggle-manager fetch section_7_6_rl_performance --generation 2
     """
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        fetched = _manager(section, platform, workdir, reporter).fetch_outputs(
-            section, generation, scenario=scenario, quick=quick
-        )
+        with quick_may_be_meant(build_config(section, scenario=scenario, quick=quick, workdir=workdir)):
+            fetched = _manager(section, platform, workdir, reporter).fetch_outputs(
+                section, generation, scenario=scenario, quick=quick
+            )
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})

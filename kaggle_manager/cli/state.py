@@ -22,6 +22,7 @@ from kaggle_manager.cli.common import (
     errors_as_messages,
     print_json,
 )
+from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import state_folder
 from kaggle_manager.errors import NotFound
 from kaggle_manager.journal import Journal
@@ -143,7 +144,7 @@ def logs(
 
     with errors_as_messages(), Reporter(sys.stderr) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
-        with closing(Journal(config.journal)) as journal:
+        with closing(Journal(config.journal)) as journal, quick_may_be_meant(config):
             for line in session_log(config, journal, generation, connect_to=connect, reporter=reporter):
                 print(line, flush=True)
 

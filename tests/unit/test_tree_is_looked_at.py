@@ -174,3 +174,14 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
     assert tree.model_name(2) in json.loads(text)["why"]
     assert ask("show", "77")[0] == 9
     assert ask("show", "newest")[0] == 2
+
+
+@pytest.mark.parametrize("line", ["checkpoints ls", "checkpoints show", "checkpoints verify", "checkpoints backup"])
+def test_a_training_that_only_a_quick_run_was_made_of_is_found_by_what_is_said(line: str, tmp_path: Path) -> None:
+    run, arguments = CliRunner().invoke, [*line.split(), "--workdir", str(tmp_path)]
+    assert "--quick" not in run(app, arguments).output
+    plant(config_in(tmp_path, quick=True).tree)
+    assert "only a quick run is here: add --quick" in run(app, arguments).output
+    assert run(app, [*arguments, "--quick"]).exit_code == 0
+    plant(config_in(tmp_path).tree)
+    assert "add --quick" not in run(app, arguments).output
