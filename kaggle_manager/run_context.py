@@ -200,7 +200,9 @@ class RunContext:
                 rollout=self.config.scenario.rollout,
             )
             if isinstance(plan, TooShort):
-                raise ConfigError(plan.why, safe="nothing was pushed", next_step=plan.what_to_do)
+                raise ConfigError(
+                    f"{plan.why[0].upper()}{plan.why[1:]}.", safe="nothing was pushed", next_step=plan.what_to_do
+                )
             if isinstance(plan, NotWorthIt):
                 if waits["until"] <= self.clock():
                     self.note("waits", cause=PLANNED_WAIT, why=plan.why, until=plan.until)
