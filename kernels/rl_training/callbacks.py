@@ -59,17 +59,13 @@ class RotatingCheckpointCallback(_AtRolloutStart):
         elif step // self.every > self._saved_at // self.every:
             self.save_now()
         else:
-            self._checkpointer.hand_over()
+            self._checkpointer.between_saves()
 
     def _on_training_end(self) -> None:
         if self._saved_at is None:  # nothing was left to train
             self._checkpointer.begin()
             self._saved_at = self.model.num_timesteps
         self.save_now()
-
-    def _on_step(self) -> bool:
-        self._checkpointer.look()
-        return True
 
     def save_now(self) -> None:
         """Save, unless this very step is saved already."""

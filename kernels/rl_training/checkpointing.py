@@ -98,7 +98,7 @@ class Checkpointer:
             StorageError: the disk refused the save before; the checkpoints before that still load.
         """
         started = time.monotonic()
-        self.hand_over()
+        self._hand_over()
         self.join()
         step = self.training.model.num_timesteps
         model = model_file.snapshot(self.training.model)
@@ -122,15 +122,20 @@ class Checkpointer:
         self._stall_s = time.monotonic() - started
         self.stall_s += self._stall_s
 
-    def hand_over(self) -> None:
-        """Called at a rollout start: have replay rows written down before the next save when there are many."""
+    def between_saves(self) -> None:
+        """Called at a rollout start: take note of a save that is on disk by now, hand over rows when there are many.
+
+        Raises:
+            StorageError: as `join`; of a save, before the next one comes.
+        """
+        self._note(self.writer.look())
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have replay rows written down before the next save."""
         for rows in self._rows.too_many():
             self.join()
             self.writer.start(rows)
-
-    def look(self) -> None:
-        """Take note of a save that is on disk by now; raise its error if it had one. Never waits."""
-        self._note(self.writer.look())
 
     def join(self) -> None:
         """Wait until the save under way is on disk.

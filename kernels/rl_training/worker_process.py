@@ -58,6 +58,8 @@ class WorkerProcess(Generic[Argument, Result]):
             )
             self._process.start()
             theirs.close()
+            self._answer = select.poll()
+            self._answer.register(self._pipe, select.POLLIN)
             atexit.register(self.close)  # else the interpreter would wait for it for ever
 
     def start(self, argument: Argument) -> None:
@@ -87,10 +89,8 @@ class WorkerProcess(Generic[Argument, Result]):
             RunError: the process is gone.
             Exception: what the function raised.
         """
-        if self._under_way:
-            assert self._pipe is not None
-            if not select.select([self._pipe], [], [], 0)[0]:
-                return None
+        if self._under_way and not self._answer.poll(0):
+            return None
         return self.join()
 
     def join(self) -> Result | None:

@@ -36,7 +36,7 @@ class Recorder:
     def save(self) -> None:
         self.calls.append(("save", self.model.num_timesteps))
 
-    def hand_over(self) -> None:
+    def between_saves(self) -> None:
         """Nothing waits."""
 
     def begin(self) -> None:
