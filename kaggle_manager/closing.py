@@ -150,7 +150,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
         f"Run {run.row.run_id} was stopped: {action.why}.\n"
-        f"The last of them: generation {newest.generation} {newest.why}",
+        f"Last: generation {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",
         next_step=f"{reading}{advice}, and run the same command again",
     )
