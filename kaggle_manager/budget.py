@@ -28,8 +28,10 @@ WORTH_FACTOR = 2.0
 TIMEOUT_FACTOR = 2.0
 TIMEOUT_LEAST_S = 900.0
 WEEK_S = 7 * 24 * 3600.0
-# Between the end of one session and the start of the next: fetch, restore, upload, queue.
+# Between the end of one session and the start of the next: fetch, restore, upload, queue; until it is measured.
 TURNAROUND_S = 300.0
+# A longer time between two sessions was a pause, a wait for the quota, or a machine that slept.
+TURNAROUND_MOST_S = 7200.0
 RECENT = 3
 # Nobody plans further than this.
 MOST_SESSIONS = 5000
@@ -43,26 +45,37 @@ class PastSession:
 
     Attributes:
         steps: timesteps it trained.
-        setup_s: from the kernel's start to the first step, installation included.
+        setup_s: from the kernel's start to the first step, installation included; None of one that was cut.
         train_s: training, evaluations and saves.
         ending_s: from the moment it should have stopped training until it was over; None unless time ended it.
-        expected_steps: what the plan had expected; None when nothing was known.
+        expected_steps: what the plan had expected; None when nothing was known, or the session was cut.
+        turnaround_s: from the end of the session before it to its own start; None of the first.
     """
 
     steps: int
-    setup_s: float
+    setup_s: float | None
     train_s: float
     ending_s: float | None = None
     expected_steps: int | None = None
+    turnaround_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a run goes: medians of its last sessions; `ending_s` is the longest of them, None before the first."""
+    """How fast a run goes, from its last sessions.
+
+    Attributes:
+        steps_per_s: their median speed, each session weighed by its training time: what a session of some steps shows
+            is mostly its start, and one odd session among longer ones counts for nothing.
+        setup_s: median.
+        ending_s: the longest; None before the first.
+        turnaround_s: from the end of one session to the start of the next; median.
+    """
 
     steps_per_s: float
     setup_s: float
     ending_s: float | None
+    turnaround_s: float = TURNAROUND_S
 
 
 @dataclass(frozen=True)
@@ -125,23 +138,47 @@ class TooShort:
 
 @dataclass(frozen=True)
 class Forecast:
-    """When the target will be reached: the moment, the sessions and the accelerator time still to come."""
+    """When the target will be reached: the moment, and what lies before it.
+
+    Attributes:
+        done_at: the moment.
+        sessions, accelerator_s: still to come, and how long they take together.
+        between_s: from the end of one session to the start of the next, summed.
+        quota_wait_s: of waiting for the weekly quota.
+    """
 
     done_at: float
     sessions: int
     accelerator_s: float
+    between_s: float = 0.0
+    quota_wait_s: float = 0.0
 
 
 def measure(past: Sequence[PastSession]) -> Pace | None:
     """The pace of a run, from the last sessions that gained something; None before the first."""
-    recent = [session for session in past if session.steps > 0 and session.train_s > 0][-RECENT:]
-    if not recent:
+    gained = [session for session in past if session.steps > 0 and session.train_s > 0]
+    if not gained:
         return None
+    recent = gained[-RECENT:]
+    setups = [session.setup_s for session in gained if session.setup_s is not None][-RECENT:]
+    between = [s.turnaround_s for s in past if s.turnaround_s is not None and s.turnaround_s <= TURNAROUND_MOST_S]
     return Pace(
-        steps_per_s=median(session.steps / session.train_s for session in recent),
-        setup_s=median(session.setup_s for session in recent),
+        steps_per_s=_median_speed(recent),
+        setup_s=median(setups) if setups else SETUP_GUESS_S,
         ending_s=max((session.ending_s for session in recent if session.ending_s is not None), default=None),
+        turnaround_s=median(between[-RECENT:]) if between else TURNAROUND_S,
     )
+
+
+def _median_speed(sessions: Sequence[PastSession]) -> float:
+    """Steps per second such that half of the training time was spent at this speed or below; see `Pace`."""
+    by_speed = sorted(sessions, key=lambda session: session.steps / session.train_s)
+    half, spent = sum(session.train_s for session in sessions) / 2, 0.0
+    for session in by_speed:
+        spent += session.train_s
+        if spent >= half:
+            break
+    return session.steps / session.train_s
 
 
 def margin(limit_s: float, pace: Pace | None) -> float:
@@ -212,13 +249,14 @@ def forecast(
     """When the target will be reached at this pace; None when no speed is known, or the sessions gain nothing."""
     if pace is None:
         return None
-    at, left, sessions, used = now, quota, 0, 0.0
+    at, left, sessions, used, between, waited = now, quota, 0, 0.0, 0.0, 0.0
     while remaining > 0 and sessions < MOST_SESSIONS:
         plan = plan_session(remaining, limit_s, pace=pace, quota=left, now=at, rollout=rollout)
         if isinstance(plan, TooShort):
             return None
         if isinstance(plan, NotWorthIt):
             assert left is not None
+            waited += max(0.0, plan.until - at)
             at = max(plan.until, at)
             left = QuotaView(left.total_s, left.total_s, at + WEEK_S)
             renewed = plan_session(remaining, limit_s, pace=pace, quota=left, now=at, rollout=rollout)
@@ -230,10 +268,11 @@ def forecast(
             return None
         lasted = pace.setup_s + gained / pace.steps_per_s + (pace.ending_s or 0.0)
         remaining, sessions, used = max(0, remaining - gained), sessions + 1, used + lasted
-        at += lasted + (TURNAROUND_S if remaining else 0.0)
+        turnaround = pace.turnaround_s if remaining else 0.0
+        at, between = at + lasted + turnaround, between + turnaround
         if left is not None:
             left = _after(left, lasted, at)
-    return None if remaining > 0 else Forecast(at, sessions, used)
+    return None if remaining > 0 else Forecast(at, sessions, used, between, waited)
 
 
 def _after(quota: QuotaView, used_s: float, now: float) -> QuotaView:

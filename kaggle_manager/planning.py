@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from kaggle_manager.budget import NotWorthIt, QuotaView, TooShort
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.connection import Connection
-from kaggle_manager.errors import RemoteError
+from kaggle_manager.errors import RemoteError, StorageError
 from kaggle_manager.journal import Journal
 from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import REPORT_SCHEMA
+from kaggle_manager.run_setup import target_to_keep
 from kaggle_manager.session_facts import accelerator_gain, past_sessions
 from kaggle_manager.status import describe_run
 from kaggle_manager.tree_view import look_at
@@ -27,12 +28,15 @@ class RunPlan:
 
     Attributes:
         step, target: timesteps saved and asked for.
-        steps_per_s, setup_s: medians of the last sessions; None before the first.
+        steps_per_s: of the last sessions, each weighed by its training time; None before the first.
+        setup_s, turnaround_s: medians of the last sessions: before the first step, and between two sessions.
         next_session: in words: how long, how many steps, or until when to wait.
         done_at: ISO 8601; None while nothing is measured.
         sessions, accelerator_s: still to come.
+        between_s, quota_wait_s: what else lies before that date: between sessions, and waiting for the quota.
         forecast_error: median of (gained - expected) / expected of the earlier sessions; None before the first.
         missed_by_s: how much later than its first forecast the run is now expected; None without one.
+        uses_quota: whether sessions use the weekly accelerator quota.
         quota_left_s, quota_refresh_at: of the week; None when unknown or not used.
         advice: about the accelerator; '' when it is worth its quota, or not measured.
     """
@@ -42,12 +46,16 @@ class RunPlan:
     target: int
     steps_per_s: float | None
     setup_s: float | None
+    turnaround_s: float | None
     next_session: str
     done_at: str | None
     sessions: int | None
     accelerator_s: float | None
+    between_s: float | None
+    quota_wait_s: float | None
     forecast_error: float | None
     missed_by_s: float | None
+    uses_quota: bool
     quota_left_s: float | None
     quota_refresh_at: str | None
     advice: str
@@ -58,14 +66,19 @@ class RunPlan:
     def lines(self) -> Iterator[str]:
         yield f"{self.step} of {self.target} timesteps are saved"
         if self.steps_per_s is not None and self.setup_s is not None:
-            yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up"
+            between = f", {duration(self.turnaround_s)} between sessions" if self.turnaround_s is not None else ""
+            yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up{between}"
         if self.quota_left_s is not None:
             fresh = f", fresh on {for_people(epoch(self.quota_refresh_at))}" if self.quota_refresh_at else ""
             yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{fresh}"
+        elif self.uses_quota:
+            yield "quota: not known now; the plan takes it to be enough"
         yield f"next session: {self.next_session}"
         if self.done_at is not None:
-            cost = f"{count(self.sessions or 0, 'more session')}, {(self.accelerator_s or 0) / 3600:.2f} h"
-            yield f"target: {for_people(epoch(self.done_at))} ({cost})"
+            parts = [f"{count(self.sessions or 0, 'more session')} of {duration(self.accelerator_s or 0)} in all"]
+            parts += [f"{duration(self.between_s)} between them"] if self.between_s else []
+            parts += [f"{duration(self.quota_wait_s)} of waiting for the weekly quota"] if self.quota_wait_s else []
+            yield f"target: {for_people(epoch(self.done_at))} ({', '.join(parts)})"
         elif self.step >= self.target:
             yield "target: reached"
         else:
@@ -79,19 +92,22 @@ class RunPlan:
             yield self.advice
 
 
-def plan_run(config: RunConfig, connection: Connection | None, journal: Journal, now: float) -> RunPlan:
+def plan_run(
+    config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None, journal: Journal, now: float
+) -> RunPlan:
     """Plan the rest of the newest run of `config`'s tree, or the whole of a new one.
 
     Args:
-        connection: asked for the quota; None plans without it.
+        connect_to: how to reach whom to ask for the quota, when the section uses one; None plans without it.
     """
     row = journal.newest_run(config.tree)
     report = None if row is None else describe_run(journal, row, now)
     sessions = journal.sessions(row.run_id) if row else []
     past = past_sessions(sessions)
     pace, step = budget.measure(past), report.step if report else _saved(config)
-    remaining = max(0, config.target - step)
-    quota = _quota(config, connection)
+    target = target_to_keep(config, journal) or config.target
+    remaining = max(0, target - step)
+    quota = _quota(config, connect_to)
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
@@ -99,15 +115,19 @@ def plan_run(config: RunConfig, connection: Connection | None, journal: Journal,
     return RunPlan(
         run_id=row.run_id if row else "",
         step=step,
-        target=config.target,
+        target=target,
         steps_per_s=pace.steps_per_s if pace else None,
         setup_s=pace.setup_s if pace else None,
+        turnaround_s=pace.turnaround_s if pace else None,
         next_session="none: the target is reached" if not remaining else _in_words(following),
         done_at=iso(seen.done_at) if seen and remaining else None,
         sessions=seen.sessions if seen else None,
         accelerator_s=seen.accelerator_s if seen else None,
+        between_s=seen.between_s if seen else None,
+        quota_wait_s=seen.quota_wait_s if seen else None,
         forecast_error=budget.forecast_error(past),
         missed_by_s=seen.done_at - epoch(forecasts[0]) if seen and remaining and forecasts else None,
+        uses_quota=config.section.kernel.accelerator is not None,
         quota_left_s=quota.left_s if quota else None,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
@@ -120,9 +140,15 @@ def _saved(config: RunConfig) -> int:
     return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
 
 
-def _quota(config: RunConfig, connection: Connection | None) -> QuotaView | None:
+def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> QuotaView | None:
+    if config.section.kernel.accelerator is None or connect_to is None:
+        return None
     try:
-        return None if connection is None else connection.quota_for(config)
+        connection = connect_to(config)
+    except (StorageError, OSError):  # the Kaggle of this machine cannot be started in a folder that cannot be written
+        return None
+    try:
+        return connection.quota_for(config)
     except RemoteError:  # the plan shows that the quota is not known
         return None
 

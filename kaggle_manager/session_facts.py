@@ -59,11 +59,18 @@ def seen_of(session: SessionRow) -> Seen:
 
 
 def past_sessions(sessions: Sequence[SessionRow]) -> list[PastSession]:
-    """The closed sessions that left a measurement, as the budget reads them."""
-    return [_past(session) for session in sessions if session.facts.get("timings")]
+    """The closed sessions that left a measurement or, when cut, showed their speed, as the budget reads them."""
+    found = []
+    for index, session in enumerate(sessions):
+        turnaround_s = _turnaround_s(sessions[index - 1], session) if index else None
+        if session.facts.get("timings"):
+            found.append(_measured(session, turnaround_s))
+        elif "ran_s" in session.facts and (seen_of(session).steps_per_s or 0.0) > 0:
+            found.append(_cut(session, turnaround_s))
+    return found
 
 
-def _past(session: SessionRow) -> PastSession:
+def _measured(session: SessionRow, turnaround_s: float | None) -> PastSession:
     facts, timings = session.facts, session.facts["timings"]
     return PastSession(
         steps=facts["gained"],
@@ -71,7 +78,22 @@ def _past(session: SessionRow) -> PastSession:
         train_s=sum(timings.get(name, 0.0) for name in ("train", "evaluate", "save")),
         ending_s=facts.get("ending_s"),
         expected_steps=(facts.get("planned") or {}).get("steps"),
+        turnaround_s=turnaround_s,
     )
+
+
+def _cut(session: SessionRow, turnaround_s: float | None) -> PastSession:
+    """What the log showed of a session that left no measurement, for no longer than it was seen to run."""
+    seen = seen_of(session)
+    speed = seen.steps_per_s or 0.0
+    train_s = min(session.facts["ran_s"], max(0, (seen.step or 0) - session.min_step) / speed)
+    return PastSession(round(speed * train_s), None, train_s, turnaround_s=turnaround_s)
+
+
+def _turnaround_s(before: SessionRow, session: SessionRow) -> float | None:
+    """From the end of one session to the start of the next, its queue included."""
+    began = seen_of(session).running_since or epoch(session.started_at)
+    return max(0.0, began - epoch(before.ended_at)) if before.ended_at else None
 
 
 def accelerator_gain(sessions: Sequence[SessionRow]) -> float | None:

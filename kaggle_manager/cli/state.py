@@ -120,7 +120,7 @@ def plan(
             if row is not None:
                 target, limit = timesteps or row.target, session_limit or row.settings.get("session_limit_s")
                 config = build_config(section, timesteps=target, session_limit=limit, **options)
-            seen = plan_run(config, connect(config), journal, time.time())
+            seen = plan_run(config, connect, journal, time.time())
         _print(seen.as_json(), seen.lines(), as_json=as_json)
 
 

@@ -96,6 +96,7 @@ def test_a_stop_ends_the_session_by_the_id_it_printed_and_nothing_follows_until_
     with pytest.raises(NotFinished, match="asked to stop"):
         tick_for_ever(bench)
     assert bench.steps() == [1], "what it had saved was restored"
+    assert "relaunch" not in bench.output, "no session follows"
     with closing(journal(bench)) as opened:
         seen = overview(opened, None, time.time()).as_json()
     assert (seen["state"], seen["human_action_required"]) == ("stopped", True)
@@ -139,7 +140,7 @@ def test_history_sums_what_sessions_cost_and_logs_are_kept(bench: Bench) -> None
     with closing(journal(bench)) as opened:
         log = list(session_log(config, opened, 1, connect_to=bench.connect, reporter=bench.told))
         assert any("it went wrong after a step" in line for line in log)
-        plan = plan_run(config, bench.connect(config), opened, time.time())
+        plan = plan_run(config, bench.connect, opened, time.time())
     assert (plan.step, plan.target) == (3, 4)
     assert any("1 " in line or "saved" in line for line in plan.lines())
 

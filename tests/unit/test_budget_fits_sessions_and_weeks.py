@@ -148,6 +148,40 @@ def test_the_pace_is_of_the_last_sessions_that_gained_something() -> None:
     assert pace == Pace(steps_per_s=20, setup_s=10, ending_s=3)
 
 
+def test_a_session_counts_for_the_speed_as_long_as_it_trained() -> None:
+    long, starting = PastSession(22_000, 8, 38.0), PastSession(100, 8, 1.75)
+    odd = PastSession(9_000, 8, 36.0)
+    assert measure([starting, long, starting]) == Pace(22_000 / 38, 8, None), "what only began says nothing"
+    assert measure([long, odd, long]) == Pace(22_000 / 38, 8, None), "one odd session among others is no measure"
+    assert measure([long, PastSession(57, None, 1.0)]) == Pace(22_000 / 38, 8, None), "a cut one has no set-up"
+    cut = measure([PastSession(5_800, None, 10.0)])
+    assert cut == Pace(580, budget.SETUP_GUESS_S, None)
+
+
+def test_the_time_between_sessions_is_measured_and_a_pause_is_none() -> None:
+    def pace(*between: float | None) -> Pace | None:
+        return measure([PastSession(100, 10, 10, turnaround_s=seconds) for seconds in between])
+
+    assert pace(None) == Pace(10, 10, None, budget.TURNAROUND_S)
+    assert pace(None, 8.0, 24 * HOUR) == Pace(10, 10, None, 8.0)
+    quick, guessed = (
+        forecast(10**6, HOUR, pace=Pace(10, 10, None, between), quota=None, now=NOW)
+        for between in (8.0, budget.TURNAROUND_S)
+    )
+    assert quick is not None
+    assert guessed is not None
+    assert quick.between_s == pytest.approx(8.0 * (quick.sessions - 1))
+    assert guessed.done_at - quick.done_at == pytest.approx((budget.TURNAROUND_S - 8.0) * (quick.sessions - 1))
+
+
+def test_the_date_is_the_sum_of_what_lies_before_it() -> None:
+    reset = NOW + 7 * 24 * HOUR
+    seen = forecast(2 * 10**6, LIMIT, pace=PACE, quota=QuotaView(30 * HOUR, 30 * HOUR, reset), now=NOW)
+    assert seen is not None
+    assert seen.quota_wait_s > 4 * 24 * HOUR
+    assert seen.done_at == pytest.approx(NOW + seen.accelerator_s + seen.between_s + seen.quota_wait_s)
+
+
 def test_how_wrong_earlier_forecasts_were_is_a_median_share() -> None:
     def session(steps: int, expected: int | None) -> PastSession:
         return PastSession(steps, 1, 1, expected_steps=expected)
@@ -164,6 +198,17 @@ def test_an_accelerator_without_gain_is_said_with_what_it_costs() -> None:
 
 
 positive = st.floats(0.01, 1e4)
+
+
+@given(past=st.lists(st.builds(PastSession, st.integers(1, 10**6), st.none() | positive, positive), min_size=1))
+def test_a_measured_speed_was_had_for_half_of_the_training_time(past: list[PastSession]) -> None:
+    pace, recent = measure(past), past[-budget.RECENT :]
+    assert pace is not None
+    for share in (
+        sum(s.train_s for s in recent if s.steps / s.train_s <= pace.steps_per_s),
+        sum(s.train_s for s in recent if s.steps / s.train_s >= pace.steps_per_s),
+    ):
+        assert share >= sum(s.train_s for s in recent) / 2 * (1 - 1e-9)
 
 
 @given(

@@ -7,7 +7,7 @@ import pytest
 from kaggle_manager.journal import SessionRow
 from kaggle_manager.lifecycle import Stage
 from kaggle_manager.moments import iso
-from kaggle_manager.session_facts import measurements
+from kaggle_manager.session_facts import measurements, past_sessions
 from kaggle_manager.session_report import SessionResult
 
 STARTED = 1_800_000_000.0
@@ -37,3 +37,35 @@ def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending
     )
     measured = measurements(session, result, step_before=0, step_after=10, failed=False)
     assert (measured["ran_s"], measured["ending_s"]) == (520.0, ending_s)
+
+
+def test_a_session_that_was_cut_tells_its_speed_and_what_lay_before_it() -> None:
+    def session(generation: int, began: float, ended: float, facts: dict[str, object]) -> SessionRow:
+        seen = {"running_since": STARTED + began, "step": 30_000, "steps_per_s": 580.0}
+        return SessionRow(
+            "r",
+            generation,
+            Stage.CLOSED,
+            None,
+            1000,
+            "b" * 64,
+            0,
+            iso(STARTED),
+            ended_at=iso(STARTED + ended),
+            facts={"seen": seen, **facts},
+        )
+
+    measured = {"gained": 100, "ran_s": 10.0, "timings": {"setup": 8.0, "train": 1.75}}
+    first, cut, odd, running = past_sessions(
+        [
+            session(1, 0, 10, measured),
+            session(2, 18, 80, {"ran_s": 60.0, "gained": 0, "timings": {}}),
+            session(3, 85, 90, {"ran_s": 5.0, "gained": 0, "timings": {}}),
+            session(4, 95, 100, {"timings": {}}),
+            session(5, 105, 110, measured),
+        ]
+    )
+    assert (first.steps, first.setup_s, first.turnaround_s) == (100, 8.0, None)
+    assert (cut.steps, cut.setup_s, cut.train_s, cut.turnaround_s) == (29_000, None, 50.0, 8.0)
+    assert (odd.steps, odd.train_s) == (2900, 5.0), "no longer than it was seen to run"
+    assert running.turnaround_s == 5.0
