@@ -243,7 +243,7 @@ def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
     """The tree each run trains, and the downloaded trees of sessions that are not closed."""
     if not config.journal.is_file():
         return {}, set()
-    journal = Journal(config.journal)
+    journal = Journal.to_read(config.journal)
     try:
         runs = journal.runs()
         opened = {

@@ -8,9 +8,11 @@ what it may have started. Rows of events are never changed or deleted; secrets a
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -112,8 +114,7 @@ class Journal:
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(SCHEMA)
             self._add_later_columns()
-            if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(found)
+            self._check()
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"The journal {path} cannot be used: {error}.",
@@ -122,6 +123,40 @@ class Journal:
                 next_step=f"make {path.parent} writable; if the file itself is damaged, move it away and run the same "
                 "command again: the run goes on from its training tree",
             ) from error
+
+    @classmethod
+    def to_read(cls, path: Path) -> Journal:
+        """The journal as it is at one moment, copied into memory; empty when there is no file yet.
+
+        The file may lie in a folder that cannot be written, or belong to a manager at work: it is opened for reading
+        only and never held locked. A journal of an earlier version is completed in the copy alone.
+
+        Raises:
+            StorageError: the file is not a journal, or cannot be read.
+        """
+        journal = cls.__new__(cls)
+        journal.path, journal._db = path, sqlite3.connect(":memory:", isolation_level=None)
+        journal._db.row_factory = sqlite3.Row
+        try:
+            if path.is_file():
+                _copy(path, journal._db)
+            journal._db.executescript(SCHEMA)
+            journal._add_later_columns()
+            journal._check()
+            journal._db.execute("PRAGMA query_only=ON")  # what was written would be lost with the copy
+        except (sqlite3.Error, OSError) as error:
+            journal.close()
+            raise StorageError(
+                f"The journal {path} cannot be read: {error}.",
+                safe="nothing was changed; checkpoints and running kernels are untouched",
+                next_step="if the file itself is damaged, move it away and run the same command again: the run goes on "
+                "from its training tree",
+            ) from error
+        return journal
+
+    def _check(self) -> None:
+        if (found := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(found)
 
     def _add_later_columns(self) -> None:
         for table, column, kind in LATER_COLUMNS:
@@ -258,6 +293,23 @@ class Journal:
         """The events of a run, oldest first."""
         rows = self._db.execute("SELECT * FROM events WHERE run_id = ? ORDER BY id", (run_id,))
         return [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
+
+
+def _copy(path: Path, into: sqlite3.Connection) -> None:
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as file:
+            file.backup(into)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        # Even to be read, a write-ahead log wants an index beside it, which a read-only folder refuses. A copy has all
+        # that is in the log; nobody writes where no index is.
+        with tempfile.TemporaryDirectory() as folder:
+            for part in (path, path.with_name(path.name + "-wal")):
+                if part.is_file():
+                    shutil.copyfile(part, Path(folder) / part.name)
+            with closing(sqlite3.connect(Path(folder) / path.name)) as file:
+                file.backup(into)
 
 
 def _insert(db: sqlite3.Connection, table: str, row: RunRow | SessionRow) -> None:

@@ -61,7 +61,7 @@ def _tree_of_run(name: str, config: RunConfig) -> TrainingTree:
 def _runs(config: RunConfig, beginning: str) -> list[RunRow]:
     if not config.journal.is_file():
         return []
-    journal = Journal(config.journal)
+    journal = Journal.to_read(config.journal)
     try:
         return [run for run in journal.runs() if run.run_id.startswith(beginning)]
     finally:

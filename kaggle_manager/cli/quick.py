@@ -47,5 +47,5 @@ def _was_trained(config: RunConfig, tree: Path) -> bool:
         return True
     if not config.journal.exists():
         return False
-    with closing(Journal(config.journal)) as journal:
+    with closing(Journal.to_read(config.journal)) as journal:
         return journal.newest_run(tree) is not None

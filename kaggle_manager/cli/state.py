@@ -115,7 +115,7 @@ def plan(
     with errors_as_messages(as_json=as_json):
         options: dict[str, Any] = {"scenario": scenario, "quick": quick, "platform": platform, "workdir": workdir}
         config = build_config(section, timesteps=timesteps, session_limit=session_limit, **options)
-        with closing(Journal(config.journal)) as journal:
+        with closing(Journal.to_read(config.journal)) as journal:
             row = journal.newest_run(config.tree)
             if row is not None:
                 target, limit = timesteps or row.target, session_limit or row.settings.get("session_limit_s")
@@ -144,7 +144,7 @@ def logs(
 
     with errors_as_messages(), Reporter(sys.stderr) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
-        with closing(Journal(config.journal)) as journal, quick_may_be_meant(config):
+        with closing(Journal.to_read(config.journal)) as journal, quick_may_be_meant(config):
             for line in session_log(config, journal, generation, connect_to=connect, reporter=reporter):
                 print(line, flush=True)
 
@@ -168,5 +168,5 @@ def _by_id(runs: list[RunReport], given: str) -> RunReport:
 
 @contextmanager
 def _journal(workdir: Path | None) -> Iterator[Journal]:
-    with closing(Journal(state_folder(workdir) / "journal.sqlite")) as journal:
+    with closing(Journal.to_read(state_folder(workdir) / "journal.sqlite")) as journal:
         yield journal

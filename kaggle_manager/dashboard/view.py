@@ -18,7 +18,6 @@ from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.dashboard.curves import Curve, read_curve
 from kaggle_manager.dashboard.generations import Generation, generations_of
 from kaggle_manager.dashboard.logs import LogTail, read_log
-from kaggle_manager.dashboard.snapshot import JOURNAL_FILE, Snapshot
 from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.journal import Journal, RunRow, SessionRow
@@ -168,7 +167,7 @@ class Dashboard:
             return self._view(journal, row, verify)
 
     def _journal(self) -> Journal:
-        return Snapshot(self.state / JOURNAL_FILE)
+        return Journal.to_read(self.state / "journal.sqlite")
 
     def _view(self, journal: Journal, row: RunRow, verify: bool) -> RunView:
         now, sessions, events = self.clock(), journal.sessions(row.run_id), journal.events(row.run_id)

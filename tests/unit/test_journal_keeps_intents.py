@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -93,6 +94,38 @@ def test_a_file_that_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, it is a text of some length" * 50)
     with pytest.raises(StorageError, match="cannot be used"):
         Journal(tmp_path / "journal.sqlite")
+
+
+def test_a_reader_sees_what_was_committed_and_writes_nothing(journal: Journal) -> None:
+    reader = Journal.to_read(journal.path)
+    assert reader.run("r1") == RUN
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.add_session(session(1))
+    nothing = journal.path.parent / "nowhere" / "journal.sqlite"
+    assert Journal.to_read(nothing).runs() == []
+    assert not nothing.parent.exists()
+
+
+def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_holds(
+    journal: Journal, tmp_path: Path
+) -> None:
+    """A folder in the place of its index, which thus cannot be made: not even by root."""
+    journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
+    there = tmp_path / "there"
+    (there / "journal.sqlite-shm").mkdir(parents=True)
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        shutil.copyfile(tmp_path / name, there / name)
+    assert (there / "journal.sqlite-wal").stat().st_size > 0
+    assert len(Journal.to_read(there / "journal.sqlite").events("r1")) == 1
+    (there / "journal.sqlite-wal").unlink()
+    with pytest.raises(StorageError, match="cannot be used"):
+        Journal(there / "journal.sqlite")
+
+
+def test_an_unreadable_journal_is_refused_in_words_to_readers_too(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, it is a text of some length" * 50)
+    with pytest.raises(StorageError, match="cannot be read"):
+        Journal.to_read(tmp_path / "journal.sqlite")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+from small_trees import SCENARIO, SECTION, config_in, plant
+
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.swap import ready
-from kaggle_manager.journal import Journal, RunRow
-from kaggle_manager.status import describe_run
+from kaggle_manager.history import History
+from kaggle_manager.journal import Journal, RunRow, SessionRow
+from kaggle_manager.lifecycle import Stage
+from kaggle_manager.planning import plan_run
+from kaggle_manager.status import describe_all, describe_run
 
 NOW = 1_800_000_000.0
 
@@ -59,3 +69,82 @@ def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_pat
     assert (cut.state, cut.human_action_required) == ("finished", True)
     assert "0 bytes where 1 were committed" in cut.why
     assert cut.next.startswith("kaggle-manager checkpoints verify --section section --scenario walk")
+
+
+AT = "2026-11-22T00:00:{:02}+00:00"
+
+
+def trained_in(folder: Path) -> Path:
+    """A workdir with a tree and the journal of its run of two sessions; returns the journal."""
+    config = config_in(folder)
+    plant(config.tree)
+    row = RunRow("run", SECTION, SCENARIO, 9, False, str(config.tree), "local", "me", "slug", AT.format(0))
+    facts = {"gained": 1, "ran_s": 12.0, "timings": {"setup": 8.0, "train": 1.0}}
+    with closing(Journal(config.journal)) as journal:
+        journal.add_run(row)
+        for number, (began, ended) in enumerate(((0, 12), (20, 32)), start=1):
+            ends = {"ended_at": AT.format(ended), "facts": facts}
+            journal.add_session(
+                SessionRow("run", number, Stage.CLOSED, None, number - 1, "b" * 64, 0, AT.format(began), **ends)
+            )
+    return config.journal
+
+
+def test_short_sessions_are_told_in_seconds(tmp_path: Path) -> None:
+    lines = list(History(tuple(describe_all(Journal.to_read(trained_in(tmp_path)), NOW))).lines())
+    assert lines[1].startswith("  generation 1, 12 s: ")
+    assert "24 s in all" in lines[-1]
+
+
+def test_a_plan_says_what_lies_before_its_date(tmp_path: Path) -> None:
+    journal = Journal.to_read(trained_in(tmp_path))
+    lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+    assert "pace: 1 steps/s after 8 s of set-up, 8 s between sessions" in lines
+    assert "quota: not known now; the plan takes it to be enough" in lines
+    long = list(plan_run(config_in(tmp_path), None, Journal.to_read(tmp_path / "none"), NOW).lines())
+    assert not any("between" in line for line in long), "nothing is measured"
+
+
+COMMANDS = """
+import sys
+from typer.testing import CliRunner
+from kaggle_manager.cli.commands import app
+for command in sys.argv[1:]:
+    done = CliRunner().invoke(app, command.split("|"))
+    print(done.exit_code, command, done.output)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes from root what lets it write anywhere")
+@pytest.mark.parametrize("was_trained", [True, False])
+def test_what_only_reads_works_where_nothing_can_be_written(was_trained: bool, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    if was_trained:
+        trained_in(place)
+    workdir = f"--workdir|{place}"
+    reads = ("status", "history", f"plan|{SECTION}|--platform|local", f"checkpoints|ls|--section|{SECTION}|--no-verify")
+    commands = [*(f"{command}|{workdir}" for command in reads), f"stop|{SECTION}|--platform|local|{workdir}"]
+    folders = [place, *(folder for folder in place.rglob("*") if folder.is_dir())]
+
+    def give_up_writing_anywhere() -> None:
+        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # drops CAP_DAC_OVERRIDE, if this is root
+
+    try:
+        for folder in folders:
+            folder.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, "-c", COMMANDS, *commands],
+            cwd=Path(__file__).resolve().parents[2],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KM_PLATFORM": "local"},
+            preexec_fn=give_up_writing_anywhere,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    codes = [line[:2].strip() for line in done.stdout.splitlines() if workdir in line]
+    assert codes == ["0", "0", "0", "0", "1"], done.stdout
+    assert done.stdout.count("error: The journal") == 1, "what writes says so"
