@@ -39,7 +39,7 @@ class History:
         for run in self.runs:
             yield f"run {run.run_id}  {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target}  {run.state}"
             for session in run.sessions:
-                cost = f", {hours(session.ran_s)}" if session.ran_s else ""
+                cost = f", {duration(session.ran_s)}" if session.ran_s else ""
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""
                 kind = f" [{session.kind}]" if session.kind else ""
                 yield f"  generation {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
@@ -50,8 +50,8 @@ class History:
         return (
             f"{count(totals['sessions'], 'session')} of {count(totals['runs'], 'run')}, "
             f"{totals['failed_sessions']} of them failed: "
-            f"{hours(totals['accelerator_s'])} in all, {count(totals['gained'], 'step')} gained, "
-            f"{hours(totals['lost_s'])} lost to repeated work"
+            f"{duration(totals['accelerator_s'])} in all, {count(totals['gained'], 'step')} gained, "
+            f"{duration(totals['lost_s'])} lost to repeated work"
         )
 
 
@@ -79,14 +79,9 @@ class Comparison:
     def lines(self) -> Iterator[str]:
         for run in self.runs:
             best = f", best {run.best_score:.4g}" if run.best_score is not None else ""
-            cost = f"{count(len(run.sessions), 'session')}, {hours(run.accelerator_s)}, {hours(run.lost_s)} lost"
+            cost = f"{count(len(run.sessions), 'session')}, {duration(run.accelerator_s)}, {duration(run.lost_s)} lost"
             yield f"run {run.run_id[:8]}  {run.scenario}  {run.step} of {run.target}{best}; {cost}"
         for difference in self.differences:
             yield f"  {difference.topic}: {difference.words}"
         if not self.differences:
             yield "  nothing differs in configuration, environment, versions or results"
-
-
-def hours(seconds: float) -> str:
-    """Time of sessions as quotas count it: `1.52 h`; of a GPU or not, as their section says."""
-    return f"{seconds / 3600:.2f} h"
