@@ -435,7 +435,8 @@ class ValidationKaggleManager:
         restored = self._restore_checkpoints_for_next_run(run, session, fetched)
         outcome = closing.close_session(run, session, fetched, restored=restored is not None)
         announce.session_ended(self._notifier, run, session.generation, outcome)
-        if outcome.step < run.config.target and not outcome.failure:
+        stopped = run.journal.run(run.row.run_id).settings.get("stopped")  # which may have been asked for since
+        if outcome.step < run.config.target and not outcome.failure and not stopped:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
     def _restore_checkpoints_for_next_run(
