@@ -99,7 +99,10 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         )
     newest = valid[0].manifest
     check(newest.identity, config, safe=safe, warn=reporter.warn)
-    if kept := set_aside(config, f"the copy {source} took its place"):
+    kind = next((copy.kind for copy in find_copies(config) if copy.folder.resolve() == source), "copy")
+    what, session = f"{kind} of step {newest.step:,}", newest.lineage.generation
+    reporter.checkpoint(f"restoring the {what}, session {session}, saved {newest.created_at}, from {source}")
+    if kept := set_aside(config, f"replaced by the {what}: {source}"):
         reporter.checkpoint(f"the tree that was there is kept in {kept}")
     report = restore_tree(
         source,

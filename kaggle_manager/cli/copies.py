@@ -89,7 +89,7 @@ def list_backups(
       kaggle-manager checkpoints backup ls
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import find_copies
+    from kaggle_manager.copies import find_copies, latest_backup
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -101,12 +101,16 @@ def list_backups(
             print("no copy is kept")
             return
         print("\n".join(copies_table(copies)))
+        if (latest := latest_backup(copies)) is not None:
+            print(f"`latest` is the newest backup: step {latest.step:,} in {latest.folder}")
         print(f"restore one: kaggle-manager restore {config.section.name} {config.flags} --from FOLDER")
 
 
 @backup.command("restore")
 def restore_backup(
-    which: Annotated[str, typer.Argument(help="Folder or its name, as `backup ls` shows it, or `latest`.")],
+    which: Annotated[
+        str, typer.Argument(help="Folder or its name, as `backup ls` shows it; `latest`: the newest backup.")
+    ],
     *,
     section: SectionOption,
     scenario: ScenarioOption = None,
@@ -121,16 +125,17 @@ def restore_backup(
       kaggle-manager checkpoints backup restore latest
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import find_copies
+    from kaggle_manager.copies import find_copies, latest_backup
     from kaggle_manager.manager import ValidationKaggleManager
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         copies = [copy for copy in find_copies(config) if copy.step is not None]
-        wanted = [copy for copy in copies if which in (copy.folder.name, str(copy.folder))]
-        wanted = wanted or [copy for copy in copies if which == "latest" and copy.kind == "backup"]
-        if not wanted and not Path(which).is_dir():
-            raise NotFound(f"No copy is called {which!r}.", next_step="kaggle-manager checkpoints backup ls")
+        named = (copy for copy in copies if which in (copy.folder.name, str(copy.folder)))
+        wanted = next(named, latest_backup(copies) if which == "latest" else None)
+        if wanted is None and not Path(which).is_dir():
+            there = f"--section {section} {config.flags}"
+            raise NotFound(f"No copy is called {which!r}.", next_step=f"kaggle-manager checkpoints backup ls {there}")
         manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
         source = wanted[0].folder if wanted else Path(which)
         done = manager.restore_copy(section, source, scenario=scenario, quick=quick)

@@ -175,6 +175,22 @@ def test_a_tree_without_a_good_checkpoint_is_not_backed_up(config: RunConfig) ->
     for step in (1, 2):
         flip(tree.checkpoints / tree.model_name(step))
     with pytest.raises((CheckpointNotFound, OutputDamaged)):
+def test_a_restored_backup_is_named_and_so_is_what_it_replaced(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    plant(config.tree, identity=current_identity(config))
+    run, options = CliRunner().invoke, ["--workdir", str(config.state)]
+    made = back_up(config, "before an experiment")
+    assert (
+        f"`latest` is the newest backup: step 2 in {made.folder}"
+        in run(app, ["checkpoints", "backup", "ls", *options]).stdout
+    )
+    told = run(app, ["checkpoints", "backup", "restore", "latest", *options])
+    assert told.exit_code == 0, told.output
+    assert f"restoring the backup of step 2, session 1, saved {made.saved_at}, from {made.folder}" in told.stdout
+    listed = run(app, ["checkpoints", "backup", "ls", *options]).stdout
+    assert "replaced by the backup of step 2: " in listed
+
+
         back_up(config, "too late")
 
 
