@@ -183,7 +183,7 @@ def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, t
         timesteps=f"{timesteps:_}",
         environment_kwargs=_lines(found.kwargs),
         algorithm_name=algorithm,
-        hyperparameters=_lines(_STATED[algorithm]),
+        hyperparameters=_lines(_stated(algorithm, timesteps)),
         quick_timesteps=quick_timesteps,
         quick_hyperparameters=_lines(quick_hyperparameters),
         quick_environment_kwargs=_lines(found.quick_kwargs),
@@ -201,6 +201,17 @@ def _lines(table: Mapping[str, str]) -> str:
 
 def _installed(package: str) -> str:
     try:
+def _stated(algorithm: str, timesteps: int) -> Mapping[str, str]:
+    """`_STATED`, with rollouts that `timesteps` hold several of: an algorithm always trains the last to its end."""
+    stated = dict(_STATED[algorithm])
+    if algorithm == "PPO" and timesteps < 4 * 2048:
+        n_steps = 1 << max(1, (timesteps // 4).bit_length() - 1)  # the largest power of two in a quarter; two at least
+        stated |= {"n_steps": f"{n_steps:_}", "batch_size": str(min(64, n_steps))}
+    elif algorithm == "A2C":
+        stated["n_steps"] = str(min(5, timesteps))
+    return stated
+
+
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""

@@ -78,6 +78,8 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     Raises:
         VerificationError: a check does not hold; names each, and what to look at.
     """
+    if warning := config.scenario.overshoot(config.target):
+        reporter.warn(warning)
     if missing := missing_packages(config.section):
         reporter.line(f"  preflight skipped: {', '.join(missing)} would have to be installed here")
         return

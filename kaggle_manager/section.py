@@ -138,6 +138,15 @@ class ScenarioConfig(_Frozen):
         on_policy = self.algorithm in ("PPO", "A2C")
         return steps if on_policy and isinstance(steps, int) and steps > 0 else 1
 
+    def overshoot(self, target: int) -> str:
+        """In words, what a target smaller than one rollout comes to; `''` for any other."""
+        if self.rollout <= target:
+            return ""
+        return (
+            f"{target:,} timesteps are fewer than one rollout (n_steps = {self.rollout:,}): {self.rollout:,} are "
+            "trained; a smaller n_steps in section.toml, such as a quarter of the timesteps, ends closer"
+        )
+
     def evaluates_every(self, total: int) -> int | None:
         """Timesteps between evaluations of a training of `total`; a shorter one has as many. None: adaptive."""
         every = self.evaluation.every

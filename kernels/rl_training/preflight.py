@@ -59,9 +59,12 @@ def preflight(project: Path, section: Section, scenarios: Sequence[str] = ()) ->
     """
     results = []
     for name in scenarios or section.scenarios:
-        found = check_environment(section.scenario(name).for_quick())
+        scenario = section.scenario(name)
+        found = check_environment(scenario.for_quick())
         if all(result.ok for result in found):
             found += check_training(project, section, name)
+        if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
+            found.append(CheckResult("a rollout fits the target", True, f"WARNING: {warning}"))
         results += [CheckResult(f"{name}: {result.name}", result.ok, result.detail) for result in found]
     return results
 

@@ -74,6 +74,13 @@ def test_it_runs_once_and_again_when_anything_it_depends_on_changes(project: Pat
     assert times_run(project) == 4
 
 
+def test_a_target_smaller_than_one_rollout_is_said_with_the_figures(project: Path) -> None:
+    told = io.StringIO()
+    run_preflight(build_config("mine", timesteps=400, environ={}), Reporter(told))
+    assert "400 timesteps are fewer than one rollout (n_steps = 2,048): 2,048 are trained" in told.getvalue()
+    assert "rollout" not in said_by_preflight()
+
+
 def test_a_run_does_not_repeat_what_the_command_has_done(project: Path) -> None:
     with pytest.raises(SystemExit) as left:
         cli.main(["preflight", "mine"])
