@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
+from kaggle_manager.config import build_config
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound, OutputDamaged, RunError
+from kaggle_manager.final_report import write_final_report
+from kaggle_manager.progress import Reporter
 from kaggle_manager.section import SECTIONS_FOLDER, load_section
 from kernels.rl_training.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
@@ -405,6 +411,44 @@ def test_a_training_of_the_study_that_fails_ends_it_with_its_last_words(
     assert study.main(["--intersection", "synthetic", "--seeds", "2", "--workdir", str(tmp_path)]) == 1
     assert "traffic_light_control, seed 42: its process ended with" in capsys.readouterr().err
     assert not taken.with_name("models_seed_43").exists(), "no other training begins"
+
+
+def test_two_commands_never_write_one_report_at_the_same_time(tmp_path: Path) -> None:
+    waits, ends = Event(), Event()
+
+    def write() -> None:
+        with pytest.raises(NotFound):  # nothing was trained there
+            write_report(base=tmp_path, say=lambda text: waits.set() if "another command is writing" in text else None)
+        ends.set()
+
+    results = report_folder(tmp_path, quick=False).parent
+    results.mkdir(parents=True)
+    with FileLock(results / ".report.lock"):  # as the other command holds it
+        second = Thread(target=write)
+        second.start()
+        assert waits.wait(10)
+        assert not ends.is_set()
+    second.join(10)
+    assert ends.is_set()
+
+
+def test_a_run_says_what_its_report_is_where_it_goes_and_how_to_skip_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = io.StringIO()
+
+    def report(arguments: Sequence[str]) -> int:
+        assert "The training is finished and safe" in told.getvalue(), "said before it begins"
+        assert "takes minutes" in told.getvalue()
+        assert "--no-report" in told.getvalue()
+        assert str(report_folder(tmp_path, quick=False)) in told.getvalue()
+        print("  webster on synthetic: 30 episodes to simulate")
+        return 0
+
+    monkeypatch.setattr("validation_ch7.section_7_6_rl_performance.report.__main__.main", report)
+    config = build_config(load_section(SECTION_FILE).name, workdir=tmp_path, environ={})
+    assert write_final_report(config, Reporter(told))
+    assert "  webster on synthetic: 30 episodes to simulate\n" in told.getvalue()
 
 
 @pytest.mark.parametrize(("code", "raised"), [(Interrupted.exit_code, Interrupted), (1, RunError)])

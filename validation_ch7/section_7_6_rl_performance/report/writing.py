@@ -11,9 +11,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from filelock import FileLock, Timeout
 
 from kaggle_manager.errors import NotFound, OutputDamaged
 from kaggle_manager.section import SECTIONS_FOLDER, load_section
@@ -61,6 +64,8 @@ def write_report(
         journal: the manager's journal, which knows where sessions began; absent: the one below `base`, if there is.
         say: told what takes time.
 
+    One at a time below `base`: while another command writes one, this waits.
+
     Raises:
         NotFound: a scenario was not trained.
         ConfigError: an unknown scenario, or a declaration that is not accepted.
@@ -76,7 +81,8 @@ def write_report(
         "episodes": QUICK_EPISODES if quick and episodes is None else episodes,
     }
     folder = report_folder(base, quick=quick)
-    _replace(folder, _files(_gather(arguments, base, journal, say), arguments))
+    with _alone(results_folder(base), say):
+        _replace(folder, _files(_gather(arguments, base, journal, say), arguments))
     return folder
 
 
@@ -112,6 +118,22 @@ def check_report(
             next_step="write the report again, without --check.",
         )
     return len(expected)
+
+
+@contextmanager
+def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One report at a time below `folder`: two would simulate the same episodes and replace each other's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".report.lock")  # the operating system drops it when its holder dies
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another command is writing a report in {folder}; waiting for it (Ctrl-C is safe)")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _gather(arguments: Mapping[str, Any], base: Path, journal: Path | None, say: Callable[[str], None]) -> list[Result]:
