@@ -75,12 +75,12 @@ def newest_valid(copies: Sequence[Copy], scenario: str) -> Copy | None:
     for copy in copies:
         if copy.step is not None and CheckpointStore(TrainingTree(copy.folder, scenario)).valid_checkpoints():
             return copy
+    return None
+
+
 def latest_backup(copies: Sequence[Copy]) -> Copy | None:
     """What `backup restore latest` means: the newest backup of a list ordered by `find_copies`."""
     return next((copy for copy in copies if copy.kind == "backup" and copy.step is not None), None)
-
-
-    return None
 
 
 def plan_prune(

@@ -191,16 +191,6 @@ def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, t
     return text.rstrip() + "\n"
 
 
-def _template(template: str, **values: object) -> str:
-    return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(values)
-
-
-def _lines(table: Mapping[str, str]) -> str:
-    return "".join(f"{key} = {value}\n" for key, value in table.items())
-
-
-def _installed(package: str) -> str:
-    try:
 def _stated(algorithm: str, timesteps: int) -> Mapping[str, str]:
     """`_STATED`, with rollouts that `timesteps` hold several of: an algorithm always trains the last to its end."""
     stated = dict(_STATED[algorithm])
@@ -212,6 +202,16 @@ def _stated(algorithm: str, timesteps: int) -> Mapping[str, str]:
     return stated
 
 
+def _template(template: str, **values: object) -> str:
+    return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(values)
+
+
+def _lines(table: Mapping[str, str]) -> str:
+    return "".join(f"{key} = {value}\n" for key, value in table.items())
+
+
+def _installed(package: str) -> str:
+    try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""

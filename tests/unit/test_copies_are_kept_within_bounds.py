@@ -175,6 +175,9 @@ def test_a_tree_without_a_good_checkpoint_is_not_backed_up(config: RunConfig) ->
     for step in (1, 2):
         flip(tree.checkpoints / tree.model_name(step))
     with pytest.raises((CheckpointNotFound, OutputDamaged)):
+        back_up(config, "too late")
+
+
 def test_a_restored_backup_is_named_and_so_is_what_it_replaced(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     plant(config.tree, identity=current_identity(config))
@@ -189,9 +192,6 @@ def test_a_restored_backup_is_named_and_so_is_what_it_replaced(tmp_path: Path) -
     assert f"restoring the backup of step 2, session 1, saved {made.saved_at}, from {made.folder}" in told.stdout
     listed = run(app, ["checkpoints", "backup", "ls", *options]).stdout
     assert "replaced by the backup of step 2: " in listed
-
-
-        back_up(config, "too late")
 
 
 def test_the_command_it_prints_can_be_typed_as_it_stands(tmp_path: Path) -> None:

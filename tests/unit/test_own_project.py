@@ -103,9 +103,6 @@ def test_a_new_section_is_valid_for_every_algorithm(algorithm: str, tmp_path: Pa
     identity_of(made.section, "mine", tmp_path)
 
 
-def test_pins_are_the_tested_versions() -> None:
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert {f"{name}=={version}" for name, version in TESTED.items()} <= set(pins)
 @pytest.mark.parametrize(
     ("algorithm", "timesteps", "n_steps"),
     [("PPO", 2, 2), ("PPO", 400, 64), ("PPO", 8192, 2048), ("PPO", 50_000, 2048), ("A2C", 3, 3), ("A2C", 400, 5)],
@@ -120,6 +117,9 @@ def test_a_new_section_has_rollouts_that_fit_its_timesteps(
     assert f"{n_steps:,} are trained" in scenario.overshoot(n_steps - 1)
 
 
+def test_pins_are_the_tested_versions() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert {f"{name}=={version}" for name, version in TESTED.items()} <= set(pins)
 
 
 def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Path) -> None:
