@@ -296,16 +296,19 @@ class Journal:
 
 
 def _copy(path: Path, into: sqlite3.Connection) -> None:
+    """Copy a journal as it is, without leaving anything beside it."""
+    log = path.with_name(path.name + "-wal")
+    # Without a log it is at rest. One with a log is read by an index beside it, which a manager at work has made.
+    how = "mode=ro" if log.is_file() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as file:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30)) as file:
             file.backup(into)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-        # Even to be read, a write-ahead log wants an index beside it, which a read-only folder refuses. A copy has all
-        # that is in the log; nobody writes where no index is.
+        # No index, and none can be made here: nobody is at work, so a copy elsewhere has all that is in the log.
         with tempfile.TemporaryDirectory() as folder:
-            for part in (path, path.with_name(path.name + "-wal")):
+            for part in (path, log):
                 if part.is_file():
                     shutil.copyfile(part, Path(folder) / part.name)
             with closing(sqlite3.connect(Path(folder) / path.name)) as file:

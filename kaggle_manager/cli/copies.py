@@ -137,7 +137,7 @@ def restore_backup(
             there = f"--section {section} {config.flags}"
             raise NotFound(f"No copy is called {which!r}.", next_step=f"kaggle-manager checkpoints backup ls {there}")
         manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
-        source = wanted[0].folder if wanted else Path(which)
+        source = wanted.folder if wanted else Path(which)
         done = manager.restore_copy(section, source, scenario=scenario, quick=quick)
     if as_json:
         print_json(restored_as_json(config.tree, done))

@@ -101,6 +101,10 @@ def test_a_reader_sees_what_was_committed_and_writes_nothing(journal: Journal) -
     assert reader.run("r1") == RUN
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.add_session(session(1))
+    journal.close()
+    before = sorted(journal.path.parent.iterdir())
+    assert Journal.to_read(journal.path).run("r1") == RUN
+    assert sorted(journal.path.parent.iterdir()) == before
     nothing = journal.path.parent / "nowhere" / "journal.sqlite"
     assert Journal.to_read(nothing).runs() == []
     assert not nothing.parent.exists()
