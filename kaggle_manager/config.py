@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.section import (
     CODE_ROOT,
     SECTIONS_FOLDER,
@@ -27,13 +27,19 @@ from kaggle_manager.words import quoted
 PROJECT_ROOT = CODE_ROOT
 STATE_FOLDER = ".kaggle_manager"
 PLATFORMS = ("auto", "local", "kaggle")
+# What a variable KM_<NAME> may say of a run.
+SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "keep_gb")
 # A Kaggle session ends after 12 hours, whatever its kernel is doing (kaggle.com/docs/notebooks).
 SESSION_LIMIT_S = 12 * 3600.0
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
 MOST_TIMESTEPS = 10**12
+# Room for the kept copies of one training tree.
+KEEP_GB = 20.0
+FROM_SECTION = "section.toml or default"
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class RunConfig:
         max_steps: most timesteps one session trains; None for as many as fit its time.
         session_limit_s: seconds one session may last, as asked of the platform.
         platform: `auto`, `local` or `kaggle`.
+        keep_bytes: most bytes that the kept copies of the tree may take together.
         project_root: folder of the section and of the environments it trains.
         state: folder of the journal, the downloads and the local Kaggle.
         tree: folder of the training tree this run trains.
@@ -63,10 +70,16 @@ class RunConfig:
     quick: bool
     fresh: bool
     platform: str
+    keep_bytes: int
     project_root: Path
     state: Path
     tree: Path
     sources: Mapping[str, str]
+
+    @property
+    def target_is_asked_for(self) -> bool:
+        """Whether a flag or a variable names the target, not the section alone."""
+        return self.sources["timesteps"] != FROM_SECTION
 
     @property
     def journal(self) -> Path:
@@ -89,9 +102,13 @@ class RunConfig:
     @property
     def flags(self) -> str:
         """The options with which a command is about the same training tree."""
-        workdir = f" --workdir {quoted(self.state)}" if self.state != self.project_root / STATE_FOLDER else ""
         seed = "" if self.seed is None else f" --seed {self.seed}"
-        return f"--scenario {self.scenario_name}{seed}{' --quick' * self.quick}{workdir}"
+        return f"--scenario {self.scenario_name}{seed}{' --quick' * self.quick}{self.elsewhere}"
+
+    @property
+    def elsewhere(self) -> str:
+        """What a command without a section needs to look into the same state folder: "" or ` --workdir ...`."""
+        return elsewhere(self.state, self.project_root)
 
     @property
     def local_kaggle(self) -> Path:
@@ -99,9 +116,22 @@ class RunConfig:
 
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same."""
+    """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same.
+
+    Raises:
+        StorageError: something else than a folder is there.
+    """
     given = workdir or environ.get("KM_WORKDIR")
-    return Path(given).expanduser().resolve() if given else find_project(Path.cwd()) / STATE_FOLDER
+    folder = Path(given).expanduser().resolve() if given else find_project(Path.cwd()) / STATE_FOLDER
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is not a folder.", safe="it was left alone", next_step="give another --workdir")
+    return folder
+
+
+def elsewhere(state: Path, project: Path | None = None) -> str:
+    """The option that brings a command to this state folder; "" for the project's own. Begins with a blank."""
+    own = state.name == STATE_FOLDER if project is None else state == project / STATE_FOLDER
+    return "" if own else f" --workdir {quoted(state)}"
 
 
 def build_config(
@@ -142,29 +172,16 @@ def build_config(
             next_step=f"choose one of: {', '.join(offered_sections(project_root))}",
         )
     chosen = _Chosen(environ)
-    name = str(chosen.value("scenario", scenario or None, default=loaded.default_scenario))
-    config = loaded.scenario(name)
+    name, config = chosen.value(
+        "scenario", scenario or None, lambda name: (str(name), loaded.scenario(name)), default=loaded.default_scenario
+    )
     config = config.for_quick() if quick else config
     own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
-    target = _whole_positive("timesteps", chosen.value("timesteps", timesteps, default=config.timesteps))
-    limit = parse_duration(chosen.value("session_limit", session_limit, default=SESSION_LIMIT_S))
-    if not SHORTEST_SESSION_S <= limit <= SESSION_LIMIT_S:
-        raise ConfigError(
-            f"A session limit of {limit:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and 12 h is accepted.",
-            safe="nothing was started",
-            next_step="give another --session-limit",
-        )
-    where = str(chosen.value("platform", platform, default="auto"))
-    if where not in PLATFORMS:
-        raise ConfigError(
-            f"platform = {where!r} is not known; accepted: {', '.join(PLATFORMS)}.",
-            safe="nothing was started",
-            next_step=f"give --platform {PLATFORMS[0]}, or leave it out",
-        )
-    given_workdir = chosen.value("workdir", workdir, default=None)
-    if given_workdir is not None and not str(given_workdir).strip():
-        raise ConfigError("--workdir is empty.", safe="nothing was started", next_step="name a folder, or leave it out")
-    base = Path(given_workdir).expanduser().resolve() if given_workdir else None
+    target = chosen.value("timesteps", timesteps, _timesteps, default=config.timesteps)
+    limit = chosen.value("session_limit", session_limit, _session_limit, default=SESSION_LIMIT_S)
+    where = chosen.value("platform", platform, _platform, default="auto")
+    base = chosen.value("workdir", workdir, _folder, default=None)
+    keep = chosen.value("keep_gb", None, _gigabytes, default=KEEP_GB)
     return RunConfig(
         section=loaded,
         scenario_name=name,
@@ -178,6 +195,7 @@ def build_config(
         quick=quick,
         fresh=fresh,
         platform=where,
+        keep_bytes=keep,
         project_root=project_root,
         state=base or project_root / STATE_FOLDER,
         tree=(base or project_root) / SECTIONS_FOLDER / loaded.name / config.models,
@@ -192,31 +210,82 @@ class _Chosen:
         self._environ = environ
         self.sources: dict[str, str] = {}
 
-    def value(self, name: str, flag: Any, *, default: Any) -> Any:
-        variable = f"KM_{name.upper()}"
+    def value(self, name: str, flag: Any, read: Callable[[Any], _T], *, default: Any) -> _T:
+        """What `read` makes of the setting; what it refuses is told with the variable that says it."""
         if flag is not None:
             self.sources[name] = "flag"
-            return flag
-        if self._environ.get(variable):  # set to nothing counts as not set
-            self.sources[name] = f"environment variable {variable}"
-            return self._environ[variable]
-        self.sources[name] = "section.toml or default"
-        return default
+            return read(flag)
+        variable = variable_of(name)
+        if not self._environ.get(variable):  # set to nothing counts as not set
+            self.sources[name] = FROM_SECTION
+            return read(default)
+        self.sources[name] = f"environment variable {variable}"
+        try:
+            return read(self._environ[variable])
+        except ConfigError as error:
+            error.message = f"{error.message.removesuffix('.')} (from {variable})."
+            error.next_step = f"{error.next_step.removesuffix('.')}, or unset {variable}"
+            raise
 
 
-def _whole_positive(name: str, value: Any) -> int:
+def variable_of(setting: str) -> str:
+    """The variable of one of `SETTINGS`."""
+    return f"KM_{setting.upper()}"
+
+
+def _timesteps(value: Any) -> int:
     try:
         number = int(value)
     except (ValueError, TypeError):
         number = 0
     if not 1 <= number <= MOST_TIMESTEPS:
-        raise ConfigError(
-            f"{name} = {value!r} cannot be trained; a whole number of at least 1 (and {MOST_TIMESTEPS:,} at most) "
+        raise _unusable(
+            f"timesteps = {value!r} cannot be trained; a whole number of at least 1 (and {MOST_TIMESTEPS:,} at most) "
             "is accepted.",
-            safe="nothing was started",
-            next_step=f"give another number of {name}",
+            "give another number of timesteps",
         )
     return number
+
+
+def _session_limit(value: str | float) -> float:
+    seconds = parse_duration(value)
+    if not SHORTEST_SESSION_S <= seconds <= SESSION_LIMIT_S:
+        raise _unusable(
+            f"A session limit of {seconds:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and 12 h is accepted.",
+            "give another --session-limit",
+        )
+    return seconds
+
+
+def _platform(value: str) -> str:
+    if value not in PLATFORMS:
+        raise _unusable(
+            f"platform = {value!r} is not known; accepted: {', '.join(PLATFORMS)}.",
+            f"give --platform {PLATFORMS[0]}",
+        )
+    return value
+
+
+def _folder(value: str | Path | None) -> Path | None:
+    if value is None:
+        return None
+    if not str(value).strip():
+        raise _unusable("--workdir is empty.", "name a folder")
+    return Path(value).expanduser().resolve()
+
+
+def _gigabytes(value: str | float) -> int:
+    try:
+        bytes_ = float(value) * 1e9
+    except ValueError:
+        bytes_ = -1.0
+    if not 0 <= bytes_ < 1e18:
+        raise _unusable(f"keep_gb = {value!r} is no number of gigabytes.", f"give a number such as {KEEP_GB:g}")
+    return int(bytes_)
+
+
+def _unusable(message: str, next_step: str) -> ConfigError:
+    return ConfigError(message, safe="nothing was started", next_step=next_step)
 
 
 def parse_duration(value: str | float) -> float:

@@ -8,7 +8,6 @@ Never does: follow a symbolic link, or free anything outside the folders it list
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.durable import remove_tree, storage_errors, write_atomic
-from kaggle_manager.config import RunConfig
+from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
 from kaggle_manager.journal import Journal
 from kaggle_manager.lifecycle import Stage
@@ -27,8 +26,6 @@ from kaggle_manager.words import size
 
 KINDS = ("quarantine", "download", "replaced", "backup", "archive")
 """In the order in which they are freed: what can be had again first, the only copy of an ended training last."""
-KEEP_VARIABLE = "KM_KEEP_GB"
-KEEP_GB = 20.0
 
 _STAMP = r"\d{8}T\d{6}"
 
@@ -130,20 +127,19 @@ def free(copies: Sequence[Copy], *, disk: Disk | None = None) -> int:
     return sum(copy.size for copy in copies)
 
 
-def within_limit(config: RunConfig, environ: Mapping[str, str] = os.environ) -> list[str]:
+def within_limit(config: RunConfig) -> list[str]:
     """Free what is over the limit; return a sentence for each copy that went. The caller holds the tree's lock.
 
     Raises:
-        ConfigError: `KM_KEEP_GB` is no number.
         StorageError: the disk refused.
     """
-    limit = _limit(environ)
+    limit = config.keep_bytes
     copies = find_copies(config)
     if sum(copy.size for copy in copies) <= limit:
         return []
     gone = plan_limit(copies, newest_valid(copies, config.scenario_name), limit)
     free(gone)
-    over = f"kept copies are limited to {size(limit)} ({KEEP_VARIABLE})"
+    over = f"kept copies are limited to {size(limit)} ({variable_of('keep_gb')})"
     return [f"{copy.folder} ({copy.kind}, {size(copy.size)}) was dropped: {over}" for copy in gone]
 
 
@@ -260,14 +256,3 @@ def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
     finally:
         journal.close()
     return {run.run_id: run.tree for run in runs}, opened
-
-
-def _limit(environ: Mapping[str, str]) -> int:
-    text = environ.get(KEEP_VARIABLE) or str(KEEP_GB)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 <= limit < 1e9:
-        raise ConfigError(f"{KEEP_VARIABLE} = {text!r} is no number of gigabytes.", next_step=f"set {KEEP_VARIABLE}=20")
-    return int(limit * 1e9)

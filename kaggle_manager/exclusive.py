@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -34,10 +35,13 @@ def alone(config: RunConfig) -> Iterator[None]:
             next_step="wait for it, or use another --workdir",
         ) from error
     except OSError as error:
+        place = Path(error.filename or config.state)
+        file = no_folder(place) if isinstance(error, FileExistsError | NotADirectoryError) else None
+        why = f"{file} is not a folder" if file else error.strerror or error
         raise StorageError(
-            f"The folder {error.filename or config.state} cannot be written: {error.strerror or error}.",
+            f"The folder {place} cannot be written: {why}.",
             safe="nothing was started",
-            next_step="make it writable, or choose another with --workdir",
+            next_step="give another --workdir" if file else "make it writable, or choose another with --workdir",
         ) from error
     try:
         with alone_in(config.tree):
@@ -56,6 +60,12 @@ def alone(config: RunConfig) -> Iterator[None]:
         ) from error
     finally:
         lock.release()
+
+
+def no_folder(wanted: Path) -> Path | None:
+    """What is in the place of a folder, or of one above it, and is none; None when nothing is."""
+    there = next(place for place in (wanted, *wanted.parents) if place.exists())
+    return None if there.is_dir() else there
 
 
 def without_fresh(config: RunConfig) -> str:

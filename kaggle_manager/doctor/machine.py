@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import importlib.util
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from kaggle_manager.config import RunConfig
 from kaggle_manager.doctor.check import Check
 from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.exclusive import no_folder
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.preflight import missing_packages
 from kaggle_manager.progress import size
@@ -90,10 +90,11 @@ def _sumo() -> Check:
 
 def state_folder(config: RunConfig) -> Check:
     """Whether the state folder, or the folder it would be made in, can be written."""
+    if file := no_folder(config.state):
+        told, todo = f"{file} is not a folder", "give another --workdir"
+        return Check("state folder", "problem", told, todo, StorageError.exit_code)
     place = _existing(config.state)
     try:
-        if config.state.exists() and not config.state.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
@@ -166,6 +167,7 @@ def settings(config: RunConfig) -> list[Check]:
         "session_limit": f"{config.session_limit_s:g} s",
         "platform": config.platform,
         "workdir": config.state,
+        "keep_gb": f"{config.keep_bytes / 1e9:g} GB of kept copies",
     }
     found = [
         Check(f"setting {name}", "ok", f"{values[name]} (from {source})")

@@ -202,7 +202,8 @@ def test_a_damaged_journal_and_an_impossible_state_folder_are_problems(project: 
     assert found["journal"].state == "problem"
     assert found["exit"].says == "1"
     (tmp_path / "file").touch()
-    assert look(tmp_path, workdir=tmp_path / "file")["state folder"].state == "problem"
+    impossible = look(tmp_path, workdir=tmp_path / "file" / "below")["state folder"]
+    assert (impossible.state, impossible.says) == ("problem", f"{tmp_path / 'file'} is not a folder")
 
 
 def test_a_disk_without_room_for_the_trees_copies_is_a_problem(
@@ -224,9 +225,26 @@ def test_settings_say_where_they_come_from(project: Path, tmp_path: Path) -> Non
     found = look(tmp_path, {"KM_TIMESTEPS": "1234"})
     assert found["setting timesteps"].says == "1234 (from environment variable KM_TIMESTEPS)"
     assert str(project) in found["project"].says
-    found = look(tmp_path, {"KM_TIMESTEPS": "many"})
-    assert found["section"].state == "problem"
+
+
+def test_every_variable_that_cannot_be_used_is_told_and_all_else_is_looked_at(project: Path, tmp_path: Path) -> None:
+    wrong = {"KM_TIMESTEPS": "many", "KM_PLATFORM": "moon", "KM_KEEP_GB": "-1"}
+    found = look(tmp_path, {**wrong, "KM_SESSION_LIMIT": "1h"})
+    for variable in wrong:
+        check = found[f"setting {variable.removeprefix('KM_').lower()}"]
+        assert (check.state, f"(from {variable})" in check.says) == ("problem", True)
+    assert found["setting session_limit"].says == "3600 s (from environment variable KM_SESSION_LIMIT)"
+    assert states(found, "state folder", "journal", "disk") == ["ok"] * 3
     assert found["exit"].says == "2"
+
+
+def test_with_several_sections_it_says_which_it_is_about_and_looks_at_everything(project: Path, tmp_path: Path) -> None:
+    new_section("yours", project)
+    checks = {check.name: check for check in examine("", environ={}, home=tmp_path, endpoint=NOWHERE)}
+    assert checks["section"].state == "caution"
+    assert "mine and yours" in checks["section"].says
+    assert checks["section"].todo.endswith("kaggle-manager doctor yours")
+    assert checks.keys() - {"section"} == look(tmp_path).keys() - {"exit"}
 
 
 def test_the_command_shows_every_check_and_its_json_is_documented(

@@ -67,6 +67,34 @@ def test_what_cannot_be_done_is_a_configuration_error(flags: dict[str, object], 
         config(**flags)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("KM_SCENARIO", "nope"),
+        ("KM_TIMESTEPS", "abc"),
+        ("KM_SESSION_LIMIT", "banana"),
+        ("KM_SESSION_LIMIT", "1s"),
+        ("KM_PLATFORM", "moon"),
+        ("KM_WORKDIR", " "),
+        ("KM_KEEP_GB", "lots"),
+        ("KM_KEEP_GB", "-1"),
+        ("KM_KEEP_GB", "nan"),
+    ],
+)
+def test_what_a_variable_says_wrongly_is_told_with_its_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(SECTION, environ={variable: value})
+    assert f"(from {variable})" in refused.value.message
+    assert refused.value.safe.startswith("nothing was started")
+    assert refused.value.next_step.endswith(f", or unset {variable}")
+
+
+def test_what_a_flag_says_wrongly_is_not_put_on_the_variable() -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(SECTION, session_limit="banana", environ={"KM_SESSION_LIMIT": "1h"})
+    assert "KM_" not in str(refused.value)
+
+
 def test_an_unknown_scenario_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match="traffic_light_control"):
         config(scenario="nope")

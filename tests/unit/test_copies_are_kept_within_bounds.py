@@ -16,7 +16,6 @@ from kaggle_manager.checkpoints.tree_lock import alone_in
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig
 from kaggle_manager.copies import (
-    KEEP_VARIABLE,
     Copy,
     back_up,
     find_copies,
@@ -149,15 +148,13 @@ def test_over_the_limit_what_can_be_had_again_goes_first_and_the_newest_never() 
 
 
 def test_a_new_archive_drops_what_is_over_the_limit_and_says_so(config: RunConfig) -> None:
-    assert within_limit(config, {}) == []
+    assert within_limit(config) == []
     newest = set_aside(config, "--fresh was given")
     assert newest is not None
-    lines = within_limit(config, {KEEP_VARIABLE: "0"})
+    lines = within_limit(replace(config, keep_bytes=0))
     assert kinds(find_copies(config)) == ["archive", "download"]
     assert len(lines) == 3
     assert all("KM_KEEP_GB" in line for line in lines)
-    with pytest.raises(ConfigError, match="no number of gigabytes"):
-        within_limit(config, {KEEP_VARIABLE: "much"})
 
 
 def test_what_is_freed_is_never_reached_through_a_link(config: RunConfig, tmp_path: Path) -> None:
