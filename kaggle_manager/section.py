@@ -290,6 +290,13 @@ def get_section(root: Path, name: str) -> Section:
         ConfigError: there is no such section (the message lists those there are), or its file is not valid.
     """
     sections = find_sections(root)
+    if not name:
+        several = offered_sections(root) or sorted(sections)
+        raise ConfigError(
+            f"{root / SECTIONS_FOLDER} has several sections, and none was named: {', '.join(several)}.",
+            safe="nothing was started.",
+            next_step=f"add --section {several[0] if several else 'NAME'}",
+        )
     if name not in sections:
         raise ConfigError(
             f"There is no section {name!r} in {root / SECTIONS_FOLDER}.",

@@ -157,17 +157,21 @@ def verify(
     from kaggle_manager.tree_view import verify_tree
 
     with errors_as_messages(as_json=as_json):
-        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        own = TrainingTree(config.tree, config.scenario_name)
-        tree = tree_at(folder, config.scenario_name) if folder else own
-        with quick_may_be_meant(config):
+        if folder is not None and not section:  # its manifests say of which scenario it is
+            tree = tree_at(folder, scenario or "any_scenario")
             found = verify_tree(tree)
+        else:
+            config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+            own = TrainingTree(config.tree, config.scenario_name)
+            tree = tree_at(folder, config.scenario_name) if folder else own
+            with quick_may_be_meant(config):
+                found = verify_tree(tree)
         if found.problems:
             raise CheckpointCorrupt(
                 f"{tree.root} does not verify:\n  " + "\n  ".join(found.problems),
                 safe="nothing was changed",
-                next_step="the next run uses the newest checkpoint that verifies; `kaggle-manager checkpoints ls` "
-                "lists the copies that `kaggle-manager restore ... --from` puts back",
+                next_step="the next run uses the newest checkpoint that verifies; `kaggle-manager checkpoints ls`, "
+                "with the same options, lists the copies that `kaggle-manager restore ... --from` puts back",
             )
         if as_json:
             print_json({"schema": 1, "tree": str(tree.root), "files": found.files, "bytes": found.bytes})

@@ -19,7 +19,7 @@ import typer
 
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.report import error_as_json
-from kaggle_manager.section import CODE_ROOT, find_project, offered_sections
+from kaggle_manager.section import CODE_ROOT, find_project, find_sections, offered_sections
 
 if TYPE_CHECKING:
     from kaggle_manager.checkpoints import RestoreReport
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 def the_only_section() -> str:
     """The section that is meant when none is named: the only one of the project here; '' when there are several."""
-    names = offered_sections(find_project(Path.cwd()))
+    project = find_project(Path.cwd())
+    names = offered_sections(project) or list(find_sections(project))
     return names[0] if len(names) == 1 else ""
 
 

@@ -9,7 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from small_trees import plant
+from typer.testing import CliRunner
 
+from kaggle_manager.cli.commands import app
 from kaggle_manager.cli.common import say_which_project
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
@@ -164,6 +167,21 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(
         new_section(name, tmp_path, **options)  # type: ignore[arg-type]
     assert words in str(refused.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_of_several_sections_none_is_guessed_and_a_folder_that_is_named_needs_none(
+    mine: NewSection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_section("my_car", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    for line in ("ls", "verify", "show", "diff latest best", "backup", "prune"):
+        asked = run(app, ["checkpoints", *line.split()])
+        assert asked.exit_code == 2
+        assert "several sections, and none was named: my_car, my_robot" in asked.stderr
+        assert "Next: add --section my_car" in asked.stderr
+    plant(tmp_path / "copied")
+    assert "every byte as its manifest says" in run(app, ["checkpoints", "verify", "copied"]).stdout
 
 
 def test_a_new_project_begins_where_one_stands(mine: NewSection, tmp_path: Path) -> None:
