@@ -100,6 +100,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(app(args=words, standalone_mode=False) or 0)
     except UsageError as error:
+        error.message = error.message.removeprefix("Value error, ")  # pydantic's words, through which Typer reads
         error.show()
         if "--json" in words:
             command = error.ctx.command_path if error.ctx else "kaggle-manager"

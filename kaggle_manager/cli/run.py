@@ -82,10 +82,19 @@ def run(
     from kaggle_manager.final_report import write_final_report
 
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        scenario = _scenario(section, scenario, intersection)
         if demo:
+            others: dict[str, object] = {"--quick": quick or None, "--fresh": fresh or None, "--scenario": scenario}
+            others |= {"--intersection": intersection, "--timesteps": timesteps, "--session-limit": session_limit}
+            others |= {"--seed": seed, "--seeds": seeds}
+            if given := [name for name, value in others.items() if value is not None]:
+                raise ConfigError(
+                    f"--demo does not go with {' and '.join(given)}: the section declares what it trains.",
+                    safe="nothing was started",
+                    next_step="give one or the other",
+                )
             _print(demonstrate(section, reporter, platform=platform, workdir=workdir), as_json=as_json)
             return
+        scenario = _scenario(section, scenario, intersection)
         manager = _manager(section, platform, workdir, reporter)
         options: dict[str, Any] = {
             "scenario": scenario,
