@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kaggle_manager.config import elsewhere
 from kaggle_manager.journal import Journal
 from kaggle_manager.moments import epoch, for_people
 from kaggle_manager.report import REPORT_SCHEMA, RunReport
@@ -17,10 +18,16 @@ ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped"
 
 @dataclass(frozen=True)
 class Overview:
-    """Runs, the most urgent first, the newer before the older. `section` is what was asked for, None for all."""
+    """Runs, the most urgent first, the newer before the older.
+
+    Attributes:
+        section: what was asked for, None for all.
+        elsewhere: the option that brings a command here.
+    """
 
     runs: tuple[RunReport, ...]
     section: str | None = None
+    elsewhere: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
@@ -28,7 +35,7 @@ class Overview:
         return {"schema": REPORT_SCHEMA, **first, "runs": [asdict(run) for run in self.runs]}
 
     def _nothing(self) -> dict[str, Any]:
-        command = f"kaggle-manager run {self.section or 'SECTION'} --quick"
+        command = f"kaggle-manager run {self.section or 'SECTION'} --quick{self.elsewhere}"
         return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
 
     def lines(self) -> Iterator[str]:
@@ -50,7 +57,7 @@ class Overview:
 def overview(journal: Journal, section: str | None, now: float) -> Overview:
     """Every run of a journal, or those of one section."""
     runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
-    return Overview(by_urgency(runs), section)
+    return Overview(by_urgency(runs), section, elsewhere(journal.path.parent))
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

@@ -37,7 +37,7 @@ def session_log(
         what = "No session" if generation is None else f"No generation {generation}"
         raise NotFound(
             f"{what} of {config.tree} is known here.",
-            next_step="kaggle-manager history",
+            next_step=f"kaggle-manager history{config.elsewhere}",
         )
     session = chosen[0]
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE

@@ -56,7 +56,9 @@ def stop_run(
     row = journal.open_run(config.tree)
     if row is None:
         raise NotFound(
-            f"No run of {config.tree} is unfinished.", safe="nothing was changed", next_step="kaggle-manager history"
+            f"No run of {config.tree} is unfinished.",
+            safe="nothing was changed",
+            next_step=f"kaggle-manager history{config.elsewhere}",
         )
     sessions = journal.sessions(row.run_id)
     newest = sessions[-1] if sessions else None

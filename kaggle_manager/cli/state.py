@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +23,12 @@ from kaggle_manager.cli.common import (
     print_json,
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.config import state_folder
+from kaggle_manager.config import elsewhere, state_folder
 from kaggle_manager.errors import NotFound
 from kaggle_manager.journal import Journal
 from kaggle_manager.progress import Reporter
 from kaggle_manager.report import RunReport
+from kaggle_manager.section import find_project, get_section
 
 AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
 
@@ -54,6 +55,7 @@ def status(
         while True:
             with _journal(workdir) as journal:
                 seen = overview(journal, section, time.time())
+            _known(section, seen.runs)
             if as_json:
                 print(json.dumps(seen.as_json(), indent=None if watch else 2), flush=True)
             else:
@@ -84,8 +86,9 @@ def history(
 
     with errors_as_messages(as_json=as_json), _journal(workdir) as journal:
         runs = [run for run in describe_all(journal, time.time()) if section in (None, run.section)]
+        _known(section, runs)
         if compare is not None:
-            both = Comparison.of(_by_id(runs, compare[0]), _by_id(runs, compare[1]))
+            both = Comparison.of(*(_by_id(runs, run_id, elsewhere(journal.path.parent)) for run_id in compare))
             _print(both.as_json(), both.lines(), as_json=as_json)
             return
         seen = History(tuple(runs))
@@ -156,12 +159,18 @@ def _print(data: dict[str, Any], lines: Iterator[str], *, as_json: bool) -> None
         print("\n".join(lines))
 
 
-def _by_id(runs: list[RunReport], given: str) -> RunReport:
+def _known(section: str | None, runs: Sequence[RunReport]) -> None:
+    """Refuse the name of a section that never ran here and does not exist; runs outlive the folder of theirs."""
+    if section is not None and not runs:
+        get_section(find_project(Path.cwd(), section), section)
+
+
+def _by_id(runs: list[RunReport], given: str, there: str) -> RunReport:
     found = [run for run in runs if run.run_id.startswith(given)]
     if len(found) != 1:
         raise NotFound(
             f"{len(found) or 'No'} run{'s' * (len(found) != 1)} of this folder begin with {given!r}.",
-            next_step="choose from: kaggle-manager history",
+            next_step=f"choose from: kaggle-manager history{there}",
         )
     return found[0]
 

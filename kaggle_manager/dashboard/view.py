@@ -15,6 +15,7 @@ from typing import Any
 
 from kaggle_manager.budget import forecast_error
 from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.config import elsewhere
 from kaggle_manager.dashboard.curves import Curve, read_curve
 from kaggle_manager.dashboard.generations import Generation, generations_of
 from kaggle_manager.dashboard.logs import LogTail, read_log
@@ -163,7 +164,8 @@ class Dashboard:
         with closing(self._journal()) as journal:
             row = next((row for row in journal.runs() if row.run_id == run_id), None)
             if row is None:
-                raise NotFound(f"There is no run {run_id[:80]!r} in {self.state}.", next_step="kaggle-manager history")
+                todo = f"kaggle-manager history{elsewhere(self.state)}"
+                raise NotFound(f"There is no run {run_id[:80]!r} in {self.state}.", next_step=todo)
             return self._view(journal, row, verify)
 
     def _journal(self) -> Journal:
