@@ -129,6 +129,16 @@ def new_section(
     return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)))
 
 
+def take_back(made: NewSection) -> None:
+    """Remove the files of a section just made, and the folders that are empty then."""
+    for file in made.files:
+        (made.project / file).unlink()
+    sections = made.project / SECTIONS_FOLDER
+    for folder in (sections / made.section.name, sections):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def _environment(name: str, project: Path, given: str | None) -> _Environment:
     own = f"{SECTIONS_FOLDER}/{name}"
     if given is None:

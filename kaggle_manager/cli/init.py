@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
-from kaggle_manager.errors import VerificationError
+from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.section import SECTIONS_FOLDER
 
 
@@ -24,7 +24,8 @@ def init(
 ) -> None:
     """Make a section that trains your own environment: in the project you stand in, else in this folder.
 
-    Tries the environment when the training libraries are here. Ends with 3 when it does not work yet.
+    Tries the environment when the training libraries are here. Ends with 3 when it does not work yet; one that cannot
+    be imported is a wrong --env, and nothing is written.
 
     Examples:
 
@@ -34,7 +35,7 @@ def init(
 
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
     """
-    from kaggle_manager.new_section import new_section, project_for_new
+    from kaggle_manager.new_section import new_section, project_for_new, take_back
     from kaggle_manager.preflight import check_section, missing_packages
 
     with errors_as_messages(as_json=as_json):
@@ -46,12 +47,16 @@ def init(
             policy=policy,
             timesteps=timesteps,
         )
+        missing = missing_packages(made.section)
+        checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
+        failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
+        if env and (why := failed.get("environment can be imported")):
+            take_back(made)
+            raise ConfigError(why, safe="nothing was written", next_step="correct --env, or what it names")
         if not as_json:
             print(f"Section {name}, in the project {made.project}:")
             for file in made.files:
                 print(f"  {file}")
-        missing = missing_packages(made.section)
-        checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
     ok = all(check["ok"] for check in checks)
     if as_json:
         facts = {"section": name, "project": str(made.project), "files": made.files, "not_tried_without": missing}

@@ -28,7 +28,7 @@ import gymnasium as gym
 import numpy as np
 
 from kaggle_manager.checkpoints.tree_lock import alone_in
-from kaggle_manager.errors import Busy, KaggleManagerError
+from kaggle_manager.errors import Busy, ConfigError, KaggleManagerError
 from kaggle_manager.section import ScenarioConfig, Section
 from kernels.rl_training import algorithms, env_state
 from kernels.rl_training.local_training import open_project, train_here, tree_of
@@ -74,6 +74,8 @@ def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
     factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
     try:
         env = factory()
+    except (ConfigError, gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        return [CheckResult("environment can be imported", False, _told(error))]
     except Exception as error:
         return [CheckResult("environment can be made", False, _told(error))]
     with contextlib.closing(env):

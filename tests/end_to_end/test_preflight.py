@@ -167,6 +167,13 @@ def test_what_is_wrong_with_an_environment_is_found_without_training(
     assert words in failed[0].detail
 
 
+@pytest.mark.parametrize("environment", ["gymnasium:make", "gymnasium:Nope", "nowhere:Env"])
+def test_an_environment_that_is_not_there_is_told_apart_from_one_that_does_not_work(environment: str) -> None:
+    kwargs = {"id": "NoSuch-v9"} if environment == "gymnasium:make" else {}
+    absent = scenario("", "PPO").model_copy(update={"environment": environment, "environment_kwargs": kwargs})
+    assert [result.name for result in generic.check_environment(absent)] == ["environment can be imported"]
+
+
 def test_rewards_that_never_vary_are_told_but_not_judged() -> None:
     first, *_ = generic.check_environment(scenario("flat", "DQN"))
     assert first.ok
