@@ -106,7 +106,7 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
         why = str(error)
         if isinstance(error, ValidationError):
             first = error.errors()[0]
-            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
         raise OutputDamaged(
             f"{RESULT_FILE} is not a session's result ({why}).", safe="the local training tree is untouched"
         ) from error

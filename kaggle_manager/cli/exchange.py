@@ -46,7 +46,12 @@ def export_sb3(
     """
     with errors_as_messages(as_json=as_json):
         if which != "latest" and not which.isdecimal():
-            raise ConfigError(f"{which!r} is no checkpoint; timesteps such as 45000, or latest, are accepted.")
+            raise ConfigError(
+                f"{which!r} is no checkpoint that can be exported; timesteps such as 45000, or latest, are accepted.",
+                safe="nothing was written",
+                next_step="name one that `kaggle-manager checkpoints ls` lists as latest; those of best and final are "
+                "files that stock Stable-Baselines3 loads as they are",
+            )
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
         step = None if which == "latest" else int(which)
         exchange = load_module(EXCHANGE, needed_for="the export")

@@ -10,6 +10,7 @@ import typer
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.notify import Notifier, Occasion, settings_path
+from kaggle_manager.words import count
 
 notify = group("Messages about a run: where they go, and whether they arrive.")
 
@@ -52,5 +53,11 @@ def send_test(as_json: JsonOption = False) -> None:
             print(f"sent on: {', '.join(sorted(notifier.wanted - {Occasion.TEST}))}")
     failed = sum(not delivery.delivered for delivery in deliveries)
     if failed:
-        print(f"error: {failed} of {len(deliveries)} targets did not get the message.", file=sys.stderr)
-        raise typer.Exit(KaggleManagerError.exit_code)
+        error = KaggleManagerError(
+            f"{count(failed, 'target')} of {len(deliveries)} did not get the message.",
+            safe="runs go on without messages",
+            next_step=f"correct its address in KM_NOTIFY or {settings_path()} (or the command in KM_NOTIFY_HOOK), as "
+            "https://github.com/caronc/apprise/wiki writes it, and try again",
+        )
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(error.exit_code)

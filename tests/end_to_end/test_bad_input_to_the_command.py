@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from small_project import SECTION, Bench, make_project
 
-from kaggle_manager import cli
+from kaggle_manager import cli, copies
 from kaggle_manager.errors import KaggleManagerError, StorageError
+from kaggle_manager.journal import Journal, RunRow
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 
 REAL = "section_7_6_rl_performance"
+POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 
 
 def words_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -39,6 +44,8 @@ def words_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
         ((REAL, "--session-limit", "1s"), "between 20 s and 12 h"),
         ((REAL, "--session-limit", "99h"), "between 20 s and 12 h"),
         ((REAL, "--platform", "moon"), "accepted: auto, local, kaggle"),
+        ((REAL, "--quick", "--demo"), "--demo does not go with --quick"),
+        ((REAL, "--demo", "--seed", "0"), "--demo does not go with --seed"),
     ],
 )
 def test_flags_that_cannot_be_used(
@@ -70,6 +77,7 @@ def test_a_line_that_is_no_command_is_a_document_too(line: str, words: str, caps
     assert (left.value.code, document["schema"], document["state"], document["exit_code"]) == (2, 1, "error", 2)
     assert words in document["why"]
     assert words in shown.err
+    assert "Value error" not in document["why"] + shown.err
     assert document["next"].endswith("--help")
 
 
@@ -79,20 +87,98 @@ import runpy, signal, sys
 class While:
     def find_spec(self, name, path=None, target=None):
         if name == imported:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(int(number))
 
-_, imported, *sys.argv = sys.argv
+_, imported, number, *sys.argv = sys.argv
 sys.meta_path.insert(0, While())
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("imported", ["typer", "kaggle_manager.manager"])
-def test_ctrl_c_while_it_is_still_importing_is_one_line(imported: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("imported", "number", "code"),
+    [
+        ("typer", signal.SIGINT, 130),
+        ("kaggle_manager.manager", signal.SIGINT, 130),
+        pytest.param("kaggle_manager.manager", signal.SIGTERM, 143, marks=POSIX),
+    ],
+)
+def test_ctrl_c_and_sigterm_while_it_is_still_importing_are_one_line(
+    imported: str, number: int, code: int, tmp_path: Path
+) -> None:
     script = Path(__file__).resolve().parents[2] / "scripts/run_kaggle_validation_section_7_6.py"
-    command = [sys.executable, "-c", CTRL_C, imported, str(script), "--quick", "--workdir", str(tmp_path)]
+    command = [sys.executable, "-c", CTRL_C, imported, str(int(number)), str(script)]
+    command += ["--quick", "--workdir", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "interrupted\n")
+
+
+@POSIX
+def test_sigterm_says_that_a_session_goes_on_and_what_to_do_then_as_ctrl_c_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(copies, "back_up", lambda config, why: signal.raise_signal(signal.SIGTERM))
+    code, shown = words_of(capsys, "checkpoints", "backup", "--section", REAL, "--workdir", str(tmp_path))
+    assert code == 143
+    assert "If a session runs, it goes on by itself" in shown
+    assert "Next: run the same command again to go on" in shown
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_variable_that_cannot_be_used_is_refused_before_the_tree_is_set_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = tmp_path / "validation_ch7" / REAL / "data/models/checkpoints"
+    checkpoints.mkdir(parents=True)
+    monkeypatch.setenv("KM_KEEP_GB", "lots")
+    code, shown = words_of(capsys, "run", REAL, "--fresh", "--platform", "local", "--workdir", str(tmp_path))
+    assert (code, "(from KM_KEEP_GB)" in shown) == (2, True)
+    assert "Safe: nothing was started" in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["validation_ch7"]
+    assert checkpoints.is_dir()
+
+
+@pytest.mark.parametrize("command", ["status", "history"])
+def test_a_section_that_does_not_exist_is_an_error_and_one_whose_folder_is_gone_is_shown(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = words_of(capsys, command, "nope", "--workdir", str(tmp_path))
+    assert (code, f"choose one of: {REAL}" in shown) == (2, True)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        tree, at = str(tmp_path / "gone"), "2026-11-22T00:00:00+00:00"
+        journal.add_run(RunRow("r", "nope", "walk", 30, False, tree, "local", "me", "slug", at))
+    with contextlib.suppress(SystemExit):
+        cli.main([command, "nope", "--workdir", str(tmp_path)])
+    assert "run r" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", [f"stop {REAL}", f"logs {REAL}", "history --compare a b", "status"])
+def test_what_comes_next_is_about_the_same_folder(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*line.split(), "--workdir", str(tmp_path)])
+    shown = capsys.readouterr()
+    assert f" --workdir {tmp_path}\n" in shown.out + shown.err
+
+
+def test_a_new_section_whose_environment_is_not_there_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mytoy.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    code, shown = words_of(capsys, "init", "bad", "--env", "mytoy:Nope")
+    assert (code, "has no attribute 'Nope'" in shown) == (2, True)
+    assert "Safe: nothing was written" in shown
+    assert not (tmp_path / "validation_ch7").exists()
+
+
+def test_what_stock_already_loads_is_not_exported_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, shown = words_of(capsys, "checkpoints", "export-sb3", "best", str(tmp_path / "out"))
+    assert (code, "Next: " in shown, "as they are" in shown) == (2, True, True)
 
 
 def a_file_in_its_place(workdir: Path) -> None:
@@ -112,8 +198,9 @@ def test_folders_that_cannot_be_written(
     code, shown = words_of(capsys, "run", REAL, "--quick", "--platform", "local", "--workdir", str(tmp_path / "work"))
     assert code == 1
     assert "cannot be written" in shown
+    assert "is not a folder" in shown
     assert "Safe: nothing was started" in shown
-    assert "--workdir" in shown
+    assert "Next: give another --workdir" in shown
 
 
 @pytest.mark.parametrize("line", [f"export {REAL} elsewhere", "checkpoints import-sb3 model.zip --replace", "status"])
