@@ -215,6 +215,6 @@ class StorageError(KaggleManagerError):
 
 
 class Interrupted(KaggleManagerError):
-    """A person pressed Ctrl-C."""
+    """A person pressed Ctrl-C. A SIGTERM ends a command in the same way, with 143."""
 
     exit_code = 130
