@@ -22,6 +22,7 @@ from kaggle_manager.journal import Journal, RunRow
 from kaggle_manager.kaggle_api.dataset_files import download_dataset_files
 from kaggle_manager.kernel_bundle import order_of
 from kaggle_manager.progress import Reporter
+from kaggle_manager.run_setup import settings_of
 
 _RUN_ID = re.compile(r"[0-9a-z-]{8,64}")
 
@@ -86,7 +87,7 @@ def attach_run(
         owner=connection.owner,
         slug=slug,
         created_at=at,
-        settings={"session_limit_s": config.session_limit_s, "seed": config.seed},
+        settings=settings_of(config),
     )
     session = lost_push.unknown_session(row, newest, reached=0, known=set(), at=at)
     if session is None:

@@ -149,8 +149,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     advice = experiment.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
     reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
-        f"Run {run.row.run_id} was stopped: {action.why}.\n"
-        f"Last: generation {newest.generation} {newest.why}",
+        f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",
         next_step=f"{reading}{advice}, and run the same command again",
     )

@@ -44,6 +44,7 @@ from kaggle_manager.pushing import push_generation, reconcile
 from kaggle_manager.report import RunReport
 from kaggle_manager.restoring import check_compatible, restore_fetched
 from kaggle_manager.run_context import RunContext
+from kaggle_manager.run_setup import target_to_keep
 from kaggle_manager.seen import Seen
 from kaggle_manager.session_facts import seen_of
 from kaggle_manager.status import describe_run, in_trouble
@@ -111,22 +112,25 @@ class ValidationKaggleManager:
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as it takes.
 
-        Calling it again after anything at all (Ctrl-C, a crash, a reboot) goes on where the run is. What stopped an
-        earlier call counts no more: a person has asked again.
+        Calling it again after anything at all (Ctrl-C, a crash, a reboot) goes on where the run is; without
+        `timesteps`, to the target an earlier call was given. What stopped that one counts no more: a person has asked
+        again.
 
         Raises:
             KaggleManagerError: any of the tree in `errors.py`; its message says what is safe and what comes next.
         """
-        config = self._config(
-            section,
-            scenario=scenario,
-            timesteps=timesteps,
-            quick=quick,
-            session_limit=session_limit,
-            seed=seed,
-            max_steps=max_steps,
-            fresh=fresh,
-        )
+        options: dict[str, Any] = {
+            "scenario": scenario,
+            "quick": quick,
+            "session_limit": session_limit,
+            "seed": seed,
+            "max_steps": max_steps,
+            "fresh": fresh,
+        }
+        config = self._config(section, timesteps=timesteps, **options)
+        with closing_of(Journal.to_read(config.journal)) as journal:
+            if (target := target_to_keep(config, journal)) is not None:
+                config = self._config(section, timesteps=target, **options)
         with alone(config), self._opened(config) as run:
             run.go_on()
             run.reporter.line(
@@ -166,7 +170,9 @@ class ValidationKaggleManager:
                     target, limit = timesteps or newest.target, session_limit or newest.settings.get("session_limit_s")
                     config = self._config(section, timesteps=target, session_limit=limit, **options)
                     if newest.outcome == "finished" and newest.target >= config.target:
-                        return describe_run(journal, newest, self._clock())
+                        report = describe_run(journal, newest, self._clock())
+                        if report.state == "finished":
+                            return report
             with self._opened(config) as run:
                 run.keep_settings()
                 return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
@@ -220,7 +226,8 @@ class ValidationKaggleManager:
             chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
             if row is None or not chosen or chosen[0].version is None:
                 raise NotFound(
-                    f"No such session of {config.tree} is in the journal.", next_step="kaggle-manager history"
+                    f"No such session of {config.tree} is in the journal.",
+                    next_step=f"kaggle-manager history{config.elsewhere}",
                 )
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"

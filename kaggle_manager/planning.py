@@ -15,6 +15,7 @@ from kaggle_manager.errors import RemoteError, StorageError
 from kaggle_manager.journal import Journal
 from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.report import REPORT_SCHEMA
+from kaggle_manager.run_setup import target_to_keep
 from kaggle_manager.session_facts import accelerator_gain, past_sessions
 from kaggle_manager.status import describe_run
 from kaggle_manager.tree_view import look_at
@@ -104,7 +105,8 @@ def plan_run(
     sessions = journal.sessions(row.run_id) if row else []
     past = past_sessions(sessions)
     pace, step = budget.measure(past), report.step if report else _saved(config)
-    remaining = max(0, config.target - step)
+    target = target_to_keep(config, journal) or config.target
+    remaining = max(0, target - step)
     quota = _quota(config, connect_to)
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
@@ -113,7 +115,7 @@ def plan_run(
     return RunPlan(
         run_id=row.run_id if row else "",
         step=step,
-        target=config.target,
+        target=target,
         steps_per_s=pace.steps_per_s if pace else None,
         setup_s=pace.setup_s if pace else None,
         turnaround_s=pace.turnaround_s if pace else None,

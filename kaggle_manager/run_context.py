@@ -23,7 +23,7 @@ from kaggle_manager.kept import head_of
 from kaggle_manager.lifecycle import Observation, SessionView, Stage
 from kaggle_manager.moments import epoch, for_people, iso
 from kaggle_manager.progress import Reporter
-from kaggle_manager.run_setup import open_run
+from kaggle_manager.run_setup import open_run, settings_of
 from kaggle_manager.session_facts import past_sessions
 from kaggle_manager.waits import in_a_row, newest_wait
 
@@ -119,14 +119,14 @@ class RunContext:
         self.journal.note(self.row.run_id, generation, kind, self.now(), **detail)
 
     def keep_settings(self) -> None:
-        """Remember what a later tick needs to go on as this command would."""
-        settings = {"session_limit_s": self.config.session_limit_s, "seed": self.config.seed}
+        """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
+        settings = settings_of(self.config)
+        del settings["section_timesteps"]
         self.journal.change_settings(self.row.run_id, **settings)
 
     def go_on(self) -> None:
         """A person asks for this run: what stopped it before counts no more."""
-        self.keep_settings()
-        self.journal.change_settings(self.row.run_id, stopped=None)
+        self.journal.change_settings(self.row.run_id, **settings_of(self.config), stopped=None)
         self.note("continued", max((session.generation for session in self.sessions()), default=0))
 
     # --- waiting ------------------------------------------------------------------------------------------------------

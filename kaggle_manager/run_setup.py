@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.config import RunConfig
@@ -30,6 +31,21 @@ class OpenedRun:
 
     row: RunRow
     earlier_generation: int
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """What a later command needs to know to go on as this one would."""
+    own_target = config.scenario.timesteps
+    return {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
+
+
+def target_to_keep(config: RunConfig, journal: Journal) -> int | None:
+    """The target of the unfinished run, for a command that names none; None where the section's own counts.
+
+    That is the case for a new run, and when section.toml names another than when the run was given its own.
+    """
+    row = None if config.target_is_asked_for or config.fresh else journal.open_run(config.tree)
+    return row.target if row and row.settings.get("section_timesteps") == config.scenario.timesteps else None
 
 
 def open_run(config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, at: str) -> OpenedRun:
@@ -76,7 +92,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
 def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:
     """A smaller target than what is saved is reached where a final model lies, and out of reach where none does."""
     final = store.final()
-    if final is not None and final.step >= config.target:
+    if final is not None and final.step >= head.step:
         reporter.line(
             f"  more than {config.target:,} timesteps are done: the final model here is of step {final.step:,}"
         )
@@ -139,6 +155,7 @@ def _continued_or_new(
         owner=connection.owner,
         slug=kernel_slug(config.scenario_name, run_id),
         created_at=at,
+        settings=settings_of(config),
     )
     journal.add_run(row)
     return row

@@ -74,12 +74,18 @@ class _Commands:
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
     sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
-    views = _claimed(TrainingTree(Path(row.tree), row.scenario), row.run_id)
-    head, best = (_first(views, level) for level in ("latest", "best"))
+    there = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False)
+    # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
+    views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
+    head, best, final = (_first(views, level) for level in ("latest", "best", "final"))
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
     step = head.step if head else max((session.step or 0 for session in sessions), default=0)
     damage = next((view.problem for view in views if view.problem), "")
-    state = _state(row, sessions, events, step, now, _Commands(row, journal.path.parent), damage)
+    commands = _Commands(row, journal.path.parent)
+    state = _state(row, sessions, events, step, now, commands, damage)
+    newest_of_tree = journal.newest_run(Path(row.tree))
+    if state.name == "finished" and not damage and newest_of_tree and newest_of_tree.run_id == row.run_id:
+        state = _undone(row, bool(there), bool(views), head, final, commands) or state
     newest = sessions[-1] if sessions else None
     return RunReport(
         state=state.name,
@@ -110,14 +116,6 @@ def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
 def describe_all(journal: Journal, now: float) -> list[RunReport]:
     """Every run of a journal, newest first."""
     return [describe_run(journal, row, now) for row in reversed(journal.runs())]
-
-
-def _claimed(tree: TrainingTree, run_id: str) -> list[CheckpointView]:
-    """The checkpoints of a run, as their manifests say.
-
-    Their files are not read and nothing is mended: a session may be restored into the tree at this very moment.
-    """
-    return [view for view in look_at(tree, verify=False) if view.manifest and view.manifest.lineage.run_id == run_id]
 
 
 def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
@@ -160,6 +158,19 @@ def _state(
         return _State("fetching", why, tick)
     after = f"generation {newest.generation} {newest.why}; " if newest else ""
     return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", tick)
+
+
+def _undone(
+    row: RunRow, is_any: bool, is_mine: bool, head: Manifest | None, final: Manifest | None, commands: _Commands
+) -> _State | None:
+    """What a finished run is whose tree holds less than its target: an older copy was put there, or nothing is left."""
+    if not is_any:
+        why = f"{row.target} timesteps were done, and the tree {row.tree} holds no checkpoint any more"
+        return _State("error", why, commands.of("run"), human=True)
+    if not is_mine or (head and final and min(head.step, final.step) >= row.target):
+        return None
+    step = head.step if head else 0
+    return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", commands.of("tick"))
 
 
 def in_trouble(events: Sequence[Mapping[str, Any]]) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,7 +25,9 @@ from kaggle_manager.errors import (
     StorageError,
 )
 from kaggle_manager.experiment import current_identity
+from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.client import KaggleClient
+from kaggle_manager.status import describe_all
 
 NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
 
@@ -31,6 +36,12 @@ def damage(bench: Bench, *steps: int) -> None:
     for step in steps:
         path = bench.tree.checkpoints / bench.tree.model_name(step)
         path.write_bytes(b"?" * path.stat().st_size)
+
+
+def status(bench: Bench) -> tuple[str, bool]:
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        report = describe_all(journal, time.time())[0]
+    return report.state, report.human_action_required
 
 
 def kernel_of(bench: Bench, output: str) -> tuple[str, str]:
@@ -199,6 +210,50 @@ def test_less_than_what_is_saved_pushes_nothing(bench: Bench) -> None:
     assert bench.run(timesteps=2).state == "finished"
     assert "the final model here is of step 3" in bench.output
     assert "[STEP1]" not in bench.output
+
+
+def test_an_old_final_model_does_not_end_a_longer_training_that_goes_on(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=9, interrupt_at="relaunch")
+    with pytest.raises(ConfigError, match="at step 4 already, on its way to 9"):
+        bench.run(timesteps=2)
+
+
+def test_who_says_no_target_goes_on_to_the_one_the_run_was_given(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=5, interrupt_at="relaunch")
+    report = bench.manager().run_validation_section(SECTION)
+    assert (report.target, report.step) == (5, 5)
+
+
+def test_a_target_changed_in_the_section_counts_where_none_is_said(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=5, interrupt_at="relaunch")
+    bench.edit(f"validation_ch7/{SECTION}/section.toml", "^timesteps = 4$", "timesteps = 3")
+    assert bench.manager().run_validation_section(SECTION).target == 3
+
+
+def test_a_tick_trains_again_what_an_older_copy_lacks(bench: Bench, tmp_path: Path) -> None:
+    bench.run(timesteps=2)
+    shutil.copytree(bench.tree.root, tmp_path / "copy")
+    bench.run(timesteps=3)
+    bench.manager().restore_copy(SECTION, tmp_path / "copy")
+    assert status(bench) == ("ready", False)
+    for _ in range(200):
+        report = bench.manager().tick(SECTION)
+        if report.state == "finished":
+            break
+        time.sleep(0.05)  # the session is a real process
+    assert (report.step, bench.steps()[0]) == (3, 3)
+
+
+def test_a_finished_tree_that_vanished_is_not_called_finished(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    bench.tree.root.rename(bench.workdir / "moved away")
+    assert status(bench) == ("error", True)
+    with pytest.raises(CheckpointCorrupt, match="holds no checkpoint"):
+        bench.manager().tick(SECTION)
 
 
 def test_without_its_journal_the_run_goes_on_from_the_tree(bench: Bench) -> None:
