@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from kaggle_manager.config import elsewhere
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.config import STATE_FOLDER, build_config, elsewhere
 from kaggle_manager.journal import Journal
 from kaggle_manager.moments import epoch, for_people
 from kaggle_manager.report import REPORT_SCHEMA, RunReport
+from kaggle_manager.section import find_project, get_section, offered_sections
 from kaggle_manager.status import describe_all
+from kaggle_manager.tree_view import look_at
 
 # What a person should see first: what waits for them, then what goes on, then what is over.
 ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
+
+
+@dataclass(frozen=True)
+class UnknownTree:
+    """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost."""
+
+    root: Path
+    step: int
+    command: str
 
 
 @dataclass(frozen=True)
@@ -23,11 +36,13 @@ class Overview:
     Attributes:
         section: what was asked for, None for all.
         elsewhere: the option that brings a command here.
+        trees: training trees that are here although no run is known; looked for only then.
     """
 
     runs: tuple[RunReport, ...]
     section: str | None = None
     elsewhere: str = ""
+    trees: tuple[UnknownTree, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
@@ -35,13 +50,18 @@ class Overview:
         return {"schema": REPORT_SCHEMA, **first, "runs": [asdict(run) for run in self.runs]}
 
     def _nothing(self) -> dict[str, Any]:
+        if self.trees:
+            found = self.trees[0]
+            why = f"no run is known here, but {found.root} holds a training at step {found.step}; `run` goes on with it"
+            command = f"kaggle-manager run {found.command}{self.elsewhere}"
+            return {"state": "none", "why": why, "next": command, "human_action_required": True}
         command = f"kaggle-manager run {self.section or 'SECTION'} --quick{self.elsewhere}"
         return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
 
     def lines(self) -> Iterator[str]:
         if not self.runs:
             nothing = self._nothing()
-            yield f"{nothing['why']}; begin with: {nothing['next']}"
+            yield f"{nothing['why']}; {'next' if self.trees else 'begin with'}: {nothing['next']}"
         for run in self.runs:
             yield f"{run.state.upper():<9} {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target} timesteps"
             yield "  " + run.why.replace("\n", "\n  ")
@@ -57,7 +77,26 @@ class Overview:
 def overview(journal: Journal, section: str | None, now: float) -> Overview:
     """Every run of a journal, or those of one section."""
     runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
-    return Overview(by_urgency(runs), section, elsewhere(journal.path.parent))
+    state = journal.path.parent
+    trees = () if runs else tuple(_unknown_trees(state, section))
+    return Overview(by_urgency(runs), section, elsewhere(state), trees)
+
+
+def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
+    """Trees below the folder that `state` stands for, where the project's sections would have theirs."""
+    is_own = state.name == STATE_FOLDER
+    project = find_project(state.parent if is_own else Path.cwd(), section)
+    for name in offered_sections(project):
+        if section not in (None, name):
+            continue
+        loaded = get_section(project, name)
+        for scenario in loaded.scenarios:
+            workdir = None if is_own else state
+            config = build_config(name, scenario=scenario, workdir=workdir, project_root=project, environ={})
+            views = look_at(TrainingTree(config.tree, scenario), verify=False)
+            steps = [view.manifest.step for view in views if view.level == "latest" and view.manifest]
+            if steps:
+                yield UnknownTree(config.tree, max(steps), f"{name} --scenario {scenario}")
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -27,6 +28,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.experiment import current_identity
 from kaggle_manager.journal import Journal
 from kaggle_manager.kaggle_api.client import KaggleClient
+from kaggle_manager.overview import overview
 from kaggle_manager.status import describe_all
 
 NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
@@ -42,6 +44,14 @@ def status(bench: Bench) -> tuple[str, bool]:
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         report = describe_all(journal, time.time())[0]
     return report.state, report.human_action_required
+
+
+def save_one(bench: Bench, *, step: int, target: int) -> dict[str, Any]:
+    """A checkpoint nobody's journal knows of; what others beside it have in common with it."""
+    config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
+    common = {"lineage": Lineage("a" * 32, 1, None, 0), "bundle_sha256": "b", "identity": current_identity(config)}
+    CheckpointStore(bench.tree).save_latest(step=step, target=target, model=b"m", state=b"s", **common)
+    return common
 
 
 def kernel_of(bench: Bench, output: str) -> tuple[str, str]:
@@ -197,10 +207,8 @@ def test_a_raised_target_continues_the_same_lineage(bench: Bench) -> None:
 
 
 def test_less_than_what_is_saved_pushes_nothing(bench: Bench) -> None:
-    config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
-    common = {"lineage": Lineage("a" * 32, 1, None, 0), "bundle_sha256": "b", "identity": current_identity(config)}
+    common = save_one(bench, step=3, target=9)
     store = CheckpointStore(bench.tree)
-    store.save_latest(step=3, target=9, model=b"m", state=b"s", **common)
     with pytest.raises(ConfigError, match="at step 3 already, on its way to 9") as refused:
         bench.run(timesteps=2)
     assert "nothing was pushed" in refused.value.safe
@@ -264,6 +272,17 @@ def test_without_its_journal_the_run_goes_on_from_the_tree(bench: Bench) -> None
     assert second.run_id == first.run_id
     assert [session.generation for session in second.sessions] == [2]
     assert second.step == 4
+
+
+def test_a_tree_that_no_journal_knows_is_shown_with_the_command_that_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_one(bench, step=3, target=9)
+    monkeypatch.chdir(bench.project)
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        seen = overview(journal, None, time.time()).as_json()
+    assert f"{bench.tree.root} holds a training at step 3" in seen["why"]
+    assert seen["next"] == f"kaggle-manager run {SECTION} --scenario {SCENARIO} --workdir {bench.workdir}"
 
 
 def test_without_its_journal_a_running_session_is_adopted(bench: Bench) -> None:
