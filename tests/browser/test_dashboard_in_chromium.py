@@ -136,8 +136,8 @@ def test_a_run_that_goes_on_appears_without_a_reload(chromium: Chromium, address
         assert page.value(f"document.querySelector('#generations-{RUNNING[:8]} details').open")
         assert page.value(f"document.activeElement === document.querySelector('#curve-{RUNNING[:8]} summary')")
         with closing(Journal(state / "journal.sqlite")) as journal:
-            journal.finish_run(RUNNING, "finished", "2026-11-22T00:00:00+00:00")
-        page.until("document.querySelectorAll('#runs .state.finished').length === 2")
+            journal.finish_run(RUNNING, "abandoned for a fresh start", "2026-11-22T00:00:00+00:00")
+        page.until("document.querySelectorAll('#runs .state.abandoned').length === 1")
         assert page.complaints() == []
 
 
