@@ -14,7 +14,7 @@ from kaggle_manager.moments import epoch, for_people
 from kaggle_manager.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.section import find_project, get_section, offered_sections
 from kaggle_manager.status import describe_all
-from kaggle_manager.tree_view import look_at
+from kaggle_manager.tree_view import saved_step
 
 # What a person should see first: what waits for them, then what goes on, then what is over.
 ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
@@ -93,10 +93,8 @@ def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
         for scenario in loaded.scenarios:
             workdir = None if is_own else state
             config = build_config(name, scenario=scenario, workdir=workdir, project_root=project, environ={})
-            views = look_at(TrainingTree(config.tree, scenario), verify=False)
-            steps = [view.manifest.step for view in views if view.level == "latest" and view.manifest]
-            if steps:
-                yield UnknownTree(config.tree, max(steps), f"{name} --scenario {scenario}")
+            if step := saved_step(TrainingTree(config.tree, scenario)):
+                yield UnknownTree(config.tree, step, f"{name} --scenario {scenario}")
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

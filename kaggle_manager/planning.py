@@ -18,7 +18,7 @@ from kaggle_manager.report import REPORT_SCHEMA
 from kaggle_manager.run_setup import target_to_keep
 from kaggle_manager.session_facts import accelerator_gain, past_sessions
 from kaggle_manager.status import describe_run
-from kaggle_manager.tree_view import look_at
+from kaggle_manager.tree_view import saved_step
 from kaggle_manager.words import count, duration
 
 
@@ -104,7 +104,10 @@ def plan_run(
     report = None if row is None else describe_run(journal, row, now)
     sessions = journal.sessions(row.run_id) if row else []
     past = past_sessions(sessions)
-    pace, step = budget.measure(past), report.step if report else _saved(config)
+    pace, step = (
+        budget.measure(past),
+        report.step if report else saved_step(TrainingTree(config.tree, config.scenario_name)),
+    )
     target = target_to_keep(config, journal) or config.target
     remaining = max(0, target - step)
     quota = _quota(config, connect_to)
@@ -132,12 +135,6 @@ def plan_run(
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
     )
-
-
-def _saved(config: RunConfig) -> int:
-    """Timesteps in a tree that this journal knows no run of: restored from elsewhere, for instance."""
-    views = look_at(TrainingTree(config.tree, config.scenario_name), verify=False)
-    return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
 
 
 def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> QuotaView | None:

@@ -120,9 +120,9 @@ class RunContext:
 
     def keep_settings(self) -> None:
         """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
-        settings = settings_of(self.config)
-        del settings["section_timesteps"]
-        self.journal.change_settings(self.row.run_id, **settings)
+        self.journal.change_settings(
+            self.row.run_id, session_limit_s=self.config.session_limit_s, seed=self.config.seed
+        )
 
     def go_on(self) -> None:
         """A person asks for this run: what stopped it before counts no more."""

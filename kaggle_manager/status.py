@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
-from kaggle_manager.config import STATE_FOLDER
+from kaggle_manager.config import elsewhere
 from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
 from kaggle_manager.journal import Journal, RunRow, SessionRow
 from kaggle_manager.lifecycle import Stage
@@ -23,7 +23,7 @@ from kaggle_manager.section import CODE_ROOT, SECTIONS_FOLDER
 from kaggle_manager.session_facts import seen_of
 from kaggle_manager.tree_view import CheckpointView, look_at
 from kaggle_manager.waits import newest_wait
-from kaggle_manager.words import duration, quoted
+from kaggle_manager.words import duration
 
 # Errors that time alone may mend.
 _PASSING: tuple[type[KaggleManagerError], ...] = (RemoteError, QuotaError, *RemoteError.__subclasses__())
@@ -52,23 +52,19 @@ class _Commands:
         row = self.row
         seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
         options = "" if workdir_only else f" --scenario {row.scenario}{seed}{' --quick' * row.quick}"
-        return f"kaggle-manager {name} {row.section}{options}{self._elsewhere}"
+        return f"kaggle-manager {name} {row.section}{options}{elsewhere(self.state)}"
 
     def after_the_end(self) -> str:
         """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
         if self.row.quick:
-            return f"kaggle-manager run {self.row.section} --scenario {self.row.scenario}{self._elsewhere}"
+            return f"kaggle-manager run {self.row.section} --scenario {self.row.scenario}{elsewhere(self.state)}"
         if (CODE_ROOT / SECTIONS_FOLDER / self.row.section / "report").is_dir():
             return self.of("report", workdir_only=True) + f" --scenario {self.row.scenario}"
         return self.checkpoints("ls")
 
     def checkpoints(self, name: str) -> str:
         which = f"--section {self.row.section} --scenario {self.row.scenario}{' --quick' * self.row.quick}"
-        return f"kaggle-manager checkpoints {name} {which}{self._elsewhere}"
-
-    @property
-    def _elsewhere(self) -> str:
-        return "" if self.state.name == STATE_FOLDER else f" --workdir {quoted(self.state)}"
+        return f"kaggle-manager checkpoints {name} {which}{elsewhere(self.state)}"
 
 
 def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
@@ -77,7 +73,7 @@ def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     there = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False)
     # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
     views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
-    head, best, final = (_first(views, level) for level in ("latest", "best", "final"))
+    head, best = (_first(views, level) for level in ("latest", "best"))
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
     step = head.step if head else max((session.step or 0 for session in sessions), default=0)
     damage = next((view.problem for view in views if view.problem), "")
@@ -85,7 +81,7 @@ def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
     state = _state(row, sessions, events, step, now, commands, damage)
     newest_of_tree = journal.newest_run(Path(row.tree))
     if state.name == "finished" and not damage and newest_of_tree and newest_of_tree.run_id == row.run_id:
-        state = _undone(row, bool(there), bool(views), head, final, commands) or state
+        state = _undone(row, there, views, commands) or state
     newest = sessions[-1] if sessions else None
     return RunReport(
         state=state.name,
@@ -161,13 +157,14 @@ def _state(
 
 
 def _undone(
-    row: RunRow, is_any: bool, is_mine: bool, head: Manifest | None, final: Manifest | None, commands: _Commands
+    row: RunRow, there: Sequence[CheckpointView], own: Sequence[CheckpointView], commands: _Commands
 ) -> _State | None:
     """What a finished run is whose tree holds less than its target: an older copy was put there, or nothing is left."""
-    if not is_any:
+    if not there:
         why = f"{row.target} timesteps were done, and the tree {row.tree} holds no checkpoint any more"
         return _State("error", why, commands.of("run"), human=True)
-    if not is_mine or (head and final and min(head.step, final.step) >= row.target):
+    head, final = _first(own, "latest"), _first(own, "final")
+    if not own or (head and final and min(head.step, final.step) >= row.target):
         return None
     step = head.step if head else 0
     return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", commands.of("tick"))

@@ -70,6 +70,12 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
     return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
 
 
+def saved_step(tree: TrainingTree) -> int:
+    """Timesteps of the newest checkpoint, as its manifest says; 0 for none. No other file is read."""
+    views = look_at(tree, verify=False)
+    return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
+
+
 def worst_state(views: Sequence[CheckpointView]) -> HashState:
     """The state of a whole tree: that of its worst checkpoint; `not read` for none."""
     order: tuple[HashState, ...] = ("damaged", "mendable", "not read", "verified")

@@ -21,11 +21,8 @@ def own_kernels(client: KaggleClient, owner: str) -> list[str]:
         AuthError, RemoteError.
     """
     request = ApiListKernelsRequest()
-    request.group, request.sort_by, request.page_size = (
-        KernelsListViewType.PROFILE,
-        KernelsListSortType.DATE_RUN,
-        _PAGE,
-    )
+    request.group, request.sort_by = KernelsListViewType.PROFILE, KernelsListSortType.DATE_RUN
+    request.page_size = _PAGE
     answer = client.call(KernelsApiClient(client.transport).list_kernels, request, about=f"kernels of {owner}")
     addresses = [(kernel.ref or "").strip("/").split("/") for kernel in answer.kernels or ()]
     return [address[-1] for address in addresses if len(address) >= 2 and address[-2].lower() == owner.lower()]

@@ -25,7 +25,8 @@ from typing import Any
 from unittest import mock
 
 from reader_now import ReaderNow
-from simulated_kaggle import WEEK_S, BrokenPromise, Odds, SimulatedKaggle
+from simulated_kaggle import WEEK_S, BrokenPromise, SimulatedKaggle
+from simulated_record import Odds
 from simulated_session import Trainer, final_at, model_at
 from virtual_process import Clock, Killed, Mortality
 

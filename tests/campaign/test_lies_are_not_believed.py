@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from campaign import HOUR, Campaign, Drawn, stage
-from simulated_kaggle import Odds
+from simulated_record import Odds
 from simulated_session import Trainer
 
 from kaggle_manager.errors import AmbiguousPush, NotFound, PushMismatch, Unavailable

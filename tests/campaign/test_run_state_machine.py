@@ -16,7 +16,7 @@ from campaign import ALL_FATES, BEGINNING, HOUR, Campaign, Drawn, make_project, 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulated_kaggle import Odds
+from simulated_record import Odds
 from simulated_session import Trainer
 
 CALM = Odds()
