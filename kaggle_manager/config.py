@@ -12,19 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kaggle_manager.console.formatting import quoted
 from kaggle_manager.errors import ConfigError, StorageError
-from kaggle_manager.section import (
-    CODE_ROOT,
-    SECTIONS_FOLDER,
-    ScenarioConfig,
-    Section,
-    find_project,
-    get_section,
-    offered_sections,
-)
-from kaggle_manager.words import quoted
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.sections.project import find_project, get_section, offered_sections
 
-PROJECT_ROOT = CODE_ROOT
 STATE_FOLDER = ".kaggle_manager"
 PLATFORMS = ("auto", "local", "kaggle")
 # What a variable KM_<NAME> may say of a run.
@@ -111,6 +104,11 @@ class RunConfig:
         return elsewhere(self.state, self.project_root)
 
     @property
+    def section_path(self) -> Path:
+        """The section's folder, relative to the project; its training tree has the same below a `--workdir`."""
+        return self.section.folder.relative_to(self.project_root)
+
+    @property
     def local_kaggle(self) -> Path:
         return self.state / "local_kaggle"
 
@@ -158,12 +156,12 @@ def build_config(
         seed: of the training; absent: the scenario's own.
         max_steps: most timesteps one session trains; absent: as many as fit.
         workdir: everything the run writes goes below it; absent: the project itself.
-        project_root: absent: the nearest folder upwards that has the section, else this program's own.
+        project_root: absent: the nearest folder upwards that has the section.
 
     Raises:
         ConfigError: a value cannot be used; the message names it, its source and what is accepted.
     """
-    project_root = project_root or find_project(Path.cwd(), section)
+    project_root = (project_root or find_project(Path.cwd(), section)).resolve()
     loaded = get_section(project_root, section)
     if not loaded.trains:
         raise ConfigError(
@@ -198,9 +196,18 @@ def build_config(
         keep_bytes=keep,
         project_root=project_root,
         state=base or project_root / STATE_FOLDER,
-        tree=(base or project_root) / SECTIONS_FOLDER / loaded.name / config.models,
+        tree=(base or project_root) / loaded.folder.relative_to(project_root) / config.models,
         sources=chosen.sources,
     )
+
+
+def target_to_keep(config: RunConfig, journal: Journal) -> int | None:
+    """The target of the unfinished run, for a command that names none; None where the section's own counts.
+
+    That is the case for a new run, and when section.toml names another than when the run was given its own.
+    """
+    row = None if config.target_is_asked_for or config.fresh else journal.open_run(config.tree)
+    return row.target if row and row.settings.get("section_timesteps") == config.scenario.timesteps else None
 
 
 class _Chosen:

@@ -27,7 +27,7 @@ VENV = PROJECT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / ".bootstrap-stamp"
 LOCK = PROJECT / ".venv.lock"
-EXTRAS = "train,report,dev"
+EXTRAS = "train,traffic,report,dev"
 OLDEST_PYTHON = (3, 11)
 INSTALL_DEADLINE_S = 3600
 

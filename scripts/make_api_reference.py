@@ -26,7 +26,7 @@ fails when it is not what the code says. Everything that goes wrong is a `Kaggle
 ```python
 from pathlib import Path
 
-from kaggle_manager.manager import ValidationKaggleManager
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 
 manager = ValidationKaggleManager(platform="local", workdir=Path("runs"))
 report = manager.run_validation_section("section_7_6_rl_performance", quick=True)
@@ -40,10 +40,10 @@ import time
 from pathlib import Path
 
 from kaggle_manager.config import build_config
-from kaggle_manager.journal import Journal
-from kaggle_manager.overview import overview
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.status.overview import overview
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.tree_view import look_at
+from kaggle_manager.trees.inspect import look_at
 
 config = build_config("section_7_6_rl_performance", workdir=Path("runs"), quick=True)
 journal = Journal(config.journal)
@@ -55,36 +55,36 @@ journal.close()
 """
 PARTS = {
     "Runs": {
-        "kaggle_manager.manager": ["ValidationKaggleManager"],
-        "kaggle_manager.campaign": ["campaign_of"],
-        "kaggle_manager.demonstration": ["demonstrate"],
-        "kaggle_manager.stopping": ["stop_run"],
-        "kaggle_manager.session_log": ["session_log"],
+        "kaggle_manager.orchestrator.manager": ["ValidationKaggleManager"],
+        "kaggle_manager.orchestrator.campaign": ["campaign_of"],
+        "kaggle_manager.orchestrator.demo": ["demonstrate"],
+        "kaggle_manager.orchestrator.stop": ["stop_run"],
+        "kaggle_manager.status.session_log": ["session_log"],
     },
     "Where they stand": {
-        "kaggle_manager.overview": ["overview"],
-        "kaggle_manager.status": ["describe_run", "describe_all"],
-        "kaggle_manager.report": ["RunReport", "SessionSummary"],
-        "kaggle_manager.history": ["History", "Comparison"],
-        "kaggle_manager.planning": ["plan_run", "RunPlan"],
+        "kaggle_manager.status.overview": ["overview"],
+        "kaggle_manager.status.run_status": ["describe_run", "describe_all"],
+        "kaggle_manager.status.report": ["RunReport", "SessionSummary"],
+        "kaggle_manager.status.history": ["History", "Comparison"],
+        "kaggle_manager.status.plan": ["plan_run", "RunPlan"],
     },
     "Settings and connection": {
         "kaggle_manager.config": ["build_config", "RunConfig"],
-        "kaggle_manager.connection": ["connect"],
-        "kaggle_manager.doctor": ["examine"],
+        "kaggle_manager.sessions.connection": ["connect"],
+        "kaggle_manager.cli.doctor": ["examine"],
     },
     "Checkpoints": {
         "kaggle_manager.checkpoints": ["find_latest_checkpoint", "TrainingTree", "CheckpointStore"],
-        "kaggle_manager.tree_view": ["look_at", "find_checkpoint", "verify_tree"],
-        "kaggle_manager.compare_trees": ["compare_trees", "TreeDifference"],
-        "kaggle_manager.copies": ["find_copies", "back_up", "plan_prune", "free"],
-        "kaggle_manager.export": ["export_run", "restore_export"],
+        "kaggle_manager.trees.inspect": ["look_at", "find_checkpoint", "verify_tree"],
+        "kaggle_manager.trees.compare": ["compare_trees", "TreeDifference"],
+        "kaggle_manager.trees.backups": ["find_copies", "back_up", "plan_prune", "free"],
+        "kaggle_manager.trees.export": ["export_run", "restore_export"],
     },
     "Around a run": {
-        "kaggle_manager.new_section": ["new_section"],
-        "kaggle_manager.preflight": ["check_section"],
-        "kaggle_manager.schedule": ["tick_job", "entry_for", "install", "remove"],
-        "kaggle_manager.notify": ["Notifier"],
+        "kaggle_manager.sections.scaffold": ["new_section"],
+        "kaggle_manager.sessions.preflight": ["check_section"],
+        "kaggle_manager.cli.schedule": ["tick_job", "entry_for", "install", "remove"],
+        "kaggle_manager.notify.notifier": ["Notifier"],
         "kaggle_manager.dashboard": ["serve", "write_html"],
         "kaggle_manager.local_kaggle.launcher": ["ensure_running", "stop"],
     },

@@ -12,6 +12,7 @@ import enum
 import importlib
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -26,11 +27,12 @@ from kaggle_manager.cli.commands import app
 from kaggle_manager.config import build_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/cli.md"
+sys.path.insert(0, str(PAGE.parents[1]))  # this repository's own sections, one of which has a report
 PROGRAM = "kaggle-manager"
 # Commands that hand their options on to a program of their own, which has a `_parser()`.
 PASSED_ON = {
     "report": "validation_ch7.section_7_6_rl_performance.report.__main__",
-    "selftest exactness": "kernels.rl_training.selftest",
+    "selftest exactness": "kaggle_manager.trainer.sb3.selftest",
 }
 PLACEHOLDERS = {int: "N", float: "N", str: "TEXT", Path: "PATH"}
 INTRODUCTION = """\

@@ -9,9 +9,13 @@ The same as `kaggle-manager run section_7_6_rl_performance` with the same option
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 from kaggle_manager.cli import main
 
 if __name__ == "__main__":
+    # From whichever folder it is called: the section is this repository's.
+    os.environ.setdefault("KM_PROJECT", str(Path(__file__).resolve().parents[1]))
     main(["run", "section_7_6_rl_performance", *sys.argv[1:]])

@@ -33,15 +33,16 @@ from kaggle_manager.checkpoints import (
     restore_tree,
     unpack_tree,
 )
-from kaggle_manager.config import PROJECT_ROOT, build_config
-from kaggle_manager.doctor import secret_files
+from kaggle_manager.cli.doctor import secret_files
+from kaggle_manager.config import build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointCorrupt, KaggleManagerError, VerificationError
-from kaggle_manager.kernel_bundle import build_bundle
 from kaggle_manager.local_kaggle.launcher import stop
-from kaggle_manager.manager import ValidationKaggleManager
-from kaggle_manager.progress import Reporter
-from kaggle_manager.section import identity_of
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sessions.bundle import build_bundle
 
+PROJECT = Path(__file__).resolve().parents[1]
 SECTION = "section_7_6_rl_performance"
 SCENARIO = "traffic_light_control"
 KILLS = 6
@@ -98,14 +99,12 @@ def section_and_folders_are_usable(ground: Ground) -> str:
 
 def no_secret_in_the_repository(ground: Ground) -> str:
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT_ROOT, capture_output=True, check=True)
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Doubt("this is no git checkout, so there is no list of files to search") from error
-    names = [name for name in listed.stdout.decode().split("\0") if name and (PROJECT_ROOT / name).is_file()]
+    names = [name for name in listed.stdout.decode().split("\0") if name and (PROJECT / name).is_file()]
     found = [
-        n
-        for n in names
-        if secret_files.NAMES.search(n) or secret_files.CONTENTS.search((PROJECT_ROOT / n).read_bytes())
+        n for n in names if secret_files.NAMES.search(n) or secret_files.CONTENTS.search((PROJECT / n).read_bytes())
     ]
     require(not found, f"looks like a credential: {', '.join(found)}")
     return f"{len(names)} tracked files searched"
@@ -113,7 +112,7 @@ def no_secret_in_the_repository(ground: Ground) -> str:
 
 def bundle_holds_only_sources(ground: Ground) -> str:
     config = build_config(SECTION)
-    bundle = build_bundle(config.project_root, config.section.kernel.include)
+    bundle = build_bundle(config.project_root, config.section)
     strange = [name for name, _ in bundle.files if not name.endswith((".py", ".toml", ".xml"))]
     require(not strange, f"not source code: {strange}")
     return f"{len(bundle.files)} files, sha256 {bundle.sha256[:12]}…"
@@ -123,10 +122,10 @@ def bundle_holds_only_sources(ground: Ground) -> str:
 
 
 def trainer(ground: Ground, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "kernels.rl_training.train_dqn", "--workdir", str(ground.workdir), *options]
+    command = [sys.executable, "-m", "kaggle_manager.trainer.sb3.train_dqn", "--workdir", str(ground.workdir), *options]
     log = (ground.workdir / "trainer.log").open("ab")
     with log:
-        return subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT)
 
 
 def trainer_saves_two_checkpoints(ground: Ground) -> str:
@@ -189,7 +188,7 @@ def flip_a_bit(path: Path) -> None:
 
 
 def resume_is_bit_identical(ground: Ground) -> str:
-    from kernels.rl_training.selftest import prove
+    from kaggle_manager.trainer.sb3.selftest import prove
 
     proof = prove("dqn", ground.workdir / "selftest", kills=2)
     require(not proof.differing, f"differs in {', '.join(proof.differing)}")
@@ -251,7 +250,7 @@ def pack_survives_the_journey(ground: Ground) -> str:
 
 def changed_experiment_is_refused(ground: Ground) -> str:
     section = build_config(SECTION).section
-    identity = identity_of(section, SCENARIO, PROJECT_ROOT)
+    identity = identity_of(section, SCENARIO, PROJECT)
     require(compare(identity, identity).level is Level.OK, "an experiment does not fit itself")
     changed = {**identity, "policy_architecture": [128, 128]}
     verdict = compare(identity, changed)

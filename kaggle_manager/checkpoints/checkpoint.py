@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.durable import sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.layout import TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.errors import CheckpointCorrupt

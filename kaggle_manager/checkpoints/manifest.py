@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kaggle_manager.checkpoints.durable import sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.layout import check_component
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints.durable import Disk, storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_io import Disk, storage_errors, write_atomic
 from kaggle_manager.checkpoints.manifest import plain
 from kaggle_manager.errors import CheckpointCorrupt
 

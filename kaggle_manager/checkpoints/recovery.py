@@ -11,8 +11,8 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_manager.checkpoints import catalogue, slot, swap
-from kaggle_manager.checkpoints.durable import TEMPORARY_SUFFIX, Disk
+from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index
+from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, Disk
 from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt
@@ -45,11 +45,11 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
         OSError: from the disk; every committed checkpoint still loads.
     """
     report = Recovery()
-    if swap.finish(tree.root, disk):
+    if atomic_swap.finish(tree.root, disk):
         report.finished.append(tree.root.name)
-    for where in (*catalogue.latest_slots(tree), catalogue.best_slot(tree), catalogue.final_slot(tree)):
+    for where in (*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)):
         try:
-            if slot.settle(where, disk):
+            if atomic_slot.settle(where, disk):
                 report.finished.append(where.manifest_name)
         except OSError as error:  # it reads as it would after settling; whatever it may need stays
             report.left.append(f"{where.manifest_name}: {error}")
@@ -65,12 +65,12 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
                 report.removed.append(path.name)
     orphans = _orphans(tree, disk)
     if orphans:
-        folder = catalogue.put_in_quarantine(tree, "orphans", orphans, "No manifest names these files.", disk)
+        folder = index.put_in_quarantine(tree, "orphans", orphans, "No manifest names these files.", disk)
         report.quarantined.append(str(folder))
     return report
 
 
-def delete_slot(where: slot.Slot, disk: Disk) -> None:
+def delete_slot(where: atomic_slot.Slot, disk: Disk) -> None:
     """Delete a slot: first the intent on the disk, then its files. Cut anywhere, `recover` finishes it.
 
     Raises:
@@ -95,5 +95,5 @@ def bury(tombstone: Path, disk: Disk) -> None:
 
 def _orphans(tree: TrainingTree, disk: Disk) -> list[Path]:
     """Return the files of `checkpoints/` that belong to no slot: nobody marked them, so nobody may delete them."""
-    owned = {path for where in catalogue.latest_slots(tree) for path in catalogue.slot_files(where, disk)}
+    owned = {path for where in index.latest_slots(tree) for path in index.slot_files(where, disk)}
     return [path for path in sorted(tree.checkpoints.glob("*")) if path.is_file() and path not in owned]

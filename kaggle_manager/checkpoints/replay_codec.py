@@ -28,7 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kaggle_manager.checkpoints.memory_pages import populate
+from kaggle_manager.checkpoints.prefault import populate
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

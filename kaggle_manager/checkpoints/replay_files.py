@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaggle_manager.checkpoints import segment
-from kaggle_manager.checkpoints.durable import Disk, sha256_bytes, write_atomic
+from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes, write_atomic
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath

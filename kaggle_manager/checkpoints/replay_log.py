@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import replay_codec, replay_files, segment
-from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.checkpoints.replay_capture import Array, NewRows, capacity_of
 from kaggle_manager.errors import CheckpointCorrupt

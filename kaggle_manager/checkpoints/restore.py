@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints import inventory, swap
-from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors, write_atomic
-from kaggle_manager.checkpoints.inventory import Inventory
+from kaggle_manager.checkpoints import atomic_swap, file_list
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors, write_atomic
+from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
 from kaggle_manager.errors import CheckpointNotFound, LineageMismatch, OutputDamaged
@@ -82,15 +82,15 @@ def restore_tree(
     safe = f"the tree at {tree.root} was not touched"
     with storage_errors(f"Restoring into {tree.root}", safe=safe):
         disk.make_folder(tree.root.parent)
-        swap.begin(tree.root, disk)
-        found = inventory.take(TrainingTree(source, tree.scenario), disk)
+        atomic_swap.begin(tree.root, disk)
+        found = file_list.take(TrainingTree(source, tree.scenario), disk)
         if found.damaged and not accept_damaged:
             raise OutputDamaged(" ".join(found.damaged), safe=safe, next_step="download the outputs again")
         _check_lineage(found, run_id, generation, min_step, safe)
         _check_not_older(found, tree, disk, safe)
         ensure_free_space(tree.root.parent, found.size, safe=safe)
-        copy_verified(found, swap.incoming(tree.root), disk)
-        replaced = swap.put_in_place(tree.root, keep_replaced, disk)
+        copy_verified(found, atomic_swap.incoming(tree.root), disk)
+        replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
     prove(tree, found, disk, warn)
     return RestoreReport(
         step=found.head.step,
@@ -119,17 +119,17 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: D
     """
     disk = disk or Disk()
     with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
-        swap.finish(tree.root, disk)
+        atomic_swap.finish(tree.root, disk)
         if not tree.root.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")
-        kept = swap.set_aside(tree.root, archive, disk)
+        kept = atomic_swap.set_aside(tree.root, archive, disk)
         disk.sync_folder(tree.root.parent)
         if reason:
             write_atomic(disk, kept / "reason.txt", (reason + "\n").encode())
     return kept
 
 
-def copy_verified(found: Inventory, folder: Path, disk: Disk) -> None:
+def copy_verified(found: FileList, folder: Path, disk: Disk) -> None:
     """Write every item of an inventory under `folder`, synced file by file.
 
     Raises:
@@ -143,7 +143,7 @@ def copy_verified(found: Inventory, folder: Path, disk: Disk) -> None:
         disk.sync(path)
 
 
-def prove(tree: TrainingTree, expected: Inventory, disk: Disk, warn: Callable[[str], None]) -> None:
+def prove(tree: TrainingTree, expected: FileList, disk: Disk, warn: Callable[[str], None]) -> None:
     """Ask the trainer's own search for the head.
 
     Raises:
@@ -159,7 +159,7 @@ def prove(tree: TrainingTree, expected: Inventory, disk: Disk, warn: Callable[[s
         )
 
 
-def _check_lineage(found: Inventory, run_id: str, generation: int, min_step: int, safe: str) -> None:
+def _check_lineage(found: FileList, run_id: str, generation: int, min_step: int, safe: str) -> None:
     lineage = found.head.lineage
     problems = []
     if lineage.run_id != run_id:
@@ -176,7 +176,7 @@ def _check_lineage(found: Inventory, run_id: str, generation: int, min_step: int
         )
 
 
-def _check_not_older(found: Inventory, tree: TrainingTree, disk: Disk, safe: str) -> None:
+def _check_not_older(found: FileList, tree: TrainingTree, disk: Disk, safe: str) -> None:
     """Refuse to put an older step of the same run over a newer one."""
     here = CheckpointStore(tree, disk=disk).valid_checkpoints()
     if not here or here[0].manifest.lineage.run_id != found.head.lineage.run_id:

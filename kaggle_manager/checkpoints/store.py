@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import catalogue, recovery, replay_files, slot, swap
+from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery, replay_files
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
-from kaggle_manager.checkpoints.durable import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit
 from kaggle_manager.checkpoints.recovery import Recovery
-from kaggle_manager.checkpoints.slot import Content, Slot
 from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
 
 KEPT = 2
@@ -98,7 +98,7 @@ class CheckpointStore:
             target=target,
             lineage=lineage,
             bundle_sha256=bundle_sha256,
-            files=slot.entries_for(contents),
+            files=atomic_slot.entries_for(contents),
             replay=replay,
             identity=identity or {},
             certificate=certificate,
@@ -106,7 +106,7 @@ class CheckpointStore:
             metrics=metrics or {},
             created_at=self._now(),
         )
-        where = catalogue.latest_slot(self.tree, step)
+        where = index.latest_slot(self.tree, step)
         self._refuse_going_back(step)
         with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
             self._commit(where, manifest, contents)
@@ -131,8 +131,8 @@ class CheckpointStore:
         """
         if not self.tree.root.exists():  # a restore may have been cut just before its last rename
             with self._storage_errors("Finishing an interrupted restore"):
-                swap.finish(self.tree.root, self._disk)
-        claims = catalogue.claims(self.tree, self._disk)
+                atomic_swap.finish(self.tree.root, self._disk)
+        claims = index.claims(self.tree, self._disk)
         for where in claims.damaged:
             self._quarantine(where, f"{where.manifest_name} does not hold its own seal.")
         for where in claims.unreadable:
@@ -202,13 +202,13 @@ class CheckpointStore:
             target=target,
             lineage=lineage,
             bundle_sha256=bundle_sha256,
-            files=slot.entries_for(contents),
+            files=atomic_slot.entries_for(contents),
             identity=identity or {},
             metrics={**(metrics or {}), "score": float(score)},
             created_at=self._now(),
         )
         with self._storage_errors(f"Saving the best model, of step {step:,},"):
-            self._commit(catalogue.best_slot(self.tree), manifest, contents)
+            self._commit(index.best_slot(self.tree), manifest, contents)
         return True
 
     def best(self) -> Checkpoint | None:
@@ -217,7 +217,7 @@ class CheckpointStore:
         Raises:
             StorageError: it cannot be read because the disk refuses.
         """
-        return self._found(catalogue.best_slot(self.tree))
+        return self._found(index.best_slot(self.tree))
 
     def save_final(
         self,
@@ -250,7 +250,7 @@ class CheckpointStore:
             target=target,
             lineage=lineage,
             bundle_sha256=bundle_sha256,
-            files=slot.entries_for(files),
+            files=atomic_slot.entries_for(files),
             identity=identity or {},
             certificate=certificate,
             exact=exact or {},
@@ -258,8 +258,8 @@ class CheckpointStore:
             created_at=self._now(),
         )
         with self._storage_errors("Saving the final model"):
-            self._commit(catalogue.final_slot(self.tree), manifest, files)
-            return self._read_back(catalogue.final_slot(self.tree), manifest)
+            self._commit(index.final_slot(self.tree), manifest, files)
+            return self._read_back(index.final_slot(self.tree), manifest)
 
     def final(self) -> Checkpoint | None:
         """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly.
@@ -267,7 +267,7 @@ class CheckpointStore:
         Raises:
             StorageError: it cannot be read because the disk refuses.
         """
-        return self._found(catalogue.final_slot(self.tree))
+        return self._found(index.final_slot(self.tree))
 
     # --------------------------------------------------------------------------------------------------- recovery
 
@@ -285,9 +285,9 @@ class CheckpointStore:
     # ---------------------------------------------------------------------------------------------------- helpers
 
     def _valid_contents(self) -> Iterator[Content]:
-        for where, _ in catalogue.claims(self.tree, self._disk).newest_first:
+        for where, _ in index.claims(self.tree, self._disk).newest_first:
             try:
-                content = slot.read(where, self._disk)
+                content = atomic_slot.read(where, self._disk)
                 if content is not None:
                     yield self._with_replay_verified(content, mend=False)
             except (CheckpointCorrupt, OSError):
@@ -303,7 +303,7 @@ class CheckpointStore:
 
     def _refuse_going_back(self, step: int) -> None:
         """Saving behind a later checkpoint would rotate the new one out at once."""
-        later = [claim for _, claim in catalogue.claims(self.tree, self._disk).newest_first if claim > step]
+        later = [claim for _, claim in index.claims(self.tree, self._disk).newest_first if claim > step]
         if later:
             raise LineageMismatch(
                 f"Step {step:,} cannot be saved: {self.tree.root} holds a checkpoint of step {later[0]:,}.",
@@ -315,10 +315,10 @@ class CheckpointStore:
         self._disk.make_folder(where.folder)
         needed = sum(map(len, contents.values())) + len(manifest.to_bytes())
         ensure_free_space(where.folder, needed, safe=self._safe)
-        slot.commit(where, manifest, contents, self._disk)
+        atomic_slot.commit(where, manifest, contents, self._disk)
 
     def _read_back(self, where: Slot, manifest: Manifest) -> Checkpoint:
-        content = slot.read(where, self._disk)
+        content = atomic_slot.read(where, self._disk)
         if content is None or content.manifest != manifest:
             raise CheckpointCorrupt(
                 f"{where.manifest_name} does not read back as it was written.",
@@ -343,7 +343,7 @@ class CheckpointStore:
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
         kept: list[Manifest] = []
-        claims = catalogue.claims(self.tree, self._disk)
+        claims = index.claims(self.tree, self._disk)
         all_known = not claims.unreadable and not claims.damaged
         for where, _ in claims.newest_first:
             if len(kept) == KEPT:
@@ -371,7 +371,7 @@ class CheckpointStore:
             OSError: it cannot be read, which proves no damage.
         """
         try:
-            content = slot.read(where, self._disk)
+            content = atomic_slot.read(where, self._disk)
             return self._with_replay_verified(content, mend=True) if content is not None and replay else content
         except CheckpointCorrupt as error:
             self._quarantine(where, error.message)
@@ -381,8 +381,8 @@ class CheckpointStore:
         """Move a damaged slot's files aside. Its replay segments stay, for the other checkpoint shares them."""
         name = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
         try:
-            paths = catalogue.slot_files(where, self._disk)
-            folder = catalogue.put_in_quarantine(self.tree, name, paths, reason, self._disk)
+            paths = index.slot_files(where, self._disk)
+            folder = index.put_in_quarantine(self.tree, name, paths, reason, self._disk)
         except OSError as error:
             self._warn(f"{reason} It could not be moved to quarantine: {error}.")
         else:

@@ -15,7 +15,7 @@ from kaggle_manager.errors import Busy
 
 
 @contextmanager
-def alone_in(tree: Path) -> Iterator[None]:
+def hold_tree(tree: Path) -> Iterator[None]:
     """Hold the training tree at `tree` for this process.
 
     Raises:

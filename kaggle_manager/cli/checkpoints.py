@@ -21,8 +21,8 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.quick import HINT, only_quick_is_here, quick_may_be_meant
 from kaggle_manager.cli.table import age, copies_table, table
+from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt
-from kaggle_manager.words import size
 
 checkpoints = group("What to do with checkpoints.")
 
@@ -47,8 +47,8 @@ def ls(
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import find_copies
-    from kaggle_manager.tree_view import look_at, worst_state
+    from kaggle_manager.trees.backups import find_copies
+    from kaggle_manager.trees.inspect import look_at, worst_state
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -104,7 +104,7 @@ def show(
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.config import build_config
-    from kaggle_manager.tree_view import find_checkpoint
+    from kaggle_manager.trees.inspect import find_checkpoint
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -153,8 +153,8 @@ def verify(
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.config import build_config
-    from kaggle_manager.sides import tree_at
-    from kaggle_manager.tree_view import verify_tree
+    from kaggle_manager.trees.compare import tree_at
+    from kaggle_manager.trees.inspect import verify_tree
 
     with errors_as_messages(as_json=as_json):
         if folder is not None and not section:  # its manifests say of which scenario it is
@@ -198,9 +198,8 @@ def diff(
 
       kaggle-manager checkpoints diff latest .kaggle_manager/archive/<tree>
     """
-    from kaggle_manager.compare_trees import TOPICS, compare_sides
     from kaggle_manager.config import build_config
-    from kaggle_manager.sides import find_side
+    from kaggle_manager.trees.compare import TOPICS, compare_sides, find_side
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)

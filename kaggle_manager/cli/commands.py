@@ -15,7 +15,7 @@ from kaggle_manager.cli.checkpoints import checkpoints
 from kaggle_manager.cli.common import interrupted
 from kaggle_manager.cli.copies import backup, prune
 from kaggle_manager.cli.dashboard import dashboard
-from kaggle_manager.cli.doctor import doctor
+from kaggle_manager.cli.doctor.command import doctor
 from kaggle_manager.cli.exchange import export_sb3, import_sb3
 from kaggle_manager.cli.export import export, restore
 from kaggle_manager.cli.init import init
@@ -24,10 +24,10 @@ from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
 from kaggle_manager.cli.run import attach, fetch, run, stop, tick
-from kaggle_manager.cli.schedule import schedule
+from kaggle_manager.cli.schedule.command import schedule
 from kaggle_manager.cli.state import history, logs, plan, status
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.report import error_as_json
+from kaggle_manager.status.report import error_as_json
 
 # What Typer raises about a line that is not a command; this base of all of it has no public name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
-from kaggle_manager.report import error_as_json
-from kaggle_manager.section import CODE_ROOT, find_project, find_sections, offered_sections
+from kaggle_manager.sections.project import find_project, find_sections, offered_sections
+from kaggle_manager.status.report import error_as_json
 
 if TYPE_CHECKING:
     from kaggle_manager.checkpoints import RestoreReport
@@ -27,18 +27,12 @@ if TYPE_CHECKING:
 
 def the_only_section() -> str:
     """The section that is meant when none is named: the only one of the project here; '' when there are several."""
-    project = find_project(Path.cwd())
-    names = offered_sections(project) or list(find_sections(project))
+    try:
+        project = find_project(Path.cwd())
+        names = offered_sections(project) or list(find_sections(project))
+    except ConfigError:  # the command itself will say so
+        return ""
     return names[0] if len(names) == 1 else ""
-
-
-def say_which_project(workdir: Path | None) -> Path | None:
-    """Outside any project a command is about this program's own: no surprise, once it is said."""
-    here = Path.cwd()
-    if workdir is None and find_project(here) == CODE_ROOT and not here.is_relative_to(CODE_ROOT):
-        own = "one of your own: kaggle-manager init NAME"
-        print(f"note: no project is here, so this is about {CODE_ROOT} ({own})", file=sys.stderr)
-    return workdir
 
 
 SectionArgument = Annotated[str, typer.Argument(help="Section, e.g. section_7_6_rl_performance.")]
@@ -59,7 +53,6 @@ WorkdirOption = Annotated[
         "--workdir",
         help="Everything the run writes goes below this folder.",
         envvar="KM_WORKDIR",
-        callback=say_which_project,
     ),
 ]
 PlatformOption = Annotated[
@@ -122,19 +115,25 @@ def print_json(data: dict[str, Any]) -> None:
 
 
 def load_module(name: str, *, needed_for: str) -> ModuleType:
-    """A module that the core installation may lack, or lack the libraries of."""
-    try:
+    """A module that the core installation may lack, or lack the libraries of.
+
+    Raises:
+        ConfigError: a library is not here.
+    """
+    with libraries_needed_for(needed_for):
         return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def libraries_needed_for(purpose: str) -> Iterator[None]:
+    """Turn a library that is not installed into a `ConfigError` that says how to get it."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{needed_for[0].upper()}{needed_for[1:]} needs {error.name}, which is not here.",
+            f"{purpose[0].upper()}{purpose[1:]} needs {error.name}, which is not here.",
             next_step="install the training libraries: pip install 'kaggle-manager[train]'",
         ) from error
-
-
-def run_module(name: str, arguments: list[str], *, needed_for: str) -> None:
-    """Call `main(arguments)` of such a module."""
-    raise typer.Exit(load_module(name, needed_for=needed_for).main(arguments))
 
 
 def restored_as_json(tree: Path, done: RestoreReport) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.table import copies_table
+from kaggle_manager.console.formatting import count, quoted, size
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
-from kaggle_manager.progress import Reporter
-from kaggle_manager.words import count, quoted, size
 
 backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now; or list and restore backups.")
 
@@ -51,8 +51,8 @@ def make(
       kaggle-manager checkpoints backup restore latest
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import back_up, within_limit
-    from kaggle_manager.exclusive import alone
+    from kaggle_manager.orchestrator.locking import exclusive_lock
+    from kaggle_manager.trees.backups import back_up, within_limit
 
     if context.invoked_subcommand is not None:
         sources = [context.get_parameter_source(name) for name in context.params]
@@ -61,7 +61,7 @@ def make(
         return
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with quick_may_be_meant(config), alone(config):
+        with quick_may_be_meant(config), exclusive_lock(config):
             copy = back_up(config, reason)
             dropped = within_limit(config)
         for line in dropped:
@@ -89,7 +89,7 @@ def list_backups(
       kaggle-manager checkpoints backup ls
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import find_copies, latest_backup
+    from kaggle_manager.trees.backups import find_copies, latest_backup
 
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -125,8 +125,8 @@ def restore_backup(
       kaggle-manager checkpoints backup restore latest
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import find_copies, latest_backup
-    from kaggle_manager.manager import ValidationKaggleManager
+    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+    from kaggle_manager.trees.backups import find_copies, latest_backup
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -165,13 +165,13 @@ def prune(
       kaggle-manager checkpoints prune --kind download --kind replaced --yes
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.copies import check_kinds, find_copies, free, newest_valid, plan_prune
-    from kaggle_manager.exclusive import alone
+    from kaggle_manager.orchestrator.locking import exclusive_lock
+    from kaggle_manager.trees.backups import check_kinds, find_copies, free, newest_valid, plan_prune
 
     with errors_as_messages(as_json=as_json):
         kinds = check_kinds(kind)
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with alone(config) if yes else nullcontext():
+        with exclusive_lock(config) if yes else nullcontext():
             copies = find_copies(config)
             newest = newest_valid(copies, config.scenario_name)
             planned = plan_prune(copies, newest, keep=keep, kinds=kinds)

@@ -22,10 +22,10 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.progress import Reporter
 
-EXCHANGE = "kernels.rl_training.sb3_exchange"
+EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
 
 
 def export_sb3(
@@ -101,7 +101,7 @@ def import_sb3(
 
 def _take_in_beside(take_in: Any, config: RunConfig, workdir: Path | None, reporter: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
-    from kaggle_manager.manager import ValidationKaggleManager
+    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 
     names: dict[str, Any] = {"section": config.section.name, "scenario": config.scenario_name}
     config.state.mkdir(parents=True, exist_ok=True)

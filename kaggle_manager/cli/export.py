@@ -20,8 +20,8 @@ from kaggle_manager.cli.common import (
     restored_as_json,
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.progress import Reporter
-from kaggle_manager.words import count, quoted, size
+from kaggle_manager.console.formatting import count, quoted, size
+from kaggle_manager.console.reporter import Reporter
 
 
 def export(
@@ -48,7 +48,7 @@ def export(
       kaggle-manager export section_7_6_rl_performance /mnt/usb/traffic --dry-run
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.export import export_run
+    from kaggle_manager.trees.export import export_run
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
@@ -87,8 +87,8 @@ def restore(
     """
     from kaggle_manager.checkpoints import RestoreReport
     from kaggle_manager.config import build_config
-    from kaggle_manager.export import is_export, restore_export
-    from kaggle_manager.manager import ValidationKaggleManager
+    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+    from kaggle_manager.trees.export import is_export, restore_export
 
     with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)

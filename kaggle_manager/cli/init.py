@@ -9,7 +9,6 @@ import typer
 
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
 from kaggle_manager.errors import ConfigError, VerificationError
-from kaggle_manager.section import SECTIONS_FOLDER
 
 
 def init(
@@ -35,8 +34,8 @@ def init(
 
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
     """
-    from kaggle_manager.new_section import new_section, project_for_new, take_back
-    from kaggle_manager.preflight import check_section, missing_packages
+    from kaggle_manager.sections.scaffold import new_section, project_for_new, take_back
+    from kaggle_manager.sessions.preflight import check_section, missing_packages
 
     with errors_as_messages(as_json=as_json):
         made = new_section(
@@ -66,7 +65,7 @@ def init(
             print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
         if missing:
             print(f"Not tried here, where {', '.join(missing)} would have to be installed.")
-        folder = made.project / SECTIONS_FOLDER / name
+        folder = made.section.folder
         print("Next:" if ok else f"Mend what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:
             print(f"  {command}")

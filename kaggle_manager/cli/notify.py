@@ -8,9 +8,9 @@ import sys
 import typer
 
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
+from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import ConfigError, KaggleManagerError
-from kaggle_manager.notify import Notifier, Occasion, settings_path
-from kaggle_manager.words import count
+from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
 
 notify = group("Messages about a run: where they go, and whether they arrive.")
 

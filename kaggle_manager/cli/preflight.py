@@ -9,7 +9,7 @@ import typer
 
 from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, errors_as_messages, print_json
 from kaggle_manager.errors import ConfigError, VerificationError
-from kaggle_manager.section import find_project, get_section
+from kaggle_manager.sections.project import find_project, get_section
 
 
 def preflight(
@@ -28,7 +28,7 @@ def preflight(
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.preflight import check_section, missing_packages, remember_passed
+    from kaggle_manager.sessions.preflight import check_section, missing_packages, remember_passed
 
     with errors_as_messages(as_json=as_json):
         project = find_project(Path.cwd(), section)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kaggle_manager.config import STATE_FOLDER, RunConfig, build_config
 from kaggle_manager.errors import NotFound
-from kaggle_manager.journal import Journal
+from kaggle_manager.runs.journal import Journal
 
 HINT = "only a quick run is here: add --quick to the same command"
 

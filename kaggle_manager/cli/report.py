@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
 
-from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, run_module
+from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, libraries_needed_for, load_module
+from kaggle_manager.console.formatting import quoted
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.words import quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")
@@ -24,20 +23,21 @@ def report(context: typer.Context, section: SectionArgument) -> None:
 
       kaggle-manager report section_7_6_rl_performance --check
     """
-    from kaggle_manager.section import SECTIONS_FOLDER, find_project, get_section
+    from kaggle_manager.orchestrator.final_report import import_report
+    from kaggle_manager.sections.project import find_project, get_section, has_report
 
     with errors_as_messages():
         project = find_project(Path.cwd(), section)
-        get_section(project, section)  # an unknown one lists those there are
-        if not (project / SECTIONS_FOLDER / section / "report" / "__main__.py").is_file():
+        loaded = get_section(project, section)  # an unknown one lists those there are
+        if not has_report(project, section):
             raise ConfigError(
                 f"Section {section} brings no report of its own.",
                 safe="nothing was written",
-                next_step=f"look at its curves: tensorboard --logdir {quoted(project / SECTIONS_FOLDER / section)}",
+                next_step=f"look at its curves: tensorboard --logdir {quoted(loaded.folder)}",
             )
-        sys.path.insert(0, str(project))
-        module = f"{SECTIONS_FOLDER}.{section}.report.__main__"
-        run_module(module, context.args, needed_for=f"the report of {section}")
+        with libraries_needed_for(f"the report of {section}"):
+            module = import_report(project, loaded)
+        raise typer.Exit(module.main(context.args))
 
 
 @selftest.command(context_settings=PASSED_ON)
@@ -51,4 +51,5 @@ def exactness(context: typer.Context) -> None:
       kaggle-manager selftest exactness --algo dqn ppo --kills 3
     """
     with errors_as_messages():
-        run_module("kernels.rl_training.selftest", context.args, needed_for="the self-test")
+        module = load_module("kaggle_manager.trainer.sb3.selftest", needed_for="the self-test")
+        raise typer.Exit(module.main(context.args))

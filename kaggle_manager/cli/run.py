@@ -27,16 +27,16 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import build_config
+from kaggle_manager.console.formatting import count
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFinished
-from kaggle_manager.journal import Journal
-from kaggle_manager.progress import Reporter
-from kaggle_manager.report import REPORT_SCHEMA, RunReport
-from kaggle_manager.section import find_project, get_section
-from kaggle_manager.words import count
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 
 if TYPE_CHECKING:
-    from kaggle_manager.manager import ValidationKaggleManager
-    from kaggle_manager.overview import Overview
+    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+    from kaggle_manager.status.overview import Overview
 
 QuickRunOption = Annotated[
     bool, typer.Option("--quick", help="2 timesteps over two sessions: the whole circle, in a tree of its own.")
@@ -78,8 +78,8 @@ def run(
 
       kaggle-manager run section_7_6_rl_performance --intersection ingolstadt1 --seeds 5
     """
-    from kaggle_manager.demonstration import demonstrate
-    from kaggle_manager.final_report import write_final_report
+    from kaggle_manager.orchestrator.demo import demonstrate
+    from kaggle_manager.orchestrator.final_report import write_final_report
 
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
         if demo:
@@ -105,7 +105,7 @@ def run(
         if seeds is not None:
             if fresh or seed is not None:
                 raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
-            from kaggle_manager.campaign import campaign_of
+            from kaggle_manager.orchestrator.campaign import campaign_of
 
             campaign = campaign_of(manager, section, seeds, reporter, **options)
             seen = campaign.run()
@@ -150,7 +150,7 @@ def tick(
             "session_limit": session_limit,
         }
         if seeds is not None:
-            from kaggle_manager.campaign import campaign_of
+            from kaggle_manager.orchestrator.campaign import campaign_of
 
             campaign = campaign_of(manager, section, seeds, reporter, **options)
             campaign.round()
@@ -184,8 +184,8 @@ def stop(
 
       kaggle-manager stop section_7_6_rl_performance --delete --yes
     """
-    from kaggle_manager.connection import connect
-    from kaggle_manager.stopping import stop_run
+    from kaggle_manager.orchestrator.stop import stop_run
+    from kaggle_manager.sessions.connection import connect
 
     with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
@@ -266,7 +266,7 @@ def _reporter(as_json: bool) -> Reporter:
 
 
 def _manager(section: str, platform: str | None, workdir: Path | None, reporter: Reporter) -> ValidationKaggleManager:
-    from kaggle_manager.manager import ValidationKaggleManager
+    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 
     project = find_project(Path.cwd(), section)
     return ValidationKaggleManager(platform=platform, workdir=workdir, project_root=project, reporter=reporter)

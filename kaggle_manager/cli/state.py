@@ -24,11 +24,11 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.config import elsewhere, state_folder
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
-from kaggle_manager.journal import Journal
-from kaggle_manager.progress import Reporter
-from kaggle_manager.report import RunReport
-from kaggle_manager.section import find_project, get_section
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.status.report import RunReport
 
 AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
 
@@ -49,7 +49,7 @@ def status(
 
       kaggle-manager status --json --watch 60
     """
-    from kaggle_manager.overview import overview
+    from kaggle_manager.status.overview import overview
 
     with errors_as_messages(as_json=as_json):
         while True:
@@ -81,8 +81,8 @@ def history(
 
       kaggle-manager history --compare 54e9ec 8a01bc
     """
-    from kaggle_manager.history import Comparison, History
-    from kaggle_manager.status import describe_all
+    from kaggle_manager.status.history import Comparison, History
+    from kaggle_manager.status.run_status import describe_all
 
     with errors_as_messages(as_json=as_json), _journal(workdir) as journal:
         runs = [run for run in describe_all(journal, time.time()) if section in (None, run.section)]
@@ -112,8 +112,8 @@ def plan(
       kaggle-manager plan section_7_6_rl_performance --timesteps 5000000
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.connection import connect
-    from kaggle_manager.planning import plan_run
+    from kaggle_manager.sessions.connection import connect
+    from kaggle_manager.status.plan import plan_run
 
     with errors_as_messages(as_json=as_json):
         options: dict[str, Any] = {"scenario": scenario, "quick": quick, "platform": platform, "workdir": workdir}
@@ -142,8 +142,8 @@ def logs(
       kaggle-manager logs section_7_6_rl_performance --generation 3
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.connection import connect
-    from kaggle_manager.session_log import session_log
+    from kaggle_manager.sessions.connection import connect
+    from kaggle_manager.status.session_log import session_log
 
     with errors_as_messages(), Reporter(sys.stderr) as reporter:
         config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kaggle_manager.words import duration, printable, size
+from kaggle_manager.console.formatting import duration, printable, size
 
 if TYPE_CHECKING:
-    from kaggle_manager.copies import Copy
+    from kaggle_manager.trees.backups import Copy
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

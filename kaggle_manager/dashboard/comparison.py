@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from kaggle_manager.compare_trees import Side, TreeDifference, compare_sides, side_of
+from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.charts import Series, line_chart
 from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
@@ -13,7 +13,7 @@ from kaggle_manager.dashboard.pieces import folded, hours, legend, steps, table
 from kaggle_manager.dashboard.run_page import EVALUATIONS_LISTED
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.errors import KaggleManagerError, NotFound
-from kaggle_manager.words import count
+from kaggle_manager.trees.compare import Side, TreeDifference, compare_sides, side_of
 
 MOST_RUNS = 4
 STYLES = ("main", "second", "third", "fourth")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kaggle_manager.dashboard.tensorboard_events import read_scalars
 from kaggle_manager.errors import CheckpointCorrupt
-from kaggle_manager.evaluations import Evaluation, read_evaluations
+from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
 MAX_MONITOR_BYTES = 64 << 20
 # More points than this cannot be told apart on a screen.

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-from kaggle_manager.checkpoints.durable import Disk, write_atomic
+from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
 from kaggle_manager.dashboard.markup import Markup, h, join
 from kaggle_manager.dashboard.page import Asked, document, look, static
 from kaggle_manager.dashboard.view import Dashboard

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.fetch import LOG_FILE
-from kaggle_manager.journal import SessionRow
-from kaggle_manager.kaggle_api.log_lines import parse_event
-from kaggle_manager.lifecycle import Stage
-from kaggle_manager.words import printable
+from kaggle_manager.console.formatting import printable
+from kaggle_manager.platforms.kaggle.log_lines import parse_event
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.download import LOG_FILE
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
 LONGEST_LINE = 2000

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.comparison import MOST_RUNS, comparison
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.pieces import hours, progress, state_word, steps, table, when
 from kaggle_manager.dashboard.run_page import run_parts
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.report import RunReport
-from kaggle_manager.words import count
+from kaggle_manager.status.report import RunReport
 
 TITLE = "Kaggle Manager"
 FIRST_RUN = "kaggle-manager run section_7_6_rl_performance --quick"

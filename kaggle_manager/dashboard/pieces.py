@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from kaggle_manager.console.formatting import epoch, iso
 from kaggle_manager.dashboard.markup import Child, Markup, h
-from kaggle_manager.moments import epoch, iso
 
 NONE = "–"
 

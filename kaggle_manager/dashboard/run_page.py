@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from kaggle_manager.budget import WEEK_S
+from kaggle_manager.console.formatting import count, duration, epoch, size
 from kaggle_manager.dashboard.charts import Bar, Mark, Series, line_chart, timeline
 from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.pieces import facts, folded, hours, legend, progress, sha, state_word, steps, table, when
 from kaggle_manager.dashboard.view import RunView
-from kaggle_manager.moments import epoch
-from kaggle_manager.report import SessionSummary
-from kaggle_manager.tree_view import CheckpointView
-from kaggle_manager.words import count, duration, size
+from kaggle_manager.runs.budget import WEEK_S
+from kaggle_manager.status.report import SessionSummary
+from kaggle_manager.trees.inspect import CheckpointView
 
 # So many sessions are in view; those before them are folded away.
 SESSIONS_SHOWN = 12

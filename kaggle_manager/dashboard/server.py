@@ -26,7 +26,7 @@ from kaggle_manager.dashboard.markup import h, join
 from kaggle_manager.dashboard.page import Asked, document, look, static
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import ConfigError, KaggleManagerError, NotFound
-from kaggle_manager.report import error_as_json
+from kaggle_manager.status.report import error_as_json
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.tree_view import CheckpointView, look_at
+from kaggle_manager.trees.inspect import CheckpointView, look_at
 
 Key = tuple[tuple[str, int, int], ...]
 

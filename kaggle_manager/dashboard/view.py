@@ -13,21 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.budget import forecast_error
 from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.config import elsewhere
+from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
 from kaggle_manager.dashboard.generations import Generation, generations_of
 from kaggle_manager.dashboard.logs import LogTail, read_log
 from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.errors import KaggleManagerError, NotFound
-from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.moments import epoch
-from kaggle_manager.overview import Overview, overview
-from kaggle_manager.report import RunReport
-from kaggle_manager.session_facts import past_sessions
-from kaggle_manager.status import describe_run
-from kaggle_manager.tree_view import look_at
+from kaggle_manager.runs.budget import forecast_error
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.sessions.metrics import past_sessions
+from kaggle_manager.status.overview import Overview, overview
+from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.inspect import look_at
 
 DOWNLOADS, ARCHIVE, REPLACED = "downloads", "archive", "replaced"
 

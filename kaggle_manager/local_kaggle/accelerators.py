@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from kaggle_manager.local_kaggle.wire import Body, bad_request
-from kaggle_manager.local_kaggle.world import Limits
+from kaggle_manager.local_kaggle.database import Limits
+from kaggle_manager.local_kaggle.serialization import Body, bad_request
 
 Accelerator = Literal["CPU", "GPU", "TPU"]
 

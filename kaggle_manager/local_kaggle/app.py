@@ -22,12 +22,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaggle_manager.local_kaggle import logs
 from kaggle_manager.local_kaggle.blobs import Blobs
+from kaggle_manager.local_kaggle.database import World
 from kaggle_manager.local_kaggle.datasets import Datasets
 from kaggle_manager.local_kaggle.kernels import Kernels
 from kaggle_manager.local_kaggle.outputs import Outputs
 from kaggle_manager.local_kaggle.pushes import Pushes
-from kaggle_manager.local_kaggle.wire import Body, bad_request, not_found
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.serialization import Body, bad_request, not_found
 
 _KERNELS, _DATASETS = "kernels.KernelsApiService", "datasets.DatasetApiService"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from kaggle_manager.local_kaggle.wire import Body, bad_request, not_found, whole_number
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.serialization import Body, bad_request, not_found, whole_number
 
 _KEPT_S = 7 * 86400.0
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from kaggle_manager.local_kaggle import archives
 from kaggle_manager.local_kaggle.blobs import Blobs
-from kaggle_manager.local_kaggle.wire import Body, denied, not_found, page, timestamp, whole_number
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, page, timestamp, whole_number
 
 
 class Datasets:

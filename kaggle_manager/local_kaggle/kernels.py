@@ -10,8 +10,8 @@ import json
 import sqlite3
 
 from kaggle_manager.local_kaggle import quota, sessions, sources
-from kaggle_manager.local_kaggle.wire import Body, duration, page, timestamp, whole_number
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.serialization import Body, duration, page, timestamp, whole_number
 
 
 class Kernels:

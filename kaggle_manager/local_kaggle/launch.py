@@ -9,9 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from kaggle_manager.local_kaggle import detached, disk, sandbox
-from kaggle_manager.local_kaggle.fate import Fate, emptied
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle import daemonize, disk, sandbox
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.faults.session_faults import Fate, emptied
 
 
 def prepare(
@@ -55,7 +55,7 @@ def prepare(
 
 def start(session: Path) -> None:
     """Start the runner of the session in `session`, on its own."""
-    detached.start("kaggle_manager.local_kaggle.runner", str(session), log=session / "runner.log")
+    daemonize.start("kaggle_manager.local_kaggle.runner", str(session), log=session / "runner.log")
 
 
 def _lay_out(folder: Path, mounts: list[dict[str, str]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError, Unavailable
-from kaggle_manager.local_kaggle import detached, disk
+from kaggle_manager.local_kaggle import daemonize, disk
 
 _START_S = 30.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -70,7 +70,9 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
     root = root.absolute()
     if faults is not None:
         faults = faults.absolute()
-        from kaggle_manager.local_kaggle.fault_plan import Plan  # here: finding a server must not cost importing one
+        from kaggle_manager.local_kaggle.faults.fault_plan import (
+            Plan,  # here: finding a server must not cost importing one
+        )
 
         Plan.load(faults)
     disk.make_folder(root)
@@ -90,7 +92,7 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
             arguments = ["serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s)]
             if faults is not None:
                 arguments += ["--faults", str(faults)]
-            process = detached.start("kaggle_manager.local_kaggle", *arguments, log=log)
+            process = daemonize.start("kaggle_manager.local_kaggle", *arguments, log=log)
             deadline = time.monotonic() + _START_S
             while process.poll() is None and time.monotonic() < deadline:
                 if info := find(root):

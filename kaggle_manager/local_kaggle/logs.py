@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
+from kaggle_manager.local_kaggle.database import World
 from kaggle_manager.local_kaggle.outputs import kept_log
+from kaggle_manager.local_kaggle.serialization import Body, whole_number
 from kaggle_manager.local_kaggle.sessions import session_by_id, session_of
-from kaggle_manager.local_kaggle.wire import Body, whole_number
-from kaggle_manager.local_kaggle.world import World
 
 _POLL_S = 0.1
 _KEEP_ALIVE_S = 15.0

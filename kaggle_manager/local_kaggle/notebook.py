@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 
-from kaggle_manager.local_kaggle.wire import bad_request
+from kaggle_manager.local_kaggle.serialization import bad_request
 
 _SHELL = "__import__('subprocess').run({!r}, shell=True, check=False)"
 _NOTE = "__import__('sys').stderr.write({!r})"

@@ -9,9 +9,9 @@ import os
 import sqlite3
 from pathlib import Path
 
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.serialization import Body, not_found, page, timestamp, whole_number
 from kaggle_manager.local_kaggle.sessions import session_of
-from kaggle_manager.local_kaggle.wire import Body, not_found, page, timestamp, whole_number
-from kaggle_manager.local_kaggle.world import World
 
 
 class Outputs:

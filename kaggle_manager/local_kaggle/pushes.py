@@ -10,10 +10,11 @@ import sqlite3
 
 from slugify import slugify
 
-from kaggle_manager.local_kaggle import accelerators, fate, launch, notebook, quota, sessions, sources
+from kaggle_manager.local_kaggle import accelerators, launch, notebook, quota, sessions, sources
 from kaggle_manager.local_kaggle.accelerators import Machine
-from kaggle_manager.local_kaggle.wire import Body, bad_request, denied, whole_number
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.faults import session_faults
+from kaggle_manager.local_kaggle.serialization import Body, bad_request, denied, whole_number
 
 
 class Pushes:
@@ -39,7 +40,7 @@ class Pushes:
                 return {"versionNumber": 0, "error": refusal}
             kernel_id = self._kernel_id(database, slug, title)
             version = sessions.newest_version(database, kernel_id) + 1
-            found = sources.resolve(world, database, body, slug, fate.current.get())
+            found = sources.resolve(world, database, body, slug, session_faults.current.get())
             settings = {
                 "text": text,
                 "kernelType": kind,
@@ -67,7 +68,7 @@ class Pushes:
                     internet=internet,
                     mounts=found.mounts,
                     accelerator=machine.shape,
-                    fate=fate.current.get(),
+                    fate=session_faults.current.get(),
                 )
         if runs:
             launch.start(world.session_folder(session_id))

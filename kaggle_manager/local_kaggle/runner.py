@@ -25,7 +25,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kaggle_manager.local_kaggle import disk, family, fate, sandbox
+from kaggle_manager.local_kaggle import disk, process_group, sandbox
+from kaggle_manager.local_kaggle.faults import session_faults
 
 _POLL_S = 0.1
 _SIZE_CHECK_S = 2.0
@@ -128,21 +129,21 @@ def run(session: Path) -> None:
     disk.write_json(session / "started.json", {"pid": os.getpid(), "started_at": time.time()})
     if not order["isolation"]:
         log.write("stderr", "This machine does not allow namespaces: inputs are writable and the network is not cut.\n")
-    process = family.start(sandbox.command(order), working=session / "working", environment=order["environment"])
+    process = process_group.start(sandbox.command(order), working=session / "working", environment=order["environment"])
     assert process.stdout is not None
     assert process.stderr is not None
     readers = [log.follow("stdout", process.stdout), log.follow("stderr", process.stderr)]
     if order["filled_after_s"] is not None:
-        filling = threading.Timer(order["filled_after_s"], fate.fill, (order["mounts"],))
+        filling = threading.Timer(order["filled_after_s"], session_faults.fill, (order["mounts"],))
         filling.daemon = True
         filling.start()
     end = _watch(process, order)
-    family.kill(process)
+    process_group.kill(process)
     for reader in readers:
         reader.join(timeout=10)
     log.close()
     if end.at_limit and order["erased_at_limit"]:
-        fate.erase(order)
+        session_faults.erase(order)
     shutil.rmtree(session / "scratch", ignore_errors=True)  # only space is at stake
     verdict = {
         "status": end.status,

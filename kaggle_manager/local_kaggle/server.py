@@ -20,9 +20,9 @@ from starlette.types import ASGIApp
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
-from kaggle_manager.local_kaggle.fault_plan import Plan
-from kaggle_manager.local_kaggle.faults import Hostile, OpenProtocol
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.faults.fault_plan import Plan
+from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
 
 _WATCH_S = 1.0
 
@@ -108,7 +108,7 @@ def _run(
         server.should_exit = True
 
     app = create_app(world, stop=stop)
-    played = Hostile(app, world, plan) if plan else app
+    played = FaultMiddleware(app, world, plan) if plan else app
     server = uvicorn.Server(configuration(played, http=OpenProtocol if plan else "h11"))
 
     async def watch() -> None:

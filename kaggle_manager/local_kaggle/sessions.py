@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlite3
 
 from kaggle_manager.local_kaggle import quota
-from kaggle_manager.local_kaggle.wire import Body, denied, not_found, version_number
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, version_number
 
 
 def kernel_of(world: World, database: sqlite3.Connection, body: Body) -> sqlite3.Row:

@@ -10,10 +10,10 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kaggle_manager.local_kaggle.database import World
 from kaggle_manager.local_kaggle.datasets import ready_version
-from kaggle_manager.local_kaggle.fate import Fate
-from kaggle_manager.local_kaggle.wire import Body
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.faults.session_faults import Fate
+from kaggle_manager.local_kaggle.serialization import Body
 
 # The field of a push that asks for a kind of source -> the field of the answer that reports the invalid ones.
 KINDS = {

@@ -1,8 +1,1 @@
-"""The trainer: what runs inside a kernel, and on a laptop.
-
-Importing this package pins the arithmetic (threads, instruction set) before torch is imported; see `arithmetic`.
-"""
-
-from kernels.rl_training import arithmetic
-
-arithmetic.pin()
+"""What runs inside a session lives in `kaggle_manager.trainer`; these are its two programs."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import kernels.rl_training  # noqa: F401 - pins the arithmetic before torch is imported
+import kaggle_manager.trainer.sb3  # noqa: F401 - pins the arithmetic before torch is imported
 
 # isort: split
 import gymnasium as gym
@@ -35,10 +35,10 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import CheckpointCallback
 
 from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
-from kernels.rl_training.origin import Origin, find_origin
-from kernels.rl_training.session_clock import SessionClock
-from kernels.rl_training.settings import TrainingSettings
-from kernels.rl_training.trainer import Session
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
+from kaggle_manager.trainer.sb3.trainer import Session
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCUMENT = PROJECT / "docs" / "robustness.md"
@@ -137,8 +137,8 @@ class Maker:
         return Screen() if self.shape == FRAMES else Walk(*self.shape)
 
 
-def settings_of(case: Case, tree: Path) -> TrainingSettings:
-    return TrainingSettings(
+def settings_of(case: Case, tree: Path) -> TrainingConfig:
+    return TrainingConfig(
         scenario="cost",
         algorithm="DQN",
         policy="CnnPolicy" if case.shape == FRAMES else "MlpPolicy",
@@ -216,7 +216,7 @@ def measure(case: Case, folder: Path) -> Measured:
     found = Measured(case)
     with ExitStack() as resources:
         settings = settings_of(case, folder / "tree")
-        session = Session(settings, Origin(None, "a benchmark"), SessionClock(), Disk(), resources)
+        session = Session(settings, ResumePoint(None, "a benchmark"), SessionClock(), Disk(), resources)
         model, checkpointer = session.model, session.checkpointer
         model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
         fill(model, case)
@@ -284,7 +284,7 @@ def restore(case: Case, folder: Path, side: str) -> Times:
         with ExitStack() as resources:
 
             def resume() -> None:
-                origin = find_origin(TrainingTree(settings.tree, "cost"), fresh=False, warn=print)
+                origin = find_resume_point(TrainingTree(settings.tree, "cost"), fresh=False, warn=print)
                 session = Session(settings, origin, SessionClock(), Disk(), resources)
                 assert origin.checkpoint is not None
                 session.checkpointer.restore(origin.checkpoint)

@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from kept_section import replace_section
 from killed_manager import GENERATIONS, Left, Point, kill_at, left_by, points_of, wrong_with
-from small_project import Bench, make_project
+from small_project import Bench, installed, make_project
 
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
+from kaggle_manager.sessions import bundle
 
 WAYS = ("run", "tick")
 
@@ -85,6 +86,7 @@ class Way:
         self._project = self._folder / "project"
         if not self._project.exists():
             make_project(self._project)
+        bundle.INSTALLED = installed(self._project)
         untouched = self._bench()
         points = points_of(untouched, self.by, self._folder / "reached")
         self.points = self.points or points

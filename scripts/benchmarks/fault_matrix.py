@@ -28,7 +28,7 @@ import hostile_stage as acts
 from hostile_stage import Act, Stage, Wrong, stage
 
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.local_kaggle import fault_plan as plan
+from kaggle_manager.local_kaggle.faults import fault_plan
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
 BEGIN, END = "<!-- fault matrix: begin -->", "<!-- fault matrix: end -->"
@@ -78,27 +78,27 @@ FAULTS: dict[str, dict[str, object]] = {
 # (column, what the adapter does, the call that is struck)
 COLUMNS: list[tuple[str, Act, str]] = [
     ("whoami", acts.whoami, "IntrospectToken"),
-    ("push", acts.push, plan.PUSH),
-    ("push with input", acts.push_with_input, plan.PUSH),
-    ("status", acts.kernel_status, plan.STATUS),
+    ("push", acts.push, fault_plan.PUSH),
+    ("push with input", acts.push_with_input, fault_plan.PUSH),
+    ("status", acts.kernel_status, fault_plan.STATUS),
     ("newest version", acts.newest_kernel, "GetKernel"),
     ("own kernels", acts.own_kernels, "ListKernels"),
-    ("list outputs", acts.list_outputs, plan.OUTPUTS),
+    ("list outputs", acts.list_outputs, fault_plan.OUTPUTS),
     ("cancel", acts.cancel_session, "CancelKernelSession"),
     ("delete", acts.delete_kernel, "DeleteKernel"),
     ("quota", acts.quota, "GetAcceleratorQuotaStatistics"),
     ("publish: begin upload", acts.publish, "StartBlobUpload"),
-    ("publish: upload", acts.publish, plan.UPLOAD),
+    ("publish: upload", acts.publish, fault_plan.UPLOAD),
     ("publish: create", acts.publish, "CreateDataset"),
     ("publish: new version", acts.publish_again, "CreateDatasetVersion"),
     ("publish: look", acts.publish, "GetDataset"),
     ("publish: status", acts.publish, "GetDatasetStatus"),
     ("publish: list files", acts.publish, "ListDatasetFiles"),
-    ("download: list", acts.download, plan.OUTPUTS),
-    ("download", acts.download, plan.DOWNLOAD),
-    ("download, no hash", acts.download_unvouched, plan.DOWNLOAD),
-    ("stored log", acts.stored_log, plan.LOG),
-    ("live log", acts.live_log, plan.LOG),
+    ("download: list", acts.download, fault_plan.OUTPUTS),
+    ("download", acts.download, fault_plan.DOWNLOAD),
+    ("download, no hash", acts.download_unvouched, fault_plan.DOWNLOAD),
+    ("stored log", acts.stored_log, fault_plan.LOG),
+    ("live log", acts.live_log, fault_plan.LOG),
 ]
 # Where a server's lie cannot be seen in the answer that carries it, and who sees it instead.
 BELIEVED = {
@@ -135,14 +135,14 @@ class Cell:
 
 def cells(faults: Iterable[str] = FAULTS, columns: Sequence[str] = ()) -> list[tuple[str, str]]:
     """(fault, column) of everything that can meet."""
-    kinds = {name: plan.KINDS[str(FAULTS[name]["kind"])] for name in faults}
+    kinds = {name: fault_plan.KINDS[str(FAULTS[name]["kind"])] for name in faults}
     found = []
     for name, kind in kinds.items():
         for column, act, call in COLUMNS:
             input_fault = name in ("inputs dropped", "old input mounted", "empty mount")
             if call not in kind.meets or (columns and column not in columns):
                 continue
-            if (act is acts.push_with_input) != input_fault and call == plan.PUSH:
+            if (act is acts.push_with_input) != input_fault and call == fault_plan.PUSH:
                 continue
             if name == "quota shrinks" and column != "quota":
                 continue

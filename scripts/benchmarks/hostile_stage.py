@@ -20,18 +20,18 @@ from pathlib import Path
 import uvicorn
 
 from kaggle_manager.errors import AmbiguousPush, KaggleManagerError
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelState, KernelVersion
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.datasets import publish_dataset
-from kaggle_manager.kaggle_api.download import download_file
-from kaggle_manager.kaggle_api.log_stream import follow_log
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
-from kaggle_manager.kaggle_api.retry import RetryPolicy
 from kaggle_manager.local_kaggle.app import create_app
-from kaggle_manager.local_kaggle.fault_plan import Plan
-from kaggle_manager.local_kaggle.faults import Hostile, OpenProtocol
+from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.faults.fault_plan import Plan
+from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
 from kaggle_manager.local_kaggle.server import bound, configuration
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.download import download_file
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
+from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 
 OWNER, SLUG = "local", "km-stage"
 READ_TIMEOUT_S = 0.4
@@ -78,7 +78,7 @@ class Stage:
 
     root: Path
     world: World
-    hostile: Hostile
+    hostile: FaultMiddleware
     finished: KernelVersion = field(init=False)
     outputs: dict[str, bytes] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
@@ -136,7 +136,7 @@ def stage(root: Path) -> Iterator[Stage]:
     (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "cpu_sessions": 1000, "gpu_sessions": 1000}))
     listening = bound(0)
     world = World(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
-    hostile = Hostile(create_app(world), world, Plan())
+    hostile = FaultMiddleware(create_app(world), world, Plan())
     server = uvicorn.Server(configuration(hostile, http=OpenProtocol))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

@@ -1,8 +1,8 @@
 """Every algorithm x every option that keeps state of its own, killed with SIGKILL and resumed again and again.
 
-Each cell is one proof of `kernels.rl_training.selftest`: a training that was never cut and never saved on the way, and
-one that was killed at random rollouts and inside saves. Both must have the same digests of networks, optimizers, replay
-rows, random generators, environments, counters, episodes, evaluations, best model and curves.
+Each cell is one proof of `kaggle_manager.trainer.sb3.selftest`: a training that was never cut and never saved on the
+way, and one that was killed at random rollouts and inside saves. Both must have the same digests of networks,
+optimizers, replay rows, random generators, environments, counters, episodes, evaluations, best model and curves.
 
     python scripts/benchmarks/kill_matrix.py                       print the table
     python scripts/benchmarks/kill_matrix.py --write               and keep it in docs/robustness.md
@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernels.rl_training import arithmetic
-from kernels.rl_training.selftest import Proof, prove
-from kernels.rl_training.selftest_cases import CASES, OPTIONS
+from kaggle_manager.trainer.sb3 import determinism
+from kaggle_manager.trainer.sb3.selftest import Proof, prove
+from kaggle_manager.trainer.sb3.selftest_cases import CASES, OPTIONS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
 TITLE = "## Kill matrix"
@@ -88,7 +88,7 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
     """The text between the markers of docs/robustness.md."""
     proofs = [cell.proof for cell in judged if cell.proof is not None]
     kills, inside = sum(proof.kills for proof in proofs), sum(proof.kills_in_saves for proof in proofs)
-    here = arithmetic.fingerprint()
+    here = determinism.fingerprint()
     versions = ", ".join(f"{name} {here[name]}" for name in ("stable_baselines3", "torch", "numpy", "gymnasium"))
     summary = (
         f"{len(judged)} trainings, {kills} SIGKILLs that struck, {inside} of them inside a save, in {seconds:.0f} s: "

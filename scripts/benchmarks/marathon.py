@@ -28,7 +28,7 @@ from typing import Any
 
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
-from kernels.rl_training import arithmetic
+from kaggle_manager.trainer.sb3 import determinism
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -57,8 +57,6 @@ default_scenario = "{NAME}"
 
 [kernel]
 accelerator = "NvidiaTeslaT4"
-include = ["kernels", "kaggle_manager/__init__.py", "kaggle_manager/errors.py", "kaggle_manager/section.py",
-  "kaggle_manager/checkpoints", "validation_ch7/{NAME}/section.toml"]
 
 [scenarios.{NAME}]
 environment = "gymnasium:make"
@@ -145,7 +143,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="keep the result in docs/robustness.md")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="km_marathon_"))
-    arithmetic.pin()
+    determinism.pin()
     if not (folder / SEEN_FILE).exists():
         marathon = Marathon(folder, arguments.session_limit, random.Random(arguments.seed))
         marathon.run(arguments.timesteps, arguments.sessions)
@@ -187,7 +185,15 @@ class Marathon:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "KM_PLATFORM": "local"}
         for name in [name for name in environment if name.startswith("KAGGLE_")]:
             del environment[name]
-        command = [sys.executable, "-m", "kernels.rl_training.train_dqn", "--section", NAME, "--workdir", "uncut"]
+        command = [
+            sys.executable,
+            "-m",
+            "kaggle_manager.trainer.sb3.train_dqn",
+            "--section",
+            NAME,
+            "--workdir",
+            "uncut",
+        ]
         uncut = subprocess.Popen(
             [*command, "--timesteps", str(self.target)],
             cwd=self.project,
@@ -213,7 +219,7 @@ class Marathon:
     # --- before -------------------------------------------------------------------------------------------------------
 
     def _make_project(self) -> None:
-        section = self.project / "validation_ch7" / NAME
+        section = self.project / "sections" / NAME
         kaggle = self.project / STATE / "local_kaggle"
         section.mkdir(parents=True)
         kaggle.mkdir(parents=True)
@@ -298,7 +304,7 @@ def bare_learn() -> Iterator[tuple[int, float]]:
     """(timesteps, seconds) of stock Stable-Baselines3 with the same settings, in pieces of BARE_S seconds."""
     from stable_baselines3 import DQN
 
-    arithmetic.make_deterministic("cpu")
+    determinism.make_deterministic("cpu")
     model = DQN("MlpPolicy", "CartPole-v1", seed=42, device="cpu", **HYPERPARAMETERS)  # type: ignore[arg-type]
     model.learn(1000)  # past `learning_starts`
     while True:
@@ -329,7 +335,7 @@ def trainer_below(pid: int) -> int | None:
         while above in parents and above != pid:
             above = parents[above]
         with suppress(OSError):
-            if above == pid and b"kernels.rl_training.main" in Path(f"/proc/{candidate}/cmdline").read_bytes():
+            if above == pid and b"kaggle_manager.trainer.main" in Path(f"/proc/{candidate}/cmdline").read_bytes():
                 return candidate
     return None
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
-from kaggle_manager.journal import Journal, SessionRow
 from kaggle_manager.local_kaggle import disk
+from kaggle_manager.runs.journal import Journal, SessionRow
 
 NAME = "marathon"
 SEEN_FILE = "marathon.json"
@@ -139,7 +139,7 @@ def seconds_of(project: Path) -> dict[int, float]:
 
 
 def final_of(base: Path) -> Checkpoint | None:
-    return CheckpointStore(TrainingTree(base / f"validation_ch7/{NAME}/data/models", NAME)).final()
+    return CheckpointStore(TrainingTree(base / f"sections/{NAME}/data/models", NAME)).final()
 
 
 def parameters_of(final: Checkpoint) -> str:

@@ -31,11 +31,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
-from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection
-from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
-
 PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))  # section 7.6 is this repository's own, and not installed
+
+from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv  # noqa: E402
+from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection  # noqa: E402
+from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan  # noqa: E402
+
 DOCUMENT = PROJECT / "validation_ch7" / "section_7_6_rl_performance" / "README.md"
 BEGIN, END = "<!-- traffic speed: begin -->", "<!-- traffic speed: end -->"
 DECISION_S, YELLOW_S, MIN_GREEN_S = 10, 3, 5

@@ -26,12 +26,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.kaggle_api.already_here import ExpectedFile, take_what_is_here
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelVersion
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.download import sha256_of
-from kaggle_manager.kaggle_api.outputs import download_outputs
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelVersion
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.download import sha256_of
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
+from kaggle_manager.platforms.kaggle.outputs import download_outputs
 
 KERNEL = """
 import os, random
@@ -47,10 +47,10 @@ for number in range(FILES):
 OURS = """
 import json, sys, time
 from pathlib import Path
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelVersion
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
-from kaggle_manager.kaggle_api.retry import RetryPolicy
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelVersion
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
+from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 order = json.load(sys.stdin)
 token = Credentials("token", None, order["token"], "the benchmark")
 patience = RetryPolicy(attempts=3, base_s=0.05, cap_s=0.1) if order["hurry"] else RetryPolicy()
@@ -76,9 +76,9 @@ print(took)
 UPLOAD = """
 import json, sys, time
 from pathlib import Path
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.datasets import publish_dataset
 order = json.load(sys.stdin)
 with KaggleClient(Credentials("token", None, order["token"], "the benchmark"), endpoint=order["url"]) as client:
     begun = time.monotonic()

@@ -26,15 +26,15 @@ from typing import Any
 
 import requests
 
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.log_lines import LogLine
-from kaggle_manager.kaggle_api.log_stream import follow_log
-from kaggle_manager.live import Activity, LiveLine, pause_s
+from kaggle_manager.console.live_line import Activity, LiveLine, pause_s
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
-from kaggle_manager.log_reader import LogQueue
-from kaggle_manager.progress import Reporter
-from kaggle_manager.watch import watch
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.sessions.log_reader import LogQueue
+from kaggle_manager.sessions.watch import watch
 
 BOUND_CPU_S = 50.0
 LINE_EVERY_S = 10.0

@@ -12,7 +12,7 @@ from dashboard_world import FINISHED, RUNNING, add_session, save, say
 
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.dashboard.view import Dashboard
-from kaggle_manager.journal import Journal
+from kaggle_manager.runs.journal import Journal
 
 
 def test_the_page_renders_without_a_complaint_and_shows_the_numbers_of_the_status(

@@ -21,8 +21,8 @@ from kaggle_manager.dashboard.page import Asked, Content, document, look
 from kaggle_manager.dashboard.verification import Verifier
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import StorageError
-from kaggle_manager.journal import Journal
-from kaggle_manager.overview import overview
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.status.overview import overview
 
 
 def page_of(dashboard: Dashboard, asked: Asked | None = None) -> str:

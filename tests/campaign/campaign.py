@@ -30,20 +30,23 @@ from simulated_record import Odds
 from simulated_session import Trainer, final_at, model_at
 from virtual_process import Clock, Killed, Mortality
 
-from kaggle_manager import config, kernel_bundle, manager, pushing
+from kaggle_manager import config
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import build_config
-from kaggle_manager.connection import Connection
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
-from kaggle_manager.journal import Journal
-from kaggle_manager.log_reader import LogQueue
-from kaggle_manager.manager import ValidationKaggleManager
-from kaggle_manager.notify import Notifier
-from kaggle_manager.progress import Reporter
-from kaggle_manager.report import RunReport
-from kaggle_manager.section import Section, get_section
-from kaggle_manager.status import describe_run
-from kaggle_manager.watch import watch
+from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import manager, push
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.project import get_section
+from kaggle_manager.sessions import bundle
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.log_reader import LogQueue
+from kaggle_manager.sessions.watch import watch
+from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.run_status import describe_run
 
 SECTION, SCENARIO = "small", "little_task"
 SECTION_TOML = f"""
@@ -189,11 +192,9 @@ class MortalJournal(Journal):
 
 def make_project(folder: Path) -> Path:
     """A project with one section of next to no code; a bundle of it is made in no time."""
-    section = folder / "validation_ch7" / SECTION
+    section = folder / "sections" / SECTION
     section.mkdir(parents=True)
     (section / "section.toml").write_text(SECTION_TOML)
-    (folder / "kernels").mkdir()
-    (folder / "kernels/entry.py").write_text('"""The entry of a kernel that is only simulated."""\n')
     (folder / "code").mkdir()
     (folder / "code/trainer.py").write_text('"""What is simulated."""\n')
     return folder
@@ -210,8 +211,8 @@ def stage(mortality: Mortality) -> Iterator[None]:
         rename(disk, source, destination)
 
     with (
-        mock.patch.object(pushing, "build_bundle", _bundle),
-        mock.patch.object(kernel_bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
+        mock.patch.object(push, "build_bundle", _bundle),
+        mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
         mock.patch.object(manager, "Journal", MortalJournal),
         mock.patch.object(config, "get_section", _section),
         mock.patch.object(Disk, "replace", mortal_rename),
@@ -230,12 +231,13 @@ def _compress(content: bytes, preset: int) -> bytes:
 
 
 @functools.cache
-def _bundle_of(root: Path, include: tuple[str, ...]) -> kernel_bundle.Bundle:
-    return kernel_bundle.build_bundle(root, include)
+def _bundle_of(root: Path) -> bundle.Bundle:
+    with mock.patch.object(bundle, "RUNTIME", ()):
+        return bundle.build_bundle(root, get_section(root, SECTION))
 
 
-def _bundle(root: Path, include: list[str]) -> kernel_bundle.Bundle:
-    return _bundle_of(root, tuple(include))
+def _bundle(root: Path, section: Section) -> bundle.Bundle:
+    return _bundle_of(root)
 
 
 class Campaign:

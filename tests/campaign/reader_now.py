@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kaggle_manager.log_reader import LogReader
+from kaggle_manager.sessions.log_reader import LogReader
 
 
 class Quiet(BaseException):

@@ -26,6 +26,7 @@ from simulated_record import Odds, Session
 from simulated_session import Ending, Fate, Trainer, run_session
 from virtual_process import Clock, Mortality
 
+from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import (
     AmbiguousPush,
     AuthError,
@@ -38,10 +39,10 @@ from kaggle_manager.errors import (
     RateLimited,
     Unavailable,
 )
-from kaggle_manager.kaggle_api.already_here import ExpectedFile
-from kaggle_manager.kaggle_api.datasets import DatasetVersion
-from kaggle_manager.kaggle_api.log_lines import LogLine
-from kaggle_manager.kaggle_api.models import (
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
+from kaggle_manager.platforms.kaggle.models import (
     KernelPush,
     KernelState,
     KernelStatus,
@@ -51,8 +52,7 @@ from kaggle_manager.kaggle_api.models import (
     PushedKernel,
     Quota,
 )
-from kaggle_manager.kernel_bundle import order_of
-from kaggle_manager.moments import iso
+from kaggle_manager.sessions.bundle import order_of
 
 MINUTE = 60.0
 WEEK_S = 7 * 24 * 3600.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from simulated_session import Ending, Fate
 
-from kaggle_manager.kaggle_api.models import KernelState
+from kaggle_manager.platforms.kaggle.models import KernelState
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
-from kernels.rl_training.launch_order import LaunchOrder, read_order
-from kernels.rl_training.mounted_tree import check_lineage, find_mount
-from kernels.rl_training.session_files import failure, write_result, write_start
+from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
 
 CRASH = "RuntimeError: the environment broke at step {step}"
 # The real trainer keeps this for its last save and its last word.

@@ -12,7 +12,7 @@ from simulated_record import Odds
 from simulated_session import Trainer
 
 from kaggle_manager.errors import AmbiguousPush, NotFound, PushMismatch, Unavailable
-from kaggle_manager.kaggle_api.models import KernelPush, KernelStatus, KernelVersion, PushedKernel
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelStatus, KernelVersion, PushedKernel
 
 RUN = Drawn(
     target=100_000,

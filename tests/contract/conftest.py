@@ -15,9 +15,9 @@ import uvicorn
 from loopback_kaggle import Client, Clock, Loopback, end_sessions
 
 from kaggle_manager.local_kaggle.app import create_app
+from kaggle_manager.local_kaggle.database import World
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.local_kaggle.server import bound
-from kaggle_manager.local_kaggle.world import World
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from kagglesdk.datasets.types import dataset_api_service as dataset_types
 from kagglesdk.kernels.types import kernels_api_service as kernel_types
 
 from kaggle_manager.local_kaggle import disk
-from kaggle_manager.local_kaggle.world import World
+from kaggle_manager.local_kaggle.database import World
 
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
 
 SECRET = "KGAT_do_not_show_me_0123456789"
 TOKEN = Credentials("token", None, SECRET, "a test")
@@ -21,7 +21,7 @@ LEGACY = Credentials("legacy", "alice", SECRET, "a test")
 
 
 @dataclass
-class Seen:
+class SeenRequest:
     """One request as it arrived."""
 
     verb: str
@@ -34,7 +34,7 @@ class Seen:
         return json.loads(self.body)
 
 
-Reply = Callable[["_Handler", Seen], None]
+Reply = Callable[["_Handler", SeenRequest], None]
 
 
 def answer(
@@ -48,7 +48,7 @@ def answer(
     """An answer; `claim` is a Content-Length that may lie, header names are written with underscores."""
     data = body if isinstance(body, bytes) else json.dumps({} if body is None else body).encode()
 
-    def send(handler: _Handler, seen: Seen) -> None:
+    def send(handler: _Handler, seen: SeenRequest) -> None:
         handler.send_response(status)
         handler.send_header("Content-Type", content_type)
         handler.send_header("Content-Length", str(len(data) if claim is None else claim))
@@ -65,14 +65,14 @@ def page(status: int = 200) -> Reply:
     return answer(b"<html><h1>Down for maintenance</h1></html>", status, content_type="text/html")
 
 
-def reset(handler: _Handler, seen: Seen) -> None:
+def reset(handler: _Handler, seen: SeenRequest) -> None:
     """Take the request, then tear the connection down without a word."""
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.close_connection = True
     handler.connection.close()
 
 
-def stall(handler: _Handler, seen: Seen) -> None:
+def stall(handler: _Handler, seen: SeenRequest) -> None:
     handler.server.released.wait(10)
     handler.close_connection = True
 
@@ -80,7 +80,7 @@ def stall(handler: _Handler, seen: Seen) -> None:
 def serve_file(data: bytes, *, tag: str | None = '"1"', cut: int | None = None, ranges: bool = True) -> Reply:
     """A blob host: ranges, an ETag, and a connection that breaks after `cut` bytes of the body."""
 
-    def send(handler: _Handler, seen: Seen) -> None:
+    def send(handler: _Handler, seen: SeenRequest) -> None:
         start = 0
         wanted = seen.headers.get("range")
         same = seen.headers.get("if-range") in (None, tag)
@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        seen = Seen(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+        seen = SeenRequest(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
         self.server.kaggle.reply(seen)(self, seen)
 
     do_GET = do_POST = do_PUT = _handle
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
 class ScriptedKaggle:
     """Answers by the last part of the path; the last answer of a script is repeated for ever."""
 
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[SeenRequest] = field(default_factory=list)
 
     def __enter__(self) -> ScriptedKaggle:
         self._scripts: dict[str, list[Reply]] = defaultdict(list)
@@ -162,14 +162,14 @@ class ScriptedKaggle:
         with self._lock:
             self._scripts[name] = list(replies)
 
-    def reply(self, seen: Seen) -> Reply:
+    def reply(self, seen: SeenRequest) -> Reply:
         name = seen.path.split("?")[0].rsplit("/", 1)[-1]
         with self._lock:
             self.seen.append(seen)
             script = self._scripts.get(name) or [answer({"code": 404, "message": f"no script for {name}"}, 404)]
             return script.pop(0) if len(script) > 1 else script[0]
 
-    def asked(self, name: str) -> list[Seen]:
+    def asked(self, name: str) -> list[SeenRequest]:
         return [seen for seen in self.seen if seen.path.split("?")[0].endswith(f"/{name}")]
 
     def client(self, credentials: Credentials = TOKEN, **options: Any) -> KaggleClient:

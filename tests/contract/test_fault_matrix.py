@@ -83,7 +83,7 @@ def test_an_expired_token_is_said_in_words_that_help(at):
 
 def test_every_kind_of_fault_is_in_the_matrix():
     played = {fault["kind"] for fault in fault_matrix.FAULTS.values()}
-    assert set(fault_matrix.plan.KINDS) == played
+    assert set(fault_matrix.fault_plan.KINDS) == played
 
 
 def test_the_judge_can_say_no(at):

@@ -14,13 +14,13 @@ import pytest
 from scripted_kaggle import Reply, ScriptedKaggle, answer, serve_file
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
-from kaggle_manager.fetch import LOG_FILE, Fetched, fetch_session
-from kaggle_manager.journal import SessionRow
-from kaggle_manager.kaggle_api.models import KernelVersion
-from kaggle_manager.lifecycle import Stage
-from kaggle_manager.progress import Reporter
-from kaggle_manager.session_report import RESULT_FILE
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.protocol.session_result import RESULT_FILE
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
 
 VERSION = KernelVersion("alice", "km-run", 7)
 CODE = "c" * 64
@@ -64,10 +64,12 @@ class Session:
         files = [{"fileName": name, "url": f"{self.kaggle.url}/{name.rpartition('/')[2]}"} for name in names]
         return answer({"files": files, "log": log})
 
-    def fetch(self, **options: Any) -> Fetched:
+    def fetch(self, **options: Any) -> DownloadedSession:
         self.kaggle.seen.clear()
         client = self.kaggle.client()
-        return fetch_session(client, VERSION, self.folder, SESSION, Reporter(self.said), self.slept.append, **options)
+        return download_session(
+            client, VERSION, self.folder, SESSION, Reporter(self.said), self.slept.append, **options
+        )
 
     def asked(self, *names: str) -> list[int]:
         return [len(self.kaggle.asked(name)) for name in names]

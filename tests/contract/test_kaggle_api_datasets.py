@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted_kaggle import SECRET, Reply, ScriptedKaggle, Seen, answer, page, reset, stall
+from scripted_kaggle import SECRET, Reply, ScriptedKaggle, SeenRequest, answer, page, reset, stall
 
 from kaggle_manager.errors import AuthError, ConfigError, ProtocolError, Unavailable
-from kaggle_manager.kaggle_api.datasets import DatasetVersion, publish_dataset
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, publish_dataset
 
 DATA = bytes(range(256)) * 2000
 MISSING = answer({"code": 403, "message": "Permission 'datasets.get' was denied"}, 403)
@@ -30,7 +30,7 @@ class World:
         kaggle.script("GetDatasetStatus", self.status)
         kaggle.script("ListDatasetFiles", self.files)
 
-    def upload(self, handler, seen: Seen) -> None:
+    def upload(self, handler, seen: SeenRequest) -> None:
         span = seen.headers.get("content-range", f"bytes 0-{len(seen.body) - 1}/{len(seen.body)}")
         start, total = span.removeprefix("bytes ").split("/")
         if not start.startswith("*"):
@@ -41,11 +41,11 @@ class World:
         else:
             answer(b"", 308, **({"Range": f"bytes=0-{len(self.arrived) - 1}"} if self.arrived else {}))(handler, seen)
 
-    def accept(self, handler, seen: Seen) -> None:
+    def accept(self, handler, seen: SeenRequest) -> None:
         self.version += 1
         OK(handler, seen)
 
-    def describe(self, handler, seen: Seen) -> None:
+    def describe(self, handler, seen: SeenRequest) -> None:
         if self.version > self.current:
             if self.looks <= 0:
                 self.current = self.version
@@ -53,10 +53,10 @@ class World:
         reply = answer({"currentVersionNumber": self.current, "isPrivate": True}) if self.current else MISSING
         reply(handler, seen)
 
-    def status(self, handler, seen: Seen) -> None:
+    def status(self, handler, seen: SeenRequest) -> None:
         (answer({"status": "READY"}) if self.version else MISSING)(handler, seen)
 
-    def files(self, handler, seen: Seen) -> None:
+    def files(self, handler, seen: SeenRequest) -> None:
         answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": len(DATA)}]})(handler, seen)
 
 
@@ -151,7 +151,7 @@ def test_a_version_of_somebody_else_is_not_taken_for_ours(kaggle, pack):
 def test_a_lost_answer_is_looked_for_before_publishing_again(kaggle, pack, fault):
     world = World(kaggle, version=4)
 
-    def accepted_but_lost(handler, seen: Seen) -> None:
+    def accepted_but_lost(handler, seen: SeenRequest) -> None:
         world.version += 1
         fault(handler, seen)
 
@@ -228,7 +228,7 @@ def test_what_no_dataset_takes_is_refused_before_anything_is_sent(kaggle, pack, 
 
 
 def cut_upload(world: World, keep: int) -> Reply:
-    def cut(handler, seen: Seen) -> None:
+    def cut(handler, seen: SeenRequest) -> None:
         world.arrived = seen.body[:keep]
         reset(handler, seen)
 

@@ -22,8 +22,8 @@ from kaggle_manager.errors import (
     Unavailable,
     UnsafePath,
 )
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelVersion, OutputFile
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_file, download_outputs
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelVersion, OutputFile
+from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_file, download_outputs
 
 VERSION = KernelVersion("alice", "km-run", 7)
 DATA = random.Random(7).randbytes(700_000)

@@ -26,8 +26,8 @@ from kaggle_manager.errors import (
     Unavailable,
     UnsafePath,
 )
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelState, KernelVersion
-from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.credentials import Credentials
 
 VERSION = KernelVersion("alice", "km-run", 7)
 PUSH = KernelPush(

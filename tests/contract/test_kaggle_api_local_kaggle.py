@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from kaggle_manager.errors import AuthError, BundleTooLarge, CapacityReached, NotFound, PushMismatch
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, KernelState, KernelVersion
-from kaggle_manager.kaggle_api.credentials import Credentials
-from kaggle_manager.kaggle_api.datasets import publish_dataset
-from kaggle_manager.kaggle_api.log_stream import follow_log, parse_event, parse_log
-from kaggle_manager.kaggle_api.outputs import ExpectedFile, download_outputs
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.log_stream import follow_log, parse_event, parse_log
+from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
 
 PRELUDE = """
 import os, sys, time

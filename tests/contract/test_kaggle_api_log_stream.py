@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from scripted_kaggle import Reply, ScriptedKaggle, Seen, answer, page, reset
+from scripted_kaggle import Reply, ScriptedKaggle, SeenRequest, answer, page, reset
 
 from kaggle_manager.errors import AuthError, NotFound, Unavailable
-from kaggle_manager.kaggle_api.client import KernelVersion
-from kaggle_manager.kaggle_api.log_stream import LogLine, follow_log
+from kaggle_manager.platforms.kaggle.client import KernelVersion
+from kaggle_manager.platforms.kaggle.log_stream import LogLine, follow_log
 
 VERSION = KernelVersion("alice", "km-run", 7)
 
@@ -27,7 +27,7 @@ def live(
 ) -> Reply:
     """A live stream of these events; without `end` the connection is simply over after them."""
 
-    def send(handler, seen: Seen) -> None:
+    def send(handler, seen: SeenRequest) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream")
         handler.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Connection", "close")))
@@ -112,7 +112,7 @@ def test_a_line_arrives_when_it_is_printed(kaggle, chunked):
 def test_bytes_split_anywhere_are_put_together(kaggle):
     data = f"data: {json.dumps(event(0), ensure_ascii=False)}\r\n\r\ndata: END_OF_LOG\n\n".encode()
 
-    def bytewise(handler, seen: Seen) -> None:
+    def bytewise(handler, seen: SeenRequest) -> None:
         handler.send_response(200)
         handler.send_header("Content-Type", "text/event-stream; charset=utf-8")
         handler.send_header("Transfer-Encoding", "chunked")
@@ -126,7 +126,7 @@ def test_bytes_split_anywhere_are_put_together(kaggle):
 
 
 def test_an_event_that_cannot_be_read_is_shown_as_it_is(kaggle):
-    def broken(handler, seen: Seen) -> None:
+    def broken(handler, seen: SeenRequest) -> None:
         answer(b"data: {broken\ndata: \xff\xfe\ndata: END_OF_LOG\n", content_type="text/event-stream")(handler, seen)
 
     assert [line.text for line in follow(kaggle, broken)] == ["{broken", "��"]

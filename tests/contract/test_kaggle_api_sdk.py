@@ -12,7 +12,7 @@ from kagglesdk.kaggle_http_client import KaggleHttpClient
 from kagglesdk.kernels.types import kernels_api_service as kernels
 from scripted_kaggle import TOKEN, ScriptedKaggle, answer
 
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelState, KernelVersion
 
 
 @pytest.mark.parametrize("name", ["_init_session", "_prepare_response", "_prepare_request", "_get_request_url", "call"])
@@ -55,7 +55,7 @@ def test_a_call_through_the_sdk_carries_our_credentials_agent_and_time_outs():
 
 def test_importing_the_adapter_leaves_the_kaggle_package_alone():
     """`import kaggle` talks to the network and prints."""
-    rooms = "kaggle_manager.kaggle_api.datasets, kaggle_manager.kaggle_api.log_stream"
+    rooms = "kaggle_manager.platforms.kaggle.datasets, kaggle_manager.platforms.kaggle.log_stream"
     code = f"import sys, {rooms}; print('kaggle' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "False"

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted_kaggle import ScriptedKaggle, Seen, answer
+from scripted_kaggle import ScriptedKaggle, SeenRequest, answer
 from test_kaggle_api_datasets import DATA, World, publish
 
 from kaggle_manager.errors import Unavailable
-from kaggle_manager.kaggle_api import upload_state
-from kaggle_manager.kaggle_api.upload_state import OpenUpload, UploadMemory
+from kaggle_manager.platforms.kaggle import resumable_uploads
+from kaggle_manager.platforms.kaggle.resumable_uploads import OpenUpload, UploadMemory
 
 ARRIVED = 200_000
 
 
 @pytest.fixture(autouse=True)
 def also_small_files_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload_state, "WORTH_REMEMBERING", 1)
+    monkeypatch.setattr(resumable_uploads, "WORTH_REMEMBERING", 1)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def pack(tmp_path) -> Path:
 def cut(kaggle: ScriptedKaggle, world: World, pack: Path, memory: UploadMemory) -> None:
     """A process whose upload got so far, and that gave up."""
 
-    def some(handler, seen: Seen) -> None:
+    def some(handler, seen: SeenRequest) -> None:
         world.arrived = seen.body[:ARRIVED]
         answer({}, 503)(handler, seen)
 

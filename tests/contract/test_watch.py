@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from scripted_kaggle import Reply, ScriptedKaggle, answer
-from scripted_kaggle import Seen as Request
+from scripted_kaggle import SeenRequest as Request
 
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound, Unavailable
-from kaggle_manager.kaggle_api.log_lines import LogLine
-from kaggle_manager.kaggle_api.models import KernelState, KernelStatus, KernelVersion
-from kaggle_manager.log_reader import LogQueue
-from kaggle_manager.progress import Reporter
-from kaggle_manager.seen import SILENT_AT_START_S, SILENT_S, Seen
-from kaggle_manager.watch import QUEUED_LONG_S, RESULT_GRACE_S, UNKNOWN_FOR_S, watch
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
+from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.sessions.log_reader import LogQueue
+from kaggle_manager.sessions.progress import SILENT_AT_START_S, SILENT_S, SessionProgress
+from kaggle_manager.sessions.watch import QUEUED_LONG_S, RESULT_GRACE_S, UNKNOWN_FOR_S, watch
 
 VERSION = KernelVersion("alice", "km-run", 7)
 CODE = "c" * 64
@@ -61,7 +61,7 @@ class Bench:
 
     def __init__(self, kaggle: ScriptedKaggle) -> None:
         self.kaggle, self.now, self.said = kaggle, 1_000_000.0, io.StringIO()
-        self.seen: list[Seen] = []
+        self.seen: list[SessionProgress] = []
         self.lines = 0  # how many lines the test waits for before the clock may move
 
     def clock(self) -> float:
@@ -216,7 +216,7 @@ def test_a_last_word_counts_on_from_one_look_to_the_next(bench):
     bench.kaggle.script(LOG, log(RESULT))
     assert not bench.watch(lines=1, until=0).ended_by_log
     bench.now += RESULT_GRACE_S + 1
-    assert bench.watch(until=0, earlier=Seen.of(bench.seen[-1].as_facts())).ended_by_log
+    assert bench.watch(until=0, earlier=SessionProgress.of(bench.seen[-1].as_facts())).ended_by_log
 
 
 def test_the_last_word_of_other_code_ends_nothing(bench):

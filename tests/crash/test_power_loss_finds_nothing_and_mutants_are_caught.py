@@ -17,7 +17,7 @@ from crash_disks import Call, RecordingDisk
 from crash_workload import Promises
 from power_loss import crash_states, materialise
 
-from kaggle_manager.checkpoints import store as store_module
+from kaggle_manager.checkpoints import store
 from kaggle_manager.errors import KaggleManagerError
 
 Trace = list[Call]
@@ -160,7 +160,7 @@ def test_leaving_out_a_step_is_caught(quick_folder: Path, mutant: str) -> None:
 
 
 def test_keeping_one_checkpoint_is_caught(quick_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "KEPT", 1)
+    monkeypatch.setattr(store, "KEPT", 1)
     trace = record(quick_folder)
     monkeypatch.undo()
     violation, _ = first_violation(trace, quick_folder)

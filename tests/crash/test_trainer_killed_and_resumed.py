@@ -22,15 +22,15 @@ from trainer_runs import DQN, RESETS, Lossy, Opaque, origin_of, session, setting
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, read_metadata, segment
 from kaggle_manager.errors import CheckpointIncompatible, StorageError
-from kernels.rl_training import arithmetic, replay_rows
-from kernels.rl_training.action_replay import ActionReplay
-from kernels.rl_training.algorithms import build_model
-from kernels.rl_training.certificate import differing
-from kernels.rl_training.env_state import make_vec_env
-from kernels.rl_training.selftest import curves, prove
-from kernels.rl_training.selftest_cases import CASES, Simulator
-from kernels.rl_training.session_clock import SessionClock
-from kernels.rl_training.tensorboard_log import read_points
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import determinism, replay_rows
+from kaggle_manager.trainer.sb3.action_replay import ActionReplay
+from kaggle_manager.trainer.sb3.algorithms import build_model
+from kaggle_manager.trainer.sb3.env_state import make_vec_env
+from kaggle_manager.trainer.sb3.selftest import curves, prove
+from kaggle_manager.trainer.sb3.selftest_cases import CASES, Simulator
+from kaggle_manager.trainer.sb3.state_digest import differing
+from kaggle_manager.trainer.sb3.tensorboard_log import read_points
 
 
 # Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
@@ -171,7 +171,7 @@ def test_epsilon_and_learning_rate_go_on_where_they_were(tmp_path: Path) -> None
 
 
 def _with_spy(tree: Path, cut: int | None, spy: Any) -> None:
-    from kernels.rl_training import evaluation
+    from kaggle_manager.trainer.sb3 import evaluation
 
     original = evaluation.Evaluator.__call__
     try:
@@ -184,7 +184,7 @@ def _with_spy(tree: Path, cut: int | None, spy: Any) -> None:
 def test_the_best_model_survives_a_resume_that_only_sees_worse_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kernels.rl_training import evaluation
+    from kaggle_manager.trainer.sb3 import evaluation
 
     scores = {100: 9.0, 200: 1.0, 300: 2.0}
     monkeypatch.setattr(
@@ -271,7 +271,7 @@ def test_transitions_do_not_lead_from_an_episode_that_cannot_be_continued_into_t
 
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(arithmetic, "THREADS", 2)
+    monkeypatch.setattr(determinism, "THREADS", 2)
     yield
     torch.set_num_threads(1)
 

@@ -18,13 +18,13 @@ from trainer_runs import CARTPOLE, PENDULUM, SCENARIO, origin_of, session, setti
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.errors import CheckpointIncompatible
-from kernels.rl_training import exact_state
-from kernels.rl_training.certificate import differing
-from kernels.rl_training.checkpointing import Checkpointer
-from kernels.rl_training.env_state import EntryPoint
-from kernels.rl_training.origin import Origin
-from kernels.rl_training.selftest import curves
-from kernels.rl_training.selftest_cases import CASES
+from kaggle_manager.trainer.sb3 import exact_state
+from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint
+from kaggle_manager.trainer.sb3.selftest import curves
+from kaggle_manager.trainer.sb3.selftest_cases import CASES
+from kaggle_manager.trainer.sb3.state_digest import differing
 
 SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}}
 OFF_POLICY: dict[str, Any] = {"learning_starts": 20, "buffer_size": 150, "batch_size": 8, **SMALL}
@@ -217,7 +217,7 @@ FAILS_WITHOUT: dict[str, type[Exception]] = {
 TRAININGS = {(make, cut) for make, cut, *_ in [*MATTERS.values(), *PARTS_OF_ITEMS.values(), *PARTS_OF_MODELS.values()]}
 
 
-def end_of(tree: Path, chosen: dict[str, Any], origin: Origin | None = None) -> dict[str, str]:
+def end_of(tree: Path, chosen: dict[str, Any], origin: ResumePoint | None = None) -> dict[str, str]:
     """Evidence of a training that is continued to its target."""
     certificate = session(settings(tree, **chosen), origin=origin).certificate
     return {**certificate, **curves(TrainingTree(tree, SCENARIO))}

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
-from kernels.rl_training.env_state import EntryPoint
-from kernels.rl_training.log_lines import warn
-from kernels.rl_training.origin import Origin, find_origin
-from kernels.rl_training.session_clock import SessionClock
-from kernels.rl_training.settings import TrainingSettings
-from kernels.rl_training.trainer import SessionOutcome, train
+from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
+from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 SCENARIO = "cart"
 CARTPOLE = EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
@@ -91,9 +91,9 @@ class Opaque(Lossy):
 RESETS: list[int | None] = []
 
 
-def settings(tree: Path, **changes: Any) -> TrainingSettings:
+def settings(tree: Path, **changes: Any) -> TrainingConfig:
     """A DQN on CartPole of 300 timesteps, saved every 50 and evaluated every 100."""
-    base = TrainingSettings(
+    base = TrainingConfig(
         scenario=SCENARIO,
         algorithm="DQN",
         policy="MlpPolicy",
@@ -118,12 +118,12 @@ def scramble() -> None:
     torch.seed()
 
 
-def origin_of(tree: Path) -> Origin:
-    return find_origin(TrainingTree(tree, SCENARIO), fresh=False, warn=warn)
+def origin_of(tree: Path) -> ResumePoint:
+    return find_resume_point(TrainingTree(tree, SCENARIO), fresh=False, warn=warn)
 
 
 def session(
-    chosen: TrainingSettings, max_steps: int | None = None, *, origin: Origin | None = None, disk: Disk | None = None
+    chosen: TrainingConfig, max_steps: int | None = None, *, origin: ResumePoint | None = None, disk: Disk | None = None
 ) -> SessionOutcome:
     """One session in this process, from wherever the tree is."""
     scramble()

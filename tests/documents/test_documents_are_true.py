@@ -26,9 +26,9 @@ from small_trees import config_in, plant
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.experiment import current_identity
-from kaggle_manager.export.send import report_folder
-from kaggle_manager.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.export.send import report_folder
 
 COMMANDS = {command.name: command for command in cli_commands()}
 # Run here in a work folder with a small tree, in the order of the page.
@@ -254,6 +254,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     for name in ("HOME", "USERPROFILE", "XDG_CONFIG_HOME", "KM_WORKDIR"):
         monkeypatch.setenv(name, str(tmp_path / "work"))
+    monkeypatch.setenv("KM_PROJECT", str(ROOT))
     config = config_in(tmp_path / "work")
     identity = current_identity(config)
     plant(config.tree, (44_000, 45_000), identity=identity)

@@ -18,20 +18,20 @@ from make_cli_reference import commands
 from small_trees import config_in, plant
 from typer.testing import CliRunner
 
-from kaggle_manager.attaching import Attached
 from kaggle_manager.cli.commands import app
-from kaggle_manager.compare_trees import TreeDifference
-from kaggle_manager.copies import Copy
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.experiment import current_identity
-from kaggle_manager.export import ExportReport
-from kaggle_manager.history import Comparison
-from kaggle_manager.journal import Journal, RunRow
-from kaggle_manager.overview import overview
-from kaggle_manager.planning import RunPlan
-from kaggle_manager.report import RunReport, SessionSummary, error_as_json
-from kaggle_manager.status import describe_all
-from kaggle_manager.stopping import Stopped
+from kaggle_manager.orchestrator.attach import Attached
+from kaggle_manager.orchestrator.stop import Stopped
+from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.status.history import Comparison
+from kaggle_manager.status.overview import overview
+from kaggle_manager.status.plan import RunPlan
+from kaggle_manager.status.report import RunReport, SessionSummary, error_as_json
+from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.trees.backups import Copy
+from kaggle_manager.trees.compare import TreeDifference
+from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.export import ExportReport
 
 SECTION = "section_7_6_rl_performance"
 TYPES = {

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_project import Bench, make_project
+from small_project import Bench, installed, make_project
 
-from kaggle_manager import lost_push, pace
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.sessions import bundle, reconcile, watch
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +23,9 @@ def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo
 
 @pytest.fixture
 def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(pace, "FIRST_POLL_S", 0.1)
-    monkeypatch.setattr(lost_push, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(watch, "FIRST_POLL_S", 0.1)
+    monkeypatch.setattr(reconcile, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(bundle, "INSTALLED", installed(tmp_path / "project"))
     yield Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)
     free_slots(kaggle_here.root)
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from small_project import SECTION, Bench
+from small_project import SECTION, Bench, installed
 
-from kaggle_manager import lost_push, pace
 from kaggle_manager.checkpoints import CheckpointStore, Disk
-from kaggle_manager.journal import Journal, SessionRow
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.transport import TimeoutAdapter
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.transport import TimeoutAdapter
+from kaggle_manager.runs.journal import Journal, SessionRow
+from kaggle_manager.sessions import bundle, reconcile, watch
 
 TARGET, GENERATIONS = 6, 3
 # Polls, downloads and facts are not the same number twice; the first of each are as good as all.
@@ -179,7 +179,8 @@ def _live(bench: Bench, by: str, deadly: Collection[Point], reached: Path) -> No
                 lines.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    pace.FIRST_POLL_S, lost_push.LOOK_EVERY_S = 0.1, 0.0
+    watch.FIRST_POLL_S, reconcile.LOOK_EVERY_S = 0.1, 0.0
+    bundle.INSTALLED = installed(bench.project)
     Watched(known, write_or_die).everything()
     carry_on(bench, by)
 

@@ -1,4 +1,4 @@
-"""A copy of the project whose trainer is a few lines: real checkpoints, real lineage checks, no torch.
+"""A small project, and a copy of this program whose trainer is a few lines: real checkpoints, real lineage, no torch.
 
 What the trainer does in each generation is written into the copy by the test; everything else is the real thing.
 """
@@ -16,17 +16,18 @@ from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.connection import Connection
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.kaggle_api.credentials import Credentials
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ServerInfo
-from kaggle_manager.manager import ValidationKaggleManager
-from kaggle_manager.notify import Notifier
-from kaggle_manager.progress import Reporter
-from kaggle_manager.report import RunReport
+from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.status.report import RunReport
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION, SCENARIO = "small", "little_task"
+TRAINER = "kaggle_manager/trainer/main.py"
 
 SECTION_TOML = f"""
 name = "{SECTION}"
@@ -36,7 +37,6 @@ default_scenario = "{SCENARIO}"
 
 [kernel]
 accelerator = "NvidiaTeslaT4"
-include = ["kernels", "kaggle_manager/__init__.py", "kaggle_manager/errors.py", "kaggle_manager/checkpoints"]
 
 [scenarios.{SCENARIO}]
 environment = "gymnasium:make"
@@ -59,9 +59,9 @@ import hashlib, json, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError
-from kernels.rl_training.launch_order import read_order
-from kernels.rl_training.mounted_tree import check_lineage, find_mount
-from kernels.rl_training.session_files import failure, write_result, write_start
+from kaggle_manager.protocol.launch_order import read_order
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
 
 PLAN = {}
 STEPS = 2
@@ -122,26 +122,24 @@ def session(order, working, inputs):
 
 
 def make_project(folder: Path) -> Path:
-    """A project that `ValidationKaggleManager(project_root=...)` can run."""
-    for name in ("kaggle_manager/__init__.py", "kaggle_manager/errors.py", "kernels/__init__.py", "kernels/entry.py"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(
-        ROOT / "kaggle_manager/checkpoints",
-        folder / "kaggle_manager/checkpoints",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    trainer = folder / "kernels/rl_training"
-    trainer.mkdir()
-    for name in ("launch_order.py", "mounted_tree.py", "session_files.py", "log_lines.py"):
-        shutil.copy(ROOT / "kernels/rl_training" / name, trainer / name)
-    (trainer / "__init__.py").touch()
-    (trainer / "main.py").write_text(MAIN)
-    section = folder / "validation_ch7" / SECTION
+    """A project that `ValidationKaggleManager(project_root=...)` can run, with `installed` in it; see there."""
+    section = folder / "sections" / SECTION
     section.mkdir(parents=True)
     (section / "section.toml").write_text(SECTION_TOML)
     (section / "environment.py").write_text("STATES = 3\n")
+    shutil.copytree(
+        ROOT / "kaggle_manager",
+        installed(folder) / "kaggle_manager",
+        ignore=shutil.ignore_patterns("__pycache__", "sb3"),
+    )
+    (installed(folder) / "kaggle_manager/trainer/__init__.py").write_text("")
+    (installed(folder) / TRAINER).write_text(MAIN)
     return folder
+
+
+def installed(project: Path) -> Path:
+    """Where the copy of this program lies: `bundle.INSTALLED` of a manager in this process, `PYTHONPATH` of another."""
+    return project / "installed"
 
 
 class Told(Reporter):
@@ -178,9 +176,8 @@ class Bench:
 
     def plan(self, **steps: str) -> None:
         """What the trainer does in a generation, as g1="crash"."""
-        self.edit(
-            "kernels/rl_training/main.py", r"^PLAN = .*$", f"PLAN = { {int(k[1:]): v for k, v in steps.items()} }"
-        )
+        plan = {int(key[1:]): value for key, value in steps.items()}
+        self.edit(f"installed/{TRAINER}", r"^PLAN = .*$", f"PLAN = {plan}")
 
     def edit(self, name: str, pattern: str, replacement: str) -> None:
         path = self.project / name
@@ -220,7 +217,7 @@ class Bench:
 
     @property
     def tree(self) -> TrainingTree:
-        return TrainingTree(self.workdir / "validation_ch7" / SECTION / "data/models", SCENARIO)
+        return TrainingTree(self.workdir / "sections" / SECTION / "data/models", SCENARIO)
 
     def steps(self) -> list[int]:
         """Steps of the valid latest checkpoints, newest first."""

@@ -9,7 +9,7 @@ import pytest
 from small_project import SECTION, Bench
 
 from kaggle_manager.errors import ConfigError, Interrupted, NotFound
-from kaggle_manager.journal import Journal
+from kaggle_manager.runs.journal import Journal
 
 
 def run_id_of(bench: Bench) -> str:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_project import SCENARIO, Bench, make_project
+from small_project import SCENARIO, Bench, installed, make_project
 
-from kaggle_manager import listings, lost_push, pace
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.errors import Interrupted, LineageMismatch, OutputDamaged, UnsafePath, VerificationError
 from kaggle_manager.local_kaggle.launcher import ServerInfo
+from kaggle_manager.sessions import bundle, output_listing, reconcile, watch
 
 Change = Callable[[Path], None]
 
@@ -125,20 +125,26 @@ CASES: dict[str, tuple[Change, type[VerificationError], str]] = {
 
 
 @pytest.fixture(scope="module")
-def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def long_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One run to a far target, already at step 2; every case takes it two sessions further."""
     folder = tmp_path_factory.mktemp("long_run")
-    bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
-    with pytest.raises(Interrupted):
-        bench.run(timesteps=1000, interrupt_at="relaunch")
-    return bench
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "INSTALLED", installed(folder / "project"))
+        bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
+        with pytest.raises(Interrupted):
+            bench.run(timesteps=1000, interrupt_at="relaunch")
+        yield bench
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     case: str, long_run: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name, value in ((pace, "FIRST_POLL_S", 0.1), (lost_push, "LOOK_EVERY_S", 0.0), (listings, "LOOKS", 2)):
+    for module, name, value in (
+        (watch, "FIRST_POLL_S", 0.1),
+        (reconcile, "LOOK_EVERY_S", 0.0),
+        (output_listing, "LOOKS", 2),
+    ):
         monkeypatch.setattr(module, name, value)
     change, kind, words = CASES[case]
     bench, (head, older) = long_run, long_run.steps()
@@ -186,7 +192,7 @@ def test_damage_that_was_the_downloads_own_is_mended_by_the_same_command(bench: 
 
 
 def test_a_session_that_runs_other_code_is_reported_while_it_runs(bench: Bench) -> None:
-    entry = bench.project / "kernels/entry.py"
+    entry = installed(bench.project) / "kaggle_manager/trainer/entry.py"
     entry.write_text(
         entry.read_text().replace("KM_BUNDLE sha256={bundle_sha256}", "KM_BUNDLE sha256={bundle_sha256[::-1]}")
     )

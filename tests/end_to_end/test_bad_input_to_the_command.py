@@ -13,12 +13,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from small_project import SECTION, Bench, make_project
+from small_project import SECTION, Bench, installed, make_project
 
-from kaggle_manager import cli, copies
+from kaggle_manager import cli
 from kaggle_manager.errors import KaggleManagerError, StorageError
-from kaggle_manager.journal import Journal, RunRow
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.sessions import bundle
+from kaggle_manager.trees import backups
 
 REAL = "section_7_6_rl_performance"
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
@@ -99,8 +101,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     ("imported", "number", "code"),
     [
         ("typer", signal.SIGINT, 130),
-        ("kaggle_manager.manager", signal.SIGINT, 130),
-        pytest.param("kaggle_manager.manager", signal.SIGTERM, 143, marks=POSIX),
+        ("kaggle_manager.orchestrator.manager", signal.SIGINT, 130),
+        pytest.param("kaggle_manager.orchestrator.manager", signal.SIGTERM, 143, marks=POSIX),
     ],
 )
 def test_ctrl_c_and_sigterm_while_it_is_still_importing_are_one_line(
@@ -118,7 +120,7 @@ def test_sigterm_says_that_a_session_goes_on_and_what_to_do_then_as_ctrl_c_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(copies, "back_up", lambda config, why: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(backups, "back_up", lambda config, why: signal.raise_signal(signal.SIGTERM))
     code, shown = words_of(capsys, "checkpoints", "backup", "--section", REAL, "--workdir", str(tmp_path))
     assert code == 143
     assert "If a session runs, it goes on by itself" in shown
@@ -227,6 +229,10 @@ def test_kaggle_without_credentials(
     assert "--platform local" in shown
 
 
+def including(entry: str, toml: Path) -> None:
+    toml.write_text(toml.read_text().replace("[kernel]", f'[kernel]\ninclude = ["{entry}"]'))
+
+
 BROKEN = {
     "missing": lambda toml: toml.unlink(),
     "not TOML": lambda toml: toml.write_text("name = "),
@@ -234,25 +240,29 @@ BROKEN = {
     "unknown key": lambda toml: toml.write_text(toml.read_text().replace("seed = 1", "sede = 1")),
     "wrong kind": lambda toml: toml.write_text(toml.read_text().replace("timesteps = 4", 'timesteps = "four"')),
     "climbing models": lambda toml: toml.write_text(toml.read_text().replace('"data/models"', '"../../../models"')),
-    "climbing code": lambda toml: toml.write_text(toml.read_text().replace('["kernels"', '["../outside", "kernels"')),
+    "climbing code": lambda toml: toml.write_text(
+        toml.read_text().replace("[kernel]", '[kernel]\ninclude = ["../outside"]')
+    ),
     "missing code": lambda toml: toml.write_text(
-        toml.read_text().replace('["kernels"', '["no_such_folder", "kernels"')
+        toml.read_text().replace("[kernel]", '[kernel]\ninclude = ["no_such_folder"]')
     ),
     "missing source": lambda toml: (toml.parent / "environment.py").unlink(),
 }
 
 
 @pytest.fixture(scope="module")
-def trained(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def trained(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("trained")
-    bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
-    bench.run(timesteps=2)
-    return bench
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "INSTALLED", installed(folder / "project"))
+        bench = Bench(make_project(folder / "project"), folder / "work", kaggle_here)
+        bench.run(timesteps=2)
+        yield bench
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_section_that_is_not_valid_starts_nothing(case: str, trained: Bench) -> None:
-    bench, folder = trained, trained.project / "validation_ch7" / SECTION
+    bench, folder = trained, trained.project / "sections" / SECTION
     good = {path: path.read_bytes() for path in folder.iterdir()}
     BROKEN[case](folder / "section.toml")
     try:
@@ -303,7 +313,7 @@ def fill(folder: Path) -> Path:
             return filler
 
 
-@pytest.mark.parametrize("where", ["downloads", "validation_ch7", "."])
+@pytest.mark.parametrize("where", ["downloads", "sections", "."])
 def test_a_disk_that_fills_up_here_loses_nothing_and_the_same_command_goes_on(
     where: str, bench: Bench, little_disk: Callable[[Path, str], None]
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from small_project import SECTION, Bench
+from small_project import SECTION, TRAINER, Bench, installed
 
-from kaggle_manager.campaign import SLOTS, Campaign, Member, seeds_of
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import KernelFailed
-from kaggle_manager.journal import Journal
-from kaggle_manager.section import get_section
+from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, Member, seeds_of
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.project import get_section
 
 SEEDS = (None, 2, 3)
 
@@ -23,7 +23,7 @@ def campaign(bench: Bench, timesteps: int) -> Campaign:
 
 def tree_of(bench: Bench, seed: int | None) -> TrainingTree:
     name = "models" if seed is None else f"models_seed_{seed}"
-    return TrainingTree(bench.workdir / "validation_ch7" / SECTION / "data" / name, bench.tree.scenario)
+    return TrainingTree(bench.workdir / "sections" / SECTION / "data" / name, bench.tree.scenario)
 
 
 def test_every_member_reaches_the_target_in_a_tree_and_a_lineage_of_its_own(bench: Bench) -> None:
@@ -50,7 +50,7 @@ def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(b
 
 
 def test_a_member_that_needs_a_person_does_not_hold_up_the_others(bench: Bench) -> None:
-    main = bench.project / "kernels/rl_training/main.py"
+    main = installed(bench.project) / TRAINER
     good = main.read_text()
     main.write_text(
         good.replace("def session(order", "def session(order", 1).replace(

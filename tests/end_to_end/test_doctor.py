@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager import cli
+from kaggle_manager.cli.doctor import Check, account, examine, exit_code, machine, secret_files
 from kaggle_manager.config import build_config
-from kaggle_manager.doctor import Check, account, examine, exit_code, machine, secret_files
-from kaggle_manager.kaggle_api.models import Quota
 from kaggle_manager.local_kaggle.launcher import ServerInfo
-from kaggle_manager.new_section import new_section
+from kaggle_manager.platforms.kaggle.models import Quota
+from kaggle_manager.sections.scaffold import new_section
 
 NOWHERE = "http://127.0.0.1:9"
 TOKEN = "KGAT_" + "0123456789abcdefABCDEF"  # in two, for the search for secrets searches this file too
@@ -188,11 +188,11 @@ def test_a_secret_git_follows_is_a_problem_and_one_it_would_take_a_caution(proje
 def test_a_secret_in_code_that_goes_to_kaggle_is_a_problem_also_without_git(
     line: str, project: Path, tmp_path: Path
 ) -> None:
-    environment = project / "validation_ch7/mine/environment.py"
+    environment = project / "sections/mine/environment.py"
     environment.write_text(f"{environment.read_text()}\n{line}\n")
     found = look(tmp_path, {"KAGGLE_API_TOKEN": "my-own-secret-value"})
     assert found["secrets"].state == "problem"
-    assert "validation_ch7/mine/environment.py" in found["secrets"].says
+    assert "sections/mine/environment.py" in found["secrets"].says
 
 
 def test_a_damaged_journal_and_an_impossible_state_folder_are_problems(project: Path, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_damaged_journal_and_an_impossible_state_folder_are_problems(project: 
 def test_a_disk_without_room_for_the_trees_copies_is_a_problem(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tree = project / "validation_ch7/mine/data/models"
+    tree = project / "sections/mine/data/models"
     tree.mkdir(parents=True)
     (tree / "model.zip").write_bytes(b"0" * 100)
     free = 10**12

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,11 +15,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from small_project import ROOT, SCENARIO, SECTION, Bench, make_project
+from small_project import SCENARIO, SECTION, TRAINER, Bench, installed, make_project
 
 from kaggle_manager.errors import Unavailable
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.local_kaggle.launcher import stop
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 
 # What such a small trainer has to offer a preflight; a section may bring its own.
 PREFLIGHT = 'import json\nprint(json.dumps({"schema": 1, "ok": True, "checks": []}, indent=2))\n'
@@ -35,14 +34,14 @@ class Shell:
 
     @property
     def section_folder(self) -> Path:
-        return self.project / "validation_ch7" / SECTION
+        return self.project / "sections" / SECTION
 
     @property
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KM_"))}
         home = str(self.project)
         settings = {"KM_PLATFORM": "local", "KM_WORKDIR": str(self.work)}
-        return {**kept, **settings, "PYTHONPATH": home, "HOME": home, "USERPROFILE": home}
+        return {**kept, **settings, "PYTHONPATH": str(installed(self.project)), "HOME": home, "USERPROFILE": home}
 
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -74,18 +73,16 @@ class Shell:
 
     def does(self, plan: dict[int, str]) -> None:
         """What the trainer does, by generation."""
-        main = self.project / "kernels/rl_training/main.py"
+        main = installed(self.project) / TRAINER
         lines = [f"PLAN = {plan}" if line.startswith("PLAN =") else line for line in main.read_text().splitlines()]
         main.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    """A project copy with the manager's own code in it, so that the real command runs it."""
+    """A project, and a copy of this program that its command runs."""
     project = make_project(tmp_path / "project")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "kaggle_manager", project / "kaggle_manager", ignore=ignored, dirs_exist_ok=True)
-    (project / "validation_ch7" / SECTION / "preflight.py").write_text(PREFLIGHT)
+    (project / "sections" / SECTION / "preflight.py").write_text(PREFLIGHT)
     yield Shell(project, tmp_path / "work")
     stop(tmp_path / "work/local_kaggle")
 
@@ -149,7 +146,7 @@ def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damage
     assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in shown
     toml.write_text(good)
 
-    for model in (shell.work / "validation_ch7" / SECTION / "data/models/checkpoints").glob("*.zip"):
+    for model in (shell.work / "sections" / SECTION / "data/models/checkpoints").glob("*.zip"):
         model.write_bytes(b"")
     assert SCENARIO in shell.ends_with(3, "checkpoints", "verify", "--section", SECTION, "--json")
     shown = shell.ends_with(3, "run", SECTION)

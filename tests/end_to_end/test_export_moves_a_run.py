@@ -7,7 +7,7 @@ from pathlib import Path
 from small_project import SECTION, Bench
 
 from kaggle_manager.config import build_config
-from kaggle_manager.export import export_run, restore_export
+from kaggle_manager.trees.export import export_run, restore_export
 
 
 def test_a_run_goes_on_on_another_machine_from_what_was_exported(bench: Bench, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import pytest
 from filelock import FileLock
 from small_project import SCENARIO, SECTION, Bench
 
-from kaggle_manager import watch
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import (
@@ -25,13 +24,14 @@ from kaggle_manager.errors import (
     Interrupted,
     StorageError,
 )
-from kaggle_manager.experiment import current_identity
-from kaggle_manager.journal import Journal
-from kaggle_manager.kaggle_api.client import KaggleClient
-from kaggle_manager.overview import overview
-from kaggle_manager.status import describe_all
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions import watch
+from kaggle_manager.status.overview import overview
+from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.trees.compatibility import current_identity
 
-NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
+NET = "sections/small/section.toml", r"^net_arch = .*$"
 
 
 def damage(bench: Bench, *steps: int) -> None:
@@ -238,7 +238,7 @@ def test_who_says_no_target_goes_on_to_the_one_the_run_was_given(bench: Bench) -
 def test_a_target_changed_in_the_section_counts_where_none_is_said(bench: Bench) -> None:
     with pytest.raises(Interrupted):
         bench.run(timesteps=5, interrupt_at="relaunch")
-    bench.edit(f"validation_ch7/{SECTION}/section.toml", "^timesteps = 4$", "timesteps = 3")
+    bench.edit(f"sections/{SECTION}/section.toml", "^timesteps = 4$", "timesteps = 3")
     assert bench.manager().run_validation_section(SECTION).target == 3
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from small_project import Bench
 
-from kaggle_manager import launch
-from kaggle_manager import lost_push as looking
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
-from kaggle_manager.journal import Journal
-from kaggle_manager.kaggle_api.client import KaggleClient, KernelPush, PushedKernel
+from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, PushedKernel
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions import launch, reconcile
 
 
 def scripted(*turns: Any) -> type[KaggleClient]:
@@ -89,7 +88,7 @@ def test_a_push_accepted_after_it_was_given_up_is_adopted(bench: Bench) -> None:
         def newest_kernel(self, owner: str, slug: str) -> Any:
             nonlocal looks
             looks += bool(underway)
-            if looks > looking.LOOKS and underway:  # every look for it was in vain, and now it arrives
+            if looks > reconcile.LOOKS and underway:  # every look for it was in vain, and now it arrives
                 push, really = underway.pop()
                 really(push)
             return super().newest_kernel(owner, slug)

@@ -13,19 +13,19 @@ import pytest
 from small_project import Bench
 
 from kaggle_manager.checkpoints import CheckpointStore
-from kaggle_manager.checkpoints.tree_lock import alone_in
+from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli import main
 from kaggle_manager.errors import Busy, CheckpointCorrupt, CheckpointIncompatible
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kaggle_manager.checkpoints.tree_lock import alone_in
-with alone_in(Path(sys.argv[1])):
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+with hold_tree(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
-NET = "validation_ch7/small/section.toml", r"^net_arch = .*$"
+NET = "sections/small/section.toml", r"^net_arch = .*$"
 
 
 def copy_named_by(error: CheckpointCorrupt) -> Path:
@@ -72,7 +72,7 @@ def test_a_manager_and_a_trainer_never_work_in_one_tree_at_once(bench: Bench) ->
         bench.run(timesteps=2)
     holder.kill()
     holder.wait()
-    with alone_in(bench.tree.root):
+    with hold_tree(bench.tree.root):
         pass
     assert bench.run(timesteps=2).step == 2
 

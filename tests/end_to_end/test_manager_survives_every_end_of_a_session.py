@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_project import Bench, Told
+from small_project import TRAINER, Bench, Told, installed
 
-from kaggle_manager import manager, watch
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.config import RunConfig
-from kaggle_manager.connection import Connection
 from kaggle_manager.errors import KernelFailed
-from kaggle_manager.kaggle_api.client import KaggleClient
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
+from kaggle_manager.orchestrator import manager
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.sessions import watch
+from kaggle_manager.sessions.connection import Connection
 
 
 def outcomes(report: Any) -> list[str]:
@@ -144,7 +145,7 @@ def test_three_equal_crashes_stop_with_their_cause_and_the_same_command_goes_on_
     bench: Bench,
 ) -> None:
     bench.run(timesteps=2)
-    main = bench.project / "kernels/rl_training/main.py"
+    main = installed(bench.project) / TRAINER
     good = main.read_text()
     main.write_text("import a_module_that_is_not_there\n" + good)
     with pytest.raises(KernelFailed) as caught:

@@ -21,8 +21,8 @@ PAGE = ROOT / "docs/own_environment.md"
 UNCUT = """
 import json, sys
 from pathlib import Path
-from kernels.rl_training.local_training import open_project, train_here
-from kernels.rl_training.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.local_training import open_project, train_here
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
 for name in sys.argv[2:]:
     project, section = open_project(name)
     train_here(project, section, name, base=Path(sys.argv[1]), clock=SessionClock(), quick=True)
@@ -51,7 +51,7 @@ def run(command: list[str], folder: Path) -> str:
 
 def exact_items(base: Path, name: str) -> dict[str, object]:
     """Digests of every part of the final state of a training."""
-    final = CheckpointStore(TrainingTree(base / f"validation_ch7/{name}/data/models_quick", name)).final()
+    final = CheckpointStore(TrainingTree(base / f"sections/{name}/data/models_quick", name)).final()
     assert final is not None
     assert final.manifest.exact["exact"] == "pickle"
     return dict(final.manifest.exact["items"])
@@ -74,7 +74,7 @@ def test_every_command_of_the_page_works_in_a_folder_of_ones_own_and_a_cut_train
         cut, uncut = exact_items(project, name), exact_items(project / "uncut", name)
         assert cut == uncut
         assert len(cut) > 3
-    code = json.loads((project / "validation_ch7/my_robot/data/models_quick/training_metadata.json").read_text())
+    code = json.loads((project / "sections/my_robot/data/models_quick/training_metadata.json").read_text())
     assert code["algorithm"] == "SAC"
 
 

@@ -12,12 +12,12 @@ import pytest
 
 from kaggle_manager import cli
 from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import VerificationError
-from kaggle_manager.new_section import new_section
-from kaggle_manager.preflight import check_section, run_preflight
-from kaggle_manager.progress import Reporter
-from kaggle_manager.section import ScenarioConfig
-from kernels.rl_training import preflight as generic
+from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sessions.preflight import check_section, run_preflight
+from kaggle_manager.trainer.sb3 import preflight
 
 OWN = """
 import json, pathlib, sys
@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_own(project: Path, source: str) -> None:
-    (project / "validation_ch7/mine/preflight.py").write_text(source)
+    (project / "sections/mine/preflight.py").write_text(source)
 
 
 def config() -> RunConfig:
@@ -62,7 +62,7 @@ def test_it_runs_once_and_again_when_anything_it_depends_on_changes(project: Pat
     assert "1 check passed" in said_by_preflight()
     assert said_by_preflight() == ""
     assert times_run(project) == 1
-    environment = project / "validation_ch7/mine/environment.py"
+    environment = project / "sections/mine/environment.py"
     environment.write_text(environment.read_text() + "\nCHANGED = 1\n")
     said_by_preflight()
     assert times_run(project) == 2
@@ -107,7 +107,7 @@ def test_a_preflight_that_dies_is_no_pass(project: Path) -> None:
 
 
 def test_without_the_libraries_it_is_skipped_and_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    toml = project / "validation_ch7/mine/section.toml"
+    toml = project / "sections/mine/section.toml"
     toml.write_text(toml.read_text().replace("packages = [", 'packages = [\n  "no-such-package==1.0",'))
     assert "preflight skipped: no-such-package" in said_by_preflight()
     assert times_run(project) == 0
@@ -162,7 +162,7 @@ class Strange(gym.Env[np.ndarray, int]):
 def test_what_is_wrong_with_an_environment_is_found_without_training(
     wrong: str, algorithm: str, check: str, words: str
 ) -> None:
-    failed = [result for result in generic.check_environment(scenario(wrong, algorithm)) if not result.ok]
+    failed = [result for result in preflight.check_environment(scenario(wrong, algorithm)) if not result.ok]
     assert [result.name for result in failed] == [check]
     assert words in failed[0].detail
 
@@ -171,14 +171,14 @@ def test_what_is_wrong_with_an_environment_is_found_without_training(
 def test_an_environment_that_is_not_there_is_told_apart_from_one_that_does_not_work(environment: str) -> None:
     kwargs = {"id": "NoSuch-v9"} if environment == "gymnasium:make" else {}
     absent = scenario("", "PPO").model_copy(update={"environment": environment, "environment_kwargs": kwargs})
-    assert [result.name for result in generic.check_environment(absent)] == ["environment can be imported"]
+    assert [result.name for result in preflight.check_environment(absent)] == ["environment can be imported"]
 
 
 def test_rewards_that_never_vary_are_told_but_not_judged() -> None:
-    first, *_ = generic.check_environment(scenario("flat", "DQN"))
+    first, *_ = preflight.check_environment(scenario("flat", "DQN"))
     assert first.ok
     assert "look at the reward" in first.detail
-    first, *_ = generic.check_environment(scenario("", "DQN"))
+    first, *_ = preflight.check_environment(scenario("", "DQN"))
     assert "2 distinct rewards" in first.detail
     assert "look at" not in first.detail
 
@@ -199,14 +199,14 @@ def scenario(wrong: str, algorithm: str) -> ScenarioConfig:
 
 def test_a_trainer_that_saves_nothing_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = new_section("mine", tmp_path)
-    environment = tmp_path / "validation_ch7/mine/environment.py"
+    environment = tmp_path / "sections/mine/environment.py"
     broken = "self._step += 1\n        if self.spec_ended():\n            raise OSError('the licence server is gone')"
     source = environment.read_text().replace("self._step += 1", broken)
     # Only a training goes on for long enough to see it.
     source += "\n    _calls = 0\n\n    def spec_ended(self) -> bool:\n"
     source += "        Environment._calls += 1\n        return Environment._calls > 210\n"
     environment.write_text(source)
-    toml = tmp_path / "validation_ch7/mine/section.toml"
+    toml = tmp_path / "sections/mine/section.toml"
     toml.write_text(
         toml.read_text().replace("timesteps = 32", "timesteps = 512").replace("n_steps = 16", "n_steps = 256")
     )

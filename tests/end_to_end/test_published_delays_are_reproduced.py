@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from kaggle_manager.section import load_section
+from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.baselines import baselines
 from validation_ch7.section_7_6_rl_performance.episodes import play
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection

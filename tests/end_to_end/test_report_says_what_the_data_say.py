@@ -19,11 +19,11 @@ import pytest
 from filelock import FileLock
 
 from kaggle_manager.config import build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound, OutputDamaged, RunError
-from kaggle_manager.final_report import write_final_report
-from kaggle_manager.progress import Reporter
-from kaggle_manager.section import SECTIONS_FOLDER, load_section
-from kernels.rl_training.train_dqn import main as train_on
+from kaggle_manager.orchestrator.final_report import write_final_report
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.trainer.sb3.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
 from validation_ch7.section_7_6_rl_performance.comparison import Estimate
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
@@ -263,7 +263,7 @@ def test_a_declaration_changed_after_training_is_noticed(base: Path, result: Res
 def test_a_training_is_found_by_its_content_whatever_its_folder_is_called(base: Path, tmp_path: Path) -> None:
     section = load_section(SECTION_FILE)
     shutil.copytree(base, tmp_path / "run")
-    place = tmp_path / "run" / SECTIONS_FOLDER / section.name / "data"
+    place = tmp_path / "run" / "validation_ch7" / section.name / "data"
     (place / "models_quick").rename(place / "from_another_machine")
     said: list[str] = []
     (found,) = find_runs(section, SCENARIO, [], tmp_path / "run", quick=True, journal=None, say=said.append)
@@ -405,7 +405,7 @@ def test_the_study_trains_reports_and_goes_on_where_it_stopped(
 def test_a_training_of_the_study_that_fails_ends_it_with_its_last_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken = tmp_path / SECTIONS_FOLDER / load_section(SECTION_FILE).name / "data" / "models"
+    taken = tmp_path / "validation_ch7" / load_section(SECTION_FILE).name / "data" / "models"
     taken.parent.mkdir(parents=True)
     taken.write_text("a file where the training tree has to be", encoding="utf-8")
     assert study.main(["--intersection", "synthetic", "--seeds", "2", "--workdir", str(tmp_path)]) == 1

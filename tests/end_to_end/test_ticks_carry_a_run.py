@@ -6,17 +6,17 @@ import time
 from contextlib import closing
 
 import pytest
-from small_project import SECTION, Bench
+from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, KernelFailed, NotFinished, NotFound
-from kaggle_manager.history import History
-from kaggle_manager.journal import Journal
-from kaggle_manager.overview import overview
-from kaggle_manager.planning import plan_run
-from kaggle_manager.report import RunReport
-from kaggle_manager.session_log import session_log
-from kaggle_manager.stopping import Stopped, stop_run
+from kaggle_manager.orchestrator.stop import Stopped, stop_run
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.status.history import History
+from kaggle_manager.status.overview import overview
+from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.session_log import session_log
 
 WORDS = {"state", "why", "next", "human_action_required"}
 
@@ -109,7 +109,7 @@ def test_a_stop_of_nothing_says_so(bench: Bench) -> None:
 
 
 def test_a_run_that_failed_stays_stopped_for_ticks_and_is_tried_again_when_a_person_asks(bench: Bench) -> None:
-    main = bench.project / "kernels/rl_training/main.py"
+    main = installed(bench.project) / TRAINER
     good = main.read_text()
     main.write_text("import a_module_that_is_not_there\n" + good)
     tick(bench, 2)
@@ -156,7 +156,7 @@ def test_outputs_are_fetched_once_more_without_touching_the_tree(bench: Bench) -
 
 
 def test_a_session_that_cannot_end_one_rollout_is_refused_before_it_is_pushed(bench: Bench) -> None:
-    toml = f"validation_ch7/{SECTION}/section.toml"
+    toml = f"sections/{SECTION}/section.toml"
     bench.edit(toml, r'^algorithm = "DQN"$', 'algorithm = "PPO"')
     bench.edit(toml, r"^net_arch = .*$", "net_arch = [64, 64]\n[scenarios.little_task.hyperparameters]\nn_steps = 1000")
     first = bench.run(timesteps=2)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from kaggle_manager.errors import RunError
-from kaggle_manager.section import load_section
+from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance import preflight as checks
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan

@@ -17,8 +17,9 @@ import pytest
 from stable_baselines3 import DQN
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, find_latest_checkpoint, pack_tree, read_metadata
-from kaggle_manager.section import get_section, identity_of
-from kernels.rl_training import main
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.project import get_section
+from kaggle_manager.trainer import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"
@@ -33,10 +34,11 @@ def kernel_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def order(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "run_id": "run",
         "generation": 1,
         "section": SECTION,
+        "section_folder": f"validation_ch7/{SECTION}",
         "scenario": SCENARIO,
         "target": 2,
         "quick": True,
@@ -172,7 +174,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_quietly_replaced(
 
 
 def train_dqn(workdir: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kernels.rl_training.train_dqn", "--workdir", str(workdir), *options]
+    command = [sys.executable, "-m", "kaggle_manager.trainer.sb3.train_dqn", "--workdir", str(workdir), *options]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, ReplayCommit, SegmentRef, TrainingTree, segment
-from kaggle_manager.checkpoints.durable import sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.config import RunConfig, build_config
 
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"

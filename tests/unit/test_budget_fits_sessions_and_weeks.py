@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager import budget
-from kaggle_manager.budget import (
+from kaggle_manager.runs import budget
+from kaggle_manager.runs.budget import (
     Forecast,
     NotWorthIt,
     Pace,

@@ -13,7 +13,7 @@ import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files, segment
 from kaggle_manager.checkpoints.manifest import ReplayCommit
-from kaggle_manager.checkpoints.memory_pages import populate
+from kaggle_manager.checkpoints.prefault import populate
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
 from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError

@@ -34,7 +34,7 @@ from kaggle_manager.checkpoints import (
     unpack_tree,
     write_metadata,
 )
-from kaggle_manager.checkpoints.durable import sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.errors import (
     CheckpointCorrupt,
     CheckpointNotFound,

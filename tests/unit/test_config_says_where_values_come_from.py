@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.config import PROJECT_ROOT, RunConfig, build_config, parse_duration
+from kaggle_manager.config import RunConfig, build_config, parse_duration
 from kaggle_manager.errors import ConfigError
 
+ROOT = Path(__file__).resolve().parents[2]
 SECTION = "section_7_6_rl_performance"
 
 
@@ -30,7 +31,7 @@ def test_quick_has_a_tree_of_its_own_and_two_sessions() -> None:
     assert (quick.target, quick.max_steps, quick.save_every) == (2, 1, 1)
     assert quick.tree != full.tree
     assert not quick.tree.is_relative_to(full.tree)
-    assert full.tree == PROJECT_ROOT / "validation_ch7" / SECTION / "data/models"
+    assert full.tree == ROOT / "validation_ch7" / SECTION / "data/models"
 
 
 def test_everything_a_run_writes_goes_below_its_workdir(tmp_path: Path) -> None:

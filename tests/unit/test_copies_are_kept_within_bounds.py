@@ -12,10 +12,13 @@ from small_trees import SCENARIO, config_in, content, flip, plant
 from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.checkpoints.tree_lock import alone_in
+from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig
-from kaggle_manager.copies import (
+from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.trees.backups import (
     Copy,
     back_up,
     find_copies,
@@ -26,11 +29,8 @@ from kaggle_manager.copies import (
     stamped_name,
     within_limit,
 )
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
-from kaggle_manager.experiment import current_identity
-from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.kept import set_aside
-from kaggle_manager.lifecycle import Stage
+from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.recover import set_aside
 
 
 def copy_of(kind: str, number: int, *, size: int = 10, step: int | None = 1, in_use: bool = False) -> Copy:
@@ -114,7 +114,7 @@ def test_prune_is_dry_unless_told_and_never_touches_the_tree_nor_the_newest_copy
 
 
 def test_prune_waits_for_whoever_works_in_the_tree(config: RunConfig) -> None:
-    with alone_in(config.tree):
+    with hold_tree(config.tree):
         done = CliRunner().invoke(app, ["checkpoints", "prune", "--workdir", str(config.state), "--yes"])
     assert done.exit_code == 8
     assert len(find_copies(config)) == 5

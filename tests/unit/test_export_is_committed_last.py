@@ -12,7 +12,7 @@ import pytest
 from small_trees import SCENARIO, SECTION, config_in, content, flip, plant, reseal
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
-from kaggle_manager.checkpoints.durable import sha256_of
+from kaggle_manager.checkpoints.atomic_io import sha256_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import (
     Busy,
@@ -24,9 +24,9 @@ from kaggle_manager.errors import (
     OutputDamaged,
     UnsafePath,
 )
-from kaggle_manager.export import bring_back, export_run, parse_listing, send
-from kaggle_manager.export.send import report_folder
-from kaggle_manager.export.store import FolderStore, open_store
+from kaggle_manager.trees.export import bring_back, export_run, parse_listing, send
+from kaggle_manager.trees.export.send import report_folder
+from kaggle_manager.trees.export.store import FolderStore, open_store
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from small_trees import SCENARIO, config_in, content, plant
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import AuthError, NotFound, OutputDamaged, Unavailable
-from kaggle_manager.export import bring_back, export_run
+from kaggle_manager.trees.export import bring_back, export_run
 
 URL = "s3://bucket/runs/traffic"
 
@@ -84,8 +84,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from small_trees import config_in
-from kaggle_manager.export import export_run
-from kaggle_manager.export.store import CloudStore
+from kaggle_manager.trees.export import export_run
+from kaggle_manager.trees.export.store import CloudStore
 
 real, left = CloudStore.write, [3]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import NotFound, StorageError
-from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.lifecycle import Stage
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
 
 RUN = RunRow("r1", "section", "scenario", 100, False, "/tree", "local", "local", "km-x", "2026-01-01T00:00:00+00:00")
 
@@ -138,7 +138,7 @@ def test_a_committed_intent_survives_a_kill_of_its_writer(tmp_path: Path) -> Non
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
         "from tests.unit.test_journal_keeps_intents import RUN, session\n"
-        "from kaggle_manager.journal import Journal\n"
+        "from kaggle_manager.runs.journal import Journal\n"
         "j = Journal(Path(sys.argv[1])); j.add_run(RUN); j.add_session(session(1)); print('written', flush=True)\n"
         "time.sleep(60)\n"
     )

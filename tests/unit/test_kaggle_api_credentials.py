@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import AuthError
-from kaggle_manager.kaggle_api.credentials import Credentials, find_credentials, require_credentials
+from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials, require_credentials
 
 SECRETS = ("KGAT_env", "KGAT_file", "legacykey", "refresh-me")
 

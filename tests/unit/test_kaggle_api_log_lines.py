@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager.kaggle_api.log_lines import LogLine, TrainerEvent, parse_event, parse_log
+from kaggle_manager.platforms.kaggle.log_lines import LogLine, TrainerEvent, parse_event, parse_log
 
 HASH = "0123456789abcdef" * 4
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kaggle_manager.errors import AmbiguousPush, BundleTooLarge, CapacityReached, ConfigError, PushMismatch, QuotaError
-from kaggle_manager.kaggle_api.models import KernelPush, KernelVersion
-from kaggle_manager.kaggle_api.push_reply import read_push_reply
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.platforms.kaggle.push_reply import read_push_reply
 
 PUSH = KernelPush("Alice", "km-run", "source")
 

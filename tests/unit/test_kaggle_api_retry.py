@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from kaggle_manager.errors import RateLimited, Unavailable
-from kaggle_manager.kaggle_api.retry import RetryPolicy, parse_retry_after
+from kaggle_manager.platforms.kaggle.retry import RetryPolicy, parse_retry_after
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -9,70 +9,99 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.config import PROJECT_ROOT
 from kaggle_manager.errors import BundleTooLarge, ConfigError
-from kaggle_manager.kernel_bundle import build_bundle, render_script
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sessions import bundle
+from kaggle_manager.sessions.bundle import Bundle, build_bundle, render_script
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ORDER = {"run_id": "r1", "generation": 1, "bundle_sha256": "x", "packages": [], "deadline_s": 60.0}
 
 
+MAIN = "kaggle_manager/trainer/main.py"
+TRAINER = """
+import time
+def run(order):
+    print('trained', order['run_id'], 0 < time.monotonic() - order['trainer_started'] < 60)
+    return 0
+"""
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one section, and an installed program whose trainer only says that it ran."""
     root = tmp_path / "project"
-    (root / "kernels/rl_training").mkdir(parents=True)
-    (root / "kernels/__init__.py").write_text("")
-    (root / "kernels/rl_training/__init__.py").write_text("")
-    (root / "kernels/entry.py").write_bytes((PROJECT_ROOT / "kernels/entry.py").read_bytes())
-    (root / "kernels/rl_training/main.py").write_text(
-        "import time\n"
-        "def run(order):\n"
-        "    print('trained', order['run_id'], 0 < time.monotonic() - order['trainer_started'] < 60)\n"
-        "    return 0\n"
-    )
-    (root / "kernels/data").mkdir()
-    (root / "kernels/data/model.py").write_text("never = 'packed'\n")
-    (root / "kernels/kaggle.json").write_text('{"key": "secret"}')
+    new_section("mine", root)
+    (root / "sections/mine/data").mkdir()
+    (root / "sections/mine/data/model.py").write_text("never = 'packed'\n")
+    (root / "sections/mine/kaggle.json").write_text('{"key": "secret"}')
+    installed = tmp_path / "installed"
+    (installed / "kaggle_manager/trainer").mkdir(parents=True)
+    for name in ("kaggle_manager/__init__.py", "kaggle_manager/trainer/__init__.py"):
+        (installed / name).touch()
+    (installed / bundle.ENTRY).write_bytes((ROOT / bundle.ENTRY).read_bytes())
+    (installed / MAIN).write_text(TRAINER)
+    monkeypatch.setattr(bundle, "INSTALLED", installed)
+    monkeypatch.setattr(bundle, "RUNTIME", ("kaggle_manager/trainer",))
     return root
 
 
-def test_same_code_same_hash_whatever_the_times_and_line_ends(project: Path, tmp_path: Path) -> None:
-    first = build_bundle(project, ["kernels"])
-    main = project / "kernels/rl_training/main.py"
-    main.write_bytes(main.read_bytes().replace(b"\n", b"\r\n"))
-    assert build_bundle(project, ["kernels/rl_training", "kernels"]).sha256 == first.sha256
-    main.write_bytes(main.read_bytes() + b"# changed\n")
-    assert build_bundle(project, ["kernels"]).sha256 != first.sha256
+def built(project: Path, *include: str) -> Bundle:
+    section = load_section(project / "sections/mine/section.toml")
+    kernel = section.kernel.model_copy(update={"include": list(include)})
+    return build_bundle(project, section.model_copy(update={"kernel": kernel}))
 
 
-def test_only_sources_go_in_and_never_a_credential(project: Path) -> None:
-    names = [name for name, _ in build_bundle(project, ["kernels"]).files]
-    assert names == [
-        "kernels/__init__.py",
-        "kernels/entry.py",
-        "kernels/rl_training/__init__.py",
-        "kernels/rl_training/main.py",
+def test_same_code_same_hash_whatever_the_times_and_line_ends(project: Path) -> None:
+    first = built(project)
+    environment = project / "sections/mine/environment.py"
+    environment.write_bytes(environment.read_bytes().replace(b"\n", b"\r\n"))
+    assert built(project, "sections/mine", "sections").sha256 == first.sha256
+    environment.write_bytes(environment.read_bytes() + b"# changed\n")
+    assert built(project).sha256 != first.sha256
+
+
+def test_the_sections_folder_travels_with_the_runtime_and_never_a_credential_or_a_result(project: Path) -> None:
+    assert [name for name, _ in built(project).files] == [
+        "kaggle_manager/__init__.py",
+        "kaggle_manager/trainer/__init__.py",
+        "kaggle_manager/trainer/entry.py",
+        "kaggle_manager/trainer/main.py",
+        "sections/__init__.py",
+        "sections/mine/__init__.py",
+        "sections/mine/environment.py",
+        "sections/mine/section.toml",
     ]
 
 
 def test_an_included_module_brings_its_packages_markers(project: Path) -> None:
-    names = [name for name, _ in build_bundle(project, ["kernels/rl_training/main.py"]).files]
-    assert names == ["kernels/__init__.py", "kernels/rl_training/__init__.py", "kernels/rl_training/main.py"]
+    (project / "library/deep").mkdir(parents=True)
+    for name in ("__init__.py", "deep/__init__.py", "deep/used.py", "deep/unused.py"):
+        (project / "library" / name).touch()
+    names = [name for name, _ in built(project, "library/deep/used.py").files if name.startswith("library")]
+    assert names == ["library/__init__.py", "library/deep/__init__.py", "library/deep/used.py"]
 
 
 @pytest.mark.parametrize("entry", ["nowhere", "../outside", "/etc"])
 def test_what_is_not_inside_the_project_is_refused(project: Path, entry: str) -> None:
     with pytest.raises(ConfigError, match="not a file or folder inside"):
-        build_bundle(project, [entry])
+        built(project, entry)
+
+
+def test_this_programs_own_code_is_not_the_users_to_include(project: Path) -> None:
+    with pytest.raises(ConfigError, match="brings its own code itself"):
+        built(project, "kaggle_manager/checkpoints")
 
 
 def test_over_the_limit_is_refused_naming_the_largest_file(project: Path) -> None:
     import random
 
     noise = random.Random(1).randbytes(900_000).hex()
-    (project / "kernels/huge.py").write_text(f"DATA = '{noise}'\n")
-    bundle = build_bundle(project, ["kernels"])
-    with pytest.raises(BundleTooLarge, match=r"kernels/huge\.py \(1,800,\d+ bytes\)"):
-        render_script(project, bundle, ORDER)
+    (project / "sections/mine/huge.py").write_text(f"DATA = '{noise}'\n")
+    with pytest.raises(BundleTooLarge, match=r"sections/mine/huge\.py \(1,800,\d+ bytes\)"):
+        render_script(built(project), ORDER)
 
 
 def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
@@ -90,29 +119,26 @@ def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess
 
 
 def test_the_hash_is_the_first_line_and_the_packed_code_runs(project: Path, tmp_path: Path) -> None:
-    bundle = build_bundle(project, ["kernels"])
-    done, _ = run_script(render_script(project, bundle, ORDER), tmp_path)
+    code = built(project)
+    done, _ = run_script(render_script(code, ORDER), tmp_path)
     lines = done.stdout.splitlines()
-    assert lines[:2] == [f"KM_BUNDLE sha256={bundle.sha256}", "KM_SESSION container=c-123456"]
+    assert lines[:2] == [f"KM_BUNDLE sha256={code.sha256}", "KM_SESSION container=c-123456"]
     assert "trained r1 True" in lines, "and knows since when: the imports of the trainer are the session's time"
 
 
 def test_a_trainer_without_a_last_word_is_reported_as_crashed(project: Path, tmp_path: Path) -> None:
-    (project / "kernels/rl_training/main.py").write_text("import nothing_of_that_name\n")
-    done, result = run_script(render_script(project, build_bundle(project, ["kernels"]), ORDER), tmp_path)
+    (bundle.INSTALLED / MAIN).write_text("import nothing_of_that_name\n")
+    done, result = run_script(render_script(built(project), ORDER), tmp_path)
     assert done.returncode == 1
     assert result["outcome"] == "crashed"
     assert "ModuleNotFoundError" in done.stderr
 
 
 def test_code_that_is_not_what_was_built_never_runs(project: Path, tmp_path: Path) -> None:
-    script = render_script(project, build_bundle(project, ["kernels"]), ORDER)
-    (project / "kernels/rl_training/main.py").write_text("def run(order):\n    print('other')\n    return 0\n")
-    other = build_bundle(project, ["kernels"])
-    genuine = build_bundle(project, ["kernels/__init__.py"]).sha256
-    script = render_script(project, other, ORDER).replace(
-        f"bundle_sha256='{other.sha256}'", f"bundle_sha256='{genuine}'"
-    )
+    genuine = built(project).sha256
+    (bundle.INSTALLED / MAIN).write_text("def run(order):\n    print('other')\n    return 0\n")
+    other = built(project)
+    script = render_script(other, ORDER).replace(f"bundle_sha256='{other.sha256}'", f"bundle_sha256='{genuine}'")
     done, result = run_script(script, tmp_path)
     assert done.returncode == 3
     assert result["outcome"] == "refused"
@@ -121,7 +147,7 @@ def test_code_that_is_not_what_was_built_never_runs(project: Path, tmp_path: Pat
 
 def test_missing_packages_are_named_before_anything_is_installed(project: Path, tmp_path: Path) -> None:
     order = {**ORDER, "packages": ["km-package-that-does-not-exist==1.0"]}
-    done, result = run_script(render_script(project, build_bundle(project, ["kernels"]), order), tmp_path)
+    done, result = run_script(render_script(built(project), order), tmp_path)
     assert done.returncode == 1
     assert "installing km-package-that-does-not-exist==1.0" in done.stdout
     assert "phone number" in str(result["reason"])

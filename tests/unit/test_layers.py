@@ -1,106 +1,169 @@
-"""Who may import whom, as drawn in docs/architecture.md."""
+"""Who may import whom: the rooms of docs/architecture.md, as one ordered list."""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from kaggle_manager.sessions.bundle import RUNTIME
+
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ("kaggle_manager", "kernels", "validation_ch7")
+PACKAGE = ROOT / "kaggle_manager"
+
+# A room imports only what is on a lower layer. The lowest layer first; a module at the root is a room of its own.
+LAYERS = (
+    ("errors", "console", "notify"),
+    ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
+    ("config", "protocol"),
+    ("sessions", "trees", "trainer"),
+    ("status",),
+    ("orchestrator", "dashboard", "integrations"),
+    ("cli",),
+)
+LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+# Libraries of training. The orchestrator installs and starts without them.
 HEAVY = ("torch", "stable_baselines3", "gymnasium", "libsumo", "numpy")
+# Modules outside `trainer` that may import numpy: the rows of a replay buffer.
+WITH_NUMPY = ("checkpoints.replay_capture", "checkpoints.replay_codec")
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module named in an import statement of a file, wherever it stands."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name without `kaggle_manager.`; the package itself is ''."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        found[".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").strip(".")] = path
     return found
 
 
-def offenders(folder: str, forbidden: tuple[str, ...], *, apart_from: tuple[str, ...] = ()) -> list[str]:
-    place = ROOT / folder
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-    return [
-        f"{file.relative_to(ROOT)} imports {name}"
-        for file in files
-        if file.name not in apart_from
-        for name in sorted(imports_of(file))
-        if any(name == stem or name.startswith(f"{stem}.") for stem in forbidden)
+@cache
+def imports_of(path: Path, *, at_import: bool = False) -> frozenset[str]:
+    """Every module a file names in an import statement; with `at_import` only those that importing it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = _outside_functions(tree) if at_import else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            own = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in own if name.removeprefix("kaggle_manager.") in modules()}
+            found |= known | ({node.module} if known != own else set())
+    return frozenset(found)
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        is_for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) and not is_for_types:
+            yield child
+            yield from _outside_functions(child)
+
+
+def own_imports(name: str, *, at_import: bool = False) -> set[str]:
+    """The modules of this package that one of them imports."""
+    found = imports_of(modules()[name], at_import=at_import)
+    return {each.removeprefix("kaggle_manager").strip(".") for each in found if each.startswith("kaggle_manager")}
+
+
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def test_at_the_root_are_folders_and_three_modules() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "errors.py", "config.py", "py.typed"}
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders <= set(LAYER_OF), "each has a place in the list"
+
+
+def test_a_room_imports_only_what_is_below_it() -> None:
+    upward = [
+        f"{name} imports {other}"
+        for name in modules()
+        for other in own_imports(name)
+        if name and other and room_of(name) != room_of(other) and LAYER_OF[room_of(other)] >= LAYER_OF[room_of(name)]
     ]
+    assert upward == []
 
 
-def test_checkpoints_know_only_the_standard_library_and_themselves() -> None:
-    allowed = set(sys.stdlib_module_names) | {"__future__"}
-    for file in [ROOT / "kaggle_manager/errors.py", *sorted((ROOT / "kaggle_manager/checkpoints").rglob("*.py"))]:
-        for name in imports_of(file):
-            top = name.partition(".")[0]
-            inside = (
-                name.startswith(("kaggle_manager.errors", "kaggle_manager.checkpoints")) or name == "kaggle_manager"
-            )
-            numpy_allowed = top == "numpy" and file.name in ("replay_capture.py", "replay_codec.py")
-            assert top in allowed or inside or numpy_allowed, f"{file.relative_to(ROOT)} imports {name}"
+def test_no_circle_of_modules() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, f"a circle: {' -> '.join((*path[path.index(name) :], name))}"
+        if name not in done:
+            for other in sorted(own_imports(name, at_import=True) - {""}):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in modules():
+        if name:
+            visit(name, ())
 
 
-@pytest.mark.parametrize("folder", ["kaggle_manager/kaggle_api", "kaggle_manager/local_kaggle", "kaggle_manager/cli"])
-def test_the_orchestrator_needs_no_training_library(folder: str) -> None:
-    assert offenders(folder, (*HEAVY, "kernels", "validation_ch7")) == []
+def test_what_travels_into_a_session_imports_nothing_that_stays_at_home() -> None:
+    travelling = {
+        name
+        for name, path in modules().items()
+        if any(path.is_relative_to(ROOT / entry) for entry in RUNTIME if not entry.endswith("/__init__.py"))
+        or path.relative_to(ROOT).as_posix() in RUNTIME
+    }
+    assert "trainer.main" in travelling
+    assert [f"{name} imports {other}" for name in travelling for other in own_imports(name) - travelling] == []
 
 
-def test_no_module_of_the_manager_needs_a_training_library_outside_the_replay_log() -> None:
-    assert offenders("kaggle_manager", HEAVY, apart_from=("replay_capture.py", "replay_codec.py")) == []
+def test_only_the_trainer_needs_a_training_library() -> None:
+    offenders = [
+        f"{name} imports {other}"
+        for name, path in modules().items()
+        for other in imports_of(path)
+        if room_of(name) != "trainer" and other.partition(".")[0] in HEAVY and name not in WITH_NUMPY
+    ]
+    assert offenders == []
 
 
-def test_what_runs_in_a_kernel_knows_nothing_of_the_orchestrator() -> None:
-    orchestrator = tuple(
-        f"kaggle_manager.{name}"
-        for name in ("kaggle_api", "local_kaggle", "manager", "journal", "lifecycle", "config", "connection", "cli")
-    )
-    assert offenders("kernels", orchestrator) == []
-    assert offenders("validation_ch7", orchestrator) == []
+@pytest.mark.parametrize("room", ["checkpoints", "errors"])
+def test_a_checkpoint_is_read_with_the_standard_library(room: str) -> None:
+    for name, path in modules().items():
+        if room_of(name) == room:
+            outside = {each.partition(".")[0] for each in imports_of(path)} - {"kaggle_manager"}
+            allowed = set(sys.stdlib_module_names) | ({"numpy"} if name in WITH_NUMPY else set())
+            assert outside <= allowed, name
 
 
-def test_the_decision_has_no_input_or_output() -> None:
-    allowed = {"__future__", "collections", "dataclasses", "enum", "itertools", "statistics"}
-    for name in ("lifecycle", "failures", "budget", "waits"):
-        found = imports_of(ROOT / f"kaggle_manager/{name}.py")
-        outside = {each for each in found if not each.startswith("kaggle_manager.failures")}
-        assert {each.partition(".")[0] for each in outside} <= allowed | {"typing"}, name
+@pytest.mark.parametrize("name", ["lifecycle", "retry_policy", "budget"])
+def test_a_decision_has_no_input_or_output(name: str) -> None:
+    allowed = {"__future__", "collections", "dataclasses", "enum", "itertools", "statistics", "typing"}
+    found = imports_of(modules()[f"runs.{name}"])
+    assert {each for each in found if each.partition(".")[0] not in allowed} <= {
+        f"kaggle_manager.runs.{other}" for other in ("lifecycle", "retry_policy", "budget")
+    }
 
 
-def test_the_local_kaggle_knows_nothing_of_the_manager() -> None:
-    allowed = ("kaggle_manager.errors", "kaggle_manager.local_kaggle")
-    for file in sorted((ROOT / "kaggle_manager/local_kaggle").rglob("*.py")):
-        for name in imports_of(file):
-            if name.startswith(OURS) and name != "kaggle_manager":
-                assert name.startswith(allowed), f"{file.relative_to(ROOT)} imports {name}"
+@pytest.mark.parametrize(
+    ("room", "may_import"),
+    [
+        ("local_kaggle", {"errors", "local_kaggle"}),
+        ("platforms", {"errors", "platforms"}),
+        ("checkpoints", {"errors", "checkpoints"}),
+        ("trainer", {"errors", "protocol", "sections", "checkpoints", "trainer"}),
+    ],
+)
+def test_what_stands_alone_knows_nothing_of_the_manager(room: str, may_import: set[str]) -> None:
+    for name in modules():
+        if room_of(name) == room:
+            assert {room_of(other) for other in own_imports(name)} - {""} <= may_import, name
 
 
-def test_the_adapter_knows_only_errors_and_itself() -> None:
-    allowed = ("kaggle_manager.errors", "kaggle_manager.kaggle_api")
-    for file in sorted((ROOT / "kaggle_manager/kaggle_api").rglob("*.py")):
-        for name in imports_of(file):
-            if name.startswith(OURS) and name != "kaggle_manager":
-                assert name.startswith(allowed), f"{file.relative_to(ROOT)} imports {name}"
-
-
-def test_only_the_connection_and_the_faces_know_the_local_kaggle() -> None:
-    faces = ("cli.py", "connection.py")
-    outside = [f for f in sorted((ROOT / "kaggle_manager").glob("*.py")) if f.name not in faces]
-    assert [f.name for f in outside if any("local_kaggle" in name for name in imports_of(f))] == []
-
-
-def test_nobody_imports_the_faces_but_the_command_line() -> None:
-    faces = ("kaggle_manager.cli", "kaggle_manager.dashboard")
-    for file in sorted((ROOT / "kaggle_manager").rglob("*.py")):
-        face = next((f for f in faces if file.is_relative_to(ROOT / f.replace(".", "/"))), None)
-        for name in imports_of(file):
-            own = face is not None and name.startswith(face)
-            if name.startswith(faces) and not own:
-                assert face == "kaggle_manager.cli", f"{file.relative_to(ROOT)} imports {name}"
+def test_the_project_of_this_repository_uses_what_travels_and_what_is_public() -> None:
+    allowed = ("errors", "config", "protocol", "sections", "checkpoints", "trainer", "runs")
+    for path in sorted((ROOT / "validation_ch7").rglob("*.py")):
+        for other in imports_of(path):
+            if other.startswith("kaggle_manager."):
+                assert other.split(".")[1] in allowed, f"{path.relative_to(ROOT)} imports {other}"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager.failures import FAILURES_TO_STOP, LONGEST_WAIT_S, POLICIES, FailureKind, wait_after
-from kaggle_manager.lifecycle import (
+from kaggle_manager.runs.lifecycle import (
     Action,
     Fetch,
     Finish,
@@ -24,6 +23,7 @@ from kaggle_manager.lifecycle import (
     Watch,
     decide,
 )
+from kaggle_manager.runs.retry_policy import FAILURES_TO_STOP, LONGEST_WAIT_S, POLICIES, FailureKind, wait_after
 
 NOW = 1_000_000.0
 FAILING = [kind for kind in FailureKind if kind is not FailureKind.NONE]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.connection import Connection
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Unavailable
-from kaggle_manager.fetch import LOG_FILE
-from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.lifecycle import Stage
-from kaggle_manager.progress import Reporter
-from kaggle_manager.session_log import session_log
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.status.session_log import session_log
 
 AT = "2026-11-22T00:00:00+00:00"
 

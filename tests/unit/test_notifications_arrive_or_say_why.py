@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.notify import WANTED_BY_DEFAULT, Notifier, Occasion
+from kaggle_manager.notify.notifier import WANTED_BY_DEFAULT, Notifier, Occasion
 
 SECRET = "tk-93f1a7secret"
 posix_only = pytest.mark.skipif(os.name != "posix", reason="permissions and process groups are POSIX's")
@@ -173,7 +173,7 @@ def test_a_message_that_cannot_be_written_down_is_a_warning_too(service: Service
 def test_unwanted_occasions_and_no_configuration_cost_nothing(service: Service, tmp_path: Path) -> None:
     program = (
         "import sys\n"
-        "from kaggle_manager.notify import Notifier, Occasion\n"
+        "from kaggle_manager.notify.notifier import Notifier, Occasion\n"
         "from pathlib import Path\n"
         "silent = Notifier.from_environment({}, warn=print, settings=Path('/nowhere/notify.toml'))\n"
         "assert silent.send(Occasion.RUN_FINISHED, 't', 'b') == ()\n"

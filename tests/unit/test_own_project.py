@@ -13,12 +13,13 @@ from small_trees import plant
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.cli.common import say_which_project
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.kernel_bundle import build_bundle, order_of, render_script
-from kaggle_manager.new_section import TESTED, NewSection, new_section, project_for_new
-from kaggle_manager.section import CODE_ROOT, find_project, identity_of, load_section
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.sections.project import find_project
+from kaggle_manager.sections.scaffold import TESTED, NewSection, new_section, project_for_new
+from kaggle_manager.sessions.bundle import build_bundle, order_of, render_script
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs/examples"
@@ -34,24 +35,41 @@ def test_a_command_is_about_the_nearest_project_with_its_section(mine: NewSectio
     below = tmp_path / "notebooks/today"
     below.mkdir(parents=True)
     assert find_project(below, "my_robot") == tmp_path
-    assert find_project(below, OURS) == CODE_ROOT
-    assert find_project(below, "no_such_section") == tmp_path  # whose sections the message then lists
-    assert find_project(tmp_path.parent, OURS) == CODE_ROOT
+    assert find_project(below, OURS) == tmp_path  # whose sections the message then lists
+    assert find_project(ROOT / "docs", OURS) == ROOT
+    with pytest.raises(ConfigError, match="No project is here"):
+        find_project(tmp_path.parent, OURS)
 
 
-def test_outside_any_project_a_command_says_which_one_it_is_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_a_project_a_command_says_how_to_make_one_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    say_which_project(None)
-    assert str(CODE_ROOT) in capsys.readouterr().err
-    say_which_project(tmp_path / "work")
-    monkeypatch.chdir(ROOT / "docs")
-    say_which_project(None)
-    new_section("my_robot", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    say_which_project(None)
-    assert capsys.readouterr().err == ""
+    for line in ("run x", "tick x", "status", "history", "plan x", "logs x", "stop x", "export x there", "preflight x"):
+        asked = CliRunner().invoke(app, line.split())
+        assert asked.exit_code == 2, (line, asked.output)
+        assert "No project is here" in asked.stderr
+        assert "kaggle-manager init" in asked.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pyproject_names_another_folder_for_the_sections(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.kaggle-manager]\nsections = "experiments/rl"\n')
+    made = new_section("my_robot", tmp_path)
+    assert made.section.folder == tmp_path / "experiments/rl/my_robot"
+    assert made.section.scenario().environment == "experiments.rl.my_robot.environment:Environment"
+    assert find_project(made.section.folder, "my_robot") == tmp_path
+    assert "experiments/rl/my_robot/environment.py" in dict(build_bundle(tmp_path, made.section).files)
+    for wrong in ('sections = "../outside"', "sections = 3", "[["):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.kaggle-manager]\n{wrong}\n")
+        with pytest.raises(ConfigError, match=r"pyproject\.toml cannot be used"):
+            find_project(tmp_path)
+
+
+def test_a_variable_names_the_project_for_commands_called_from_elsewhere(mine: NewSection, tmp_path: Path) -> None:
+    assert find_project(ROOT, "my_robot", {"KM_PROJECT": str(tmp_path)}) == tmp_path
+    with pytest.raises(ConfigError, match="KM_PROJECT names"):
+        find_project(ROOT, "my_robot", {"KM_PROJECT": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives a folder away")
@@ -59,7 +77,8 @@ def test_a_strangers_folder_is_not_taken_for_a_project(mine: NewSection, tmp_pat
     below = tmp_path / "home"
     below.mkdir()
     os.chown(tmp_path, 12345, 12345)
-    assert find_project(below, "my_robot") == CODE_ROOT
+    with pytest.raises(ConfigError, match="No project is here"):
+        find_project(below, "my_robot")
 
 
 def test_a_run_is_configured_from_the_folder_one_stands_in(
@@ -68,25 +87,26 @@ def test_a_run_is_configured_from_the_folder_one_stands_in(
     monkeypatch.chdir(tmp_path)
     config = build_config("my_robot", environ={})
     assert config.project_root == tmp_path
-    assert config.tree == tmp_path / "validation_ch7/my_robot/data/models"
-    assert build_config(OURS, environ={}).project_root == CODE_ROOT
+    assert config.tree == tmp_path / "sections/my_robot/data/models"
+    monkeypatch.chdir(ROOT / "docs")
+    assert build_config(OURS, environ={}).project_root == ROOT
 
 
 def test_the_kernel_gets_the_projects_section_and_this_programs_code(mine: NewSection, tmp_path: Path) -> None:
     (tmp_path / "kernels").mkdir()  # one of the user's own, which must not be taken for this program's
     (tmp_path / "kernels/cuda.py").touch()
-    bundle = build_bundle(tmp_path, mine.section.kernel.include)
+    bundle = build_bundle(tmp_path, mine.section)
     with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
         names = set(tar.getnames())
-        main = tar.extractfile("kernels/rl_training/main.py")
+        main = tar.extractfile("kaggle_manager/trainer/main.py")
         assert main is not None
-        assert main.read() == (ROOT / "kernels/rl_training/main.py").read_bytes()
+        assert main.read() == (ROOT / "kaggle_manager/trainer/main.py").read_bytes()
     own = {"__init__.py", "my_robot/__init__.py", "my_robot/section.toml", "my_robot/environment.py"}
-    assert {f"validation_ch7/{name}" for name in own} <= names
+    assert {f"sections/{name}" for name in own} <= names
     assert "kaggle_manager/checkpoints/store.py" in names
     assert "kernels/cuda.py" not in names
     order = {"run_id": "r", "generation": 1}
-    assert order_of(render_script(tmp_path, bundle, order)) == order
+    assert order_of(render_script(bundle, order)) == order
 
 
 def test_the_examples_are_what_init_writes(tmp_path: Path) -> None:
@@ -132,7 +152,7 @@ def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Pa
         (folder / "__init__.py").touch()
     (package / "env.py").write_text("REWARD = 1\n")
     made = new_section("arm", tmp_path, environment="robots.arm.env:ArmEnv", algorithm="TD3")
-    assert "robots/arm/env.py" in {name for name, _ in build_bundle(tmp_path, made.section.kernel.include).files}
+    assert "robots/arm/env.py" in {name for name, _ in build_bundle(tmp_path, made.section).files}
     before = identity_of(made.section, "arm", tmp_path)
     (package / "env.py").write_text("REWARD = 1  # only a comment\n")
     assert identity_of(made.section, "arm", tmp_path) == before
@@ -161,7 +181,7 @@ def test_an_environment_of_a_package_is_pinned(tmp_path: Path) -> None:
 def test_what_cannot_be_made_is_said_and_nothing_is_written(
     name: str, options: dict[str, str], words: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "validation_ch7/taken").mkdir(parents=True)
+    (tmp_path / "sections/taken").mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ConfigError) as refused:
         new_section(name, tmp_path, **options)  # type: ignore[arg-type]
@@ -185,17 +205,17 @@ def test_of_several_sections_none_is_guessed_and_a_folder_that_is_named_needs_no
 
 
 def test_a_new_project_begins_where_one_stands(mine: NewSection, tmp_path: Path) -> None:
-    assert project_for_new(tmp_path / "validation_ch7", "other") == tmp_path
+    assert project_for_new(tmp_path / "sections", "other") == tmp_path
     elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
     elsewhere.mkdir()
     assert project_for_new(elsewhere, "other") == elsewhere
-    assert project_for_new(CODE_ROOT / "docs/examples", "other") == CODE_ROOT / "docs/examples"
-    assert project_for_new(CODE_ROOT / "tests", "other") == CODE_ROOT
+    assert project_for_new(ROOT / "docs/examples", "other") == ROOT / "docs/examples"
+    assert project_for_new(ROOT / "tests", "other") == ROOT
 
 
 @pytest.mark.parametrize("key", ["environment_files", "reward_files"])
 def test_an_environment_that_travels_must_name_its_sources(key: str, mine: NewSection, tmp_path: Path) -> None:
-    path = tmp_path / "validation_ch7/my_robot/section.toml"
+    path = tmp_path / "sections/my_robot/section.toml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith(key)]
     path.write_text("\n".join(lines))
     assert key not in tomllib.loads(path.read_text())["scenarios"]["my_robot"]

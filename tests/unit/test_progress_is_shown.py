@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
-from kaggle_manager.live import Activity, Glyphs, line_of, pause_s
-from kaggle_manager.progress import Reporter
-from kaggle_manager.seen import Seen
-from kaggle_manager.spoken import show_line, show_progress
-from kaggle_manager.transfer_meter import TransferMeter
-from kaggle_manager.words import count, duration, size
+from kaggle_manager.console.formatting import count, duration, size
+from kaggle_manager.console.live_line import Activity, Glyphs, line_of, pause_s
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.console.transfer_progress import TransferMeter
+from kaggle_manager.sessions.log_rendering import show_line, show_progress
+from kaggle_manager.sessions.progress import SessionProgress
 
 
 class Turned:
@@ -169,18 +169,18 @@ def test_a_new_phase_shows_its_first_word_at_once(clock: Turned) -> None:
 
 
 def test_the_forecasts_of_target_and_session(clock: Turned) -> None:
-    def said(seen: Seen, left_s: float | None) -> str:
+    def said(seen: SessionProgress, left_s: float | None) -> str:
         out = io.StringIO()
         show_progress(seen, Reporter(out, clock=clock), left_s=left_s)
         return out.getvalue().strip()
 
-    seen = Seen(step=1000, target=4000, steps_per_s=0.5, reward=-1.25, last_checkpoint=900)
+    seen = SessionProgress(step=1000, target=4000, steps_per_s=0.5, reward=-1.25, last_checkpoint=900)
     start = "step 1000/4000 · 0.5 steps/s · reward -1.25 · last checkpoint 900 · target in 1 h 40 min"
     assert said(seen, None) == start
     assert said(seen, 7000.0) == start  # this session reaches it
     assert said(seen, 600.0) == f"{start} · session ends in 10 min 00 s"
-    assert said(Seen(step=4000, target=4000, steps_per_s=0.5), 600.0).endswith("session ends in 10 min 00 s")
-    assert said(Seen(), 600.0) == ""
+    assert said(SessionProgress(step=4000, target=4000, steps_per_s=0.5), 600.0).endswith("session ends in 10 min 00 s")
+    assert said(SessionProgress(), 600.0) == ""
 
 
 def test_an_evaluation_of_one_episode() -> None:

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import load_section, study_fingerprint
+from kaggle_manager.sections.identity import study_fingerprint
+from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.comparison import compare, estimate, interquartile_mean, summarise
 from validation_ch7.section_7_6_rl_performance.episodes import PARTS, Episode
 from validation_ch7.section_7_6_rl_performance.metrics import EpisodeMetrics

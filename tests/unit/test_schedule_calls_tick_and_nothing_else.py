@@ -19,10 +19,10 @@ import yaml
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
+from kaggle_manager.cli.schedule import Means, TickJob, entry_for, install, remove, tick_job
+from kaggle_manager.cli.schedule.job import HOURS, MINUTES, spread
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
-from kaggle_manager.schedule import Means, TickJob, entry_for, install, remove, tick_job
-from kaggle_manager.schedule.job import HOURS, MINUTES, spread
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = "section_7_6_rl_performance"

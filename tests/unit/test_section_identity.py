@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import get_section, identity_of
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.project import get_section
 
 TOML = """
 name = "s"
@@ -35,7 +36,7 @@ ENV = 'def step(x):\n    text = f"""{x}\n\n  # kept"""\n    return text  # said\
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "project" / "validation_ch7" / "s"
+    folder = tmp_path / "project" / "sections" / "s"
     folder.mkdir(parents=True)
     (folder / "section.toml").write_text(TOML, encoding="utf-8")
     (folder / "env.py").write_text(ENV, encoding="utf-8")
@@ -49,7 +50,7 @@ def identity(root: Path, *, quick: bool = False) -> dict[str, object]:
 
 
 def edit(root: Path, name: str, text: str) -> None:
-    (root / "validation_ch7" / "s" / name).write_bytes(text.encode())
+    (root / "sections" / "s" / name).write_bytes(text.encode())
 
 
 def test_it_names_what_training_depends_on(root: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_missing_or_broken_source_is_a_config_error(root: Path) -> None:
     edit(root, "env.py", "def broken(:\n  '''")
     with pytest.raises(ConfigError, match=r"env\.py cannot be fingerprinted"):
         identity(root)
-    (root / "validation_ch7" / "s" / "env.py").unlink()
+    (root / "sections" / "s" / "env.py").unlink()
     with pytest.raises(ConfigError, match=r"env\.py cannot be fingerprinted"):
         identity(root)
 
@@ -121,7 +122,7 @@ def test_another_python_finds_the_same_lines(root: Path) -> None:
     """Python 3.12 tokenises f-strings differently; the kernel's Python need not be the laptop's."""
     other = next((path for name in ("python3.12", "python3.13") if (path := shutil.which(name))), None)
     source = Path(sys.modules[identity_of.__module__].__file__ or "").read_text(encoding="utf-8")
-    function = source[source.index("def _meaningful_lines") : source.index("# --- wording")]
+    function = source[source.index("def _meaningful_lines") :]
     program = f"import io, tokenize, sys\n{function}\nsys.stdout.write(_meaningful_lines(sys.stdin.read()))"
     outputs = []
     for python in (sys.executable, other or pytest.skip("no second Python on this machine")):
@@ -137,7 +138,7 @@ def test_another_python_finds_the_same_lines(root: Path) -> None:
 
 def test_what_is_declared_about_judging_counts_but_not_as_the_environment(root: Path) -> None:
     before = identity(root)
-    path = root / "validation_ch7" / "s" / "section.toml"
+    path = root / "sections" / "s" / "section.toml"
     path.write_text(path.read_text(encoding="utf-8") + "\n[study]\nmargin_s = 2.0\n", encoding="utf-8")
     after = identity(root)
     assert {key for key in before if before[key] != after[key]} == {"study_fingerprint"}

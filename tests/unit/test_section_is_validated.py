@@ -8,7 +8,8 @@ import pytest
 
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import Evaluation, find_sections, get_section, load_section
+from kaggle_manager.sections.model import Evaluation, load_section
+from kaggle_manager.sections.project import find_sections, get_section
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +22,7 @@ default_scenario = "first"
 [kernel]
 accelerator = "NvidiaTeslaT4"
 packages = ["gymnasium==1.4.0"]
-include = ["kernels"]
+include = ["library"]
 
 [scenarios.first]
 environment = "package.module:Env"
@@ -44,7 +45,7 @@ SECOND = GOOD[GOOD.index("[scenarios.first]") :].replace(".first", ".second")
 
 
 def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "validation_ch7" / "section_x" / "section.toml"
+    path = tmp_path / "sections" / "section_x" / "section.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
@@ -72,7 +73,7 @@ def test_every_source_and_bundle_path_of_this_project_exists() -> None:
             for name in (*scenario.environment_files, *scenario.reward_files):
                 assert (path.parent / name).is_file(), name
         for name in section.kernel.include:
-            assert (ROOT / name).exists() or name in {"kaggle_manager/checkpoints", "kernels"}, name
+            assert (ROOT / name).exists(), name
 
 
 def test_kernel_packages_are_the_tested_versions() -> None:
@@ -106,7 +107,7 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ('"data/models"', '"../models"', ["scenarios.first.models", "'../models'", "stays inside"]),
         ('"data/models"', '"/data/models"', ["scenarios.first.models", "'/data/models'", "stays inside"]),
         ('"data/models"', '"C:/models"', ["scenarios.first.models", "'C:/models'", "stays inside"]),
-        ('["kernels"]', '["a/../../b"]', ["kernel.include.0", "'a/../../b'", "stays inside"]),
+        ('["library"]', '["a/../../b"]', ["kernel.include.0", "'a/../../b'", "stays inside"]),
         ('"data/models_quick"', '"data/models"', ["first.quick.models", "training tree of first.models"]),
         ('"data/models_quick"', '"data/Models/quick"', ["first.quick.models", "training tree of first.models"]),
         ("episodes = 1,", "episodes = 0,", ["scenarios.first.quick", "evaluation.episodes", "0", "greater than 0"]),
@@ -141,13 +142,16 @@ def test_unknown_names_list_those_there_are(tmp_path: Path) -> None:
 
 def test_another_section_is_a_folder_with_a_file_and_is_offered_once_it_is_finished(tmp_path: Path) -> None:
     write(tmp_path, GOOD)
-    new = tmp_path / "validation_ch7" / "section_7_7_ramp_metering"
+    new = tmp_path / "sections" / "section_7_7_ramp_metering"
     new.mkdir()
 
     def offered() -> bool:
         with pytest.raises(ConfigError) as found:
             get_section(tmp_path, "section_z")
-        return found.value.next_step == "choose one of: section_7_7_ramp_metering, section_x."
+        return (
+            found.value.next_step
+            == "choose one of: section_7_7_ramp_metering, section_x; or make it: kaggle-manager init section_z"
+        )
 
     assert not offered(), "a folder without a section.toml"
     text = GOOD.replace("section_x", new.name)

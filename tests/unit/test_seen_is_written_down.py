@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_manager.kaggle_api.log_lines import LogLine, parse_event
-from kaggle_manager.kaggle_api.models import KernelState
-from kaggle_manager.pace import Pace, slowest_s
-from kaggle_manager.seen import Seen
+from kaggle_manager.platforms.kaggle.log_lines import LogLine, parse_event
+from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.sessions.watch import PollInterval, slowest_s
 
 CODE = "c" * 64
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400) | st.just([])
@@ -23,28 +23,28 @@ lines = st.tuples(st.sampled_from(["KM_PROGRESS", "KM_RESUME", "KM_RESULT", "KM_
 @settings(deadline=None, max_examples=100)
 @given(st.lists(lines, max_size=5))
 def test_any_log_leaves_something_that_json_can_hold(log: list[tuple[str, str]]) -> None:
-    seen = Seen()
+    seen = SessionProgress()
     for number, (kind, body) in enumerate(log):
         seen = seen.after_line(LogLine(number, "stdout", float(number), ""), 100.0 + number)
         if event := parse_event(f"{kind} {body}"):
             seen = seen.after_event(event, 100.0 + number, bundle_sha256=CODE)
     written = json.loads(json.dumps(seen.as_facts(), allow_nan=False))
-    assert Seen.of(written) == seen
+    assert SessionProgress.of(written) == seen
     assert seen.lines == len(log)
 
 
 def test_what_a_newer_version_wrote_down_is_read_as_far_as_it_is_known() -> None:
-    assert Seen.of({"step": 5, "from_the_future": 1}) == Seen(step=5)
+    assert SessionProgress.of({"step": 5, "from_the_future": 1}) == SessionProgress(step=5)
 
 
 def test_a_state_is_dated_when_it_is_first_seen() -> None:
-    seen = Seen().after_status(KernelState.QUEUED, 1.0).after_status(KernelState.RUNNING, 5.0)
+    seen = SessionProgress().after_status(KernelState.QUEUED, 1.0).after_status(KernelState.RUNNING, 5.0)
     seen = seen.after_status(KernelState.RUNNING, 9.0)
     assert (seen.queued_since, seen.running_since, seen.state) == (1.0, 5.0, "RUNNING")
 
 
 def polls(state: KernelState | None, seconds: float, **phase: Any) -> int:
-    now, pace, count = 0.0, Pace(0.0, lambda: 0.5), 0
+    now, pace, count = 0.0, PollInterval(0.0, lambda: 0.5), 0
     while now < seconds:
         now, count = pace.due, count + 1
         pace.asked(now, slowest_s(state, **phase))
@@ -62,7 +62,7 @@ def test_polls_follow_the_phase() -> None:
 
 def test_pauses_are_spread_over_the_whole_range() -> None:
     shares = iter([0.0, 0.999])
-    pace = Pace(0.0, lambda: next(shares))
+    pace = PollInterval(0.0, lambda: next(shares))
     pace._pause_s = 100.0
     pace.asked(0.0, 100.0)
     assert pace.due == 1.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kaggle_manager.journal import SessionRow
-from kaggle_manager.lifecycle import Stage
-from kaggle_manager.moments import iso
-from kaggle_manager.session_facts import measurements, past_sessions
-from kaggle_manager.session_report import SessionResult
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.metrics import measurements, past_sessions
 
 STARTED = 1_800_000_000.0
 PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}

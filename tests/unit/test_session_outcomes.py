@@ -7,8 +7,8 @@ import json
 import pytest
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
-from kaggle_manager.outcome import Outcome, judge
-from kaggle_manager.session_report import SessionResult, last_traceback_line, normalised_failure, parse_result
+from kaggle_manager.protocol.session_result import SessionResult, last_traceback_line, normalised_failure, parse_result
+from kaggle_manager.sessions.outcome import Outcome, judge
 
 RESULT = {
     "outcome": "completed",

@@ -13,12 +13,12 @@ import pytest
 from small_trees import SCENARIO, SECTION, config_in, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
-from kaggle_manager.checkpoints.swap import ready
-from kaggle_manager.history import History
-from kaggle_manager.journal import Journal, RunRow, SessionRow
-from kaggle_manager.lifecycle import Stage
-from kaggle_manager.planning import plan_run
-from kaggle_manager.status import describe_all, describe_run
+from kaggle_manager.checkpoints.atomic_swap import ready
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.status.history import History
+from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.run_status import describe_all, describe_run
 
 NOW = 1_800_000_000.0
 

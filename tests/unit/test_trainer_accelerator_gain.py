@@ -8,8 +8,8 @@ import torch
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from kernels.rl_training import accelerator_gain
-from kernels.rl_training.accelerator_gain import measure_gain
+from kaggle_manager.trainer.sb3 import accelerator_gain
+from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
 
 
 @pytest.mark.parametrize(

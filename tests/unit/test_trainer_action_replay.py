@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kaggle_manager.errors import SimulationDiverged
-from kernels.rl_training.action_replay import ActionReplay, episode_seed, wrap_simulator
+from kaggle_manager.trainer.sb3.action_replay import ActionReplay, episode_seed, wrap_simulator
 
 
 class Walk(gym.Env[Any, Any]):

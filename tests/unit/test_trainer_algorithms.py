@@ -8,8 +8,8 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 
 from kaggle_manager.errors import ConfigError
-from kernels.rl_training.algorithms import build_model
-from kernels.rl_training.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.algorithms import build_model
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
 
 
 def build(algorithm: str, **hyperparameters: Any) -> Any:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from kernels.rl_training import arithmetic
+from kaggle_manager.trainer.sb3 import determinism
 
 PROGRAM = """
 import json
-from kernels.rl_training import arithmetic
-arithmetic.make_deterministic("cpu")
-print(json.dumps(arithmetic.fingerprint()))
+from kaggle_manager.trainer.sb3 import determinism
+determinism.make_deterministic("cpu")
+print(json.dumps(determinism.fingerprint()))
 """
 
 
@@ -31,14 +31,14 @@ def test_it_is_pinned_before_torch_is_loaded_and_two_processes_compute_the_same(
     theirs = fingerprint_in_a_new_process()
     assert theirs["threads"] == 1
     assert theirs["instruction_set"] in ("AVX2", "DEFAULT", "NO AVX")
-    arithmetic.make_deterministic("cpu")  # as every training does first, whichever tests ran before this one
-    ours = arithmetic.fingerprint()
+    determinism.make_deterministic("cpu")  # as every training does first, whichever tests ran before this one
+    ours = determinism.fingerprint()
     if ours["instruction_set"] != theirs["instruction_set"] or ours["mkl_cbwr"] != theirs["mkl_cbwr"]:
         pytest.skip("torch was loaded in this process before it was pinned")
-    assert arithmetic.differences(ours, theirs) == []
+    assert determinism.differences(ours, theirs) == []
 
 
 def test_a_user_who_chose_otherwise_is_not_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    arithmetic.pin()
+    determinism.pin()
     assert os.environ["OMP_NUM_THREADS"] == "3"

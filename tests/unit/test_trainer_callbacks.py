@@ -13,17 +13,17 @@ import pytest
 from stable_baselines3.common.logger import Logger
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
-from kernels.rl_training.callbacks import (
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.callbacks import (
     BestModelCallback,
     DeadlineCallback,
     ProgressCallback,
     RotatingCheckpointCallback,
     SessionOver,
 )
-from kernels.rl_training.certificate import digest
-from kernels.rl_training.evaluation import Evaluation
-from kernels.rl_training.session_clock import SessionClock
-from kernels.rl_training.settings import adaptive_evaluate_every, adaptive_save_every
+from kaggle_manager.trainer.sb3.evaluation import Evaluation
+from kaggle_manager.trainer.sb3.state_digest import digest
+from kaggle_manager.trainer.sb3.training_config import adaptive_evaluate_every, adaptive_save_every
 
 
 class Recorder:

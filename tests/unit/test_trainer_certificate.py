@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.rl_training import env_state
-from kernels.rl_training.certificate import certificate, differing, digest
+from kaggle_manager.trainer.sb3 import env_state
+from kaggle_manager.trainer.sb3.state_digest import certificate, differing, digest
 
 
 class Part:

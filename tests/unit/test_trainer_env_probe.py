@@ -9,11 +9,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from kernels.rl_training import random_state
-from kernels.rl_training.certificate import digest
-from kernels.rl_training.env_probe import probe
-from kernels.rl_training.env_state import EntryPoint
-from kernels.rl_training.selftest_cases import Simulator
+from kaggle_manager.trainer.sb3 import random_state
+from kaggle_manager.trainer.sb3.env_probe import probe
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.selftest_cases import Simulator
+from kaggle_manager.trainer.sb3.state_digest import digest
 
 
 class Noisy(gym.Env[Any, Any]):

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from kernels.rl_training import env_state
+from kaggle_manager.trainer.sb3 import env_state
 
 
 class Drawing(gym.Env[Any, Any]):

@@ -10,9 +10,9 @@ import pytest
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from kernels.rl_training import env_state, random_state
-from kernels.rl_training.certificate import digest
-from kernels.rl_training.evaluation import Evaluator
+from kaggle_manager.trainer.sb3 import env_state, random_state
+from kaggle_manager.trainer.sb3.evaluation import Evaluator
+from kaggle_manager.trainer.sb3.state_digest import digest
 
 CARTPOLE = env_state.EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
 

@@ -9,8 +9,8 @@ import pytest
 
 from kaggle_manager.checkpoints import Lineage, Manifest
 from kaggle_manager.errors import ConfigError, LineageMismatch
-from kernels.rl_training.launch_order import LaunchOrder, read_order
-from kernels.rl_training.mounted_tree import check_lineage, find_mount
+from kaggle_manager.protocol.launch_order import SCHEMA, LaunchOrder, read_order
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 
 HEAD = Manifest(
     kind="latest",
@@ -25,7 +25,8 @@ HEAD = Manifest(
 
 def order(**changes: Any) -> LaunchOrder:
     parent = {"manifest_sha256": HEAD.sha256, "min_step": 1000, "dataset": "me/km-s-tree", **changes.pop("parent", {})}
-    values = {"schema": 1, "run_id": "run", "generation": 2, "section": "x", "scenario": "s", "target": 3000}
+    values = {"schema": SCHEMA, "run_id": "run", "generation": 2, "scenario": "s", "target": 3000}
+    values |= {"section": "x", "section_folder": "sections/x"}
     return read_order({**values, "parent": parent, **changes})
 
 
@@ -87,7 +88,9 @@ def test_waiting_ends_and_says_what_is_mounted_instead(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema": 2},
+        {"schema": SCHEMA - 1},
+        {"schema": SCHEMA + 1},
+        {"section_folder": "../elsewhere"},
         {"target": 0},
         {"generation": 0},
         {"run_id": None},

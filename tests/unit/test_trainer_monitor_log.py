@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kaggle_manager.errors import StorageError
-from kernels.rl_training.monitor_log import MonitorLog
+from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 
 
 def log_in(folder: Path, step: int = 0) -> MonitorLog:

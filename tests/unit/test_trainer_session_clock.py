@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from kernels.rl_training.session_clock import SessionClock, parse_duration, stop_signals
+from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
 
 
 class Time:

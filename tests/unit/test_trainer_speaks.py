@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernels.rl_training.in_words import sentence
-from kernels.rl_training.log_lines import say, spoken
+from kaggle_manager.trainer.runtime.console_format import sentence
+from kaggle_manager.trainer.runtime.log_lines import say, spoken
 
 PROGRESS = {"step": 1200, "target": 3000, "steps_per_s": 35.25, "reward": -12.345, "checkpoint": 1000}
 EVALUATION = {"step": 1000, "score": 1.5, "best": True, "episodes": 1, "env_steps": 9, "seconds": 3.21}

@@ -10,8 +10,8 @@ from stable_baselines3.common.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kaggle_manager.errors import StorageError
-from kernels.rl_training import tensorboard_log
-from kernels.rl_training.tensorboard_log import EventFile, TensorBoardLog
+from kaggle_manager.trainer.sb3 import tensorboard_log
+from kaggle_manager.trainer.sb3.tensorboard_log import EventFile, TensorBoardLog
 
 
 def file_in(folder: Path) -> EventFile:

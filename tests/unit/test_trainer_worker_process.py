@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from kaggle_manager.errors import RunError, StorageError
-from kernels.rl_training.worker_process import WorkerProcess
+from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -98,7 +98,7 @@ def test_the_call_happens_in_another_process_whose_end_is_noticed() -> None:
 
 SCRIPT = """
 import sys, time
-from kernels.rl_training.worker_process import WorkerProcess
+from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
 def work(seconds):
     time.sleep(seconds)
     print("written", flush=True)

@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
-from kaggle_manager.compare_trees import TreeDifference, compare_trees
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, NotFound
-from kaggle_manager.evaluations import read_evaluations
-from kaggle_manager.sides import find_side
-from kaggle_manager.tree_view import find_checkpoint, look_at, verify_tree
+from kaggle_manager.trees.compare import TreeDifference, compare_trees, find_side
+from kaggle_manager.trees.evaluations import read_evaluations
+from kaggle_manager.trees.inspect import find_checkpoint, look_at, verify_tree
 
 
 def said(found: list[TreeDifference]) -> dict[str, str]:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from kaggle_manager.checkpoints.durable import Disk, storage_errors, write_atomic
-from kaggle_manager.section import source_digests
+from kaggle_manager.checkpoints.atomic_io import Disk, storage_errors, write_atomic
+from kaggle_manager.sections.identity import source_digests
 from validation_ch7.section_7_6_rl_performance.baselines import Contender
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.episodes import Episode, play

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.section import ScenarioConfig, load_section
-from kernels.rl_training.preflight import CheckResult, check_training, report
+from kaggle_manager.sections.model import ScenarioConfig, load_section
+from kaggle_manager.trainer.sb3.preflight import CheckResult, check_training, report
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.section import Section
+from kaggle_manager.sections.model import Section
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Verdict = Literal["better", "no difference", "worse"]

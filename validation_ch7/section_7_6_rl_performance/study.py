@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Event
 
 from kaggle_manager.errors import Interrupted, KaggleManagerError, RunError
-from kaggle_manager.section import load_section
+from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE, results_folder, write_report
 from validation_ch7.section_7_6_rl_performance.training import PROJECT

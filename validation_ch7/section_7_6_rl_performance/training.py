@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
-from kaggle_manager.checkpoints.tree_lock import alone_in
+from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError
-from kaggle_manager.section import SECTION_FILE, SECTIONS_FOLDER, identity_of, load_section
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.model import SECTION_FILE, load_section
 from validation_ch7.section_7_6_rl_performance.experiment import differences
 
 if TYPE_CHECKING:
-    from kernels.rl_training.trainer import SessionOutcome
+    from kaggle_manager.trainer.sb3.trainer import SessionOutcome
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT = FOLDER.parents[1]
+PATH = FOLDER.relative_to(PROJECT)  # also below a --workdir
 
 
 def train(
@@ -45,21 +47,21 @@ def train(
         KaggleManagerError: whatever the trainer raises.
     """
     # Imported here: the report, which this module's neighbours import, needs no torch to draw.
-    from kernels.rl_training.log_lines import warn
-    from kernels.rl_training.origin import find_origin
-    from kernels.rl_training.session_clock import SessionClock, stop_signals
-    from kernels.rl_training.settings import from_scenario
-    from kernels.rl_training.trainer import train as train_session
+    from kaggle_manager.trainer.runtime.log_lines import warn
+    from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
+    from kaggle_manager.trainer.sb3.resume_point import find_resume_point
+    from kaggle_manager.trainer.sb3.trainer import train as train_session
+    from kaggle_manager.trainer.sb3.training_config import from_scenario
 
     section = load_section(FOLDER / SECTION_FILE)
     config = section.scenario(name)
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
     identity = identity_of(section, name, PROJECT, quick=quick, seed=seed)
-    tree = TrainingTree(base.resolve() / SECTIONS_FOLDER / section.name / config.models, name)
+    tree = TrainingTree(base.resolve() / PATH / config.models, name)
     clock = SessionClock()
-    with alone_in(tree.root), stop_signals(clock):
-        origin = find_origin(tree, fresh=False, warn=warn)
+    with hold_tree(tree.root), stop_signals(clock):
+        origin = find_resume_point(tree, fresh=False, warn=warn)
         parent = origin.checkpoint.manifest if origin.checkpoint else None
         if parent and (found := differences(parent.identity, identity)):
             raise CheckpointIncompatible(

@@ -22,11 +22,12 @@ import numpy.typing as npt
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Manifest, TrainingTree, read_metadata
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
 from kaggle_manager.errors import CheckpointCorrupt, NotFound
-from kaggle_manager.section import SECTIONS_FOLDER, ScenarioConfig, Section, identity_of
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.model import ScenarioConfig, Section
 from validation_ch7.section_7_6_rl_performance.baselines import Contender, Observation
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.experiment import differences
-from validation_ch7.section_7_6_rl_performance.training import PROJECT
+from validation_ch7.section_7_6_rl_performance.training import PATH, PROJECT
 
 EVALUATION_SHARE = 0.15
 """The evaluations of a training should take less of its time than this."""
@@ -101,7 +102,7 @@ class _Agent:
 
     def __init__(self, algorithm: str, model: bytes) -> None:
         # The package pins the arithmetic before torch is loaded.
-        from kernels.rl_training.algorithms import ALGORITHMS
+        from kaggle_manager.trainer.sb3.algorithms import ALGORITHMS
 
         self._model = ALGORITHMS[algorithm].load(io.BytesIO(model), device="cpu")
 
@@ -142,7 +143,7 @@ def find_runs(
     config = section.scenario(scenario)
     config = config.for_quick() if quick else config
     found, candidates, left_out = [], [], []
-    for tree in _trees(base / SECTIONS_FOLDER / section.name / config.models, scenario):
+    for tree in _trees(base / PATH / config.models, scenario):
         try:
             run = _read_run(tree, config, journal)
         except CheckpointCorrupt as error:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.section import ScenarioConfig, Section, study_fingerprint
+from kaggle_manager.sections.identity import study_fingerprint
+from kaggle_manager.sections.model import ScenarioConfig, Section
 from validation_ch7.section_7_6_rl_performance import comparison
 from validation_ch7.section_7_6_rl_performance.baselines import baselines
 from validation_ch7.section_7_6_rl_performance.comparison import Comparison, Summary

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from kaggle_manager.errors import NotFound, OutputDamaged
-from kaggle_manager.section import SECTIONS_FOLDER, load_section
+from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import latex, provenance, tables
@@ -27,7 +27,7 @@ from validation_ch7.section_7_6_rl_performance.report.canvas import as_bytes, st
 from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.report.results import Result, gather
 from validation_ch7.section_7_6_rl_performance.report.wording import Language
-from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT
+from validation_ch7.section_7_6_rl_performance.training import FOLDER, PATH, PROJECT
 
 SECTION_FILE = FOLDER / "section.toml"
 STATE_FOLDER, JOURNAL = ".kaggle_manager", "journal.sqlite"
@@ -200,4 +200,4 @@ def _journal(base: Path) -> Path | None:
 
 def results_folder(base: Path) -> Path:
     """Where everything made from the runs below `base` lies."""
-    return base.resolve() / SECTIONS_FOLDER / FOLDER.name / "data" / "results"
+    return base.resolve() / PATH / "data" / "results"

@@ -1,0 +1,232 @@
+"""A training tree as two flat files, for a platform that skips folders and unpacks the archives it recognises.
+
+    training_tree.pack   an uncompressed tar, under a name Kaggle leaves alone
+    training_tree.json   the name, size and SHA-256 of every file in it, and of its head manifest
+
+Promises: the same tree gives the same bytes; unpacking believes nothing: names, sizes, hashes and kinds of the members
+are those of the index or nothing is unpacked; the destination appears whole or not at all.
+Never does: follow a link, keep an owner, a mode or a time, or write more bytes than the index announces.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import atomic_swap, file_list
+from kaggle_manager.checkpoints.atomic_io import (
+    Disk,
+    ensure_free_space,
+    sha256_bytes,
+    storage_errors,
+    write_atomic,
+)
+from kaggle_manager.checkpoints.layout import TrainingTree, check_component, check_relative, inside
+from kaggle_manager.checkpoints.restore import prove
+from kaggle_manager.checkpoints.store import warn_loudly
+from kaggle_manager.errors import OutputDamaged, StorageError, UnsafePath
+
+PACK_NAME = "training_tree.pack"
+INDEX_NAME = "training_tree.json"
+
+SCHEMA = 1
+MAX_INDEX_BYTES = 1 << 20
+MAX_FILES = 4096
+MAX_TREE_BYTES = 20 << 30
+"""Kaggle's own limit for what a session may leave."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """One file of the tree: its relative name, its size in bytes, its SHA-256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PackIndex:
+    """What `training_tree.json` says.
+
+    Args:
+        scenario: whose tree it is.
+        step: the head's step.
+        head_manifest_sha256: `Manifest.sha256` of the head: what a launch order names as parent.
+        pack_size: bytes of the pack.
+        files: what is in it, ordered by name.
+    """
+
+    scenario: str
+    step: int
+    head_manifest_sha256: str
+    pack_size: int
+    files: tuple[PackedFile, ...]
+
+
+def pack_tree(
+    tree: TrainingTree, folder: Path, *, accept_damaged: bool = False, disk: Disk | None = None
+) -> list[Path]:
+    """Write the two files into `folder` and return their paths, the pack first.
+
+    Args:
+        tree: what to pack.
+        folder: where to.
+        accept_damaged: leave out checkpoints that do not verify as long as one does.
+        disk: the effects.
+
+    Raises:
+        CheckpointNotFound: the tree holds no checkpoint.
+        OutputDamaged: a checkpoint of the tree does not verify.
+        StorageError: the disk refused.
+    """
+    disk = disk or Disk()
+    with storage_errors(f"Packing {tree.root}", safe=f"the tree at {tree.root} was only read"):
+        disk.make_folder(folder)
+        found = file_list.take(tree, disk)
+        if found.damaged and not accept_damaged:
+            raise OutputDamaged(" ".join(found.damaged), safe="nothing was packed")
+        ensure_free_space(folder, found.size, safe=f"the tree at {tree.root} was only read")
+        pack, files, offset = folder / PACK_NAME, [], 0
+        for item in found.items:
+            data = item.read(disk)
+            files.append(PackedFile(item.name, len(data), sha256_bytes(data)))
+            member = _header(item.name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+            disk.write_at(pack, offset, member)
+            offset += len(member)
+        disk.write_at(pack, offset, bytes(2 * tarfile.BLOCKSIZE))
+        disk.sync(pack)
+        index = PackIndex(
+            scenario=tree.scenario,
+            step=found.head.step,
+            head_manifest_sha256=found.head.sha256,
+            pack_size=offset + 2 * tarfile.BLOCKSIZE,
+            files=tuple(files),
+        )
+        text = json.dumps({"schema": SCHEMA, **asdict(index)}, indent=1, sort_keys=True)
+        write_atomic(disk, folder / INDEX_NAME, text.encode())
+    return [pack, folder / INDEX_NAME]
+
+
+def read_index(folder: Path) -> PackIndex:
+    """Read `training_tree.json`, trusting nothing.
+
+    Raises:
+        OutputDamaged: it is missing, too large, malformed, or announces more than is allowed.
+        UnsafePath: it names a file this project would not write.
+    """
+    path = folder / INDEX_NAME
+    try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise OutputDamaged(f"{path} is larger than {MAX_INDEX_BYTES:,} bytes.")
+        body = json.loads(path.read_bytes())
+        if body["schema"] != SCHEMA:
+            raise ValueError(f"schema {body['schema']!r} where {SCHEMA} is known")
+        files = tuple(
+            PackedFile(str(check_relative(entry["name"])), _count(entry["size"]), _digest(entry["sha256"]))
+            for entry in body["files"]
+        )
+        index = PackIndex(
+            scenario=check_component(body["scenario"]),
+            step=_count(body["step"]),
+            head_manifest_sha256=_digest(body["head_manifest_sha256"]),
+            pack_size=_count(body["pack_size"]),
+            files=files,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise OutputDamaged(f"{path} cannot be understood: {error}.", next_step="download the dataset again") from error
+    names = [file.name for file in files]
+    if len(names) > MAX_FILES or names != sorted(set(names)):
+        raise OutputDamaged(f"{path} lists {len(names):,} files, too many, twice, or out of order.")
+    if index.pack_size > MAX_TREE_BYTES or sum(file.size for file in files) > index.pack_size:
+        raise OutputDamaged(f"{path} announces more bytes than a tree or its own pack can have.")
+    return index
+
+
+def unpack_tree(
+    folder: Path,
+    destination: Path,
+    *,
+    disk: Disk | None = None,
+    warn: Callable[[str], None] = warn_loudly,
+) -> PackIndex:
+    """Unpack a packed tree into `destination`, which must not exist or be empty; return its index.
+
+    Raises:
+        OutputDamaged: the pack is not what its index says; the member is named.
+        UnsafePath: a name this project would not write.
+        StorageError: the disk refused, or the destination is not empty.
+    """
+    disk = disk or Disk()
+    safe = f"nothing was put into {destination}"
+    index = read_index(folder)
+    with storage_errors(f"Unpacking into {destination}", safe=safe):
+        disk.make_folder(destination.parent)
+        atomic_swap.begin(destination, disk)
+        if destination.is_dir():
+            if any(destination.iterdir()):
+                raise StorageError(f"{destination} is not empty.", safe=safe, next_step="choose another folder")
+            disk.remove_folder(destination)
+        pack = folder / PACK_NAME
+        if not pack.is_file() or pack.stat().st_size != index.pack_size:
+            raise OutputDamaged(f"{pack} is missing or has another size than announced.", safe=safe)
+        ensure_free_space(destination.parent, index.pack_size, safe=safe)
+        _unpack_members(pack, index, atomic_swap.incoming(destination), disk)
+        staged = file_list.take(TrainingTree(atomic_swap.incoming(destination), index.scenario), disk)
+        if staged.damaged or staged.head.sha256 != index.head_manifest_sha256:
+            raise OutputDamaged(f"The head of {pack} is not the one announced. {' '.join(staged.damaged)}", safe=safe)
+        atomic_swap.put_in_place(destination, destination.with_name(destination.name + ".kept"), disk)
+    prove(TrainingTree(destination, index.scenario), staged, disk, warn)
+    return index
+
+
+def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> None:
+    disk.make_folder(folder)
+    expected = iter(index.files)
+    try:
+        with tarfile.open(pack, mode="r:") as archive:
+            for member in archive:
+                file = next(expected, None)
+                if file is None or (member.name, member.size, member.type) != (file.name, file.size, tarfile.REGTYPE):
+                    raise OutputDamaged(f"{pack} holds {member.name[:120]!r}, which its index does not announce so.")
+                stream = archive.extractfile(member)
+                data = stream.read(file.size) if stream is not None else b""
+                if len(data) != file.size or sha256_bytes(data) != file.sha256:
+                    raise OutputDamaged(f"{file.name} in {pack} has other bytes than announced.")
+                path = inside(folder, file.name)
+                disk.make_folder(path.parent)
+                disk.write(path, data)
+                disk.sync(path)
+    except tarfile.TarError as error:
+        raise OutputDamaged(f"{pack} is not a readable pack: {error}.") from error
+    if (missing := next(expected, None)) is not None:
+        raise OutputDamaged(f"{missing.name} is announced and not in {pack}.")
+
+
+def _header(name: str, size: int) -> bytes:
+    """Return the tar header of a member: a name and a size, and the same for all else."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    try:
+        return member.tobuf(tarfile.USTAR_FORMAT)
+    except ValueError as error:
+        raise UnsafePath(f"{name!r} is too long for a pack: {error}.", safe="the tree was only read") from error
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_TREE_BYTES:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r} is not a SHA-256")
+    return value

@@ -1,0 +1,191 @@
+"""A slot: one manifest and the files it names, replaced together in one step.
+
+Latest checkpoints, the best model and the final model are all committed by this one protocol.
+
+    1  write and sync every file as  <name>.next
+    2  write and sync the manifest as  <manifest>.next
+    3  sync the folder                                     <- the commit: from here the new content counts
+    4  rename every file to its name, the manifest last
+    5  sync the folder
+
+Promises: at every instant, whatever crashes, the slot reads as its old content or its new content, whole: before 3 no
+file of the old content was touched, after 3 every file of the new one lies under one of its two names.
+Never does: choose between slots, or delete a committed file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
+from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
+from kaggle_manager.checkpoints.manifest import FileEntry, Manifest, parse_manifest
+from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a manifest lives; its files lie beside it."""
+
+    folder: Path
+    manifest_name: str
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest, once its files are under their final names."""
+        return self.folder / self.manifest_name
+
+    @property
+    def pending_path(self) -> Path:
+        """The manifest of a commit that is not finished yet."""
+        return self.folder / (self.manifest_name + PENDING_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A slot's content, every file verified against its manifest.
+
+    Args:
+        manifest: what vouches for it.
+        paths: where each file lies now, by its name in the manifest.
+        rebuilt: see `Checkpoint`.
+    """
+
+    manifest: Manifest
+    paths: Mapping[str, Path]
+    rebuilt: bool = False
+
+
+def entries_for(contents: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
+    """Return what a manifest says of `contents` (name -> bytes), ordered by name."""
+    return tuple(FileEntry(name, len(data), sha256_bytes(data)) for name, data in sorted(contents.items()))
+
+
+def commit(slot: Slot, manifest: Manifest, contents: Mapping[str, bytes], disk: Disk) -> None:
+    """Replace the slot's content by `contents`, vouched for by `manifest`.
+
+    Raises:
+        OSError: from the disk; the slot then reads as before, or, if the failure came after the commit, as after.
+    """
+    pending = {name: slot.folder / (name + PENDING_SUFFIX) for name in contents}
+    if any(path.exists() for path in (slot.pending_path, *pending.values())):
+        settle(slot, disk)
+    disk.make_folder(slot.folder)
+    try:
+        for name, path in sorted(pending.items()):
+            disk.write(path, contents[name])
+            disk.sync(path)
+        disk.write(slot.pending_path, manifest.to_bytes())
+        disk.sync(slot.pending_path)
+    except OSError:
+        for path in (*pending.values(), slot.pending_path):  # nothing counts yet, and a full disk wants the space back
+            with contextlib.suppress(OSError):
+                disk.unlink(path)
+        raise
+    disk.sync_folder(slot.folder)
+    _finish(slot, pending, disk)
+
+
+def read(slot: Slot, disk: Disk) -> Content | None:
+    """Return the slot's content, or None when nothing was ever committed there. Changes nothing.
+
+    Raises:
+        CheckpointCorrupt: when something was committed and does not verify.
+        OSError: when it cannot be read, which proves no damage.
+    """
+    with contextlib.suppress(CheckpointCorrupt, FileNotFoundError):  # torn before its commit: the current one counts
+        return _verify(slot, slot.pending_path, disk)
+    with contextlib.suppress(FileNotFoundError):
+        return _verify(slot, slot.manifest_path, disk)
+    return None
+
+
+def settle(slot: Slot, disk: Disk) -> bool:
+    """Finish a commit that was cut after its commit point; forget one that was cut before.
+
+    Returns:
+        whether there was anything to do.
+
+    Raises:
+        OSError: from the disk; the slot reads as before.
+    """
+    try:
+        pending = _verify(slot, slot.pending_path, disk)
+        disk.sync_folder(slot.folder)  # whoever was cut may not have reached it
+        _finish(slot, pending.paths, disk)
+        return True
+    except FileNotFoundError:
+        found = False
+    except CheckpointCorrupt:
+        disk.unlink(slot.pending_path)
+        found = True
+    with contextlib.suppress(CheckpointCorrupt, FileNotFoundError):
+        # A power loss may keep the rename of the manifest and lose that of a file.
+        current = _verify(slot, slot.manifest_path, disk)
+        found = _move_files(slot, current.paths, disk) or found
+    return found
+
+
+def _finish(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> None:
+    _move_files(slot, paths, disk)
+    disk.replace(slot.pending_path, slot.manifest_path)
+    disk.sync_folder(slot.folder)
+
+
+def _move_files(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> bool:
+    """Give each file that lies under its pending name its final one; say whether there was any."""
+    pending = [(name, path) for name, path in paths.items() if path.name != name]
+    for name, path in pending:
+        disk.replace(path, slot.folder / name)
+    return bool(pending)
+
+
+def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
+    """Read the manifest at `manifest_path` and find, under either name, each file it vouches for.
+
+    Raises:
+        FileNotFoundError: when there is no such manifest.
+        OSError: when a file cannot be read.
+        CheckpointCorrupt: when the manifest, or a file, is not what it should be.
+    """
+    try:
+        manifest = parse_manifest(disk.read(manifest_path))
+        paths = {entry.name: _locate(slot.folder, entry, disk) for entry in manifest.files}
+    except CheckpointCorrupt as error:
+        raise CheckpointCorrupt(f"{manifest_path.name}: {error.message}", next_step=error.next_step) from error
+    return Content(manifest, paths)
+
+
+def _locate(folder: Path, entry: FileEntry, disk: Disk) -> Path:
+    """Return where the file `entry` lies.
+
+    Raises:
+        OSError: when it cannot be read.
+        CheckpointCorrupt: when it verifies under neither name; the message is about its final name.
+    """
+    problems = []
+    for name in (entry.name, entry.name + PENDING_SUFFIX):
+        problem = _problem(folder, name, entry, disk)
+        if problem is None:
+            return folder / name
+        problems.append(problem)
+    raise CheckpointCorrupt(f"{problems[0]}.")
+
+
+def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str | None:
+    """Say what is wrong with the file `name` as `entry`; None when it verifies."""
+    try:
+        path = inside(folder, name)
+        size = path.stat().st_size
+        if size != entry.size:
+            return f"{name} has {size:,} bytes where {entry.size:,} were written"
+        if sha256_bytes(disk.read(path)) != entry.sha256:
+            return f"{name} has other bytes than were written (SHA-256 differs)"
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except UnsafePath as error:
+        return error.message.rstrip(".")
+    return None

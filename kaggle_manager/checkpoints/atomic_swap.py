@@ -1,0 +1,101 @@
+"""A whole training tree replaced by another one in one step.
+
+    1  build the new tree as  <root>.incoming, sync everything
+    2  rename it to           <root>.ready          <- complete
+    3  rename the old tree to where it is kept
+    4  rename <root>.ready to <root>
+
+Promises: whatever crashes, the old tree or the new one is there, whole, after `finish`: cut before 3 the new tree is
+dropped (its source still exists), cut after 3 it is put in place. The old tree is kept, always.
+Never does: copy a tree it replaces, or delete it.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from kaggle_manager.checkpoints.atomic_io import Disk, remove_tree
+
+
+def incoming(root: Path) -> Path:
+    """Return the folder in which a new tree is built."""
+    return root.with_name(root.name + ".incoming")
+
+
+def ready(root: Path) -> Path:
+    """Return the folder of a new tree that is complete and not yet in place."""
+    return root.with_name(root.name + ".ready")
+
+
+def finish(root: Path, disk: Disk) -> bool:
+    """Finish or undo a swap that was cut; say whether there was one.
+
+    Raises:
+        OSError: from the disk; doing it again goes on.
+    """
+    if not ready(root).is_dir():
+        return False
+    if root.exists():
+        remove_tree(disk, ready(root))
+    else:
+        disk.replace(ready(root), root)
+        disk.sync_folder(root.parent)
+    return True
+
+
+def begin(root: Path, disk: Disk) -> None:
+    """Settle what an earlier swap left, so that a new tree can be built in `incoming(root)`.
+
+    Raises:
+        OSError: from the disk; doing it again goes on.
+    """
+    finish(root, disk)
+    if incoming(root).is_dir():
+        remove_tree(disk, incoming(root))
+
+
+def put_in_place(root: Path, keep_replaced: Path, disk: Disk) -> Path | None:
+    """Put the tree built in `incoming(root)`, whose files are synced, in place; return where the old one is kept.
+
+    Raises:
+        OSError: from the disk; `finish` then brings back the old tree or the new one.
+    """
+    for folder in sorted(path for path in incoming(root).rglob("*") if path.is_dir()):
+        disk.sync_folder(folder)
+    disk.sync_folder(incoming(root))
+    disk.replace(incoming(root), ready(root))
+    disk.sync_folder(root.parent)
+    kept = set_aside(root, keep_replaced, disk) if root.exists() else None
+    disk.replace(ready(root), root)
+    disk.sync_folder(root.parent)
+    return kept
+
+
+def set_aside(folder: Path, wanted: Path, disk: Disk) -> Path:
+    """Rename `folder` to `wanted`, or to the next free name after it; return the name it got.
+
+    When `wanted` lies in another file system, where a rename cannot go, it stays beside its old place instead.
+
+    Raises:
+        OSError: from the disk; `folder` is then where it was.
+    """
+    disk.make_folder(wanted.parent)
+    destination = _free(wanted)
+    try:
+        disk.replace(folder, destination)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        destination = _free(folder.with_name(f"{folder.name}.kept"))
+        disk.replace(folder, destination)
+    disk.sync_folder(destination.parent)
+    return destination
+
+
+def _free(wanted: Path) -> Path:
+    candidate, number = wanted, 1
+    while candidate.exists():
+        number += 1
+        candidate = wanted.with_name(f"{wanted.name}_{number}")
+    return candidate

@@ -1,0 +1,141 @@
+"""Everything a training tree vouches for, as a flat list of files: what travels between machines.
+
+Promises: only committed content is listed, under its final names, however the session that wrote it ended; `read`
+returns bytes that match the manifest; damage is named by file.
+Never does: change the tree, list quarantine or leftovers, or follow a symbolic link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.checkpoints import atomic_slot, index, replay_files
+from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
+from kaggle_manager.checkpoints.atomic_slot import Slot
+from kaggle_manager.checkpoints.layout import TrainingTree, inside
+from kaggle_manager.checkpoints.manifest import Manifest, SegmentRef
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, OutputDamaged
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file: its name relative to the tree, where its bytes are, how many of them count, and their SHA-256.
+
+    `sha256` is None for the learning curves and the metadata, which no manifest names. `segment` is set for a replay
+    segment, whose bytes may have to be rebuilt.
+    """
+
+    name: str
+    path: Path
+    size: int
+    sha256: str | None
+    segment: SegmentRef | None = None
+
+    def read(self, disk: Disk) -> bytes:
+        """Return the verified bytes.
+
+        Raises:
+            OutputDamaged: they changed since the inventory was taken, or cannot be read.
+        """
+        try:
+            if self.segment is not None:
+                return replay_files.verified_bytes(self.path.parent, self.segment, disk)[0]
+            data = disk.read(self.path)
+        except (OSError, CheckpointCorrupt) as error:
+            raise OutputDamaged(f"{self.name} cannot be read: {error}") from error
+        if self.sha256 is not None and sha256_bytes(data) != self.sha256:
+            raise OutputDamaged(f"{self.name} changed while it was being copied.")
+        return data
+
+
+@dataclass(frozen=True)
+class FileList:
+    """What a tree holds.
+
+    Args:
+        head: the manifest of the newest latest checkpoint.
+        items: every file, ordered by name.
+        best: the best model's manifest, when there is one.
+        final: the final model's manifest, when there is one.
+        damaged: one sentence for each checkpoint that does not verify; it is not in `items`.
+    """
+
+    head: Manifest
+    items: tuple[Item, ...]
+    best: Manifest | None
+    final: Manifest | None
+    damaged: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all items together."""
+        return sum(item.size for item in self.items)
+
+
+def take(tree: TrainingTree, disk: Disk) -> FileList:
+    """Verify a tree and list what it vouches for.
+
+    Raises:
+        CheckpointNotFound: when no latest checkpoint is there at all.
+        OutputDamaged: when latest checkpoints are there and none of them verifies.
+        UnsafePath: when a symbolic link or an unsafe name lies in the tree.
+    """
+    items: dict[str, Item] = {}
+    damaged: list[str] = []
+
+    def add(where: Slot) -> Manifest | None:
+        try:
+            content = atomic_slot.read(where, disk)
+            if content is None:
+                return None
+            if content.manifest.replay is not None:
+                replay_files.verify(tree.replay, content.manifest.replay, disk)
+        except CheckpointCorrupt as error:
+            damaged.append(error.message)
+            return None
+        items.update({item.name: item for item in _content_items(tree, where, content.manifest, content.paths)})
+        for ref in content.manifest.replay.segments if content.manifest.replay else ():
+            item = Item(f"checkpoints/replay/{ref.name}", tree.replay / ref.name, ref.length, ref.sha256, ref)
+            if item.name not in items or items[item.name].size < ref.length:  # the newer commits more of it
+                items[item.name] = item
+        return content.manifest
+
+    found = [add(where) for where in index.latest_slots(tree)]
+    latest = [manifest for manifest in found if manifest is not None]
+    if not latest:
+        if damaged:
+            raise OutputDamaged(f"No checkpoint of {tree.root} verifies: {' '.join(damaged)}")
+        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+    best, final = add(index.best_slot(tree)), add(index.final_slot(tree))
+    items.update({item.name: item for item in _other_items(tree)})
+    ordered = tuple(items[name] for name in sorted(items))
+    return FileList(max(latest, key=lambda manifest: manifest.step), ordered, best, final, tuple(damaged))
+
+
+def _content_items(tree: TrainingTree, where: Slot, manifest: Manifest, paths: Mapping[str, Path]) -> list[Item]:
+    folder = where.folder.relative_to(tree.root).as_posix()
+    prefix = "" if folder == "." else f"{folder}/"
+    vouching = manifest.to_bytes()
+    data_path = where.manifest_path if _holds(where.manifest_path, vouching) else where.pending_path
+    files = [Item(prefix + entry.name, paths[entry.name], entry.size, entry.sha256) for entry in manifest.files]
+    return [*files, Item(prefix + where.manifest_name, data_path, len(vouching), manifest.sha256)]
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _other_items(tree: TrainingTree) -> list[Item]:
+    """List the learning curves and the metadata."""
+    paths = [path for path in tree.history.rglob("*") if path.is_symlink() or path.is_file()]
+    paths += [tree.metadata] if tree.metadata.exists() else []
+    found = []
+    for path in sorted(paths):
+        name = path.relative_to(tree.root).as_posix()
+        found.append(Item(name, inside(tree.root, name), path.stat().st_size, None))
+    return found

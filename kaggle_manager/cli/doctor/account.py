@@ -1,0 +1,185 @@
+"""What can be seen of the account, over the network and within seconds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.reporter import duration
+from kaggle_manager.errors import AuthError, KaggleManagerError
+from kaggle_manager.platforms.kaggle.auth import NoAuth
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.models import Quota
+from kaggle_manager.platforms.kaggle.retry import RetryPolicy
+
+CONNECT_S, READ_S = 3.0, 4.0
+# All questions together; a resolver that does not answer keeps to no time-out of ours.
+LONGEST_S = 10.0
+# Signed addresses and tokens are refused by clocks further apart than some minutes.
+SKEW_S, SKEW_TOO_MUCH_S = 30.0, 300.0
+EXPIRES_SOON = timedelta(days=7)
+_SETTINGS = "https://www.kaggle.com/settings"
+# What pip and the kernel say when a session was refused the internet, which is what a missing verification looks like.
+_NO_INTERNET = "phone number is verified"
+
+
+def describe(credentials: Credentials | None) -> Check:
+    """Their kind and where they are; never their value."""
+    if credentials is None:
+        return Check(
+            "credentials",
+            "caution",
+            "none were found: runs go to the Kaggle of this machine",
+            f"for the real Kaggle, save a token from {_SETTINGS} as ~/.kaggle/access_token",
+        )
+    says = f"{credentials.kind} from {credentials.source}"
+    if credentials.username:
+        says += f", user {credentials.username}"
+    if credentials.kind == "oauth" and (end := _access_token_end(Path(credentials.source))):
+        says += f"; its access token ends {end:%Y-%m-%d %H:%M} UTC and is renewed by itself"
+    if credentials.caution:
+        return Check("credentials", "caution", f"{says}; others on this machine can read it", credentials.caution)
+    return Check("credentials", "ok", says)
+
+
+def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
+    """Endpoint, clock, who we are, quota. A Kaggle that does not answer in time is a caution."""
+    found: list[Check] = []
+    thread = threading.Thread(target=_ask, args=(credentials, endpoint, found), daemon=True, name="doctor")
+    thread.start()
+    thread.join(LONGEST_S)
+    if thread.is_alive():
+        return [*found, Check("endpoint", "caution", f"no answer within {LONGEST_S:.0f} s", "check the network")]
+    return found
+
+
+def _ask(credentials: Credentials | None, endpoint: str, found: list[Check]) -> None:
+    try:
+        began = datetime.now(UTC)
+        with requests.Session() as session:
+            # Not through a proxy when it is this very machine.
+            session.trust_env = endpoint.startswith("https")
+            session.auth, timeouts = NoAuth(), (CONNECT_S, READ_S)
+            with session.get(endpoint, timeout=timeouts, allow_redirects=False, stream=True) as answer:
+                date = answer.headers.get("Date", "")
+    except requests.RequestException as error:
+        found.append(
+            Check(
+                "endpoint",
+                "caution",
+                f"{endpoint} does not answer ({type(error).__name__})",
+                "check the network; rehearse with --platform local meanwhile",
+            )
+        )
+        return
+    found += [Check("endpoint", "ok", f"{endpoint} answers"), clock(date, began, datetime.now(UTC))]
+    if credentials is None:
+        return
+    patience = RetryPolicy(attempts=1)
+    try:
+        with KaggleClient(
+            credentials, endpoint=endpoint, connect_timeout_s=CONNECT_S, read_timeout_s=READ_S, retry=patience
+        ) as client:
+            name, end = client.whoami(), client.expires_at()
+            found += [_account(name, end), quota(client.quota(), datetime.now(UTC))]
+    except AuthError as error:
+        found.append(Check("account", "problem", error.message, error.next_step, AuthError.exit_code))
+    except KaggleManagerError as error:
+        host = urlsplit(endpoint).hostname
+        found.append(Check("account", "caution", f"{host} does not answer as it should: {error.message}", "try later"))
+
+
+def _account(name: str, end: datetime | None) -> Check:
+    if end is None:
+        return Check("account", "ok", f"Kaggle knows these credentials as {name}; it names no day on which they end")
+    says = f"Kaggle knows these credentials as {name}, until {end:%Y-%m-%d %H:%M} UTC"
+    if end - datetime.now(UTC) < EXPIRES_SOON:
+        return Check("account", "caution", says, f"create a new token at {_SETTINGS} before then")
+    return Check("account", "ok", says)
+
+
+def clock(date: str, asked: datetime, answered: datetime) -> Check:
+    """This machine's clock against the Date of an answer, which has whole seconds and was written on the way."""
+    try:
+        theirs = parsedate_to_datetime(date).astimezone(UTC)
+    except ValueError:
+        return Check("clock", "caution", "Kaggle's answer does not say what time it is there")
+    earliest, latest = (theirs - answered).total_seconds(), (theirs - asked).total_seconds() + 1.0
+    skew = max(earliest, 0.0) - max(-latest, 0.0)
+    if abs(skew) < SKEW_S:
+        return Check("clock", "ok", f"agrees with Kaggle's to {SKEW_S:.0f} s")
+    says = f"this machine is {duration(abs(skew))} {'behind' if skew > 0 else 'ahead of'} Kaggle"
+    todo = "set the clock: switch time synchronisation on"
+    if abs(skew) < SKEW_TOO_MUCH_S:
+        return Check("clock", "caution", says, todo)
+    return Check("clock", "problem", f"{says}; tokens and signed addresses will be refused", todo)
+
+
+def quota(quota: Quota, now: datetime) -> Check:
+    """This week's accelerator time."""
+    says = f"{quota.gpu_left_s / 3600:.1f} of {quota.gpu_total_s / 3600:.0f} GPU hours left"
+    if quota.gpu_reserved_s:
+        says += f", {quota.gpu_reserved_s / 3600:.1f} reserved by running sessions"
+    if quota.refresh_time is not None:
+        wait = (quota.refresh_time - now).total_seconds()
+        says += f"; the week begins anew {quota.refresh_time:%a %Y-%m-%d %H:%M} UTC (in {duration(max(0.0, wait))})"
+    if quota.gpu_total_s == 0:
+        return Check(
+            "quota", "caution", f"{says}: this account is given no GPU", f"verify your phone number at {_SETTINGS}"
+        )
+    return Check(
+        "quota",
+        "ok" if quota.gpu_left_s > 0 else "caution",
+        says,
+        "" if quota.gpu_left_s > 0 else "wait, or train without an accelerator",
+    )
+
+
+def phone(config: RunConfig | None) -> Check:
+    """Kaggle's API does not tell whether the phone number is verified; a session that was refused internet does."""
+    if config is not None and config.journal.is_file():
+        try:
+            connection = sqlite3.connect(f"{config.journal.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
+            try:
+                refused = connection.execute(
+                    "SELECT COUNT(*) FROM sessions JOIN runs USING (run_id) "
+                    "WHERE platform = 'kaggle' AND instr(why, ?)",
+                    (_NO_INTERNET,),
+                ).fetchone()[0]
+            finally:
+                connection.close()
+        except sqlite3.Error:
+            refused = 0  # the check of the journal says so
+        if refused:
+            return Check(
+                "phone",
+                "caution",
+                f"{refused} sessions on Kaggle had no internet to install packages with",
+                f"verify your phone number at {_SETTINGS}, and look at `internet` in section.toml",
+            )
+    says = (
+        "not known: Kaggle's API does not tell whether your number is verified, without which kernels have no internet"
+    )
+    return Check("phone", "ok", f"{says} and no GPU; a quick run on Kaggle shows it within minutes")
+
+
+def _access_token_end(path: Path) -> datetime | None:
+    """When the access token in an OAuth file ends, if it says so."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")).get("access_token_expiration")
+        moment = datetime.fromisoformat(said) if said else None
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

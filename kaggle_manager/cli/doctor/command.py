@@ -1,0 +1,50 @@
+"""`doctor`: everything a run depends on, looked at before it is needed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, errors_as_messages, print_json, the_only_section
+
+MARKS = {"ok": "ok     ", "caution": "CAUTION", "problem": "PROBLEM"}
+
+
+def doctor(
+    section: Annotated[
+        str,
+        typer.Argument(
+            default_factory=the_only_section,
+            show_default="the project's only one",
+            help="Section a run would train.",
+        ),
+    ],
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at everything a run depends on: Python, packages, credentials, Kaggle, quota, disk, secrets, settings.
+
+    Works without a network. Ends with 0 when there is no problem; else with the code of the first: 1 folders and disk,
+    2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
+
+    Examples:
+
+      kaggle-manager doctor
+
+      kaggle-manager doctor section_7_6_rl_performance --json
+    """
+    from kaggle_manager.cli.doctor import examine, exit_code
+
+    with errors_as_messages(as_json=as_json):
+        checks = examine(section, workdir=workdir)
+    code = exit_code(checks)
+    if as_json:
+        print_json({"schema": 1, "ok": code == 0, "checks": [check.as_dict() for check in checks]})
+    else:
+        for check in checks:
+            print(f"{MARKS[check.state]} {check.name}: {check.says}")
+            if check.todo:
+                print(f"        -> {check.todo}")
+    if code:
+        raise typer.Exit(code)

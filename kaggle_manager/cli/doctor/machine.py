@@ -1,0 +1,200 @@
+"""What can be seen of this machine: Python, packages, folders, disk, the local Kaggle, settings."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import count
+from kaggle_manager.console.reporter import size
+from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.local_kaggle.launcher import find
+from kaggle_manager.orchestrator.locking import no_folder
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sessions.preflight import missing_packages
+
+OLDEST_PYTHON = (3, 11)
+# The official client and its SDK are released in pairs; these are the ones the contract tests were run with.
+TESTED_PAIRS = (("2.2.4", "0.1.37"), ("2.2.5", "0.1.38"))
+# A run keeps its tree, two downloads and two replaced trees; a restore holds one more while it swaps.
+TREES_KEPT = 6
+LITTLE_BYTES = 2 * 1000**3
+
+
+def python() -> Check:
+    """The interpreter."""
+    says = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < OLDEST_PYTHON:
+        return Check("python", "problem", says, "install Python 3.11 or newer", ConfigError.exit_code)
+    return Check("python", "ok", says)
+
+
+def client_packages() -> Check:
+    """The official client, which changes its habits between releases."""
+    pair = _version("kaggle"), _version("kagglesdk")
+    says = f"kaggle {pair[0]}, kagglesdk {pair[1]}"
+    if importlib.util.find_spec("six") is None:
+        return Check(
+            "packages",
+            "problem",
+            f"{says}; six is missing, without which kaggle does not import",
+            "pip install six",
+            ConfigError.exit_code,
+        )
+    if pair not in TESTED_PAIRS:
+        tested = " or ".join(f"kaggle {kaggle} with kagglesdk {sdk}" for kaggle, sdk in TESTED_PAIRS)
+        return Check("packages", "caution", f"{says}: not a pair this program was tested with", f"install {tested}")
+    return Check("packages", "ok", f"{says}: a pair this program was tested with")
+
+
+def training_packages(section: Section) -> list[Check]:
+    """What trains on this machine, and SUMO when the section needs it. Missing is fine: the kernel installs it."""
+    missing = missing_packages(section)
+    if missing:
+        says = f"not here: {', '.join(missing)}. Fine for running on Kaggle; a preflight is then skipped"
+        return [Check("training", "ok", says, "to train here: pip install 'kaggle-manager[train]'")]
+    names = ("torch", "stable-baselines3", "gymnasium")
+    checks = [Check("training", "ok", ", ".join(f"{name} {_version(name)}" for name in names))]
+    if any(package.startswith("libsumo==") for package in section.kernel.packages):
+        checks.append(_sumo())
+    return checks
+
+
+def _sumo() -> Check:
+    """In a process of its own: a native library that does not fit this machine ends the process that loads it."""
+    code = "import libsumo; print(libsumo.getVersion()[1])"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode == 0:
+            return Check("sumo", "ok", f"{done.stdout.strip()}, imports")
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    except subprocess.TimeoutExpired:
+        why = "its import did not end within 20 s"
+    return Check(
+        "sumo",
+        "caution",
+        f"libsumo is installed and does not import here: {why}",
+        "training here needs it: install the system libraries it names; Kaggle is not affected",
+    )
+
+
+def state_folder(config: RunConfig) -> Check:
+    """Whether the state folder, or the folder it would be made in, can be written."""
+    if file := no_folder(config.state):
+        told, todo = f"{file} is not a folder", "give another --workdir"
+        return Check("state folder", "problem", told, todo, StorageError.exit_code)
+    place = _existing(config.state)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Check(
+            "state folder",
+            "problem",
+            f"{place} cannot be written: {error.strerror}",
+            "make it writable, or choose another with --workdir",
+            StorageError.exit_code,
+        )
+    return Check("state folder", "ok", f"{config.state}" + ("" if place == config.state else " (not made yet)"))
+
+
+def journal(config: RunConfig) -> Check:
+    """The journal, opened read-only and read to its end."""
+    if not config.journal.is_file():
+        return Check("journal", "ok", "none yet: nothing was run here")
+    try:
+        connection = sqlite3.connect(f"{config.journal.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (runs,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
+            (unfinished,) = connection.execute("SELECT COUNT(*) FROM runs WHERE finished_at IS NULL").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        sound = str(error)
+    if sound != "ok":
+        return Check(
+            "journal",
+            "problem",
+            f"{config.journal} is damaged: {sound}",
+            "move it away; the next command goes on from the training tree",
+            StorageError.exit_code,
+        )
+    return Check("journal", "ok", f"{count(runs, 'run')}, {unfinished} unfinished")
+
+
+def disk(config: RunConfig) -> Check:
+    """Room for the training tree and the copies a run keeps of it."""
+    tree = size_of(config.tree)
+    try:
+        free = min(shutil.disk_usage(_existing(place)).free for place in (config.state, config.tree))
+    except OSError as error:
+        return Check("disk", "caution", f"its free space cannot be seen: {error.strerror}")
+    says = f"{size(free)} free; the training tree has {size(tree)}, and a run keeps up to {TREES_KEPT} like it"
+    if free < 2 * tree:
+        return Check("disk", "problem", says, "free some space before the next session", StorageError.exit_code)
+    if free < max(TREES_KEPT * tree, LITTLE_BYTES):
+        return Check(
+            "disk", "caution", says, "free some space; `replaced` and `archive` in the state folder are copies"
+        )
+    return Check("disk", "ok", says)
+
+
+def local_kaggle(config: RunConfig) -> Check:
+    """Whether the Kaggle of this machine is running."""
+    try:
+        server = find(config.local_kaggle)
+    except OSError as error:
+        return Check("local Kaggle", "caution", f"{config.local_kaggle} cannot be read: {error.strerror}", "look at it")
+    return Check("local Kaggle", "ok", f"running at {server.url}" if server else "not running; started when needed")
+
+
+def settings(config: RunConfig) -> list[Check]:
+    """Each setting of a run, and where its value came from."""
+    values = {
+        "scenario": config.scenario_name,
+        "timesteps": config.target,
+        "session_limit": f"{config.session_limit_s:g} s",
+        "platform": config.platform,
+        "workdir": config.state,
+        "keep_gb": f"{config.keep_bytes / 1e9:g} GB of kept copies",
+    }
+    found = [
+        Check(f"setting {name}", "ok", f"{values[name]} (from {source})")
+        for name, source in config.sources.items()
+        if name in values
+    ]
+    return [Check("project", "ok", f"{config.section.name} in {config.project_root}"), *found]
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder; what vanishes meanwhile counts as nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += Path(parent, name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.is_dir())
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(missing)"

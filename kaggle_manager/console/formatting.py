@@ -1,0 +1,70 @@
+"""Numbers in words: sizes, durations, counts; and paths in commands. Pure, standard library only."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+
+def quoted(argument: object) -> str:
+    """A path, or whatever else may contain blanks, as a command line of this machine takes it."""
+    text = str(argument)
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters other than tab and line ends."""
+    return "".join(c for c in text if c.isprintable() or c in "\t\n")
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `42 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """`1 episode`, `2 episodes`, `1,200 steps`."""
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+def number(value: Any, form: str) -> str:
+    """`value` in a format such as ".3g"; a log may hold anything."""
+    try:
+        return format(float(value), form)
+    except (TypeError, ValueError, OverflowError):
+        return "not a number"
+
+
+def iso(epoch_s: float) -> str:
+    """`2026-11-22T04:05:06+00:00`."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="seconds")
+
+
+def epoch(text: str) -> float:
+    """Seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def for_people(epoch_s: float) -> str:
+    """Date and time where the reader is, to the minute."""
+    return datetime.fromtimestamp(epoch_s, UTC).astimezone().strftime("%a %d %b %Y %H:%M %Z")

@@ -1,0 +1,44 @@
+"""Answers that arrive whole and are not true: a status, a listing, a log, a refusal. Pure.
+
+Each lie takes what was asked and what is true, and gives what is told; None where there is nothing to lie about.
+"""
+
+from __future__ import annotations
+
+from kaggle_manager.local_kaggle.faults import fault_plan
+from kaggle_manager.local_kaggle.serialization import Body
+
+
+def told(fault: fault_plan.Fault, true: Body) -> Body | None:
+    """What `fault` makes of the true answer."""
+    match fault:
+        case fault_plan.SaysStatus():
+            return _status(fault, true)
+        case fault_plan.PartialList():
+            return _first_files(fault, true)
+        case fault_plan.LogCut():
+            return true | {"log": str(true["log"])[fault.lost_bytes :]} if true.get("log") else None
+        case fault_plan.PushRefused():
+            return {"versionNumber": 0, "error": fault.message}
+        case _:
+            raise AssertionError(fault)
+
+
+def asked_without_version(body: Body) -> Body:
+    """A question about one version, as a question about the newest."""
+    return {name: value for name, value in body.items() if name != "versionLabel"}
+
+
+def _status(fault: fault_plan.SaysStatus, true: Body) -> Body | None:
+    said = true.get("status")
+    if said == fault.says or (fault.instead_of and said not in fault.instead_of):
+        return None
+    return {"status": fault.says, "failureMessage": ""}
+
+
+def _first_files(fault: fault_plan.PartialList, true: Body) -> Body | None:
+    name = "datasetFiles" if "datasetFiles" in true else "files"
+    files = true.get(name) or []
+    if not files:
+        return None
+    return true | {name: files[: int(len(files) * fault.shown)], "nextPageToken": ""}

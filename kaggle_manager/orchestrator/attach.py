@@ -1,0 +1,138 @@
+"""Take up a run on a machine that knows nothing of it: the credentials and the run's id are enough.
+
+The kernel on Kaggle carries the order of its newest session; the tree that session continues lies in the run's dataset.
+Both are taken here, the tree only after every byte of it was verified, and the session is then watched, fetched and
+restored like any other. Nothing is started here, and nothing on the platform is changed.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, restore_tree, unpack_tree
+from kaggle_manager.checkpoints.archive import INDEX_NAME, PACK_NAME
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
+from kaggle_manager.orchestrator.open_run import settings_of
+from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
+from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.sessions import launch, reconcile
+from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.sessions.connection import Connection
+
+_RUN_ID = re.compile(r"[0-9a-z-]{8,64}")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """The run that was taken up: its newest session, and the step of the tree that is here now (None: none yet)."""
+
+    run_id: str
+    generation: int
+    target: int
+    step: int | None
+
+
+def attach_run(
+    config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, run_id: str, *, at: str
+) -> Attached:
+    """Write a run of the platform into the journal, and bring the tree its newest session continues.
+
+    Args:
+        run_id: as `run`, `status` and the kernel's log name it.
+
+    Raises:
+        NotFound: this account has no kernel of such a run.
+        ConfigError: the run is known here already, its kernel is another scenario's, or another training is here.
+        LineageMismatch, OutputDamaged: the tree on the platform is not what the session was sent to continue.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise ConfigError(f"{run_id!r} is no run id.", next_step="look for it in the log of the kernel: KM_RESULT")
+    if any(row.run_id == run_id for row in journal.runs()):
+        raise ConfigError(f"Run {run_id} is known here already.", safe="nothing was changed", next_step=_go_on(config))
+    tree = TrainingTree(config.tree, config.scenario_name)
+    head = CheckpointStore(tree, warn=reporter.warn).find_latest_checkpoint()
+    if head is not None and head.manifest.lineage.run_id != run_id:
+        raise ConfigError(
+            f"{config.tree} holds another training, of run {head.manifest.lineage.run_id}.",
+            safe="nothing was changed",
+            next_step="attach into a folder of its own: --workdir DIR",
+        )
+    slug = launch.kernel_slug(config.scenario_name, run_id)
+    newest = connection.client.newest_kernel(connection.owner, slug)
+    if newest is None:
+        raise NotFound(
+            f"{connection.owner} has no kernel {slug} on {connection.platform}.",
+            next_step="check the run id, and --scenario when it is not the section's default",
+        )
+    order = order_of(newest[1]) or {}
+    if (order.get("run_id"), order.get("scenario")) != (run_id, config.scenario_name):
+        raise ConfigError(
+            f"The kernel {newest[0].ref} is not of run {run_id} of {config.scenario_name}.",
+            safe="nothing was changed",
+            next_step="check the run id and --scenario",
+        )
+    row = RunRow(
+        run_id=run_id,
+        section=config.section.name,
+        scenario=config.scenario_name,
+        target=int(order["target"]),
+        quick=bool(order.get("quick")),
+        tree=str(config.tree),
+        platform=connection.platform,
+        owner=connection.owner,
+        slug=slug,
+        created_at=at,
+        settings=settings_of(config),
+    )
+    session = reconcile.unknown_session(row, newest, reached=0, known=set(), at=at)
+    if session is None:
+        raise ConfigError(f"The order in {newest[0].ref} cannot be read.", next_step="it was edited by hand")
+    step = head.step if head else None
+    if head is None and session.parent_sha256 is not None:
+        step = _bring_parent(connection, row, tree, session.parent_sha256, session.min_step, reporter)
+    with journal.together():
+        journal.add_run(row)
+        journal.add_session(session)
+        journal.note(run_id, session.generation, "adopted", at, version=session.version)
+    reporter.line(f"attached: generation {session.generation} of run {run_id}, target {row.target}")
+    return Attached(run_id, session.generation, row.target, step)
+
+
+def _bring_parent(
+    connection: Connection, row: RunRow, tree: TrainingTree, manifest_sha256: str, min_step: int, reporter: Reporter
+) -> int:
+    """Download, verify and restore the tree the newest session continues; its step."""
+    slug = row.slug + launch.DATASET_SUFFIX
+    with tempfile.TemporaryDirectory(prefix="km_attach_") as folder:
+        reporter.phase(f"downloading dataset {row.owner}/{slug}")
+        download_dataset_files(connection.client, row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
+        source = TrainingTree(Path(folder, "tree"), tree.scenario)
+        unpack_tree(Path(folder), source.root, warn=reporter.warn)
+        head = CheckpointStore(source).find_latest_checkpoint()
+        if head is None or head.manifest.sha256 != manifest_sha256:
+            raise LineageMismatch(
+                f"Dataset {row.owner}/{slug} does not hold what the newest session was sent to continue.",
+                safe="nothing was restored",
+                next_step="wait until that session has ended, and attach again",
+            )
+        restored = restore_tree(
+            source.root,
+            tree,
+            run_id=row.run_id,
+            generation=head.manifest.lineage.generation,
+            min_step=min_step,
+            keep_replaced=tree.root.with_name(f"{tree.root.name}.replaced"),
+            accept_damaged=True,
+            warn=reporter.warn,
+        )
+    reporter.checkpoint(f"restored step {restored.step} from dataset {row.owner}/{slug} into {tree.root}")
+    return restored.step
+
+
+def _go_on(config: RunConfig) -> str:
+    return f"kaggle-manager run {config.section.name} {config.flags}"

@@ -1,0 +1,149 @@
+"""Several runs towards one end: each with its own lineage and tree, sharing session slots and quota fairly.
+
+A campaign is passes over its members (`ValidationKaggleManager.tick`): those with a live session are looked at, what
+they left is brought home, and free slots go to the members that have come least far. A member that needs a person does
+not hold up the others; the campaign then ends with its error.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.console.formatting import epoch, for_people
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.status.overview import Overview, by_urgency
+from kaggle_manager.status.report import RunReport
+
+# Kaggle lets an account run two GPU sessions at once.
+SLOTS = 2
+# Between two rounds: brisk while something changes, slow while nothing does.
+FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5
+LIVE = ("running", "fetching")
+
+
+@dataclass
+class Member:
+    """One run of a campaign: what `tick` is called with, where it stood last, and what ended it."""
+
+    name: str
+    options: Mapping[str, Any]
+    report: RunReport | None = None
+    error: KaggleManagerError | None = None
+    not_before: float = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        return self.report is not None and self.report.state in LIVE
+
+    @property
+    def is_over(self) -> bool:
+        return self.error is not None or (self.report is not None and self.report.state == "finished")
+
+    @property
+    def step(self) -> int:
+        return self.report.step if self.report else 0
+
+
+def seeds_of(section: Section, scenario: str | None, count: int) -> list[int | None]:
+    """The first `count` training seeds: those the section declares for its study, else consecutive ones."""
+    own = section.scenario(scenario).seed or 0
+    declared = section.study.get("training_seeds")
+    seeds = [seed for seed in declared if isinstance(seed, int)] if isinstance(declared, list) else []
+    seeds += [own + n for n in range(count) if own + n not in seeds]
+    return [None if seed == own else seed for seed in seeds[:count]]
+
+
+def campaign_of(
+    manager: ValidationKaggleManager, section: str, count: int, reporter: Reporter, **options: Any
+) -> Campaign:
+    """The campaign of the first `count` training seeds of a scenario; `options` as `ValidationKaggleManager.tick`."""
+    loaded = get_section(find_project(Path.cwd(), section), section)
+    seeds = seeds_of(loaded, options.get("scenario"), count)
+    members = [Member("its own seed" if seed is None else f"seed {seed}", {**options, "seed": seed}) for seed in seeds]
+    return Campaign(manager, section, members, reporter)
+
+
+@dataclass
+class Campaign:
+    """Members of one section, carried on together.
+
+    Args:
+        clock, sleep: seconds since the epoch; wait so many seconds.
+    """
+
+    manager: ValidationKaggleManager
+    section: str
+    members: Sequence[Member]
+    reporter: Reporter
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    _pause_s: float = field(default=FIRST_PAUSE_S, init=False)
+
+    def run(self) -> Overview:
+        """Go round until every member is over.
+
+        Raises:
+            KaggleManagerError: what ended a member, once all the others are over.
+        """
+        for member in self.members:
+            self.manager.go_on(self.section, **member.options)
+        while not all(member.is_over for member in self.members):
+            before = self._where()
+            self.round()
+            if all(member.is_over for member in self.members):
+                break
+            self._pause_s = FIRST_PAUSE_S if self._where() != before else min(LONGEST_PAUSE_S, self._pause_s * GROWTH)
+            self.sleep(self._pause_s)
+        self.is_finished()
+        return self.overview()
+
+    def round(self) -> None:
+        """One pass over all members: first what lives or ended, then what may start."""
+        for member in self.members:
+            if not member.is_over:
+                self._tick(member, may_push=False)
+        waiting = [member for member in self.members if not member.is_over and not member.is_live]
+        free = SLOTS - sum(member.is_live for member in self.members)
+        ready = [member for member in waiting if member.not_before <= self.clock()]
+        for member in sorted(ready, key=lambda member: member.step)[: max(0, free)]:
+            self._tick(member, may_push=True)
+
+    def is_finished(self) -> bool:
+        """Whether every member has reached its target.
+
+        Raises:
+            KaggleManagerError: what ended a member.
+        """
+        for member in self.members:
+            if member.error is not None:
+                raise member.error
+        return all(member.is_over for member in self.members)
+
+    def overview(self) -> Overview:
+        return Overview(by_urgency([member.report for member in self.members if member.report]), self.section)
+
+    def _tick(self, member: Member, *, may_push: bool) -> None:
+        try:
+            member.report = self.manager.tick(self.section, may_push=may_push, **member.options)
+        except (QuotaError, RemoteError) as error:  # time mends these; the journal says until when
+            self.reporter.warn(f"{member.name}: {error.message}")
+            member.not_before = self.clock() + LONGEST_PAUSE_S
+        except KaggleManagerError as error:
+            self.reporter.warn(f"{member.name} needs a person: {error}")
+            member.error = error
+        else:
+            until = member.report.waiting_until
+            member.not_before = epoch(until) if until else 0.0
+            if member.report.state == "waiting" and until and not may_push:
+                self.reporter.phase(f"{member.name} waits until {for_people(epoch(until))}")
+
+    def _where(self) -> list[tuple[str, int]]:
+        return [(member.report.state if member.report else "", member.step) for member in self.members]

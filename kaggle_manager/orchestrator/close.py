@@ -1,0 +1,215 @@
+"""The end of a session: what it left is judged, put in words and written down; what a person must see is raised."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from kaggle_manager.checkpoints import Checkpoint
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.console.reporter import size
+from kaggle_manager.errors import (
+    CheckpointIncompatible,
+    ConfigError,
+    KaggleManagerError,
+    KernelFailed,
+    NotFinished,
+    Unavailable,
+    VerificationError,
+)
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.protocol.session_result import TREE_FOLDER, normalised_failure
+from kaggle_manager.runs.budget import forecast, measure
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage, Stop
+from kaggle_manager.runs.retry_policy import POLICIES, FailureKind
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
+from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
+from kaggle_manager.sessions.outcome import Outcome, judge
+from kaggle_manager.trees import compatibility
+
+# A session denied for so long is given up even though its kernel is there.
+DENIED_TO_GIVE_UP_S = 24 * 3600.0
+ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
+    FailureKind.CHECKPOINT: CheckpointIncompatible,
+    FailureKind.ORDER: ConfigError,
+    FailureKind.MISFILED: ConfigError,
+    FailureKind.OUTPUTS: VerificationError,
+}
+
+
+def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSession, *, restored: bool) -> Outcome:
+    """Say how a session ended, from what it left, and make room for the next one."""
+    head, final, result = run.head(), run.store.final(), fetched.result
+    outcome = judge(
+        result=result,
+        platform_says=session.why,
+        log=fetched.log,
+        step_before=session.min_step,
+        step_after=head.step if head else 0,
+        target_reached=final is not None and final.step >= run.config.target,
+        wedged=progress_of(session).wedged,
+    )
+    facts = measurements(
+        session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
+    )
+    counts = {**(result.counts if result else {}), "restores": int(restored)}
+    with run.journal.together():
+        run.journal.add_facts(session, **facts)
+        run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts, **facts)
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome=outcome.kind,
+            why=outcome.why,
+            fingerprint=outcome.failure,
+            kind=outcome.failure_kind,
+            step=outcome.step,
+        )
+    (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
+    if restored:
+        _forget_older(run)
+    return outcome
+
+
+def check_is_gone(run: RunContext, session: SessionRow) -> None:
+    """Hold a lasting denial of `session` against its kernel: one that is deleted is gone, with all its versions.
+
+    Raises:
+        Unavailable: the kernel is there, this version or a later one, and the denial is not a day old.
+    """
+    newest = run.connection.client.newest_kernel(run.row.owner, run.row.slug)
+    denied_since = progress_of(run.newest_session()).denied_since
+    is_recent = denied_since is not None and run.clock() - denied_since < DENIED_TO_GIVE_UP_S
+    if is_recent and newest is not None and session.version is not None and newest[0].version >= session.version:
+        raise Unavailable(
+            f"Kaggle shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",
+            safe="what the session saved is on Kaggle; the local training tree is untouched",
+            next_step="run the same command again later; after a day of this the session is given up",
+        )
+
+
+def give_up(
+    run: RunContext, session: SessionRow, outcome: str, why: str, kind: FailureKind, *, cause: str = ""
+) -> None:
+    """Close a session that left nothing to judge."""
+    run.reporter.warn(f"generation {session.generation} is {outcome}: {why}")
+    with run.journal.together():
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome=outcome,
+            why=why,
+            fingerprint=normalised_failure(cause or outcome),
+            kind=kind,
+            ended_at=session.ended_at or run.now(),
+        )
+        run.note("closed", session.generation, outcome=outcome, why=why)
+
+
+def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
+    """Write down what is left of the quota, and when the target should be reached, to be held against what comes."""
+    quota = run.week  # as the plan was made with: a second answer may be another
+    if quota is not None:
+        run.note("quota", generation, left_s=quota.left_s, total_s=quota.total_s, refresh_at=quota.refresh_at)
+    seen = forecast(
+        remaining,
+        run.config.session_limit_s,
+        pace=measure(past_sessions(run.sessions())),
+        quota=quota,
+        now=run.clock(),
+        rollout=run.config.scenario.rollout,
+    )
+    if seen is not None:
+        run.note(
+            "forecast",
+            generation,
+            done_at=iso(seen.done_at),
+            sessions=seen.sessions,
+            accelerator_s=round(seen.accelerator_s),
+        )
+
+
+def stop(run: RunContext, action: Stop) -> NoReturn:
+    """Put what cannot mend itself before a person, once; the next `run` has every try again, a `tick` has none.
+
+    Raises:
+        KernelFailed, CheckpointIncompatible, ConfigError, VerificationError: by the kind of the failure.
+        NotFinished: a person has asked for the stop.
+    """
+    again = f"kaggle-manager run {run.config.section.name} {run.config.flags}"
+    if action.kind is FailureKind.NONE:
+        raise NotFinished(
+            f"Run {run.row.run_id} is stopped: {action.why}.", safe=f"the tree {run.config.tree}", next_step=again
+        )
+    newest = run.newest_session()
+    events = [event for event in run.events() if event["kind"] in ("stopped", "continued")]
+    if not events or events[-1]["kind"] == "continued":
+        run.note("stopped", newest.generation, why=action.why, failure=action.kind)
+    log = run.folder_of(newest) / LOG_FILE
+    advice = compatibility.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
+    reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
+    raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
+        f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
+        safe=f"the training tree {run.config.tree} is as the last restore left it",
+        next_step=f"{reading}{advice}, and run the same command again",
+    )
+
+
+def _forget_older(run: RunContext) -> None:
+    """Free the room of copies beyond the two newest; logs and results stay."""
+
+    def trees(folders: list[Path]) -> list[Path]:
+        return [folder for folder in folders if folder.is_dir()]
+
+    downloaded = trees([run.folder_of(session) / TREE_FOLDER for session in run.sessions()])
+    replaced = trees([run.replaced_by(session) for session in run.sessions()])
+    for older in downloaded[:-2] + replaced[:-2]:
+        shutil.rmtree(older, ignore_errors=True)
+
+
+# What a quick run exists to show; counted by the trainer and the manager, never assumed.
+REQUIRED_BY_QUICK = {"updates": "gradient update", "evaluations": "evaluation", "restores": "restore"}
+
+
+def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
+    """Hold a finished quick run against what it promises.
+
+    Raises:
+        VerificationError: something a quick run must exercise did not happen; names what.
+    """
+    missing = [name for key, name in REQUIRED_BY_QUICK.items() if counts.get(key, 0) < 1]
+    steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
+    # Not always at the target itself: algorithms that train in rollouts end with the one that reaches it.
+    if run.config.target >= 2 and (len(steps) < 2 or steps[-1] < run.config.target):
+        missing.append(f"two valid checkpoints, the newer at step {run.config.target} (found {steps})")
+    if run.store.best() is None:
+        missing.append("best model")
+    if run.store.final() is None:
+        missing.append("final model")
+    if not run.tree.metadata.is_file():
+        missing.append("training metadata")
+    if missing:
+        raise VerificationError(
+            f"The quick run reached its target but did not show: {', '.join(missing)}.",
+            safe=f"what it made is in {run.config.tree}",
+            next_step="do not start a long run on this; mend the trainer first",
+        )
+
+
+def describe_tree(run: RunContext) -> Iterator[str]:
+    """The training tree in lines: the three levels of checkpoints, with steps and sizes."""
+    for checkpoint in sorted(run.store.valid_checkpoints(), key=lambda found: found.step):
+        yield _level("latest", checkpoint)
+    for name, level in (("best", run.store.best()), ("final", run.store.final())):
+        if level is not None:
+            score = level.manifest.score
+            yield _level(name, level) + (f", mean reward {score:.3f}" if score is not None else "")
+    yield f"tree    {run.config.tree}"
+
+
+def _level(name: str, checkpoint: Checkpoint) -> str:
+    total = sum(file.size for file in checkpoint.manifest.files)
+    return f"{name:<6}  step {checkpoint.step:>8}  {size(total):>9}  {checkpoint.model_path.name}"

@@ -1,0 +1,45 @@
+"""A section's demonstration: what it can do, in minutes, on the local Kaggle, ending with its report.
+
+It has a folder of its own, so no training of weeks is touched by it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kaggle_manager.config import build_config, state_folder
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.orchestrator.final_report import write_final_report
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.status.report import RunReport
+
+
+def demonstrate(section: str, reporter: Reporter, *, platform: str | None, workdir: Path | None) -> RunReport:
+    """Train what `[demo]` of the section declares, anew, and write its report.
+
+    Raises:
+        ConfigError: the section declares none.
+        KaggleManagerError: as `ValidationKaggleManager.run_validation_section`.
+    """
+    project = find_project(Path.cwd(), section)
+    demo = get_section(project, section).demo
+    if demo is None:
+        raise ConfigError(
+            f"Section {section} has no demonstration.", safe="nothing was started", next_step="use --quick instead"
+        )
+    folder = workdir or state_folder(None) / "demo"
+    manager = ValidationKaggleManager(
+        platform=platform or "local", workdir=folder, project_root=project, reporter=reporter
+    )
+    report = manager.run_validation_section(
+        section,
+        scenario=demo.scenario,
+        timesteps=demo.timesteps,
+        max_steps=-(-demo.timesteps // demo.sessions),
+        fresh=True,
+    )
+    config = build_config(section, scenario=demo.scenario, workdir=folder, project_root=project)
+    write_final_report(config, reporter, *demo.report)
+    return report

@@ -1,0 +1,196 @@
+"""Which run a command continues: one training tree is one lineage, started anew only when asked.
+
+An unfinished run of the same tree goes on. A finished one, or a tree trained elsewhere, is continued towards the new
+target under its own run id, also on another platform. `fresh`, and a new quick run, set the old tree aside first, with
+its replay; nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import ConfigError, NotFound
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.launch import kernel_slug
+from kaggle_manager.trees.backups import within_limit
+from kaggle_manager.trees.recover import head_of, set_aside
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run ready to go on: its row, and the generation its lineage had reached before this journal knew it."""
+
+    row: RunRow
+    earlier_generation: int
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """What a later command needs to know to go on as this one would."""
+    own_target = config.scenario.timesteps
+    return {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
+
+
+def open_run(config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, at: str) -> OpenedRun:
+    """Find or make the run this command is about, at the moment `at`.
+
+    Raises:
+        ConfigError: an unfinished run of this tree lives elsewhere; `fresh` was asked while a session of it may still
+            be alive; or the target is less than what is saved, and no final model of it can be made any more.
+        CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used.
+    """
+    unfinished = journal.open_run(config.tree)
+    if unfinished is not None and config.fresh:
+        _refuse_while_alive(connection, journal, unfinished)
+        _keep_unrestored(config, journal, unfinished, reporter)
+        journal.finish_run(unfinished.run_id, "abandoned for a fresh start", at)
+        unfinished = None
+    if unfinished is not None:
+        unfinished = _at_home(config, connection, journal, unfinished, reporter)
+    store = CheckpointStore(TrainingTree(config.tree, config.scenario_name), warn=reporter.warn)
+    if unfinished is None and (config.fresh or config.quick):
+        why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
+        if kept := set_aside(config, why):
+            reporter.checkpoint(f"{why}: the tree at {config.tree} was set aside as {kept}")
+            for line in within_limit(config):
+                reporter.checkpoint(line)
+    head = head_of(store, config, saved_step=_saved_step(journal, config, unfinished))
+    if head is not None and config.target < min(head.step, head.manifest.target):
+        _allow_less(config, store, head, reporter)
+    if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
+        # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
+        _refuse_while_alive(connection, journal, unfinished)
+        reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
+        journal.finish_run(unfinished.run_id, "another training's tree took its place", at)
+        unfinished = None
+    earlier = head.manifest.lineage.generation if head else 0
+    if unfinished is not None:
+        if unfinished.target != config.target:
+            reporter.line(f"  the target of run {unfinished.run_id} is now {config.target} (was {unfinished.target})")
+        journal.reopen_run(unfinished.run_id, config.target)
+        return OpenedRun(journal.run(unfinished.run_id), earlier)
+    return OpenedRun(_continued_or_new(config, connection, journal, head, at), earlier)
+
+
+def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:
+    """A smaller target than what is saved is reached where a final model lies, and out of reach where none does."""
+    final = store.final()
+    if final is not None and final.step >= head.step:
+        reporter.line(
+            f"  more than {config.target:,} timesteps are done: the final model here is of step {final.step:,}"
+        )
+        return
+    raise ConfigError(
+        f"{config.tree} is at step {head.step:,} already, on its way to {head.manifest.target:,}: a final model of "
+        f"{config.target:,} timesteps cannot come out of it any more.",
+        safe="nothing was pushed; the checkpoints and the best model are untouched",
+        next_step=f"go on with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
+        f"{config.target:,} timesteps from zero take --fresh, which archives this tree, or another --workdir",
+    )
+
+
+def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) -> int:
+    """What the journal knows to have been saved in this tree by the lineage that goes on; 0 for a new one."""
+    if unfinished is None and (config.fresh or config.quick):
+        return 0
+    runs = [run for run in journal.runs() if run.tree == str(config.tree)]
+    last = unfinished or (runs[-1] if runs and runs[-1].outcome == "finished" else None)
+    return max((session.step or 0 for session in journal.sessions(last.run_id)), default=0) if last else 0
+
+
+def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:
+    """The unfinished run, where this command would go on with it; it moves only between sessions, and when asked to."""
+    here, there = (connection.platform, connection.owner), (run.platform, run.owner)
+    if here == there:
+        return run
+    asked = config.platform == connection.platform  # by name, not because credentials happened to be found
+    between = all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id))
+    if not asked or not between:
+        move = f", or --platform {connection.platform} to move it" if between else ""
+        raise ConfigError(
+            f"Run {run.run_id} of {config.tree} is unfinished on {run.platform} as {run.owner}, "
+            f"and this command would use {connection.platform} as {connection.owner} ({connection.why}).",
+            safe="nothing was started; the training tree is untouched",
+            next_step=f"add --platform {run.platform} to go on there{move}",
+        )
+    journal.move_run(run.run_id, *here)
+    reporter.line(f"  run {run.run_id} moves from {' as '.join(there)} to {' as '.join(here)}")
+    return journal.run(run.run_id)
+
+
+def _continued_or_new(
+    config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None, at: str
+) -> RunRow:
+    run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
+    if run_id in {run.run_id for run in journal.runs()}:
+        with journal.together():
+            journal.move_run(run_id, connection.platform, connection.owner)
+            journal.reopen_run(run_id, config.target)
+        return journal.run(run_id)
+    row = RunRow(
+        run_id=run_id,
+        section=config.section.name,
+        scenario=config.scenario_name,
+        target=config.target,
+        quick=config.quick,
+        tree=str(config.tree),
+        platform=connection.platform,
+        owner=connection.owner,
+        slug=kernel_slug(config.scenario_name, run_id),
+        created_at=at,
+        settings=settings_of(config),
+    )
+    journal.add_run(row)
+    return row
+
+
+def _refuse_while_alive(connection: Connection, journal: Journal, run: RunRow) -> None:
+    """Never leave a session of `run` behind that may still be running."""
+    session = _alive(connection, journal, run)
+    if session is not None:
+        raise ConfigError(
+            f"Generation {session.generation} of run {run.run_id} may still be running on {run.platform}; leaving it "
+            "would make two sessions of one training tree.",
+            safe="nothing was started; the training tree is untouched",
+            next_step=f"wait until {run.owner}/{run.slug} has ended, or delete it on {run.platform}, and run the same "
+            "command again; or go on with it: the command without --fresh",
+        )
+
+
+def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow | None:
+    """The session of `run` that may be running, as far as its platform can be asked."""
+    opened = [s for s in journal.sessions(run.run_id) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
+    if not opened or (connection.platform, connection.owner) != (run.platform, run.owner):
+        return opened[-1] if opened else None
+    session, version = opened[-1], opened[-1].version
+    try:
+        if version is None:
+            newest = connection.client.newest_kernel(run.owner, run.slug)
+            version = newest[0].version if newest else 0
+            if version <= session.baseline_version:
+                return None
+        status = connection.client.kernel_status(KernelVersion(run.owner, run.slug, version))
+    except NotFound:
+        return None
+    return None if status.state.is_terminal else session
+
+
+def _keep_unrestored(config: RunConfig, journal: Journal, run: RunRow, reporter: Reporter) -> None:
+    """Archive trees that were downloaded and never restored, because they are of another experiment for instance."""
+    for session in journal.sessions(run.run_id):
+        tree = config.downloads / run.run_id / f"generation_{session.generation}" / TREE_FOLDER
+        if session.stage is not Stage.CLOSED and tree.is_dir():
+            kept = archive_tree(
+                TrainingTree(tree, run.scenario),
+                config.archive / f"{run.run_id}-generation_{session.generation}",
+                "It was downloaded and not restored before a fresh start was asked for.",
+            )
+            reporter.checkpoint(f"what generation {session.generation} left was set aside as {kept}")

@@ -1,0 +1,166 @@
+"""Start one generation of a run, once: the intent is written first, and no answer is taken for a refusal.
+
+A push that was surely refused takes its intent back; one that was accepted, even not as asked, uses its generation up;
+one whose answer never came is looked for before anything is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kaggle_manager.checkpoints import Checkpoint
+from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch, QuotaError
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.sessions import launch
+from kaggle_manager.sessions import reconcile as lost_push
+from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
+
+# Waits before the next try; each is doubled up to its longest, and none costs an attempt.
+CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
+UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
+# After a refusal for the quota, when the platform does not say when the week starts again.
+QUOTA_WAIT_S = 3600.0
+
+
+def push_generation(run: RunContext, generation: int, parent: Checkpoint | None) -> None:
+    """Package and push `generation`, which continues `parent`; the journal then says what became of it.
+
+    Without room, or without quota, the generation stays free and the journal says until when to wait.
+
+    Raises:
+        PushMismatch: the session was filed under another address; its generation is closed.
+        ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
+    """
+    config, row, client, reporter = run.config, run.row, run.connection.client, run.reporter
+    reporter.step(1, f"package generation {generation}")
+    bundle = build_bundle(config.project_root, config.section)
+    plan = run.plan
+    order = launch.launch_order(
+        config, row, generation, parent=parent, bundle=bundle, identity=run.identity, deadline_s=plan.deadline_s
+    )
+    script = render_script(bundle, order)
+    reporter.line(f"  {describe(bundle, script)}")
+    newest = client.newest_kernel(row.owner, row.slug)
+    known = {session.version for session in run.sessions()}
+    if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
+        with run.journal.together():
+            run.journal.add_session(found)
+            run.note("adopted", found.generation, version=found.version)
+        reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
+        return
+    if parent is not None and run.published() != parent.manifest.sha256:
+        dataset = launch.publish_tree(
+            client, row, run.tree, parent, generation, reporter=reporter, uploads=config.state / "uploads"
+        )
+        run.note("published", generation, manifest_sha256=parent.manifest.sha256)
+        reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
+    session = SessionRow(
+        run_id=row.run_id,
+        generation=generation,
+        stage=Stage.INTENDED,
+        parent_sha256=parent.manifest.sha256 if parent else None,
+        min_step=parent.step if parent else 0,
+        bundle_sha256=bundle.sha256,
+        baseline_version=newest[0].version if newest else 0,
+        started_at=run.now(),
+        facts={"planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps}},
+    )
+    run.journal.add_session(session)
+    if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
+        _check_not_elsewhere(run, session)
+    reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
+    push = launch.kernel_push(config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s)
+    try:
+        pushed = client.push_kernel(push)
+    except CapacityReached as error:
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
+    except QuotaError as error:
+        run.journal.drop_intent(session)
+        _wait_for_quota(run, error)
+    except AmbiguousPush as error:
+        run.note("push_without_answer", generation, message=error.message)
+        reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
+    except PushMismatch as error:
+        _changed(run, session, error)
+    except KaggleManagerError as error:
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.note("push_refused", generation, message=error.message)
+        raise
+    else:
+        _accepted(run, session, pushed.version)
+
+
+def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
+    """Look for a push whose answer never came; the journal then says what became of it.
+
+    Raises:
+        PushMismatch: it was filed under another address; its generation is closed.
+        ConfigError: something else pushes to this kernel.
+    """
+    session = run.newest_session()
+    version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    if version is None:
+        _check_not_elsewhere(run, session)
+        why = "a push was neither answered nor accepted; no session was started"
+        with run.journal.together():
+            run.journal.drop_intent(session)
+            run.note("push_not_accepted", session.generation)
+            run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
+        return
+    run.reporter.line(f"  the push of generation {session.generation} had been accepted")
+    _accepted(run, session, version)
+
+
+def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
+    try:
+        lost_push.check_not_elsewhere(run.connection.client, run.row, session)
+    except PushMismatch as error:
+        _changed(run, session, error)
+
+
+def _wait_for_quota(run: RunContext, error: QuotaError) -> None:
+    quota = run.quota()
+    refresh = quota.refresh_at if quota else None
+    wait_s = refresh - run.clock() if refresh is not None and refresh > run.clock() else QUOTA_WAIT_S
+    run.postpone("quota", error.message, wait_s, wait_s)
+
+
+def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
+    with run.journal.together():
+        run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
+        run.note("pushed", session.generation, version=version.version)
+    run.reporter.line(f"  accepted as {version.ref}")
+    if version.version > session.baseline_version + 1:
+        between = f"{session.baseline_version + 1} to {version.version - 1}"
+        run.reporter.warn(f"something else started version {between} of this kernel; what it leaves is not used")
+
+
+def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
+    """A session exists, but not as asked: never pushed again under this generation."""
+    run.note("push_changed", session.generation, message=error.message, started=error.started)
+    owner, slug, version = error.started.split("/")
+    if (owner, slug) == (run.row.owner, run.row.slug):
+        # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
+        run.reporter.warn(error.message)
+        _accepted(run, session, KernelVersion(owner, slug, int(version)))
+        return
+    with run.journal.together():
+        run.journal.update_session(
+            session,
+            stage=Stage.CLOSED,
+            outcome="misfiled",
+            why=error.message,
+            fingerprint="misfiled",
+            kind=FailureKind.MISFILED,
+            ended_at=run.now(),
+        )
+        run.note("closed", session.generation, outcome="misfiled", why=error.message)
+    error.next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
+    raise error

@@ -1,0 +1,83 @@
+"""What a session left becomes the local training tree, all of it or nothing, once it is known to belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
+from kaggle_manager.console.formatting import size
+from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
+from kaggle_manager.trees import compatibility
+
+
+def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> RestoreReport | None:
+    """Put the fetched tree in the place of the local one: all of it, or nothing.
+
+    Returns None when the session failed and left nothing newer; anything else that restores nothing is an error.
+
+    Raises:
+        OutputDamaged: a session that says it trained left no checkpoint.
+        LineageMismatch, CheckpointCorrupt, CheckpointIncompatible: the tree may not be restored; it stays in the
+            download folder and the local tree is untouched.
+    """
+    result = fetched.result
+    trained = result is not None and result.outcome in ("completed", "interrupted")
+    source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
+    valid = CheckpointStore(source).valid_checkpoints() if source else []
+    if not valid:
+        if result is not None and trained and result.step is not None:
+            raise OutputDamaged(
+                f"Generation {session.generation} says it trained, but left no checkpoint.",
+                safe=f"nothing was restored; what it left is in {fetched.folder}",
+                next_step=f"read {fetched.folder / LOG_FILE}",
+            )
+        return None
+    found = valid[0]
+    lineage = found.manifest.lineage
+    nothing_new = found.manifest.sha256 == session.parent_sha256
+    if nothing_new and not (result is not None and result.outcome == "completed"):
+        return None  # it ended before its first save: what came back is what went in
+    own = (lineage.run_id, lineage.generation) == (session.run_id, session.generation)
+    if not own and result is not None and not trained:
+        return None  # it refused what was mounted; that is no work of its own
+    files = found.manifest.files
+    run.reporter.checkpoint(
+        f"found step {found.step} of generation {lineage.generation}: "
+        + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
+    )
+    check_compatible(run, found.manifest.identity)
+    report = restore_tree(
+        found.tree.root,
+        run.tree,
+        run_id=session.run_id,
+        # Only the final model may have been missing; then the newest checkpoint is still the parent.
+        generation=lineage.generation if nothing_new else session.generation,
+        min_step=session.min_step,
+        keep_replaced=run.replaced_by(session),
+        # What was downloaded is what the session left, so asking for it again would not mend anything.
+        accept_damaged=True,
+        warn=run.reporter.warn,
+    )
+    for problem in report.left_out:
+        run.reporter.warn(f"left out, for it does not verify: {problem}")
+    run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer's search finds step {report.step}")
+    if report.replaced is not None:
+        run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
+    return report
+
+
+def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
+    """Hold a checkpoint's identity against what this run trains.
+
+    Raises:
+        CheckpointIncompatible: with every difference, and what to do about each.
+    """
+    kept = [run.folder_of(session) for session in run.sessions() if session.stage is Stage.FETCHED]
+    safe = f"the training tree {run.config.tree} is untouched"
+    safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
+    compatibility.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)

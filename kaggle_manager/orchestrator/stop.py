@@ -1,0 +1,116 @@
+"""Stop a run: no session follows the one that runs, and that one is ended when it can be.
+
+Kaggle ends a session when asked by its id, which the session alone knows and prints first. Nothing is deleted before
+every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another command may
+be watching the run, and finds out through the journal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import ConfigError, NotFound
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.metrics import progress_of
+from kaggle_manager.sessions.watch import watch
+
+_SESSION_ID = re.compile(r"(?:^|\D)(\d{1,18})$")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What came of a stop.
+
+    Attributes:
+        cancelled: the platform was asked to end the running session.
+        deleted: the kernel and all its versions were deleted.
+        words: what happens now.
+    """
+
+    run_id: str
+    cancelled: bool
+    deleted: bool
+    words: str
+
+
+def stop_run(
+    config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, now: float, *, delete: bool = False
+) -> Stopped:
+    """Stop the unfinished run of `config`'s tree.
+
+    Args:
+        delete: delete the kernel as well; refused while anything of it is not here and verified.
+
+    Raises:
+        NotFound: nothing is unfinished there.
+        ConfigError: `delete` was asked for, and something would be lost.
+        RemoteError, AuthError: the platform could not be asked; no session will follow all the same.
+    """
+    row = journal.open_run(config.tree)
+    if row is None:
+        raise NotFound(
+            f"No run of {config.tree} is unfinished.",
+            safe="nothing was changed",
+            next_step=f"kaggle-manager history{config.elsewhere}",
+        )
+    sessions = journal.sessions(row.run_id)
+    newest = sessions[-1] if sessions else None
+    with journal.together():
+        journal.change_settings(row.run_id, stopped=True)
+        journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
+    if newest is None or newest.stage is Stage.CLOSED:
+        if delete:
+            connection.client.delete_kernel(row.owner, row.slug)
+        words = "no session runs, and none follows"
+        return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
+    if delete:
+        raise ConfigError(
+            f"Generation {newest.generation} is not restored yet: deleting its kernel would lose what it has saved.",
+            safe="no session follows it; nothing was deleted",
+            next_step=f"kaggle-manager tick {row.section} {config.flags} until it is closed, then stop --delete again",
+        )
+    return _cancel(connection, journal, reporter, row, newest)
+
+
+def _cancel(connection: Connection, journal: Journal, reporter: Reporter, row: RunRow, session: SessionRow) -> Stopped:
+    """Ask the platform to end the running session, by the number in the name it printed."""
+    by_itself = "it saves and leaves by itself at its deadline"
+    if session.version is None:
+        words = "whether its last push was accepted is not known; the next tick looks, and pushes nothing more"
+        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
+    container = progress_of(session).container or _ask_log(connection, reporter, row, session)
+    found = _SESSION_ID.search(container)
+    if found is None:
+        words = f"generation {session.generation} has not told its id, so it cannot be cancelled: {by_itself}"
+        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
+    try:
+        connection.client.cancel_session(int(found[1]))
+    except NotFound as error:
+        words = f"the platform would not cancel generation {session.generation} ({error.message}): {by_itself}"
+        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
+    words = (
+        f"the platform was asked to end generation {session.generation}; the next tick restores what it had saved, and "
+        "no session follows"
+    )
+    return Stopped(row.run_id, cancelled=True, deleted=False, words=words)
+
+
+def _ask_log(connection: Connection, reporter: Reporter, row: RunRow, session: SessionRow) -> str:
+    assert session.version is not None, "the caller has looked"
+    seen = [progress_of(session)]
+    watch(
+        connection.client,
+        KernelVersion(row.owner, row.slug, session.version),
+        reporter,
+        bundle_sha256=session.bundle_sha256,
+        until=0.0,
+        on_seen=seen.append,
+    )
+    return seen[-1].container

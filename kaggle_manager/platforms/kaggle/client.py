@@ -1,0 +1,232 @@
+"""The Kaggle adapter: typed answers and typed errors over the official SDK.
+
+Promises: every call has time-outs; what is safe to repeat is repeated with full jitter; every question about a session
+names its version; a refusal is told apart from a wrong name by asking who we are. Never repeats a push that may have
+been accepted, and never reads an unknown status as an end.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
+from kagglesdk.kernels.types.kernels_api_service import (
+    ApiCancelKernelSessionRequest,
+    ApiDeleteKernelRequest,
+    ApiGetAcceleratorQuotaStatisticsRequest,
+    ApiGetKernelRequest,
+    ApiGetKernelSessionStatusRequest,
+    ApiListKernelsRequest,
+    ApiSaveKernelRequest,
+)
+from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
+
+from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
+from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
+from kaggle_manager.platforms.kaggle.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.download import download_file
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.models import (
+    KernelPush,
+    KernelState,
+    KernelStatus,
+    KernelVersion,
+    OutputFile,
+    OutputListing,
+    PushedKernel,
+    Quota,
+)
+from kaggle_manager.platforms.kaggle.names import title_for
+from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs
+from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_reply, refusal
+from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused
+
+__all__ = [
+    "KaggleClient",
+    "KernelPush",
+    "KernelState",
+    "KernelStatus",
+    "KernelVersion",
+    "OutputFile",
+    "OutputListing",
+    "PushedKernel",
+    "Quota",
+]
+
+_KERNELS = "kernels.KernelsApiService"
+_OWN_KERNELS = 20
+_SHORTEST_TITLE = 5
+
+
+class KaggleClient(ApiConnection):
+    """What the manager asks Kaggle about kernels; built like `ApiConnection`."""
+
+    # Each a module of its own. As methods they are all a manager needs: what has the same methods can stand for Kaggle.
+    download_file = download_file
+    download_outputs = download_outputs
+    list_outputs = list_outputs
+    follow_log = follow_log
+    publish_dataset = publish_dataset
+
+    @property
+    def _kernels(self) -> Any:
+        return KernelsApiClient(self.transport)
+
+    def push_kernel(self, push: KernelPush) -> PushedKernel:
+        """Start one session. Repeated only when surely nothing was accepted (no connection, or 429).
+
+        Raises:
+            CapacityReached, QuotaError, RateLimited, AuthError, Unavailable: nothing was started.
+            ConfigError, BundleTooLarge: nothing was started, and the same push will not be accepted.
+            PushMismatch: a session was started, but not as asked.
+            AmbiguousPush: whether it was started is not known; look before pushing again.
+        """
+        try:
+            reply = self.send(self._save_kernel, _save_request(push), on=NOT_ACCEPTED)
+        except Refused as error:
+            refused = error
+        except NotSent:
+            raise
+        except (Unavailable, ProtocolError) as error:
+            raise ambiguous(push, error.message) from None
+        else:
+            return read_push_reply(push, reply)
+        if refused.status in (401, 403, 404):
+            raise self.explain(refused, f"kernel {push.owner}/{push.slug}")
+        if refused.status == 413:
+            raise refusal(push, "The kernel source must be less than the limit.")
+        raise refusal(push, refused.text or f"HTTP {refused.status}")
+
+    def _save_kernel(self, request: ApiSaveKernelRequest) -> JsonAnswer:
+        return self.raw(_KERNELS, "SaveKernel", request)
+
+    def kernel_status(self, version: KernelVersion) -> KernelStatus:
+        """State of exactly this session.
+
+        Raises:
+            NotFound: no such version, or not visible yet. AuthError, RemoteError.
+        """
+        request = version.pin(ApiGetKernelSessionStatusRequest())
+        answer = self.call(self._session_status, request, about=version.about)
+        raw = str(answer.get("status") or "")
+        return KernelStatus(KernelState.parse(raw), str(answer.get("failureMessage") or ""), raw)
+
+    def _session_status(self, request: ApiGetKernelSessionStatusRequest) -> JsonAnswer:
+        return self.raw(_KERNELS, "GetKernelSessionStatus", request)
+
+    def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
+        """The newest version of a kernel and its source; None when there is no such kernel.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        request = ApiGetKernelRequest()
+        request.user_name, request.kernel_slug = owner, slug
+        try:
+            answer = self.call(self._kernels.get_kernel, request, about=f"kernel {owner}/{slug}")
+        except NotFound:
+            return None
+        number = answer.metadata.current_version_number if answer.metadata else None
+        if not number:
+            raise ProtocolError(f"Kaggle describes kernel {owner}/{slug} without a version number.")
+        return KernelVersion(owner, slug, number), (answer.blob.source or "") if answer.blob else ""
+
+    def own_kernels(self, owner: str) -> list[str]:
+        """Slugs of the kernels `owner` ran last, newest first; one page of them.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        request = ApiListKernelsRequest()
+        request.group, request.sort_by = KernelsListViewType.PROFILE, KernelsListSortType.DATE_RUN
+        request.page_size = _OWN_KERNELS
+        answer = self.call(self._kernels.list_kernels, request, about=f"kernels of {owner}")
+        addresses = [(kernel.ref or "").strip("/").split("/") for kernel in answer.kernels or ()]
+        return [address[-1] for address in addresses if len(address) >= 2 and address[-2].lower() == owner.lower()]
+
+    def cancel_session(self, session_id: int) -> None:
+        """Ask Kaggle to stop a running session. The id is known to the session itself alone.
+
+        Raises:
+            NotFound: no such session of this account. AuthError, RemoteError.
+        """
+        request = ApiCancelKernelSessionRequest()
+        request.kernel_session_id = session_id
+        answer = self.call(self._kernels.cancel_kernel_session, request, about=f"session {session_id}")
+        _no_error(answer.error_message, f"cancel session {session_id}")
+
+    def delete_kernel(self, owner: str, slug: str) -> None:
+        """Delete a kernel with every version and output. This ends its running sessions and cannot be undone.
+
+        Raises:
+            NotFound: no such kernel of this account. AuthError, RemoteError.
+        """
+        request = ApiDeleteKernelRequest()
+        request.user_name, request.kernel_slug = owner, slug
+        tries = 0
+
+        def delete(request: ApiDeleteKernelRequest) -> Any:
+            nonlocal tries
+            tries += 1
+            return self._kernels.delete_kernel(request)
+
+        try:
+            answer = self.call(delete, request, about=f"kernel {owner}/{slug}")
+        except NotFound:
+            if tries == 1:
+                raise
+            return  # a try whose answer was lost has done it
+        _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
+
+    def quota(self) -> Quota:
+        """This week's GPU time.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        request = ApiGetAcceleratorQuotaStatisticsRequest()
+        answer = self.call(self._kernels.get_accelerator_quota_statistics, request, about="accelerator quota")
+        gpu = answer.gpu_quota
+        if gpu is None or gpu.total_time_allowed is None:
+            raise ProtocolError("Kaggle's answer about the quota does not say how much GPU time there is.")
+        return Quota(
+            gpu_used_s=_seconds(gpu.time_used),
+            gpu_reserved_s=_seconds(gpu.time_reserved),
+            gpu_total_s=_seconds(gpu.total_time_allowed),
+            refresh_time=_utc(answer.quota_refresh_time),
+        )
+
+
+def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
+    request = ApiSaveKernelRequest()
+    request.slug = f"{push.owner}/{push.slug}"
+    request.new_title = title_for(push.slug, shortest=_SHORTEST_TITLE)
+    request.text = push.source
+    request.language = push.language
+    request.kernel_type = push.kernel_type
+    request.is_private = push.private
+    request.enable_internet = push.internet
+    # The machine shape decides; the older switches are sent so that an earlier version's setting cannot stay on.
+    request.enable_gpu = (push.accelerator or "").startswith("Nvidia")
+    request.enable_tpu = (push.accelerator or "").startswith("Tpu")
+    request.machine_shape = push.accelerator
+    request.dataset_data_sources = list(push.dataset_sources)
+    request.session_timeout_seconds = push.session_timeout_s
+    return request
+
+
+def _no_error(message: str | None, what: str) -> None:
+    if message:
+        raise ProtocolError(f"Kaggle did not {what}: {message}")
+
+
+def _seconds(span: timedelta | None) -> float:
+    return span.total_seconds() if span else 0.0
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    """The SDK reads UTC without saying so."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,291 @@
+"""Publish files as a private dataset, and return only when Kaggle would mount exactly these.
+
+Promises: a new dataset is private, an existing public one is refused; the returned version is ready, is the current
+one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once without
+looking first. Sizes and names are all Kaggle tells; the kernel compares hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
+from kagglesdk.datasets.types.dataset_api_service import (
+    ApiCreateDatasetRequest,
+    ApiCreateDatasetVersionRequest,
+    ApiCreateDatasetVersionRequestBody,
+    ApiDatasetNewFile,
+    ApiDownloadDatasetRequest,
+    ApiGetDatasetRequest,
+    ApiGetDatasetStatusRequest,
+    ApiListDatasetFilesRequest,
+)
+
+from kaggle_manager.errors import ConfigError, NotFound, ProtocolError, RemoteError, Unavailable
+from kaggle_manager.platforms.kaggle.auth import quotable
+from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
+from kaggle_manager.platforms.kaggle.download import Progress, download_file
+from kaggle_manager.platforms.kaggle.models import OutputFile
+from kaggle_manager.platforms.kaggle.names import check_file_name, title_for
+from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent
+from kaggle_manager.platforms.kaggle.uploads import upload_blob
+
+_SERVICE = "datasets.DatasetApiService"
+_SHORTEST_TITLE = 6
+_MOST_FILES = 50  # top-level files a dataset may have
+_LICENSE = "unknown"
+_PAGE = 200
+_MOST_PAGES = 50
+# How long Kaggle may take to make a version current, and how long to look for one whose answer was lost.
+_READY_WITHIN_S = 900.0
+_LOOK_FOR_S = 90.0
+# How often to look: a small dataset is current within a second, a large one takes minutes.
+_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.25, 15.0
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One published version of a dataset."""
+
+    owner: str
+    slug: str
+    version: int
+
+    @property
+    def ref(self) -> str:
+        return f"{self.owner}/{self.slug}/{self.version}"
+
+
+def publish_dataset(
+    client: ApiConnection,
+    *,
+    owner: str,
+    slug: str,
+    files: Sequence[Path],
+    notes: str,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    on_uploaded: Callable[[], None] | None = None,
+    memory: UploadMemory | None = None,
+    ready_within_s: float = _READY_WITHIN_S,
+) -> DatasetVersion:
+    """Create the dataset or its next version from these files, and wait until it is current.
+
+    Args:
+        files: they become the dataset's flat content, under their own names.
+        notes: what a person reads beside the version.
+        on_progress: called with (file name, bytes sent, bytes in all).
+        on_uploaded: called when every byte has arrived; what follows is Kaggle's work.
+        memory: where begun uploads are written down, so that another process can go on with them.
+        ready_within_s: how long Kaggle may take.
+
+    Raises:
+        ConfigError: these files or this name cannot be published, or the dataset is public or somebody else's work.
+        Unavailable: not current in time. AuthError, RemoteError.
+    """
+    title = title_for(slug, shortest=_SHORTEST_TITLE)
+    sizes = _check_files(files)
+    dataset = _Dataset(client, owner, slug)
+    before = dataset.current_version()
+    tokens = []
+    for path in files:
+        tell = None if on_progress is None else _named(on_progress, path.name)
+        tokens.append(upload_blob(client, path, tell, memory))
+    if memory is not None:
+        memory.forget_all()  # before the tokens are used, which can be done once
+    if on_uploaded is not None:
+        on_uploaded()
+    for attempt in range(1, _TRIES + 1):
+        # A try whose answer was lost may still arrive; its content is the same, so either number will do.
+        numbers = range(before + 1, before + attempt + 1)
+        lost = dataset.submit(title, tokens, notes) if before == 0 else dataset.submit_version(tokens, notes)
+        version = dataset.wait_for(numbers, sizes, ready_within_s if lost is None else _LOOK_FOR_S)
+        if version is not None:
+            return DatasetVersion(owner, slug, version)
+        if lost is None:
+            break
+    raise Unavailable(
+        f"Dataset {owner}/{slug} did not become current as version {before + 1} in time.",
+        safe="no session was started with it",
+        next_step="run the same command again; Kaggle may still be processing the upload",
+    )
+
+
+class _Dataset:
+    """One dataset's name, and the questions and orders about it."""
+
+    def __init__(self, client: ApiConnection, owner: str, slug: str) -> None:
+        self._client, self._owner, self._slug = client, owner, slug
+        self._api = DatasetApiClient(client.transport)
+        self._about = f"dataset {owner}/{slug}"
+
+    def current_version(self) -> int:
+        """Number of the version a kernel would mount; 0 when there is no such dataset."""
+        request = ApiGetDatasetRequest()
+        request.owner_slug, request.dataset_slug = self._owner, self._slug
+        try:
+            answer = self._client.call(self._get, request, about=self._about)
+        except NotFound:
+            return 0
+        if not answer.get("isPrivate"):
+            raise ConfigError(
+                f"{self._about} is public; a training tree is published privately only.",
+                safe="nothing was uploaded",
+                next_step="make it private on Kaggle, or delete it",
+            )
+        return int(answer.get("currentVersionNumber") or 0)
+
+    def submit(self, title: str, tokens: Sequence[str], notes: str) -> RemoteError | None:
+        """Ask for a new dataset; an error means that the answer was lost and it may exist."""
+        request = ApiCreateDatasetRequest()
+        request.owner_slug, request.slug, request.title = self._owner, self._slug, title
+        request.license_name, request.is_private = _LICENSE, True
+        request.description, request.files = notes, _new_files(tokens)
+        return self._order(self._api.create_dataset, request)
+
+    def submit_version(self, tokens: Sequence[str], notes: str) -> RemoteError | None:
+        """Ask for a new version; an error means that the answer was lost and it may exist."""
+        request = ApiCreateDatasetVersionRequest()
+        request.owner_slug, request.dataset_slug = self._owner, self._slug
+        request.body = ApiCreateDatasetVersionRequestBody()
+        request.body.version_notes, request.body.files = notes, _new_files(tokens)
+        return self._order(self._api.create_dataset_version, request)
+
+    def wait_for(self, numbers: range, sizes: dict[str, int], within_s: float) -> int | None:
+        """Wait until one of these versions is ready, current and complete; None when that takes too long."""
+        client = self._client
+        pace = replace(client.retry, base_s=_FIRST_LOOK_S, cap_s=_SLOWEST_LOOK_S)
+        deadline, looks = client.clock() + within_s, 0
+        while True:
+            if (version := self._ready_version(numbers, sizes)) is not None:
+                return version
+            looks += 1
+            pause_s = min(pace.pause_s(looks), deadline - client.clock())
+            if pause_s <= 0:
+                return None
+            client.sleep(pause_s)
+
+    def _ready_version(self, numbers: range, sizes: dict[str, int]) -> int | None:
+        status = self._status()
+        if status in ("FAILED", "DELETED"):
+            raise ConfigError(
+                f"Kaggle could not process {self._about}: {status}.",
+                safe="no session was started with it",
+                next_step="look at the dataset's page on Kaggle, then run the same command again",
+            )
+        if status != "READY":
+            return None
+        current = self.current_version()
+        if current >= numbers.stop:
+            raise ConfigError(
+                f"{self._about} is at version {current}, but version {numbers.start} was published here: something "
+                "else publishes to it.",
+                safe="no session was started with it",
+                next_step="stop the other program, or give the run another name",
+            )
+        return current if current in numbers and self._listed(current) == sizes else None
+
+    def _status(self) -> str:
+        request = ApiGetDatasetStatusRequest()
+        request.owner_slug, request.dataset_slug = self._owner, self._slug
+        try:
+            answer = self._client.call(self._get_status, request, about=self._about)
+        except NotFound:
+            return ""  # just created; not to be seen yet
+        return str(answer.get("status") or "").upper()
+
+    def _listed(self, version: int) -> dict[str, int]:
+        request = ApiListDatasetFilesRequest()
+        request.owner_slug, request.dataset_slug = self._owner, self._slug
+        request.dataset_version_number, request.page_size = version, _PAGE
+        listed: dict[str, int] = {}
+        for _ in range(_MOST_PAGES):
+            page = self._client.call(self._api.list_dataset_files, request, about=self._about)
+            listed.update({file.name or "": file.total_bytes for file in page.dataset_files or ()})
+            if not page.next_page_token:
+                return listed
+            request.page_token = page.next_page_token
+        raise ProtocolError(f"The list of files of {self._about} does not end.")
+
+    def _order(self, method: Callable[[Any], Any], request: Any) -> RemoteError | None:
+        try:
+            answer = self._client.call(method, request, about=self._about, on=NOT_ACCEPTED)
+        except NotSent:
+            raise
+        except (Unavailable, ProtocolError) as error:
+            return error
+        if answer.error:
+            raise ConfigError(
+                f"Kaggle refused to publish {self._about}: {quotable(answer.error)}",
+                safe="what was uploaded is not published; nothing earlier was changed",
+                next_step="do what Kaggle's words ask for",
+            )
+        return None
+
+    def _get(self, request: ApiGetDatasetRequest) -> JsonAnswer:
+        return self._client.raw(_SERVICE, "GetDataset", request)
+
+    def _get_status(self, request: ApiGetDatasetStatusRequest) -> JsonAnswer:
+        return self._client.raw(_SERVICE, "GetDatasetStatus", request)
+
+
+def _check_files(files: Sequence[Path]) -> dict[str, int]:
+    """Name -> size of what is to be published."""
+    if not 0 < len(files) <= _MOST_FILES or len({path.name.lower() for path in files}) != len(files):
+        raise ConfigError(
+            f"A dataset takes 1 to {_MOST_FILES} files of different names, not {len(files)}: "
+            f"{', '.join(path.name for path in files[:5])}.",
+            safe="nothing was uploaded",
+        )
+    for path in files:
+        check_file_name(path.name)
+        if not path.is_file() or path.stat().st_size == 0:
+            raise ConfigError(
+                f"{path} is not a file with content and cannot be published.", safe="nothing was uploaded"
+            )
+    return {path.name: path.stat().st_size for path in files}
+
+
+def _new_files(tokens: Sequence[str]) -> list[ApiDatasetNewFile]:
+    files = []
+    for token in tokens:
+        file = ApiDatasetNewFile()
+        file.token = token
+        files.append(file)
+    return files
+
+
+def _named(on_progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
+    return lambda done, total: on_progress(name, done, total)
+
+
+def download_dataset_files(
+    client: ApiConnection,
+    owner: str,
+    slug: str,
+    names: Sequence[str],
+    folder: Path,
+    *,
+    on_progress: Progress | None = None,
+) -> None:
+    """Download files of the dataset `owner/slug` into `folder`.
+
+    Raises:
+        NotFound: no such dataset or file. AuthError, RemoteError, OutputDamaged, StorageError: as any download.
+    """
+    for name in names:
+        check_file_name(name)
+        request = ApiDownloadDatasetRequest()
+        request.owner_slug, request.dataset_slug, request.file_name = owner, slug, name
+        about = f"{name} of dataset {owner}/{slug}"
+
+        def address(request: ApiDownloadDatasetRequest = request, about: str = about) -> str:
+            answer = client.call(DatasetApiClient(client.transport).download_dataset, request, about=about)
+            return client.transport.file_address(answer.url or "")
+
+        file = OutputFile(name, address())
+        download_file(client, file, folder / name, size=None, sha256=None, refresh_url=address, on_progress=on_progress)

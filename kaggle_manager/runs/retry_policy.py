@@ -1,0 +1,107 @@
+"""The kinds of failure a session can end with, and what each is worth trying again. Pure.
+
+A kind has a budget - how many sessions in a row may end so before a person is asked - and a wait before the next try,
+doubled each time. Waiting for room or for the weekly quota is no failure and costs nothing: see `lifecycle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class FailureKind(StrEnum):
+    """Why a session did not do what it could; NONE for one that did."""
+
+    NONE = ""
+    CODE = "code error"
+    MEMORY = "out of memory"
+    DEVICE = "wrong device"
+    MOUNT = "mount mismatch"
+    CHECKPOINT = "checkpoint refused"
+    ORDER = "order refused"
+    KILLED = "killed"
+    WEDGED = "wedged"
+    PLATFORM = "platform failure"
+    NO_PROGRESS = "no progress"
+    GONE = "kernel gone"
+    OUTPUTS = "outputs refused"
+    MISFILED = "filed elsewhere"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a kind of failure is worth.
+
+    Attributes:
+        tries: sessions in a row that may end so; then the run stops for a person.
+        wait_s: seconds before the next session after the first failure; doubled after each further one.
+        advice: what a person can do about it.
+    """
+
+    tries: int
+    wait_s: float
+    advice: str
+
+
+# However they differ, so many failures in a row will not mend themselves.
+FAILURES_TO_STOP = 8
+LONGEST_WAIT_S = 3600.0
+_MINUTE = 60.0
+
+POLICIES: dict[FailureKind, Policy] = {
+    # The same code meets the same error: two more tries tell bad luck from a defect, and waiting changes nothing.
+    FailureKind.CODE: Policy(3, 0.0, "mend the cause the log names"),
+    FailureKind.MEMORY: Policy(3, 0.0, "make buffer_size, batch_size or n_envs smaller"),
+    FailureKind.NO_PROGRESS: Policy(3, 0.0, "give longer sessions, or read the log for what takes their time"),
+    # Sessions that leave within seconds: the platform may hand out the right thing a little later.
+    FailureKind.DEVICE: Policy(3, 10 * _MINUTE, "choose another accelerator in section.toml, or wait"),
+    FailureKind.MOUNT: Policy(5, 1 * _MINUTE, "look at the dataset's versions on Kaggle"),
+    # What a person alone can decide.
+    FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
+    FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
+    FailureKind.MISFILED: Policy(1, 0.0, "delete the kernel it was filed as on Kaggle, which ends that session"),
+    # The platform's own trouble passes with time.
+    FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at the kernel's page on Kaggle"),
+    FailureKind.WEDGED: Policy(3, 5 * _MINUTE, "read the log up to its silence"),
+    FailureKind.PLATFORM: Policy(6, 5 * _MINUTE, "look at Kaggle's status page"),
+    FailureKind.GONE: Policy(3, 0.0, "find out who deletes the kernel"),
+    FailureKind.OUTPUTS: Policy(3, 1 * _MINUTE, "read what was refused"),
+}
+
+
+def wait_after(kind: FailureKind, in_a_row: int) -> float:
+    """Seconds to wait after the `in_a_row`-th failure of `kind` in a row (1 for the first)."""
+    if kind is FailureKind.NONE:
+        return 0.0
+    return min(LONGEST_WAIT_S, POLICIES[kind].wait_s * 2.0 ** min(in_a_row - 1, 30))
+
+
+# After one of these, an earlier wait is over, whatever time it named.
+ENDING = ("continued", "pushed", "adopted")
+
+
+def newest_wait(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The newest wait since the last push, or since a person asked to go on: `until`, `why`, `cause`.
+
+    Its time may be over; None when there is none.
+    """
+    for event in reversed(events):
+        if event["kind"] in ENDING:
+            return None
+        if event["kind"] == "waits":
+            detail: Mapping[str, Any] = event["detail"]
+            return detail
+    return None
+
+
+def in_a_row(events: Sequence[Mapping[str, Any]], cause: str) -> int:
+    """How many waits for `cause` there were since the run last went on."""
+    count = 0
+    for event in reversed(events):
+        if event["kind"] in (*ENDING, "closed"):
+            break
+        count += event["kind"] == "waits" and event["detail"]["cause"] == cause
+    return count

@@ -1,0 +1,109 @@
+"""What a section trains, fingerprinted by content: equal on every machine and Python version.
+
+Blind to comments, blank lines and line ends. Never imports an environment or an algorithm: it reads text. It runs
+beside the manager and inside the session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tokenize
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.model import SECTION_FILE, Section
+
+
+def identity_of(
+    section: Section, scenario: str, root: Path, *, quick: bool = False, seed: int | None = None
+) -> dict[str, JsonValue]:
+    """What makes two trainings the same experiment, as far as text can tell.
+
+    Args:
+        section: the section.
+        scenario: name of one of its scenarios.
+        root: the project root; paths below it enter the fingerprints, `root` itself does not.
+        quick: describe the quick variant.
+        seed: of the training; the scenario's own when absent.
+
+    Raises:
+        ConfigError: a declared source does not exist or is not Python that can be tokenised.
+    """
+    config = section.scenario(scenario)
+    config = config.for_quick() if quick else config
+    config = config if seed is None else config.for_seed(seed)
+    policy_kwargs = config.hyperparameters.get("policy_kwargs")
+    return {
+        "section": section.name,
+        "scenario": scenario,
+        "algorithm": config.algorithm,
+        "policy": config.policy,
+        "policy_architecture": policy_kwargs.get("net_arch") if isinstance(policy_kwargs, dict) else None,
+        "hyperparameters": dict(config.hyperparameters),
+        "seed": config.seed,
+        "environment": config.environment,
+        "environment_kwargs": dict(config.environment_kwargs),
+        "environment_fingerprint": _digest(
+            [
+                config.environment,
+                config.environment_kwargs,
+                source_digests(section.folder, config.environment_files, root),
+            ]
+        ),
+        "reward_fingerprint": _digest(source_digests(section.folder, config.reward_files, root)),
+        "study_fingerprint": study_fingerprint(section),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def study_fingerprint(section: Section) -> str:
+    """Digest of what the section declares about how its results will be judged."""
+    return _digest(section.study)
+
+
+def source_digests(folder: Path, names: Sequence[str], otherwise: Path | None = None) -> dict[str, str]:
+    """Digest of each file by its meaning: Python without comments, blank lines and trailing spaces.
+
+    A name that is not in `folder` is looked for in the folder `otherwise`.
+
+    Raises:
+        ConfigError: a file does not exist or is not Python that can be tokenised.
+    """
+    digests = {}
+    for name in names:
+        try:
+            place = folder if otherwise is None or (folder / name).exists() else otherwise
+            text = (place / name).read_text(encoding="utf-8")  # universal newlines: CRLF reads as LF
+            meaning = _meaningful_lines(text) if name.endswith(".py") else text
+        except (OSError, UnicodeDecodeError, SyntaxError, tokenize.TokenError) as error:
+            raise ConfigError(
+                f"{folder / name} cannot be fingerprinted: {error}",
+                safe="nothing was started.",
+                next_step=f"correct the file, or environment_files / reward_files in {folder / SECTION_FILE}.",
+            ) from error
+        digests[name] = hashlib.sha256(meaning.encode()).hexdigest()
+    return digests
+
+
+def _meaningful_lines(source: str) -> str:
+    """`source` without comments, blank lines and trailing spaces; text inside strings is left alone.
+
+    Lines are cut where the tokeniser sees a comment or a line end. Token kinds themselves are not hashed: Python 3.12
+    splits f-strings into other tokens than 3.11 does, and the kernel's Python may be newer than the laptop's.
+    """
+    lines = list(io.StringIO(source))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        row, column = token.start
+        if token.type in (tokenize.COMMENT, tokenize.NEWLINE, tokenize.NL) and row <= len(lines):
+            kept = lines[row - 1][:column].rstrip()
+            lines[row - 1] = f"{kept}\n" if kept else ""
+    return "".join(lines)

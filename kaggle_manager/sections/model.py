@@ -1,0 +1,341 @@
+"""`section.toml`: what one validation section trains, in which environment, and what its kernel needs.
+
+Promises: a `Section` that exists is complete and consistent - scenarios never share a training tree, no path leaves
+its folder, the quick variant of every scenario is itself a valid scenario. Whatever is wrong is a `ConfigError` that
+names the file, the key, what was given and what is accepted.
+
+Never imports an environment, torch or an algorithm: it reads text. It runs beside the manager and inside the session.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from kaggle_manager.errors import ConfigError
+
+SECTION_FILE = "section.toml"
+
+Algorithm = Literal["DQN", "SAC", "TD3", "PPO", "A2C"]
+Table = dict[str, JsonValue]
+
+
+def inside_its_folder(text: str) -> str:
+    """A relative path, written with forward slashes, that cannot climb out or name a drive."""
+    path = PurePosixPath(text)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text:
+        raise ValueError("a relative path with forward slashes that stays inside its folder is accepted")
+    return str(path)
+
+
+_NAME = r"^[a-z][a-z0-9_]*$"
+_CALLABLE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+_PINNED = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,-]+\])?==[A-Za-z0-9.!+_-]+$"
+_IN_WORDS = {
+    _NAME: "a lower-case name such as traffic_light_control",
+    _CALLABLE: "module:callable",
+    _PINNED: "a pinned package, name==version",
+}
+
+RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
+PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Kernel(_Frozen):
+    """What the kernel of this section needs from the platform.
+
+    `accelerator` is Kaggle's name of a machine, absent for the CPU. `packages` are pinned (`name==version`). `include`
+    are files and folders of the project, relative to its root, that travel beside the section's own folder.
+    """
+
+    accelerator: str | None = None
+    internet: bool = True
+    packages: list[PinnedPackage] = []
+    include: list[RelativePath] = []
+
+
+class Evaluation(_Frozen):
+    """How the best model is chosen: `episodes` episodes `every` timesteps (absent: adaptive), greedy or sampled."""
+
+    episodes: PositiveInt = 10
+    every: PositiveInt | None = None
+    deterministic: bool = True
+
+
+class Quick(_Frozen):
+    """What `--quick` changes. Tables are merged into the scenario's; everything else replaces."""
+
+    timesteps: PositiveInt = 2
+    save_every: PositiveInt = 1
+    models: RelativePath
+    evaluation: Table = {}
+    hyperparameters: Table = {}
+    environment_kwargs: Table = {}
+
+
+class ScenarioConfig(_Frozen):
+    """One thing to train.
+
+    `environment` is a gymnasium environment as `module:callable`, called with `environment_kwargs`; one that gymnasium
+    knows by name is `gymnasium:make` with `environment_kwargs = { id = "CartPole-v1" }`. `environment_files` and
+    `reward_files` are the sources, relative to the section's folder or to the project, whose content defines the
+    environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
+    bundle: then a pinned package defines it. `hyperparameters` are keyword arguments of the algorithm
+    (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
+    unseeded. `models` is the training tree, relative to the section's folder.
+    """
+
+    environment: EntryPoint
+    environment_kwargs: Table = {}
+    environment_files: list[RelativePath] = []
+    reward_files: list[RelativePath] = []
+    algorithm: Algorithm
+    policy: str = "MlpPolicy"
+    hyperparameters: Table = {}
+    timesteps: PositiveInt
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    save_every: PositiveInt | None = None
+    evaluation: Evaluation = Evaluation()
+    models: RelativePath
+    quick: Quick
+
+    @property
+    def rollout(self) -> int:
+        """Timesteps between two moments at which it can be saved, as far as its `n_steps` says so; else 1."""
+        steps = self.hyperparameters.get("n_steps")
+        on_policy = self.algorithm in ("PPO", "A2C")
+        return steps if on_policy and isinstance(steps, int) and steps > 0 else 1
+
+    def overshoot(self, target: int) -> str:
+        """In words, what a target smaller than one rollout comes to; `''` for any other."""
+        if self.rollout <= target:
+            return ""
+        return (
+            f"{target:,} timesteps are fewer than one rollout (n_steps = {self.rollout:,}): {self.rollout:,} are "
+            "trained; a smaller n_steps in section.toml, such as a quarter of the timesteps, ends closer"
+        )
+
+    def evaluates_every(self, total: int) -> int | None:
+        """Timesteps between evaluations of a training of `total`; a shorter one has as many. None: adaptive."""
+        every = self.evaluation.every
+        return every and max(1, every * min(total, self.timesteps) // self.timesteps)
+
+    def for_seed(self, seed: int) -> ScenarioConfig:
+        """The same training under another seed, in a training tree of its own; itself for its own seed."""
+        if seed == self.seed:
+            return self
+        return self.model_copy(update={"seed": seed, "models": f"{self.models}_seed_{seed}"})
+
+    def for_quick(self) -> ScenarioConfig:
+        """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
+        merged = self.model_dump()
+        for key, value in self.quick.model_dump().items():
+            merged[key] = _merged(merged[key], value) if isinstance(value, dict) else value
+        return ScenarioConfig.model_validate(merged)
+
+
+class Demo(_Frozen):
+    """What `--demo` trains: a scenario to `timesteps` over `sessions` sessions, and the options of its report."""
+
+    scenario: Name
+    timesteps: PositiveInt
+    sessions: PositiveInt = 3
+    report: list[str] = []
+
+
+class Section(_Frozen):
+    """One validation section; its name is the name of its folder.
+
+    `study` is what the section declares, before anything is trained, about how its results will be judged. The
+    section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
+    its report may add in words to results that are there; it judges nothing and enters no fingerprint.
+    """
+
+    name: Name
+    title: str
+    trains: bool
+    default_scenario: Name | None = None
+    kernel: Kernel = Kernel()
+    scenarios: dict[Name, ScenarioConfig] = {}
+    study: Table = {}
+    remarks: Table = {}
+    demo: Demo | None = None
+    _folder: Path = PrivateAttr()
+
+    @property
+    def folder(self) -> Path:
+        """The folder it was read from."""
+        return self._folder
+
+    def scenario(self, name: str | None = None) -> ScenarioConfig:
+        """The scenario `name`, or the default one.
+
+        Raises:
+            ConfigError: this section has no such scenario; the message lists those it has.
+        """
+        wanted = name or self.default_scenario
+        if wanted is None or wanted not in self.scenarios:
+            raise ConfigError(
+                f"Section {self.name} has no scenario {wanted!r}.",
+                safe="nothing was started.",
+                next_step=f"choose one of: {listed(self.scenarios)}.",
+            )
+        return self.scenarios[wanted]
+
+    def scenario_at(self, intersection: str) -> str:
+        """The name of the scenario whose environment is at `intersection`.
+
+        Raises:
+            ConfigError: there is none; the message lists those there are.
+        """
+        places = {str(each.environment_kwargs.get("intersection")): name for name, each in self.scenarios.items()}
+        if intersection not in places:
+            raise ConfigError(
+                f"Section {self.name} has no scenario at {intersection!r}.",
+                safe="nothing was started.",
+                next_step=f"choose one of: {listed(places)}.",
+            )
+        return places[intersection]
+
+    @model_validator(mode="after")
+    def _own_environments_name_their_sources(self) -> Self:
+        for name, scenario in self.scenarios.items():
+            module = PurePosixPath(scenario.environment.partition(":")[0].replace(".", "/"))
+            included = (PurePosixPath(entry).with_suffix("") for entry in self.kernel.include)
+            if self.name in module.parts[:-1] or any(module.is_relative_to(entry) for entry in included):
+                for key in ("environment_files", "reward_files"):
+                    if not getattr(scenario, key):
+                        raise ValueError(f"scenarios.{name}.{key}: is required, for {module}.py goes into the bundle")
+        return self
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.demo is not None and self.demo.scenario not in self.scenarios:
+            raise ValueError(f"demo.scenario = {self.demo.scenario!r} is not a scenario")
+        if self.trains and self.default_scenario not in self.scenarios:
+            raise ValueError(
+                f"default_scenario = {self.default_scenario!r} is not a scenario; accepted: {listed(self.scenarios)}"
+            )
+        trees: dict[PurePosixPath, str] = {}
+        for name, scenario in self.scenarios.items():
+            try:
+                scenario.for_quick()
+            except ValidationError as error:
+                raise ValueError(f"scenarios.{name}.quick: {_in_words(error.errors()[0], ScenarioConfig)}") from None
+            for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
+                tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
+                for other, owner in trees.items():
+                    if tree.is_relative_to(other) or other.is_relative_to(tree):
+                        raise ValueError(f"scenarios.{key} = {models!r} lies in the training tree of {owner}")
+                trees[tree] = key
+        return self
+
+
+def load_section(path: Path) -> Section:
+    """Read and validate one `section.toml`.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or says something that is not accepted.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refused(path, [f"cannot be read: {error}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise _refused(path, [f"is not valid TOML: {error}"]) from error
+    try:
+        section = Section.model_validate({**values, "scenarios": _extended(path, values.get("scenarios", {}))})
+    except ValidationError as error:
+        raise _refused(path, [_in_words(detail, Section) for detail in error.errors()]) from error
+    if section.name != path.resolve().parent.name:
+        folder = path.resolve().parent.name
+        raise _refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
+    section._folder = path.parent
+    return section
+
+
+def _extended(path: Path, scenarios: Any) -> Any:
+    """The scenarios with what each leaves out taken from the one its `extends` names; tables are merged."""
+    if not isinstance(scenarios, dict):
+        return scenarios  # refused by the model, in words
+    found = {}
+    for name, scenario in scenarios.items():
+        found[name] = scenario
+        if isinstance(scenario, dict) and "extends" in scenario:
+            base = scenarios.get(scenario["extends"])
+            if not isinstance(base, dict) or "extends" in base:
+                accepted = listed({other: None for other, its in scenarios.items() if "extends" not in its})
+                raise _refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
+            found[name] = _merged(base, {key: value for key, value in scenario.items() if key != "extends"})
+    return found
+
+
+# --- wording ----------------------------------------------------------------------------------------------------------
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "(none)"
+
+
+def _refused(path: Path, problems: list[str]) -> ConfigError:
+    text = f"{path}: {problems[0]}" if len(problems) == 1 else "\n  ".join([f"{path}:", *problems])
+    return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
+
+
+def _in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One line for one pydantic error: key, what was given, what is accepted."""
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        parent = _model_at(model, detail["loc"][:-1])
+        accepted = listed(parent.model_fields) if parent else "nothing here"
+        return f"{key}: is not a key of this file; accepted here: {accepted}"
+    if kind == "missing":
+        return f"{key}: is required and was not given"
+    message = re.sub(r"^(Value error, |Input )", "", detail["msg"]).removeprefix("should be ")
+    if kind == "string_pattern_mismatch":
+        message = _IN_WORDS.get(detail.get("ctx", {}).get("pattern", ""), message)
+    return f"{key}: given {detail['input']!r}; accepted: {message}" if key else message
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that validates the table at `loc`, walking `Section.scenarios.<name>.quick` and the like."""
+    current: Any = model
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        else:
+            current = getattr(current, "__args__", (None, None))[-1]  # dict[Name, Model] -> Model
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None

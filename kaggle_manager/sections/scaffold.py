@@ -1,0 +1,223 @@
+"""`init`: a section of one's own - its section.toml and, when there is none yet, a small environment to edit.
+
+Promises: what it writes trains as it is; nothing that exists is changed. Never imports the environment.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import get_args
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.model import SECTION_FILE, Algorithm, Section, load_section
+from kaggle_manager.sections.project import find_project_or_none, sections_folder
+
+TEMPLATES = Path(__file__).parent / "templates"
+# What every training needs in a kernel; those that are installed here, else those this program was tested with.
+TESTED = {"stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}
+ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
+CONTINUOUS_ONLY = ("SAC", "TD3")
+_REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+[:/])?[\w.-]+-v\d+)")
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+# Hyperparameters a new section states although they are defaults, because they are what one changes first.
+_STATED: Mapping[str, Mapping[str, str]] = {
+    "PPO": {"learning_rate": "3e-4", "n_steps": "2_048", "batch_size": "64"},
+    "A2C": {"learning_rate": "7e-4", "n_steps": "5"},
+    "DQN": {"learning_rate": "1e-4", "buffer_size": "100_000", "learning_starts": "100"},
+    "SAC": {"learning_rate": "3e-4", "buffer_size": "100_000", "learning_starts": "100"},
+    "TD3": {"learning_rate": "1e-3", "buffer_size": "100_000", "learning_starts": "100"},
+}
+# The shortest training that saves, updates, is cut and goes on: timesteps, and what makes the algorithm learn in them.
+_OFF_POLICY_QUICK = (8, {"learning_starts": "2", "train_freq": "1", "batch_size": "4"})
+_QUICK: Mapping[str, tuple[int, Mapping[str, str]]] = {
+    "PPO": (32, {"n_steps": "16", "batch_size": "16"}),
+    "A2C": (20, {"n_steps": "5"}),
+    **dict.fromkeys(("DQN", "SAC", "TD3"), _OFF_POLICY_QUICK),
+}
+
+
+@dataclass(frozen=True)
+class NewSection:
+    """A section that was written: where, and which files, relative to the project."""
+
+    project: Path
+    section: Section
+    files: tuple[str, ...]
+
+    @property
+    def next_commands(self) -> tuple[str, ...]:
+        name = self.section.name
+        return (
+            f"kaggle-manager preflight {name}",
+            f"kaggle-manager run {name} --quick",
+            f"kaggle-manager run {name}",
+        )
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """How section.toml speaks of an environment."""
+
+    entry_point: str
+    kwargs: Mapping[str, str]
+    quick_kwargs: Mapping[str, str]
+    files: Sequence[str]
+    include: Sequence[str]
+    packages: Sequence[str]
+
+
+def project_for_new(start: Path, name: str) -> Path:
+    """The project a new section goes to: the one `start` lies in, else a new one in `start` itself."""
+    return find_project_or_none(start, name) or start
+
+
+def new_section(
+    name: str,
+    project: Path,
+    *,
+    environment: str | None = None,
+    algorithm: str = "PPO",
+    policy: str = "MlpPolicy",
+    timesteps: int = 100_000,
+) -> NewSection:
+    """Write a section into `project`.
+
+    Args:
+        name: a lower-case name; that of its folder.
+        environment: `module:Class`, or an id that gymnasium knows such as `CartPole-v1`; None writes one to edit.
+        algorithm: one of `ALGORITHMS`.
+        policy: a policy of Stable-Baselines3, by name.
+
+    Raises:
+        ConfigError: the name is taken or cannot be used, or the environment's module is nowhere.
+    """
+    place = sections_folder(project)
+    folder = project / place / name
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise _refused(f"{name!r} cannot be the name of a section.", "give a lower-case name such as my_robot")
+    if algorithm not in ALGORITHMS:
+        raise _refused(f"The algorithm {algorithm!r} is not known.", f"choose one of: {', '.join(sorted(ALGORITHMS))}")
+    if folder.exists():
+        raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
+    found = _environment(name, project, place, environment)
+    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, algorithm, policy, timesteps)}
+    if environment is None:
+        kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
+        texts[f"{place}/{name}/environment.py"] = _template(f"environment_{kind}.py", name=name)
+        texts[f"{place}/{name}/__init__.py"] = ""
+        # A regular package: an installed one of the same name never comes before it.
+        texts[f"{place}/__init__.py"] = ""
+    written = [file for file in texts if not (project / file).exists()]
+    for file in written:
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_text(texts[file], encoding="utf-8")
+    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)))
+
+
+def take_back(made: NewSection) -> None:
+    """Remove the files of a section just made, and the folders that are empty then."""
+    for file in made.files:
+        (made.project / file).unlink()
+    for folder in (made.section.folder, made.section.folder.parent):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:
+    """`place` is the folder of the project's sections."""
+    if given is None:
+        entry_point = f"{place.replace('/', '.')}.{name}.environment:Environment"
+        kwargs = {"episode_steps": "100"}
+        return _Environment(entry_point, kwargs, {"episode_steps": "10"}, ["environment.py"], [], [])
+    if registered := _REGISTERED.fullmatch(given):
+        return _Environment("gymnasium:make", {"id": json.dumps(registered[1])}, {}, [], [], [])
+    if not _CALLABLE.fullmatch(given):
+        raise _refused(
+            f"{given!r} does not name an environment.",
+            "give module:Class, such as my_robot.env:RobotEnv, or a name gymnasium knows, such as CartPole-v1",
+        )
+    parts = given.partition(":")[0].split(".")
+    for file in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+        if (project / file).is_file():
+            is_section = file.startswith(f"{place}/")
+            package = "/".join(parts[: len(place.split("/")) + 1] if is_section else parts[:1])
+            brought = package if (project / package).is_dir() else file
+            return _Environment(given, {}, {}, [file], [brought], [])
+    return _Environment(given, {}, {}, [], [], [_pinned(parts[0], project)])
+
+
+def _pinned(module: str, project: Path) -> str:
+    """The installed package that brings `module`, with its version."""
+    if importlib.util.find_spec(module) is not None:
+        for distribution in importlib.metadata.packages_distributions().get(module, ()):
+            return f"{distribution}=={importlib.metadata.version(distribution)}"
+    raise _refused(
+        f"There is no module {module!r} in {project}, nor in an installed package.",
+        f"put it into {project}, or install the package that brings it",
+    )
+
+
+def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, timesteps: int) -> str:
+    quick_timesteps, quick_hyperparameters = _QUICK[algorithm]
+    # A package that brings the environment may be one of these.
+    pins = {package.partition("==")[0]: package for package in found.packages}
+    pins |= {package: f"{package}=={_installed(package) or tested}" for package, tested in TESTED.items()}
+    sources = f"environment_files = {json.dumps(list(found.files))} # add whatever else it is made of\n"
+    sources += f"reward_files = {json.dumps(list(found.files))}\n"
+    text = _template(
+        "section.toml",
+        name=name,
+        title=name.replace("_", " "),
+        packages="\n".join(f"  {json.dumps(pin)}," for pin in pins.values()),
+        include=", ".join(json.dumps(entry) for entry in found.include),
+        environment=json.dumps(found.entry_point),
+        sources=sources if found.files else "",
+        algorithm=json.dumps(algorithm),
+        policy=json.dumps(policy),
+        timesteps=f"{timesteps:_}",
+        environment_kwargs=_lines(found.kwargs),
+        algorithm_name=algorithm,
+        hyperparameters=_lines(_stated(algorithm, timesteps)),
+        quick_timesteps=quick_timesteps,
+        quick_hyperparameters=_lines(quick_hyperparameters),
+        quick_environment_kwargs=_lines(found.quick_kwargs),
+    )
+    return text.rstrip() + "\n"
+
+
+def _stated(algorithm: str, timesteps: int) -> Mapping[str, str]:
+    """`_STATED`, with rollouts that `timesteps` hold several of: an algorithm always trains the last to its end."""
+    stated = dict(_STATED[algorithm])
+    if algorithm == "PPO" and timesteps < 4 * 2048:
+        n_steps = 1 << max(1, (timesteps // 4).bit_length() - 1)  # the largest power of two in a quarter; two at least
+        stated |= {"n_steps": f"{n_steps:_}", "batch_size": str(min(64, n_steps))}
+    elif algorithm == "A2C":
+        stated["n_steps"] = str(min(5, timesteps))
+    return stated
+
+
+def _template(template: str, **values: object) -> str:
+    return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(values)
+
+
+def _lines(table: Mapping[str, str]) -> str:
+    return "".join(f"{key} = {value}\n" for key, value in table.items())
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _refused(message: str, next_step: str) -> ConfigError:
+    return ConfigError(message, safe="nothing was written", next_step=next_step)

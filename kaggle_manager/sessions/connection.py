@@ -1,0 +1,77 @@
+"""Which Kaggle a run talks to: the real one when there are credentials, else the one on this machine. Says why.
+
+The only place where the two differ; past it nothing can tell them apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.errors import AuthError, RemoteError
+from kaggle_manager.local_kaggle.launcher import ensure_running
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
+from kaggle_manager.runs.budget import QuotaView
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A Kaggle, the account on it, and why this one was chosen."""
+
+    client: KaggleClient
+    owner: str
+    platform: str
+    why: str
+
+    def quota_for(self, config: RunConfig) -> QuotaView | None:
+        """What is left of the week; None when the section uses no accelerator.
+
+        Raises:
+            RemoteError: Kaggle cannot say now.
+        """
+        if config.section.kernel.accelerator is None:
+            return None
+        quota = self.client.quota()
+        refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
+        return QuotaView(quota.gpu_left_s, quota.gpu_total_s, refresh)
+
+
+def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:
+    """Choose and reach a Kaggle; starts the local one when it is chosen and not running.
+
+    Raises:
+        AuthError: Kaggle was asked for and there are no credentials, or it refuses them.
+        RemoteError: the chosen Kaggle does not answer.
+    """
+    credentials = find_credentials(environ) if config.platform != "local" else None
+    if config.platform == "kaggle" and credentials is None:
+        raise AuthError(
+            "Kaggle was asked for, but no credentials were found.",
+            safe="nothing was started",
+            next_step="put an API token from kaggle.com/settings in ~/.kaggle/access_token or KAGGLE_API_TOKEN, "
+            "or use --platform local",
+        )
+    if credentials is None:
+        asked = "--platform local was given" if config.platform == "local" else "no Kaggle credentials were found"
+        return _connect_local(config, asked)
+    client = KaggleClient(credentials)
+    why = f"{credentials.kind} credentials were found in {credentials.source}"
+    try:
+        return Connection(client, client.whoami(), "kaggle", why)
+    except RemoteError as error:
+        error.message = f"Kaggle was chosen ({why}), and did not answer: {error.message}"
+        error.safe = "nothing was started"
+        error.next_step = "run the same command again later, or rehearse on this machine with --platform local"
+        raise
+
+
+def _connect_local(config: RunConfig, why: str) -> Connection:
+    server = ensure_running(config.local_kaggle)
+    token = Credentials(kind="token", username=server.username, secret=server.token, source="the local Kaggle")
+    client = KaggleClient(token, endpoint=server.url)
+    return Connection(
+        client, client.whoami(), "local", f"{why}; it runs at {server.url} with its state in {server.root}"
+    )

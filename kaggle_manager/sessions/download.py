@@ -1,0 +1,219 @@
+"""Bring a session's outputs here: its last word first, then exactly the files it names, each verified.
+
+Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
+folder or in the local training tree. Downloads go to a folder of the session's own; what its last word does not name
+leaves that folder, so nothing older can be taken for new. Nothing here touches the training tree.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.console.formatting import count, size
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.console.transfer_progress import TransferMeter
+from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.download import PART_SUFFIX
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
+from kaggle_manager.platforms.kaggle.log_lines import parse_event, parse_log
+from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputListing
+from kaggle_manager.platforms.kaggle.names import check_file_name
+from kaggle_manager.protocol.session_result import (
+    LARGEST_RESULT_BYTES,
+    RESULT_FILE,
+    TREE_FOLDER,
+    SessionResult,
+    parse_result,
+)
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.sessions import output_listing
+
+LOG_FILE = "kernel.log"
+
+
+@dataclass(frozen=True)
+class DownloadedSession:
+    """A session's outputs on this machine.
+
+    Attributes:
+        folder: where they are.
+        result: the trainer's last word; None when the session was killed before it.
+        tree: the downloaded training tree; None when the session left none.
+        log: the kernel's log, as much as the platform kept.
+    """
+
+    folder: Path
+    result: SessionResult | None
+    tree: Path | None
+    log: str
+
+
+def download_session(
+    client: KaggleClient,
+    version: KernelVersion,
+    folder: Path,
+    session: SessionRow,
+    reporter: Reporter,
+    sleep: Callable[[float], None] = time.sleep,
+    *,
+    local_tree: Path | None = None,
+    ended_by_log: bool = False,
+    settle_for_less: bool = False,
+) -> DownloadedSession:
+    """Download and verify what one session left.
+
+    Args:
+        folder: the session's own; what an earlier call brought there is used as far as hashes vouch for it.
+        local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
+            segments, above all) are copied instead of downloaded.
+        ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
+        settle_for_less: of a session without a last word, take what is listed even if its log names more than that.
+
+    Raises:
+        LineageMismatch: the outputs are of another session, or of other code.
+        OutputDamaged: a file is missing, truncated or altered, also after trying again.
+        NotFound: the platform no longer has this session.
+        Unavailable: the platform does not show the outputs of a session that it still calls running.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT_FILE).unlink(missing_ok=True)  # believed only as it is told now
+    listing = client.list_outputs(version)
+    # The log first: it is the most wanted file when anything after it fails.
+    lines = [line.text for line in parse_log(listing.log)]
+    (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+    _check_code(lines, session)
+    spoke = ended_by_log or any(line.startswith("KM_RESULT ") for line in lines[-20:])
+    if spoke:  # it wrote one; it may still arrive
+        listing = output_listing.listing_with(client, version, listing, [RESULT_FILE], sleep)
+    if ended_by_log and not listing.files:
+        raise Unavailable(
+            f"{version.ref} has printed its last word, but Kaggle calls it running and shows no outputs yet.",
+            safe="the session keeps what it saved; the local training tree is untouched",
+            next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
+        )
+    if output_listing.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
+        listing = output_listing.settled(client, version, listing, sleep)
+    last_word = output_listing.find(listing, RESULT_FILE)
+    well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its last word
+    if last_word is None and (well or spoke) and not settle_for_less:
+        raise OutputDamaged(
+            f"{version.ref} {'ended in good order' if well else 'has spoken its last word'}, and Kaggle does not "
+            f"list {RESULT_FILE} among its outputs.",
+            safe="nothing was restored; the local training tree is untouched",
+            next_step="run the same command again: it asks for these outputs again before anything else",
+        )
+    if last_word is None:
+        reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
+        manifests = output_listing.download_manifests(client, version, listing, folder)
+        if not settle_for_less:
+            output_listing.check_all_saved_is_listed(listing, manifests, folder, session, lines)
+        expected = output_listing.expected_by_manifests(listing, manifests, folder)
+    else:
+        manifests = []
+        client.download_file(last_word, folder / RESULT_FILE, size=None, sha256=None)
+        result = read_result(folder, session)
+        expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
+        names = [file.name for file in expected]
+        listing = output_listing.listing_with(client, version, listing, names, sleep)
+        _check_listed(listing, names)
+    _forget_others(folder, {file.name for file in expected}.union(manifests))
+    reporter.phase("looking for what is here already")
+    found = take_what_is_here(expected, folder, copies=_copies(expected, local_tree))
+    reporter.phase("downloading")
+    meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
+    vouched = found.missing if last_word else [ExpectedFile(file.name, None, None) for file in found.missing]
+    client.download_outputs(version, vouched, folder, listing=listing, on_progress=meter)
+    reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
+    reporter.phase("verifying and restoring")
+    return load_downloaded(folder, session)
+
+
+def load_downloaded(folder: Path, session: SessionRow) -> DownloadedSession:
+    """What an earlier `download_session` put into `folder`.
+
+    Raises:
+        LineageMismatch: the outputs are of another session.
+        UnsafePath: its result names a file that would climb out of its folder.
+    """
+    tree, log = folder / TREE_FOLDER, folder / LOG_FILE
+    return DownloadedSession(
+        folder=folder,
+        result=read_result(folder, session),
+        tree=tree if tree.is_dir() else None,
+        log=log.read_text(encoding="utf-8") if log.is_file() else "",
+    )
+
+
+def _check_code(lines: Sequence[str], session: SessionRow) -> None:
+    """Hold the code the session said it runs against the code that was built. Kaggle may have cut that line away."""
+    events = (parse_event(line) for line in lines)
+    ran = next((event.data["sha256"] for event in events if event and event.kind == "KM_BUNDLE"), None)
+    if ran not in (None, session.bundle_sha256):
+        raise LineageMismatch(
+            f"Generation {session.generation} ran code {ran[:12]}…; {session.bundle_sha256[:12]}… was built for it.",
+            safe="nothing was restored; the local training tree is untouched",
+        )
+
+
+def read_result(folder: Path, session: SessionRow) -> SessionResult | None:
+    """The result file of `session` in `folder`; None when there is none.
+
+    Raises:
+        OutputDamaged, LineageMismatch, UnsafePath: see `load_downloaded`.
+    """
+    file = folder / RESULT_FILE
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        content = stream.read(LARGEST_RESULT_BYTES + 1)
+    result = parse_result(
+        content,
+        run_id=session.run_id,
+        generation=session.generation,
+        bundle_sha256=session.bundle_sha256,
+    )
+    for entry in result.files:
+        check_file_name(entry.name)
+    return result
+
+
+def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:
+    if absent := output_listing.missing(listing, names):
+        raise OutputDamaged(
+            f"The session vouches for files that the platform does not list: {', '.join(absent[:5])}"
+            f"{' and more' if len(absent) > 5 else ''}.",
+            safe="nothing was restored; the local training tree is untouched",
+            next_step="run the same command again: it asks for these outputs again before anything else",
+        )
+
+
+def _copies(expected: Sequence[ExpectedFile], local_tree: Path | None) -> dict[str, Path]:
+    """Where the local training tree may have the bytes of an expected file: under the same name."""
+    if local_tree is None:
+        return {}
+    inside = [file.name for file in expected if file.name.startswith(f"{TREE_FOLDER}/")]
+    return {name: local_tree / name.removeprefix(f"{TREE_FOLDER}/") for name in inside}
+
+
+def _forget_others(folder: Path, wanted: set[str]) -> None:
+    """Delete what an earlier call left here and the session does not name (any more)."""
+    keep = wanted | {f"{name}{PART_SUFFIX}" for name in wanted} | {LOG_FILE, RESULT_FILE}
+    for path in folder.rglob("*"):
+        if (path.is_symlink() or path.is_file()) and path.relative_to(folder).as_posix() not in keep:
+            path.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _account_of(found: Sorted, moved: int) -> str:
+    """What became of the session's files, in words."""
+    parts = [f"{count(len(found.missing), 'file')} downloaded ({size(moved)})"]
+    for files, how in ((found.copied, "unchanged in the local tree"), (found.here, "here already")):
+        if files:
+            parts.append(f"{len(files)} {how} ({size(sum(file.size or 0 for file in files))})")
+    return ", ".join(parts)

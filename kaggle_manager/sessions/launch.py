@@ -1,0 +1,128 @@
+"""What a session is started with: its names, its order, its inputs.
+
+The caller has written the intent to the journal before anything here reaches the platform.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, read_index
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.console.transfer_progress import TransferMeter
+from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
+from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.protocol.launch_order import SCHEMA
+from kaggle_manager.runs.journal import RunRow
+from kaggle_manager.sessions.bundle import Bundle
+
+# Kaggle cuts titles, and with them slugs, at 50 characters.
+SLUG_LENGTH = 50
+DATASET_SUFFIX = "-tree"
+
+
+def kernel_slug(scenario: str, run_id: str) -> str:
+    """Slug of a run's kernel; its title is the same text, so that Kaggle derives the same slug from it."""
+    words = scenario.replace("_", "-").strip("-")
+    tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
+    room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
+    return f"km-{words[:room].rstrip('-')}{tail}"
+
+
+def launch_order(
+    config: RunConfig,
+    run: RunRow,
+    generation: int,
+    *,
+    parent: Checkpoint | None,
+    bundle: Bundle,
+    identity: Mapping[str, Any],
+    deadline_s: float,
+) -> dict[str, Any]:
+    """What the kernel is told; see docs/architecture.md."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run.run_id,
+        "generation": generation,
+        "section": config.section.name,
+        "section_folder": config.section_path.as_posix(),
+        "scenario": config.scenario_name,
+        "target": config.target,
+        "seed": config.seed,
+        "quick": config.quick,
+        "fresh": config.fresh,
+        "parent": parent
+        and {
+            "manifest_sha256": parent.manifest.sha256,
+            "min_step": parent.step,
+            "dataset": f"{run.owner}/{run.slug}{DATASET_SUFFIX}",
+        },
+        "deadline_s": deadline_s,
+        "max_steps": config.max_steps,
+        "save_every": config.save_every,
+        "accelerator": config.section.kernel.accelerator,
+        "packages": list(config.section.kernel.packages),
+        "bundle_sha256": bundle.sha256,
+        "identity": dict(identity),
+    }
+
+
+def publish_tree(
+    client: KaggleClient,
+    run: RunRow,
+    tree: TrainingTree,
+    parent: Checkpoint,
+    generation: int,
+    *,
+    reporter: Reporter | None = None,
+    uploads: Path | None = None,
+) -> DatasetVersion:
+    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version.
+
+    Args:
+        reporter: where the upload's progress is shown.
+        uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+
+    Raises:
+        OutputDamaged: the parent is not the newest checkpoint that verifies.
+    """
+    if reporter:
+        reporter.phase("packing the training tree")
+    with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
+        files = pack_tree(tree, Path(folder), accept_damaged=True)
+        if read_index(Path(folder)).head_manifest_sha256 != parent.manifest.sha256:
+            raise OutputDamaged(
+                f"The checkpoint of step {parent.step:,} in {tree.root} was damaged a moment ago.",
+                safe="nothing was uploaded or started.",
+                next_step="run the same command again: it goes on from what verifies.",
+            )
+        total = sum(file.stat().st_size for file in files)
+        return client.publish_dataset(
+            owner=run.owner,
+            slug=run.slug + DATASET_SUFFIX,
+            files=files,
+            notes=f"run {run.run_id} before generation {generation}",
+            on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
+            on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
+            memory=UploadMemory(uploads) if uploads else None,
+        )
+
+
+def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool, timeout_s: float) -> KernelPush:
+    return KernelPush(
+        owner=run.owner,
+        slug=run.slug,
+        source=script,
+        accelerator=config.section.kernel.accelerator,
+        internet=config.section.kernel.internet,
+        dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
+        session_timeout_s=round(timeout_s),
+    )

@@ -1,0 +1,61 @@
+"""A thread that follows a session's log, so that a silent log never delays anything else.
+
+Promises: each line once and in order into one queue, then None when the log has ended; goes on through any trouble.
+A copy of what has come so far lies in a file, for whoever looks on; a disk that refuses it ends nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from pathlib import Path
+
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+
+# A log that could not be opened, with all the patience of the client, is tried again after this long.
+LOG_RETRY_S = 10.0
+
+LogQueue = queue.SimpleQueue[LogLine | None]
+
+
+class LogReader(threading.Thread):
+    """Follows one session's log until it ends or `stop` is called; `copy` is the file for whoever looks on."""
+
+    def __init__(self, client: KaggleClient, version: KernelVersion, copy: Path | None = None) -> None:
+        super().__init__(name=f"log of {version.ref}", daemon=True)
+        self._client, self._version, self._copy = client, version, copy
+        self._stopping = threading.Event()
+        self.lines: LogQueue = queue.SimpleQueue()
+        self.in_trouble = False
+        """The log cannot be read just now: its silence means nothing."""
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def run(self) -> None:
+        given = 0
+        while not self._stopping.is_set():
+            try:
+                for line in self._client.follow_log(self._version, stop=self._stopping.is_set):
+                    self.in_trouble = False
+                    if line.index >= given:  # a stream that is opened anew begins with the first line again
+                        self._keep(line, anew=given == 0)
+                        self.lines.put(line)
+                        given = line.index + 1
+                self.lines.put(None)
+                return
+            except KaggleManagerError:
+                # The log is a convenience: the status polls go on, and the log is in the outputs as well.
+                self.in_trouble = True
+                self._stopping.wait(LOG_RETRY_S)
+
+    def _keep(self, line: LogLine, *, anew: bool) -> None:
+        if self._copy is not None and not self._stopping.is_set():
+            with contextlib.suppress(OSError):  # the whole log comes with the outputs
+                self._copy.parent.mkdir(parents=True, exist_ok=True)
+                with self._copy.open("w" if anew else "a", encoding="utf-8", errors="replace") as file:
+                    file.write(line.text + "\n")

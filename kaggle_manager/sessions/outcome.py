@@ -1,0 +1,101 @@
+"""A session's end in words, the kind of its failure, and the fingerprint by which equal failures are recognised. Pure.
+
+The trainer's own last word outranks the platform's status: a session whose result says `completed` is completed even
+if the platform calls it an error, and one that left no result is judged by what it saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kaggle_manager.protocol.session_result import SessionResult, last_traceback_line, normalised_failure
+from kaggle_manager.runs.retry_policy import FailureKind
+
+# Kinds by the type of the error a trainer names; anything else it died of is its code.
+KINDS_BY_ERROR = {
+    "LineageMismatch": FailureKind.MOUNT,
+    "CheckpointCorrupt": FailureKind.MOUNT,
+    "WrongAccelerator": FailureKind.DEVICE,
+    "CheckpointIncompatible": FailureKind.CHECKPOINT,
+    "ConfigError": FailureKind.ORDER,
+    "InstallFailed": FailureKind.PLATFORM,
+    "BundleDamaged": FailureKind.PLATFORM,
+    "MemoryError": FailureKind.MEMORY,
+    "OutOfMemoryError": FailureKind.MEMORY,
+}
+# What exhausted memory looks like otherwise; a process killed by SIGKILL was nearly always killed for its memory.
+MEMORY_WORDS = ("out of memory", "cannot allocate memory", "unable to allocate", "ended with code -9")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended.
+
+    Attributes:
+        kind: completed, interrupted, crashed, refused or killed.
+        why: one line for people.
+        failure: fingerprint of the failure; '' when the session did what it could.
+        step: timesteps now saved.
+        failure_kind: what sort of failure it was.
+    """
+
+    kind: str
+    why: str
+    failure: str
+    step: int
+    failure_kind: FailureKind = FailureKind.NONE
+
+
+def judge(
+    *,
+    result: SessionResult | None,
+    platform_says: str,
+    log: str,
+    step_before: int,
+    step_after: int,
+    target_reached: bool,
+    wedged: bool = False,
+) -> Outcome:
+    """Say how a session ended.
+
+    Args:
+        result: the trainer's last word, or None.
+        platform_says: final status and failure message of the platform.
+        step_before, step_after: timesteps saved in the training tree before and after this session.
+        target_reached: whether the tree now holds the final model that was asked for.
+        wedged: whether it had been silent beyond the bound while the platform called it running.
+    """
+    gained = max(0, step_after - step_before)
+    saved = f"{gained} {'step' if gained == 1 else 'steps'} gained, {step_after} saved"
+    if result is None:
+        cause = last_traceback_line(log) or platform_says
+        words = f"killed without a last word ({cause}); {saved}"
+        if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
+            return Outcome("killed", words, "", step_after)
+        failure = normalised_failure(f"killed without gaining a step: {cause}")
+        return Outcome("killed", words, failure, step_after, _kind_without_a_word(cause, log, wedged=wedged))
+    if result.outcome in ("completed", "interrupted"):
+        reason = f" ({result.reason})" if result.reason else ""
+        words = f"{result.outcome}{reason}; {saved}"
+        if gained > 0 or target_reached:
+            return Outcome(result.outcome, words, "", step_after)
+        return Outcome(result.outcome, words, "ended before it could gain a step", step_after, FailureKind.NO_PROGRESS)
+    cause = (
+        result.cause or last_traceback_line(log) or next(iter(result.reason.strip().splitlines()), "no reason given")
+    )
+    kind = _kind_of_error(result.error.type if result.error else "", cause)
+    return Outcome(result.outcome, f"{result.outcome}: {cause}; {saved}", normalised_failure(cause), step_after, kind)
+
+
+def _kind_of_error(name: str, cause: str) -> FailureKind:
+    if any(words in cause.lower() for words in MEMORY_WORDS):
+        return FailureKind.MEMORY
+    return KINDS_BY_ERROR.get(name.rpartition(".")[2], FailureKind.CODE)
+
+
+def _kind_without_a_word(cause: str, log: str, *, wedged: bool) -> FailureKind:
+    if wedged:
+        return FailureKind.WEDGED
+    if last_traceback_line(log):
+        return _kind_of_error("", cause)
+    return FailureKind.KILLED

@@ -1,0 +1,150 @@
+"""The list of a session's outputs, asked for until it can be believed: right after the end it may still grow.
+
+A listing leaves out what is there, but names nothing that is not: so what several looks have shown is put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
+from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
+from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.kaggle.log_lines import parse_event
+from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
+from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.sessions.metrics import progress_of
+
+# How often to look, and how far apart.
+LOOKS = 5
+LOOK_EVERY_S = 3.0
+# Without a list of what there should be: so many looks in a row that show nothing new.
+QUIET_LOOKS = 2
+
+
+def listing_with(
+    client: KaggleClient,
+    version: KernelVersion,
+    listing: OutputListing,
+    names: Sequence[str],
+    sleep: Callable[[float], None],
+) -> OutputListing:
+    """`listing`, or what more looks add to it until it has all these names; it may lack some all the same."""
+    for _ in range(LOOKS - 1):
+        if missing(listing, names) == []:
+            break
+        sleep(LOOK_EVERY_S)
+        listing = _together(listing, client.list_outputs(version))
+    return listing
+
+
+def settled(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, sleep: Callable[[float], None]
+) -> OutputListing:
+    """`listing`, or what more looks add to it until they add nothing; an empty one is looked at to the last."""
+    quiet = 0
+    for _ in range(LOOKS - 1):
+        known = len(listing.files)
+        sleep(LOOK_EVERY_S)
+        listing = _together(listing, client.list_outputs(version))
+        quiet = quiet + 1 if known and len(listing.files) == known else 0
+        if quiet == QUIET_LOOKS:
+            break
+    return listing
+
+
+def missing(listing: OutputListing, names: Sequence[str]) -> list[str]:
+    return sorted(set(names) - {file.name for file in listing.files})
+
+
+def find(listing: OutputListing, name: str) -> OutputFile | None:
+    return next((file for file in listing.files if file.name == name), None)
+
+
+def _together(older: OutputListing, newer: OutputListing) -> OutputListing:
+    """Everything either has; addresses are the newer one's where it has them, for they run out."""
+    files = {file.name: file for listing in (older, newer) for file in listing.files}
+    return OutputListing(tuple(files.values()), newer.log or older.log)
+
+
+def download_manifests(client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path) -> list[str]:
+    """Bring the manifests of the session's training tree into `folder`; their names."""
+    names = [file.name for file in listing.files if file.name.endswith(MANIFEST_SUFFIX) and _is_of_the_tree(file)]
+    client.download_outputs(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
+    return names
+
+
+def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:
+    """The rest of the tree, with what its manifests vouch for.
+
+    These hashes say what need not travel. They are not demanded of what does: of two checkpoints one may be damaged,
+    and the restore judges each by itself.
+    """
+    vouched: dict[str, ExpectedFile] = {}
+    for name, manifest in _readable(manifests, folder):
+        for file in _vouched_by(manifest, name):
+            # A segment that both checkpoints share: the newer one commits more of it.
+            if file.name not in vouched or (vouched[file.name].size or 0) < (file.size or 0):
+                vouched[file.name] = file
+    names = [file.name for file in listing.files if _is_of_the_tree(file) and file.name not in manifests]
+    return [vouched.get(name, ExpectedFile(name, None, None)) for name in names]
+
+
+def check_all_saved_is_listed(
+    listing: OutputListing, manifests: Sequence[str], folder: Path, session: SessionRow, lines: Sequence[str]
+) -> None:
+    """Hold the listing against what the session said it had saved.
+
+    Args:
+        lines: its log.
+
+    Raises:
+        OutputDamaged: it said so of a later step than of any checkpoint that is listed whole.
+    """
+    said = max([progress_of(session).last_checkpoint or 0, *_steps_said(lines)])
+    listed = {file.name for file in listing.files}
+    whole = [
+        manifest.step
+        for name, manifest in _readable(manifests, folder)
+        if listed.issuperset(file.name for file in _vouched_by(manifest, name))
+    ]
+    newest = max(whole, default=0)
+    if said > max(newest, session.min_step):
+        had = f"step {newest:,} at most" if whole else "no checkpoint"
+        raise OutputDamaged(
+            f"Generation {session.generation} had saved step {said:,}, and Kaggle lists {had} of it.",
+            safe="nothing was restored; the local training tree is untouched",
+            next_step="run the same command again: it asks for these outputs again before anything else",
+        )
+
+
+def _steps_said(lines: Sequence[str]) -> Iterator[int]:
+    for line in lines:
+        event = parse_event(line)
+        if event is not None and event.kind == "KM_PROGRESS":
+            step = event.data.get("checkpoint")
+            if isinstance(step, int):
+                yield step
+
+
+def _is_of_the_tree(file: OutputFile) -> bool:
+    return file.name.startswith(f"{TREE_FOLDER}/")
+
+
+def _readable(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Manifest]]:
+    for name in names:
+        try:
+            yield name, parse_manifest((folder / name).read_bytes())
+        except CheckpointCorrupt:
+            continue  # the restore will say so
+
+
+def _vouched_by(manifest: Manifest, name: str) -> list[ExpectedFile]:
+    beside = PurePosixPath(name).parent
+    files = [ExpectedFile(str(beside / file.name), file.size, file.sha256) for file in manifest.files]
+    segments = manifest.replay.segments if manifest.replay else ()
+    return files + [ExpectedFile(str(beside / "replay" / ref.name), ref.length, ref.sha256) for ref in segments]

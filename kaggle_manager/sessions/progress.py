@@ -1,0 +1,123 @@
+"""What a session's log and status have shown so far, as one value that can be written down and gone on with. Pure.
+
+Claims of the log alone: nothing here is verified, and nothing here decides how a session ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from kaggle_manager.platforms.kaggle.log_lines import LogLine, TrainerEvent
+from kaggle_manager.platforms.kaggle.models import KernelState
+
+# A running session that prints nothing for so long is called wedged. Until its first progress it installs packages and
+# loads what it continues, which may take longer. In seconds.
+SILENT_S, SILENT_AT_START_S = 20 * 60.0, 40 * 60.0
+
+
+@dataclass(frozen=True)
+class SessionProgress:
+    """What is known of one session from outside. Times are Unix seconds, as this program saw things happen.
+
+    Attributes:
+        state: the platform's newest word, such as "RUNNING"; "" before the first.
+        lines: how many lines its log had.
+        newest_line_s: seconds since its start at which the newest of them was printed.
+        step, target: timesteps trained and asked for.
+        steps_per_s, reward: of the newest progress line.
+        last_checkpoint: step of the newest checkpoint.
+        container: what the session calls itself.
+        wedged: it was reported silent, and has printed nothing since.
+        queued_since, running_since: when that state was first seen.
+        last_line_at: when the newest line arrived here.
+        result_at: when the trainer's last word arrived here.
+        denied_since: since when the platform says that there is no such session.
+    """
+
+    state: str = ""
+    lines: int = 0
+    newest_line_s: float = -1.0
+    step: int | None = None
+    target: int | None = None
+    steps_per_s: float | None = None
+    reward: float | None = None
+    last_checkpoint: int | None = None
+    container: str = ""
+    wedged: bool = False
+    queued_since: float | None = None
+    running_since: float | None = None
+    last_line_at: float | None = None
+    result_at: float | None = None
+    denied_since: float | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> SessionProgress:
+        """From what `as_facts` wrote down, also if another version of this program did."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in facts.items() if name in known})
+
+    def as_facts(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+    def has(self, line: LogLine) -> bool:
+        """Whether this line was seen before; a log that lost its head counts its lines anew."""
+        return line.index < self.lines and line.time_s <= self.newest_line_s
+
+    def after_line(self, line: LogLine, at: float) -> SessionProgress:
+        return replace(
+            self,
+            lines=max(self.lines, line.index + 1),
+            newest_line_s=max(self.newest_line_s, line.time_s),
+            last_line_at=at,
+            wedged=False,
+        )
+
+    def after_event(self, event: TrainerEvent, at: float, *, bundle_sha256: str) -> SessionProgress:
+        data = event.data
+        if event.kind == "KM_SESSION":
+            return replace(self, container=str(data["container"])[:200])
+        if event.kind in ("KM_RESUME", "KM_PROGRESS"):
+            found = {"step": _whole(data.get("step")), "target": _whole(data.get("target"))}
+            known = {name: value for name, value in found.items() if value is not None}
+            if event.kind == "KM_RESUME":
+                return replace(self, **known)  # type: ignore[arg-type]
+            return replace(
+                self,
+                **known,  # type: ignore[arg-type]
+                steps_per_s=_real(data.get("steps_per_s")),
+                reward=_real(data.get("reward")),
+                last_checkpoint=_whole(data.get("checkpoint")) or self.last_checkpoint,
+            )
+        # The last word of other code is somebody else's.
+        if event.kind == "KM_RESULT" and data.get("bundle_sha256") == bundle_sha256:
+            return replace(self, result_at=self.result_at or at)
+        return self
+
+    def after_status(self, state: KernelState, at: float) -> SessionProgress:
+        seen = replace(self, state=state.name, denied_since=None)
+        if state is KernelState.QUEUED:
+            return replace(seen, queued_since=self.queued_since or at)
+        if state is KernelState.RUNNING:
+            return replace(seen, running_since=self.running_since or at)
+        return seen
+
+    @property
+    def silence_bound_s(self) -> float:
+        """How long it may be silent while it runs."""
+        return SILENT_AT_START_S if self.step is None or self.steps_per_s is None else SILENT_S
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
+
+
+def _real(value: Any) -> float | None:
+    """A finite number; a log may say anything."""
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -1,0 +1,104 @@
+"""Look for a push whose answer never came, before anything is repeated: by the order inside the source, nothing else.
+
+Kaggle may show an accepted push late, and may have filed it under another address; either way the session exists.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Set
+
+from kaggle_manager.errors import ConfigError, PushMismatch
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.runs.journal import RunRow, SessionRow
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.bundle import order_of
+
+# How often to look for it, and how far apart, before it counts as never accepted.
+LOOKS = 5
+LOOK_EVERY_S = 6.0
+# It would be among the kernels that ran last; so many of them are looked at.
+OTHER_KERNELS = 5
+
+
+def look_for_push(
+    client: KaggleClient, run: RunRow, session: SessionRow, *, sleep: Callable[[float], None] = time.sleep
+) -> KernelVersion | None:
+    """Find out whether an intended push was accepted: its version, or None when it surely was not.
+
+    Raises:
+        ConfigError: a newer version exists whose source is not ours: something else pushes to this kernel.
+    """
+    for look in range(LOOKS):
+        newest = client.newest_kernel(run.owner, run.slug)
+        if newest is not None and newest[0].version > session.baseline_version:
+            version, source = newest
+            if _is_of(session, source):
+                return version
+            raise ConfigError(
+                f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
+                safe="nothing more was pushed; the local training tree is untouched",
+                next_step=f"stop the other program, delete the kernel {run.owner}/{run.slug} on Kaggle, "
+                "and run the same command again",
+            )
+        if look < LOOKS - 1:
+            sleep(LOOK_EVERY_S)
+    return None
+
+
+def check_not_elsewhere(client: KaggleClient, run: RunRow, session: SessionRow) -> None:
+    """Make sure that an intended push was not filed under another address.
+
+    Raises:
+        PushMismatch: it was.
+    """
+    others = [slug for slug in client.own_kernels(run.owner) if slug != run.slug]
+    for slug in others[:OTHER_KERNELS]:
+        newest = client.newest_kernel(run.owner, slug)
+        if newest is not None and _is_of(session, newest[1]):
+            raise PushMismatch(
+                f"Kaggle filed generation {session.generation} of {run.owner}/{run.slug} as {newest[0].ref}.",
+                started=newest[0].ref,
+                safe="nothing was downloaded or changed here; that session runs and uses quota",
+            )
+
+
+def _is_of(session: SessionRow, source: str) -> bool:
+    """Whether this source is the one of that generation. Not by its hash: Kaggle may change line ends."""
+    order = order_of(source) or {}
+    return (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation)
+
+
+def unknown_session(
+    run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
+) -> SessionRow | None:
+    """A session of this run that the journal does not know: its file was lost, or a push was accepted very late.
+
+    Args:
+        newest: the kernel's newest version and its source.
+        reached: the highest generation that is known; an earlier one has nothing to give.
+        known: versions the journal knows.
+        at: the time to write down.
+    """
+    if newest is None or newest[0].version in known:
+        return None
+    version, source = newest
+    order = order_of(source) or {}
+    try:
+        if order["run_id"] != run.run_id or int(order["generation"]) <= reached:
+            return None
+        parent = order["parent"] or {"manifest_sha256": None, "min_step": 0}
+        return SessionRow(
+            run_id=run.run_id,
+            generation=int(order["generation"]),
+            stage=Stage.PUSHED,
+            parent_sha256=parent["manifest_sha256"],
+            min_step=int(parent["min_step"]),
+            bundle_sha256=str(order["bundle_sha256"]),
+            baseline_version=version.version - 1,
+            version=version.version,
+            started_at=at,
+        )
+    except (KeyError, TypeError, ValueError):  # edited by hand: not a session this program can answer for
+        return None

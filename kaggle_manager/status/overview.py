@@ -1,0 +1,103 @@
+"""The runs of a state folder at a glance: one of them first, with what it needs; then all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.config import STATE_FOLDER, build_config, elsewhere
+from kaggle_manager.console.formatting import epoch, for_people
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.project import find_project_or_none, get_section, offered_sections
+from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
+from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.trees.inspect import saved_step
+
+# What a person should see first: what waits for them, then what goes on, then what is over.
+ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
+
+
+@dataclass(frozen=True)
+class UnknownTree:
+    """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost."""
+
+    root: Path
+    step: int
+    command: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Runs, the most urgent first, the newer before the older.
+
+    Attributes:
+        section: what was asked for, None for all.
+        elsewhere: the option that brings a command here.
+        trees: training trees that are here although no run is known; looked for only then.
+    """
+
+    runs: tuple[RunReport, ...]
+    section: str | None = None
+    elsewhere: str = ""
+    trees: tuple[UnknownTree, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
+        first = asdict(self.runs[0]) if self.runs else self._nothing()
+        return {"schema": REPORT_SCHEMA, **first, "runs": [asdict(run) for run in self.runs]}
+
+    def _nothing(self) -> dict[str, Any]:
+        if self.trees:
+            found = self.trees[0]
+            why = f"no run is known here, but {found.root} holds a training at step {found.step}; `run` goes on with it"
+            command = f"kaggle-manager run {found.command}{self.elsewhere}"
+            return {"state": "none", "why": why, "next": command, "human_action_required": True}
+        command = f"kaggle-manager run {self.section or 'SECTION'} --quick{self.elsewhere}"
+        return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
+
+    def lines(self) -> Iterator[str]:
+        if not self.runs:
+            nothing = self._nothing()
+            yield f"{nothing['why']}; {'next' if self.trees else 'begin with'}: {nothing['next']}"
+        for run in self.runs:
+            yield f"{run.state.upper():<9} {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target} timesteps"
+            yield "  " + run.why.replace("\n", "\n  ")
+            yield f"  run {run.run_id}"
+            if run.best_score is not None:
+                yield f"  best: {run.best_score:.4g} at step {run.best_step}"
+            if run.forecast:
+                yield f"  target expected: {for_people(epoch(run.forecast['done_at']))}"
+            if run.next:
+                yield f"  {'a person is needed' if run.human_action_required else 'next'}: {run.next}"
+
+
+def overview(journal: Journal, section: str | None, now: float) -> Overview:
+    """Every run of a journal, or those of one section."""
+    runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
+    state = journal.path.parent
+    trees = () if runs else tuple(_unknown_trees(state, section))
+    return Overview(by_urgency(runs), section, elsewhere(state), trees)
+
+
+def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
+    """Trees below the folder that `state` stands for, where the project's sections would have theirs."""
+    is_own = state.name == STATE_FOLDER
+    project = find_project_or_none(state.parent if is_own else Path.cwd(), section)
+    if project is None:
+        return
+    for name in offered_sections(project):
+        if section not in (None, name):
+            continue
+        loaded = get_section(project, name)
+        for scenario in loaded.scenarios:
+            workdir = None if is_own else state
+            config = build_config(name, scenario=scenario, workdir=workdir, project_root=project, environ={})
+            if step := saved_step(TrainingTree(config.tree, scenario)):
+                yield UnknownTree(config.tree, step, f"{name} --scenario {scenario}")
+
+
+def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:
+    return tuple(sorted(runs, key=lambda run: ORDER.index(run.state)))

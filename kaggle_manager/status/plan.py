@@ -1,0 +1,157 @@
+"""What comes next of a run and when its target will be reached, from what its sessions measured. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.config import RunConfig, target_to_keep
+from kaggle_manager.console.formatting import count, duration, epoch, for_people, iso
+from kaggle_manager.errors import RemoteError, StorageError
+from kaggle_manager.runs import budget
+from kaggle_manager.runs.budget import NotWorthIt, QuotaView, TooShort
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.metrics import accelerator_gain, past_sessions
+from kaggle_manager.status.report import REPORT_SCHEMA
+from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.inspect import saved_step
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The next session and the date of the target.
+
+    Attributes:
+        step, target: timesteps saved and asked for.
+        steps_per_s: of the last sessions, each weighed by its training time; None before the first.
+        setup_s, turnaround_s: medians of the last sessions: before the first step, and between two sessions.
+        next_session: in words: how long, how many steps, or until when to wait.
+        done_at: ISO 8601; None while nothing is measured.
+        sessions, accelerator_s: still to come.
+        between_s, quota_wait_s: what else lies before that date: between sessions, and waiting for the quota.
+        forecast_error: median of (gained - expected) / expected of the earlier sessions; None before the first.
+        missed_by_s: how much later than its first forecast the run is now expected; None without one.
+        uses_quota: whether sessions use the weekly accelerator quota.
+        quota_left_s, quota_refresh_at: of the week; None when unknown or not used.
+        advice: about the accelerator; '' when it is worth its quota, or not measured.
+    """
+
+    run_id: str
+    step: int
+    target: int
+    steps_per_s: float | None
+    setup_s: float | None
+    turnaround_s: float | None
+    next_session: str
+    done_at: str | None
+    sessions: int | None
+    accelerator_s: float | None
+    between_s: float | None
+    quota_wait_s: float | None
+    forecast_error: float | None
+    missed_by_s: float | None
+    uses_quota: bool
+    quota_left_s: float | None
+    quota_refresh_at: str | None
+    advice: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema": REPORT_SCHEMA, **asdict(self)}
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.step} of {self.target} timesteps are saved"
+        if self.steps_per_s is not None and self.setup_s is not None:
+            between = f", {duration(self.turnaround_s)} between sessions" if self.turnaround_s is not None else ""
+            yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up{between}"
+        if self.quota_left_s is not None:
+            fresh = f", fresh on {for_people(epoch(self.quota_refresh_at))}" if self.quota_refresh_at else ""
+            yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{fresh}"
+        elif self.uses_quota:
+            yield "quota: not known now; the plan takes it to be enough"
+        yield f"next session: {self.next_session}"
+        if self.done_at is not None:
+            parts = [f"{count(self.sessions or 0, 'more session')} of {duration(self.accelerator_s or 0)} in all"]
+            parts += [f"{duration(self.between_s)} between them"] if self.between_s else []
+            parts += [f"{duration(self.quota_wait_s)} of waiting for the weekly quota"] if self.quota_wait_s else []
+            yield f"target: {for_people(epoch(self.done_at))} ({', '.join(parts)})"
+        elif self.step >= self.target:
+            yield "target: reached"
+        else:
+            yield "target: no date before a session has measured the speed"
+        if self.forecast_error is not None:
+            yield f"earlier forecasts: sessions gained {self.forecast_error:+.0%} of what was expected (median)"
+        if self.missed_by_s is not None:
+            late = "later" if self.missed_by_s > 0 else "earlier"
+            yield f"since the first forecast the date moved {duration(abs(self.missed_by_s))} {late}"
+        if self.advice:
+            yield self.advice
+
+
+def plan_run(
+    config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None, journal: Journal, now: float
+) -> RunPlan:
+    """Plan the rest of the newest run of `config`'s tree, or the whole of a new one.
+
+    Args:
+        connect_to: how to reach whom to ask for the quota, when the section uses one; None plans without it.
+    """
+    row = journal.newest_run(config.tree)
+    report = None if row is None else describe_run(journal, row, now)
+    sessions = journal.sessions(row.run_id) if row else []
+    past = past_sessions(sessions)
+    pace, step = (
+        budget.measure(past),
+        report.step if report else saved_step(TrainingTree(config.tree, config.scenario_name)),
+    )
+    target = target_to_keep(config, journal) or config.target
+    remaining = max(0, target - step)
+    quota = _quota(config, connect_to)
+    rollout = config.scenario.rollout
+    following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    forecasts = [e["detail"]["done_at"] for e in journal.events(row.run_id) if e["kind"] == "forecast"] if row else []
+    return RunPlan(
+        run_id=row.run_id if row else "",
+        step=step,
+        target=target,
+        steps_per_s=pace.steps_per_s if pace else None,
+        setup_s=pace.setup_s if pace else None,
+        turnaround_s=pace.turnaround_s if pace else None,
+        next_session="none: the target is reached" if not remaining else _in_words(following),
+        done_at=iso(seen.done_at) if seen and remaining else None,
+        sessions=seen.sessions if seen else None,
+        accelerator_s=seen.accelerator_s if seen else None,
+        between_s=seen.between_s if seen else None,
+        quota_wait_s=seen.quota_wait_s if seen else None,
+        forecast_error=budget.forecast_error(past),
+        missed_by_s=seen.done_at - epoch(forecasts[0]) if seen and remaining and forecasts else None,
+        uses_quota=config.section.kernel.accelerator is not None,
+        quota_left_s=quota.left_s if quota else None,
+        quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
+        advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
+    )
+
+
+def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> QuotaView | None:
+    if config.section.kernel.accelerator is None or connect_to is None:
+        return None
+    try:
+        connection = connect_to(config)
+    except (StorageError, OSError):  # the Kaggle of this machine cannot be started in a folder that cannot be written
+        return None
+    try:
+        return connection.quota_for(config)
+    except RemoteError:  # the plan shows that the quota is not known
+        return None
+
+
+def _in_words(plan: budget.SessionPlan | NotWorthIt | TooShort) -> str:
+    if isinstance(plan, TooShort):
+        return f"none: {plan.why}; {plan.what_to_do}"
+    if isinstance(plan, NotWorthIt):
+        return f"not before {for_people(plan.until)}: {plan.why}"
+    steps = f"{plan.steps} steps, " if plan.steps is not None else ""
+    return f"{steps}at most {duration(plan.timeout_s)}, training until {duration(plan.deadline_s)} ({plan.why})"

@@ -1,0 +1,53 @@
+"""The log of one session: as it was fetched with its outputs, or live from the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import printable
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import NotFound
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.download import LOG_FILE
+
+
+def session_log(
+    config: RunConfig,
+    journal: Journal,
+    generation: int | None,
+    *,
+    connect_to: Callable[[RunConfig], Connection],
+    reporter: Reporter,
+) -> Iterator[str]:
+    """The lines of a session's log, without what could drive a terminal; a live one is followed to its end.
+
+    Raises:
+        NotFound: no run of this tree, or no such session.
+        RemoteError, AuthError: the log is not here, and the platform does not give it.
+    """
+    row = journal.newest_run(config.tree)
+    sessions = journal.sessions(row.run_id) if row else []
+    chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
+    if row is None or not chosen:
+        what = "No session" if generation is None else f"No generation {generation}"
+        raise NotFound(
+            f"{what} of {config.tree} is known here.",
+            next_step=f"kaggle-manager history{config.elsewhere}",
+        )
+    session = chosen[0]
+    stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
+    # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.
+    if stored.is_file() and session.stage not in (Stage.INTENDED, Stage.PUSHED):
+        yield from map(printable, stored.read_text(encoding="utf-8", errors="replace").splitlines())
+        return
+    if session.version is None:
+        raise NotFound(f"Generation {session.generation} was never accepted, so it has no log.")
+    reporter.line(f"the log of generation {session.generation} is read from the platform")
+    version = KernelVersion(row.owner, row.slug, session.version)
+    for line in follow_log(connect_to(config).client, version, stop=lambda: False):
+        yield printable(line.text)

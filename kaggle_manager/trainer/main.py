@@ -1,0 +1,135 @@
+"""Kernel entry: one session, from its launch order to its last word.
+
+Promises: `session_start.json` says what is continued before anything is trained; a session sent to continue something
+else than what is mounted leaves within seconds; `session_result.json` is written last, whatever happened, and a crash
+is called one. Everything is written under the working folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.checkpoints import TrainingTree, unpack_tree
+from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
+from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
+from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
+from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
+from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
+from kaggle_manager.trainer.sb3.training_config import from_scenario
+
+CODE = Path(__file__).resolve().parents[2]
+TREE_FOLDER = "training_tree"
+
+
+def run(order: dict[str, Any]) -> int:
+    """Carry out one launch order (see docs/architecture.md).
+
+    Returns:
+        the exit code of the kernel: 0 completed or interrupted, 1 crashed, 3 refused, 7 incompatible checkpoint.
+    """
+    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    working.mkdir(parents=True, exist_ok=True)
+    names = ("run_id", "generation", "bundle_sha256")
+    facts: dict[str, Any] = {name: order.get(name) for name in names}
+    clock = SessionClock()
+    try:
+        checked = read_order(order)
+        # Importing torch takes seconds, on a busy machine many of them; they are the session's too.
+        clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
+        with stop_signals(clock):
+            outcome = _session(checked, clock, working, inputs)
+    except BaseException as error:
+        if isinstance(error, KaggleManagerError):
+            print(error, file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        facts |= failure(error)
+    else:
+        facts |= {
+            "outcome": outcome.kind,
+            "exit_code": 0,
+            "reason": outcome.reason,
+            "step": outcome.step,
+            "resumed_from_step": outcome.resumed_from,
+            "timings": {"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
+            "counts": outcome.counts,
+            "accelerator_gain": outcome.accelerator_gain,
+        }
+    write_result(working, facts)
+    return int(facts["exit_code"])
+
+
+def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path) -> SessionOutcome:
+    device = _device(order.accelerator)
+    scenario = load_section(CODE / order.section_folder / SECTION_FILE).scenario(order.scenario)
+    tree = TrainingTree(working / TREE_FOLDER, order.scenario)
+    origin = _origin(order, tree, inputs)
+    start = {"run_id": order.run_id, "generation": order.generation, "bundle_sha256": order.bundle_sha256}
+    start |= {"device": device, "accelerator": order.accelerator, "target": order.target}
+    if origin.checkpoint is None:
+        start["from_zero"] = origin.reason
+    else:
+        start["resumed"] = {"step": origin.step, "manifest_sha256": origin.checkpoint.manifest.sha256}
+    write_start(working, start)
+    scenario = scenario.for_quick() if order.quick else scenario
+    settings = from_scenario(
+        order.scenario,
+        scenario if order.seed is None else scenario.for_seed(order.seed),
+        total=order.target,
+        tree=tree.root,
+        lineage=order.lineage,
+        save_every=order.save_every,
+        device=device,
+        identity=order.identity,
+        bundle_sha256=order.bundle_sha256,
+    )
+    return train(settings, origin, clock)
+
+
+def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> ResumePoint:
+    parent = order.parent
+    if parent is None:
+        return ResumePoint(None, "--fresh was given" if order.fresh else f"generation {order.generation} has no parent")
+    unpack_tree(find_mount(inputs, parent), tree.root, warn=warn)
+    origin = find_resume_point(tree, fresh=False, warn=warn)
+    check_lineage(order, parent, origin.checkpoint.manifest if origin.checkpoint else None)
+    return origin
+
+
+def _device(accelerator: str | None) -> str:
+    """The torch device to train on.
+
+    Raises:
+        WrongAccelerator: what was asked for is not what is there; the session ends before it costs anything.
+    """
+    if accelerator is None:
+        return "cpu"
+    if os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1":
+        _check_accelerator(accelerator, os.environ.get("KAGGLE_ACCELERATOR_FOUND", accelerator))
+        print(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.", flush=True)
+        return "cpu"
+    import torch
+
+    _check_accelerator(accelerator, torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")
+    return "cuda"
+
+
+def _check_accelerator(asked: str, found: str) -> None:
+    """Kaggle's names (NvidiaTeslaT4) and CUDA's (Tesla T4) share the model, their last word."""
+    model = re.split(r"Tesla|Nvidia", asked)[-1].lower()
+    if model not in found.lower().replace(" ", ""):
+        raise WrongAccelerator(
+            f"The session was to have the accelerator {asked}, and has {found or 'no CUDA device'}.",
+            safe="nothing was trained; the session ends at once, so that it uses no quota.",
+            next_step="check the accelerator of this kernel and the weekly quota.",
+        )

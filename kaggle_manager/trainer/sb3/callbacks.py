@@ -1,0 +1,266 @@
+"""When things happen during a training: saving, stopping, evaluating, reporting. All of it at rollout starts.
+
+At a rollout start the last transition is stored and the last gradient step is done, so what is saved there can be
+continued exactly; inside a rollout neither is true. The checkpoint callback must be the first in the list: it puts a
+resumed training back before any other callback looks at it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from kaggle_manager.trainer.runtime.log_lines import say
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
+from kaggle_manager.trainer.sb3.evaluation import Evaluation, Evaluator
+
+
+class SessionOver(Exception):
+    """Ends `learn()` between two rollouts; not an error. Stopping by a return value would lose a transition."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _AtRolloutStart(BaseCallback):
+    """A callback that does nothing inside a rollout."""
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class RotatingCheckpointCallback(_AtRolloutStart):
+    """Saves at the first rollout start at or after every multiple of `every` timesteps, and at the end.
+
+    Args:
+        every: timesteps between saves.
+        checkpointer: saves the training as it is, and puts a resumed one back in the first rollout start.
+    """
+
+    def __init__(self, every: int, checkpointer: Checkpointer) -> None:
+        super().__init__()
+        self.every = every
+        self._checkpointer = checkpointer
+        self._saved_at: int | None = None
+
+    def _on_rollout_start(self) -> None:
+        step = self.model.num_timesteps
+        if self._saved_at is None:
+            self._checkpointer.begin()
+            self._saved_at = step
+        elif step // self.every > self._saved_at // self.every:
+            self.save_now()
+        else:
+            self._checkpointer.between_saves()
+
+    def _on_training_end(self) -> None:
+        if self._saved_at is None:  # nothing was left to train
+            self._checkpointer.begin()
+            self._saved_at = self.model.num_timesteps
+        self.save_now()
+
+    def save_now(self) -> None:
+        """Save, unless this very step is saved already."""
+        if self._saved_at != self.model.num_timesteps:
+            self._checkpointer.save()
+            self._saved_at = self.model.num_timesteps
+
+
+class DeadlineCallback(_AtRolloutStart):
+    """Saves and ends the session when its clock says so. Comes before evaluations, which may take long."""
+
+    def __init__(self, clock: SessionClock, checkpoint: RotatingCheckpointCallback) -> None:
+        super().__init__()
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._first_step = 0
+
+    def _on_training_start(self) -> None:
+        self._first_step = self.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        reason = self._clock.why_stop(self.model.num_timesteps - self._first_step)
+        if reason:
+            self._checkpoint.save_now()
+            raise SessionOver(reason)
+
+
+class BestModelCallback(_AtRolloutStart):
+    """Evaluates at the first rollout start at or after every multiple of `every` timesteps, and the last policy.
+
+    A policy is the best only when its score is strictly greater than every score before; NaN never is. Phase, score
+    and history are state: they survive a resume.
+
+    Args:
+        evaluator: plays the episodes.
+        every: timesteps between evaluations.
+        clock: a session that must stop gives the evaluation up; it is done again after the resume.
+        checkpoint: saves before such a stop.
+        save_best: called with (step, score) when the model is the best so far.
+        write_history: called with the bytes of evaluations.npz after each evaluation.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        every: int,
+        clock: SessionClock,
+        checkpoint: RotatingCheckpointCallback,
+        save_best: Callable[[int, float], None],
+        write_history: Callable[[bytes], None],
+    ) -> None:
+        super().__init__()
+        self.every = every
+        self.best_score = -math.inf
+        self.best_step: int | None = None
+        self.seconds = 0.0  # in evaluations of this session
+        self._seconds_before = 0.0
+        self._evaluator = evaluator
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._save_best = save_best
+        self._write_history = write_history
+        self._evaluated_at = 0
+        self._steps: list[int] = []
+        self._evaluations: list[Evaluation] = []
+
+    @property
+    def count(self) -> int:
+        """Evaluations done over all sessions."""
+        return len(self._steps)
+
+    @property
+    def total_seconds(self) -> float:
+        """Seconds in evaluations over all sessions."""
+        return self._seconds_before + self.seconds
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps // self.every > self._evaluated_at // self.every:
+            self._evaluate()
+
+    def _on_training_end(self) -> None:
+        if self.model.num_timesteps > self._evaluated_at:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        step, started = self.model.num_timesteps, self._clock.elapsed()
+        try:
+            evaluation = self._evaluator(self.model, self._check_time)
+        except SessionOver:
+            self.seconds += self._clock.elapsed() - started
+            self._checkpoint.save_now()
+            raise
+        seconds = self._clock.elapsed() - started
+        self.seconds += seconds
+        self._evaluated_at = step
+        self._steps.append(step)
+        self._evaluations.append(evaluation)
+        is_best = evaluation.score > self.best_score  # false for NaN
+        if is_best:
+            self.best_score, self.best_step = evaluation.score, step
+            self._save_best(step, evaluation.score)
+        self._write_history(self._as_npz())
+        # With the next point of TensorBoard's curves, under the names of Stable-Baselines3's own EvalCallback.
+        self.logger.record("eval/mean_reward", evaluation.score)
+        self.logger.record("eval/mean_ep_length", fmean(evaluation.lengths))
+        say(
+            "KM_EVAL",
+            step=step,
+            score=evaluation.score,
+            best=is_best,
+            episodes=len(evaluation.returns),
+            env_steps=sum(evaluation.lengths),
+            seconds=round(seconds, 2),
+        )
+
+    def _check_time(self) -> None:
+        if reason := self._clock.why_stop_now():
+            raise SessionOver(reason)
+
+    def _as_npz(self) -> bytes:
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            timesteps=np.array(self._steps, dtype=np.int64),
+            results=_table([evaluation.returns for evaluation in self._evaluations], np.float64),
+            ep_lengths=_table([evaluation.lengths for evaluation in self._evaluations], np.int64),
+        )
+        return buffer.getvalue()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "evaluated_at": self._evaluated_at,
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+            "steps": list(self._steps),
+            "returns": [evaluation.returns for evaluation in self._evaluations],
+            "lengths": [evaluation.lengths for evaluation in self._evaluations],
+            "wall_clock": self.total_seconds,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._evaluated_at = state["evaluated_at"]
+        self.best_score = state["best_score"]
+        self.best_step = state["best_step"]
+        self._steps = list(state["steps"])
+        self._seconds_before = state.get("wall_clock", 0.0)  # checkpoints of older sessions do not have it
+        pairs = zip(state["returns"], state["lengths"], strict=True)
+        self._evaluations = [Evaluation(returns, lengths) for returns, lengths in pairs]
+        if self._steps:
+            self._write_history(self._as_npz())
+
+
+class ProgressCallback(_AtRolloutStart):
+    """One KM_PROGRESS line now and then: every few seconds at first, every half minute in a long session.
+
+    Args:
+        target: the run's total timesteps.
+        clock: this session's clock.
+        checkpoint: step of the newest checkpoint, asked when a line is written.
+    """
+
+    def __init__(self, target: int, clock: SessionClock, checkpoint: Callable[[], int | None]) -> None:
+        super().__init__()
+        self._target = target
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._last: tuple[float, int] | None = None
+
+    def _on_rollout_start(self) -> None:
+        now = self._clock.elapsed()
+        if self._last is None:
+            self._last = (now, self.model.num_timesteps)
+        elif now - self._last[0] >= (5.0 if now < 600 else 30.0):
+            self._report(now)
+
+    def _on_training_end(self) -> None:
+        self._report(self._clock.elapsed())
+
+    def _report(self, now: float) -> None:
+        then, before = self._last or (now, self.model.num_timesteps)
+        step = self.model.num_timesteps
+        episodes = self.model.ep_info_buffer or ()
+        say(
+            "KM_PROGRESS",
+            step=step,
+            target=self._target,
+            steps_per_s=round((step - before) / (now - then), 1) if now > then else None,
+            reward=round(float(np.mean([episode["r"] for episode in episodes])), 4) if episodes else None,
+            checkpoint=self._checkpoint(),
+        )
+        self._last = (now, step)
+
+
+def _table(rows: list[Any], dtype: Any) -> np.ndarray[Any, Any]:
+    """One row for each evaluation; shorter rows are filled up (NaN or -1) if the number of episodes was changed."""
+    width = max(map(len, rows), default=0)
+    fill = math.nan if dtype is np.float64 else -1
+    return np.array([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype).reshape(len(rows), width)

@@ -1,0 +1,149 @@
+"""The second half of a save: from what was captured at one instant to a committed checkpoint. Beside the training.
+
+Never looks at the training itself: its orders have all it needs. `Begin` comes first; `NewRows` are replay rows to be
+written before the next save; a `SaveOrder` is one checkpoint.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+from kaggle_manager.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    Disk,
+    ReplayCommit,
+    TrainingMetadata,
+    TrainingTree,
+    write_metadata,
+)
+from kaggle_manager.checkpoints.replay_capture import NewRows
+from kaggle_manager.checkpoints.replay_log import ReplayLog
+from kaggle_manager.trainer.sb3 import exact_state
+from kaggle_manager.trainer.sb3.model_file import ModelSnapshot, never_changes
+from kaggle_manager.trainer.sb3.resume_point import Journey, state_bytes
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What is the same in every save of a session.
+
+    Attributes:
+        manifest: fields of the manifest.
+        replay: the replay rows that are there already.
+    """
+
+    manifest: Mapping[str, Any]
+    replay: ReplayCommit | None
+
+
+@dataclass(frozen=True)
+class SaveOrder:
+    """One training at one instant.
+
+    Attributes:
+        step: timesteps trained.
+        attributes: of the model; only what may have changed since the order before (see `Changes`).
+        parameters, variables: of the model, as in `ModelSnapshot`.
+        journey, items: for the `.state` file.
+        replay: the replay rows that are not in the log yet; None without a replay buffer.
+        metadata: for training_metadata.json.
+        manifest: further fields of the manifest.
+    """
+
+    step: int
+    attributes: bytes
+    parameters: dict[str, Any]
+    variables: dict[str, Any]
+    journey: Journey
+    items: dict[str, Any]
+    replay: NewRows | None
+    metadata: TrainingMetadata
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A committed checkpoint, and the seconds it took to write."""
+
+    checkpoint: Checkpoint
+    seconds: float
+
+
+class Changes:
+    """Leaves out the attributes of a model that are certainly as they were the last time."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] = {}
+
+    def of(self, values: dict[str, Any]) -> bytes:
+        """The other ones, for `pickle.loads`."""
+        last, self._last = self._last, values
+        changed = {
+            name: value
+            for name, value in values.items()
+            if name not in last or last[name] is not value or not never_changes(value)
+        }
+        try:
+            return pickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+        except (pickle.PicklingError, AttributeError, TypeError):  # at first: schedules are often lambda functions
+            pickled: bytes = cloudpickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+            return pickled
+
+
+class CheckpointWriter:
+    """Carries out the orders of one training, in their order.
+
+    Args:
+        tree: where.
+        disk: the effects on files.
+        warn: told what a person should know.
+    """
+
+    def __init__(self, tree: TrainingTree, disk: Disk, warn: Callable[[str], None]) -> None:
+        self._store = CheckpointStore(tree, disk=disk, warn=warn)
+        self._replay = ReplayLog(tree.replay, disk=disk)
+        self._disk = disk
+        self._attributes: dict[str, Any] = {}
+        self._manifest: Mapping[str, Any] = {}
+
+    def __call__(self, order: Begin | NewRows | SaveOrder) -> Saved | None:
+        """Carry out one order; say what was committed by it.
+
+        Raises:
+            StorageError, CheckpointCorrupt, LineageMismatch: as `CheckpointStore.save_latest` and `ReplayLog`.
+        """
+        match order:
+            case Begin():
+                self._manifest = order.manifest
+                if order.replay is not None:
+                    self._replay.resume(order.replay)
+            case NewRows():
+                self._replay.write(order)
+            case SaveOrder():
+                return self._save(order)
+        return None
+
+    def _save(self, order: SaveOrder) -> Saved:
+        begun = time.monotonic()
+        replay = None if order.replay is None else self._replay.write(order.replay)
+        self._attributes.update(pickle.loads(order.attributes))
+        model = ModelSnapshot(self._attributes, order.parameters, order.variables)
+        certificate = exact_state.certify(order.items, {**model.parameters, **model.variables})
+        checkpoint = self._store.save_latest(
+            step=order.step,
+            model=model.to_bytes(),
+            state=state_bytes(order.journey, order.items),
+            replay=replay,
+            certificate=certificate["all"],
+            **self._manifest,
+            **order.manifest,
+        )
+        write_metadata(self._store.tree.metadata, order.metadata, disk=self._disk)
+        return Saved(checkpoint, time.monotonic() - begun)

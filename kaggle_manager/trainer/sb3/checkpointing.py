@@ -1,0 +1,177 @@
+"""A training and its store: what a save collects, and how a resume puts it back.
+
+A save hands over what there is at a rollout start, and another process writes it (see `worker_process`) while the
+training goes on; the next save waits for it. Knows what goes into a checkpoint; when to save is the callbacks'
+business, how bytes reach the disk the store's.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.replay_capture import NewRows
+from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import exact_state, model_file, replay_rows
+from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
+from kaggle_manager.trainer.sb3.exact_state import Phase, Training
+from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
+
+
+@dataclass
+class Checkpointer:
+    """Saves one training into one store.
+
+    Attributes:
+        writer: commits what is captured.
+        newest: the newest checkpoint on disk; None before the first save of a run from zero.
+        count: checkpoints written in this session.
+        stall_s: seconds the training stood still for them.
+        certificate: digests of the finished training, by item; empty until the final model is written.
+    """
+
+    settings: TrainingConfig
+    store: CheckpointStore
+    training: Training
+    journey: Journey
+    origin: ResumePoint
+    clock: SessionClock
+    identity: Mapping[str, Any]
+    metadata: Callable[[int], TrainingMetadata]
+    disk: Disk
+    writer: WorkerProcess[Begin | NewRows | SaveOrder, Saved | None]
+    newest: Checkpoint | None = None
+    count: int = 0
+    stall_s: float = 0.0
+    certificate: dict[str, str] = field(default_factory=dict)
+    _common: dict[str, Any] = field(init=False)
+    _stall_s: float = 0.0
+    _rows: replay_rows.WaitingRows = field(init=False)
+    _changes: Changes = field(default_factory=Changes)
+
+    def __post_init__(self) -> None:
+        self.newest = self.origin.checkpoint
+        self._rows = replay_rows.WaitingRows(self.training.model)
+        self._common = {
+            "target": self.settings.total,
+            "lineage": self.settings.lineage,
+            "bundle_sha256": self.settings.bundle_sha256,
+            "identity": dict(self.identity),
+        }
+        self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Before `learn()`: networks, replay rows, and the first phase of the rest.
+
+        Raises:
+            CheckpointIncompatible: the model in the checkpoint is not of this shape.
+            CheckpointCorrupt: a file changed since it was verified.
+            SimulationDiverged: everything is restored but the environments.
+        """
+        exact_state.check_complete(self.origin.items)
+        try:
+            model_file.load_parameters(self.training.model, checkpoint.read_model())
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointIncompatible(
+                f"The model of step {checkpoint.step} does not fit the one configured now: {error}",
+                safe="the checkpoint was not touched.",
+                next_step="give back the settings it was trained with, or start again with --fresh.",
+            ) from error
+        self._rows.load(checkpoint, self.disk)
+        exact_state.restore(self.training, self.origin.items, Phase.BEFORE)
+
+    def begin(self) -> None:
+        """In the first rollout start: put back what `learn()` has disturbed on its way there."""
+        exact_state.restore(self.training, self.origin.items, Phase.AT_START)
+
+    def save(self) -> None:
+        """Begin to commit the training as it is now; the save before is on disk when this returns.
+
+        Raises:
+            StorageError: the disk refused the save before; the checkpoints before that still load.
+        """
+        started = time.monotonic()
+        self._hand_over()
+        self.join()
+        step = self.training.model.num_timesteps
+        model = model_file.snapshot(self.training.model)
+        metadata = self.metadata(step)
+        order = SaveOrder(
+            step=step,
+            attributes=self._changes.of(model.data),
+            parameters=model.parameters,
+            variables=model.variables,
+            journey=self.journey,
+            items=exact_state.collect(self.training),
+            replay=self._rows.all(),
+            metadata=metadata,
+            manifest={
+                "exact": self.journey.describe(),
+                "metrics": {"training_seconds": metadata.training_seconds},
+            },
+        )
+        self.writer.start(order)
+        self.count += 1
+        self._stall_s = time.monotonic() - started
+        self.stall_s += self._stall_s
+
+    def between_saves(self) -> None:
+        """Called at a rollout start: take note of a save that is on disk by now, hand over rows when there are many.
+
+        Raises:
+            StorageError: as `join`; of a save, before the next one comes.
+        """
+        self._note(self.writer.look())
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have replay rows written down before the next save."""
+        for rows in self._rows.too_many():
+            self.join()
+            self.writer.start(rows)
+
+    def join(self) -> None:
+        """Wait until the save under way is on disk.
+
+        Raises:
+            StorageError: it could not be written; the checkpoints before it still load.
+        """
+        self._note(self.writer.join())
+
+    def _note(self, saved: Saved | None) -> None:
+        if saved is not None:
+            self.newest = saved.checkpoint
+            self.clock.saved(self._stall_s + saved.seconds)
+
+    def save_best(self, step: int, score: float) -> None:
+        """Commit the model as the best so far."""
+        self.join()
+        data = model_file.snapshot(self.training.model).to_bytes()
+        self.store.save_best(score=score, step=step, model=data, **self._common)
+
+    def save_final(self) -> Checkpoint:
+        """Write the final model, and the replay buffer the way stock Stable-Baselines3 reads it."""
+        self.join()
+        tree, model = self.store.tree, self.training.model
+        files = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
+        if replay_rows.buffer_of(model) is not None:
+            stream = io.BytesIO()
+            model.save_replay_buffer(stream)  # type: ignore[attr-defined]
+            files[tree.final_replay_name] = stream.getvalue()
+        self.certificate = exact_state.certify_whole(self.training)
+        final = self.store.save_final(
+            step=model.num_timesteps,
+            files=files,
+            certificate=self.certificate["all"],
+            exact={**self.journey.describe(), "items": self.certificate},
+            **self._common,
+        )
+        write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)
+        return final

@@ -1,0 +1,108 @@
+"""What a training says of itself: its identity, for the compatibility check, and the metadata file, for people.
+
+The manager fingerprints what text can tell; what only a built model knows - spaces, network, library versions - is
+added here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from kaggle_manager.checkpoints import Checkpoint, TrainingMetadata
+from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+
+_LIBRARIES = ("python", "torch", "stable_baselines3", "gymnasium", "numpy")
+
+
+def complete_identity(settings: TrainingConfig, model: BaseAlgorithm, journey: Journey) -> dict[str, Any]:
+    """The identity that goes into every manifest of this training; JSON values."""
+    given = {name: value for name, value in settings.identity.items() if value is not None}
+    return {
+        "scenario": settings.scenario,
+        "algorithm": settings.algorithm,
+        "policy": settings.policy,
+        "hyperparameters": {name: _json_or_text(value) for name, value in settings.hyperparameters.items()},
+        "policy_architecture": _json_or_text(getattr(model.policy, "net_arch", None)),
+        "observation_space": str(model.observation_space),
+        "observation_space_shape": shape_of(model.observation_space),
+        "action_space": str(model.action_space),
+        "action_space_shape": shape_of(model.action_space),
+        "n_envs": model.n_envs,
+        **given,
+        # The seed that was drawn, when none was given.
+        "seed": journey.seed,
+        "versions": {name: journey.arithmetic[name] for name in _LIBRARIES},
+    }
+
+
+def shape_of(space: spaces.Space[Any]) -> Any:
+    """Shape of a space as JSON: `[n]` for n discrete values, a shape for each key of a dictionary."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    if isinstance(space, spaces.Dict):
+        return {key: shape_of(inner) for key, inner in space.spaces.items()}
+    return list(space.shape or ())
+
+
+def metadata(
+    settings: TrainingConfig,
+    identity: Mapping[str, Any],
+    journey: Journey,
+    origin: ResumePoint,
+    *,
+    step: int,
+    training_seconds: float,
+    evaluation_seconds: float,
+    best_score: float | None,
+    best_step: int | None,
+) -> TrainingMetadata:
+    """The content of training_metadata.json at a checkpoint."""
+    return TrainingMetadata(
+        scenario=settings.scenario,
+        algorithm=settings.algorithm,
+        hyperparameters=identity["hyperparameters"],
+        observation_space_shape=identity["observation_space_shape"],
+        action_space_shape=identity["action_space_shape"],
+        policy_architecture=identity["policy_architecture"],
+        environment_fingerprint=identity.get("environment_fingerprint"),
+        reward_fingerprint=identity.get("reward_fingerprint"),
+        library_versions=identity["versions"],
+        device=journey.arithmetic["device"],
+        timesteps_target=settings.total,
+        timesteps_done=step,
+        training_seconds=round(training_seconds, 3),
+        evaluation_seconds=round(evaluation_seconds, 3),
+        updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        best_score=best_score,
+        best_step=best_step,
+        resumed_from=_resumed_from(origin.checkpoint),
+        strategy={
+            "latest": f"every {settings.saves_every} timesteps, the two newest are kept; a resume is always from here",
+            "best": f"evaluated every {settings.evaluates_every} timesteps; replaced by a strictly higher score only",
+            "final": "written once, when the target is reached",
+        },
+        run_id=settings.lineage.run_id,
+        generation=settings.lineage.generation,
+        exact=journey.describe(),
+    )
+
+
+def _resumed_from(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+    if checkpoint is None:
+        return None
+    manifest = checkpoint.manifest
+    return {"step": manifest.step, "manifest_sha256": manifest.sha256, "generation": manifest.lineage.generation}
+
+
+def _json_or_text(value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError:
+        return str(value)

@@ -1,0 +1,225 @@
+"""Environments that can be put back exactly where they were.
+
+`StatefulEnv` is the outermost wrapper of each sub-environment; it lives where the environment lives, so the same two
+methods work in this process and in a worker process. `collect` and `restore` cover a whole vectorised environment:
+every layer's own attributes (running statistics, frame stacks, buffers) and every sub-environment. Objects other code
+holds on to - the vectorised environment, its layers, the action space - are updated in place, never replaced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.trainer.sb3 import random_state
+from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
+from kaggle_manager.trainer.sb3.state_digest import digest
+
+Mode = Literal["pickle", "action-replay", "none"]
+EnvFactory = Callable[[], gym.Env[Any, Any]]
+
+# What belongs to the process that runs, not to the state of the training.
+_NOT_STATE = frozenset(
+    {"venv", "envs", "remotes", "work_remotes", "processes", "waiting", "closed", "observation_space", "action_space",
+     "metadata", "render_mode", "num_envs", "class_attributes"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """An environment by name: `module:callable`, called with keyword arguments. Picklable.
+
+    Raises (when called):
+        ConfigError: no such module or callable.
+    """
+
+    target: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> gym.Env[Any, Any]:
+        module_name, _, name = self.target.partition(":")
+        try:
+            make = getattr(importlib.import_module(module_name), name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"The environment {self.target!r} cannot be imported: {error}",
+                safe="nothing was trained and no checkpoint was touched.",
+                next_step="correct `environment` in section.toml, or install what it needs.",
+            ) from error
+        environment: gym.Env[Any, Any] = make(**self.kwargs)
+        return environment
+
+
+class EpisodeMonitor(Monitor[Any, Any]):
+    """Episode statistics without the list of all episodes in its state, which would grow with the run."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "episode_returns": [], "episode_lengths": [], "episode_times": []}
+
+
+class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Outermost wrapper of one environment; its state is everything below it."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        # Held by the algorithm and by the vectorised environment: must stay the same object for ever.
+        self._shared_space = env.action_space
+
+    def exact_state(self) -> dict[str, Any]:
+        """The environment, its action space's generator and, in a worker process, the process's generators."""
+        buffer = io.BytesIO()
+        _Pickler(buffer, self._shared_space).dump(self.env)
+        state: dict[str, Any] = {"env": buffer.getvalue(), "action_space": space_rng(self._shared_space)}
+        if multiprocessing.parent_process() is not None:
+            state["random"] = random_state.collect()
+        return state
+
+    def restore_exact_state(self, state: dict[str, Any]) -> None:
+        """Become what `exact_state` described.
+
+        Raises:
+            SimulationDiverged: the environment is restored by replaying actions, and did not repeat itself.
+        """
+        restored = _Unpickler(io.BytesIO(state["env"]), self._shared_space).load()
+        self.env.close()
+        self.env = restored
+        set_space_rng(self._shared_space, state["action_space"])
+        if "random" in state:
+            random_state.restore(state["random"])
+
+
+def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
+    """One environment as the trainer uses it: simulator, action log if needed, episode statistics, state."""
+    env = wrap_simulator(factory, seed) if mode == "action-replay" else factory()
+    # Nobody else seeds the spaces of further environments; an environment may sample its own.
+    env.action_space.seed(seed)
+    env.observation_space.seed(seed)
+    return StatefulEnv(EpisodeMonitor(env))
+
+
+def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False) -> VecEnv:
+    """`n_envs` environments, in this process or each in a process of its own; the i-th has the seed `seed + i`."""
+    makers = [_Maker(factory, mode, seed + index) for index in range(n_envs)]
+    if processes and "forkserver" in multiprocessing.get_all_start_methods():
+        # The workers' parent imports torch once; otherwise each worker does, which takes seconds.
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    vec = SubprocVecEnv(makers) if processes else DummyVecEnv(makers)  # type: ignore[arg-type]
+    vec.seed(seed)
+    return vec
+
+
+def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
+    """State of every layer, outermost first, and of every sub-environment (none where exactness is impossible)."""
+    layers = [_plain(layer) for layer in _layers(vec)]
+    environments = [] if mode == "none" else vec.env_method("exact_state")
+    return {"layers": layers, "environments": environments}
+
+
+def digests(state: dict[str, Any]) -> dict[str, Any]:
+    """Digests of what `collect` returned, equal for equal states, whose pickles may differ. Runs no simulator."""
+    environments = []
+    for saved in state["environments"]:
+        env = _LookingUnpickler(io.BytesIO(saved["env"]), "the action space").load()
+        environments.append(digest({**saved, "env": env}))
+    return {"layers": [digest(layer) for layer in state["layers"]], "environments": environments}
+
+
+def restore(vec: VecEnv, state: dict[str, Any]) -> None:
+    """Put `collect`'s state into the layers and environments of `vec`.
+
+    Raises:
+        SimulationDiverged: see `StatefulEnv.restore_exact_state`; the layers are restored, the environments are not.
+    """
+    for layer, saved in zip(_layers(vec), state["layers"], strict=True):
+        vars(layer).update(saved)
+    for index, saved in enumerate(state["environments"]):
+        vec.env_method("restore_exact_state", saved, indices=[index])
+
+
+def space_rng(space: gym.Space[Any]) -> list[dict[str, Any]]:
+    """States of a space's own generators; those that nothing has used yet are created here."""
+    return [dict(generator.state) for generator in _generators(space)]
+
+
+def set_space_rng(space: gym.Space[Any], states: list[dict[str, Any]]) -> None:
+    """Put a space's generators back, in place."""
+    for generator, state in zip(_generators(space), states, strict=True):
+        generator.state = state
+
+
+def _generators(space: gym.Space[Any]) -> Iterator[np.random.BitGenerator]:
+    """Of the space and of the spaces it is made of."""
+    yield space.np_random.bit_generator
+    parts = getattr(space, "spaces", ())
+    for part in parts.values() if isinstance(parts, Mapping) else parts:
+        yield from _generators(part)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    factory: EnvFactory
+    mode: Mode
+    seed: int
+
+    def __call__(self) -> gym.Env[Any, Any]:
+        if multiprocessing.parent_process() is not None:
+            set_random_seed(self.seed)  # nobody else seeds the generators of a worker process
+        return make_env(self.factory, self.mode, self.seed)
+
+
+class _Pickler(pickle.Pickler):
+    """Refers to the shared action space instead of copying it, so that aliases survive."""
+
+    def __init__(self, file: io.BytesIO, shared: Any) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._shared = shared
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "action_space" if obj is self._shared else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, shared: Any) -> None:
+        super().__init__(file)
+        self._shared = shared
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._shared
+
+
+class _LookingUnpickler(_Unpickler):
+    """Gives the log of an episode where restoring would simulate it again."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return _LoggedEpisode if found is simulate_again else found
+
+
+@dataclass(frozen=True)
+class _LoggedEpisode:
+    factory: EnvFactory
+    log: EpisodeLog
+
+
+def _layers(vec: VecEnv) -> Iterator[VecEnv]:
+    layer = vec
+    while isinstance(layer, VecEnvWrapper):
+        yield layer
+        layer = layer.venv
+    yield layer
+
+
+def _plain(layer: VecEnv) -> dict[str, Any]:
+    return {name: value for name, value in vars(layer).items() if name not in _NOT_STATE}

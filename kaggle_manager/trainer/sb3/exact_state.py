@@ -1,0 +1,215 @@
+"""Everything a bit-identical continuation needs beyond the model file and the replay rows, as a table of items.
+
+All of it is collected at one program point, the start of a rollout: there the environment, the buffer, the target
+network, epsilon and the last gradient step agree. It is put back in two phases, because Stable-Baselines3 itself
+disturbs part of it on the way into `learn()`:
+
+    BEFORE    before `learn()`: counters (the remainder is computed from them), observations, environment, buffer
+    AT_START  in the first rollout start of the resumed run: what `learn()` resets; random generators last
+
+Objects that `learn()` has already bound by then are updated in place. Nothing here subclasses or patches an algorithm;
+each item says how it is read and how it is put back, and a test leaves out each in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.vec_env import VecEnv
+
+from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
+from kaggle_manager.trainer.sb3.model_file import tensors_outside
+from kaggle_manager.trainer.sb3.state_digest import certificate
+
+
+class Phase(Enum):
+    """When an item is put back."""
+
+    BEFORE = "before learn()"
+    AT_START = "at the first rollout start"
+
+
+class Keeper(Protocol):
+    """Something beside the model that has state of its own: a callback, a log."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def load_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Training:
+    """A training as far as its state is concerned."""
+
+    model: BaseAlgorithm
+    mode: env_state.Mode
+    keepers: Mapping[str, Keeper]
+
+    @property
+    def vec_env(self) -> VecEnv:
+        vec = self.model.get_env()
+        assert vec is not None
+        return vec
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of the table."""
+
+    phase: Phase
+    collect: Callable[[Training], Any]
+    restore: Callable[[Training, Any], None]
+
+
+def _attributes(*names: str) -> Item:
+    """Attributes of the model that hold plain values; those an algorithm does not have are skipped."""
+
+    def collect(training: Training) -> dict[str, Any]:
+        values = vars(training.model)
+        return {name: values[name] for name in names if name in values}
+
+    def restore(training: Training, saved: dict[str, Any]) -> None:
+        vars(training.model).update(saved)
+
+    return Item(Phase.BEFORE, collect, restore)
+
+
+def _action_noise(training: Training) -> Any:
+    noise = getattr(training.model, "action_noise", None)
+    return None if noise is None else vars(noise)
+
+
+def _restore_action_noise(training: Training, saved: Any) -> None:
+    if saved is not None:
+        vars(training.model.action_noise).update(saved)
+
+
+def _noise_matrices(training: Training) -> list[dict[str, torch.Tensor]]:
+    names = ("exploration_mat", "exploration_matrices")
+    return [
+        {name: getattr(distribution, name).detach() for name in names if hasattr(distribution, name)}
+        for distribution in _noise_distributions(training.model)
+    ]
+
+
+def _restore_noise_matrices(training: Training, saved: list[dict[str, torch.Tensor]]) -> None:
+    for distribution, matrices in zip(_noise_distributions(training.model), saved, strict=True):
+        for name, matrix in matrices.items():
+            setattr(distribution, name, matrix.to(training.model.device))
+
+
+def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDistribution]:
+    for module in model.policy.modules() if model.use_sde else ():
+        distribution = getattr(module, "action_dist", None)
+        if isinstance(distribution, StateDependentNoiseDistribution):
+            yield distribution
+
+
+def _keepers(training: Training) -> dict[str, Any]:
+    return {name: keeper.state() for name, keeper in training.keepers.items()}
+
+
+def _restore_keepers(training: Training, saved: dict[str, Any]) -> None:
+    for name, state in saved.items():
+        training.keepers[name].load_state(state)
+
+
+ITEMS: dict[str, Item] = {
+    "timesteps": _attributes("num_timesteps"),
+    "episodes": _attributes("_episode_num"),
+    # Phase of the target network's updates (DQN) and of delayed policy updates (TD3).
+    "calls": _attributes("_n_calls"),
+    "updates": _attributes("_n_updates"),
+    "exploration": _attributes("exploration_rate", "_current_progress_remaining"),
+    "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts"),
+    "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer"),
+    "replay": Item(
+        Phase.BEFORE,
+        lambda training: replay_rows.collect(training.model),
+        lambda training, saved: replay_rows.restore(training.model, saved),
+    ),
+    "environment": Item(
+        Phase.BEFORE,
+        lambda training: env_state.collect(training.vec_env, training.mode),
+        lambda training, saved: env_state.restore(training.vec_env, saved),
+    ),
+    "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise),
+    "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices),
+    "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
+    "action_space": Item(
+        Phase.AT_START,
+        lambda training: env_state.space_rng(training.model.action_space),
+        lambda training, saved: env_state.set_space_rng(training.model.action_space, saved),
+    ),
+    # Last: everything above may draw.
+    "random": Item(
+        Phase.AT_START,
+        lambda _: random_state.collect(),
+        lambda _, saved: random_state.restore(saved),
+    ),
+}
+
+
+def collect(training: Training) -> dict[str, Any]:
+    """Every item's state, by name. Values may share memory with the running training: serialise them at once."""
+    return {name: item.collect(training) for name, item in ITEMS.items()}
+
+
+def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> None:
+    """Put back the items of one phase, in the table's order.
+
+    Raises:
+        SimulationDiverged: from the environment, in phase BEFORE; everything before it in the table is restored.
+    """
+    for name, item in ITEMS.items():
+        if item.phase is phase and name in state:
+            item.restore(training, state[name])
+
+
+def check_complete(state: Mapping[str, Any]) -> None:
+    """Refuse a state that lacks items this version restores, or has some it does not know.
+
+    Raises:
+        CheckpointIncompatible: naming them.
+    """
+    if missing := sorted(set(ITEMS) ^ set(state)):
+        raise CheckpointIncompatible(
+            f"The checkpoint's state was written by another version of the trainer; items that differ: "
+            f"{', '.join(missing)}.",
+            safe="the checkpoint was not touched.",
+            next_step="continue with the version that wrote it, or start again with --fresh.",
+        )
+
+
+def certify(
+    items: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    rows: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Digests of a training, by item.
+
+    Args:
+        items: from `collect`.
+        parameters: state dictionaries and tensors of the model, by name.
+        rows: the replay rows; without them the digest vouches for all but these, which the replay log vouches for.
+    """
+    state = {**items, "environment": env_state.digests(items["environment"])}
+    state |= {f"parameters.{name}": value for name, value in parameters.items()}
+    return certificate(state if rows is None else {**state, "replay_rows": rows})
+
+
+def certify_whole(training: Training) -> dict[str, str]:
+    """Digests of a training as it is now, replay rows included."""
+    model = training.model
+    return certify(
+        collect(training),
+        {**model.get_parameters(), **tensors_outside(model)},
+        replay_rows.arrays(model),
+    )

@@ -1,0 +1,85 @@
+"""One session of a section's training on this machine, without Kaggle; the next one goes on where it stopped.
+
+The training tree is the project's own, or lies below another folder; nothing is written elsewhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from pathlib import Path
+
+from kaggle_manager.checkpoints import Lineage, TrainingTree
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.resume_point import find_resume_point
+from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
+from kaggle_manager.trainer.sb3.training_config import from_scenario
+
+
+def open_project(section: str) -> tuple[Path, Section]:
+    """The project a command is about, and its section; from here on the project's modules can be imported.
+
+    Raises:
+        ConfigError: there is no such section, or its file is not valid.
+    """
+    project = find_project(Path.cwd(), section)
+    if str(project) not in sys.path:
+        sys.path.insert(0, str(project))
+    return project, get_section(project, section)
+
+
+def tree_of(project: Path, section: Section, scenario: str, base: Path, *, quick: bool) -> TrainingTree:
+    """The training tree of a scenario below `base`."""
+    config = section.scenario(scenario)
+    config = config.for_quick() if quick else config
+    return TrainingTree(base / section.folder.relative_to(project) / config.models, scenario)
+
+
+def train_here(
+    project: Path,
+    section: Section,
+    scenario: str,
+    *,
+    base: Path,
+    clock: SessionClock,
+    quick: bool = False,
+    fresh: bool = False,
+    timesteps: int | None = None,
+    save_every: int | None = None,
+) -> SessionOutcome:
+    """Train towards the target until `clock` says stop.
+
+    Args:
+        project: folder of the section's sources.
+        base: folder the training tree lies below.
+        timesteps: the target over all sessions; the scenario's own when absent.
+        save_every: timesteps between checkpoints; the scenario's own when absent.
+
+    Raises:
+        KaggleManagerError: whatever the trainer raises.
+    """
+    tree = tree_of(project, section, scenario, base, quick=quick)
+    config = section.scenario(scenario)
+    with hold_tree(tree.root):
+        origin = find_resume_point(tree, fresh=fresh, warn=warn)
+        parent = origin.checkpoint.manifest if origin.checkpoint else None
+        settings = from_scenario(
+            scenario,
+            config.for_quick() if quick else config,
+            total=timesteps,
+            tree=tree.root,
+            lineage=Lineage(
+                run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
+                generation=parent.lineage.generation + 1 if parent else 1,
+                parent_sha256=parent.sha256 if parent else None,
+                min_step=origin.step,
+            ),
+            save_every=save_every,
+            identity=identity_of(section, scenario, project, quick=quick),
+        )
+        return train(settings, origin, clock)

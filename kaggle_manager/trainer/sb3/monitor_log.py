@@ -1,0 +1,81 @@
+"""history/monitor.csv: one row for each training episode, one curve over all sessions.
+
+The file has the format of Stable-Baselines3's Monitor, so `load_results` and the usual plotting tools read it. Rows
+are appended as episodes end; a resume first cuts the file back to the rows its checkpoint counted, so that the steps
+trained again are not written twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from kaggle_manager.checkpoints.atomic_io import storage_errors
+
+_COLUMNS = "r,l,t"
+
+
+class MonitorLog(BaseCallback):
+    """Writes return, length and time (seconds of training, over all sessions) of every episode.
+
+    Args:
+        path: the file.
+        environment: its name, for the header.
+        elapsed: seconds since this session began.
+    """
+
+    def __init__(self, path: Path, environment: str, elapsed: Callable[[], float]) -> None:
+        super().__init__()
+        self._path = path
+        self._header = f"#{json.dumps({'t_start': 0.0, 'env_id': environment})}\n{_COLUMNS}\n"
+        self._elapsed = elapsed
+        self._seconds_before = 0.0
+        self._rows = 0
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds over all sessions, up to now."""
+        return self._seconds_before + self._elapsed()
+
+    def _on_training_start(self) -> None:
+        if self.model.num_timesteps == 0:
+            # What a session left that was killed before its first checkpoint is trained again.
+            self._cut([])
+
+    def _on_step(self) -> bool:
+        rows = [info["episode"] for info in self.locals.get("infos", ()) if "episode" in info]
+        if rows:
+            seconds = round(self.training_seconds, 3)
+            said = "".join(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
+            with (
+                storage_errors("Writing monitor.csv", safe="the checkpoints still load"),
+                self._path.open("a", encoding="utf-8", newline="\n") as file,
+            ):
+                file.write(said)
+            self._rows += len(rows)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return {"rows": self._rows, "wall_clock": self.training_seconds}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self._rows = state["rows"]
+        self._seconds_before = max(0.0, state["wall_clock"] - self._elapsed())
+        lines = self._path.read_text(encoding="utf-8").splitlines()[2:] if self._path.exists() else []
+        if len(lines) < self._rows:
+            print(
+                f"WARNING: {self._path.name} has {len(lines)} of the {self._rows} episodes the checkpoint counted; "
+                "the curve has a gap, the training has not.",
+                flush=True,
+            )
+        self._cut(lines[: self._rows])
+
+    def _cut(self, lines: list[str]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(self._header + "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        temporary.replace(self._path)

@@ -1,0 +1,234 @@
+"""Checks of what a section trains, on this machine, in seconds, before any session is spent on it.
+
+    python -m kaggle_manager.trainer.sb3.preflight SECTION [--scenario NAME ...] [--json]
+
+They hold for every Stable-Baselines3 training: the environment can be made, resets and steps, the algorithm takes it,
+and the trainer as it is saves, survives a kill, resumes and learns. How varied the rewards of random actions are is
+told, not judged. A section with promises of its own has a `preflight` module beside its section.toml, which builds on
+these. It trains a few steps in a folder of its own, which it removes, and touches no training tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.errors import Busy, ConfigError, KaggleManagerError
+from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
+
+STEPS = 200
+"""Random actions tried: enough to see rewards differ, little enough for a slow simulator."""
+
+SLOWEST_LOOK_S = 10.0
+FIRST_SAVE_S = 120.0
+SEED = 101
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One promise: kept or not, and what was seen or what to look at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def preflight(project: Path, section: Section, scenarios: Sequence[str] = ()) -> list[CheckResult]:
+    """Run every check for the named scenarios, or for all.
+
+    Raises:
+        ConfigError: the section has no such scenario.
+    """
+    results = []
+    for name in scenarios or section.scenarios:
+        scenario = section.scenario(name)
+        found = check_environment(scenario.for_quick())
+        if all(result.ok for result in found):
+            found += check_training(project, section, name)
+        if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
+            found.append(CheckResult("a rollout fits the target", True, f"WARNING: {warning}"))
+        results += [CheckResult(f"{name}: {result.name}", result.ok, result.detail) for result in found]
+    return results
+
+
+def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
+    """What can be seen of an environment without training in it. Whatever its code raises is a result."""
+    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    try:
+        env = factory()
+    except (ConfigError, gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        return [CheckResult("environment can be imported", False, _told(error))]
+    except Exception as error:
+        return [CheckResult("environment can be made", False, _told(error))]
+    with contextlib.closing(env):
+        try:
+            seen, problem = _play(env)
+        except Exception as error:
+            return [CheckResult("resets and steps", False, _told(error))]
+    played = CheckResult("resets and steps", not problem, problem or seen)
+    return [played] if problem else [played, _check_algorithm(scenario, factory)]
+
+
+def _play(env: gym.Env[Any, Any]) -> tuple[str, str]:
+    """What random actions showed, and what is wrong with it, or ''."""
+    env.action_space.seed(SEED)
+    observation, _ = env.reset(seed=SEED)
+    rewards: list[float] = []
+    returns = [0.0]
+    deadline = time.monotonic() + SLOWEST_LOOK_S
+    while len(rewards) < STEPS and (time.monotonic() < deadline or not rewards):
+        if not env.observation_space.contains(observation):
+            shape, kind = getattr(observation, "shape", None), getattr(observation, "dtype", type(observation).__name__)
+            return "", f"an observation of shape {shape}, {kind}, is not in {env.observation_space}"
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        if not np.isfinite(float(reward)):
+            return "", f"a reward is {reward}"
+        rewards.append(float(reward))
+        returns[-1] += float(reward)
+        if terminated or truncated:
+            observation, _ = env.reset()
+            returns.append(0.0)
+    distinct = len(set(rewards))
+    seen = f"{len(rewards)} random actions, {distinct} distinct rewards"
+    if distinct == 1 and len(set(returns[:-1])) < 2:
+        # Not a failure: where nothing is won before a goal is reached, chance may never see it.
+        seen += f"; every one is {rewards[0]}, and so far no episode was better than another: look at the reward"
+    return seen, ""
+
+
+def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) -> CheckResult:
+    name = f"{scenario.algorithm} takes the environment"
+    try:
+        vec = env_state.make_vec_env(factory, "none", SEED)
+        with contextlib.closing(vec):
+            algorithms.build_model(
+                scenario.algorithm, scenario.policy, scenario.hyperparameters, vec, seed=SEED, device="cpu"
+            )
+            return CheckResult(name, True, f"actions {vec.action_space}")
+    except Exception as error:
+        return CheckResult(name, False, _told(error))
+
+
+def check_training(project: Path, section: Section, name: str) -> list[CheckResult]:
+    """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning."""
+    target = section.scenario(name).for_quick().timesteps
+    with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
+        base = Path(folder)
+        tree = tree_of(project, section, name, base, quick=True)
+        command = [sys.executable, "-m", "kaggle_manager.trainer.sb3.train_dqn", "--quick", "--workdir", folder]
+        command += ["--section", section.name, "--scenario", name]
+        with (base / "log.txt").open("w+", encoding="utf-8") as log:
+            with subprocess.Popen(
+                command, cwd=project, env=_with_code(), stdout=log, stderr=subprocess.STDOUT
+            ) as trainer:
+                try:
+                    _wait_for_save(trainer, tree.checkpoints)
+                finally:
+                    trainer.kill()
+            _wait_until_free(tree.root)
+            log.seek(0)
+            said = log.read().strip().splitlines()[-1:]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                # Further than the first was to go: it may have got there before it was killed.
+                outcome = train_here(
+                    project, section, name, base=base, clock=SessionClock(), quick=True, timesteps=2 * target
+                )
+        except Exception as error:
+            return [CheckResult("resumes after a kill", False, f"{_told(error)}; the trainer said: {''.join(said)}")]
+    if not outcome.resumed_from:
+        look = f"the trainer saved nothing before it ended or {FIRST_SAVE_S:.0f} s were over: {''.join(said)}"
+        return [CheckResult("saves", False, look)]
+    updates = outcome.counts.get("updates", 0)
+    return [
+        CheckResult(
+            "resumes after a kill",
+            2 * target <= (outcome.step or 0),
+            f"killed, resumed from step {outcome.resumed_from}, ended at {outcome.step} of {2 * target}",
+        ),
+        CheckResult(
+            "gradient updates are made",
+            updates > 0,
+            f"{updates} updates" + ("" if updates else ": look at learning_starts and train_freq under `quick`"),
+        ),
+    ]
+
+
+def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
+    """Return once a checkpoint was committed, the trainer ended, or the time was over."""
+    deadline = time.monotonic() + FIRST_SAVE_S
+    while time.monotonic() < deadline and trainer.poll() is None and not any(checkpoints.glob("*.manifest.json")):
+        time.sleep(0.01)
+
+
+def _wait_until_free(tree: Path) -> None:
+    """Return once the killed trainer's other process, which dies with it, has let go of its tree."""
+    for _ in range(500):
+        with contextlib.suppress(Busy), hold_tree(tree):
+            return
+        time.sleep(0.01)
+
+
+def _with_code() -> dict[str, str]:
+    """The environment of a process that shall find the same modules as this one."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def _told(error: Exception) -> str:
+    return error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
+
+
+def report(check: Callable[[], list[CheckResult]], *, as_json: bool) -> int:
+    """Print the results of `check`; 0 when all hold, 1 when one does not, else the code of what kept it from trying."""
+    try:
+        results = check()
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    ok = all(result.ok for result in results)
+    if as_json:
+        print(json.dumps({"schema": 1, "ok": ok, "checks": [asdict(result) for result in results]}, indent=2))
+    else:
+        for result in results:
+            print(f"{'ok    ' if result.ok else 'FAILED'} {result.name}: {result.detail}")
+    return 0 if ok else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check a section; see `report`."""
+    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.trainer.sb3.preflight", description=__doc__)
+    parser.add_argument("section")
+    parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
+    parser.add_argument("--environment-only", action="store_true", help="without a training")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+
+    def check() -> list[CheckResult]:
+        project, section = open_project(options.section)
+        if options.environment_only:
+            return check_environment(section.scenario(*options.scenario).for_quick())
+        return preflight(project, section, options.scenario)
+
+    return report(check, as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

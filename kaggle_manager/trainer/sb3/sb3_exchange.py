@@ -1,0 +1,309 @@
+"""To and from stock Stable-Baselines3: `python -m kaggle_manager.trainer.sb3.sb3_exchange export|import ...`.
+
+    export   a checkpoint as <scenario>_checkpoint_<N>_steps.zip, which stock `Algorithm.load()` opens, and
+             <scenario>_checkpoint_<N>_steps_replay_buffer.pkl for `load_replay_buffer()`
+    import   such a pair becomes the first checkpoint of a training tree; training goes on from there
+
+Promises: an export is made of verified bytes and changes nothing in the tree; an import never runs code from the files,
+and says in the checkpoint what such a pair does not hold.
+Never does: replace a training that is there, or call an imported training exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import pickle
+import secrets
+import sys
+import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, TrainingTree
+from kaggle_manager.checkpoints.atomic_io import storage_errors, write_atomic
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.errors import (
+    CheckpointCorrupt,
+    CheckpointIncompatible,
+    CheckpointNotFound,
+    KaggleManagerError,
+    LineageMismatch,
+)
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import model_file, replay_rows
+from kaggle_manager.trainer.sb3.local_training import open_project, tree_of
+from kaggle_manager.trainer.sb3.restricted_unpickle import open_buffer
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
+from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
+from kaggle_manager.trainer.sb3.trainer import Session
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig, from_scenario
+
+_COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_calls",
+    "_n_updates",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
+_MAX_DATA_BYTES = 64 << 20
+_UNTOUCHED = "no training tree was changed"
+
+
+def export_sb3(tree_root: Path, scenario: str, step: int | None, folder: Path) -> list[Path]:
+    """Write a latest checkpoint the way stock Stable-Baselines3 reads it.
+
+    Args:
+        tree_root: the training tree; it is only read.
+        scenario: its name, which the files begin with.
+        step: which checkpoint; None for the newest.
+        folder: where to; made when missing. Files of these names are replaced.
+
+    Returns:
+        the model, and the replay buffer where the algorithm has one.
+
+    Raises:
+        CheckpointNotFound: there is none that verifies, or none of this step.
+        StorageError: the disk refused.
+    """
+    tree = TrainingTree(tree_root, scenario)
+    found = CheckpointStore(tree).valid_checkpoints()
+    chosen = [checkpoint for checkpoint in found if step in (None, checkpoint.step)]
+    if not chosen:
+        there = ", ".join(f"{checkpoint.step:,}" for checkpoint in found) or "none"
+        raise CheckpointNotFound(
+            f"{tree.checkpoints} has no checkpoint{'' if step is None else f' of step {step:,}'} of {scenario} that "
+            f"verifies; those that do: {there}.",
+            safe="nothing was written.",
+            next_step="name one of these steps, or look at the tree and the scenario.",
+        )
+    checkpoint = chosen[0]
+    model = checkpoint.read_model()
+    name = tree.model_name(checkpoint.step)
+    contents = {name: model}
+    if checkpoint.manifest.replay is not None:
+        buffer = pickle.dumps(_buffer_of(checkpoint, model), protocol=pickle.HIGHEST_PROTOCOL)
+        contents[f"{name.removesuffix('.zip')}_replay_buffer.pkl"] = buffer
+    disk = Disk()
+    with storage_errors("Exporting the checkpoint", safe="the training tree was only read"):
+        disk.make_folder(folder)
+        for file_name, data in contents.items():
+            write_atomic(disk, folder / file_name, data)
+    return [folder / file_name for file_name in contents]
+
+
+def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingConfig) -> Checkpoint:
+    """Make a stock pair the first checkpoint of the tree in `settings`.
+
+    Args:
+        model_zip: written by `model.save()` or a `CheckpointCallback`.
+        replay_buffer: written by `model.save_replay_buffer()`; without it collecting begins anew.
+        settings: the training that is to go on from it: same algorithm, network, spaces and size of the replay buffer.
+
+    Raises:
+        LineageMismatch: the tree holds checkpoints already.
+        CheckpointCorrupt: a file cannot be read.
+        UnsafePickle: the replay buffer's file holds something else as well; nothing of it was executed.
+        CheckpointIncompatible: the pair does not fit the settings.
+        StorageError: the disk refused.
+    """
+    tree = TrainingTree(settings.tree, settings.scenario)
+    if any(tree.checkpoints.glob("*.manifest.json*")):
+        raise LineageMismatch(
+            f"{tree.root} holds a training already.",
+            safe="it was not touched.",
+            next_step="give another --workdir, or archive that tree: kaggle-manager checkpoints import-sb3 … --replace",
+        )
+    data = _plain_data(model_zip)
+    buffer = None if replay_buffer is None else open_buffer(replay_buffer)
+    with ExitStack() as resources:
+        session = Session(
+            settings, ResumePoint(None, f"{model_zip.name} is taken in"), SessionClock(), Disk(), resources
+        )
+        model = session.model
+        # No timestep: begins an episode, and the learning curves.
+        model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
+        try:
+            model_file.load_parameters(model, model_zip.read_bytes())
+        except Exception as error:  # torch and Stable-Baselines3 raise all sorts when shapes or names differ
+            raise _does_not_fit(model_zip, str(error)) from error
+        counters = {name: data[name] for name in _COUNTERS if isinstance(data.get(name), int | float)}
+        vars(model).update({name: value for name, value in counters.items() if hasattr(model, name)})
+        missing = ["random states", "the open episode", "evaluations and the best score", "learning curves"]
+        missing += _take_in_rows(model, buffer, replay_buffer)
+        missing += _other_settings(data, settings)
+        why = f"taken in from {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
+        session.journey.broken.append({"step": model.num_timesteps, "why": why})
+        session.checkpointer.save()
+        session.checkpointer.join()
+        assert session.checkpointer.newest is not None
+        return session.checkpointer.newest
+
+
+def import_here(
+    section_name: str, scenario: str | None, model_zip: Path, replay_buffer: Path | None, workdir: Path | None
+) -> Checkpoint:
+    """`import_sb3` for a section's scenario, its default when None; the tree lies below `workdir`, else the project.
+
+    Raises:
+        ConfigError: there is no such section or scenario.
+        KaggleManagerError: as `import_sb3`.
+    """
+    project, section = open_project(section_name)
+    name = scenario or section.default_scenario or ""
+    config = section.scenario(name)
+    base = (workdir or project).expanduser().resolve()
+    tree = tree_of(project, section, name, base, quick=False).root
+    settings = from_scenario(
+        name,
+        config,
+        total=None,
+        tree=tree,
+        lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
+        identity=identity_of(section, name, project),
+    )
+    with hold_tree(tree):
+        return import_sb3(model_zip, replay_buffer, settings)
+
+
+def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
+    """Build a checkpoint's replay buffer outside of any training."""
+    data, _, _ = load_from_zip_file(io.BytesIO(model))  # of this very tree, and verified
+    assert data is not None
+    arguments = {**data["replay_buffer_kwargs"], "device": "cpu", "n_envs": data["n_envs"]}
+    if issubclass(data["replay_buffer_class"], HerReplayBuffer):
+        arguments["env"] = None  # given again by `load_replay_buffer`
+    buffer: ReplayBuffer = data["replay_buffer_class"](
+        data["buffer_size"],
+        data["observation_space"],
+        data["action_space"],
+        optimize_memory_usage=data["optimize_memory_usage"],
+        **arguments,
+    )
+    holder: Any = SimpleNamespace(replay_buffer=buffer)
+    replay_rows.WaitingRows(holder).load(checkpoint, Disk())
+    replay_rows.restore(holder, read_state(checkpoint.read_state()).items["replay"])
+    return buffer
+
+
+def _plain_data(model_zip: Path) -> dict[str, Any]:
+    """The attributes in a model file that are plain JSON; pickled ones are not looked at."""
+    try:
+        with zipfile.ZipFile(model_zip) as archive:
+            if archive.getinfo("data").file_size > _MAX_DATA_BYTES:
+                raise ValueError("its data is too large")
+            data = json.loads(archive.read("data"))
+        if not isinstance(data, dict) or not isinstance(data.get("num_timesteps"), int):
+            raise ValueError("it does not say how many timesteps it was trained")
+        return data
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointCorrupt(
+            f"{model_zip} is not a model file of Stable-Baselines3: {error}.",
+            safe=_UNTOUCHED,
+            next_step="give a .zip written by model.save() or a CheckpointCallback.",
+        ) from error
+
+
+def _take_in_rows(model: Any, buffer: ReplayBuffer | None, path: Path | None) -> list[str]:
+    """Fill the model's replay buffer; return what is missing."""
+    own = replay_rows.buffer_of(model)
+    steps = model.num_timesteps // model.n_envs
+    if own is None:
+        return [] if buffer is None else [f"the replay buffer, for {type(model).__name__} has none"]
+    if buffer is None or path is None:
+        setattr(own, replay_rows.BEFORE_ROWS, steps)
+        return ["replay rows: collecting begins anew"]
+    if type(buffer) is not type(own):
+        raise _does_not_fit(path, f"it holds a {type(buffer).__name__} and a {type(own).__name__} is configured")
+    ours, holder = replay_rows.arrays(model), SimpleNamespace(replay_buffer=buffer)
+    theirs = replay_rows.arrays(holder)  # type: ignore[arg-type]
+    if _shapes(ours) != _shapes(theirs):
+        raise _does_not_fit(path, f"its arrays are {_shapes(theirs)} and {_shapes(ours)} are configured")
+    for name, array in theirs.items():
+        np.copyto(ours[name], array)
+    replay_rows.restore(model, replay_rows.collect(holder))  # type: ignore[arg-type]
+    rows = own.pos + own.buffer_size * own.full
+    setattr(own, replay_rows.BEFORE_ROWS, steps - rows)
+    replay_rows.end_open_episodes(model)
+    # A stock checkpoint is taken before the transition of its step is stored.
+    return ["the last transition"] if not own.full and rows == steps - 1 else []
+
+
+def _shapes(arrays: dict[str, Any]) -> dict[str, str]:
+    return {name: f"{array.dtype}{list(array.shape)}" for name, array in sorted(arrays.items())}
+
+
+def _other_settings(data: dict[str, Any], settings: TrainingConfig) -> list[str]:
+    """Hyperparameters the model was trained with and that are configured otherwise, as far as the file says so."""
+    plain = (bool, int, float, str)
+    return [
+        f"the {name} it was trained with ({data[name]}; now {value})"
+        for name, value in sorted(settings.hyperparameters.items())
+        if isinstance(value, plain) and isinstance(data.get(name), plain) and data[name] != value
+    ]
+
+
+def _does_not_fit(path: Path, why: str) -> CheckpointIncompatible:
+    return CheckpointIncompatible(
+        f"{path.name} does not fit the training configured: {why}",
+        safe="no checkpoint was written.",
+        next_step="give the section the algorithm, network and replay buffer the files were made with.",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export or import; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KaggleManagerError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def _export(options: argparse.Namespace) -> int:
+    for path in export_sb3(options.tree, options.scenario, options.step, options.folder):
+        print(path)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    checkpoint = import_here(options.section, options.scenario, options.zip, options.replay_buffer, options.workdir)
+    print(f"Step {checkpoint.step:,} is the newest checkpoint of {checkpoint.tree.root}.")
+    warn(f"bits are not promised from here: {checkpoint.manifest.exact['broken'][-1]['why']}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.trainer.sb3.sb3_exchange", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    export = commands.add_parser("export", help="a checkpoint as files stock Stable-Baselines3 loads")
+    export.add_argument("folder", type=Path, help="where to write them")
+    export.add_argument("--tree", type=Path, required=True, help="the training tree, for example .../data/models")
+    export.add_argument("--scenario", required=True)
+    export.add_argument("--step", type=int, help="default: the newest checkpoint")
+    export.set_defaults(run=_export)
+    take_in = commands.add_parser("import", help="files of stock Stable-Baselines3 as a new training tree")
+    take_in.add_argument("zip", type=Path, help="the model")
+    take_in.add_argument("--replay-buffer", type=Path, metavar="PKL")
+    take_in.add_argument("--section", default=DEFAULT_SECTION)
+    take_in.add_argument("--scenario", help="default: the section's default scenario")
+    take_in.add_argument("--workdir", type=Path, help="the tree lies below this folder; default: the project")
+    take_in.set_defaults(run=_import)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

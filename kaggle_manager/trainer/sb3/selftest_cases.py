@@ -1,0 +1,240 @@
+"""The trainings of the proof: every algorithm, with every option that keeps state of its own.
+
+All are small: a few hundred steps, replay buffers that come round during the test so that old rows are overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
+
+_HERE = "kaggle_manager.trainer.sb3.selftest_cases"
+_OFF_POLICY = ("dqn", "sac", "td3")
+_CONTINUOUS = ("sac", "td3")
+
+# --- environments, networks, wrappers
+
+
+class Simulator(gym.Env[Any, Any]):
+    """Stands for a simulator in native code: an environment behind an object that cannot be pickled."""
+
+    def __init__(self, id: str = "CartPole-v1") -> None:
+        self._inner = gym.make(id)
+        self.observation_space, self.action_space = self._inner.observation_space, self._inner.action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self._inner.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        return self._inner.step(action)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a simulator cannot be pickled")
+
+
+class Dot(gym.Env[Any, Any]):
+    """A bright dot to be kept in the middle of an 8 x 8 image while it is blown about."""
+
+    observation_space = gym.spaces.Box(0, 255, (8, 8, 1), np.uint8)
+
+    def __init__(self, continuous: bool = False) -> None:
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (1,)) if continuous else gym.spaces.Discrete(3)
+        self._column, self._steps = 0.0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._column, self._steps = float(self.np_random.uniform(0, 8)), 0
+        return self._image(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        push = float(action[0]) if isinstance(self.action_space, gym.spaces.Box) else float(action) - 1.0
+        self._column = (self._column + push + float(self.np_random.normal(0.0, 0.7))) % 8
+        self._steps += 1
+        return self._image(), -abs(self._column - 4.0), False, self._steps == 30, {}
+
+    def _image(self) -> Any:
+        image = np.zeros((8, 8, 1), np.uint8)
+        image[4, int(self._column)] = 255
+        return image
+
+
+class SmallCNN(BaseFeaturesExtractor):
+    """One convolution."""
+
+    def __init__(self, observation_space: gym.spaces.Box) -> None:
+        super().__init__(observation_space, features_dim=36)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(observation_space.shape[0], 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten()
+        )
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.layers(observations)
+        return features
+
+
+class NormalizedFeatures(BaseFeaturesExtractor):
+    """Batch normalisation: running statistics in the networks and their targets."""
+
+    def __init__(self, observation_space: gym.spaces.Box) -> None:
+        super().__init__(observation_space, features_dim=observation_space.shape[0])
+        self.layer = torch.nn.BatchNorm1d(observation_space.shape[0])
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.layer(observations)
+        return features
+
+
+def _normalize(vec: VecEnv) -> VecEnv:
+    return VecNormalize(vec)
+
+
+def _stack(vec: VecEnv) -> VecEnv:
+    return VecFrameStack(vec, 3)
+
+
+def _physics(algorithm: str) -> EntryPoint:
+    return EntryPoint("gymnasium:make", {"id": _physics_id(algorithm)})
+
+
+def _physics_id(algorithm: str) -> str:
+    return "Pendulum-v1" if algorithm in _CONTINUOUS else "CartPole-v1"
+
+
+def _pendulum(_: str) -> EntryPoint:
+    return EntryPoint("gymnasium:make", {"id": "Pendulum-v1"})
+
+
+def _simulator(algorithm: str) -> EntryPoint:
+    return EntryPoint(f"{_HERE}:Simulator", {"id": _physics_id(algorithm)})
+
+
+def _images(algorithm: str) -> EntryPoint:
+    return EntryPoint(f"{_HERE}:Dot", {"continuous": algorithm in _CONTINUOUS})
+
+
+def _bits(algorithm: str) -> EntryPoint:
+    arguments = {"n_bits": 6, "max_steps": 6, "continuous": algorithm in _CONTINUOUS}
+    return EntryPoint("stable_baselines3.common.envs:BitFlippingEnv", arguments)
+
+
+def _traffic(_: str) -> EntryPoint:
+    return EntryPoint("validation_ch7.section_7_6_rl_performance.environment:TrafficSignalEnv", {"episode_s": 900})
+
+
+# --- algorithms
+
+_SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
+_REPLAY = {"learning_starts": 60, "buffer_size": 400, "batch_size": 16, **_SMALL}
+_TOTALS = {"dqn": 1200, "sac": 350, "td3": 400, "ppo": 1280, "a2c": 1000}
+_PLAIN: dict[str, dict[str, Any]] = {
+    "dqn": {**_REPLAY, "train_freq": 4, "target_update_interval": 70, "exploration_fraction": 0.5},
+    "sac": _REPLAY,
+    "td3": _REPLAY,
+    "ppo": {"n_steps": 32, "batch_size": 32, "n_epochs": 3, "learning_rate": {"linear": [1e-3, 1e-5]}, **_SMALL},
+    "a2c": _SMALL,
+}
+
+# --- options
+
+
+@dataclass(frozen=True)
+class Option:
+    """A way to train that keeps state of its own.
+
+    Attributes:
+        hyperparameters: what it adds, called in the process that trains.
+        settings: of `TrainingConfig`.
+        environment: by algorithm.
+        algorithms: those that have it.
+        share: of the algorithm's usual timesteps.
+    """
+
+    hyperparameters: Callable[[], dict[str, Any]] = dict
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Callable[[str], EntryPoint] = _physics
+    algorithms: tuple[str, ...] = tuple(_PLAIN)
+    share: float = 1.0
+
+
+def _noise() -> dict[str, Any]:
+    return {"action_noise": OrnsteinUhlenbeckActionNoise(mean=np.zeros(1), sigma=0.2 * np.ones(1))}
+
+
+def _compact() -> dict[str, Any]:
+    return {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
+
+
+def _hindsight() -> dict[str, Any]:
+    return {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"copy_info_dict": True}}
+
+
+def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, Any]]:
+    return lambda: {"policy_kwargs": {**_SMALL["policy_kwargs"], "features_extractor_class": extractor}}
+
+
+_GOALS: dict[str, Any] = {"policy": "MultiInputPolicy", "n_envs": 2}
+
+OPTIONS: dict[str, Option] = {
+    "plain": Option(),
+    "replay": Option(environment=_simulator),
+    "environments": Option(settings={"n_envs": 4}),
+    "workers": Option(settings={"n_envs": 2, "processes": True}, share=0.6),
+    "normalized": Option(settings={"n_envs": 2, "wrap": _normalize}),
+    "dictionary": Option(settings=_GOALS, environment=_bits),
+    "hindsight": Option(_hindsight, _GOALS, _bits, _OFF_POLICY),
+    "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
+    "compact": Option(_compact, algorithms=_OFF_POLICY),
+    "by-episode": Option(lambda: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
+    "noise": Option(_noise, {"n_envs": 2}, algorithms=_CONTINUOUS),
+    "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=("sac", "ppo", "a2c")),
+    "batch-norm": Option(_features(NormalizedFeatures)),
+    "images": Option(_features(SmallCNN), {"policy": "CnnPolicy", "wrap": _stack}, _images),
+    # Its actions are the phases of a signal.
+    "traffic": Option(environment=_traffic, algorithms=("dqn", "ppo", "a2c"), share=0.4),
+}
+
+# --- cases
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training of the proof; both names are keys of the tables above."""
+
+    algorithm: str
+    option: str
+
+    @property
+    def total(self) -> int:
+        return int(_TOTALS[self.algorithm] * OPTIONS[self.option].share)
+
+    @property
+    def environment(self) -> EntryPoint:
+        return OPTIONS[self.option].environment(self.algorithm)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"policy": "MlpPolicy", **OPTIONS[self.option].settings}
+
+    def hyperparameters(self) -> dict[str, Any]:
+        return {**_PLAIN[self.algorithm], **OPTIONS[self.option].hyperparameters()}
+
+
+CASES: dict[str, Case] = {
+    algorithm if option == "plain" else f"{algorithm}-{option}": Case(algorithm, option)
+    for option, about in OPTIONS.items()
+    for algorithm in about.algorithms
+}
+
+# One for each algorithm, and the way the traffic simulator is put back.
+SHIPPED = ("dqn", "dqn-replay", "sac", "td3", "ppo", "a2c")

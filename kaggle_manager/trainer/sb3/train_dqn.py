@@ -1,0 +1,92 @@
+"""Train a section's scenario on this machine, resuming by itself: `python -m kaggle_manager.trainer.sb3.train_dqn`.
+
+The same trainer as in a kernel, without Kaggle: the training tree is the project's own (or lies below `--workdir`), and
+calling it again goes on where it stopped. The algorithm is the section's; the name is that of the section it was made
+for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kaggle_manager.errors import Interrupted, KaggleManagerError
+from kaggle_manager.trainer.runtime.console_format import sentence
+from kaggle_manager.trainer.runtime.log_lines import spoken
+from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
+from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
+
+MOST_TIMESTEPS = 10**12
+DEFAULT_SECTION = "section_7_6_rl_performance"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train towards the target; return 0 when it is reached or the session ended in good order."""
+    options = _parser().parse_args(arguments)
+    clock = SessionClock(options.session_limit)
+    try:
+        with stop_signals(clock), spoken(sentence):
+            return _train(options, clock)
+    except KeyboardInterrupt:
+        error: KaggleManagerError = Interrupted(
+            "Interrupted.", safe="the newest checkpoint is intact.", next_step="run the same command again to go on."
+        )
+    except KaggleManagerError as raised:
+        error = raised
+    print(error, file=sys.stderr)
+    return error.exit_code
+
+
+def _train(options: argparse.Namespace, clock: SessionClock) -> int:
+    project, section = open_project(options.section)
+    name = options.scenario or section.default_scenario or ""
+    base = (options.workdir or project).expanduser().resolve()
+    outcome = train_here(
+        project,
+        section,
+        name,
+        base=base,
+        clock=clock,
+        quick=options.quick,
+        fresh=options.fresh,
+        timesteps=options.timesteps,
+        save_every=options.save_every,
+    )
+    if outcome.kind == "interrupted":
+        print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
+    else:
+        print(f"Done: {outcome.step} timesteps, in {tree_of(project, section, name, base, quick=options.quick).root}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.trainer.sb3.train_dqn", description=__doc__)
+    parser.add_argument(
+        "--timesteps", type=_positive, help="the total to reach, over all calls; default: the section's"
+    )
+    parser.add_argument(
+        "--save-every", type=_positive, metavar="N", help="timesteps between checkpoints; default: by the total"
+    )
+    parser.add_argument("--scenario", help="default: the section's default scenario")
+    parser.add_argument("--section", default=DEFAULT_SECTION)
+    parser.add_argument("--workdir", type=Path, help="everything is written below this folder; default: the project")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few timesteps in a tree of their own, to try everything"
+    )
+    parser.add_argument("--fresh", action="store_true", help="start from zero; an existing tree is moved aside")
+    parser.add_argument(
+        "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_TIMESTEPS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of timesteps (1 to {MOST_TIMESTEPS:,})")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

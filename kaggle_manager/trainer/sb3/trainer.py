@@ -1,0 +1,325 @@
+"""One session of one training: from the newest checkpoint towards the target, for any Stable-Baselines3 algorithm.
+
+Promises: a training cut anywhere, any number of times, and continued by `train` ends with the bits of one that was
+never cut, where the environment and the arithmetic allow it; where they do not, it says so and goes on. The target is
+the total over all sessions. Never subclasses or patches an algorithm.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
+from kaggle_manager.checkpoints.atomic_io import write_atomic
+from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
+from kaggle_manager.trainer.runtime.log_lines import say, warn
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import algorithms, determinism, env_probe, env_state, replay_rows
+from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
+from kaggle_manager.trainer.sb3.callbacks import (
+    BestModelCallback,
+    DeadlineCallback,
+    ProgressCallback,
+    RotatingCheckpointCallback,
+    SessionOver,
+)
+from kaggle_manager.trainer.sb3.checkpoint_writer import CheckpointWriter
+from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
+from kaggle_manager.trainer.sb3.description import complete_identity, metadata
+from kaggle_manager.trainer.sb3.evaluation import Evaluator
+from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
+from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
+from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
+
+
+@dataclass(frozen=True)
+class SessionOutcome:
+    """How a session ended.
+
+    Attributes:
+        kind: `completed` when the target is reached, else `interrupted`.
+        reason: why it was interrupted.
+        step: timesteps in the newest checkpoint; None when there is none.
+        resumed_from: timesteps it started from.
+        timings: seconds by name.
+        counts: whole numbers by name.
+        accelerator_gain: see `accelerator_gain.measure_gain`; None when it trained on the CPU.
+        certificate: digests of the finished training, by item (see `exact_state.certify`); empty when interrupted.
+    """
+
+    kind: Literal["completed", "interrupted"]
+    reason: str
+    step: int | None
+    resumed_from: int
+    timings: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    accelerator_gain: float | None = None
+    certificate: dict[str, str] = field(default_factory=dict)
+
+
+def train(
+    settings: TrainingConfig, origin: ResumePoint, clock: SessionClock, *, disk: Disk | None = None
+) -> SessionOutcome:
+    """Train from `origin` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
+
+    Args:
+        settings: what to train.
+        origin: from `find_resume_point`.
+        clock: this session's.
+        disk: the effects on files; tests inject one that dies or fails.
+
+    Raises:
+        CheckpointIncompatible: the checkpoint belongs to another experiment.
+        ConfigError: the settings cannot be trained.
+        StorageError: the disk refused; the checkpoints that were there still load.
+    """
+    if origin.checkpoint is not None and origin.step >= settings.total:
+        final = CheckpointStore(origin.checkpoint.tree, warn=warn).final()
+        if final is not None and final.step == origin.step:
+            print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
+            items = dict(final.manifest.exact.get("items", {}))
+            return SessionOutcome("completed", "already reached", origin.step, origin.step, certificate=items)
+    with ExitStack() as resources:
+        return Session(settings, origin, clock, disk or Disk(), resources).run()
+
+
+class Session:
+    """The parts of one session, put together in the order they depend on each other; `run` trains."""
+
+    def __init__(
+        self, settings: TrainingConfig, origin: ResumePoint, clock: SessionClock, disk: Disk, resources: ExitStack
+    ) -> None:
+        self.settings, self.origin, self.clock, self.resources = settings, origin, clock, resources
+        self.tree = TrainingTree(settings.tree, settings.scenario)
+        # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
+        self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
+        resources.callback(self.writer.close)
+        determinism.make_deterministic(settings.device)
+        self.journey = self._journey()
+        self.model = self._build_model()
+        self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
+        self.identity = complete_identity(settings, self.model, self.journey)
+        if origin.checkpoint is not None:
+            _check_compatible(origin.checkpoint, self.identity)
+        disk.make_folder(self.tree.history)
+        self._make_callbacks(disk)
+
+    def run(self) -> SessionOutcome:
+        before = self.clock.elapsed()
+        if self.origin.checkpoint is not None:
+            self._restore(self.origin.checkpoint)
+        start, updates = self.model.num_timesteps, self._updates
+        gain = self._gain()
+        self._announce(start)
+        reason = ""
+        try:
+            # Every callback acts at rollout starts; the first one puts a resumed training back.
+            self.model.learn(
+                max(0, self.settings.total - start),
+                callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
+                # Never: its phase would begin anew in each session. `curves` writes the points instead.
+                log_interval=sys.maxsize,
+                reset_num_timesteps=self.origin.checkpoint is None,
+            )
+            self.checkpointer.save_final()
+        except SessionOver as over:
+            reason = over.reason
+            self.checkpointer.join()
+        newest = self.checkpointer.newest
+        return SessionOutcome(
+            kind="interrupted" if reason else "completed",
+            reason=reason,
+            step=newest.step if newest else None,
+            resumed_from=start,
+            timings={
+                "setup": round(before, 3),
+                "train": round(self.clock.elapsed() - before - self.checkpointer.stall_s - self.best.seconds, 3),
+                "save": round(self.checkpointer.stall_s, 3),
+                "evaluate": round(self.best.seconds, 3),
+            },
+            counts={
+                "steps": self.model.num_timesteps - start,
+                "updates": self._updates - updates,
+                "evaluations": self.best.count,
+                "checkpoints": self.checkpointer.count,
+            },
+            accelerator_gain=gain,
+            certificate=self.checkpointer.certificate,
+        )
+
+    def _gain(self) -> float | None:
+        if self.settings.device == "cpu":
+            return None
+        batch_size = int(getattr(self.model, "batch_size", 1))  # A2C has no batches of its own
+        gain = round(measure_gain(self.model.policy, self.settings.device, batch_size), 3)
+        print(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.", flush=True)
+        return gain
+
+    # --- putting together ---------------------------------------------------------------------------------------------
+
+    def _journey(self) -> Journey:
+        settings, now = self.settings, determinism.fingerprint(self.settings.device)
+        journey = self.origin.journey
+        if journey is None:
+            seed = secrets.randbits(31) if settings.seed is None else settings.seed
+            exactness = env_probe.probe(settings.environment, seed)
+            if exactness.mode == "none":
+                warn(f"resumes of this training cannot be exact: {exactness.reason}.")
+            return Journey(seed, exactness, now, settings.total)
+        if changed := determinism.differences(now, journey.arithmetic):
+            self._break(journey, "the arithmetic changed: " + "; ".join(changed))
+            journey.arithmetic = now
+        if journey.target != settings.total:
+            # Schedules follow the total, so this is another training from here on, on purpose.
+            self._break(journey, f"the target changed from {journey.target} to {settings.total} timesteps")
+            journey.target = settings.total
+        return journey
+
+    def _break(self, journey: Journey, why: str) -> None:
+        journey.broken.append({"step": self.origin.step, "why": why})
+        warn(f"from step {self.origin.step} the bits are no longer those of an uninterrupted run: {why}.")
+
+    def _build_model(self) -> BaseAlgorithm:
+        settings, journey = self.settings, self.journey
+        vec = env_state.make_vec_env(
+            settings.environment,
+            journey.exactness.mode,
+            journey.seed,
+            settings.n_envs,
+            processes=settings.processes,
+        )
+        self.resources.callback(vec.close)
+        if settings.wrap is not None:
+            vec = settings.wrap(vec)
+        return algorithms.build_model(
+            settings.algorithm,
+            settings.policy,
+            settings.hyperparameters,
+            vec,
+            seed=journey.seed,
+            device=settings.device,
+        )
+
+    def _make_callbacks(self, disk: Disk) -> None:
+        settings, journey = self.settings, self.journey
+        evaluator = Evaluator(
+            settings.environment,
+            journey.exactness.mode,
+            journey.seed,
+            1 if journey.exactness.deterministic else settings.evaluation_episodes,
+            settings.evaluate_deterministically,
+            settings.wrap,
+        )
+        self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
+        self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, settings.curves_every)
+        self.curves.attach(self.model)
+        keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
+        self.training = Training(self.model, journey.exactness.mode, keepers)
+        self.checkpointer = Checkpointer(
+            settings,
+            self.store,
+            self.training,
+            journey,
+            self.origin,
+            self.clock,
+            self.identity,
+            self._metadata,
+            disk,
+            self.writer,
+        )
+        self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
+        self.deadline = DeadlineCallback(self.clock, self.checkpoint)
+        self.best = BestModelCallback(
+            evaluator,
+            settings.evaluates_every,
+            self.clock,
+            self.checkpoint,
+            save_best=self.checkpointer.save_best,
+            write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
+        )
+        keepers["best"] = self.best
+        self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)
+
+    def _metadata(self, step: int) -> TrainingMetadata:
+        return metadata(
+            self.settings,
+            self.identity,
+            self.journey,
+            self.origin,
+            step=step,
+            training_seconds=self.monitor.training_seconds,
+            evaluation_seconds=self.best.total_seconds,
+            best_score=self.best.best_score,
+            best_step=self.best.best_step,
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Phase one; phase two follows in the first rollout start."""
+        try:
+            self.checkpointer.restore(checkpoint)
+        except SimulationDiverged as error:
+            self._break(self.journey, error.message)
+            self._begin_new_episodes()
+        if self.journey.exactness.mode == "none":
+            self._begin_new_episodes()
+
+    def _begin_new_episodes(self) -> None:
+        """The environments are not where they were: `learn()` resets them, and no transition leads across."""
+        self.model._last_obs = None
+        replay_rows.end_open_episodes(self.model)
+
+    def _announce(self, start: int) -> None:
+        total = self.settings.total
+        if self.origin.checkpoint is None:
+            print(f"Starting from zero: {self.origin.reason}. Target: {total} timesteps.", flush=True)
+        elif start >= total:
+            print(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.", flush=True)
+        else:
+            print(f"Resumed from step {start} of {total}; {total - start} timesteps remain.", flush=True)
+        rollout = algorithms.rollout_steps(self.model)
+        if (total - start) % rollout:
+            ends = start + -(-(total - start) // rollout) * rollout
+            print(f"{self.settings.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+        if self.journey.exactness.deterministic and self.settings.evaluation_episodes > 1:
+            print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
+        say("KM_RESUME", step=start, target=total, **self._resume_facts())
+
+    def _resume_facts(self) -> dict[str, Any]:
+        checkpoint = self.origin.checkpoint
+        return {
+            "manifest_sha256": checkpoint.manifest.sha256 if checkpoint else None,
+            "from_zero": self.origin.reason or None,
+            "exact": self.journey.describe()["exact"],
+        }
+
+    @property
+    def _newest_step(self) -> int | None:
+        return self.checkpointer.newest.step if self.checkpointer.newest else None
+
+    @property
+    def _updates(self) -> int:
+        return int(getattr(self.model, "_n_updates", 0))
+
+
+def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
+    verdict = compare(checkpoint.manifest.identity, identity)
+    for difference in verdict.differences:
+        warn(str(difference))
+    if verdict.refused:
+        raise CheckpointIncompatible(
+            "\n".join(
+                [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
+                + [f"  {difference}" for difference in verdict.differences]
+            ),
+            safe="the checkpoint was not touched.",
+            next_step="give back the settings it was trained with, or start again with --fresh.",
+        )

@@ -1,0 +1,124 @@
+"""What one training is asked to do: a section's scenario, resolved, with what only this session knows.
+
+`total` is always the run's target over all sessions; how much of it remains is computed from the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.vec_env import VecEnv
+
+from kaggle_manager.checkpoints import Lineage
+from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
+
+
+def adaptive_save_every(total: int) -> int:
+    """Timesteps between checkpoints for a run of `total` timesteps."""
+    if total < 5_000:
+        return 100
+    return 500 if total < 20_000 else 1_000
+
+
+def adaptive_evaluate_every(save_every: int) -> int:
+    """Timesteps between evaluations, given those between checkpoints."""
+    return max(save_every, 1_000)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training.
+
+    Attributes:
+        scenario: its name; names the files.
+        algorithm: a key of `algorithms.ALGORITHMS`.
+        policy: policy name or class of Stable-Baselines3.
+        hyperparameters: keyword arguments of the algorithm.
+        environment: makes one environment.
+        total: timesteps the run is to reach, over all sessions.
+        tree: folder of the training tree.
+        lineage: what this session continues.
+        seed: the run's seed; None draws one, which the checkpoints then carry.
+        save_every, evaluate_every: timesteps; None for the adaptive cadence.
+        evaluation_episodes: episodes of an evaluation of an environment that is not deterministic.
+        evaluate_deterministically: greedy actions in evaluations.
+        n_envs, processes: how many environments, and whether each has a process of its own.
+        wrap: what is put around the vectorised environment (running normalisation, frame stacks).
+        device: "cpu" or "cuda".
+        identity: what the manager fingerprinted; the trainer adds what only it can measure.
+        bundle_sha256: content hash of the code, '' outside a kernel.
+    """
+
+    scenario: str
+    algorithm: str
+    policy: str
+    hyperparameters: Mapping[str, Any]
+    environment: EnvFactory
+    total: int
+    tree: Path
+    lineage: Lineage
+    seed: int | None = None
+    save_every: int | None = None
+    evaluate_every: int | None = None
+    evaluation_episodes: int = 10
+    evaluate_deterministically: bool = True
+    n_envs: int = 1
+    processes: bool = False
+    wrap: Callable[[VecEnv], VecEnv] | None = None
+    device: str = "cpu"
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    bundle_sha256: str = ""
+
+    @property
+    def saves_every(self) -> int:
+        return self.save_every or adaptive_save_every(self.total)
+
+    @property
+    def evaluates_every(self) -> int:
+        return self.evaluate_every or adaptive_evaluate_every(self.saves_every)
+
+    @property
+    def curves_every(self) -> int:
+        """Timesteps between the points of TensorBoard's curves; save_every does not change them."""
+        return adaptive_save_every(self.total)
+
+    @property
+    def environment_name(self) -> str:
+        return self.environment.target if isinstance(self.environment, EntryPoint) else repr(self.environment)
+
+
+def from_scenario(
+    name: str,
+    scenario: ScenarioConfig,
+    *,
+    total: int | None,
+    tree: Path,
+    lineage: Lineage,
+    save_every: int | None = None,
+    device: str = "cpu",
+    identity: Mapping[str, Any] | None = None,
+    bundle_sha256: str = "",
+) -> TrainingConfig:
+    """Settings of a section's scenario; `total` and `save_every` given here come before the section's."""
+    return TrainingConfig(
+        scenario=name,
+        algorithm=scenario.algorithm,
+        policy=scenario.policy,
+        hyperparameters=scenario.hyperparameters,
+        environment=EntryPoint(scenario.environment, dict(scenario.environment_kwargs)),
+        total=total or scenario.timesteps,
+        tree=tree,
+        lineage=lineage,
+        seed=scenario.seed,
+        save_every=save_every or scenario.save_every,
+        evaluate_every=scenario.evaluates_every(total or scenario.timesteps),
+        evaluation_episodes=scenario.evaluation.episodes,
+        evaluate_deterministically=scenario.evaluation.deterministic,
+        device=device,
+        identity=identity or {},
+        bundle_sha256=bundle_sha256,
+    )

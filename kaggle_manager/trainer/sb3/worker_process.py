@@ -1,0 +1,156 @@
+"""One function, called in another process where the system can fork, and in this one elsewhere.
+
+Python runs one thread at a time: ten milliseconds of Python in a thread are taken from the training, in another process
+they are not. So this process starts a call and goes on; it has no thread for it. Arguments travel through shared
+memory: starting a call costs little more than one copy of their arrays, and waits for nobody.
+
+Promises: one call at a time; a call's error is raised here at the next look or join, never lost; the process ends with
+the one that made it, even when that one is killed, so it never writes beside a later session. Make it before there is
+anything to inherit: threads, a GPU, environments, large arrays.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+from kaggle_manager.errors import RunError
+from kaggle_manager.trainer.sb3.shared_memory import SharedMemory
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+_PR_SET_PDEATHSIG = 1
+
+_NICENESS = 10
+"""Else it would take the training's core each time a sync ends, and its caches with it: measured, several times its own
+stall on a busy machine."""
+
+
+class WorkerProcess(Generic[Argument, Result]):
+    """Calls `function`, one call at a time, for one thread of the process that made it. Arguments are pickled."""
+
+    def __init__(self, function: Callable[[Argument], Result]) -> None:
+        self._function = function
+        self._pipe: Connection | None = None
+        self._under_way = False
+        self._result: Result | None = None
+        # A daemonic process may not have children.
+        if sys.platform == "linux" and not multiprocessing.current_process().daemon:
+            context = multiprocessing.get_context("fork")
+            self._memory = SharedMemory()
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve,
+                args=(theirs, self._pipe, self._memory, function, os.getpid()),
+                name="checkpoint-writer",
+                daemon=True,
+            )
+            self._process.start()
+            theirs.close()
+            self._answer = select.poll()
+            self._answer.register(self._pipe, select.POLLIN)
+            atexit.register(self.close)  # else the interpreter would wait for it for ever
+
+    def start(self, argument: Argument) -> None:
+        """Begin a call, with `argument` as it is now. The call before must have been joined.
+
+        Raises:
+            RunError: the process is gone.
+        """
+        assert not self._under_way
+        self._result = None
+        if self._pipe is None:
+            self._result = self._function(argument)
+            return
+        buffers: list[pickle.PickleBuffer] = []
+        text = pickle.dumps(argument, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        lengths = self._memory.put([text, *(buffer.raw() for buffer in buffers)])
+        try:
+            self._pipe.send(lengths)
+        except OSError as error:
+            raise _gone(error) from error
+        self._under_way = True
+
+    def look(self) -> Result | None:
+        """Return the result of a call that has ended, once; None while there is none. Never waits.
+
+        Raises:
+            RunError: the process is gone.
+            Exception: what the function raised.
+        """
+        if self._under_way and not self._answer.poll(0):
+            return None
+        return self.join()
+
+    def join(self) -> Result | None:
+        """Wait for the call under way; return its result, once.
+
+        Raises:
+            RunError: the process is gone.
+            Exception: what the function raised.
+        """
+        if self._under_way:
+            assert self._pipe is not None
+            self._under_way = False
+            try:
+                answer: Result | BaseException = self._pipe.recv()
+            except (EOFError, OSError) as error:
+                raise _gone(error) from error
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        result, self._result = self._result, None
+        return result
+
+    def close(self) -> None:
+        """End the process; a call under way is finished first."""
+        if self._pipe is not None and not self._pipe.closed:
+            atexit.unregister(self.close)
+            self._pipe.close()
+            self._process.join()
+            self._memory.close()
+
+
+def _gone(error: Exception) -> RunError:
+    return RunError(
+        f"The process that writes checkpoints is gone ({type(error).__name__}); was it out of memory?",
+        safe="the checkpoints written before still load.",
+        next_step="start the same command again: it goes on from the newest checkpoint.",
+    )
+
+
+def _serve(
+    pipe: Connection,
+    not_ours: Connection,
+    memory: SharedMemory,
+    function: Callable[[Argument], Result],
+    parent: int,
+) -> None:  # pragma: no cover - in the other process
+    not_ours.close()
+    # Whoever stops the session decides what is still saved; this process ends when its pipe does.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before that was in force
+        return
+    os.nice(_NICENESS)
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            text, *buffers = memory.get(pipe.recv())
+            try:
+                answer: Result | BaseException = function(pickle.loads(text, buffers=buffers))
+            except BaseException as error:
+                answer = error
+            sys.stdout.flush()
+            pipe.send(answer)

@@ -1,0 +1,258 @@
+"""The kept copies of one training tree: backups, archives, replaced and downloaded trees, and what is in quarantine.
+
+Promises: one list names every copy this machine keeps, whoever made it; a backup is verified byte by byte before it
+counts; the newest copy that verifies is never freed, nor one that a session still needs; the training tree itself is
+never touched. Copies are bounded: beyond `KM_KEEP_GB` (default 20) the least useful go, and it is said which.
+Never does: follow a symbolic link, or free anything outside the folders it lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
+from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
+from kaggle_manager.config import RunConfig, variable_of
+from kaggle_manager.console.formatting import size
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.trees.inspect import look_at, quarantined, reason_in, size_of
+
+KINDS = ("quarantine", "download", "replaced", "backup", "archive")
+"""In the order in which they are freed: what can be had again first, the only copy of an ended training last."""
+
+_STAMP = r"\d{8}T\d{6}"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One kept copy.
+
+    Attributes:
+        kind: one of `KINDS`.
+        step, generation, run_id: of its newest checkpoint; None and "" when it has none, as in quarantine.
+        size: bytes on the disk.
+        saved_at: when that checkpoint was saved (ISO 8601, UTC); "" when unknown.
+        reason: why it was put there.
+        in_use: a session that is not closed still needs it.
+    """
+
+    kind: str
+    folder: Path
+    step: int | None
+    generation: int | None
+    run_id: str
+    size: int
+    saved_at: str
+    reason: str
+    in_use: bool = False
+
+
+def find_copies(config: RunConfig) -> list[Copy]:
+    """Every kept copy of the tree of `config`, newest first; only manifests are read."""
+    trees, open_downloads = _journal_says(config)
+    found = [
+        copy
+        for kind, folder in _folders(config)
+        if (copy := _copy(kind, folder, config, folder in open_downloads)) and _belongs(copy, config, trees)
+    ]
+    root = TrainingTree(config.tree, config.scenario_name)
+    found += [Copy("quarantine", f, None, None, "", size_of(f), "", why) for f, why in quarantined(root)]
+    return sorted(found, key=lambda copy: (copy.saved_at, KINDS.index(copy.kind), copy.folder.name), reverse=True)
+
+
+def newest_valid(copies: Sequence[Copy], scenario: str) -> Copy | None:
+    """The newest copy, of a list ordered by `find_copies`, with a checkpoint whose bytes verify."""
+    for copy in copies:
+        if copy.step is not None and CheckpointStore(TrainingTree(copy.folder, scenario)).valid_checkpoints():
+            return copy
+    return None
+
+
+def latest_backup(copies: Sequence[Copy]) -> Copy | None:
+    """What `backup restore latest` means: the newest backup of a list ordered by `find_copies`."""
+    return next((copy for copy in copies if copy.kind == "backup" and copy.step is not None), None)
+
+
+def plan_prune(
+    copies: Sequence[Copy], newest: Copy | None, *, keep: int = 1, kinds: Collection[str] = KINDS
+) -> list[Copy]:
+    """Which copies a prune frees: those of `kinds` but the `keep` newest, `newest`, and what a session needs. Pure."""
+    if keep < 1:
+        raise ConfigError("At least one copy is kept.", safe="nothing was freed", next_step="give --keep 1 or more")
+    spared = [newest, *[copy for copy in copies if copy.step is not None][:keep]]
+    return [copy for copy in copies if copy.kind in kinds and copy not in spared and not copy.in_use]
+
+
+def plan_limit(copies: Sequence[Copy], newest: Copy | None, limit: int) -> list[Copy]:
+    """Which copies go so that all together take at most `limit` bytes; never `newest`, never one in use. Pure.
+
+    They go kind by kind in the order of `KINDS`, the oldest of each first.
+    """
+    total, gone = sum(copy.size for copy in copies), []
+    for copy in sorted(copies, key=lambda copy: (KINDS.index(copy.kind), copy.saved_at, copy.folder.name)):
+        if total <= limit:
+            break
+        if copy != newest and not copy.in_use:
+            gone.append(copy)
+            total -= copy.size
+    return gone
+
+
+def check_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
+    """The kinds asked for; all when none was. Raises ConfigError for one that does not exist."""
+    if unknown := set(kinds or ()) - set(KINDS):
+        raise ConfigError(f"{sorted(unknown)[0]!r} is no kind of copy; accepted: {', '.join(KINDS)}.")
+    return kinds or KINDS
+
+
+def free(copies: Sequence[Copy], *, disk: Disk | None = None) -> int:
+    """Delete these copies; return the bytes freed. The caller holds the tree's lock.
+
+    Raises:
+        StorageError: the disk refused; what was not reached is whole.
+    """
+    disk = disk or Disk()
+    for copy in copies:
+        with storage_errors(f"Freeing {copy.folder}", safe="the training tree is untouched"):
+            if copy.folder.is_symlink():
+                raise ConfigError(f"{copy.folder} is a symbolic link.", safe="it was left where it is")
+            remove_tree(disk, copy.folder)
+    return sum(copy.size for copy in copies)
+
+
+def within_limit(config: RunConfig) -> list[str]:
+    """Free what is over the limit; return a sentence for each copy that went. The caller holds the tree's lock.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    limit = config.keep_bytes
+    copies = find_copies(config)
+    if sum(copy.size for copy in copies) <= limit:
+        return []
+    gone = plan_limit(copies, newest_valid(copies, config.scenario_name), limit)
+    free(gone)
+    over = f"kept copies are limited to {size(limit)} ({variable_of('keep_gb')})"
+    return [f"{copy.folder} ({copy.kind}, {size(copy.size)}) was dropped: {over}" for copy in gone]
+
+
+def back_up(config: RunConfig, why: str) -> Copy:
+    """Copy the training tree, verified byte by byte, beside the other kept copies. The caller holds the tree's lock.
+
+    Raises:
+        CheckpointNotFound: there is nothing to back up.
+        OutputDamaged: no checkpoint of the tree verifies.
+        StorageError: the disk refused; nothing half-made counts.
+    """
+    tree = TrainingTree(config.tree, config.scenario_name)
+    valid = CheckpointStore(tree).valid_checkpoints()
+    if not valid:
+        raise CheckpointNotFound(f"{tree.root} holds no checkpoint that verifies.", safe="nothing was changed")
+    head = valid[0].manifest
+    disk = Disk()
+    folder = _new_name(backups_folder(config), config)
+    with storage_errors("Backing up", safe=f"the training tree {tree.root} was only read"):
+        for cut in folder.parent.glob(f"{config.section.name}-{config.tree.name}-*.incoming"):
+            remove_tree(disk, cut)
+        restore_tree(
+            tree.root,
+            TrainingTree(folder, tree.scenario),
+            run_id=head.lineage.run_id,
+            generation=head.lineage.generation,
+            min_step=head.step,
+            keep_replaced=folder.with_name(folder.name + "_replaced"),
+            accept_damaged=True,
+        )
+        write_atomic(disk, folder / "reason.txt", (why + "\n").encode())
+    made = _copy("backup", folder, config, False)
+    if made is None:
+        raise CheckpointCorrupt(f"The backup in {folder} cannot be read back.", safe=f"{tree.root} was only read")
+    return made
+
+
+def backups_folder(config: RunConfig) -> Path:
+    """Where backups made by hand are kept."""
+    return config.state / "backups"
+
+
+def stamped_name(config: RunConfig) -> str:
+    """The name of a copy made now."""
+    return f"{config.section.name}-{config.tree.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+def _new_name(folder: Path, config: RunConfig) -> Path:
+    wanted = folder / stamped_name(config)
+    number = 1
+    while (candidate := wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")).exists():
+        number += 1
+    return candidate
+
+
+def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    tree = config.tree
+    places = {
+        "backup": backups_folder(config).glob("*"),
+        "archive": [*config.archive.glob("*"), *tree.parent.glob(f"{tree.name}_archived*")],
+        "replaced": [*config.replaced.glob("*/*"), *tree.parent.glob(f"{tree.name}.kept*")],
+        "download": config.downloads.glob(f"*/*/{TREE_FOLDER}"),
+    }
+    for kind, folders in places.items():
+        for folder in folders:
+            if folder.is_dir() and not folder.is_symlink() and folder.suffix not in (".incoming", ".ready"):
+                yield kind, folder
+
+
+def _copy(kind: str, folder: Path, config: RunConfig, in_use: bool) -> Copy | None:
+    """What a folder holds of the scenario; None when it holds another scenario's."""
+    views = look_at(TrainingTree(folder, config.scenario_name), verify=False)
+    manifests = [view.manifest for view in views if view.manifest]
+    if manifests and all(manifest.scenario != config.scenario_name for manifest in manifests):
+        return None
+    latest = [view.manifest for view in views if view.level == "latest" and view.manifest]
+    newest = latest[0] if latest else None
+    return Copy(
+        kind,
+        folder,
+        newest.step if newest else None,
+        newest.lineage.generation if newest else None,
+        newest.lineage.run_id if newest else "",
+        size_of(folder),
+        newest.created_at if newest else "",
+        reason_in(folder),
+        in_use,
+    )
+
+
+def _belongs(copy: Copy, config: RunConfig, trees: Mapping[str, str]) -> bool:
+    """Whether a copy is of this very tree: by the name it was given, else by the run that made it."""
+    if copy.folder.parent == config.tree.parent:
+        return True
+    if stamped := re.fullmatch(rf"(.+)-{_STAMP}(_\d+)?", copy.folder.name):
+        return stamped[1] == f"{config.section.name}-{config.tree.name}"
+    run_id = copy.run_id or next((part for part in copy.folder.parts if part in trees), "")
+    return trees.get(run_id, str(config.tree)) == str(config.tree)
+
+
+def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
+    """The tree each run trains, and the downloaded trees of sessions that are not closed."""
+    if not config.journal.is_file():
+        return {}, set()
+    journal = Journal.to_read(config.journal)
+    try:
+        runs = journal.runs()
+        opened = {
+            config.downloads / run.run_id / f"generation_{session.generation}" / TREE_FOLDER
+            for run in runs
+            for session in journal.sessions(run.run_id)
+            if session.stage is not Stage.CLOSED
+        }
+    finally:
+        journal.close()
+    return {run.run_id: run.tree for run in runs}, opened

@@ -1,0 +1,259 @@
+"""A training tree as a person wants to see it: its three levels, what lies in quarantine, and whether it verifies.
+
+Promises: looking changes nothing in the tree; `verify_tree` reads every byte and names every file that is not what
+vouches for it.
+Never does: move, mend or rebuild; that is for the next session's search.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
+from kaggle_manager.checkpoints.atomic_io import sha256_of
+from kaggle_manager.checkpoints.atomic_slot import Slot
+from kaggle_manager.checkpoints.layout import inside
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, UnsafePath
+
+HashState = Literal["verified", "mendable", "damaged", "not read"]
+"""`mendable`: a replay segment is damaged and its own parity rebuilds it."""
+
+
+@dataclass(frozen=True)
+class CheckpointView:
+    """One checkpoint of a tree.
+
+    Attributes:
+        level: `latest`, `best` or `final`.
+        manifest: what it claims; None when its manifest itself is damaged.
+        size: bytes of its files and its manifest.
+        replay_size: committed bytes of its replay rows, which the latest checkpoints share.
+        hash_state: what reading its bytes showed.
+        problem: what does not verify, in a sentence.
+    """
+
+    level: str
+    name: str
+    manifest: Manifest | None
+    size: int
+    replay_size: int
+    hash_state: HashState
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading every byte of a tree showed: how many files and bytes, and a sentence for each problem."""
+
+    files: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
+def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None) -> list[CheckpointView]:
+    """The latest checkpoints (newest first), the best and the final one.
+
+    Args:
+        tree: where to look; need not exist.
+        verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
+        disk: the effects.
+    """
+    disk = disk or Disk()
+    slots = [("latest", where) for where in index.latest_slots(tree)]
+    slots += [("best", index.best_slot(tree)), ("final", index.final_slot(tree))]
+    views = [view for level, where in slots if (view := _view(level, where, tree, verify, disk)) is not None]
+    order = ("latest", "best", "final")
+    return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
+
+
+def saved_step(tree: TrainingTree) -> int:
+    """Timesteps of the newest checkpoint, as its manifest says; 0 for none. No other file is read."""
+    views = look_at(tree, verify=False)
+    return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
+
+
+def worst_state(views: Sequence[CheckpointView]) -> HashState:
+    """The state of a whole tree: that of its worst checkpoint; `not read` for none."""
+    order: tuple[HashState, ...] = ("damaged", "mendable", "not read", "verified")
+    return min((view.hash_state for view in views), key=order.index, default="not read")
+
+
+def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> CheckpointView:
+    """The checkpoint a person names: `latest`, `best`, `final`, or the timesteps of one.
+
+    Raises:
+        ConfigError: `which` is none of these.
+        CheckpointNotFound: the tree has no such checkpoint.
+    """
+    if which not in ("latest", "best", "final") and not which.isdecimal():
+        raise ConfigError(
+            f"{which!r} is no checkpoint; latest, best, final, or timesteps such as 45000 are accepted.",
+            next_step="`kaggle-manager checkpoints ls`, with the same options, shows what there is",
+        )
+    views = look_at(tree, verify=verify)
+    wanted = [view for view in views if view.manifest and which in (view.level, str(view.manifest.step))]
+    if not wanted:
+        there = ", ".join(f"{v.level} ({v.manifest.step:,})" for v in views if v.manifest) or "nothing"
+        raise CheckpointNotFound(f"{tree.root} has no checkpoint {which}; it holds {there}.")
+    return wanted[0]
+
+
+def verify_tree(tree: TrainingTree, *, disk: Disk | None = None) -> Verification:
+    """Read every byte a tree vouches for, and its curves and metadata.
+
+    Raises:
+        CheckpointNotFound: there is no checkpoint in it at all.
+    """
+    disk = disk or Disk()
+    slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
+    slots = [where for where in slots if _claimed(where, disk) or where.manifest_path.exists()]
+    if not slots:
+        raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
+    problems, sizes = [], {}
+    segments = {}
+    for where in slots:
+        problems += slot_problems(where, disk)
+        manifest = _claimed(where, disk)
+        sizes[where.manifest_path] = len(manifest.to_bytes()) if manifest else 0
+        for entry in manifest.files if manifest else ():
+            sizes[where.folder / entry.name] = entry.size
+        for ref in manifest.replay.segments if manifest and manifest.replay else ():
+            segments[ref.name, ref.length] = ref
+    for (name, length), ref in sorted(segments.items()):
+        sizes[tree.replay / name] = max(length, sizes.get(tree.replay / name, 0))
+        try:
+            if replay_files.verified_bytes(tree.replay, ref, disk)[1]:
+                problems.append(f"Replay segment {name} is damaged; its parity rebuilds it, as the next session will.")
+        except (CheckpointCorrupt, OSError) as error:
+            problems.append(_sentence(tree.replay / name, error))
+    for path in _unvouched(tree):
+        try:
+            sizes[path] = len(disk.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
+            problems += _content_problems(path)
+        except (OSError, CheckpointCorrupt, UnsafePath) as error:
+            problems.append(_sentence(path, error))
+    return Verification(len(sizes), sum(sizes.values()), tuple(dict.fromkeys(problems)))
+
+
+def slot_problems(where: Slot, disk: Disk) -> list[str]:
+    """A sentence for each file of a committed slot that does not verify, replay rows apart."""
+    try:
+        atomic_slot.read(where, disk)
+        return []
+    except (CheckpointCorrupt, OSError) as error:
+        whole = _sentence(where.manifest_path, error)
+    manifest = _claimed(where, disk)
+    found = []
+    for entry in manifest.files if manifest else ():
+        path = where.folder / entry.name
+        try:
+            if path.stat().st_size != entry.size:
+                found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.size:,} were committed.")
+            elif sha256_of(path) != entry.sha256:
+                found.append(f"{path} does not have the bytes its manifest vouches for.")
+        except OSError as error:
+            found.append(_sentence(path, error))
+    return found or [whole]
+
+
+def quarantined(tree: TrainingTree) -> Iterator[tuple[Path, str]]:
+    """Each folder in quarantine, with its reason."""
+    for folder in sorted(tree.quarantine.glob("*")) if tree.quarantine.is_dir() else ():
+        yield folder, reason_in(folder)
+
+
+def reason_in(folder: Path) -> str:
+    """Why a folder was put where it is: the first line of its reason.txt."""
+    try:
+        return (folder / "reason.txt").read_text(encoding="utf-8", errors="replace").partition("\n")[0][:500]
+    except OSError:
+        return ""
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files below a folder; no symbolic link is followed."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk) -> CheckpointView | None:
+    manifest = _claimed(where, disk)
+    if manifest is None and not where.manifest_path.exists():
+        return None
+    state: HashState = "not read"
+    problems = [] if manifest else [f"{where.manifest_path} does not hold its own seal, or cannot be read."]
+    if manifest and not verify and not where.pending_path.exists():  # else a commit is being finished
+        problems = _size_problems(where, manifest, tree)
+        state = "damaged" if problems else state
+    if verify:
+        problems = slot_problems(where, disk)
+        state = "damaged" if problems else "verified"
+        if manifest and manifest.replay:
+            try:
+                if replay_files.verify(tree.replay, manifest.replay, disk) and not problems:
+                    state = "mendable"
+            except (CheckpointCorrupt, OSError) as error:
+                problems.append(str(error))
+                state = "damaged"
+    size = sum(entry.size for entry in manifest.files) + len(manifest.to_bytes()) if manifest else 0
+    replay = sum(ref.length for ref in manifest.replay.segments) if manifest and manifest.replay else 0
+    return CheckpointView(
+        level, where.manifest_name, manifest, size, replay, "damaged" if not manifest else state, " ".join(problems)
+    )
+
+
+def _size_problems(where: Slot, manifest: Manifest, tree: TrainingTree) -> list[str]:
+    """A sentence for each file that is missing or has too few bytes, or too many; nothing is read."""
+    wanted: list[tuple[Path, int, int | None]]
+    wanted = [(where.folder / entry.name, entry.size, entry.size) for entry in manifest.files]
+    for ref in manifest.replay.segments if manifest.replay else ():
+        wanted.append((tree.replay / ref.name, ref.length, None))  # a newer checkpoint may have added to it
+    found = []
+    for path, least, most in wanted:
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            found.append(_sentence(path, error))
+            continue
+        if size < least or (most is not None and size > most):
+            found.append(f"{path} has {size:,} bytes where {least:,} were committed.")
+    return found
+
+
+def _claimed(where: Slot, disk: Disk) -> Manifest | None:
+    """The manifest a slot shows; a commit cut before its last rename counts."""
+    for path in (where.pending_path, where.manifest_path):
+        try:
+            if (manifest := index.claimed_manifest(path, disk)) is not None:
+                return manifest
+        except OSError:
+            continue
+    return None
+
+
+def _unvouched(tree: TrainingTree) -> list[Path]:
+    paths = [path for path in sorted(tree.history.rglob("*")) if path.is_symlink() or path.is_file()]
+    return [*paths, tree.metadata] if tree.metadata.exists() else paths
+
+
+def _content_problems(path: Path) -> list[str]:
+    """No manifest vouches for curves and metadata; those with a check of their own are held against it."""
+    if path.suffix == ".npz":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()
+        except zipfile.BadZipFile as error:
+            return [f"{path} is not readable: {error}."]
+        return [f"{path}: {bad} does not have the checksum written with it."] if bad else []
+    if path.name == "training_metadata.json":
+        read_metadata(path)
+    return []
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{path} cannot be read: {error.strerror or error}."
+    return str(getattr(error, "message", error))

@@ -1,0 +1,125 @@
+"""The way from a tree without checkpoints back to one, by the copies this machine keeps (see `copies`).
+
+A tree that was trained and now has no checkpoint that verifies is an error that offers its copies, never a start from
+zero. What a copy replaces is archived first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaggle_manager.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    RestoreReport,
+    TrainingTree,
+    archive_tree,
+    restore_tree,
+)
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import quoted
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.trees.backups import find_copies, stamped_name, within_limit
+from kaggle_manager.trees.compatibility import check, verdict_on
+
+
+def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -> Checkpoint | None:
+    """The checkpoint the next session continues; None only when the tree was never trained.
+
+    Args:
+        store: of the tree `config.tree`.
+        saved_step: what the journal knows to have been saved.
+
+    Raises:
+        CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used; offers the copies there are.
+    """
+    try:
+        head = store.find_latest_checkpoint()
+        problem = f"{config.tree} was trained and holds no checkpoint that can be used."
+    except CheckpointCorrupt as error:
+        head, problem = None, error.message
+    if head is not None or not (saved_step or _was_trained(store.tree)):
+        return head
+    from_zero = "start again from zero with --fresh, which archives what is left of the tree"
+    copies = sorted(kept_copies(config), key=lambda copy: copy.manifest.created_at, reverse=True)
+    if not copies:
+        raise CheckpointCorrupt(problem, safe=f"what is left is in {config.tree}", next_step=from_zero)
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copies[0].tree.root)}"
+    raise CheckpointCorrupt(
+        problem,
+        safe="; ".join(f"step {copy.step} is in {copy.tree.root}" for copy in copies),
+        next_step=f"{command}\n  and then the same command again; or {from_zero}",
+    )
+
+
+def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
+    """The newest checkpoint of each kept tree that still verifies and belongs to the experiment of `config`."""
+    for folder in (copy.folder for copy in find_copies(config) if copy.step is not None):
+        for newest in CheckpointStore(TrainingTree(folder, config.scenario_name)).valid_checkpoints()[:1]:
+            if not verdict_on(newest.manifest.identity, config).refused:
+                yield newest
+
+
+def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
+    """The error of a tree whose best model is gone; offers the newest copy that still has one."""
+    having = [copy for copy in kept_copies(config) if CheckpointStore(copy.tree).best() is not None]
+    newest = max(having, key=lambda copy: copy.step, default=None)
+    problem = f"The best model of {config.tree} is gone, though policies were evaluated."
+    if newest is None:
+        again = "train on with a larger --timesteps: the next evaluation makes a new one"
+        return CheckpointCorrupt(problem, safe="the checkpoints and the final model", next_step=again)
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(newest.tree.root)}"
+    safe = f"a copy at step {newest.step} that has it is in {newest.tree.root}"
+    return CheckpointCorrupt(problem, safe=safe, next_step=f"{command}\n  and then the same command again")
+
+
+def set_aside(config: RunConfig, why: str) -> Path | None:
+    """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
+    if not config.tree.exists() or not any(config.tree.iterdir()):
+        return None
+    archive = config.archive / stamped_name(config)
+    return archive_tree(TrainingTree(config.tree, config.scenario_name), archive, f"{why}.")
+
+
+def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreReport:
+    """Make a copy the training tree again. See `ValidationKaggleManager.restore_copy`."""
+    safe = f"the training tree {config.tree} is untouched"
+    source = source.resolve()
+    if source == config.tree.resolve():
+        raise ConfigError(f"{source} is the training tree itself.", safe=safe, next_step="name a copy of it")
+    valid = CheckpointStore(TrainingTree(source, config.scenario_name)).valid_checkpoints()
+    if not valid:
+        others = ", ".join(str(copy.tree.root) for copy in kept_copies(config)) or "none is left"
+        raise CheckpointNotFound(
+            f"{source} holds no checkpoint of {config.scenario_name} that verifies.",
+            safe=safe,
+            next_step=f"name another copy; those that verify: {others}",
+        )
+    newest = valid[0].manifest
+    check(newest.identity, config, safe=safe, warn=reporter.warn)
+    kind = next((copy.kind for copy in find_copies(config) if copy.folder.resolve() == source), "copy")
+    what, session = f"{kind} of step {newest.step:,}", newest.lineage.generation
+    reporter.checkpoint(f"restoring the {what}, session {session}, saved {newest.created_at}, from {source}")
+    if kept := set_aside(config, f"replaced by the {what}: {source}"):
+        reporter.checkpoint(f"the tree that was there is kept in {kept}")
+    report = restore_tree(
+        source,
+        TrainingTree(config.tree, config.scenario_name),
+        run_id=newest.lineage.run_id,
+        generation=newest.lineage.generation,
+        min_step=newest.step,
+        keep_replaced=config.replaced / "by_hand",
+        accept_damaged=True,
+        warn=reporter.warn,
+    )
+    reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+    for line in within_limit(config):
+        reporter.checkpoint(line)
+    return report
+
+
+def _was_trained(tree: TrainingTree) -> bool:
+    """Whether models lie in a tree, whatever has become of its checkpoints."""
+    return any(tree.root.rglob("*.zip"))
