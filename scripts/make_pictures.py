@@ -40,7 +40,7 @@ THEME = TerminalTheme(DARK, LIGHT, [(43, 47, 51), RED, GREEN, YELLOW, BLUE, PURP
 
 def dashboard(workdir: Path, run: str) -> None:
     """docs/images/dashboard.png and dashboard_phone.png."""
-    sys.path.insert(0, str(ROOT / "tests/browser"))
+    sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/browser")]
     from chromium_pipe import Chromium, find_chromium
     from conftest import served
 

@@ -1,6 +1,6 @@
 """Simulated campaigns: the real manager on a virtual clock, under faults, kills, quota and want of room.
 
-Each seed is one campaign (`tests/campaign/campaign.py`): a run drawn with its target, speed, limits and fault rates,
+Each seed is one campaign (`tests/support/campaign.py`): a run drawn with its target, speed, limits and fault rates,
 ticked as a schedule would until it is over, with the manager killed at random deeds. A campaign ends well when the run
 is finished, or waits for a person and says what that person must do; anything else is a broken promise, and its seed is
 printed.
@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/campaign"))
+sys.path.insert(0, str(ROOT / "tests/support"))
 
 from campaign import Result, draw, make_project, run_campaign  # noqa: E402
 

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/end_to_end"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from kept_section import replace_section

@@ -1,15 +1,11 @@
-"""The simulated Kaggle and the campaigns are modules beside the tests; the benchmark uses the same."""
+"""The project that every campaign trains; the simulated Kaggle is in tests/support, for the benchmark uses it too."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from campaign import make_project
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from campaign import make_project
-
     return make_project(tmp_path_factory.mktemp("project"))

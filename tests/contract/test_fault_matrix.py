@@ -5,16 +5,11 @@ A representative part of `scripts/benchmarks/fault_matrix.py`, which judges ever
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts/benchmarks"))
 
 import fault_matrix
 import hostile_stage
+import pytest
 
 # Each of these was found by the matrix, or guards a promise of its own; see docs/robustness.md.
 ONCE = {

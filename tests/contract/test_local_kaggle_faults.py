@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostile_stage
 import pytest
 import requests
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts/benchmarks"))
-
-import hostile_stage
 
 from kaggle_manager.errors import ConfigError, RateLimited
 from kaggle_manager.local_kaggle.faults.fault_plan import CALLS, KINDS, Plan

@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import crash_workload
 import pytest
 from crash_workload import SCENARIO, mixed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 
 KILLS = 50
-CHILD = Path(__file__).with_name("saving_child.py")
+CHILD = Path(crash_workload.__file__).with_name("saving_child.py")
 
 
 def saved_until_killed(root: Path, saves: int, part: float) -> list[tuple[str, int]]:

@@ -309,11 +309,10 @@ def test_another_instruction_set_goes_on_and_says_so(tmp_path: Path) -> None:
     arithmetic_before = origin_of(tmp_path / "tree").journey.arithmetic  # type: ignore[union-attr]
     if arithmetic_before["instruction_set"] == "DEFAULT":
         pytest.skip("no other instruction set here")
-    here = Path(__file__).parent
     program = "import sys, trainer_runs as r; from pathlib import Path; r.session(r.settings(Path(sys.argv[1])))"
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "tree")],
-        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": os.pathsep.join([str(here), *sys.path])},
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )

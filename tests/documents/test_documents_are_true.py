@@ -61,14 +61,14 @@ PARSED = {
     "attach": "needs a run of another machine: test_attach_takes_a_run_up",
     "report": "needs a training: test_report_says_what_the_data_say",
     "doctor": "asks the network: test_doctor",
-    "init": "tries an environment: test_own_environment, test_own_project",
+    "init": "tries an environment: test_own_environment, test_project_and_scaffold",
     "preflight": "trains: test_preflight, test_own_environment",
     "checkpoints export-sb3": "needs a trained model: test_trainer_exchanges_with_stock_sb3",
     "checkpoints import-sb3": "needs a trained model: test_trainer_exchanges_with_stock_sb3",
     "selftest exactness": "minutes of training: test_trainer_killed_and_resumed",
     "local-kaggle serve": "serves for ever: test_local_kaggle_official_command",
     "local-kaggle demo": "test_local_kaggle_demo",
-    "notify test": "sends: test_notifications_arrive_or_say_why",
+    "notify test": "sends: test_notifier",
 }
 # Options with which a command that is run here would write outside the work folder, or go on for ever.
 PARSED_WITH = {"--write", "--remove", "--watch"}

@@ -21,7 +21,7 @@ from kaggle_manager.sections.project import find_project
 from kaggle_manager.sections.scaffold import TESTED, NewSection, new_section, project_for_new
 from kaggle_manager.sessions.bundle import build_bundle, order_of, render_script
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "docs/examples"
 OURS = "section_7_6_rl_performance"
 

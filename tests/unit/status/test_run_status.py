@@ -135,7 +135,7 @@ def test_what_only_reads_works_where_nothing_can_be_written(was_trained: bool, t
             folder.chmod(0o555)
         done = subprocess.run(
             [sys.executable, "-c", COMMANDS, *commands],
-            cwd=Path(__file__).resolve().parents[2],
+            cwd=Path(__file__).resolve().parents[3],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KM_PLATFORM": "local"},
             preexec_fn=give_up_writing_anywhere,
             capture_output=True,

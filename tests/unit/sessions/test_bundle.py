@@ -15,7 +15,7 @@ from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import bundle
 from kaggle_manager.sessions.bundle import Bundle, build_bundle, render_script
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 ORDER = {"run_id": "r1", "generation": 1, "bundle_sha256": "x", "packages": [], "deadline_s": 60.0}
 

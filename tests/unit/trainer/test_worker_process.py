@@ -20,7 +20,7 @@ from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 forks = pytest.mark.skipif(sys.platform != "linux", reason="another process is used on Linux")
 
 

@@ -24,7 +24,7 @@ from kaggle_manager.cli.schedule.job import HOURS, MINUTES, spread
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SECTION = "section_7_6_rl_performance"
 AWKWARD = 'it\'s 100% "my" $HOME; \\ folder'
 TOKEN = "KGAT_" + "0123456789abcdef"  # in two: the doctor searches this file for secrets

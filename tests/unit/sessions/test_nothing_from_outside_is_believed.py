@@ -74,7 +74,9 @@ def test_a_result_with_one_strange_field_is_read_or_refused_and_its_end_is_put_i
         assert ended.why.count("\n") == 0
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(name=st.text(max_size=60))
 def test_a_file_name_is_inside_its_folder_or_refused(name: str, tmp_path: Path) -> None:
     content = json.dumps({**GOOD, "files": [{"name": name, "size": 1, "sha256": "0" * 64}]})

@@ -11,7 +11,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Evaluation, load_section
 from kaggle_manager.sections.project import find_sections, get_section
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 GOOD = """
 name = "section_x"

@@ -137,13 +137,13 @@ def test_a_committed_intent_survives_a_kill_of_its_writer(tmp_path: Path) -> Non
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "from tests.unit.test_journal_keeps_intents import RUN, session\n"
+        "from tests.unit.runs.test_journal import RUN, session\n"
         "from kaggle_manager.runs.journal import Journal\n"
         "j = Journal(Path(sys.argv[1])); j.add_run(RUN); j.add_session(session(1)); print('written', flush=True)\n"
         "time.sleep(60)\n"
     )
     file = tmp_path / "journal.sqlite"
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     writer = subprocess.Popen([sys.executable, "-c", program, str(file), root], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     with writer.stdout:

@@ -113,7 +113,8 @@ def test_a_kill_in_the_middle_leaves_the_earlier_export_and_the_same_command_goe
     assert 0 < planned.sent_bytes < first.sent_bytes
 
     command = [sys.executable, "-c", KILLED, str(config.state), URL]
-    done = subprocess.run(command, cwd=Path(__file__).parent, timeout=120, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL
     assert s3.cat(f"{URL}/export.json") == listing
     assert bring(tmp_path / "two") == earlier, "what was there before is whole"
