@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from kaggle_manager.console.formatting import quoted
-from kaggle_manager.errors import ConfigError, StorageError
-from kaggle_manager.runs.journal import Journal
+from kaggle_manager.errors import ConfigError, StorageError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import find_project, get_section, offered_sections
 
@@ -30,7 +29,7 @@ SHORTEST_SESSION_S = 20.0
 MOST_TIMESTEPS = 10**12
 # Room for the kept copies of one training tree.
 KEEP_GB = 20.0
-FROM_SECTION = "section.toml or default"
+FROM_SECTION, FROM_RUN = "section.toml or default", "the run as it was started"
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _T = TypeVar("_T")
 
@@ -70,11 +69,6 @@ class RunConfig:
     sources: Mapping[str, str]
 
     @property
-    def target_is_asked_for(self) -> bool:
-        """Whether a flag or a variable names the target, not the section alone."""
-        return self.sources["timesteps"] != FROM_SECTION
-
-    @property
     def journal(self) -> Path:
         return self.state / "journal.sqlite"
 
@@ -111,6 +105,24 @@ class RunConfig:
     @property
     def local_kaggle(self) -> Path:
         return self.state / "local_kaggle"
+
+    def with_stored(self, target: int | None, session_limit_s: float | None = None) -> RunConfig:
+        """With what the run was started with, where neither an option nor a variable says otherwise.
+
+        Args:
+            target, session_limit_s: as the journal has them; None for what it does not say.
+        """
+        stored = {"timesteps": target, "session_limit": session_limit_s}
+        kept = {name for name, value in stored.items() if value is not None and self.sources[name] == FROM_SECTION}
+        target = target if target is not None and "timesteps" in kept else self.target
+        limit_s = session_limit_s if session_limit_s is not None and "session_limit" in kept else self.session_limit_s
+        return replace(
+            self,
+            target=target,
+            session_limit_s=limit_s,
+            max_steps=_steps_of_quick(target) if self.quick else self.max_steps,
+            sources={**self.sources, **dict.fromkeys(kept, FROM_RUN)},
+        )
 
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -185,8 +197,7 @@ def build_config(
         scenario_name=name,
         scenario=config,
         target=target,
-        # A quick run shows the whole circle, so it is cut in two: the second session resumes what the first one left.
-        max_steps=max(1, target // 2) if quick else max_steps,
+        max_steps=_steps_of_quick(target) if quick else max_steps,
         seed=None if seed == own_seed else seed,
         save_every=config.save_every,
         session_limit_s=limit,
@@ -199,15 +210,6 @@ def build_config(
         tree=(base or project_root) / loaded.folder.relative_to(project_root) / config.models,
         sources=chosen.sources,
     )
-
-
-def target_to_keep(config: RunConfig, journal: Journal) -> int | None:
-    """The target of the unfinished run, for a command that names none; None where the section's own counts.
-
-    That is the case for a new run, and when section.toml names another than when the run was given its own.
-    """
-    row = None if config.target_is_asked_for or config.fresh else journal.open_run(config.tree)
-    return row.target if row and row.settings.get("section_timesteps") == config.scenario.timesteps else None
 
 
 class _Chosen:
@@ -227,12 +229,16 @@ class _Chosen:
             self.sources[name] = FROM_SECTION
             return read(default)
         self.sources[name] = f"environment variable {variable}"
-        try:
+        with error_context(
+            message=lambda text: f"{text.removesuffix('.')} (from {variable}).",
+            next_step=lambda text: f"{text.removesuffix('.')}, or unset {variable}",
+        ):
             return read(self._environ[variable])
-        except ConfigError as error:
-            error.message = f"{error.message.removesuffix('.')} (from {variable})."
-            error.next_step = f"{error.next_step.removesuffix('.')}, or unset {variable}"
-            raise
+
+
+def _steps_of_quick(target: int) -> int:
+    """Steps of one session of a quick run: it is cut in two, so that the second session resumes the first."""
+    return max(1, target // 2)
 
 
 def variable_of(setting: str) -> str:

@@ -30,12 +30,15 @@ KaggleManagerError                    1   something went wrong; see the subclass
 ├── StorageError                      1   this machine's disk refused (full, read-only, no permission)
 └── Interrupted                     130   a person pressed Ctrl-C
 
-A message answers three questions: what happened, what is safe, and which command comes next.
-Standard library only: this module travels into the kernel.
+A message answers three questions: what happened, what is safe, and which command comes next. Each class knows whether
+time alone can help (`retryable`). Code that can say more about an error on its way does so with `error_context`.
+Standard library only: this module travels into the session.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -49,6 +52,8 @@ class KaggleManagerError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    # Whether the same command, run again later, may succeed although nobody has changed anything.
+    retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, safe: str = "", next_step: str = "") -> None:
         super().__init__(message)
@@ -140,6 +145,7 @@ class QuotaError(KaggleManagerError):
     """The weekly accelerator quota does not allow this session now."""
 
     exit_code = 5
+    retryable = True
 
 
 class RemoteError(KaggleManagerError):
@@ -151,6 +157,7 @@ class RemoteError(KaggleManagerError):
     """
 
     exit_code = 6
+    retryable = True
 
     def __init__(
         self,
@@ -194,6 +201,7 @@ class NotFinished(KaggleManagerError):
     """The target is not reached yet; the next call goes on."""
 
     exit_code = 8
+    retryable = True
 
 
 class Busy(NotFinished):
@@ -218,3 +226,40 @@ class Interrupted(KaggleManagerError):
     """A person pressed Ctrl-C. A SIGTERM ends a command in the same way, with 143."""
 
     exit_code = 130
+
+
+Edit = str | Callable[[str], str]
+"""A new text, or what makes it of the old one."""
+
+
+@contextmanager
+def error_context(
+    kind: type[KaggleManagerError] = KaggleManagerError,
+    *,
+    message: Edit | None = None,
+    safe: Edit | None = None,
+    next_step: Edit | None = None,
+) -> Iterator[None]:
+    """Say more about an error raised inside: what happened, what is safe, what comes next.
+
+    Args:
+        kind: the errors it is about.
+    """
+    try:
+        yield
+    except kind as error:
+        for name, edit in (("message", message), ("safe", safe), ("next_step", next_step)):
+            if edit is not None:
+                setattr(error, name, edit if isinstance(edit, str) else edit(getattr(error, name)))
+        raise
+
+
+def retryable_exit_codes() -> tuple[int, ...]:
+    """Exit codes after which a scheduled command simply runs again."""
+    return tuple(sorted({kind.exit_code for kind in _tree(KaggleManagerError) if kind.retryable}))
+
+
+def _tree(kind: type[KaggleManagerError]) -> Iterator[type[KaggleManagerError]]:
+    yield kind
+    for subclass in kind.__subclasses__():
+        yield from _tree(subclass)

@@ -51,7 +51,7 @@ def make(
       kaggle-manager checkpoints backup restore latest
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.orchestrator.locking import exclusive_lock
+    from kaggle_manager.orchestrator.command import attended
     from kaggle_manager.trees.backups import back_up, within_limit
 
     if context.invoked_subcommand is not None:
@@ -61,7 +61,7 @@ def make(
         return
     with errors_as_messages(as_json=as_json):
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with quick_may_be_meant(config), exclusive_lock(config):
+        with quick_may_be_meant(config), attended(config):
             copy = back_up(config, reason)
             dropped = within_limit(config)
         for line in dropped:
@@ -165,13 +165,13 @@ def prune(
       kaggle-manager checkpoints prune --kind download --kind replaced --yes
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.orchestrator.locking import exclusive_lock
+    from kaggle_manager.orchestrator.command import attended
     from kaggle_manager.trees.backups import check_kinds, find_copies, free, newest_valid, plan_prune
 
     with errors_as_messages(as_json=as_json):
         kinds = check_kinds(kind)
         config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        with exclusive_lock(config) if yes else nullcontext():
+        with attended(config) if yes else nullcontext():
             copies = find_copies(config)
             newest = newest_valid(copies, config.scenario_name)
             planned = plan_prune(copies, newest, keep=keep, kinds=kinds)

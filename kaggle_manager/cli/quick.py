@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from kaggle_manager.config import STATE_FOLDER, RunConfig, build_config
-from kaggle_manager.errors import NotFound
+from kaggle_manager.errors import NotFound, error_context
 from kaggle_manager.runs.journal import Journal
 
 HINT = "only a quick run is here: add --quick to the same command"
@@ -20,9 +20,8 @@ def quick_may_be_meant(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        if only_quick_is_here(config):
-            error.next_step = HINT
-        raise
+        with error_context(next_step=HINT if only_quick_is_here(config) else None):
+            raise error
 
 
 def only_quick_is_here(config: RunConfig) -> bool:
@@ -48,4 +47,4 @@ def _was_trained(config: RunConfig, tree: Path) -> bool:
     if not config.journal.exists():
         return False
     with closing(Journal.to_read(config.journal)) as journal:
-        return journal.newest_run(tree) is not None
+        return journal.run_of(tree) is not None

@@ -119,10 +119,6 @@ def plan(
         options: dict[str, Any] = {"scenario": scenario, "quick": quick, "platform": platform, "workdir": workdir}
         config = build_config(section, timesteps=timesteps, session_limit=session_limit, **options)
         with closing(Journal.to_read(config.journal)) as journal:
-            row = journal.newest_run(config.tree)
-            if row is not None:
-                target, limit = timesteps or row.target, session_limit or row.settings.get("session_limit_s")
-                config = build_config(section, timesteps=target, session_limit=limit, **options)
             seen = plan_run(config, connect, journal, time.time())
         _print(seen.as_json(), seen.lines(), as_json=as_json)
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, RESULT_FILE, SessionResult
-from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.rows import SessionRow
 
 
 @dataclass(frozen=True)

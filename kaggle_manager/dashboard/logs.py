@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import printable
 from kaggle_manager.platforms.kaggle.log_lines import parse_event
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300

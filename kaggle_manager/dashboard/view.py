@@ -22,7 +22,9 @@ from kaggle_manager.dashboard.logs import LogTail, read_log
 from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.runs.budget import forecast_error
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.status.overview import Overview, overview
 from kaggle_manager.status.report import RunReport
@@ -172,6 +174,7 @@ class Dashboard:
         return Journal.to_read(self.state / "journal.sqlite")
 
     def _view(self, journal: Journal, row: RunRow, verify: bool) -> RunView:
+        run = RunState(journal, row)
         now, sessions, events = self.clock(), journal.sessions(row.run_id), journal.events(row.run_id)
         problems: list[str] = []
         downloads = self.state / DOWNLOADS / row.run_id
@@ -188,7 +191,7 @@ class Dashboard:
             problems.append(f"The training tree cannot be read: {getattr(error, 'message', error)}")
         head = next((view.manifest for view in looked.checkpoints if view.manifest), None)
         return RunView(
-            report=describe_run(journal, row, now),
+            report=describe_run(run, now),
             created_at=row.created_at,
             finished_at=row.finished_at,
             now=now,

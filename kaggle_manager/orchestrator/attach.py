@@ -19,7 +19,8 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
 from kaggle_manager.orchestrator.open_run import settings_of
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
-from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions import launch, reconcile
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection

@@ -15,7 +15,7 @@ from typing import Any
 
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section
@@ -133,12 +133,13 @@ class Campaign:
     def _tick(self, member: Member, *, may_push: bool) -> None:
         try:
             member.report = self.manager.tick(self.section, may_push=may_push, **member.options)
-        except (QuotaError, RemoteError) as error:  # time mends these; the journal says until when
-            self.reporter.warn(f"{member.name}: {error.message}")
-            member.not_before = self.clock() + LONGEST_PAUSE_S
         except KaggleManagerError as error:
-            self.reporter.warn(f"{member.name} needs a person: {error}")
-            member.error = error
+            if error.retryable:  # the journal says until when
+                self.reporter.warn(f"{member.name}: {error.message}")
+                member.not_before = self.clock() + LONGEST_PAUSE_S
+            else:
+                self.reporter.warn(f"{member.name} needs a person: {error}")
+                member.error = error
         else:
             until = member.report.waiting_until
             member.not_before = epoch(until) if until else 0.0

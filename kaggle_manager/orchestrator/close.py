@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,9 +22,9 @@ from kaggle_manager.errors import (
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.session_result import TREE_FOLDER, normalised_failure
 from kaggle_manager.runs.budget import forecast, measure
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage, Stop
 from kaggle_manager.runs.retry_policy import POLICIES, FailureKind
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
 from kaggle_manager.sessions.outcome import Outcome, judge
@@ -55,11 +55,11 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     facts = measurements(
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
     )
-    counts = {**(result.counts if result else {}), "restores": int(restored)}
-    with run.journal.together():
-        run.journal.add_facts(session, **facts)
-        run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, counts=counts, **facts)
-        run.journal.update_session(
+    facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}
+    with run.state.together():
+        run.state.add_facts(session, **facts)
+        run.note("closed", session.generation, outcome=outcome.kind, why=outcome.why, **facts)
+        run.state.update_session(
             session,
             stage=Stage.CLOSED,
             outcome=outcome.kind,
@@ -96,8 +96,8 @@ def give_up(
 ) -> None:
     """Close a session that left nothing to judge."""
     run.reporter.warn(f"generation {session.generation} is {outcome}: {why}")
-    with run.journal.together():
-        run.journal.update_session(
+    with run.state.together():
+        run.state.update_session(
             session,
             stage=Stage.CLOSED,
             outcome=outcome,
@@ -117,7 +117,7 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
     seen = forecast(
         remaining,
         run.config.session_limit_s,
-        pace=measure(past_sessions(run.sessions())),
+        pace=measure(past_sessions(run.sessions)),
         quota=quota,
         now=run.clock(),
         rollout=run.config.scenario.rollout,
@@ -129,6 +129,7 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
             done_at=iso(seen.done_at),
             sessions=seen.sessions,
             accelerator_s=round(seen.accelerator_s),
+            made_at=run.now(),
         )
 
 
@@ -145,8 +146,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
             f"Run {run.row.run_id} is stopped: {action.why}.", safe=f"the tree {run.config.tree}", next_step=again
         )
     newest = run.newest_session()
-    events = [event for event in run.events() if event["kind"] in ("stopped", "continued")]
-    if not events or events[-1]["kind"] == "continued":
+    if run.row.trouble is None or not run.row.trouble.is_stop:
         run.note("stopped", newest.generation, why=action.why, failure=action.kind)
     log = run.folder_of(newest) / LOG_FILE
     advice = compatibility.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
@@ -160,14 +160,16 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
 
 def _forget_older(run: RunContext) -> None:
     """Free the room of copies beyond the two newest; logs and results stay."""
-
-    def trees(folders: list[Path]) -> list[Path]:
-        return [folder for folder in folders if folder.is_dir()]
-
-    downloaded = trees([run.folder_of(session) / TREE_FOLDER for session in run.sessions()])
-    replaced = trees([run.replaced_by(session) for session in run.sessions()])
+    downloaded = _by_number(run.folder_of(run.newest_session()).parent.glob(f"generation_*/{TREE_FOLDER}"), -2)
+    replaced = _by_number(run.replaced_by(run.newest_session()).parent.glob("before_generation_*"), -1)
     for older in downloaded[:-2] + replaced[:-2]:
         shutil.rmtree(older, ignore_errors=True)
+
+
+def _by_number(folders: Iterable[Path], part: int) -> list[Path]:
+    """Folders by the session number at the end of this part of their path; what has none is left alone."""
+    numbered = [(folder.parts[part].rpartition("_")[2], folder) for folder in folders if folder.is_dir()]
+    return [folder for number, folder in sorted((int(n), f) for n, f in numbered if n.isdecimal())]
 
 
 # What a quick run exists to show; counted by the trainer and the manager, never assumed.

@@ -1,11 +1,10 @@
-"""The state folder and the training tree, held by one command alone; what the machine refuses inside is a typed error.
+"""The state folder and the training tree, held by one command alone.
 
 The locks are the operating system's: they are gone with their holder, however it died.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +14,17 @@ from filelock import FileLock, Timeout
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import Busy, Interrupted, StorageError
+from kaggle_manager.errors import Busy, StorageError
 
 
 @contextmanager
 def exclusive_lock(config: RunConfig) -> Iterator[None]:
-    """Hold the state folder for this process alone; what the machine refuses inside becomes a typed error."""
+    """Hold the state folder and the training tree for this process alone.
+
+    Raises:
+        Busy: another command holds one of them.
+        StorageError: the folders cannot be written.
+    """
     try:
         for folder in (config.state, config.tree.parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -46,18 +50,6 @@ def exclusive_lock(config: RunConfig) -> Iterator[None]:
     try:
         with hold_tree(config.tree):
             yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "Interrupted. If a session runs, it goes on by itself.",
-            safe="everything saved so far, here and on the platform",
-            next_step="run the same command again to go on" + without_fresh(config),
-        ) from error
-    except (OSError, sqlite3.Error) as error:
-        raise StorageError(
-            f"This machine refused: {error}.",
-            safe=f"the checkpoints in {config.tree}, and what is on the platform",
-            next_step="free space or give back the permission, and run the same command again" + without_fresh(config),
-        ) from error
     finally:
         lock.release()
 
@@ -66,8 +58,3 @@ def no_folder(wanted: Path) -> Path | None:
     """What is in the place of a folder, or of one above it, and is none; None when nothing is."""
     there = next(place for place in (wanted, *wanted.parents) if place.exists())
     return None if there.is_dir() else there
-
-
-def without_fresh(config: RunConfig) -> str:
-    """What to add to "the same command": a fresh start was made; doing that again would undo what came of it."""
-    return " (without --fresh, which would start over once more)" * config.fresh

@@ -11,35 +11,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing as closing_of
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import RestoreReport
-from kaggle_manager.config import RunConfig, build_config, target_to_keep
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.formatting import for_people, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
-    KaggleManagerError,
     NotFound,
     QuotaError,
     RemoteError,
     VerificationError,
+    error_context,
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications
 from kaggle_manager.orchestrator.attach import Attached, attach_run
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
-from kaggle_manager.orchestrator.locking import exclusive_lock, without_fresh
+from kaggle_manager.orchestrator.command import attended, command, without_fresh
 from kaggle_manager.orchestrator.push import push_generation, reconcile
 from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
 from kaggle_manager.runs import lifecycle
-from kaggle_manager.runs.journal import Journal, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session, load_downloaded
 from kaggle_manager.sessions.metrics import progress_of
@@ -47,7 +48,8 @@ from kaggle_manager.sessions.preflight import run_preflight
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
-from kaggle_manager.status.run_status import describe_run, in_trouble
+from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.recover import best_is_lost, put_back
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
@@ -100,7 +102,7 @@ class ValidationKaggleManager:
 
     def run_validation_section(
         self,
-        section: str,
+        section: str | RunConfig,
         *,
         scenario: str | None = None,
         timesteps: int | None = None,
@@ -119,28 +121,28 @@ class ValidationKaggleManager:
         Raises:
             KaggleManagerError: any of the tree in `errors.py`; its message says what is safe and what comes next.
         """
-        options: dict[str, Any] = {
-            "scenario": scenario,
-            "quick": quick,
-            "session_limit": session_limit,
-            "seed": seed,
-            "max_steps": max_steps,
-            "fresh": fresh,
-        }
-        config = self._config(section, timesteps=timesteps, **options)
-        with closing_of(Journal.to_read(config.journal)) as journal:
-            if (target := target_to_keep(config, journal)) is not None:
-                config = self._config(section, timesteps=target, **options)
-        with exclusive_lock(config), self._opened(config) as run:
-            run.go_on()
-            run.reporter.line(
-                f"run {run.row.run_id}: {config.scenario_name} to {config.target} timesteps, tree {config.tree}"
-            )
-            return self._to_the_end(run)
+        config = self._config(
+            section,
+            scenario=scenario,
+            timesteps=timesteps,
+            quick=quick,
+            session_limit=session_limit,
+            seed=seed,
+            max_steps=max_steps,
+            fresh=fresh,
+        )
+        with self._command(config), closing(Journal(config.journal)) as journal:
+            config = _with_target_of(journal.unfinished_run(config.tree), config)
+            with self._opened(config, journal) as run:
+                run.go_on()
+                run.reporter.line(
+                    f"run {run.row.run_id}: {config.scenario_name} to {config.target} timesteps, tree {config.tree}"
+                )
+                return self._to_the_end(run)
 
     def tick(
         self,
-        section: str,
+        section: str | RunConfig,
         *,
         scenario: str | None = None,
         timesteps: int | None = None,
@@ -161,30 +163,35 @@ class ValidationKaggleManager:
             QuotaError: nothing can be done before the weekly quota is refreshed.
             KaggleManagerError: as `run_validation_section`.
         """
-        options: dict[str, Any] = {"scenario": scenario, "quick": quick, "seed": seed}
-        config = self._config(section, timesteps=timesteps, session_limit=session_limit, **options)
-        with exclusive_lock(config):
-            with closing_of(Journal(config.journal)) as journal:
-                newest = journal.newest_run(config.tree)
-                if newest is not None:
-                    target, limit = timesteps or newest.target, session_limit or newest.settings.get("session_limit_s")
-                    config = self._config(section, timesteps=target, session_limit=limit, **options)
-                    if newest.outcome == "finished" and newest.target >= config.target:
-                        report = describe_run(journal, newest, self._clock())
-                        if report.state == "finished":
-                            return report
-            with self._opened(config) as run:
+        config = self._config(
+            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, seed=seed
+        )
+        with self._command(config), closing(Journal(config.journal)) as journal:
+            known = current_run(config, journal)
+            if known is not None:
+                config = config.with_stored(known.target, known.settings.get("session_limit_s"))
+                if known.outcome == "finished" and known.target >= config.target:
+                    report = describe_run(RunState(journal, known), self._clock())
+                    if report.state == "finished":
+                        return report
+            with self._opened(config, journal) as run:
                 run.keep_settings()
                 return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
 
-    def go_on(self, section: str, **options: Any) -> None:
-        """Take up a run that its failures or a person had stopped; nothing is done for it yet. `options` as `tick`."""
+    def go_on(self, section: str | RunConfig, **options: Any) -> None:
+        """Run again what its failures or the user had stopped; nothing is done for it yet. `options` as `tick`."""
         config = self._config(section, **options)
-        with exclusive_lock(config), self._opened(config) as run:
+        with self._command(config), closing(Journal(config.journal)) as journal, self._opened(config, journal) as run:
             run.go_on()
 
     def attach(
-        self, section: str, run_id: str, *, scenario: str | None = None, seed: int | None = None, quick: bool = False
+        self,
+        section: str | RunConfig,
+        run_id: str,
+        *,
+        scenario: str | None = None,
+        seed: int | None = None,
+        quick: bool = False,
     ) -> Attached:
         """Take up a run of the platform that this machine does not know; `run_validation_section` or `tick` goes on.
 
@@ -192,12 +199,12 @@ class ValidationKaggleManager:
             KaggleManagerError: see `attaching.attach_run`.
         """
         config = self._config(section, scenario=scenario, seed=seed, quick=quick)
-        with exclusive_lock(config), closing_of(Journal(config.journal)) as journal:
+        with attended(config), closing(Journal(config.journal)) as journal:
             connection = self._connect_to(config)
             return attach_run(config, connection, journal, self._reporter, run_id, at=iso(self._clock()))
 
     def restore_copy(
-        self, section: str, source: Path, *, scenario: str | None = None, quick: bool = False
+        self, section: str | RunConfig, source: Path, *, scenario: str | None = None, quick: bool = False
     ) -> RestoreReport:
         """Put a kept copy of a training tree in its place again; the tree that is there is archived.
 
@@ -207,11 +214,16 @@ class ValidationKaggleManager:
             ConfigError: `source` is the tree itself.
         """
         config = self._config(section, scenario=scenario, quick=quick)
-        with exclusive_lock(config):
+        with attended(config):
             return put_back(config, source, self._reporter)
 
     def fetch_outputs(
-        self, section: str, generation: int | None = None, *, scenario: str | None = None, quick: bool = False
+        self,
+        section: str | RunConfig,
+        generation: int | None = None,
+        *,
+        scenario: str | None = None,
+        quick: bool = False,
     ) -> DownloadedSession:
         """Download and verify what a session left once more, into its own folder; the training tree is not touched.
 
@@ -220,8 +232,8 @@ class ValidationKaggleManager:
             LineageMismatch, OutputDamaged, RemoteError: as `download_results`.
         """
         config = self._config(section, scenario=scenario, quick=quick)
-        with exclusive_lock(config), closing_of(Journal(config.journal)) as journal:
-            row = journal.newest_run(config.tree)
+        with attended(config), closing(Journal(config.journal)) as journal:
+            row = current_run(config, journal)
             known = journal.sessions(row.run_id) if row else []
             chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
             if row is None or not chosen or chosen[0].version is None:
@@ -236,30 +248,24 @@ class ValidationKaggleManager:
                 client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
             )
 
-    def _config(self, section: str, **options: Any) -> RunConfig:
+    def _config(self, section: str | RunConfig, **options: Any) -> RunConfig:
+        """The configuration of a command, resolved once: here, or by the caller."""
+        if isinstance(section, RunConfig):
+            return section
         return build_config(
             section, platform=self._platform, workdir=self._workdir, project_root=self._project_root, **options
         )
 
+    def _command(self, config: RunConfig) -> AbstractContextManager[None]:
+        return command(config, self._notifier, self._clock)
+
     @contextmanager
-    def _opened(self, config: RunConfig) -> Iterator[RunContext]:
-        journal, opened = Journal(config.journal), False
-        try:
-            connection = self._connect_to(config)
-            self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
-            run = RunContext.open(config, connection, journal, self._reporter, self._clock)
-            opened = True
+    def _opened(self, config: RunConfig, journal: Journal) -> Iterator[RunContext]:
+        connection = self._connect_to(config)
+        self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
+        run = RunContext.open(config, connection, journal, self._reporter, self._clock)
+        with error_context(next_step=lambda text: text and text + without_fresh(config)):
             yield run
-        except KaggleManagerError as error:
-            if error.next_step and opened:  # a fresh start was made; doing that again would undo what came of it
-                error.next_step += without_fresh(config)
-            if row := journal.newest_run(config.tree):  # also when it could not even be opened: a schedule is watched
-                notifications.stopped_by(self._notifier, config, row, journal.events(row.run_id), error)
-                detail = {"type": type(error).__name__, "message": error.message, "next": error.next_step}
-                journal.note(row.run_id, None, "error", iso(self._clock()), **detail)
-            raise
-        finally:
-            journal.close()
 
     # --- passes -------------------------------------------------------------------------------------------------------
 
@@ -273,7 +279,7 @@ class ValidationKaggleManager:
                 if self._clock() - trouble_since > TROUBLE_PATIENCE_S:
                     raise
                 run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
-                self._sleep_until(run, float((run.wait() or {})["until"]), error.message)
+                self._sleep_until(run, run.waits_until, error.message)
                 self._reconnect(run)
                 continue
             except (VerificationError, NotFound) as error:
@@ -335,9 +341,9 @@ class ValidationKaggleManager:
                     safe="everything that was saved; nothing is running",
                     next_step=f"nothing: a tick after {for_people(until)} goes on",
                 )
-        if in_trouble(run.events()):  # it has passed, though nothing moved
-            run.note("mended")
-        return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
+        if run.row.trouble is not None and not run.row.trouble.is_stop:  # it has passed, though nothing moved
+            run.note("recovered")
+        return describe_run(run.state, self._clock())
 
     # --- one session --------------------------------------------------------------------------------------------------
 
@@ -347,8 +353,9 @@ class ValidationKaggleManager:
             self._validate_checkpoint_compatibility(run, parent.manifest.identity)
         elif not run.config.quick:  # a quick run is a rehearsal itself
             self._check_before_push(run.config, run.reporter)
+        earlier = run.row.forecast
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
-        notifications.forecast_slipped(self._notifier, run)
+        notifications.forecast_slipped(self._notifier, run, earlier)
         push_generation(run, generation, parent)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
@@ -378,15 +385,15 @@ class ValidationKaggleManager:
         if not status.state.is_terminal and not status.ended_by_log:
             return False
         ended = f"{status.state.name} {status.failure_message}".strip()
-        with run.journal.together():
-            run.journal.add_facts(session, ended_by_log=status.ended_by_log)
-            run.journal.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
+        with run.state.together():
+            run.state.add_facts(session, ended_by_log=status.ended_by_log)
+            run.state.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
             run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")
         return True
 
     def _note_seen(self, run: RunContext, session: SessionRow, seen: SessionProgress) -> None:
-        run.journal.add_facts(session, seen=seen.as_facts())
+        run.state.add_facts(session, seen=seen.as_facts())
 
     def download_results(self, run: RunContext, session: SessionRow) -> DownloadedSession:
         """Download and verify what `session` left, into a folder of its own.
@@ -404,10 +411,10 @@ class ValidationKaggleManager:
             self._sleep,
             local_tree=run.config.tree,
             ended_by_log=bool(session.facts.get("ended_by_log")),
-            settle_for_less=run.refusals(session) >= REFUSALS_TO_SETTLE,
+            settle_for_less=session.refusals >= REFUSALS_TO_SETTLE,
         )
-        with run.journal.together():
-            run.journal.update_session(session, stage=Stage.FETCHED)
+        with run.state.together():
+            run.state.update_session(session, stage=Stage.FETCHED)
             run.note("fetched", session.generation, folder=str(fetched.folder))
         return fetched
 
@@ -420,23 +427,25 @@ class ValidationKaggleManager:
         try:
             yield
         except (VerificationError, NotFound) as error:
-            is_last = run.refusals(session) + 1 >= REFUSALS_TO_GIVE_UP
-            with run.journal.together():
+            is_last = session.refusals + 1 >= REFUSALS_TO_GIVE_UP
+            with run.state.together():
+                session = run.state.add_facts(session, refusals=session.refusals + 1)
                 run.note("refused", session.generation, message=error.message)
                 if is_last:
                     why = f"given up, for what it left was refused again: {error.message}"
                     close.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
                     return
-                run.journal.update_session(session, stage=Stage.ENDED)
+                run.state.update_session(session, stage=Stage.ENDED)
                 run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
             head = run.head()
             go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
-            error.safe = error.safe or f"the training tree {run.config.tree} is untouched"
-            error.next_step = (
+            next_step = (
                 f"run the same command again: it downloads generation {session.generation} anew; refused "
                 f"{REFUSALS_TO_GIVE_UP} times, it gives this session up and goes on from {go_on} with the next one"
             )
-            raise
+            untouched = f"the training tree {run.config.tree} is untouched"
+            with error_context(safe=lambda text: text or untouched, next_step=next_step):
+                raise
 
     def _close(self, run: RunContext, session: SessionRow) -> None:
         """Restore what was fetched, and say how the session ended."""
@@ -444,8 +453,8 @@ class ValidationKaggleManager:
         restored = self._restore_checkpoints_for_next_run(run, session, fetched)
         outcome = close.close_session(run, session, fetched, restored=restored is not None)
         notifications.session_ended(self._notifier, run, session.generation, outcome)
-        stopped = run.journal.run(run.row.run_id).settings.get("stopped")  # which may have been asked for since
-        if outcome.step < run.config.target and not outcome.failure and not stopped:
+        run.state.refresh()  # a stop may have been asked for since
+        if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
 
     def _restore_checkpoints_for_next_run(
@@ -461,32 +470,31 @@ class ValidationKaggleManager:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _finish(self, run: RunContext) -> RunReport:
-        head, sessions = run.head(), len(run.sessions())
+        head, sessions = run.head(), run.state.totals.count
         if head is not None:
             self._validate_checkpoint_compatibility(run, head.manifest.identity)
-        if run.store.best() is None and run.counts()["evaluations"]:
+        if run.store.best() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)
         why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
-        with run.journal.together():
-            run.journal.finish_run(run.row.run_id, "finished", run.now())
+        with run.state.together():
+            run.state.change(finished_at=run.now(), outcome="finished")
             run.note("finished", why=why)
-        if run.config.quick and run.sessions():
-            check_quick_run(run, run.counts())
+        if run.config.quick and run.sessions:
+            check_quick_run(run, run.row.counts)
         for line in describe_tree(run):
             run.reporter.checkpoint(line)
         notifications.run_finished(self._notifier, run, why)
         run.reporter.line(f"finished: {why}", "bold green")
-        return describe_run(run.journal, run.journal.run(run.row.run_id), self._clock())
+        return describe_run(run.state, self._clock())
+
+
+def _with_target_of(unfinished: RunRow | None, config: RunConfig) -> RunConfig:
+    """With the target of the unfinished run, unless it starts afresh or section.toml names another one since."""
+    same = unfinished is not None and unfinished.settings.get("section_timesteps") == config.scenario.timesteps
+    return config.with_stored(unfinished.target) if unfinished and same and not config.fresh else config
 
 
 def _was_refused(run: RunContext) -> bool:
     """Whether what the newest session left was refused a moment ago, and is worth another download."""
-    sessions, events = run.sessions(), run.events()
-    refused = next((event for event in reversed(events) if event["kind"] == "refused"), None)
-    newest = sessions[-1] if sessions else None
-    return (
-        newest is not None
-        and refused is not None
-        and newest.stage is Stage.ENDED
-        and refused["generation"] == newest.generation
-    )
+    newest = run.state.newest
+    return newest is not None and newest.stage is Stage.ENDED and newest.refusals > 0

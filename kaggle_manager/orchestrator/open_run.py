@@ -17,8 +17,9 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.session_result import TREE_FOLDER
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import kernel_slug
 from kaggle_manager.trees.backups import within_limit
@@ -47,7 +48,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
             be alive; or the target is less than what is saved, and no final model of it can be made any more.
         CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used.
     """
-    unfinished = journal.open_run(config.tree)
+    unfinished = journal.unfinished_run(config.tree)
     if unfinished is not None and config.fresh:
         _refuse_while_alive(connection, journal, unfinished)
         _keep_unrestored(config, journal, unfinished, reporter)
@@ -101,9 +102,10 @@ def _saved_step(journal: Journal, config: RunConfig, unfinished: RunRow | None) 
     """What the journal knows to have been saved in this tree by the lineage that goes on; 0 for a new one."""
     if unfinished is None and (config.fresh or config.quick):
         return 0
-    runs = [run for run in journal.runs() if run.tree == str(config.tree)]
-    last = unfinished or (runs[-1] if runs and runs[-1].outcome == "finished" else None)
-    return max((session.step or 0 for session in journal.sessions(last.run_id)), default=0) if last else 0
+    last = unfinished or journal.run_of(config.tree)
+    if last is None or (unfinished is None and last.outcome != "finished"):
+        return 0
+    return journal.totals(last.run_id).step
 
 
 def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:
@@ -112,7 +114,7 @@ def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: R
     if here == there:
         return run
     asked = config.platform == connection.platform  # by name, not because credentials happened to be found
-    between = all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id))
+    between = all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id, newest=1))
     if not asked or not between:
         move = f", or --platform {connection.platform} to move it" if between else ""
         raise ConfigError(
@@ -167,7 +169,7 @@ def _refuse_while_alive(connection: Connection, journal: Journal, run: RunRow) -
 
 def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow | None:
     """The session of `run` that may be running, as far as its platform can be asked."""
-    opened = [s for s in journal.sessions(run.run_id) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
+    opened = [s for s in journal.sessions(run.run_id, newest=1) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
     if not opened or (connection.platform, connection.owner) != (run.platform, run.owner):
         return opened[-1] if opened else None
     session, version = opened[-1], opened[-1].version

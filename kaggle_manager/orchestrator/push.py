@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kaggle_manager.checkpoints import Checkpoint
-from kaggle_manager.errors import AmbiguousPush, CapacityReached, KaggleManagerError, PushMismatch, QuotaError
+from kaggle_manager.errors import (
+    AmbiguousPush,
+    CapacityReached,
+    KaggleManagerError,
+    PushMismatch,
+    QuotaError,
+    error_context,
+)
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelVersion
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import launch
 from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
@@ -45,14 +52,14 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     script = render_script(bundle, order)
     reporter.line(f"  {describe(bundle, script)}")
     newest = client.newest_kernel(row.owner, row.slug)
-    known = {session.version for session in run.sessions()}
+    known = run.state.journal.versions(row.run_id)
     if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
-        with run.journal.together():
-            run.journal.add_session(found)
+        with run.state.together():
+            run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if parent is not None and run.published() != parent.manifest.sha256:
+    if parent is not None and run.row.published != parent.manifest.sha256:
         dataset = launch.publish_tree(
             client, row, run.tree, parent, generation, reporter=reporter, uploads=config.state / "uploads"
         )
@@ -69,7 +76,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         started_at=run.now(),
         facts={"planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps}},
     )
-    run.journal.add_session(session)
+    run.state.add_session(session)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
@@ -77,11 +84,11 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     try:
         pushed = client.push_kernel(push)
     except CapacityReached as error:
-        with run.journal.together():
-            run.journal.drop_intent(session)
+        with run.state.together():
+            run.state.drop_intent(session)
             run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
     except QuotaError as error:
-        run.journal.drop_intent(session)
+        run.state.drop_intent(session)
         _wait_for_quota(run, error)
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
@@ -89,8 +96,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     except PushMismatch as error:
         _changed(run, session, error)
     except KaggleManagerError as error:
-        with run.journal.together():
-            run.journal.drop_intent(session)
+        with run.state.together():
+            run.state.drop_intent(session)
             run.note("push_refused", generation, message=error.message)
         raise
     else:
@@ -109,8 +116,8 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     if version is None:
         _check_not_elsewhere(run, session)
         why = "a push was neither answered nor accepted; no session was started"
-        with run.journal.together():
-            run.journal.drop_intent(session)
+        with run.state.together():
+            run.state.drop_intent(session)
             run.note("push_not_accepted", session.generation)
             run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
         return
@@ -133,8 +140,8 @@ def _wait_for_quota(run: RunContext, error: QuotaError) -> None:
 
 
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
-    with run.journal.together():
-        run.journal.update_session(session, stage=Stage.PUSHED, version=version.version)
+    with run.state.together():
+        run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
         run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:
@@ -151,8 +158,8 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
         run.reporter.warn(error.message)
         _accepted(run, session, KernelVersion(owner, slug, int(version)))
         return
-    with run.journal.together():
-        run.journal.update_session(
+    with run.state.together():
+        run.state.update_session(
             session,
             stage=Stage.CLOSED,
             outcome="misfiled",
@@ -162,5 +169,6 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
             ended_at=run.now(),
         )
         run.note("closed", session.generation, outcome="misfiled", why=error.message)
-    error.next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
-    raise error
+    next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
+    with error_context(next_step=next_step):
+        raise error

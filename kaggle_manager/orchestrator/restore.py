@@ -9,8 +9,8 @@ from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingT
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.trees import compatibility
 
@@ -77,7 +77,7 @@ def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) ->
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
     """
-    kept = [run.folder_of(session) for session in run.sessions() if session.stage is Stage.FETCHED]
+    kept = [run.folder_of(session) for session in run.sessions if session.stage is Stage.FETCHED]
     safe = f"the training tree {run.config.tree} is untouched"
     safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
     compatibility.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)

@@ -1,8 +1,7 @@
-"""Everything one run is carried out with: its configuration, platform, journal row, clock and local training tree."""
+"""Everything one run is carried out with: its configuration, platform, rows, clock and local training tree."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,9 +17,11 @@ from kaggle_manager.orchestrator.open_run import open_run, settings_of
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, SessionPlan, TooShort
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Observation, SessionView, Stage
-from kaggle_manager.runs.retry_policy import FailureKind, in_a_row, newest_wait
+from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.trees.compatibility import current_identity
@@ -32,18 +33,20 @@ PLANNED_WAIT = "little quota"
 
 @dataclass
 class RunContext:
-    """One opened run. `earlier_generation` is what its lineage had reached before this journal knew it.
+    """One opened run.
 
-    `planned` is how the next session would be launched, and `week` what is left of the quota for it; `observe` makes
-    both new whenever a push is possible.
+    Attributes:
+        state: its rows, read when it was opened.
+        earlier_generation: the session number its lineage had reached before this journal knew it.
+        planned: how the next session would be launched. week: what is left of the quota for it. `observe` makes both
+            new whenever a push is possible.
     """
 
     config: RunConfig
     connection: Connection
-    journal: Journal
+    state: RunState
     reporter: Reporter
     clock: Callable[[], float]
-    row: RunRow
     earlier_generation: int
     planned: SessionPlan | None = field(default=None, init=False)
     week: QuotaView | None = field(default=None, init=False)
@@ -58,7 +61,16 @@ class RunContext:
         clock: Callable[[], float],
     ) -> RunContext:
         opened = open_run(config, connection, journal, reporter, iso(clock()))
-        return cls(config, connection, journal, reporter, clock, opened.row, opened.earlier_generation)
+        return cls(config, connection, RunState(journal, opened.row), reporter, clock, opened.earlier_generation)
+
+    @property
+    def row(self) -> RunRow:
+        return self.state.row
+
+    @property
+    def sessions(self) -> list[SessionRow]:
+        """The newest of its sessions, see `RunState`."""
+        return self.state.sessions
 
     @cached_property
     def tree(self) -> TrainingTree:
@@ -79,29 +91,21 @@ class RunContext:
         Raises:
             CheckpointCorrupt: something was saved, and nothing of it can be used.
         """
-        saved = max((max(s.step or 0, s.min_step) for s in self.sessions()), default=0)
+        saved = max(self.state.totals.step, self.state.totals.min_step)
         return head_of(self.store, self.config, saved_step=saved)
 
-    def sessions(self) -> list[SessionRow]:
-        return self.journal.sessions(self.row.run_id)
-
-    def events(self) -> list[dict[str, Any]]:
-        return self.journal.events(self.row.run_id)
-
     def newest_session(self) -> SessionRow:
-        return self.sessions()[-1]
+        newest = self.state.newest
+        assert newest is not None, "only called once a session was pushed"
+        return newest
 
     def version_of(self, session: SessionRow) -> KernelVersion:
         assert session.version is not None, "only called for sessions whose push was accepted"
         return KernelVersion(self.row.owner, self.row.slug, session.version)
 
-    def refusals(self, session: SessionRow) -> int:
-        """How often what `session` left was refused."""
-        return sum((e["kind"], e["generation"]) == ("refused", session.generation) for e in self.events())
-
     def was_unanswered(self, generation: int) -> bool:
-        """Whether a push of this generation was neither answered nor found."""
-        return any((e["kind"], e["generation"]) == ("push_not_accepted", generation) for e in self.events())
+        """Whether a push of this session number was neither answered nor found."""
+        return self.state.journal.has_event(self.row.run_id, "push_not_accepted", generation)
 
     def folder_of(self, session: SessionRow) -> Path:
         """Where the outputs of `session` are downloaded."""
@@ -115,43 +119,36 @@ class RunContext:
         return iso(self.clock())
 
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
-        self.journal.note(self.row.run_id, generation, kind, self.now(), **detail)
+        self.state.note(kind, generation, self.now(), **detail)
 
     def keep_settings(self) -> None:
         """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
-        self.journal.change_settings(
-            self.row.run_id, session_limit_s=self.config.session_limit_s, seed=self.config.seed
-        )
+        self.state.change_settings(session_limit_s=self.config.session_limit_s, seed=self.config.seed)
 
     def go_on(self) -> None:
-        """A person asks for this run: what stopped it before counts no more."""
-        self.journal.change_settings(self.row.run_id, **settings_of(self.config), stopped=None)
-        self.note("continued", max((session.generation for session in self.sessions()), default=0))
+        """The user runs it again: what stopped it before counts no more."""
+        self.state.change_settings(**settings_of(self.config), stopped=None)
+        self.note("continued", max((session.generation for session in self.sessions), default=0))
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def postpone(self, cause: str, why: str, first_s: float, longest_s: float) -> None:
         """Write down that nothing is tried for a while; each wait for the same cause in a row is twice as long."""
-        until = self.clock() + min(longest_s, first_s * 2.0 ** min(in_a_row(self.events(), cause), 30))
-        self.note("waits", cause=cause, why=why, until=until)
-        self.reporter.line(f"  {why} The next try, which costs no attempt, is at {for_people(until)}")
+        tries = self.row.wait.tries.get(cause, 0) if self.row.wait else 0
+        self.wait_until(cause, why, self.clock() + min(longest_s, first_s * 2.0 ** min(tries, 30)))
+        self.reporter.line(f"  {why} The next try, which costs no attempt, is at {for_people(self.waits_until)}")
 
-    def wait(self) -> Mapping[str, Any] | None:
-        """The newest wait written down since the last push, or since a person asked to go on; it may be over."""
-        return newest_wait(self.events())
+    def wait_until(self, cause: str, why: str, until: float) -> None:
+        self.note("waits", cause=cause, why=why, since=self.clock(), until=until)
+
+    @property
+    def waits_until(self) -> float:
+        """When the newest wait ends, seconds since the epoch; it may be over. 0 without one."""
+        return self.row.wait.until if self.row.wait else 0.0
 
     def waits_for_quota(self) -> bool:
         """Whether what is waited for is the weekly quota."""
-        return (self.wait() or {}).get("cause") in ("quota", PLANNED_WAIT)
-
-    def published(self) -> str | None:
-        """Manifest of the tree that lies ready on the platform for the next session; None when a session took it."""
-        for event in reversed(self.events()):
-            if event["kind"] in ("pushed", "adopted"):
-                return None
-            if event["kind"] == "published":
-                return str(event["detail"]["manifest_sha256"])
-        return None
+        return self.row.wait is not None and self.row.wait.cause in ("quota", PLANNED_WAIT)
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -176,64 +173,59 @@ class RunContext:
         Raises:
             ConfigError: no session so short could save anything.
         """
-        head, final = self.head(), self.store.final()
-        sessions, events = self.sessions(), self.events()
-        # Failures up to the last time a person asked to go on were put before them.
-        seen = max((event["generation"] or 0 for event in events if event["kind"] == "continued"), default=0)
-        waits = self.wait() or {"until": 0.0, "why": "", "cause": ""}
+        self.state.refresh()
+        now, newest, wait = self.clock(), self.state.newest, self.row.wait
         # A wait that was only planned ends when the quota is there again: it may come back before its reset.
-        planned_wait = waits["cause"] == PLANNED_WAIT
-        not_before, why = (0.0, "") if planned_wait else (waits["until"], waits["why"])
-        step = head.step if head else 0
-        if not sessions or sessions[-1].stage is Stage.CLOSED:
-            remaining = max(0, self.config.target - step)
-            # Also when only the final model is missing: that takes a session as well.
-            done = not remaining and final is not None and final.step >= self.config.target
-            self.week = None if done else self.quota()
-            plan = budget.plan_session(
-                remaining,
-                self.config.session_limit_s,
-                pace=budget.measure(past_sessions(sessions)),
-                quota=self.week,
-                now=self.clock(),
-                rollout=self.config.scenario.rollout,
-            )
-            if isinstance(plan, TooShort):
-                raise ConfigError(
-                    f"{plan.why[0].upper()}{plan.why[1:]}.", safe="nothing was pushed", next_step=plan.what_to_do
-                )
-            if isinstance(plan, NotWorthIt):
-                if waits["until"] <= self.clock():
-                    self.note("waits", cause=PLANNED_WAIT, why=plan.why, until=plan.until)
-                not_before, why = max((not_before, why), (plan.until, plan.why))
-            else:
-                self.planned = plan
+        is_held_up = wait is not None and wait.cause != PLANNED_WAIT and wait.is_on(now)
+        not_before, why = (wait.until, wait.why) if wait is not None and is_held_up else (0.0, "")
+        step, final_step = 0, None
+        if newest is None or newest.stage is Stage.CLOSED:  # else nothing depends on the tree, which is read in full
+            head, final = self.head(), self.store.final()
+            step, final_step = head.step if head else 0, final.step if final else None
+            if planned := self._plan_next(step, final_step):
+                not_before, why = max((not_before, why), planned)
         return Observation(
             target=self.config.target,
             step=step,
-            final_step=final.step if final else None,
+            final_step=final_step,
             earlier_generation=self.earlier_generation,
-            sessions=tuple(_view(session, seen) for session in sessions),
-            now=self.clock(),
+            sessions=tuple(_view(session, self.row.seen_to) for session in self.sessions),
+            now=now,
             not_before=not_before,
             why_wait=why,
-            stopped=bool(self.journal.run(self.row.run_id).settings.get("stopped")),
+            stopped=self.row.stop_asked,
             rehearsal=self.config.quick,
         )
 
-    def counts(self) -> Counter[str]:
-        """Counts reported by the run's sessions, summed."""
-        total: Counter[str] = Counter()
-        for event in self.events():
-            if event["kind"] == "closed":
-                total.update(event["detail"].get("counts", {}))
-        return total
+    def _plan_next(self, step: int, final_step: int | None) -> tuple[float, str] | None:
+        """Plan the next session from here; until when to wait and why, when it is not worth the quota that is left."""
+        remaining = max(0, self.config.target - step)
+        # Also when only the final model is missing: that takes a session as well.
+        done = not remaining and final_step is not None and final_step >= self.config.target
+        self.week = None if done else self.quota()
+        plan = budget.plan_session(
+            remaining,
+            self.config.session_limit_s,
+            pace=budget.measure(past_sessions(self.sessions)),
+            quota=self.week,
+            now=self.clock(),
+            rollout=self.config.scenario.rollout,
+        )
+        if isinstance(plan, TooShort):
+            raise ConfigError(
+                f"{plan.why[0].upper()}{plan.why[1:]}.", safe="nothing was pushed", next_step=plan.what_to_do
+            )
+        if isinstance(plan, NotWorthIt):
+            if self.row.wait is None or not self.row.wait.is_on(self.clock()):
+                self.wait_until(PLANNED_WAIT, plan.why, plan.until)
+            return plan.until, plan.why
+        self.planned = plan
+        return None
 
 
-def _view(session: SessionRow, seen: int) -> SessionView:
-    """A failure that a person has seen since counts no more."""
-    failure = session.fingerprint if session.generation > seen else ""
-    # A journal of an earlier version knows fingerprints only.
-    kind = FailureKind(session.kind or FailureKind.CODE) if failure else FailureKind.NONE
+def _view(session: SessionRow, seen_to: int) -> SessionView:
+    """A failure that the user has answered by running it again counts no more."""
+    failure = session.fingerprint if session.generation > seen_to else ""
+    kind = FailureKind(session.kind) if failure else FailureKind.NONE
     ended = epoch(session.ended_at) if session.ended_at else None
     return SessionView(session.generation, session.stage, failure, kind, ended)

@@ -15,8 +15,9 @@ from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.platforms.kaggle.models import KernelVersion
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.watch import watch
@@ -53,7 +54,7 @@ def stop_run(
         ConfigError: `delete` was asked for, and something would be lost.
         RemoteError, AuthError: the platform could not be asked; no session will follow all the same.
     """
-    row = journal.open_run(config.tree)
+    row = journal.unfinished_run(config.tree)
     if row is None:
         raise NotFound(
             f"No run of {config.tree} is unfinished.",

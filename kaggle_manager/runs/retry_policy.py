@@ -6,10 +6,8 @@ doubled each time. Waiting for room or for the weekly quota is no failure and co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 
 class FailureKind(StrEnum):
@@ -77,31 +75,3 @@ def wait_after(kind: FailureKind, in_a_row: int) -> float:
     if kind is FailureKind.NONE:
         return 0.0
     return min(LONGEST_WAIT_S, POLICIES[kind].wait_s * 2.0 ** min(in_a_row - 1, 30))
-
-
-# After one of these, an earlier wait is over, whatever time it named.
-ENDING = ("continued", "pushed", "adopted")
-
-
-def newest_wait(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The newest wait since the last push, or since a person asked to go on: `until`, `why`, `cause`.
-
-    Its time may be over; None when there is none.
-    """
-    for event in reversed(events):
-        if event["kind"] in ENDING:
-            return None
-        if event["kind"] == "waits":
-            detail: Mapping[str, Any] = event["detail"]
-            return detail
-    return None
-
-
-def in_a_row(events: Sequence[Mapping[str, Any]], cause: str) -> int:
-    """How many waits for `cause` there were since the run last went on."""
-    count = 0
-    for event in reversed(events):
-        if event["kind"] in (*ENDING, "closed"):
-            break
-        count += event["kind"] == "waits" and event["detail"]["cause"] == cause
-    return count

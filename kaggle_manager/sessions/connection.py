@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import AuthError, RemoteError
+from kaggle_manager.errors import AuthError, RemoteError, error_context
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
@@ -59,13 +59,13 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
         return _connect_local(config, asked)
     client = KaggleClient(credentials)
     why = f"{credentials.kind} credentials were found in {credentials.source}"
-    try:
+    with error_context(
+        RemoteError,
+        message=lambda text: f"Kaggle was chosen ({why}), and did not answer: {text}",
+        safe="nothing was started",
+        next_step="run the same command again later, or rehearse on this machine with --platform local",
+    ):
         return Connection(client, client.whoami(), "kaggle", why)
-    except RemoteError as error:
-        error.message = f"Kaggle was chosen ({why}), and did not answer: {error.message}"
-        error.safe = "nothing was started"
-        error.next_step = "run the same command again later, or rehearse on this machine with --platform local"
-        raise
 
 
 def _connect_local(config: RunConfig, why: str) -> Connection:

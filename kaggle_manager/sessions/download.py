@@ -29,7 +29,7 @@ from kaggle_manager.protocol.session_result import (
     SessionResult,
     parse_result,
 )
-from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
 
 LOG_FILE = "kernel.log"

@@ -21,7 +21,7 @@ from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.launch_order import SCHEMA
-from kaggle_manager.runs.journal import RunRow
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.

@@ -8,7 +8,7 @@ from typing import Any
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.budget import PastSession
-from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.progress import SessionProgress
 
 # Why a trainer that stopped for time says it stopped; see kaggle_manager/trainer/runtime/session_clock.py.

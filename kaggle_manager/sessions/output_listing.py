@@ -16,7 +16,7 @@ from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.log_lines import parse_event
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.protocol.session_result import TREE_FOLDER
-from kaggle_manager.runs.journal import SessionRow
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import progress_of
 
 # How often to look, and how far apart.

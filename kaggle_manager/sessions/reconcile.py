@@ -11,8 +11,8 @@ from collections.abc import Callable, Set
 from kaggle_manager.errors import ConfigError, PushMismatch
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelVersion
-from kaggle_manager.runs.journal import RunRow, SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
 
 # How often to look for it, and how far apart, before it counts as never accepted.

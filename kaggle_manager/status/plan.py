@@ -7,16 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.config import RunConfig, target_to_keep
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count, duration, epoch, for_people, iso
 from kaggle_manager.errors import RemoteError, StorageError
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, TooShort
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import accelerator_gain, past_sessions
 from kaggle_manager.status.report import REPORT_SCHEMA
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.inspect import saved_step
 
 
@@ -98,25 +100,28 @@ def plan_run(
     Args:
         connect_to: how to reach whom to ask for the quota, when the section uses one; None plans without it.
     """
-    row = journal.newest_run(config.tree)
-    report = None if row is None else describe_run(journal, row, now)
+    row = current_run(config, journal)
+    state = None if row is None else RunState(journal, row)
+    report = None if state is None else describe_run(state, now)
     sessions = journal.sessions(row.run_id) if row else []
+    if row is not None:
+        config = config.with_stored(row.target, row.settings.get("session_limit_s"))
     past = past_sessions(sessions)
     pace, step = (
         budget.measure(past),
         report.step if report else saved_step(TrainingTree(config.tree, config.scenario_name)),
     )
-    target = target_to_keep(config, journal) or config.target
-    remaining = max(0, target - step)
+    remaining = max(0, config.target - step)
     quota = _quota(config, connect_to)
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
-    forecasts = [e["detail"]["done_at"] for e in journal.events(row.run_id) if e["kind"] == "forecast"] if row else []
+    forecasts = journal.events(row.run_id, "forecast") if row else []
+    first = epoch(forecasts[0]["detail"]["done_at"]) if forecasts else None
     return RunPlan(
         run_id=row.run_id if row else "",
         step=step,
-        target=target,
+        target=config.target,
         steps_per_s=pace.steps_per_s if pace else None,
         setup_s=pace.setup_s if pace else None,
         turnaround_s=pace.turnaround_s if pace else None,
@@ -127,7 +132,7 @@ def plan_run(
         between_s=seen.between_s if seen else None,
         quota_wait_s=seen.quota_wait_s if seen else None,
         forecast_error=budget.forecast_error(past),
-        missed_by_s=seen.done_at - epoch(forecasts[0]) if seen and remaining and forecasts else None,
+        missed_by_s=seen.done_at - first if seen and remaining and first is not None else None,
         uses_quota=config.section.kernel.accelerator is not None,
         quota_left_s=quota.left_s if quota else None,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,

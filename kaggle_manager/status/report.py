@@ -6,15 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kaggle_manager.errors import KaggleManagerError, NotFinished, QuotaError, RemoteError
+from kaggle_manager.errors import KaggleManagerError
 
 REPORT_SCHEMA = 1
 
 
 def error_as_json(error: KaggleManagerError) -> str:
     """An error with the fields a report has: `state`, `why`, `next`, `human_action_required`, and its exit code."""
-    # Waiting is enough where the platform is away; everything else waits for a person.
-    waiting = isinstance(error, RemoteError | NotFinished | QuotaError)
     return json.dumps(
         {
             "schema": REPORT_SCHEMA,
@@ -24,7 +22,7 @@ def error_as_json(error: KaggleManagerError) -> str:
             "why": error.message,
             "safe": error.safe,
             "next": error.next_step,
-            "human_action_required": not waiting,
+            "human_action_required": not error.retryable,
         },
         indent=2,
     )

@@ -6,8 +6,7 @@ manifests and sizes; `checkpoints verify` reads every byte.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,14 @@ from typing import Any
 from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.config import STATE_FOLDER, elsewhere
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
-from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.retry_policy import newest_wait
+from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import find_project_or_none, has_report
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.trees.inspect import CheckpointView, look_at
-
-# Errors that time alone may mend.
-_PASSING: tuple[type[KaggleManagerError], ...] = (RemoteError, QuotaError, *RemoteError.__subclasses__())
-PASSING = {kind.__name__ for kind in _PASSING}
-# Events that outdate an error or a stop noted before them.
-GOING_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished", "mended")
 
 
 @dataclass(frozen=True)
@@ -67,22 +60,23 @@ class _Commands:
         return f"kaggle-manager checkpoints {name} {which}{elsewhere(self.state)}"
 
 
-def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
+def describe_run(run: RunState, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
-    sessions, events = journal.sessions(row.run_id), journal.events(row.run_id)
+    row, journal = run.row, run.journal
+    sessions = tuple(SessionSummary(**summary) for summary in journal.session_summaries(row.run_id))
     there = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False)
     # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
     views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
     head, best = (_first(views, level) for level in ("latest", "best"))
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
-    step = head.step if head else max((session.step or 0 for session in sessions), default=0)
+    step = head.step if head else run.totals.step
     damage = next((view.problem for view in views if view.problem), "")
     commands = _Commands(row, journal.path.parent)
-    state = _state(row, sessions, events, step, now, commands, damage)
-    newest_of_tree = journal.newest_run(Path(row.tree))
-    if state.name == "finished" and not damage and newest_of_tree and newest_of_tree.run_id == row.run_id:
+    state = _state(run, step, now, commands, damage)
+    last = journal.run_of(Path(row.tree))
+    if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
         state = _undone(row, there, views, commands) or state
-    newest = sessions[-1] if sessions else None
+    newest = run.newest
     return RunReport(
         state=state.name,
         why=state.why,
@@ -101,32 +95,25 @@ def describe_run(journal: Journal, row: RunRow, now: float) -> RunReport:
         best_score=best.score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
-        forecast=_forecast(events) if state.name != "finished" else {},
-        accelerator_s=sum(session.facts.get("ran_s", 0.0) for session in sessions),
-        lost_s=sum(session.facts.get("lost_s", 0.0) for session in sessions),
-        counts=_counts(events),
-        sessions=tuple(_summary(session) for session in sessions),
+        forecast=_forecast(row) if state.name != "finished" else {},
+        accelerator_s=sum(session.ran_s or 0.0 for session in sessions),
+        lost_s=sum(session.lost_s or 0.0 for session in sessions),
+        counts=dict(row.counts),
+        sessions=sessions,
     )
 
 
 def describe_all(journal: Journal, now: float) -> list[RunReport]:
     """Every run of a journal, newest first."""
-    return [describe_run(journal, row, now) for row in reversed(journal.runs())]
+    return [describe_run(RunState(journal, row), now) for row in reversed(journal.runs())]
 
 
 def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
     return next((view.manifest for view in views if view.level == level), None)
 
 
-def _state(
-    row: RunRow,
-    sessions: Sequence[SessionRow],
-    events: Sequence[Mapping[str, Any]],
-    step: int,
-    now: float,
-    commands: _Commands,
-    damage: str,
-) -> _State:
+def _state(run: RunState, step: int, now: float, commands: _Commands, damage: str) -> _State:
+    row, newest, wait = run.row, run.newest, run.row.wait
     again, tick = commands.of("run"), commands.of("tick")
     if row.outcome == "finished" and damage:  # no session follows that would notice
         why = f"{row.target} timesteps are done, and what was saved is damaged since: {damage}"
@@ -135,20 +122,18 @@ def _state(
         return _State("finished", f"{row.target} timesteps are done", commands.after_the_end())
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
-    newest = sessions[-1] if sessions else None
-    if row.settings.get("stopped") and (newest is None or newest.stage is Stage.CLOSED):
+    if row.stop_asked and (newest is None or newest.stage is Stage.CLOSED):
         return _State("stopped", "it was asked to stop", again, human=True)
-    wait = newest_wait(events)
-    waits = wait is not None and wait["until"] > now
-    # What time alone mends is a wait, once it is known until when.
-    if (trouble := _trouble(events, again)) and (trouble.human or not waits):
+    waits = wait is not None and wait.is_on(now)
+    # What time alone may help is a wait, once it is known until when.
+    if (trouble := _trouble(row, again)) and (trouble.human or not waits):
         return trouble
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
-        stopping = "; it was asked to stop, and no session follows" * bool(row.settings.get("stopped"))
+        stopping = "; it was asked to stop, and no session follows" * row.stop_asked
         return _State("running", _running(newest, now) + stopping, tick)
     if wait is not None and waits:
-        why = f"{wait['why']} (until {for_people(wait['until'])})"
-        return _State("waiting", why, tick, until=wait["until"])
+        why = f"{wait.why} (until {for_people(wait.until)})"
+        return _State("waiting", why, tick, until=wait.until)
     if newest is not None and newest.stage in (Stage.ENDED, Stage.FETCHED):
         why = f"generation {newest.generation} has ended; what it left is restored next"
         return _State("fetching", why, tick)
@@ -170,27 +155,12 @@ def _undone(
     return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", commands.of("tick"))
 
 
-def in_trouble(events: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether what was noted last is an error that nothing has outdated."""
-    found = next((event["kind"] for event in reversed(events) if event["kind"] in (*GOING_ON, "stopped", "error")), "")
-    return found == "error"
-
-
-def _trouble(events: Sequence[Mapping[str, Any]], again: str) -> _State | None:
-    """What stopped the last command, unless something went on since. What needs a person outlives what passes."""
-    passing: _State | None = None
-    for event in reversed(events):
-        if event["kind"] in GOING_ON:
-            break
-        if event["kind"] == "stopped":
-            return _State("failed", event["detail"]["why"], again, human=True)
-        if event["kind"] == "error":
-            detail = event["detail"]
-            state = _State("error", detail["message"], detail["next"] or again, human=detail["type"] not in PASSING)
-            if state.human:
-                return state
-            passing = passing or state
-    return passing
+def _trouble(row: RunRow, again: str) -> _State | None:
+    """What ended the last command or stopped the run, unless something went on since."""
+    if row.trouble is None:
+        return None
+    name = "failed" if row.trouble.is_stop else "error"
+    return _State(name, row.trouble.message, row.trouble.next_step or again, human=not row.trouble.retryable)
 
 
 def _running(session: SessionRow, now: float) -> str:
@@ -211,31 +181,5 @@ def _ago(moment: float, now: float) -> str:
     return f"{duration(max(0.0, now - moment))} ago"
 
 
-def _forecast(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    found = [event["detail"] for event in events if event["kind"] == "forecast"]
-    return dict(found[-1]) if found else {}
-
-
-def _counts(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for event in events:
-        if event["kind"] == "closed":
-            total.update(event["detail"].get("counts", {}))
-    return dict(total)
-
-
-def _summary(session: SessionRow) -> SessionSummary:
-    return SessionSummary(
-        generation=session.generation,
-        version=session.version,
-        stage=session.stage,
-        outcome=session.outcome,
-        kind=session.kind,
-        step=session.step,
-        gained=session.facts.get("gained"),
-        ran_s=session.facts.get("ran_s"),
-        lost_s=session.facts.get("lost_s"),
-        started_at=session.started_at,
-        ended_at=session.ended_at,
-        why=session.why,
-    )
+def _forecast(row: RunRow) -> dict[str, Any]:
+    return {name: row.forecast[name] for name in ("done_at", "sessions", "accelerator_s") if name in row.forecast}

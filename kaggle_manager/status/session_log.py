@@ -14,6 +14,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.trees.current_run import current_run
 
 
 def session_log(
@@ -30,7 +31,7 @@ def session_log(
         NotFound: no run of this tree, or no such session.
         RemoteError, AuthError: the log is not here, and the platform does not give it.
     """
-    row = journal.newest_run(config.tree)
+    row = current_run(config, journal)
     sessions = journal.sessions(row.run_id) if row else []
     chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
     if row is None or not chosen:

@@ -16,7 +16,8 @@ from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, index
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import CheckpointNotFound, ConfigError, NotFound
-from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.trees.backups import find_copies
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 from kaggle_manager.trees.inspect import find_checkpoint, look_at

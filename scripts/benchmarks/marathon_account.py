@@ -14,7 +14,8 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.local_kaggle import disk
-from kaggle_manager.runs.journal import Journal, SessionRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import SessionRow
 
 NAME = "marathon"
 SEEN_FILE = "marathon.json"

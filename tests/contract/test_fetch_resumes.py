@@ -18,8 +18,8 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.session_result import RESULT_FILE
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
 
 VERSION = KernelVersion("alice", "km-run", 7)

@@ -26,7 +26,8 @@ from small_trees import config_in, plant
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.trees.compatibility import current_identity
 from kaggle_manager.trees.export.send import report_folder
 

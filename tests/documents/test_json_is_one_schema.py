@@ -22,7 +22,8 @@ from kaggle_manager.cli.commands import app
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.attach import Attached
 from kaggle_manager.orchestrator.stop import Stopped
-from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.status.history import Comparison
 from kaggle_manager.status.overview import overview
 from kaggle_manager.status.plan import RunPlan

@@ -18,7 +18,8 @@ from small_project import SECTION, Bench, installed, make_project
 from kaggle_manager import cli
 from kaggle_manager.errors import KaggleManagerError, StorageError
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
-from kaggle_manager.runs.journal import Journal, RunRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions import bundle
 from kaggle_manager.trees import backups
 

@@ -39,6 +39,7 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import manager, push
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.sessions import bundle
@@ -47,6 +48,7 @@ from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.current_run import current_run
 
 SECTION, SCENARIO = "small", "little_task"
 SECTION_TOML = f"""
@@ -394,8 +396,8 @@ class Campaign:
         if not self.config.journal.is_file():
             return None
         with closing(Journal(self.config.journal)) as journal:
-            row = journal.newest_run(self.config.tree)
-            return None if row is None else describe_run(journal, row, self.clock())
+            row = current_run(self.config, journal)
+            return None if row is None else describe_run(RunState(journal, row), self.clock())
 
     # --- judgement ----------------------------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.console.formatting import iso
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 
 BEGAN = 1_795_300_000.0
 NOW = BEGAN + 4000.0

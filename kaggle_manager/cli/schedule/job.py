@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.config import RunConfig, parse_duration
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
 DEFAULT_EVERY = "15m"
 # Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet.
-PATIENT_CODES = (5, 6, 8)
+PATIENT_CODES = retryable_exit_codes()
 # The same minute of every hour or the same times of every day: what cron, systemd and GitHub can all say.
 MINUTES = (5, 6, 10, 12, 15, 20, 30)
 HOURS = (1, 2, 3, 4, 6, 8, 12, 24)

@@ -20,7 +20,15 @@ from kaggle_manager.checkpoints import Disk, TrainingTree, file_list
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes, storage_errors
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import Busy, ConfigError, LineageMismatch, NotFound, OutputDamaged, VerificationError
+from kaggle_manager.errors import (
+    Busy,
+    ConfigError,
+    LineageMismatch,
+    NotFound,
+    OutputDamaged,
+    VerificationError,
+    error_context,
+)
 from kaggle_manager.trees.export.listing import (
     LISTING_NAME,
     MAX_LISTING_BYTES,
@@ -169,8 +177,9 @@ def _listing_there(store: Store, *, forgive_damage: bool) -> ExportManifest | No
     except VerificationError as error:
         if forgive_damage:
             return None
-        error.next_step = "run the same command with --recheck: it verifies what is there and writes a new listing"
-        raise
+        recheck = "run the same command with --recheck: it verifies what is there and writes a new listing"
+        with error_context(next_step=recheck):
+            raise error
 
 
 def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: str) -> None:

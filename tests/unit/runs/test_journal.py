@@ -8,19 +8,23 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kaggle_manager.errors import NotFound, StorageError
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.journal_file import VERSION, refusal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 
 RUN = RunRow("r1", "section", "scenario", 100, False, "/tree", "local", "local", "km-x", "2026-01-01T00:00:00+00:00")
 
 
 def session(generation: int) -> SessionRow:
-    return SessionRow("r1", generation, Stage.INTENDED, None, 0, "b" * 64, "s" * 64, 0, "2026-01-01T00:00:00+00:00")
+    return SessionRow("r1", generation, Stage.INTENDED, None, 0, "b" * 64, 0, "2026-01-01T00:00:00+00:00")
 
 
 @pytest.fixture
@@ -55,14 +59,36 @@ def test_only_an_intent_can_be_taken_back(journal: Journal) -> None:
 
 
 def test_an_unfinished_run_is_found_by_its_tree_and_a_finished_one_is_not(journal: Journal) -> None:
-    found = journal.open_run(Path("/tree"))
+    found = journal.unfinished_run(Path("/tree"))
     assert found is not None
     assert found.run_id == "r1"
     journal.finish_run("r1", "finished", "2026-01-02T00:00:00+00:00")
-    assert journal.open_run(Path("/tree")) is None
+    assert journal.unfinished_run(Path("/tree")) is None
     journal.reopen_run("r1", 200)
     assert journal.run("r1").target == 200
-    assert journal.open_run(Path("/tree")) is not None
+    assert journal.unfinished_run(Path("/tree")) is not None
+
+
+def test_the_run_of_a_tree_is_that_of_its_checkpoints_else_the_newest(journal: Journal) -> None:
+    journal.add_run(replace(RUN, run_id="r2", created_at="2026-01-02T00:00:00+00:00"))
+    newest, restored = journal.run_of(Path("/tree")), journal.run_of(Path("/tree"), "r1")
+    assert (newest and newest.run_id, restored and restored.run_id) == ("r2", "r1")
+    assert journal.run_of(Path("/another")) is None
+
+
+def test_a_tree_is_the_same_by_a_link_and_after_its_project_was_moved(tmp_path: Path) -> None:
+    here = tmp_path / "project"
+    (here / "tree").mkdir(parents=True)
+    journal = Journal(here / "state/journal.sqlite")
+    journal.add_run(replace(RUN, tree=str(here / "tree")))
+    (tmp_path / "link").symlink_to(here)
+    assert journal.run_of(tmp_path / "link/tree") == replace(RUN, tree=str(here / "tree"))
+    journal.close()
+    (tmp_path / "link").unlink()
+    there = here.rename(tmp_path / "moved")
+    found = Journal(there / "state/journal.sqlite").run_of(there / "tree")
+    assert found is not None
+    assert found.tree == str(there / "tree")
 
 
 def test_what_belongs_together_is_written_whole_or_not_at_all(journal: Journal) -> None:
@@ -96,10 +122,77 @@ def test_a_file_that_is_no_journal_is_refused_in_words(tmp_path: Path) -> None:
         Journal(tmp_path / "journal.sqlite")
 
 
+def made_by(path: Path, version: int) -> Path:
+    with closing(sqlite3.connect(path)) as database:
+        journaling = "PRAGMA journal_mode=WAL"  # as every version has written it
+        database.executescript(f"{journaling}; CREATE TABLE runs (run_id TEXT); PRAGMA user_version = {version};")
+    return path
+
+
+@pytest.mark.parametrize(("version", "who"), [(0, "development version"), (VERSION + 1, "newer kaggle-manager")])
+def test_a_journal_of_another_version_is_refused_in_words_and_left_as_it_is(
+    version: int, who: str, tmp_path: Path
+) -> None:
+    path = made_by(tmp_path / "journal.sqlite", version)
+    before = path.read_bytes()
+    for opened in (Journal, Journal.to_read):
+        with pytest.raises(StorageError, match=who) as refused:
+            opened(path)
+        assert refused.value.next_step
+    assert path.read_bytes() == before
+
+
+RUN_READERS = {"run", "runs", "run_of"}
+DAMAGES = {
+    "UPDATE runs SET settings = 'no JSON'": RUN_READERS,
+    "UPDATE runs SET wait = '[1]'": RUN_READERS,
+    "UPDATE runs SET trouble = '{\"unknown\": 1}'": RUN_READERS,
+    "UPDATE runs SET counts = '{\"updates\": []}'": RUN_READERS,
+    "ALTER TABLE runs ADD COLUMN newer TEXT": RUN_READERS,
+    "UPDATE sessions SET stage = 'of a newer version'": {"sessions"},
+    "UPDATE sessions SET facts = '3'": {"sessions"},
+    "UPDATE sessions SET kind = 'of a newer version'": {"sessions"},
+    "UPDATE sessions SET started_at = x'17'": {"sessions"},
+    "UPDATE events SET detail = '{'": {"events"},
+    "DROP TABLE events": {"events", "has_event"},
+}
+
+
+@pytest.mark.parametrize(("damage", "refusing"), DAMAGES.items())
+def test_a_damaged_row_is_a_typed_error_in_every_method_that_reads_it(
+    damage: str, refusing: set[str], journal: Journal
+) -> None:
+    journal.add_session(session(1))
+    journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
+    with closing(sqlite3.connect(journal.path)) as database, database:
+        database.execute(damage)
+    readings = {
+        "run": lambda: journal.run("r1"),
+        "runs": journal.runs,
+        "run_of": lambda: journal.run_of(Path("/tree")),
+        "sessions": lambda: journal.sessions("r1"),
+        "events": lambda: journal.events("r1"),
+        "has_event": lambda: journal.has_event("r1", "pushed", 1),
+    }
+    for name in readings:
+        if name in refusing:
+            with pytest.raises(StorageError) as refused:
+                readings[name]()
+            assert refused.value.next_step
+        else:
+            readings[name]()
+
+
+def test_a_full_disk_is_not_called_damage(tmp_path: Path) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    assert "free space" in refusal(tmp_path / "journal.sqlite", full).next_step
+
+
 def test_a_reader_sees_what_was_committed_and_writes_nothing(journal: Journal) -> None:
     reader = Journal.to_read(journal.path)
     assert reader.run("r1") == RUN
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StorageError, match="readonly"):
         reader.add_session(session(1))
     journal.close()
     before = sorted(journal.path.parent.iterdir())
@@ -128,7 +221,7 @@ def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_ho
 
 def test_an_unreadable_journal_is_refused_in_words_to_readers_too(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"this is not a database, it is a text of some length" * 50)
-    with pytest.raises(StorageError, match="cannot be read"):
+    with pytest.raises(StorageError, match="cannot be used"):
         Journal.to_read(tmp_path / "journal.sqlite")
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.protocol.session_result import SessionResult
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import measurements, past_sessions
 
 STARTED = 1_800_000_000.0

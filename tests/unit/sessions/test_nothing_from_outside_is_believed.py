@@ -19,8 +19,8 @@ from kaggle_manager.protocol.session_result import (
     normalised_failure,
     parse_result,
 )
-from kaggle_manager.runs.journal import SessionRow
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
 from kaggle_manager.sessions.download import read_result
 from kaggle_manager.sessions.launch import kernel_slug

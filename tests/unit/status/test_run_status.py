@@ -14,8 +14,10 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.status.history import History
 from kaggle_manager.status.plan import plan_run
 from kaggle_manager.status.run_status import describe_all, describe_run
@@ -43,7 +45,7 @@ def test_a_damaged_checkpoint_stays_where_it_is(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
         before = everything_in(tmp_path / "models")
-        assert describe_run(journal, row, NOW).step == 10
+        assert describe_run(RunState(journal, row), NOW).step == 10
         assert everything_in(tmp_path / "models") == before
 
 
@@ -52,7 +54,7 @@ def test_a_restore_between_two_of_its_renames_is_left_alone(tmp_path: Path) -> N
     tree.root.rename(ready(tree.root))
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
-        describe_run(journal, row, NOW)
+        describe_run(RunState(journal, row), NOW)
     assert ready(tree.root).is_dir()
     assert not tree.root.exists()
 
@@ -62,10 +64,10 @@ def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_pat
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
         journal.finish_run(row.run_id, "finished", "2026-11-22T01:00:00+00:00")
-        whole = describe_run(journal, journal.run(row.run_id), NOW)
+        whole = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
         assert not whole.human_action_required
         (tree.checkpoints / tree.model_name(20)).write_bytes(b"")
-        cut = describe_run(journal, journal.run(row.run_id), NOW)
+        cut = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
     assert (cut.state, cut.human_action_required) == ("finished", True)
     assert "0 bytes where 1 were committed" in cut.why
     assert cut.next.startswith("kaggle-manager checkpoints verify --section section --scenario walk")

@@ -11,8 +11,9 @@ import pytest
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Unavailable
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import LOG_FILE
 from kaggle_manager.status.session_log import session_log

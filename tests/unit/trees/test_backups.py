@@ -16,8 +16,9 @@ from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
-from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.trees.backups import (
     Copy,
     back_up,

@@ -1,0 +1,147 @@
+"""The journal's SQLite file: opened for writing, or copied for reading; of this version, or refused in words."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from kaggle_manager.errors import StorageError
+
+VERSION = 2
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS runs (
+    run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,
+    quick INTEGER NOT NULL, tree TEXT NOT NULL, platform TEXT NOT NULL, owner TEXT NOT NULL, slug TEXT NOT NULL,
+    created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL, settings TEXT NOT NULL,
+    wait TEXT, trouble TEXT, told TEXT NOT NULL, seen_to INTEGER NOT NULL, forecast TEXT NOT NULL,
+    published TEXT NOT NULL, counts TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sessions (
+    run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
+    parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL,
+    baseline_version INTEGER NOT NULL, version INTEGER, outcome TEXT NOT NULL, why TEXT NOT NULL,
+    fingerprint TEXT NOT NULL, step INTEGER, started_at TEXT NOT NULL, ended_at TEXT,
+    kind TEXT NOT NULL, facts TEXT NOT NULL,
+    gained INTEGER AS (json_extract(facts, '$.gained')) STORED, ran_s REAL AS (json_extract(facts, '$.ran_s')) STORED,
+    lost_s REAL AS (json_extract(facts, '$.lost_s')) STORED,
+    PRIMARY KEY (run_id, generation));
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, run_id TEXT NOT NULL, generation INTEGER, kind TEXT NOT NULL,
+    detail TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_of_run ON events (run_id, kind, generation);
+PRAGMA user_version = {VERSION};
+"""
+_SAFE = "nothing was changed; checkpoints and running sessions are untouched"
+_MOVE_AWAY = "move it away and run the same command again: the run goes on from its training tree"
+_OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """The file, made with its folder when missing.
+
+    Raises:
+        StorageError: it cannot be opened, is not a journal of this version, or the disk refuses.
+    """
+    with refusals_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            _make_or_check(database, path)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+def copy_to_read(path: Path) -> sqlite3.Connection:
+    """The journal as it is at one moment, in memory; empty when there is no file yet.
+
+    The file may lie in a folder that cannot be written, or belong to a manager at work: it is opened for reading only
+    and never held locked.
+
+    Raises:
+        StorageError: the file is not a journal of this version, or cannot be read.
+    """
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with refusals_of(path):
+            if path.is_file():
+                _copy(path, copy)
+            _make_or_check(copy, path)
+            copy.execute("PRAGMA query_only=ON")  # what was written would be lost with the copy
+    except BaseException:
+        copy.close()
+        raise
+    return copy
+
+
+@contextmanager
+def refusals_of(path: Path) -> Iterator[None]:
+    """Whatever the file, the disk or a damaged row refuses inside becomes a `StorageError` with the way out."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise refusal(path, error) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # JSON that is none, an unknown stage or column
+        raise StorageError(
+            f"The journal {path} is damaged, or was written by a newer version: {error}.",
+            safe=_SAFE,
+            next_step=f"update kaggle-manager; if the file itself is damaged, {_MOVE_AWAY}",
+        ) from error
+
+
+def refusal(path: Path, error: sqlite3.Error | OSError) -> StorageError:
+    """What the disk or the file refused, in words; a full disk is no damage."""
+    code = getattr(error, "sqlite_errorcode", None)
+    is_disk = isinstance(error, OSError) or (code is not None and code & 0xFF in _OF_THE_DISK)
+    todo = f"free space, or make {path.parent} writable, and run the same command again"
+    next_step = todo if is_disk else f"if the file itself is damaged, {_MOVE_AWAY}"
+    return StorageError(f"The journal {path} cannot be used: {error}.", safe=_SAFE, next_step=next_step)
+
+
+def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
+    found = database.execute("PRAGMA user_version").fetchone()[0]
+    has_tables = database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    if found > VERSION:
+        raise StorageError(
+            f"The journal {path} was written by a newer kaggle-manager (its version is {found}; this one reads "
+            f"{VERSION}).",
+            safe=_SAFE,
+            next_step="update kaggle-manager, or use another --workdir",
+        )
+    if has_tables and found < VERSION:
+        raise StorageError(
+            f"The journal {path} was written by a development version of kaggle-manager before its first release "
+            f"(version {found}; this one reads {VERSION}).",
+            safe=_SAFE,
+            next_step=_MOVE_AWAY,
+        )
+    if not has_tables:
+        database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+    elif (problem := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise sqlite3.DatabaseError(problem)
+
+
+def _copy(path: Path, into: sqlite3.Connection) -> None:
+    """Copy a journal as it is, without leaving anything beside it."""
+    log = path.with_name(path.name + "-wal")
+    # Without a log it is at rest. One with a log is read by an index beside it, which a manager at work has made.
+    how = "mode=ro" if log.is_file() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30)) as file:
+            file.backup(into)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        # No index, and none can be made here: nobody is at work, so a copy elsewhere has all that is in the log.
+        with tempfile.TemporaryDirectory() as folder:
+            for part in (path, log):
+                if part.is_file():
+                    shutil.copyfile(part, Path(folder) / part.name)
+            with closing(sqlite3.connect(Path(folder) / path.name)) as file:
+                file.backup(into)

@@ -1,0 +1,181 @@
+"""The rows of the journal as values: a run, a session, what a run waits for and what stopped it. Pure.
+
+`stored` turns a field into what a column holds; `run_of_row` and `session_of_row` read a row back. They are strict:
+anything a newer or damaged journal may hold raises ValueError, TypeError or KeyError, which the journal reports.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.retry_policy import FailureKind
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing is tried for a while.
+
+    Attributes:
+        cause: what is waited for; why: the same for the user.
+        since: when it began, seconds since the epoch; for_s: how long it lasts, seconds.
+        tries: how often each cause has been waited for since the run last went on.
+    """
+
+    cause: str
+    why: str
+    since: float
+    for_s: float
+    tries: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def until(self) -> float:
+        return self.since + self.for_s
+
+    def is_on(self, now: float) -> bool:
+        """Whether it lasts. A clock that was ahead when it began, and is right again, ends it."""
+        return 0 <= now - self.since < self.for_s
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What ended the last command, or stopped the run, and has not been overcome since.
+
+    Attributes:
+        kind: name of the error's class, or `stopped`.
+        retryable: whether time alone may help; see `errors.KaggleManagerError.retryable`.
+    """
+
+    kind: str
+    message: str
+    next_step: str = ""
+    retryable: bool = False
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether the run was stopped, by its failures; an error only ends a command."""
+        return self.kind == "stopped"
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One target.
+
+    Attributes:
+        tree: folder of the training tree. platform: `local` or `kaggle`.
+        settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for.
+        wait, trouble: what holds it up now; None for nothing.
+        told: the message that the user was last sent about its trouble; "" for none.
+        seen_to: number of the last session whose failure the user has answered by running it again.
+        forecast: of the newest push: done_at, sessions, accelerator_s; {} when no speed is known.
+        published: manifest of the tree that lies ready on the platform for the next session; "" for none.
+        counts: whole numbers that its sessions reported, summed: updates, evaluations, restores, ...
+    """
+
+    run_id: str
+    section: str
+    scenario: str
+    target: int
+    quick: bool
+    tree: str
+    platform: str
+    owner: str
+    slug: str
+    created_at: str
+    finished_at: str | None = None
+    outcome: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    wait: Wait | None = None
+    trouble: Trouble | None = None
+    told: str = ""
+    seen_to: int = 0
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    published: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether the user asked for a stop, and has not run it again since."""
+        return bool(self.settings.get("stopped"))
+
+
+@dataclass(frozen=True)
+class SessionRow:
+    """One launch of a run. `baseline_version` is the kernel's newest version before the push (0: none).
+
+    `fingerprint` identifies a failure's cause and `kind` its sort (`retry_policy.FailureKind`); `step` is the last step
+    known to be saved. `facts` is what was planned, seen and measured of it, by name.
+    """
+
+    run_id: str
+    generation: int
+    stage: Stage
+    parent_sha256: str | None
+    min_step: int
+    bundle_sha256: str
+    baseline_version: int
+    started_at: str
+    version: int | None = None
+    outcome: str = ""
+    why: str = ""
+    fingerprint: str = ""
+    step: int | None = None
+    ended_at: str | None = None
+    kind: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> int:
+        """How often what it left was refused."""
+        return int(self.facts.get("refusals", 0))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of all sessions of a run: how many, and the highest steps that they saved and were sent to continue."""
+
+    count: int
+    step: int
+    min_step: int
+
+
+def stored(value: object) -> object:
+    """What a column holds: tables and values of their own as JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+def run_of_row(row: Mapping[str, Any]) -> RunRow:
+    return RunRow(
+        **{
+            **row,
+            "quick": bool(row["quick"]),
+            "settings": _table(row["settings"]),
+            "forecast": _table(row["forecast"]),
+            "counts": {name: int(count) for name, count in _table(row["counts"]).items()},
+            "wait": None if row["wait"] is None else _wait(_table(row["wait"])),
+            "trouble": None if row["trouble"] is None else Trouble(**_table(row["trouble"])),
+        }
+    )
+
+
+def session_of_row(row: Mapping[str, Any]) -> SessionRow:
+    if not isinstance(row["generation"], int) or not isinstance(row["started_at"], str):
+        raise ValueError(f"session {row['generation']!r} of run {row['run_id']!r} is not one")
+    FailureKind(row["kind"])  # refused here, in words, when it is none
+    return SessionRow(**{**row, "stage": Stage(row["stage"]), "facts": _table(row["facts"])})
+
+
+def _wait(table: dict[str, Any]) -> Wait:
+    return Wait(**{**table, "since": float(table["since"]), "for_s": float(table["for_s"])})
+
+
+def _table(text: str) -> dict[str, Any]:
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError(f"{text[:80]!r} is not a table")
+    return table

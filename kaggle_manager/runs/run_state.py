@@ -1,0 +1,125 @@
+"""One run as a pass sees it: its rows, read once, and every write of them, which changes memory and file together.
+
+The cost of a pass does not depend on how many sessions the run has had: only the newest are read, and what a decision
+needs of its past is kept in columns of its row, which `consequences` derives from each event as it is noted. Only
+`stop` writes to a run from another process; `refresh` sees that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble, Wait
+
+# So many of the newest sessions are read: more than failures in a row, or speeds, are ever looked back at.
+RECENT = 32
+# Events after which an earlier trouble is over, and those after which an earlier wait is.
+GOES_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished", "recovered")
+ENDS_A_WAIT = ("continued", "pushed", "adopted")
+
+
+def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event changes in its run's row: columns and their new values. Pure."""
+    changes: dict[str, Any] = {}
+    if kind in GOES_ON:
+        changes |= {"trouble": None, "told": ""}
+    if kind in ENDS_A_WAIT:
+        changes["wait"] = None
+    if kind in ("pushed", "adopted"):
+        changes["published"] = ""  # a session has taken it
+    match kind:
+        case "continued":
+            changes["seen_to"] = generation or 0
+        case "closed":
+            changes["wait"] = replace(run.wait, tries={}) if run.wait else None
+            changes["counts"] = dict(Counter(run.counts) + Counter(detail.get("counts", {})))
+        case "waits":
+            tries = dict(run.wait.tries) if run.wait else {}
+            tries[detail["cause"]] = tries.get(detail["cause"], 0) + 1
+            since = detail["since"]
+            changes["wait"] = Wait(detail["cause"], detail["why"], since, detail["until"] - since, tries)
+        case "published":
+            changes["published"] = detail["manifest_sha256"]
+        case "forecast":
+            changes["forecast"] = dict(detail)
+        case "stopped":
+            changes["trouble"] = Trouble("stopped", detail["why"])
+        case "error":
+            trouble = Trouble(detail["type"], detail["message"], detail["next"], detail["retryable"])
+            # What needs the user is not hidden by what passes.
+            if run.trouble is None or run.trouble.retryable or not trouble.retryable:
+                changes["trouble"] = trouble
+    return changes
+
+
+class RunState:
+    """A run's row, its newest sessions, and the totals of all of them.
+
+    Args:
+        journal: where they were read, and are written.
+    """
+
+    def __init__(self, journal: Journal, row: RunRow) -> None:
+        self.journal, self.row = journal, row
+        self.sessions = journal.sessions(row.run_id, newest=RECENT)
+        self.totals = journal.totals(row.run_id)
+
+    @property
+    def newest(self) -> SessionRow | None:
+        return self.sessions[-1] if self.sessions else None
+
+    def refresh(self) -> None:
+        """Read the row again: a stop may have been asked for by another process."""
+        self.row = self.journal.run(self.row.run_id)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written inside is written at once; an error inside leaves memory as the file is."""
+        before = self.row, list(self.sessions), self.totals
+        try:
+            with self.journal.together():
+                yield
+        except BaseException:
+            self.row, self.sessions, self.totals = before
+            raise
+
+    def change(self, **columns: Any) -> None:
+        if columns:
+            self.journal.change_run(self.row.run_id, **columns)
+            self.row = replace(self.row, **columns)
+
+    def change_settings(self, **settings: Any) -> None:
+        self.journal.change_settings(self.row.run_id, **settings)
+        self.refresh()
+
+    def note(self, kind: str, generation: int | None, at: str, **detail: Any) -> None:
+        """Append an event, and change the row by its consequences."""
+        with self.together():
+            self.journal.note(self.row.run_id, generation, kind, at, **detail)
+            self.change(**consequences(self.row, kind, generation, detail))
+
+    def add_session(self, session: SessionRow) -> None:
+        self.journal.add_session(session)
+        self.sessions.append(session)
+        self.totals = self.journal.totals(self.row.run_id)
+
+    def update_session(self, session: SessionRow, **changes: Any) -> SessionRow:
+        return self._now(self.journal.update_session(session, **changes))
+
+    def add_facts(self, session: SessionRow, **facts: Any) -> SessionRow:
+        return self._now(self.journal.add_facts(session, **facts))
+
+    def drop_intent(self, session: SessionRow) -> None:
+        self.journal.drop_intent(session)
+        self.sessions = [known for known in self.sessions if known.generation != session.generation]
+        self.totals = self.journal.totals(self.row.run_id)
+
+    def _now(self, session: SessionRow) -> SessionRow:
+        self.sessions = [session if known.generation == session.generation else known for known in self.sessions]
+        self.totals = replace(self.totals, step=max(self.totals.step, session.step or 0))
+        return session

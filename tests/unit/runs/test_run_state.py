@@ -1,0 +1,116 @@
+"""What a decision needs of a run's past is kept in its row; memory and file say the same after every write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble, Wait
+from kaggle_manager.runs.run_state import GOES_ON, RECENT, RunState, consequences
+
+AT = "2026-01-01T00:00:00+00:00"
+RUN = RunRow("r", "section", "scenario", 100, False, "/tree", "local", "me", "km-x", AT)
+WAIT = Wait("capacity", "no room", 1000.0, 60.0, {"capacity": 1})
+HELD_UP = replace(RUN, wait=WAIT, trouble=Trouble("StorageError", "full"), told="full", published="a" * 64)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunState]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.add_run(RUN)
+    yield RunState(journal, journal.run("r"))
+    journal.close()
+
+
+def session(number: int, **more: Any) -> SessionRow:
+    return SessionRow("r", number, Stage.INTENDED, None, number, "b", 0, AT, **more)
+
+
+@pytest.mark.parametrize("kind", GOES_ON)
+def test_trouble_is_over_and_may_be_told_again_once_the_run_goes_on(kind: str) -> None:
+    changes = consequences(HELD_UP, kind, 1, {})
+    assert (changes["trouble"], changes["told"]) == (None, "")
+
+
+@pytest.mark.parametrize("kind", ["continued", "pushed", "adopted"])
+def test_a_wait_ends_with_a_push_or_when_the_user_runs_it_again(kind: str) -> None:
+    assert consequences(HELD_UP, kind, 1, {})["wait"] is None
+    assert "wait" not in consequences(HELD_UP, "ended", 1, {})
+
+
+def test_each_wait_for_the_same_cause_counts_until_a_session_is_closed() -> None:
+    detail = {"cause": "capacity", "why": "no room", "since": 2000.0, "until": 2120.0}
+    again = consequences(HELD_UP, "waits", None, detail)["wait"]
+    assert again == Wait("capacity", "no room", 2000.0, 120.0, {"capacity": 2})
+    assert consequences(replace(RUN, wait=again), "closed", 1, {})["wait"].tries == {}
+
+
+def test_a_wait_that_began_under_a_clock_that_was_ahead_is_over() -> None:
+    assert WAIT.is_on(1059.9)
+    assert not WAIT.is_on(1060.0)
+    assert not WAIT.is_on(1000.0 - 30 * 86400)
+
+
+def test_what_needs_the_user_is_not_hidden_by_what_passes() -> None:
+    def after(run: RunRow, kind: str, *, retryable: bool) -> Trouble | None:
+        detail = {"type": kind, "message": kind, "next": "", "retryable": retryable}
+        return replace(run, **consequences(run, "error", None, detail)).trouble
+
+    assert after(HELD_UP, "Unavailable", retryable=True) == HELD_UP.trouble
+    passing = after(RUN, "Unavailable", retryable=True)
+    assert passing == Trouble("Unavailable", "Unavailable", "", True)
+    assert after(replace(RUN, trouble=passing), "AuthError", retryable=False) == Trouble("AuthError", "AuthError")
+    stopped = replace(RUN, **consequences(RUN, "stopped", 3, {"why": "three crashes"}))
+    assert after(stopped, "Unavailable", retryable=True) == Trouble("stopped", "three crashes")
+
+
+def test_counts_of_sessions_are_summed_and_a_published_tree_is_taken_once(run: RunState) -> None:
+    run.note("published", 1, AT, manifest_sha256="c" * 64)
+    assert run.row.published == "c" * 64
+    for number in (1, 2):
+        run.note("pushed", number, AT, version=number)
+        run.note("closed", number, AT, counts={"updates": 5, "restores": number})
+    assert run.row.published == ""
+    assert run.row.counts == {"updates": 10, "restores": 3}
+
+
+def test_memory_and_file_are_the_same_after_every_write_and_after_one_that_failed(run: RunState) -> None:
+    def is_as_written() -> bool:
+        again = RunState(run.journal, run.journal.run("r"))
+        return (again.row, again.sessions, again.totals) == (run.row, run.sessions, run.totals)
+
+    run.add_session(session(1))
+    run.update_session(session(1), stage=Stage.CLOSED, step=40)
+    run.add_facts(session(1), gained=40)
+    run.change_settings(stopped=True)
+    run.note("waits", 1, AT, cause="quota", why="none is left", since=1.0, until=9.0)
+    assert is_as_written()
+    assert run.row.stop_asked
+
+    def fails_in_the_middle() -> None:
+        with run.together():
+            run.add_session(session(2))
+            run.note("pushed", 2, AT, version=2)
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        fails_in_the_middle()
+    assert is_as_written()
+    assert run.totals.count == 1
+    run.add_session(session(2))
+    run.drop_intent(session(2))
+    assert is_as_written()
+
+
+def test_only_the_newest_sessions_are_read_and_the_totals_are_of_all(run: RunState) -> None:
+    for number in range(1, 3 * RECENT):
+        run.journal.add_session(session(number, step=number))
+    read = RunState(run.journal, run.row)
+    assert [each.generation for each in read.sessions] == list(range(2 * RECENT, 3 * RECENT))
+    assert (read.totals.count, read.totals.step, read.totals.min_step) == (3 * RECENT - 1,) * 3
