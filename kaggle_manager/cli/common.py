@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.sections.project import find_project, find_sections, offered_sections
 from kaggle_manager.status.report import error_as_json
@@ -132,7 +133,7 @@ def libraries_needed_for(purpose: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{purpose[0].upper()}{purpose[1:]} needs {error.name}, which is not here.",
-            next_step="install the training libraries: pip install 'kaggle-manager[train]'",
+            next_step=how_to_install([error.name or "it"]),
         ) from error
 
 

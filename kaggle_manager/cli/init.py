@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
+from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.errors import ConfigError, VerificationError
 
 
@@ -64,7 +65,8 @@ def init(
         for check in checks:
             print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
         if missing:
-            print(f"Not tried here, where {', '.join(missing)} would have to be installed.")
+            todo = how_to_install(missing, made.section.kernel.packages)
+            print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
         folder = made.section.folder
         print("Next:" if ok else f"Mend what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, errors_as_messages, print_json
+from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.project import find_project, get_section
 
@@ -40,7 +41,7 @@ def preflight(
             raise ConfigError(
                 f"A preflight of {section} needs {', '.join(missing)}, which this machine does not have.",
                 safe="nothing was started; a kernel installs them for its session",
-                next_step="pip install 'kaggle-manager[train]', and what the section's kernel.packages name",
+                next_step=how_to_install(missing, loaded.kernel.packages),
             )
         result = check_section(project, loaded, names)
         if result["ok"]:

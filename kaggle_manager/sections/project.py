@@ -19,6 +19,7 @@ from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_fold
 DEFAULT_FOLDER = "sections"
 # The variable that names the project's folder, for commands called from elsewhere.
 PROJECT_VARIABLE = "KM_PROJECT"
+HOW_TO_BEGIN = "kaggle-manager init NAME makes one in this folder; or change into the folder of one"
 
 
 def sections_folder(root: Path) -> str:
@@ -55,7 +56,7 @@ def find_project(start: Path, section: str | None = None, environ: Mapping[str, 
         raise ConfigError(
             f"No project is here: neither {start} nor a folder above it has sections.",
             safe="nothing was written or started.",
-            next_step="kaggle-manager init NAME makes one in this folder; or change into the folder of one",
+            next_step=HOW_TO_BEGIN,
         )
     return found
 
@@ -99,6 +100,12 @@ def get_section(root: Path, name: str) -> Section:
         ConfigError: there is no such section (the message lists those there are), or its file is not valid.
     """
     sections, folder = find_sections(root), root / sections_folder(root)
+    if not sections:
+        raise ConfigError(
+            f"{folder} has no section yet.",
+            safe="nothing was started.",
+            next_step=f"make one: kaggle-manager init {name or 'NAME'}",
+        )
     if not name:
         several = offered_sections(root) or sorted(sections)
         raise ConfigError(

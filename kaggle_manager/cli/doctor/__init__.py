@@ -16,7 +16,7 @@ from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.platforms.kaggle.transport import KAGGLE
-from kaggle_manager.sections.project import find_project, offered_sections
+from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, offered_sections
 
 __all__ = ["Check", "examine", "exit_code"]
 
@@ -32,13 +32,13 @@ def examine(
     """Look at everything a run of `section` depends on.
 
     Args:
-        section: its name; "" when none was named, which is said when there are several.
+        section: its name; "" when none was named, which is said when there are several. Without one, and where no
+            project is, everything else is looked at.
         environ, home: where credentials and settings are looked for.
         endpoint: the Kaggle to ask.
     """
     credentials, found = _credentials(environ, home)
-    section, unnamed = _named(section)
-    config, settings = _settings(section, workdir, environ)
+    config, project = _project(section, workdir, environ)
     checks = [machine.python(), machine.client_packages()]
     if config is not None:
         checks += machine.training_packages(config.section)
@@ -46,7 +46,7 @@ def examine(
     if config is not None:
         checks += [machine.state_folder(config), machine.journal(config), machine.disk(config)]
         checks += [machine.local_kaggle(config), secret_files.look(config, credentials)]
-    return [*checks, *unnamed, *settings]
+    return [*checks, *project]
 
 
 def exit_code(checks: Sequence[Check]) -> int:
@@ -62,11 +62,27 @@ def _credentials(environ: Mapping[str, str], home: Path | None) -> tuple[Credent
     return credentials, account.describe(credentials)
 
 
-def _named(section: str) -> tuple[str, list[Check]]:
-    """The section to look at; when none is named and there are several, the first, and a caution that says so."""
-    names = [section] if section else offered_sections(find_project(Path.cwd()))
+def _project(section: str, workdir: Path | None, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Check]]:
+    """The run that is looked at, and what is to be said of its project; None where no project or no such run is."""
+    unnamed: list[Check] = []
+    try:
+        if not section:
+            project = find_project_or_none(Path.cwd())
+            if project is None:
+                says = "none is here: sections and settings were not looked at"
+                return None, [Check("project", "caution", says, HOW_TO_BEGIN)]
+            section, unnamed = _named(project)
+        config, settings = _settings(section, workdir, environ)
+    except KaggleManagerError as error:
+        return None, [Check("project", "problem", error.message, error.next_step, error.exit_code)]
+    return config, [*unnamed, *settings]
+
+
+def _named(project: Path) -> tuple[str, list[Check]]:
+    """The section to look at when none is named; when there are several, the first, and a caution that says so."""
+    names = offered_sections(project)
     if len(names) < 2:
-        return (names or [section])[0], []
+        return (names or [""])[0], []
     says = f"{' and '.join(names)} are here, and none of them was named: this is about {names[0]}"
     todo = f"name the one that is meant: kaggle-manager doctor {names[1]}"
     return names[0], [Check("section", "caution", says, todo)]

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import size
@@ -62,7 +63,7 @@ def training_packages(section: Section) -> list[Check]:
     missing = missing_packages(section)
     if missing:
         says = f"not here: {', '.join(missing)}. Fine for running on Kaggle; a preflight is then skipped"
-        return [Check("training", "ok", says, "to train here: pip install 'kaggle-manager[train]'")]
+        return [Check("training", "ok", says, f"to train here: {how_to_install(missing, section.kernel.packages)}")]
     names = ("torch", "stable-baselines3", "gymnasium")
     checks = [Check("training", "ok", ", ".join(f"{name} {_version(name)}" for name in names))]
     if any(package.startswith("libsumo==") for package in section.kernel.packages):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kaggle_manager import __version__
 from kaggle_manager.cli.common import (
     JsonOption,
     LimitOption,
@@ -32,6 +33,13 @@ def schedule(
     every: Annotated[str, typer.Option(help="Time between ticks: 5m to 30m, 1h to 24h.")] = DEFAULT_EVERY,
     write: Annotated[bool, typer.Option("--write", help="Put it in its place; without this it is only shown.")] = False,
     take_out: Annotated[bool, typer.Option("--remove", help="Take out what --write put there.")] = False,
+    package: Annotated[
+        str | None,
+        typer.Option(
+            help="github: what the workflow installs this program from, as pip takes it: kaggle-manager==0.1.0, "
+            "git+https://...@TAG, or . for a repository that holds it."
+        ),
+    ] = None,
     scenario: ScenarioOption = None,
     timesteps: TimestepsOption = None,
     session_limit: LimitOption = None,
@@ -50,7 +58,7 @@ def schedule(
 
       kaggle-manager schedule section_7_6_rl_performance systemd --every 30m --write
 
-      kaggle-manager schedule section_7_6_rl_performance github --timesteps 100000 --write
+      kaggle-manager schedule section_7_6_rl_performance github --package kaggle-manager==0.1.0 --write
 
       kaggle-manager schedule section_7_6_rl_performance cron --remove
     """
@@ -59,6 +67,15 @@ def schedule(
     with errors_as_messages(as_json=as_json):
         if write and take_out:
             raise ConfigError("--write and --remove exclude each other.", next_step="give one of them")
+        if package is not None and means is not Means.GITHUB:
+            raise ConfigError("--package goes with github alone.", safe="nothing was written", next_step="leave it out")
+        if package is None and means is Means.GITHUB and not take_out:
+            raise ConfigError(
+                "A runner of GitHub starts empty: --package must say what it installs this program from.",
+                safe="nothing was written",
+                next_step=f"add --package kaggle-manager=={__version__}, git+https://...@TAG, or . for a repository "
+                "that holds this program",
+            )
         config = build_config(
             section,
             scenario=scenario,
@@ -69,7 +86,7 @@ def schedule(
             platform=platform,
             workdir=workdir,
         )
-        job = tick_job(config, every, seeds=seeds)
+        job = tick_job(config, every, seeds=seeds, package=package)
         entry = entry_for(job, means)
         changed = install(entry) if write else remove(entry) if take_out else []
         cautions = () if take_out or means is Means.GITHUB else job.cautions

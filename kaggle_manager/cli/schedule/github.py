@@ -10,38 +10,43 @@ zero: a run begins when a person starts the workflow with `start` ticked.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from kaggle_manager.cli.schedule.entry import Entry
 from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
 from kaggle_manager.config import STATE_FOLDER
 from kaggle_manager.errors import ConfigError
 
+_ACCEPTED = "give what pip installs, such as kaggle-manager==0.1.0, git+https://...@TAG, or . for this repository"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def entry(job: TickJob) -> Entry:
-    """Raises:
-    ConfigError: the job names a folder of this machine or its Kaggle, or the project does not hold this program,
-        which the workflow installs from there.
+    """The workflow's file; without a `package` an empty one, which is enough to remove it.
+
+    Raises:
+        ConfigError: the job names a folder of this machine or its Kaggle, the project is not the root of its
+            repository, or a runner could not install what `package` names.
     """
     if job.workdir or job.local_asked:
-        raise ConfigError(
+        raise _refused(
             "A runner of GitHub has neither the folders nor the Kaggle of this machine.",
-            safe="nothing was written",
-            next_step="leave out --workdir and --platform local",
+            "leave out --workdir and --platform local",
         )
-    if not (job.project / "kaggle_manager").is_dir() or not (job.project / "constraints.txt").is_file():
-        raise ConfigError(
-            f"The workflow would install the manager from the repository, and {job.project} does not hold it.",
-            safe="nothing was written",
-            next_step="choose cron, systemd or windows, or keep the section in a copy of the whole project",
+    root = next((folder for folder in (job.project, *job.project.parents) if (folder / ".git").exists()), job.project)
+    if root != job.project:
+        raise _refused(
+            f"GitHub reads workflows at the root of a repository, which is {root}; the project is {job.project}.",
+            "give the project a repository of its own, or choose cron, systemd or windows",
         )
     file = job.project / f".github/workflows/{job.label}.yml"
     return Entry(
         name=job.label,
-        files={file: _workflow(job).encode()},
+        files={file: b"" if job.package is None else _workflow(job, job.package).encode()},
         activate=(
             "gh secret set KAGGLE_API_TOKEN        # the API token of kaggle.com/settings; asks for its value",
             f"git add {shlex.quote(str(file.relative_to(job.project)))} && git commit && git push",
@@ -58,10 +63,42 @@ plan, and in a public one GitHub switches schedules off after 60 days without a 
     )
 
 
-def _workflow(job: TickJob) -> str:
+def _install(package: str, project: Path) -> str:
+    """The line that installs this program on a runner; `package` is one word of it, whatever it holds."""
+    package = package.strip()
+    if not package or package.startswith("-") or not package.isprintable():
+        raise _refused(f"--package {package!r} names no package.", _ACCEPTED)
+    if package.startswith((".", "/", "~", "\\")):
+        place = (project / package).resolve()
+        if not place.is_relative_to(project.resolve()) or not (place.is_file() or (place / "pyproject.toml").is_file()):
+            raise _refused(f"--package {package} is no package that {project} holds.", _ACCEPTED)
+    if re.search(r"https?://[^/\s]*@", package):
+        raise _refused("--package holds a user name or a password, and the workflow is no place for one.", _ACCEPTED)
+    constraints = ["--constraint", "constraints.txt"] if (project / "constraints.txt").is_file() else []
+    return _line(["python", "-m", "pip", "install", "--quiet", *constraints, package], "--package")
+
+
+def _line(words: Sequence[str], what: str) -> str:
+    """A line of a shell script in the workflow.
+
+    Raises:
+        ConfigError: it holds a line break, or what GitHub replaces before the shell sees it.
+    """
+    line = one_line(shlex.join(words), what)
+    if "${{" in line:
+        raise _refused(f"{what} holds ${{{{, which GitHub would replace.", "leave it out")
+    return line
+
+
+def _refused(message: str, next_step: str) -> ConfigError:
+    return ConfigError(message, safe="nothing was written", next_step=next_step)
+
+
+def _workflow(job: TickJob, package: str) -> str:
     tree = job.tree.relative_to(job.project).as_posix()
     options = [*job.arguments, "--platform", "kaggle"]
-    command = one_line(shlex.join(["python", "-m", "kaggle_manager.cli", "tick", *options]), "An option of this run")
+    install = _install(package, job.project)
+    command = _line(["python", "-m", "kaggle_manager.cli", "tick", *options], "An option of this run")
     hours = ",".join(map(str, job.slots.hours)) or "*"
     times = f"{','.join(map(str, job.slots.minutes))} {hours} * * *"
     journal = f"{STATE_FOLDER}/journal.sqlite"
@@ -98,7 +135,8 @@ jobs:
         with:
           python-version: {json.dumps(_PYTHON)}
       - name: Install the manager, without the training libraries
-        run: python -m pip install --quiet --constraint constraints.txt --editable .
+        run: |
+          {install}
       - name: Fetch what the last tick knew
         id: state
         uses: actions/cache/restore@v5

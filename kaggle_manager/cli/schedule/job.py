@@ -50,6 +50,7 @@ class TickJob:
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         tree: the training tree.
+        package: what a machine that starts empty installs this program from; None where this machine calls `tick`.
         cautions: what will go wrong when nobody looks.
     """
 
@@ -66,6 +67,7 @@ class TickJob:
     project: Path
     state: Path
     tree: Path
+    package: str | None = None
     cautions: tuple[str, ...] = ()
 
     @property
@@ -90,12 +92,14 @@ def tick_job(
     every: str = DEFAULT_EVERY,
     *,
     seeds: int | None = None,
+    package: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> TickJob:
     """The job of a resolved run.
 
     Args:
         seeds: carry on so many training seeds as one campaign, instead of one run.
+        package: see `TickJob`; not looked at here.
 
     Raises:
         ConfigError: `every` is not a distance that all schedulers can keep.
@@ -128,6 +132,7 @@ def tick_job(
         project=config.project_root,
         state=config.state,
         tree=config.tree,
+        package=package,
         cautions=cautions,
     )
 

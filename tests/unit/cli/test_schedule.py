@@ -23,6 +23,7 @@ from kaggle_manager.cli.schedule import Means, TickJob, entry_for, install, remo
 from kaggle_manager.cli.schedule.job import HOURS, MINUTES, spread
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.sections.scaffold import new_section
 
 ROOT = Path(__file__).resolve().parents[3]
 SECTION = "section_7_6_rl_performance"
@@ -62,8 +63,8 @@ def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "spool"
 
 
-def job(every: str = "15m", **options: Any) -> TickJob:
-    return tick_job(build_config(SECTION, project_root=ROOT, **options), every)
+def job(every: str = "15m", *, package: str | None = None, **options: Any) -> TickJob:
+    return tick_job(build_config(SECTION, project_root=ROOT, **options), every, package=package)
 
 
 def awkward_job(tmp_path: Path, exit_code: int = 0) -> TickJob:
@@ -191,8 +192,12 @@ def test_the_windows_task_is_read_back_as_it_was_meant() -> None:
 
 
 def workflow(**options: Any) -> dict[Any, Any]:
-    ((path, content),) = entry_for(job(**options), Means.GITHUB).files.items()
-    assert path.parent == ROOT / ".github/workflows"
+    return parsed_workflow(job(package=".", **options))
+
+
+def parsed_workflow(scheduled: TickJob) -> dict[Any, Any]:
+    ((path, content),) = entry_for(scheduled, Means.GITHUB).files.items()
+    assert path.parent == scheduled.project / ".github/workflows"
     parsed = yaml.safe_load(content)
     assert isinstance(parsed, dict)
     return parsed
@@ -237,8 +242,93 @@ def test_a_runner_of_github_is_not_sent_to_folders_of_this_machine(tmp_path: Pat
     for options in ({"workdir": tmp_path}, {"platform": "local"}):
         with pytest.raises(ConfigError, match="runner"):
             workflow(**options)
-    with pytest.raises(ConfigError, match="does not hold it"):
-        entry_for(dataclasses.replace(job(), project=tmp_path), Means.GITHUB)
+
+
+@pytest.fixture
+def user_project(tmp_path: Path) -> Path:
+    """A repository of the user's own, which does not hold this program."""
+    new_section("mine", tmp_path / "project")
+    (tmp_path / "project/.git").mkdir()
+    return tmp_path / "project"
+
+
+def user_job(project: Path, package: str | None) -> TickJob:
+    return tick_job(build_config("mine", project_root=project), package=package)
+
+
+def installed_by(scheduled: TickJob, tmp_path: Path) -> list[str]:
+    """What the workflow's install step really gives to `python`, in the shell of a runner."""
+    program(tmp_path / "bin/python", f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/arguments"\n')
+    script = steps_of(parsed_workflow(scheduled))["Install the manager, without the training libraries"]["run"]
+    environ = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-e", "-c", script], env=environ, cwd=tmp_path, check=True)
+    return (tmp_path / "arguments").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "kaggle-manager==0.1.0",
+        "kaggle-manager>=0.1,<1",
+        "git+https://example.org/a/b.git@v0.1.0",
+        "kaggle-manager @ git+ssh://git@example.org/a/b.git@v0.1.0",
+        "x'; touch hacked; echo \"$(touch hacked)`touch hacked` # : &",
+    ],
+)
+def test_the_workflow_installs_what_was_named_as_one_word_of_its_shell(
+    package: str, user_project: Path, tmp_path: Path
+) -> None:
+    install = ["-m", "pip", "install", "--quiet"]
+    assert installed_by(user_job(user_project, package), tmp_path) == [*install, package]
+    (user_project / "constraints.txt").touch()
+    constrained = [*install, "--constraint", "constraints.txt", package]
+    assert installed_by(user_job(user_project, package), tmp_path) == constrained
+    assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("", "names no package"),
+        ("--index-url=https://example.org", "names no package"),
+        ("a\nb", "names no package"),
+        (".", "no package that"),
+        ("../elsewhere", "no package that"),
+        ("/tmp", "no package that"),
+        ("git+https://user:secret@example.org/a/b.git", "no place for one"),
+        ("kaggle-manager${{ secrets.KAGGLE_API_TOKEN }}", "GitHub would replace"),
+    ],
+)
+def test_what_a_runner_could_not_install_or_must_not_read_is_refused(
+    package: str, words: str, user_project: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        entry_for(user_job(user_project, package), Means.GITHUB)
+
+
+def test_a_project_that_is_not_the_root_of_its_repository_has_no_workflow(tmp_path: Path) -> None:
+    new_section("mine", tmp_path / "project")
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ConfigError, match="root of a repository"):
+        entry_for(user_job(tmp_path / "project", "kaggle-manager"), Means.GITHUB)
+
+
+def test_no_package_is_guessed_and_none_is_asked_for_to_remove_a_workflow(
+    user_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(user_project)
+    line = ["schedule", "mine", "github", "--json"]
+    for written in (line, [*line, "--write"]):
+        unnamed = CliRunner().invoke(app, written)
+        assert unnamed.exit_code == 2
+        assert "--package" in unnamed.stderr
+    assert not (user_project / ".github").exists()
+    written = CliRunner().invoke(app, [*line, "--package", "kaggle-manager==0.1.0", "--write"])
+    (file,) = json.loads(written.stdout)["changed"]
+    assert "kaggle-manager==0.1.0" in Path(file).read_text()
+    assert json.loads(CliRunner().invoke(app, [*line, "--remove"]).stdout)["changed"] == [file]
+    assert not Path(file).exists()
+    assert CliRunner().invoke(app, ["schedule", "mine", "cron", "--package", "."]).exit_code == 2
 
 
 @pytest.mark.parametrize("every_s", [*(60 * m for m in MINUTES), *(3600 * h for h in HOURS)])
@@ -272,7 +362,7 @@ def test_what_this_shell_knows_and_a_scheduler_does_not_is_written_out_or_cautio
     program(tmp_path / "home/.kaggle/access_token", TOKEN).chmod(0o600)
     assert job().cautions == ()
     for means in Means:
-        assert TOKEN not in repr(entry_for(job(), means))
+        assert TOKEN not in repr(entry_for(job(package="."), means))
 
 
 def test_the_command_shows_by_default_and_writes_and_removes_when_told(crontab: Path) -> None:
@@ -287,7 +377,8 @@ def test_the_command_shows_by_default_and_writes_and_removes_when_told(crontab: 
     assert CliRunner().invoke(app, [*line, "--remove", "--write"]).exit_code == 2
     assert CliRunner().invoke(app, ["schedule", "no_such_section", "cron"]).exit_code == 2
     for means in Means:
-        readable = CliRunner().invoke(app, ["schedule", SECTION, means.value])
+        package = ["--package", "."] if means is Means.GITHUB else []
+        readable = CliRunner().invoke(app, ["schedule", SECTION, means.value, *package])
         assert readable.exit_code == 0
         assert "Nothing was written" in readable.stdout
 

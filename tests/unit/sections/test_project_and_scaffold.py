@@ -41,18 +41,6 @@ def test_a_command_is_about_the_nearest_project_with_its_section(mine: NewSectio
         find_project(tmp_path.parent, OURS)
 
 
-def test_without_a_project_a_command_says_how_to_make_one_and_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for line in ("run x", "tick x", "status", "history", "plan x", "logs x", "stop x", "export x there", "preflight x"):
-        asked = CliRunner().invoke(app, line.split())
-        assert asked.exit_code == 2, (line, asked.output)
-        assert "No project is here" in asked.stderr
-        assert "kaggle-manager init" in asked.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_pyproject_names_another_folder_for_the_sections(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[tool.kaggle-manager]\nsections = "experiments/rl"\n')
     made = new_section("my_robot", tmp_path)
