@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 # Libraries by the extra of pyproject.toml that brings them.
@@ -24,5 +25,5 @@ def how_to_install(missing: Iterable[str], pins: Iterable[str] = ()) -> str:
     pinned = {pin.partition("==")[0].partition("[")[0].replace("_", "-").lower(): pin for pin in pins}
     extras = ",".join(dict.fromkeys(_EXTRA_OF[name] for name in names if name in _EXTRA_OF))
     packages = [f"'kaggle-manager[{extras}]'"] if extras else []
-    packages += [pinned[name] for name in names if name not in _EXTRA_OF and name in pinned]
+    packages += [shlex.quote(pinned[name]) for name in names if name not in _EXTRA_OF and name in pinned]
     return " ".join(["pip install", *packages]) if packages else f"install the package that brings {', '.join(names)}"

@@ -74,7 +74,7 @@ PARSED = {
 # Options with which a command that is run here would write outside the work folder, or go on for ever.
 PARSED_WITH = {"--write", "--remove", "--watch"}
 # Programs that are not ours. The official client is run by test_local_kaggle_official_command.
-FOREIGN = {"kaggle", "export", "unset", "pip", "gh", "tensorboard", "cd", "git", "apt-get", "sudo", "loginctl"}
+FOREIGN = {"kaggle", "export", "unset", "pip", "gh", "tensorboard", "cd", "git", "make", "apt-get", "sudo", "loginctl"}
 # Options of theirs, and of the setup, that sentences name.
 FOREIGN_OPTIONS = {"--accelerator", "--user", "--timeout", "--logdir", "--help", "--without-pip", "--no-browser"}
 # What stands for a place of the reader's own.

@@ -21,7 +21,7 @@ def test_a_library_is_installed_by_its_extra_else_as_the_section_pins_it() -> No
     assert how_to_install(["stable_baselines3.dqn"]) == "pip install 'kaggle-manager[train]'"
     assert how_to_install(["matplotlib", "scipy"]) == "pip install 'kaggle-manager[report]'"
     missing, pins = ["torch", "libsumo", "my_env"], ["libsumo==1.28.0", "my-env[all]==2.1"]
-    assert how_to_install(missing, pins) == "pip install 'kaggle-manager[train,traffic]' my-env[all]==2.1"
+    assert how_to_install(missing, pins) == "pip install 'kaggle-manager[train,traffic]' 'my-env[all]==2.1'"
 
 
 def test_a_module_that_nothing_names_is_not_taken_for_a_package() -> None:
