@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +29,17 @@ def session(generation: int) -> SessionRow:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    opened = Journal(tmp_path / "journal.sqlite")
-    opened.add_run(RUN)
-    return opened
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with closing(Journal(tmp_path / "journal.sqlite")) as opened:
+        opened.add_run(RUN)
+        yield opened
+
+
+@pytest.fixture
+def reader(journal: Journal) -> Iterator[Journal]:
+    """The same file, opened once more."""
+    with closing(Journal(journal.path)) as opened:
+        yield opened
 
 
 def test_what_was_written_is_read_back_after_reopening(journal: Journal) -> None:
@@ -39,10 +47,10 @@ def test_what_was_written_is_read_back_after_reopening(journal: Journal) -> None
     journal.update_session(session(1), stage=Stage.PUSHED, version=7)
     journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00", version=7)
     journal.close()
-    again = Journal(journal.path)
-    assert again.run("r1") == RUN
-    assert [(s.stage, s.version) for s in again.sessions("r1")] == [(Stage.PUSHED, 7)]
-    assert again.events("r1")[0]["detail"] == {"version": 7}
+    with closing(Journal(journal.path)) as again:
+        assert again.run("r1") == RUN
+        assert [(s.stage, s.version) for s in again.sessions("r1")] == [(Stage.PUSHED, 7)]
+        assert again.events("r1")[0]["detail"] == {"version": 7}
 
 
 def test_a_generation_cannot_be_intended_twice(journal: Journal) -> None:
@@ -79,21 +87,20 @@ def test_the_run_of_a_tree_is_that_of_its_checkpoints_else_the_newest(journal: J
 def test_a_tree_is_the_same_by_a_link_and_after_its_project_was_moved(tmp_path: Path) -> None:
     here = tmp_path / "project"
     (here / "tree").mkdir(parents=True)
-    journal = Journal(here / "state/journal.sqlite")
-    journal.add_run(replace(RUN, tree=str(here / "tree")))
-    (tmp_path / "link").symlink_to(here)
-    assert journal.run_of(tmp_path / "link/tree") == replace(RUN, tree=str(here / "tree"))
-    journal.close()
+    with closing(Journal(here / "state/journal.sqlite")) as journal:
+        journal.add_run(replace(RUN, tree=str(here / "tree")))
+        (tmp_path / "link").symlink_to(here)
+        assert journal.run_of(tmp_path / "link/tree") == replace(RUN, tree=str(here / "tree"))
     (tmp_path / "link").unlink()
     there = here.rename(tmp_path / "moved")
-    found = Journal(there / "state/journal.sqlite").run_of(there / "tree")
+    with closing(Journal(there / "state/journal.sqlite")) as journal:
+        found = journal.run_of(there / "tree")
     assert found is not None
     assert found.tree == str(there / "tree")
 
 
-def test_what_belongs_together_is_written_whole_or_not_at_all(journal: Journal) -> None:
+def test_what_belongs_together_is_written_whole_or_not_at_all(journal: Journal, reader: Journal) -> None:
     journal.add_session(session(1))
-    reader = Journal(journal.path)
     with journal.together():
         journal.update_session(session(1), stage=Stage.PUSHED, version=1)
         journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
@@ -190,16 +197,18 @@ def test_a_full_disk_is_not_called_damage(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_what_was_committed_and_writes_nothing(journal: Journal) -> None:
-    reader = Journal.to_read(journal.path)
-    assert reader.run("r1") == RUN
-    with pytest.raises(StorageError, match="readonly"):
-        reader.add_session(session(1))
+    with closing(Journal.to_read(journal.path)) as reader:
+        assert reader.run("r1") == RUN
+        with pytest.raises(StorageError, match="readonly"):
+            reader.add_session(session(1))
     journal.close()
     before = sorted(journal.path.parent.iterdir())
-    assert Journal.to_read(journal.path).run("r1") == RUN
+    with closing(Journal.to_read(journal.path)) as reader:
+        assert reader.run("r1") == RUN
     assert sorted(journal.path.parent.iterdir()) == before
     nothing = journal.path.parent / "nowhere" / "journal.sqlite"
-    assert Journal.to_read(nothing).runs() == []
+    with closing(Journal.to_read(nothing)) as reader:
+        assert reader.runs() == []
     assert not nothing.parent.exists()
 
 
@@ -213,7 +222,8 @@ def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_ho
     for name in ("journal.sqlite", "journal.sqlite-wal"):
         shutil.copyfile(tmp_path / name, there / name)
     assert (there / "journal.sqlite-wal").stat().st_size > 0
-    assert len(Journal.to_read(there / "journal.sqlite").events("r1")) == 1
+    with closing(Journal.to_read(there / "journal.sqlite")) as reader:
+        assert len(reader.events("r1")) == 1
     (there / "journal.sqlite-wal").unlink()
     with pytest.raises(StorageError, match="cannot be used"):
         Journal(there / "journal.sqlite")
@@ -243,4 +253,5 @@ def test_a_committed_intent_survives_a_kill_of_its_writer(tmp_path: Path) -> Non
         assert writer.stdout.readline() == "written\n"
     writer.send_signal(signal.SIGKILL)
     writer.wait()
-    assert [s.stage for s in Journal(file).sessions("r1")] == [Stage.INTENDED]
+    with closing(Journal(file)) as journal:
+        assert [s.stage for s in journal.sessions("r1")] == [Stage.INTENDED]

@@ -93,17 +93,19 @@ def trained_in(folder: Path) -> Path:
 
 
 def test_short_sessions_are_told_in_seconds(tmp_path: Path) -> None:
-    lines = list(History(tuple(describe_all(Journal.to_read(trained_in(tmp_path)), NOW))).lines())
+    with closing(Journal.to_read(trained_in(tmp_path))) as journal:
+        lines = list(History(tuple(describe_all(journal, NOW))).lines())
     assert lines[1].startswith("  generation 1, 12 s: ")
     assert "24 s in all" in lines[-1]
 
 
 def test_a_plan_says_what_lies_before_its_date(tmp_path: Path) -> None:
-    journal = Journal.to_read(trained_in(tmp_path))
-    lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+    with closing(Journal.to_read(trained_in(tmp_path))) as journal:
+        lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
     assert "pace: 1 steps/s after 8 s of set-up, 8 s between sessions" in lines
     assert "quota: not known now; the plan takes it to be enough" in lines
-    long = list(plan_run(config_in(tmp_path), None, Journal.to_read(tmp_path / "none"), NOW).lines())
+    with closing(Journal.to_read(tmp_path / "none")) as journal:
+        long = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
     assert not any("between" in line for line in long), "nothing is measured"
 
 
