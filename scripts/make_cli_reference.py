@@ -44,8 +44,9 @@ when it is not what the code says. `--help` after any command shows the same.
 * With `--json` there is one document on stdout ([its fields](json.md)) and everything else is on stderr.
 * A setting comes from its option, else from its variable, else from `section.toml`, else from the default;
   `kaggle-manager doctor` shows which.
-* `SECTION` is a folder in `validation_ch7/` of the nearest project upwards from where the command is called; outside
-  any, of this program's own, and the command says so.
+* `SECTION` is a folder in `sections/` of the nearest project upwards from where the command is called, or of the one
+  that `KM_PROJECT` names ([where a project is](own_environment.md#where-a-project-is)). Without a project, a command
+  that needs one ends with 2, says how to make one, and writes nothing.
 * Colours and the live line are for terminals: in a pipe, with `NO_COLOR` or `TERM=dumb`, output is plain lines.
 """
 VARIABLES = """\
@@ -54,6 +55,7 @@ VARIABLES = """\
 | variable | says |
 |---|---|
 | `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | the options of the same name |
+| `KM_PROJECT` | the folder of the project, for commands called from elsewhere |
 | `KM_KEEP_GB` | room for the kept copies of one training tree, in GB; default 20 |
 | `KM_NOTIFY`, `KM_NOTIFY_HOOK`, `KM_NOTIFY_ON` | [messages about runs](scheduling.md#notifications) |
 | `KAGGLE_API_TOKEN` | an API token; else `KAGGLE_USERNAME` and `KAGGLE_KEY`, else the files of `KAGGLE_CONFIG_DIR` |

@@ -1,4 +1,4 @@
-"""`init`: a section of one's own."""
+"""`init`: a new section, in `sections/NAME/` of a project."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def init(
     timesteps: Annotated[int, typer.Option(help="Timesteps to train in all.", min=1)] = 100_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a section that trains your own environment: in the project you stand in, else in this folder.
+    """Make a section that trains your own environment: sections/NAME in the project you stand in, else in this folder.
 
     Tries the environment when the training libraries are here. Ends with 3 when it does not work yet; one that cannot
     be imported is a wrong --env, and nothing is written.
@@ -68,7 +68,7 @@ def init(
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
         folder = made.section.folder
-        print("Next:" if ok else f"Mend what it names, in {folder} (or delete that folder and begin again); then:")
+        print("Next:" if ok else f"Correct what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:
             print(f"  {command}")
     if not ok:

@@ -1,4 +1,4 @@
-"""`init`: a section of one's own - its section.toml and, when there is none yet, a small environment to edit.
+"""`init`: a new section - `sections/NAME/section.toml` and, when there is none yet, a small environment to edit.
 
 Promises: what it writes trains as it is; nothing that exists is changed. Never imports the environment.
 """

@@ -25,8 +25,8 @@ def doctor(
 ) -> None:
     """Look at everything a run depends on: Python, packages, credentials, Kaggle, quota, disk, secrets, settings.
 
-    Works without a network. Ends with 0 when there is no problem; else with the code of the first: 1 folders and disk,
-    2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
+    Works without a network, and without a project as far as it can. Ends with 0 when there is no problem; else with the
+    code of the first: 1 folders and disk, 2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
 
     Examples:
 
