@@ -36,19 +36,24 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What one command is asked to do.
+    """What one command is asked to do; made by `build_config`.
 
     Attributes:
-        target: timesteps in all, over every session.
-        seed: of the training, when it is not the scenario's own; then the tree is its own as well.
-        max_steps: most timesteps one session trains; None for as many as fit its time.
-        session_limit_s: seconds one session may last, as asked of the platform.
+        section: the validated `section.toml`.
+        scenario_name, scenario: the scenario that is trained, with `quick` and `seed` applied.
+        target: environment steps in all, over every session.
+        seed: of the training, when it is not the scenario's own; None otherwise. Each seed has its own tree.
+        max_steps: most environment steps of one session; None: as many as fit in its time.
+        save_every: environment steps between two checkpoints; None: by the length of the training.
+        session_limit_s: longest session, in seconds, as asked of the platform.
+        quick: a quick run, in a tree of its own.
+        fresh: archive the tree that is there and start from zero.
         platform: `auto`, `local` or `kaggle`.
         keep_bytes: most bytes that the kept copies of the tree may take together.
-        project_root: folder of the section and of the environments it trains.
+        project_root: folder of the project: its sections and their environments.
         state: folder of the journal, the downloads and the local Kaggle.
-        tree: folder of the training tree this run trains.
-        sources: where each setting's value came from.
+        tree: folder of the training tree.
+        sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
     """
 
     section: Section
@@ -159,16 +164,22 @@ def build_config(
     project_root: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> RunConfig:
-    """Resolve one run.
+    """Resolve the configuration of one run: arguments, then `KM_*` variables, then section.toml, then defaults.
 
     Args:
-        section: name of a section, e.g. `section_7_6_rl_performance`.
-        timesteps: the target; absent: `KM_TIMESTEPS`, else the scenario's own.
-        session_limit: seconds, or text such as `60s`, `90m`, `11h30m`.
-        seed: of the training; absent: the scenario's own.
-        max_steps: most timesteps one session trains; absent: as many as fit.
-        workdir: everything the run writes goes below it; absent: the project itself.
-        project_root: absent: the nearest folder upwards that has the section.
+        section: name of the section, e.g. `section_7_6_rl_performance`.
+        scenario: one of its scenarios; None: `KM_SCENARIO`, else the section's default.
+        timesteps: the target, environment steps in all; None: `KM_TIMESTEPS`, else the scenario's.
+        quick: a few timesteps over two sessions, in a tree of its own.
+        session_limit: longest session: seconds, or text such as `60s`, `90m`, `11h30m`; None: `KM_SESSION_LIMIT`, else
+            12 h.
+        seed: of the training; None: the scenario's.
+        max_steps: most environment steps of one session; None: as many as fit in its time.
+        fresh: archive the training tree that is there and start from zero.
+        platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
+        workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
+        project_root: folder of the project; None: the nearest one upwards that has the section.
+        environ: where the variables are read.
 
     Raises:
         ConfigError: a value cannot be used; the message names it, its source and what is accepted.

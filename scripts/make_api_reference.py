@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""docs/api.md, made from the docstrings and signatures of the names a program may want to use.
+"""docs/api.md, made from the signatures and docstrings of the public names: `kaggle_manager.__all__`.
 
 python scripts/make_api_reference.py              # writes docs/api.md
 python scripts/make_api_reference.py --check      # ends with 1 when it is not what the code says
@@ -8,110 +8,114 @@ python scripts/make_api_reference.py --check      # ends with 1 when it is not w
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kaggle_manager
+from kaggle_manager import KaggleManagerError
+
 PAGE = Path(__file__).resolve().parents[1] / "docs/api.md"
 INTRODUCTION = """\
-# From Python
+# Python API
 
-Each command is a function as well. This page is made from the code by `python scripts/make_api_reference.py`; a test
-fails when it is not what the code says. Everything that goes wrong is a `KaggleManagerError` of
-`kaggle_manager/errors.py`: `message`, `safe`, `next_step`, and the [exit code](cli.md#exit-codes) of the command.
+The public names of `kaggle_manager`. This page is made from the code by `python scripts/make_api_reference.py`; a test
+fails when it is not what the code says. Any other name in the package may change without notice; the other commands
+are for the [command line](cli.md), where `--json` gives [documents with a schema](json.md).
+
+A public name is imported when it is first used. None of them imports torch or Stable-Baselines3, and
+`import kaggle_manager` alone imports nothing.
+
+Train a section to its target:
 
 ```python
 from pathlib import Path
 
-from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager import KaggleManagerError, ValidationKaggleManager
 
 manager = ValidationKaggleManager(platform="local", workdir=Path("runs"))
-report = manager.run_validation_section("section_7_6_rl_performance", quick=True)
+try:
+    report = manager.run_validation_section("section_7_6_rl_performance", quick=True)
+except KaggleManagerError as error:
+    raise SystemExit(f"{error}\\n(exit code {error.exit_code})")
 print(report.state, report.step, [session.why for session in report.sessions])
 ```
 
-and what a run left, without asking any platform:
+Find what it left, without asking any platform:
 
 ```python
-import time
 from pathlib import Path
 
-from kaggle_manager.config import build_config
-from kaggle_manager.runs.journal import Journal
-from kaggle_manager.status.overview import overview
-from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.trees.inspect import look_at
+from kaggle_manager import build_config, find_latest_checkpoint
 
 config = build_config("section_7_6_rl_performance", workdir=Path("runs"), quick=True)
-journal = Journal(config.journal)
-print(overview(journal, None, time.time()).as_json()["state"])
-for view in look_at(TrainingTree(config.tree, config.scenario_name)):
-    print(view.level, view.name, view.hash_state)
-journal.close()
+checkpoint = find_latest_checkpoint(config.tree, config.scenario_name)
+if checkpoint is not None:
+    print(checkpoint.step, checkpoint.model_path)  # `DQN.load(checkpoint.model_path)` opens it
 ```
 """
-PARTS = {
-    "Runs": {
-        "kaggle_manager.orchestrator.manager": ["ValidationKaggleManager"],
-        "kaggle_manager.orchestrator.campaign": ["campaign_of"],
-        "kaggle_manager.orchestrator.demo": ["demonstrate"],
-        "kaggle_manager.orchestrator.stop": ["stop_run"],
-        "kaggle_manager.status.session_log": ["session_log"],
-    },
-    "Where they stand": {
-        "kaggle_manager.status.overview": ["overview"],
-        "kaggle_manager.status.run_status": ["describe_run", "describe_all"],
-        "kaggle_manager.status.report": ["RunReport", "SessionSummary"],
-        "kaggle_manager.status.history": ["History", "Comparison"],
-        "kaggle_manager.status.plan": ["plan_run", "RunPlan"],
-    },
-    "Settings and connection": {
-        "kaggle_manager.config": ["build_config", "RunConfig"],
-        "kaggle_manager.sessions.connection": ["connect"],
-        "kaggle_manager.cli.doctor": ["examine"],
-    },
-    "Checkpoints": {
-        "kaggle_manager.checkpoints": ["find_latest_checkpoint", "TrainingTree", "CheckpointStore"],
-        "kaggle_manager.trees.inspect": ["look_at", "find_checkpoint", "verify_tree"],
-        "kaggle_manager.trees.compare": ["compare_trees", "TreeDifference"],
-        "kaggle_manager.trees.backups": ["find_copies", "back_up", "plan_prune", "free"],
-        "kaggle_manager.trees.export": ["export_run", "restore_export"],
-    },
-    "Around a run": {
-        "kaggle_manager.sections.scaffold": ["new_section"],
-        "kaggle_manager.sessions.preflight": ["check_section"],
-        "kaggle_manager.cli.schedule": ["tick_job", "entry_for", "install", "remove"],
-        "kaggle_manager.notify.notifier": ["Notifier"],
-        "kaggle_manager.dashboard": ["serve", "write_html"],
-        "kaggle_manager.local_kaggle.launcher": ["ensure_running", "stop"],
-    },
-}
+ERRORS = """\
+## Errors
+
+Every error raised on purpose is a `KaggleManagerError`. The message says what happened; `safe` and `next_step` say what
+was not lost and what to do next. Errors of one kind share an [exit code](cli.md#exit-codes).
+"""
 
 
 def page() -> str:
     """The whole page."""
+    things = {name: getattr(kaggle_manager, name) for name in kaggle_manager.__all__ if name != "__version__"}
+    errors = [each for each in tree(KaggleManagerError) if things.get(each.__name__) is each]
     parts = [INTRODUCTION]
-    for title, modules in PARTS.items():
-        parts.append(f"## {title}\n")
-        for module, names in modules.items():
-            for name in names:
-                parts += described(module, name, getattr(importlib.import_module(module), name))
+    for name, thing in things.items():
+        if thing not in errors:
+            parts += described(name, thing)
+    parts += [ERRORS, "| error | a kind of | exit code | |\n|---|---|---|---|"]
+    parts += [
+        f"| `{each.__name__}` | {kind_of(each)} | {each.exit_code} | {(each.__doc__ or '').splitlines()[0]} |"
+        for each in errors
+    ]
+    parts.append("")
+    for each in errors:
+        if "__init__" in vars(each):  # it carries more than its base does
+            parts += described(each.__name__, each, level=3)
     return "\n".join(parts)
 
 
-def described(module: str, name: str, thing: Any) -> Iterator[str]:
-    yield f"### {name}\n\nfrom `{module}`\n"
+def tree(error: type[KaggleManagerError]) -> Iterator[type[KaggleManagerError]]:
+    """An error and every kind of it, each before its own kinds."""
+    yield error
+    for each in error.__subclasses__():
+        yield from tree(each)
+
+
+def kind_of(error: type[KaggleManagerError]) -> str:
+    return f"`{error.__base__.__name__}`"
+
+
+def described(name: str, thing: Any, level: int = 2) -> Iterator[str]:
+    """Heading, signature and docstring; of a class, its documented properties and methods as well."""
+    mark = "#" * level
+    yield f"{mark} {name}\n"
     yield f"```python\n{signature(name, thing)}\n```\n"
     yield from explained(thing)
-    if inspect.isclass(thing):
-        for method, function in vars(thing).items():
-            # What is only inherited or made by a decorator has no docstring of its own here.
-            if not method.startswith("_") and inspect.isfunction(function) and function.__doc__:
-                yield f"#### {name}.{method}\n\n```python\n{signature(method, function)}\n```\n"
-                yield from explained(function)
+    if not inspect.isclass(thing):
+        return
+    public = {member: value for member, value in vars(thing).items() if not member.startswith("_")}
+    properties = {member: each for member, each in public.items() if isinstance(each, property) and each.__doc__}
+    if properties:
+        yield "\n".join(f"- `.{member}`: {first_sentence(each)}" for member, each in properties.items()) + "\n"
+    for member, function in public.items():
+        # What is only inherited or made by a decorator has no docstring of its own here.
+        if inspect.isfunction(function) and function.__doc__:
+            yield f"{mark}# {name}.{member}\n\n```python\n{signature(member, function)}\n```\n"
+            yield from explained(function)
+
+
+def first_sentence(documented: Any) -> str:
+    return " ".join(inspect.cleandoc(documented.__doc__).split("\n\n")[0].split())
 
 
 def explained(thing: Any) -> Iterator[str]:

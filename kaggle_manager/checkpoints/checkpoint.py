@@ -40,20 +40,28 @@ class Checkpoint:
 
     @property
     def model_path(self) -> Path:
-        """The Stable-Baselines3 model (.zip)."""
+        """The Stable-Baselines3 model (.zip); `DQN.load()` and its like open it."""
         return self._path(".zip")
 
     @property
     def state_path(self) -> Path:
-        """The state beside a latest checkpoint's model."""
+        """Everything else an exact resume needs (.state); only a latest checkpoint has it."""
         return self._path(".state")
 
     def read_model(self) -> bytes:
-        """Return the model's bytes, verified again. Raises `CheckpointCorrupt`."""
+        """Return the model's bytes, verified again.
+
+        Raises:
+            CheckpointCorrupt: the file is missing, cannot be read, or changed since it was found.
+        """
         return self._read(".zip")
 
     def read_state(self) -> bytes:
-        """Return the state's bytes, verified again: only these may be unpickled. Raises `CheckpointCorrupt`."""
+        """Return the state's bytes, verified again: only these may be unpickled.
+
+        Raises:
+            CheckpointCorrupt: the file is missing, cannot be read, or changed since it was found.
+        """
         return self._read(".state")
 
     def _path(self, suffix: str) -> Path:

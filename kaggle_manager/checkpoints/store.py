@@ -397,13 +397,18 @@ class CheckpointStore:
 
 
 def find_latest_checkpoint(models_dir: Path | str, scenario: str) -> Checkpoint | None:
-    """Return the checkpoint a training of `scenario` would resume from, None when there is none.
+    """Return the checkpoint a training of `scenario` would resume from, every byte verified; None when there is none.
+
+    As when a training resumes, a damaged checkpoint is moved to quarantine, with a `RuntimeWarning`, and the older one
+    is returned.
 
     Args:
         models_dir: the training tree, for example `validation_ch7/section_7_6_rl_performance/data/models`.
         scenario: for example `traffic_light_control`.
 
     Raises:
-        CheckpointCorrupt: when there are checkpoints and none of them verifies.
+        CheckpointCorrupt: there are checkpoints and none of them verifies.
+        StorageError: none can be read because the disk refuses.
+        UnsafePath: `scenario` is not a safe file name.
     """
     return CheckpointStore(TrainingTree(Path(models_dir), scenario)).find_latest_checkpoint()

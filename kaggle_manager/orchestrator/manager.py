@@ -2,7 +2,7 @@
 
 It promises that a run reaches its target whatever a single session does, that no generation is pushed twice, and that
 the local training tree only ever changes by a verified, complete restore. It never starts from zero unless asked
-(`fresh`) or unless there is nothing to continue, and keeps every tree it replaces as a copy (see `copies`).
+(`fresh`) or unless there is nothing to continue, and keeps every tree it replaces as a copy (see `trees.backups`).
 
 `tick` is one pass: everything that can be done now. A run is passes until its target, with waits between them.
 """
@@ -64,18 +64,18 @@ NAP_S = 60.0
 
 
 class ValidationKaggleManager:
-    """Trains validation sections on Kaggle, or on the Kaggle of this machine, session after session.
+    """Trains sections to their targets on Kaggle, or on the local Kaggle, over as many sessions as needed.
 
     Args:
-        platform: `auto` (Kaggle when there are credentials), `local` or `kaggle`.
-        workdir: everything a run writes goes below it; absent: the project itself.
-        project_root: folder of the sections; absent: the nearest that has the section.
-        reporter: where progress is shown.
-        connect_to: how to reach a Kaggle.
-        notifier: where messages go; absent: as the user's settings say.
-        check_before_push: refuses what should not be spent a session on; called before the first push of a run.
-        sleep, clock: wait so many seconds; seconds since the epoch.
-        watch_session: looks at a session, or watches it to its end.
+        platform: `auto` (Kaggle when there are credentials, else the local one), `local` or `kaggle`.
+        workdir: everything a run writes goes below it; None: the project itself.
+        project_root: folder of the project; None: the nearest one upwards that has the section.
+        reporter: where progress is printed; None: the terminal.
+        connect_to: returns the connection to the platform of a configuration.
+        notifier: where messages are sent; None: as the user's settings say.
+        check_before_push: raises when a session would be wasted; called before the first push of a run.
+        sleep, clock: wait a number of seconds; return seconds since the epoch.
+        watch_session: looks at a session once, or watches it until it ends.
     """
 
     def __init__(
@@ -112,14 +112,35 @@ class ValidationKaggleManager:
         max_steps: int | None = None,
         fresh: bool = False,
     ) -> RunReport:
-        """Train `section` to its target, over as many sessions as it takes.
+        """Train `section` to its target, over as many sessions as needed; return when the target is reached.
 
-        Calling it again after anything at all (Ctrl-C, a crash, a reboot) goes on where the run is; without
-        `timesteps`, to the target an earlier call was given. What stopped that one counts no more: a person has asked
-        again.
+        The same call resumes the run after Ctrl-C, a crash or a reboot. It also resumes a run that was stopped, by its
+        failures or by the user.
+
+        Args:
+            section: name of the section, e.g. `section_7_6_rl_performance`; or its resolved configuration, and then the
+                other arguments do not count.
+            scenario: one of the section's scenarios; None: its default.
+            timesteps: the target, environment steps in all; None: that of the unfinished run, else the scenario's.
+            quick: train a few timesteps over two sessions instead, in a directory of its own.
+            session_limit: longest session: seconds, or text such as `90m` or `11h30m`; None: 12 h.
+            seed: of the training; None: the scenario's. Each seed has its own training tree.
+            max_steps: most environment steps of one session; None: as many as fit in its time.
+            fresh: archive the training tree that is there and start a new run from zero.
+
+        Returns:
+            The finished run. Capacity, quota and an outage of the platform are waited for.
 
         Raises:
-            KaggleManagerError: any of the tree in `errors.py`; its message says what is safe and what comes next.
+            ConfigError: an option, the section or the environment cannot be used.
+            KernelFailed: the sessions failed again and again in the same way; the message says how.
+            NotFinished: the run was asked to stop meanwhile.
+            AuthError: there are no usable credentials, or Kaggle refused them.
+            RemoteError: the platform has not answered for a day.
+            VerificationError: what is on the disk, or what a quick run left, is not as it has to be.
+            CheckpointIncompatible: the training tree belongs to another experiment than the section declares.
+            Busy: another command is working on the same run.
+            StorageError: this machine's disk refused.
         """
         config = self._config(
             section,
@@ -151,17 +172,18 @@ class ValidationKaggleManager:
         seed: int | None = None,
         may_push: bool = True,
     ) -> RunReport:
-        """One idempotent pass: do all that can be done now, and return where the run stands; wait for nothing.
+        """One idempotent pass: do what can be done now, wait for nothing, and return the state of the run.
 
-        Target and session limit are those the run was started with, unless given. A run that was stopped, by a person
-        or by its failures, stays so until `run_validation_section`.
+        Target and session limit are those the run was started with, unless given. A run that was stopped, by the user
+        or by its failures, stays stopped until `run_validation_section` is called.
 
         Args:
-            may_push: False leaves out starting a session.
+            section, scenario, timesteps, quick, session_limit, seed: as for `run_validation_section`.
+            may_push: False: start no session.
 
         Raises:
-            QuotaError: nothing can be done before the weekly quota is refreshed.
-            KaggleManagerError: as `run_validation_section`.
+            QuotaError: nothing can be done before the weekly quota is renewed.
+            KaggleManagerError: as `run_validation_section`, but an outage of the platform is raised at once.
         """
         config = self._config(
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, seed=seed
@@ -179,7 +201,14 @@ class ValidationKaggleManager:
                 return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
 
     def go_on(self, section: str | RunConfig, **options: Any) -> None:
-        """Run again what its failures or the user had stopped; nothing is done for it yet. `options` as `tick`."""
+        """Let a stopped run continue at its next `tick`; nothing else is done for it yet.
+
+        Args:
+            section: as for `tick`, and `options` as well.
+
+        Raises:
+            KaggleManagerError: as `run_validation_section`.
+        """
         config = self._config(section, **options)
         with self._command(config), closing(Journal(config.journal)) as journal, self._opened(config, journal) as run:
             run.go_on()
@@ -193,10 +222,19 @@ class ValidationKaggleManager:
         seed: int | None = None,
         quick: bool = False,
     ) -> Attached:
-        """Take up a run of the platform that this machine does not know; `run_validation_section` or `tick` goes on.
+        """Adopt a run that another machine started: its kernel and dataset are on the platform.
+
+        Nothing is started; `run_validation_section` or `tick` resumes it here.
+
+        Args:
+            section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
+            run_id: as `status` and the log of the run's kernel show it.
 
         Raises:
-            KaggleManagerError: see `attaching.attach_run`.
+            NotFound: this account has no kernel of that run.
+            ConfigError: this machine knows the run already, it is another scenario's, or another training is here.
+            LineageMismatch, OutputDamaged: the tree on the platform is not the one the session was told to continue.
+            RemoteError, AuthError: the platform did not answer, or refused.
         """
         config = self._config(section, scenario=scenario, seed=seed, quick=quick)
         with attended(config), closing(Journal(config.journal)) as journal:
@@ -206,12 +244,18 @@ class ValidationKaggleManager:
     def restore_copy(
         self, section: str | RunConfig, source: Path, *, scenario: str | None = None, quick: bool = False
     ) -> RestoreReport:
-        """Put a kept copy of a training tree in its place again; the tree that is there is archived.
+        """Replace the training tree by a copy of it; the tree that is there is archived.
+
+        Args:
+            section, scenario, quick: as for `run_validation_section`; they name the training tree.
+            source: folder of the copy.
 
         Raises:
             CheckpointNotFound: `source` holds no checkpoint that verifies.
-            CheckpointIncompatible: it is of another experiment than the section's.
+            CheckpointIncompatible: it belongs to another experiment than the section declares.
             ConfigError: `source` is the tree itself.
+            Busy: another command is working on the same run.
+            StorageError: this machine's disk refused; the tree that was there is whole.
         """
         config = self._config(section, scenario=scenario, quick=quick)
         with attended(config):
@@ -225,10 +269,14 @@ class ValidationKaggleManager:
         scenario: str | None = None,
         quick: bool = False,
     ) -> DownloadedSession:
-        """Download and verify what a session left once more, into its own folder; the training tree is not touched.
+        """Download and verify the outputs of a session again; the training tree is not touched.
+
+        Args:
+            section, scenario, quick: as for `run_validation_section`; they name the training tree.
+            generation: number of the session in its run, from 1; None: the newest.
 
         Raises:
-            NotFound: no such session here, or its outputs are no longer on the platform.
+            NotFound: there is no such session here, or the platform no longer has its outputs.
             LineageMismatch, OutputDamaged, RemoteError: as `download_results`.
         """
         config = self._config(section, scenario=scenario, quick=quick)
@@ -396,10 +444,16 @@ class ValidationKaggleManager:
         run.state.add_facts(session, seen=seen.as_facts())
 
     def download_results(self, run: RunContext, session: SessionRow) -> DownloadedSession:
-        """Download and verify what `session` left, into a folder of its own.
+        """Download and verify the outputs of a session into its own folder; the training tree is not touched.
+
+        Args:
+            run: the run, opened.
+            session: one of its sessions.
 
         Raises:
-            LineageMismatch, OutputDamaged, RemoteError: see `fetch.download_session`; the training tree is untouched.
+            LineageMismatch: the outputs are of another run or session, or of an earlier step.
+            OutputDamaged: a file is truncated, altered or missing.
+            RemoteError: the platform did not answer.
         """
         run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
         fetched = download_session(
@@ -460,11 +514,11 @@ class ValidationKaggleManager:
     def _restore_checkpoints_for_next_run(
         self, run: RunContext, session: SessionRow, fetched: DownloadedSession
     ) -> RestoreReport | None:
-        """Put the fetched tree in the place of the local one; see `restoring.restore_fetched`."""
+        """Put the fetched tree in the place of the local one; see `restore.restore_fetched`."""
         return restore_fetched(run, session, fetched)
 
     def _validate_checkpoint_compatibility(self, run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
-        """Hold a checkpoint's identity against what this run trains; see `restoring.check_compatible`."""
+        """Hold a checkpoint's identity against what this run trains; see `restore.check_compatible`."""
         check_compatible(run, checkpoint_identity)
 
     # --- the end ------------------------------------------------------------------------------------------------------

@@ -30,13 +30,20 @@ def error_as_json(error: KaggleManagerError) -> str:
 
 @dataclass(frozen=True)
 class SessionSummary:
-    """One session in words: why it ended, what it gained and what it cost.
+    """One session: why it ended, what it gained and what it cost.
 
     Attributes:
-        kind: the sort of its failure, '' when it did what it could.
-        step: last timesteps known to be saved.
-        gained: timesteps it added to what is saved; None while it has not been restored.
-        ran_s: accelerator time it used, seconds. lost_s: how much of that the next session had to repeat.
+        generation: number of the session in its run: 1, 2, 3, ...
+        version: of the kernel on the platform; None while it is not known.
+        stage: `intended`, `pushed`, `ended`, `fetched` or `closed`.
+        outcome: `completed`, `interrupted`, `refused`, `crashed`, ...; '' until it is closed.
+        kind: the sort of its failure; '' for none.
+        step: environment steps of the run known to be saved.
+        gained: environment steps it added to what is saved; None while it has not been restored.
+        ran_s: accelerator time it used, in seconds; None while it is not known.
+        lost_s: how much of that time the next session had to repeat, in seconds.
+        started_at, ended_at: ISO 8601, UTC; None while it has not ended.
+        why: one line: why it ended.
     """
 
     generation: int
@@ -60,15 +67,21 @@ class RunReport:
     Attributes:
         state: `finished`, `running`, `fetching`, `waiting`, `ready`, `stopped`, `failed`, `error` or `abandoned`.
         why: one line: why it is in this state.
-        next: the next command, or '' when there is none.
-        human_action_required: True when nothing goes on without a person.
-        waiting_until: when a wait is over, ISO 8601; None when nothing is waited for.
-        step, target: timesteps saved and asked for.
-        best_score, best_step: of the best model; None when none was evaluated.
-        progress: what the log of the running session last said (step, steps_per_s, reward, ...); {} when none runs.
+        next: the next command; '' for none.
+        human_action_required: whether the run continues only after the user has done something.
+        waiting_until: end of the wait, ISO 8601; None when it does not wait.
+        run_id, section, scenario: which run it is.
+        platform: `local` or `kaggle`.
+        quick: whether it is a quick run.
+        step, target: environment steps saved, and asked for.
+        tree: folder of the training tree.
+        bundle_sha256: hash of the code of its newest session.
+        best_score, best_step: mean reward and environment steps of the best model; None when none was evaluated.
+        progress: what the log of the running session last reported (step, steps_per_s, reward, ...); {} for none.
         forecast: done_at, sessions and accelerator_s still to come; {} when no speed is known.
-        accelerator_s, lost_s: sums over the sessions, seconds.
+        accelerator_s, lost_s: sums over the sessions, in seconds.
         counts: whole numbers summed over the sessions (updates, evaluations, restores, ...).
+        sessions: every session of the run, oldest first.
     """
 
     state: str

@@ -14,8 +14,10 @@ import shlex
 import sys
 import tomllib
 import warnings
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from make_cli_reference import commands as cli_commands
 from small_trees import config_in, plant
 from typer.testing import CliRunner
 
+from kaggle_manager import RunReport, SessionSummary, ValidationKaggleManager
 from kaggle_manager.cli.commands import app
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
@@ -304,12 +307,28 @@ def test_enough_is_run() -> None:
     assert len(run) > 30
 
 
-def test_the_program_of_the_api_page_that_only_looks_runs(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, looking = list(blocks(ROOT / "docs/api.md", "python"))[:2]
+def test_the_programs_of_the_api_page_run(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first only as far as it trains nothing."""
+    trains, looks = list(blocks(ROOT / "docs/api.md", "python"))[:2]
     monkeypatch.chdir(world)
     (world / "work").rename(world / "runs")
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        exec(compile(looking, "api.md", "exec"), {})
-    assert said.getvalue().splitlines()[1].startswith("latest traffic_light_control_checkpoint_2_steps")
-    exec(compile("\n".join(line for line in started.splitlines() if "import" in line), "api.md", "exec"), {})
+        exec(compile(looks, "api.md", "exec"), {})
+    step, model = said.getvalue().split()
+    assert step == "2"
+    assert Path(model).is_relative_to(world / "runs")
+    session = SimpleNamespace(**dict.fromkeys(field.name for field in fields(SessionSummary)))
+    report = SimpleNamespace(**dict.fromkeys(field.name for field in fields(RunReport)))
+    report.sessions = (session,)
+    asked = []
+
+    def train(manager: ValidationKaggleManager, section: str, *, quick: bool) -> SimpleNamespace:
+        asked.append((section, quick))
+        return report
+
+    monkeypatch.setattr(ValidationKaggleManager, "run_validation_section", train)
+    with contextlib.redirect_stdout(said):
+        exec(compile(trains, "api.md", "exec"), {})
+    assert asked == [("section_7_6_rl_performance", True)]
+    assert said.getvalue().endswith("None None [None]\n")

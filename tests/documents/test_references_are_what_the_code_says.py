@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import make_api_reference
@@ -10,10 +11,13 @@ import make_cli_reference
 import pytest
 import typer
 
+import kaggle_manager
 from kaggle_manager import errors
 from kaggle_manager.cli.commands import app
 
 COMMANDS = {command.name: command for command in make_cli_reference.commands()}
+# `name:` or `name, name:` of an argument or attribute in a docstring.
+ITEMS = re.compile(r"^    (\w+(?:, \w+)*): ", re.MULTILINE)
 
 
 def every_error(error: type[errors.KaggleManagerError] = errors.KaggleManagerError) -> Iterator[type]:
@@ -68,9 +72,29 @@ def test_every_exit_code_an_error_has_is_in_the_table() -> None:
     assert {int(part.split()[0]) for part in line.replace("\n", " ").split(" · ")} == codes
 
 
-def test_every_public_name_of_the_reference_is_explained() -> None:
-    for modules in make_api_reference.PARTS.values():
-        for module, names in modules.items():
-            for name in names:
-                thing = getattr(__import__(module, fromlist=[name]), name)
-                assert inspect.getdoc(thing), f"{module}.{name}"
+def test_the_api_page_lists_exactly_the_public_names() -> None:
+    page = make_api_reference.page()
+    listed = set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) - {"Errors"}
+    listed |= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert listed == set(kaggle_manager.__all__) - {"__version__"}
+
+
+def test_every_parameter_and_attribute_of_the_api_is_explained() -> None:
+    missing = []
+    for name in set(kaggle_manager.__all__) - {"__version__"}:
+        thing = getattr(kaggle_manager, name)
+        members = vars(thing).items() if inspect.isclass(thing) else ()
+        methods = [each for member, each in members if inspect.isfunction(each) and not member.startswith("_")]
+        for each in [thing, *methods]:
+            explained = {word for line in ITEMS.findall(inspect.getdoc(each) or "") for word in line.split(", ")}
+            missing += [f"{each.__qualname__}: {word}" for word in explicit_parameters(each) - explained]
+    assert missing == []
+
+
+def explicit_parameters(thing: object) -> set[str]:
+    """What the docstring of `thing` has to explain; an error that carries no more than its base explains nothing."""
+    if isinstance(thing, type) and issubclass(thing, errors.KaggleManagerError) and "__init__" not in vars(thing):
+        return set()
+    given = inspect.signature(thing).parameters.values()  # type: ignore[arg-type]
+    own = {each.name for each in given if each.kind is not each.VAR_KEYWORD} - {"self"}
+    return own - ({"safe", "next_step"} if thing is not errors.KaggleManagerError else set())

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import kaggle_manager
 from kaggle_manager.sessions.bundle import RUNTIME
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "kaggle_manager"
 
 # A room imports only what is on a lower layer. The lowest layer first; a module at the root is a room of its own.
+# The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
     ("errors", "console", "notify"),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
@@ -114,8 +116,23 @@ def test_what_travels_into_a_session_imports_nothing_that_stays_at_home() -> Non
         if any(path.is_relative_to(ROOT / entry) for entry in RUNTIME if not entry.endswith("/__init__.py"))
         or path.relative_to(ROOT).as_posix() in RUNTIME
     }
-    assert "trainer.main" in travelling
-    assert [f"{name} imports {other}" for name in travelling for other in own_imports(name) - travelling] == []
+    assert {"", "trainer.main"} <= travelling
+    assert own_imports("", at_import=True) == set()
+    rooms = travelling - {""}
+    assert [f"{name} imports {other}" for name in rooms for other in own_imports(name) - travelling] == []
+
+
+def test_no_module_takes_a_name_from_the_public_api() -> None:
+    """It would reach any layer that way, and only where the whole package is installed."""
+    offenders = [
+        f"{name} imports {alias.name}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == "kaggle_manager"
+        for alias in node.names
+        if alias.name in kaggle_manager.__all__ and alias.name != "__version__"
+    ]
+    assert offenders == []
 
 
 def test_only_the_trainer_needs_a_training_library() -> None:
