@@ -32,7 +32,7 @@ class Account:
 
     @classmethod
     def of(cls, root: Path) -> Account:
-        """The account of the world in `root`, made at the first call."""
+        """The account of the server in `root`, made at the first call."""
         path = root / "account.json"
         if stored := disk.read_json(path):
             return cls(**stored)

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaggle_manager.local_kaggle import logs
 from kaggle_manager.local_kaggle.blobs import Blobs
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.datasets import Datasets
 from kaggle_manager.local_kaggle.kernels import Kernels
 from kaggle_manager.local_kaggle.outputs import Outputs
@@ -51,10 +51,10 @@ class Front:
         await self._app(scope, receive, send)
 
 
-def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front:
-    """The application over `world`. `stop` is called when the account's owner asks the server to end."""
-    pushes, kernels, outputs, blobs = Pushes(world), Kernels(world), Outputs(world), Blobs(world)
-    datasets = Datasets(world, blobs)
+def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) -> Front:
+    """The application over `state`. `stop` is called when the account's owner asks the server to end."""
+    pushes, kernels, outputs, blobs = Pushes(state), Kernels(state), Outputs(state), Blobs(state)
+    datasets = Datasets(state, blobs)
     calls: dict[tuple[str, str], Callable[[Body], Body]] = {
         (_KERNELS, "SaveKernel"): pushes.save_kernel,
         (_KERNELS, "GetKernel"): kernels.get_kernel,
@@ -81,27 +81,27 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
     }
 
     def authorised(request: Request) -> None:
-        if not world.account.accepts(request.headers.get("authorization", "")):
+        if not state.account.accepts(request.headers.get("authorization", "")):
             raise HTTPException(401, "Unauthenticated")
 
     def vouched_for(request: Request) -> None:
         given = request.query_params
         expires, signature = given.get("expires", ""), given.get("signature", "")
         path = request.scope["path"]
-        if not expires.isdigit() or not world.account.vouches_for(path, expires, signature, world.clock()):
+        if not expires.isdigit() or not state.account.vouches_for(path, expires, signature, state.clock()):
             raise HTTPException(403, f"The link to {path} has expired or was not made here")
 
     async def call(request: Request) -> Response:
         name = (request.path_params["service"], request.path_params["method"])
         body = await _json(request)
         if name == ("security.OAuthService", "IntrospectToken"):
-            active = world.account.owns_token(str(body.get("token") or ""))
-            return JSONResponse({"active": active, "username": world.account.username if active else ""})
+            active = state.account.owns_token(str(body.get("token") or ""))
+            return JSONResponse({"active": active, "username": state.account.username if active else ""})
         authorised(request)
         if name in redirects:
             return RedirectResponse(await run_in_threadpool(redirects[name], body), status_code=302)
         if name == (_KERNELS, "GetKernelSessionLogsStream"):
-            return await logs.respond(world, body)
+            return await logs.respond(state, body)
         if name not in calls:
             raise HTTPException(501, f"{'/'.join(name)} does not exist on the local Kaggle")
         return JSONResponse(await run_in_threadpool(calls[name], body))
@@ -113,7 +113,7 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
             "kernelSlug": request.path_params["slug"],
             "versionLabel": request.query_params.get("versionLabel"),
         }
-        return await logs.respond(world, body)
+        return await logs.respond(state, body)
 
     async def upload(request: Request) -> Response:
         vouched_for(request)
@@ -122,7 +122,7 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
     async def file(request: Request) -> Response:
         vouched_for(request)
         kind, number, rest = (request.path_params[name] for name in ("kind", "number", "rest"))
-        home = {"session": world.session_folder(number) / "working", "dataset": world.root / "datasets" / str(number)}
+        home = {"session": state.session_folder(number) / "working", "dataset": state.root / "datasets" / str(number)}
         if kind not in home:
             raise not_found("The file")
         path = (home[kind] / rest).resolve()
@@ -131,7 +131,7 @@ def create_app(world: World, *, stop: Callable[[], None] | None = None) -> Front
         return FileResponse(path, media_type="application/octet-stream", stat_result=path.stat())
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"service": "local-kaggle", "pid": os.getpid(), "root": str(world.root)})
+        return JSONResponse({"service": "local-kaggle", "pid": os.getpid(), "root": str(state.root)})
 
     async def end(request: Request) -> Response:
         authorised(request)

@@ -14,35 +14,35 @@ from pathlib import Path
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, bad_request, not_found, whole_number
 
 _KEPT_S = 7 * 86400.0
 
 
 class Blobs:
-    """The calls about uploads, on one world."""
+    """The calls about uploads of one server."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
         self._busy: set[str] = set()
 
     def start_blob_upload(self, body: Body) -> Body:
         token, name = secrets.token_urlsafe(24), Path(str(body.get("name") or "").replace("\\", "/")).name
         if not name or name in (".", ".."):
             raise bad_request("A blob needs a file name.")
-        now, length = self._world.clock(), whole_number(body, "contentLength")
-        with self._world.transaction() as database:
+        now, length = self._state.clock(), whole_number(body, "contentLength")
+        with self._state.transaction() as database:
             for old in database.execute("SELECT token FROM blobs WHERE created_at < ?", (now - _KEPT_S,)).fetchall():
                 self._path(old["token"]).unlink(missing_ok=True)
             database.execute("DELETE FROM blobs WHERE created_at < ?", (now - _KEPT_S,))
             database.execute("INSERT INTO blobs VALUES (?, ?, ?, ?)", (token, name, length, now))
         self._path(token).touch()
-        return {"token": token, "createUrl": self._world.link(f"/upload/{token}")}
+        return {"token": token, "createUrl": self._state.link(f"/upload/{token}")}
 
     def complete(self, token: str) -> tuple[str, Path] | None:
         """(file name, path) of a blob all of whose bytes have arrived."""
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = database.execute("SELECT * FROM blobs WHERE token = ?", (token,)).fetchone()
         if row is None or self._path(token).stat().st_size != row["length"]:
             return None
@@ -51,7 +51,7 @@ class Blobs:
     async def put(self, request: Request) -> Response:
         """One `PUT` on an upload link, already vouched for."""
         token = request.path_params["token"]
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = database.execute("SELECT * FROM blobs WHERE token = ?", (token,)).fetchone()
         if row is None:
             raise not_found("The upload")
@@ -97,4 +97,4 @@ class Blobs:
         return Response(status_code=308, headers={"Range": f"bytes=0-{arrived - 1}"} if arrived else {})
 
     def _path(self, token: str) -> Path:
-        return self._world.root / "blobs" / token
+        return self._state.root / "blobs" / token

@@ -1,4 +1,4 @@
-"""What the local Kaggle remembers: one SQLite file and the folders beside it, all under one root.
+"""The state of the local Kaggle: one SQLite file and the folders beside it, all under one root.
 
 The server is the only writer, one request at a time; runners speak through the files of their session. Everything that
 a restart needs is on disk before a request is answered.
@@ -96,7 +96,7 @@ class Limits:
 
     @classmethod
     def of(cls, root: Path) -> Limits:
-        """The limits of the world in `root`.
+        """The limits of the server in `root`.
 
         Raises:
             ConfigError: `limits.json` is not an object of known names and numbers.
@@ -115,8 +115,8 @@ class Limits:
             ) from error
 
 
-class World:
-    """The state of one root folder.
+class ServerState:
+    """The state of one server: a root folder and its database.
 
     Args:
         root: the folder; it exists.

@@ -16,27 +16,27 @@ from pathlib import Path
 
 from kaggle_manager.local_kaggle import archives
 from kaggle_manager.local_kaggle.blobs import Blobs
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, page, timestamp, whole_number
 
 
 class Datasets:
-    """The calls about datasets, on one world."""
+    """The calls about datasets of one server."""
 
-    def __init__(self, world: World, blobs: Blobs) -> None:
-        self._world = world
+    def __init__(self, state: ServerState, blobs: Blobs) -> None:
+        self._state = state
         self._blobs = blobs
 
     # Making
 
     def create_dataset(self, body: Body) -> Body:
         owner, slug, title = body.get("ownerSlug"), str(body.get("slug") or ""), str(body.get("title") or "")
-        if owner not in (None, "", self._world.account.username):
+        if owner not in (None, "", self._state.account.username):
             raise denied("datasets.create")
         if not slug or not title:
             return {"status": "error", "error": "A dataset needs a slug and a title."}
         kept = ("subtitle", "description", "licenseName", "isPrivate", "categoryIds")
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             if database.execute("SELECT 1 FROM datasets WHERE slug = ?", (slug,)).fetchone():
                 taken = f'The requested title "{title}" is already in use by a dataset. Please choose another title.'
                 return {"status": "error", "error": taken}
@@ -44,12 +44,12 @@ class Datasets:
 
     def create_dataset_version(self, body: Body) -> Body:
         content = body.get("body") or {}
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = self._dataset(database, body)
         return self._new_version(row, content)
 
     def create_dataset_version_by_id(self, body: Body) -> Body:
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = database.execute("SELECT * FROM datasets WHERE id = ?", (whole_number(body, "id"),)).fetchone()
         if row is None:
             raise denied("datasets.update")
@@ -66,10 +66,10 @@ class Datasets:
         if len(complete) != len(files) or not complete:
             return {"status": "error", "error": "A file of this version is missing or was not uploaded completely."}
         # Unpacking may take long and happens before anyone can see the version, so that none is ever half there.
-        staging = Path(tempfile.mkdtemp(dir=self._world.root / "incoming"))
-        failed = not archives.ingest(complete, staging / "files", self._world.limits.dataset_bytes)
-        now = self._world.clock()
-        with self._world.transaction() as database:
+        staging = Path(tempfile.mkdtemp(dir=self._state.root / "incoming"))
+        failed = not archives.ingest(complete, staging / "files", self._state.limits.dataset_bytes)
+        now = self._state.clock()
+        with self._state.transaction() as database:
             database.execute(
                 "INSERT INTO datasets (slug, title, info) VALUES (?, ?, ?) ON CONFLICT (slug) DO UPDATE SET info = ?",
                 (slug, title, json.dumps(info), json.dumps(info)),
@@ -82,15 +82,15 @@ class Datasets:
             database.execute(
                 "INSERT INTO dataset_versions (dataset_id, number, notes, failed, created_at, ready_at) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (dataset_id, number, notes, failed, now, now + self._world.limits.ingestion_s),
+                (dataset_id, number, notes, failed, now, now + self._state.limits.ingestion_s),
             )
-            home = self._world.dataset_folder(dataset_id, number)
+            home = self._state.dataset_folder(dataset_id, number)
             home.parent.mkdir(parents=True, exist_ok=True)
             if home.exists():  # of a server that was killed between this rename and its commit
-                home.rename(self._world.root / "trash" / staging.name)
+                home.rename(self._state.root / "trash" / staging.name)
             staging.rename(home)
-        address = f"{self._world.account.username}/{slug}"
-        return {"ref": address, "url": f"{self._world.address}/datasets/{address}", "status": "ok", "error": ""}
+        address = f"{self._state.account.username}/{slug}"
+        return {"ref": address, "url": f"{self._state.address}/datasets/{address}", "status": "ok", "error": ""}
 
     # Looking
 
@@ -98,7 +98,7 @@ class Datasets:
         row: sqlite3.Row | None = database.execute(
             "SELECT * FROM datasets WHERE slug = ?", (body.get("datasetSlug"),)
         ).fetchone()
-        if row is None or body.get("ownerSlug") not in (None, "", self._world.account.username):
+        if row is None or body.get("ownerSlug") not in (None, "", self._state.account.username):
             raise denied("datasets.get")
         return row
 
@@ -111,36 +111,36 @@ class Datasets:
     def _version(self, body: Body) -> tuple[sqlite3.Row, Path]:
         """(dataset, files of the version asked for)."""
         number = whole_number(body, "datasetVersionNumber")
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = self._dataset(database, body)
-            version = ready_version(self._world, database, row["slug"], number or None)
+            version = ready_version(self._state, database, row["slug"], number or None)
         if version is None:
             raise not_found(f"Version {number or ''} of dataset {row['slug']}")
-        return row, self._world.dataset_folder(row["id"], version["number"]) / "files"
+        return row, self._state.dataset_folder(row["id"], version["number"]) / "files"
 
     def get_dataset_status(self, body: Body) -> Body:
         """The status of the newest version; it carries no number, so `ready` may speak of the version before a push."""
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             newest = self._newest(database, self._dataset(database, body)["id"])
         if newest is None:
             return {"status": "NOT_YET_PERSISTED"}
-        if newest["ready_at"] > self._world.clock():
+        if newest["ready_at"] > self._state.clock():
             return {"status": "BLOBS_RECEIVED"}
         return {"status": "FAILED" if newest["failed"] else "READY"}
 
     def get_dataset(self, body: Body) -> Body:
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = self._dataset(database, body)
-            current = ready_version(self._world, database, row["slug"])
+            current = ready_version(self._state, database, row["slug"])
             versions = database.execute(
                 "SELECT * FROM dataset_versions WHERE dataset_id = ? AND NOT deleted ORDER BY number", (row["id"],)
             ).fetchall()
-        info, owner = json.loads(row["info"]), self._world.account.username
-        files = self._files(self._world.dataset_folder(row["id"], current["number"]) / "files") if current else []
+        info, owner = json.loads(row["info"]), self._state.account.username
+        files = self._files(self._state.dataset_folder(row["id"], current["number"]) / "files") if current else []
         return {
             "id": row["id"],
             "ref": f"{owner}/{row['slug']}",
-            "url": f"{self._world.address}/datasets/{owner}/{row['slug']}",
+            "url": f"{self._state.address}/datasets/{owner}/{row['slug']}",
             "title": row["title"],
             "ownerName": owner,
             "ownerRef": owner,
@@ -162,14 +162,14 @@ class Datasets:
         }
 
     def get_dataset_metadata(self, body: Body) -> Body:
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = self._dataset(database, body)
         info = json.loads(row["info"])
         return {
             "info": {
                 "datasetId": row["id"],
                 "datasetSlug": row["slug"],
-                "ownerUser": self._world.account.username,
+                "ownerUser": self._state.account.username,
                 "title": row["title"],
                 "subtitle": info["subtitle"] or "",
                 "description": info["description"] or "",
@@ -204,28 +204,28 @@ class Datasets:
         if name:
             if name not in [item["name"] for item in self._files(folder)]:
                 raise not_found(f"File {name}")
-            return self._world.link(f"{base}/files/{name}")
+            return self._state.link(f"{base}/files/{name}")
         archive = folder.parent / f"{row['slug']}.zip"
         if not archive.exists():
             _zip(folder, archive)
-        return self._world.link(f"{base}/{archive.name}")
+        return self._state.link(f"{base}/{archive.name}")
 
     def delete_dataset(self, body: Body) -> Body:
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             row = self._dataset(database, body)
             database.execute("DELETE FROM datasets WHERE id = ?", (row["id"],))
         return {"error": ""}
 
 
 def ready_version(
-    world: World, database: sqlite3.Connection, slug: str, number: int | None = None
+    state: ServerState, database: sqlite3.Connection, slug: str, number: int | None = None
 ) -> sqlite3.Row | None:
     """The newest version of a dataset whose ingestion is over, or version `number` if it is."""
     row: sqlite3.Row | None = database.execute(
         "SELECT v.* FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id WHERE d.slug = ? "
         "AND v.ready_at <= ? AND NOT v.failed AND NOT v.deleted "
         "AND v.number = coalesce(?, v.number) ORDER BY v.number DESC",
-        (slug, world.clock(), number),
+        (slug, state.clock(), number),
     ).fetchone()
     return row
 

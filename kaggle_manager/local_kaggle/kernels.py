@@ -10,25 +10,25 @@ import json
 import sqlite3
 
 from kaggle_manager.local_kaggle import quota, sessions, sources
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, duration, page, timestamp, whole_number
 
 
 class Kernels:
-    """The calls about kernels, on one world."""
+    """The calls about kernels of one server."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
 
     def get_kernel_session_status(self, body: Body) -> Body:
-        with self._world.transaction() as database:
-            row = sessions.session_of(self._world, database, body)
+        with self._state.transaction() as database:
+            row = sessions.session_of(self._state, database, body)
         return {"status": row["status"], "failureMessage": row["failure"]}
 
     def get_kernel(self, body: Body) -> Body:
-        with self._world.transaction() as database:
-            kernel = sessions.kernel_of(self._world, database, body)
-            row = sessions.session_of(self._world, database, body)
+        with self._state.transaction() as database:
+            kernel = sessions.kernel_of(self._state, database, body)
+            row = sessions.session_of(self._state, database, body)
             newest = sessions.newest_version(database, kernel["id"])
         settings = json.loads(row["settings"])
         source = {"source": settings["text"], "kernelType": settings["kernelType"]}
@@ -39,8 +39,8 @@ class Kernels:
 
     def list_kernels(self, body: Body) -> Body:
         """The account's own kernels, the one run last first; nobody else's exist here."""
-        wanted, owner = str(body.get("search") or "").lower(), self._world.account.username
-        with self._world.transaction() as database:
+        wanted, owner = str(body.get("search") or "").lower(), self._state.account.username
+        with self._state.transaction() as database:
             kernels = database.execute("SELECT * FROM kernels WHERE deleted_at IS NULL").fetchall()
             rows = database.execute("SELECT * FROM sessions ORDER BY version").fetchall()
         newest = {row["kernel_id"]: row for row in rows}
@@ -55,7 +55,7 @@ class Kernels:
 
     def _metadata(self, kernel: sqlite3.Row, session: sqlite3.Row) -> Body:
         settings = json.loads(session["settings"])
-        owner = self._world.account.username
+        owner = self._state.account.username
         as_pushed = ("kernelType", "isPrivate", "enableInternet", "machineShape", "categoryIds", *sources.KINDS)
         return {
             "id": kernel["id"],
@@ -72,26 +72,26 @@ class Kernels:
 
     def delete_kernel(self, body: Body) -> Body:
         """Ends the kernel's sessions, which frees their places at once, and destroys its outputs."""
-        with self._world.transaction() as database:
-            kernel = sessions.kernel_of(self._world, database, body)
-            database.execute("UPDATE kernels SET deleted_at = ? WHERE id = ?", (self._world.clock(), kernel["id"]))
+        with self._state.transaction() as database:
+            kernel = sessions.kernel_of(self._state, database, body)
+            database.execute("UPDATE kernels SET deleted_at = ? WHERE id = ?", (self._state.clock(), kernel["id"]))
             for row in database.execute(
                 "SELECT id FROM sessions WHERE kernel_id = ? AND ended_at IS NULL", (kernel["id"],)
             ).fetchall():
-                self._world.ask_to_end(row["id"])
+                self._state.ask_to_end(row["id"])
         return {"errorMessage": ""}
 
     def cancel_kernel_session(self, body: Body) -> Body:
-        with self._world.transaction() as database:
+        with self._state.transaction() as database:
             session_id = whole_number(body, "kernelSessionId")
             row = sessions.session_by_id(database, session_id, "kernelSessions.cancel")
             if row["ended_at"] is None:
-                self._world.ask_to_end(session_id)
+                self._state.ask_to_end(session_id)
         return {"errorMessage": ""}
 
     def get_accelerator_quota_statistics(self, _: Body) -> Body:
-        with self._world.transaction() as database:
-            week = sessions.week(self._world, database)
+        with self._state.transaction() as database:
+            week = sessions.week(self._state, database)
             ran = {row[0] for row in database.execute("SELECT DISTINCT accelerator FROM sessions").fetchall()}
 
         def shown(accelerator: str) -> Body:
@@ -102,5 +102,5 @@ class Kernels:
                 "hasEverRun": accelerator in ran,
             }
 
-        refresh = quota.week_of(self._world.clock())[1]
+        refresh = quota.week_of(self._state.clock())[1]
         return {"quotaRefreshTime": timestamp(refresh), "gpuQuota": shown("GPU"), "tpuQuota": shown("TPU")}

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 
 from kaggle_manager.local_kaggle import daemonize, disk, sandbox
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.session_faults import Fate, emptied
 
 
 def prepare(
-    world: World,
+    state: ServerState,
     session_id: int,
     script: str,
     *,
@@ -26,7 +26,7 @@ def prepare(
     fate: Fate,
 ) -> None:
     """Write everything the runner of a session needs into the session's folder."""
-    session = world.session_folder(session_id)
+    session = state.session_folder(session_id)
     shutil.rmtree(session, ignore_errors=True)  # of a push that failed half-way, whose number is given again
     for name in ("src", "working", "scratch/home", "scratch/tmp"):
         (session / name).mkdir(parents=True)
@@ -47,7 +47,7 @@ def prepare(
         "limit_s": min(limit_s, dies_s),
         "erased_at_limit": dies_s < limit_s,
         "filled_after_s": fate.filled_after_s,
-        "output_bytes": world.limits.output_bytes,
+        "output_bytes": state.limits.output_bytes,
         "environment": sandbox.kernel_environment(session, session_id, found, isolated=bool(isolation)),
     }
     disk.write_json(session / "order.json", order)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.outputs import kept_log
 from kaggle_manager.local_kaggle.serialization import Body, whole_number
 from kaggle_manager.local_kaggle.sessions import session_by_id, session_of
@@ -22,33 +22,33 @@ _POLL_S = 0.1
 _KEEP_ALIVE_S = 15.0
 
 
-async def respond(world: World, body: Body) -> Response:
+async def respond(state: ServerState, body: Body) -> Response:
     """The answer to `GetKernelSessionLogsStream`, by session id or by kernel and version label."""
-    row = await run_in_threadpool(_find, world, body)
+    row = await run_in_threadpool(_find, state, body)
     if row["ended_at"] is not None:
-        return Response(kept_log(world, row) or "[]", media_type="application/json")
-    return StreamingResponse(_events(world, row["id"]), media_type="text/event-stream")
+        return Response(kept_log(state, row) or "[]", media_type="application/json")
+    return StreamingResponse(_events(state, row["id"]), media_type="text/event-stream")
 
 
-def _find(world: World, body: Body) -> sqlite3.Row:
-    with world.transaction() as database:
+def _find(state: ServerState, body: Body) -> sqlite3.Row:
+    with state.transaction() as database:
         if session_id := whole_number(body, "kernelSessionId"):
             return session_by_id(database, session_id, "kernels.get")
-        return session_of(world, database, body)
+        return session_of(state, database, body)
 
 
-def _ended(world: World, session_id: int) -> bool:
-    with world.transaction() as database:
+def _ended(state: ServerState, session_id: int) -> bool:
+    with state.transaction() as database:
         row = database.execute("SELECT ended_at FROM sessions WHERE id = ?", (session_id,)).fetchone()
     return row is None or row["ended_at"] is not None
 
 
-async def _events(world: World, session_id: int) -> AsyncIterator[bytes]:
-    path = world.session_folder(session_id) / "log.jsonl"
+async def _events(state: ServerState, session_id: int) -> AsyncIterator[bytes]:
+    path = state.session_folder(session_id) / "log.jsonl"
     position, quiet_s = 0, 0.0
     while True:
         # Asked before reading: what was printed before the end is read after it.
-        ended = await run_in_threadpool(_ended, world, session_id)
+        ended = await run_in_threadpool(_ended, state, session_id)
         text = b""
         if path.exists():
             with path.open("rb") as stream:

@@ -9,23 +9,23 @@ import os
 import sqlite3
 from pathlib import Path
 
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, not_found, page, timestamp, whole_number
 from kaggle_manager.local_kaggle.sessions import session_of
 
 
 class Outputs:
-    """The calls about outputs, on one world."""
+    """The calls about outputs of one server."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
 
     def list_kernel_session_output(self, body: Body) -> Body:
         row = self._session(body)
         names, token = page(self._names(row), body)
         return {
             "files": [{"fileName": name, "url": self._link(row, name)} for name in names],
-            "log": kept_log(self._world, row) if row["ended_at"] is not None else "",
+            "log": kept_log(self._state, row) if row["ended_at"] is not None else "",
             "nextPageToken": token,
         }
 
@@ -47,14 +47,14 @@ class Outputs:
         return self._link(row, name)
 
     def _session(self, body: Body) -> sqlite3.Row:
-        with self._world.transaction() as database:
-            return session_of(self._world, database, body)
+        with self._state.transaction() as database:
+            return session_of(self._state, database, body)
 
     def _folder(self, row: sqlite3.Row) -> Path:
-        return self._world.session_folder(row["id"]) / "working"
+        return self._state.session_folder(row["id"]) / "working"
 
     def _link(self, row: sqlite3.Row, name: str) -> str:
-        return self._world.link(f"/files/session/{row['id']}/{name}")
+        return self._state.link(f"/files/session/{row['id']}/{name}")
 
     def _names(self, row: sqlite3.Row) -> list[str]:
         folder = self._folder(row)
@@ -64,12 +64,12 @@ class Outputs:
         found = sorted(
             path.relative_to(folder).as_posix() for path in paths if path.is_file() and not path.is_symlink()
         )
-        return found[: self._world.limits.output_files]
+        return found[: self._state.limits.output_files]
 
 
-def kept_log(world: World, row: sqlite3.Row) -> str:
+def kept_log(state: ServerState, row: sqlite3.Row) -> str:
     """The log of an ended session as the JSON array Kaggle keeps; "" when it never ran."""
-    path = world.session_folder(row["id"]) / "log.jsonl"
+    path = state.session_folder(row["id"]) / "log.jsonl"
     if not path.exists():
         return ""
     text = path.read_text(encoding="utf-8")

@@ -12,20 +12,20 @@ from slugify import slugify
 
 from kaggle_manager.local_kaggle import accelerators, launch, notebook, quota, sessions, sources
 from kaggle_manager.local_kaggle.accelerators import Machine
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults import session_faults
 from kaggle_manager.local_kaggle.serialization import Body, bad_request, denied, whole_number
 
 
 class Pushes:
-    """The call that pushes a kernel, on one world."""
+    """The call that pushes a kernel of one server."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
 
     def save_kernel(self, body: Body) -> Body:
-        world, text = self._world, str(body.get("text") or "")
-        if len(text.encode()) >= world.limits.source_bytes:
+        state, text = self._state, str(body.get("text") or "")
+        if len(text.encode()) >= state.limits.source_bytes:
             raise bad_request("The kernel source must be less than 1 megabytes in size.")
         if str(body.get("language") or "python").lower() != "python":
             return {"versionNumber": 0, "error": "The local Kaggle runs Python kernels only."}
@@ -34,13 +34,13 @@ class Pushes:
         machine = accelerators.machine_of(body)
         runs = body.get("kernelExecutionType") != "QUICK_SAVE"
         internet = bool(body.get("enableInternet", False))
-        with world.transaction() as database:
+        with state.transaction() as database:
             slug, title = self._address(database, body)
             if runs and (refusal := self._refusal(database, machine)):
                 return {"versionNumber": 0, "error": refusal}
             kernel_id = self._kernel_id(database, slug, title)
             version = sessions.newest_version(database, kernel_id) + 1
-            found = sources.resolve(world, database, body, slug, session_faults.current.get())
+            found = sources.resolve(state, database, body, slug, session_faults.current.get())
             settings = {
                 "text": text,
                 "kernelType": kind,
@@ -50,8 +50,8 @@ class Pushes:
                 "categoryIds": body.get("categoryIds") or [],
                 **found.valid,
             }
-            limit_s = accelerators.time_limit(machine, whole_number(body, "sessionTimeoutSeconds"), world.limits)
-            now = world.clock()
+            limit_s = accelerators.time_limit(machine, whole_number(body, "sessionTimeoutSeconds"), state.limits)
+            now = state.clock()
             status, ended_at = ("QUEUED", None) if runs else ("NEW_SCRIPT", now)
             session_id: int = database.execute(
                 "INSERT INTO sessions "
@@ -61,7 +61,7 @@ class Pushes:
             ).fetchone()["id"]
             if runs:
                 launch.prepare(
-                    world,
+                    state,
                     session_id,
                     script,
                     limit_s=limit_s,
@@ -71,9 +71,9 @@ class Pushes:
                     fate=session_faults.current.get(),
                 )
         if runs:
-            launch.start(world.session_folder(session_id))
-        address = f"/code/{world.account.username}/{slug}"
-        answer = {"ref": address, "url": world.address + address, "versionNumber": version, "kernelId": kernel_id}
+            launch.start(state.session_folder(session_id))
+        address = f"/code/{state.account.username}/{slug}"
+        answer = {"ref": address, "url": state.address + address, "versionNumber": version, "kernelId": kernel_id}
         return {**answer, "error": "", **found.invalid}
 
     def _address(self, database: sqlite3.Connection, body: Body) -> tuple[str, str]:
@@ -87,7 +87,7 @@ class Pushes:
                 raise denied("kernels.update")
             return row["slug"], title or row["title"]
         owner, _, name = asked.rpartition("/")
-        if owner and owner != self._world.account.username:
+        if owner and owner != self._state.account.username:
             raise denied("kernels.update")
         slug = slugify(title or name)
         if not slug:
@@ -95,16 +95,16 @@ class Pushes:
         return slug, title or name
 
     def _refusal(self, database: sqlite3.Connection, machine: Machine) -> str | None:
-        room = accelerators.room(machine.accelerator, self._world.limits)
+        room = accelerators.room(machine.accelerator, self._state.limits)
         if sessions.alive(database, machine.accelerator) >= room:
             return f"Maximum batch {machine.accelerator} session count of {room} reached."
-        week = sessions.week(self._world, database).get(machine.accelerator)
+        week = sessions.week(self._state, database).get(machine.accelerator)
         return quota.refusal(machine.accelerator, week) if week else None
 
     def _kernel_id(self, database: sqlite3.Connection, slug: str, title: str) -> int:
         kernel_id: int = database.execute(
             "INSERT INTO kernels (slug, title, created_at) VALUES (?, ?, ?) "
             "ON CONFLICT (slug) WHERE deleted_at IS NULL DO UPDATE SET title = excluded.title RETURNING id",
-            (slug, title, self._world.clock()),
+            (slug, title, self._state.clock()),
         ).fetchone()["id"]
         return kernel_id

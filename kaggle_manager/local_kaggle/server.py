@@ -1,4 +1,4 @@
-"""The process that serves one world on the loopback interface, until it is stopped or nobody needs it any more.
+"""The process that serves one root folder on the loopback interface, until it is stopped or nobody needs it any more.
 
 One server a folder, guarded by a lock that dies with it. Killing it at any moment loses nothing: sessions go on under
 their runners, and the next server finds them.
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
 
@@ -28,11 +28,11 @@ _WATCH_S = 1.0
 
 
 def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: float | None = None) -> None:
-    """Serve the world in `root` on 127.0.0.1:`port` until stopped; 0 takes the port used last, or a free one.
+    """Serve the folder `root` on 127.0.0.1:`port` until stopped; 0 takes the port used last, or a free one.
 
     Args:
         port: TCP port, or 0.
-        root: the folder of the world; made when missing.
+        root: the folder of the state; made when missing.
         faults: a plan of faults to play (see `fault_plan`); None: none.
         idle_exit_s: end after so many seconds without a request and without a running session; None: never.
 
@@ -102,19 +102,19 @@ def configuration(app: ASGIApp, *, http: type[asyncio.Protocol] | Literal["h11"]
 def _run(
     listening: socket.socket, root: Path, plan: Plan | None, faults: Path | None, idle_exit_s: float | None
 ) -> None:
-    world = World(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
+    state = ServerState(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
 
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(world, stop=stop)
-    played = FaultMiddleware(app, world, plan) if plan else app
+    app = create_app(state, stop=stop)
+    played = FaultMiddleware(app, state, plan) if plan else app
     server = uvicorn.Server(configuration(played, http=OpenProtocol if plan else "h11"))
 
     async def watch() -> None:
         while True:
             await asyncio.sleep(_WATCH_S)
-            if await run_in_threadpool(world.tidy):
+            if await run_in_threadpool(state.tidy):
                 app.last_request = time.monotonic()  # somebody will come for the result of a running session
             elif idle_exit_s is not None and time.monotonic() - app.last_request > idle_exit_s:
                 stop()
@@ -125,9 +125,9 @@ def _run(
             await server.serve(sockets=[listening])
             watching.cancel()
 
-    account = world.account
+    account = state.account
     announcement: dict[str, object] = {
-        "url": world.address,
+        "url": state.address,
         "username": account.username,
         "token": account.token,
     }
@@ -135,10 +135,10 @@ def _run(
     disk.write_json(root / "server.json", announcement, mode=0o600)
     if plan:
         print(f"It is hostile: {len(plan.fault)} faults of {faults} (seed {plan.seed}).", flush=True)
-    print(f"Local Kaggle on {world.address}, account '{account.username}', state and secrets in {root}", flush=True)
+    print(f"Local Kaggle on {state.address}, account '{account.username}', state and secrets in {root}", flush=True)
     try:
         asyncio.run(both())
     except KeyboardInterrupt:
         return  # how a person ends a server in the foreground
     finally:
-        world.close()
+        state.close()

@@ -8,24 +8,24 @@ from __future__ import annotations
 import sqlite3
 
 from kaggle_manager.local_kaggle import quota
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, version_number
 
 
-def kernel_of(world: World, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
+def kernel_of(state: ServerState, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
     """The kernel a request names; what does not exist and what belongs to another account are refused alike."""
-    owner = body.get("userName") or body.get("ownerSlug") or world.account.username
+    owner = body.get("userName") or body.get("ownerSlug") or state.account.username
     row: sqlite3.Row | None = database.execute(
         "SELECT * FROM kernels WHERE slug = ? AND deleted_at IS NULL", (body.get("kernelSlug"),)
     ).fetchone()
-    if row is None or owner != world.account.username:
+    if row is None or owner != state.account.username:
         raise denied("kernels.get")
     return row
 
 
-def session_of(world: World, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
+def session_of(state: ServerState, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
     """The session a request is about: the newest of its kernel, or the one its version label pins."""
-    kernel = kernel_of(world, database, body)
+    kernel = kernel_of(state, database, body)
     number = version_number(body.get("versionLabel")) or newest_version(database, kernel["id"])
     row: sqlite3.Row | None = database.execute(
         "SELECT * FROM sessions WHERE kernel_id = ? AND version = ?", (kernel["id"], number)
@@ -62,9 +62,9 @@ def alive(database: sqlite3.Connection, accelerator: str) -> int:
     return count
 
 
-def week(world: World, database: sqlite3.Connection) -> dict[str, quota.Statistics]:
+def week(state: ServerState, database: sqlite3.Connection) -> dict[str, quota.Statistics]:
     """This week's GPU and TPU hours."""
-    now, limits = world.clock(), world.limits
+    now, limits = state.clock(), state.limits
     start, _ = quota.week_of(now)
     rows = database.execute(
         "SELECT * FROM sessions WHERE status != 'NEW_SCRIPT' AND (ended_at IS NULL OR ended_at > ?)", (start,)

@@ -10,7 +10,7 @@ import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.datasets import ready_version
 from kaggle_manager.local_kaggle.faults.session_faults import Fate
 from kaggle_manager.local_kaggle.serialization import Body
@@ -39,19 +39,19 @@ class Sources:
     invalid: dict[str, list[str]] = field(default_factory=lambda: {answer: [] for answer in KINDS.values()})
 
 
-def resolve(world: World, database: sqlite3.Connection, body: Body, own_slug: str, fate: Fate) -> Sources:
+def resolve(state: ServerState, database: sqlite3.Connection, body: Body, own_slug: str, fate: Fate) -> Sources:
     """Sort out what the push `body` of kernel `own_slug` asks for, and what of it its session gets."""
     found = Sources()
     for kind, answer in KINDS.items():
         for source in body.get(kind) or []:
             owner, slug, number = ([*str(source).split("/"), "", ""])[:3]
             folder = None
-            if owner == world.account.username and fate.sources != "dropped":
+            if owner == state.account.username and fate.sources != "dropped":
                 asked = int(number) if number.isdecimal() and len(number) < 10 else None
-                folder = _folder(world, database, kind, slug, asked, own_slug)
+                folder = _folder(state, database, kind, slug, asked, own_slug)
                 if fate.sources == "stale" and folder is not None and kind == "datasetDataSources":
                     before = int(folder.parent.name) - 1
-                    folder = _folder(world, database, kind, slug, before, own_slug) or folder
+                    folder = _folder(state, database, kind, slug, before, own_slug) or folder
             if folder is None:
                 found.invalid[answer].append(source)
                 continue
@@ -62,12 +62,12 @@ def resolve(world: World, database: sqlite3.Connection, body: Body, own_slug: st
 
 
 def _folder(
-    world: World, database: sqlite3.Connection, kind: str, slug: str, number: int | None, own_slug: str
+    state: ServerState, database: sqlite3.Connection, kind: str, slug: str, number: int | None, own_slug: str
 ) -> Path | None:
     """The folder behind one source; None when there is nothing to mount. Competitions and models do not exist here."""
     if kind == "datasetDataSources":
-        version = ready_version(world, database, slug, number)
-        return world.dataset_folder(version["dataset_id"], version["number"]) / "files" if version else None
+        version = ready_version(state, database, slug, number)
+        return state.dataset_folder(version["dataset_id"], version["number"]) / "files" if version else None
     if kind == "kernelDataSources" and slug != own_slug:  # a kernel cannot mount its own output
         row = database.execute(
             "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.slug = ? "
@@ -75,5 +75,5 @@ def _folder(
             "AND s.version = coalesce(?, s.version) ORDER BY s.version DESC LIMIT 1",
             (slug, number),
         ).fetchone()
-        return world.session_folder(row["id"]) / "working" if row else None
+        return state.session_folder(row["id"]) / "working" if row else None
     return None

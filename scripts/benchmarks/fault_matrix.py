@@ -156,7 +156,7 @@ def judge(at: Stage, name: str, column: str, *, lasting: bool) -> Cell:
     """Let one call meet one fault."""
     _, act, call = next(item for item in COLUMNS if item[0] == column)
     outcome: list[tuple[str, str]] = []
-    limits = at.world.limits
+    limits = at.state.limits
 
     def perform() -> None:
         try:
@@ -179,7 +179,7 @@ def judge(at: Stage, name: str, column: str, *, lasting: bool) -> Cell:
     thread.start()
     thread.join(BOUND_S)
     at.play()
-    at.world.limits = limits
+    at.state.limits = limits
     verdict, detail = outcome[0] if outcome else ("HANG", "")
     return Cell(name, column, lasting, verdict, time.monotonic() - begun, detail)
 

@@ -21,7 +21,7 @@ import uvicorn
 
 from kaggle_manager.errors import AmbiguousPush, KaggleManagerError
 from kaggle_manager.local_kaggle.app import create_app
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
 from kaggle_manager.local_kaggle.server import bound, configuration
@@ -77,7 +77,7 @@ class Stage:
     """One hostile local Kaggle with a finished session of two versions."""
 
     root: Path
-    world: World
+    state: ServerState
     hostile: FaultMiddleware
     finished: KernelVersion = field(init=False)
     outputs: dict[str, bytes] = field(init=False)
@@ -86,10 +86,10 @@ class Stage:
     def client(self, **options: float) -> KaggleClient:
         """An impatient client whose waiting is virtual."""
         passing = VirtualTime()
-        token = Credentials("token", None, self.world.account.token, "the stage")
+        token = Credentials("token", None, self.state.account.token, "the stage")
         timeout_s = options.get("read_timeout_s", READ_TIMEOUT_S)
         return KaggleClient(
-            token, endpoint=self.world.address, read_timeout_s=timeout_s, sleep=passing.sleep, clock=passing.clock
+            token, endpoint=self.state.address, read_timeout_s=timeout_s, sleep=passing.sleep, clock=passing.clock
         )
 
     def name(self, what: str) -> str:
@@ -115,15 +115,15 @@ class Stage:
         return state
 
     def folder_of(self, version: KernelVersion) -> Path:
-        with self.world.transaction() as database:
+        with self.state.transaction() as database:
             row = database.execute(
                 "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.slug = ? AND s.version = ?",
                 (version.slug, version.version),
             ).fetchone()
-        return self.world.session_folder(row["id"])
+        return self.state.session_folder(row["id"])
 
     def versions_of(self, slug: str) -> int:
-        with self.world.transaction() as database:
+        with self.state.transaction() as database:
             query = "SELECT count(*) FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.slug = ?"
             count: int = database.execute(query, (slug,)).fetchone()[0]
         return count
@@ -135,12 +135,12 @@ def stage(root: Path) -> Iterator[Stage]:
     root.mkdir(parents=True, exist_ok=True)
     (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "cpu_sessions": 1000, "gpu_sessions": 1000}))
     listening = bound(0)
-    world = World(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
-    hostile = FaultMiddleware(create_app(world), world, Plan())
+    state = ServerState(root, address=f"http://127.0.0.1:{listening.getsockname()[1]}")
+    hostile = FaultMiddleware(create_app(state), state, Plan())
     server = uvicorn.Server(configuration(hostile, http=OpenProtocol))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    built = Stage(root, world, hostile)
+    built = Stage(root, state, hostile)
     try:
         built.finished = built.run(SLUG, KERNEL.replace("VERSION", "1"))
         built.run(SLUG, KERNEL.replace("VERSION", "2"))
@@ -155,7 +155,7 @@ def stage(root: Path) -> Iterator[Stage]:
         server.should_exit = True
         thread.join(timeout=10)
         listening.close()
-        world.close()
+        state.close()
 
 
 # The adapter's calls. Each returns what to say of a right end, or raises Wrong, or an error of the project's.
@@ -221,17 +221,17 @@ def cancel_session(at: Stage, client: KaggleClient) -> str:
 
 def delete_kernel(at: Stage, client: KaggleClient) -> str:
     slug = at.name("gone")
-    with at.world.transaction() as database:
+    with at.state.transaction() as database:
         database.execute("INSERT INTO kernels (slug, title, created_at) VALUES (?, ?, 0)", (slug, slug))
     client.delete_kernel(OWNER, slug)
-    with at.world.transaction() as database:
+    with at.state.transaction() as database:
         row = database.execute("SELECT deleted_at FROM kernels WHERE slug = ?", (slug,)).fetchone()
     return _check(True, row["deleted_at"] is not None)
 
 
 def quota(at: Stage, client: KaggleClient) -> str:
     got = client.quota().gpu_total_s
-    return _check(at.world.limits.gpu_week_s, got)
+    return _check(at.state.limits.gpu_week_s, got)
 
 
 def publish(at: Stage, client: KaggleClient) -> str:
@@ -249,9 +249,9 @@ def _publish(at: Stage, client: KaggleClient, slug: str) -> str:
         file = Path(folder) / "tree.pack"
         file.write_bytes(slug.encode() * 20_000)
         published = publish_dataset(client, owner=OWNER, slug=slug, files=[file], notes="a note")
-        with at.world.transaction() as database:
+        with at.state.transaction() as database:
             row = database.execute("SELECT id FROM datasets WHERE slug = ?", (slug,)).fetchone()
-        there = at.world.dataset_folder(row["id"], published.version) / "files/tree.pack"
+        there = at.state.dataset_folder(row["id"], published.version) / "files/tree.pack"
         return _check(hashlib.sha256(file.read_bytes()).hexdigest(), hashlib.sha256(there.read_bytes()).hexdigest())
 
 

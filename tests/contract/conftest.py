@@ -15,7 +15,7 @@ import uvicorn
 from loopback_kaggle import Client, Clock, Loopback, end_sessions
 
 from kaggle_manager.local_kaggle.app import create_app
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.local_kaggle.server import bound
 
@@ -33,7 +33,7 @@ def local_kaggle(tmp_path: Path) -> Iterator[ServerInfo]:
 
 @pytest.fixture
 def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
-    """Serve a world from this process, with other limits than Kaggle's and a clock tests can turn."""
+    """Serve a local Kaggle from this process, with other limits than Kaggle's and a clock tests can turn."""
     opened: list[tuple[Loopback, uvicorn.Server, threading.Thread]] = []
 
     def serve(**limits: float) -> Loopback:
@@ -42,13 +42,13 @@ def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
         (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0} | limits))
         listening = bound(0)
         clock, url = Clock(), f"http://127.0.0.1:{listening.getsockname()[1]}"
-        world = World(root, address=url, clock=clock)
+        state = ServerState(root, address=url, clock=clock)
         server = uvicorn.Server(
-            uvicorn.Config(create_app(world), http="h11", ws="none", lifespan="off", log_level="error")
+            uvicorn.Config(create_app(state), http="h11", ws="none", lifespan="off", log_level="error")
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        opened.append((Loopback(root, url, world, clock), server, thread))
+        opened.append((Loopback(root, url, state, clock), server, thread))
         return opened[-1][0]
 
     yield serve
@@ -56,12 +56,12 @@ def loopback(tmp_path: Path) -> Iterator[Callable[..., Loopback]]:
         end_sessions(local.root)
         server.should_exit = True
         thread.join(timeout=10)
-        local.world.close()
+        local.state.close()
 
 
 @pytest.fixture
 def client(loopback: Callable[..., Loopback]) -> Client:
-    """The SDK on a fresh world with Kaggle's own limits."""
+    """The SDK on a fresh local Kaggle with Kaggle's own limits."""
     return loopback().client
 
 

@@ -64,11 +64,11 @@ def test_a_running_session_keeps_the_version_it_started_with(loopback: Any) -> N
     client.ready_dataset({"a.txt": b"one"})
     client.push("import time\ntime.sleep(1)\n" + READ_A, dataset_data_sources=["local/little-data"])
     client.create_dataset_version({"a.txt": b"two"}, delete_old_versions=True)
-    local.world.tidy()
+    local.state.tidy()
     assert client.end()[0] == "COMPLETE"
     assert client.log() == "one\n"
     assert len(list(local.root.glob("datasets/*/*"))) == 2
-    local.world.tidy()
+    local.state.tidy()
     assert len(list(local.root.glob("datasets/*/*"))) == 1
     assert client.dataset_file("a.txt") == b"two"
 
@@ -208,7 +208,7 @@ def test_even_a_signed_link_does_not_leave_its_folder(loopback: Any) -> None:
     local.client.run("import os\nos.symlink('/etc/hostname', 'link')")
     session = next((local.root / "sessions").iterdir()).name
     for path in (f"/files/session/{session}/link", f"/files/session/{session}/../order.json"):
-        where = urlsplit(local.world.link(path))
+        where = urlsplit(local.state.link(path))
         with socket.create_connection((where.hostname, where.port)) as connection:
             connection.sendall(
                 f"GET {where.path}?{where.query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()

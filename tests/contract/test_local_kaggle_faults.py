@@ -196,7 +196,7 @@ def test_a_status_is_told_late_only_where_it_is_another(at):
 
 
 def test_the_week_can_shrink_for_pushes_too(at):
-    limits = at.world.limits
+    limits = at.state.limits
     at.play({"kind": "quota_shrinks", "hours": 0, "on": ["GetAcceleratorQuotaStatistics"]})
     try:
         with at.client() as client:
@@ -204,7 +204,7 @@ def test_the_week_can_shrink_for_pushes_too(at):
             with pytest.raises(Exception, match="Maximum weekly GPU quota"):
                 client.push_kernel(KernelPush("local", at.name("late"), "pass", accelerator="NvidiaTeslaT4"))
     finally:
-        at.world.limits = limits
+        at.state.limits = limits
 
 
 # The example of the guide, as a user runs it
@@ -266,7 +266,7 @@ def test_a_malformed_plan_starts_no_server(tmp_path):
     ],
 )
 def test_a_malformed_number_is_a_400_that_names_it(at, call, body):
-    headers = {"Authorization": f"Bearer {at.world.account.token}"}
-    answer = requests.post(f"{at.world.address}/v1/{call}", json=body, headers=headers, timeout=10)
+    headers = {"Authorization": f"Bearer {at.state.account.token}"}
+    answer = requests.post(f"{at.state.address}/v1/{call}", json=body, headers=headers, timeout=10)
     assert answer.status_code == 400
     assert list(body)[-1] in answer.json()["message"]

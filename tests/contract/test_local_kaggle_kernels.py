@@ -89,7 +89,7 @@ def test_wrong_or_missing_credentials_get_401_as_json(loopback: Any, headers: di
 
 def test_both_schemes_and_both_path_prefixes_are_accepted(loopback: Any) -> None:
     local = loopback()
-    account = local.world.account
+    account = local.state.account
     for prefix in ("/v1", "/api/v1"):
         url = f"{local.url}{prefix}/kernels.KernelsApiService/ListKernels"
         bearer = {"Authorization": f"Bearer {account.token}"}
@@ -100,7 +100,7 @@ def test_both_schemes_and_both_path_prefixes_are_accepted(loopback: Any) -> None
 def test_a_token_says_whose_it_is(loopback: Any) -> None:
     local = loopback()
     url = f"{local.url}/v1/security.OAuthService/IntrospectToken"
-    known = requests.post(url, json={"token": local.world.account.token}, timeout=5).json()
+    known = requests.post(url, json={"token": local.state.account.token}, timeout=5).json()
     unknown = requests.post(url, json={"token": "KGAT_other"}, timeout=5).json()
     assert known == {"active": True, "username": "local"}
     assert not unknown["active"]

@@ -191,5 +191,5 @@ def test_deleting_a_kernel_kills_it_and_frees_its_place(loopback: Any, tmp_path:
     assert local.client.push("", slug="other-kernel").version_number == 1
     local.client.end("other-kernel")
     assert not is_beating(beat)
-    local.world.tidy()
+    local.state.tidy()
     assert len(list((local.root / "sessions").iterdir())) == 1

@@ -16,7 +16,7 @@ from kagglesdk.datasets.types import dataset_api_service as dataset_types
 from kagglesdk.kernels.types import kernels_api_service as kernel_types
 
 from kaggle_manager.local_kaggle import disk
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
@@ -189,12 +189,12 @@ class Loopback:
 
     root: Path
     url: str
-    world: World
+    state: ServerState
     clock: Clock
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = Client(self.url, self.world.account.token)
+        self.client = Client(self.url, self.state.account.token)
 
 
 def end_sessions(root: Path) -> None:

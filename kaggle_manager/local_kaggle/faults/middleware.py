@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kaggle_manager.local_kaggle.database import World
+from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults import false_responses, fault_plan, session_faults
 from kaggle_manager.local_kaggle.faults.broken_responses import Exchange, OpenProtocol, send_broken, true_answer
 
@@ -85,13 +85,13 @@ class FaultMiddleware:
     """`app` under a plan of faults. Needs a server that speaks `OpenProtocol`.
 
     Args:
-        app: the honest application.
-        world: where the hostility is in the world itself.
+        app: the application without faults.
+        state: of the application; a fault of the weekly quota changes its limits.
         faults: the plan; `play` starts another one.
     """
 
-    def __init__(self, app: ASGIApp, world: World, faults: fault_plan.Plan) -> None:
-        self._app, self._world = app, world
+    def __init__(self, app: ASGIApp, state: ServerState, faults: fault_plan.Plan) -> None:
+        self._app, self._state = app, state
         self.play(faults)
 
     def play(self, faults: fault_plan.Plan) -> None:
@@ -122,7 +122,7 @@ class FaultMiddleware:
                 await asyncio.sleep(fault.seconds)
                 await self._app(exchange.scope, exchange.receive, exchange.send)
             case fault_plan.QuotaShrinks():
-                self._world.limits = replace(self._world.limits, gpu_week_s=fault.hours * 3600)
+                self._state.limits = replace(self._state.limits, gpu_week_s=fault.hours * 3600)
                 await self._app(exchange.scope, exchange.receive, exchange.send)
             case fault_plan.IgnoresVersion():
                 await self._app(*await _about_the_newest(exchange))
