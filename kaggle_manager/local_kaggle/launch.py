@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kaggle_manager.local_kaggle import daemonize, disk, sandbox
 from kaggle_manager.local_kaggle.database import ServerState
-from kaggle_manager.local_kaggle.faults.session_faults import Fate, emptied
+from kaggle_manager.local_kaggle.faults.session_faults import SessionFaults, emptied
 
 
 def prepare(
@@ -23,7 +23,7 @@ def prepare(
     internet: bool,
     mounts: list[dict[str, str]],
     accelerator: str,
-    fate: Fate,
+    faults: SessionFaults,
 ) -> None:
     """Write everything the runner of a session needs into the session's folder."""
     session = state.session_folder(session_id)
@@ -31,10 +31,10 @@ def prepare(
     for name in ("src", "working", "scratch/home", "scratch/tmp"):
         (session / name).mkdir(parents=True)
     (session / "src" / "script.py").write_text(script, encoding="utf-8")
-    if fate.sources == "empty":
+    if faults.sources == "empty":
         mounts = emptied(session, mounts)
-    dies_s = fate.dies_after_s if fate.dies_after_s is not None else limit_s
-    found = accelerator if fate.accelerator is None else fate.accelerator
+    dies_s = faults.dies_after_s if faults.dies_after_s is not None else limit_s
+    found = accelerator if faults.accelerator is None else faults.accelerator
     isolation = sandbox.isolation()
     if not isolation:
         _lay_out(session / "input", mounts)
@@ -46,7 +46,7 @@ def prepare(
         "mounts": mounts,
         "limit_s": min(limit_s, dies_s),
         "erased_at_limit": dies_s < limit_s,
-        "filled_after_s": fate.filled_after_s,
+        "filled_after_s": faults.filled_after_s,
         "output_bytes": state.limits.output_bytes,
         "environment": sandbox.kernel_environment(session, session_id, found, isolated=bool(isolation)),
     }

@@ -68,7 +68,7 @@ class Pushes:
                     internet=internet,
                     mounts=found.mounts,
                     accelerator=machine.shape,
-                    fate=session_faults.current.get(),
+                    faults=session_faults.current.get(),
                 )
         if runs:
             launch.start(state.session_folder(session_id))

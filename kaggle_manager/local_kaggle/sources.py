@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.datasets import ready_version
-from kaggle_manager.local_kaggle.faults.session_faults import Fate
+from kaggle_manager.local_kaggle.faults.session_faults import SessionFaults
 from kaggle_manager.local_kaggle.serialization import Body
 
 # The field of a push that asks for a kind of source -> the field of the answer that reports the invalid ones.
@@ -39,17 +39,19 @@ class Sources:
     invalid: dict[str, list[str]] = field(default_factory=lambda: {answer: [] for answer in KINDS.values()})
 
 
-def resolve(state: ServerState, database: sqlite3.Connection, body: Body, own_slug: str, fate: Fate) -> Sources:
+def resolve(
+    state: ServerState, database: sqlite3.Connection, body: Body, own_slug: str, faults: SessionFaults
+) -> Sources:
     """Sort out what the push `body` of kernel `own_slug` asks for, and what of it its session gets."""
     found = Sources()
     for kind, answer in KINDS.items():
         for source in body.get(kind) or []:
             owner, slug, number = ([*str(source).split("/"), "", ""])[:3]
             folder = None
-            if owner == state.account.username and fate.sources != "dropped":
+            if owner == state.account.username and faults.sources != "dropped":
                 asked = int(number) if number.isdecimal() and len(number) < 10 else None
                 folder = _folder(state, database, kind, slug, asked, own_slug)
-                if fate.sources == "stale" and folder is not None and kind == "datasetDataSources":
+                if faults.sources == "stale" and folder is not None and kind == "datasetDataSources":
                     before = int(folder.parent.name) - 1
                     folder = _folder(state, database, kind, slug, before, own_slug) or folder
             if folder is None:

@@ -1,8 +1,8 @@
-"""A local Kaggle on its worse days: a plan of faults, played over the application from outside.
+"""Fault injection: a plan of faults, played over the application from outside.
 
-Deterministic: whether a fault strikes at its n-th matching call depends on the plan, its seed and n alone. What no
-fault strikes passes untouched. `fault_plan` says what can be planned, `broken_answers` and `lies` how answers suffer,
-`fate` what becomes of a session.
+Deterministic: whether a fault strikes at its n-th matching call depends on the plan, its seed and n alone. A call that
+no fault strikes passes unchanged. `fault_plan` defines the faults, `broken_responses` and `false_responses` spoil
+answers, `session_faults` spoils sessions.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class FaultMiddleware:
                 await self._lie(track, exchange)
             case fault_plan.LogCut() if call != fault_plan.LOG:
                 await self._lie(track, exchange)
-            case _ if (session := _fate(fault)) is not None:
+            case _ if (session := _session_faults(fault)) is not None:
                 token = session_faults.current.set(session)
                 try:
                     await self._app(exchange.scope, exchange.receive, exchange.send)
@@ -167,18 +167,18 @@ class FaultMiddleware:
             await _send_whole(*(before or true), exchange)
 
 
-def _fate(fault: fault_plan.Fault) -> session_faults.Fate | None:
+def _session_faults(fault: fault_plan.Fault) -> session_faults.SessionFaults | None:
     match fault:
         case fault_plan.DroppedSources():
-            return session_faults.Fate(sources="dropped")
+            return session_faults.SessionFaults(sources="dropped")
         case fault_plan.StaleMount():
-            return session_faults.Fate(sources="stale")
+            return session_faults.SessionFaults(sources="stale")
         case fault_plan.EmptyMount():
-            return session_faults.Fate(sources="empty", filled_after_s=fault.filled_after_s)
+            return session_faults.SessionFaults(sources="empty", filled_after_s=fault.filled_after_s)
         case fault_plan.WrongAccelerator():
-            return session_faults.Fate(accelerator=fault.found)
+            return session_faults.SessionFaults(accelerator=fault.found)
         case fault_plan.KilledAtWall():
-            return session_faults.Fate(dies_after_s=fault.after_s)
+            return session_faults.SessionFaults(dies_after_s=fault.after_s)
     return None
 
 

@@ -1,7 +1,7 @@
-"""What becomes of one session that nobody asked for: other inputs, another machine, a death without a trace.
+"""Faults of one session: other inputs than it asked for, another machine, or a kill that leaves nothing.
 
-A fate is decided while a push is answered and travels in the session's order, so it outlives the server. The default is
-no such fate. Standard library only: the runner carries it out.
+They are decided while a push is answered and written into the session's order, so they outlive the server; by default
+there are none. Standard library only: the runner carries them out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Fate:
-    """One session's fate.
+class SessionFaults:
+    """The faults of one session.
 
     Attributes:
         sources: what it finds in place of its inputs: nothing and the push says so ("dropped"), the version before
@@ -33,8 +33,8 @@ class Fate:
     dies_after_s: float | None = None
 
 
-# The fate of the session being pushed. Set for one request; `faults` is the only one that does.
-current: ContextVar[Fate] = ContextVar("fate", default=Fate())  # noqa: B039 - frozen
+# The faults of the session being pushed; set by `middleware`, for one request.
+current: ContextVar[SessionFaults] = ContextVar("session_faults", default=SessionFaults())  # noqa: B039 - frozen
 
 
 def emptied(session: Path, mounts: list[dict[str, str]]) -> list[dict[str, str]]:
