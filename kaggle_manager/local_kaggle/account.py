@@ -1,4 +1,4 @@
-"""The one account of the local Kaggle, and what its secrets vouch for: requests and links.
+"""The one account of the local Kaggle, and what its secrets sign: requests and links.
 
 The secrets are made at the first start and live in `account.json`, readable by its owner alone. They are never logged.
 """
@@ -61,7 +61,7 @@ class Account:
         stamp = str(int(expires))
         return f"{quote(path)}?expires={stamp}&signature={self._signature(path, stamp)}"
 
-    def vouches_for(self, path: str, expires: str, signature: str, now: float) -> bool:
+    def signed(self, path: str, expires: str, signature: str, now: float) -> bool:
         """Whether `link` made this link and it has not expired."""
         return _same(signature, self._signature(path, expires)) and now < int(expires)
 

@@ -80,15 +80,15 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         (_DATASETS, "DownloadDataset"): datasets.download_dataset,
     }
 
-    def authorised(request: Request) -> None:
+    def require_credentials(request: Request) -> None:
         if not state.account.accepts(request.headers.get("authorization", "")):
             raise HTTPException(401, "Unauthenticated")
 
-    def vouched_for(request: Request) -> None:
+    def require_signature(request: Request) -> None:
         given = request.query_params
         expires, signature = given.get("expires", ""), given.get("signature", "")
         path = request.scope["path"]
-        if not expires.isdigit() or not state.account.vouches_for(path, expires, signature, state.clock()):
+        if not expires.isdigit() or not state.account.signed(path, expires, signature, state.clock()):
             raise HTTPException(403, f"The link to {path} has expired or was not made here")
 
     async def call(request: Request) -> Response:
@@ -97,7 +97,7 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         if name == ("security.OAuthService", "IntrospectToken"):
             active = state.account.owns_token(str(body.get("token") or ""))
             return JSONResponse({"active": active, "username": state.account.username if active else ""})
-        authorised(request)
+        require_credentials(request)
         if name in redirects:
             return RedirectResponse(await run_in_threadpool(redirects[name], body), status_code=302)
         if name == (_KERNELS, "GetKernelSessionLogsStream"):
@@ -107,7 +107,7 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         return JSONResponse(await run_in_threadpool(calls[name], body))
 
     async def log_stream(request: Request) -> Response:
-        authorised(request)
+        require_credentials(request)
         body = {
             "userName": request.path_params["owner"],
             "kernelSlug": request.path_params["slug"],
@@ -116,11 +116,11 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         return await logs.respond(state, body)
 
     async def upload(request: Request) -> Response:
-        vouched_for(request)
+        require_signature(request)
         return await blobs.put(request)
 
     async def file(request: Request) -> Response:
-        vouched_for(request)
+        require_signature(request)
         kind, number, rest = (request.path_params[name] for name in ("kind", "number", "rest"))
         home = {"session": state.session_folder(number) / "working", "dataset": state.root / "datasets" / str(number)}
         if kind not in home:
@@ -134,7 +134,7 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         return JSONResponse({"service": "local-kaggle", "pid": os.getpid(), "root": str(state.root)})
 
     async def end(request: Request) -> Response:
-        authorised(request)
+        require_credentials(request)
         if stop is None:
             raise HTTPException(501, "This server is ended by whoever started it")
         stop()

@@ -49,7 +49,7 @@ class Blobs:
         return row["name"], self._path(token)
 
     async def put(self, request: Request) -> Response:
-        """One `PUT` on an upload link, already vouched for."""
+        """One `PUT` on an upload link whose signature was checked."""
         token = request.path_params["token"]
         with self._state.transaction() as database:
             row = database.execute("SELECT * FROM blobs WHERE token = ?", (token,)).fetchone()

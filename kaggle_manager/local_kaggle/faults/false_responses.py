@@ -1,7 +1,4 @@
-"""Answers that arrive whole and are not true: a status, a listing, a log, a refusal. Pure.
-
-Each lie takes what was asked and what is true, and gives what is told; None where there is nothing to lie about.
-"""
+"""Answers that arrive whole and are false: a status, a listing, a log, a refusal. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ from kaggle_manager.local_kaggle.faults import fault_plan
 from kaggle_manager.local_kaggle.serialization import Body
 
 
-def told(fault: fault_plan.Fault, true: Body) -> Body | None:
-    """What `fault` makes of the true answer."""
+def falsified(fault: fault_plan.Fault, true: Body) -> Body | None:
+    """What `fault` makes of the true answer; None where it has nothing to change."""
     match fault:
         case fault_plan.SaysStatus():
             return _status(fault, true)

@@ -129,11 +129,13 @@ class FaultMiddleware:
             case fault_plan.Swap():
                 await self._swap(track, exchange)
             case fault_plan.PushRefused():
-                await JSONResponse(false_responses.told(fault, {}))(exchange.scope, exchange.receive, exchange.send)
+                await JSONResponse(false_responses.falsified(fault, {}))(
+                    exchange.scope, exchange.receive, exchange.send
+                )
             case fault_plan.SaysStatus() | fault_plan.PartialList():
-                await self._lie(track, exchange)
+                await self._falsify(track, exchange)
             case fault_plan.LogCut() if call != fault_plan.LOG:
-                await self._lie(track, exchange)
+                await self._falsify(track, exchange)
             case _ if (session := _session_faults(fault)) is not None:
                 token = session_faults.current.set(session)
                 try:
@@ -148,15 +150,15 @@ class FaultMiddleware:
         async with true_answer(self._app, exchange) as answer:
             await answer.body()
 
-    async def _lie(self, track: _Track, exchange: Exchange) -> None:
+    async def _falsify(self, track: _Track, exchange: Exchange) -> None:
         async with true_answer(self._app, exchange) as answer:
             body = await answer.body()
-            told = false_responses.told(track.fault, json.loads(body)) if answer.head["status"] == 200 else None
-            if told is None:
-                track.struck -= 1  # there was nothing to lie about
+            false = false_responses.falsified(track.fault, json.loads(body)) if answer.head["status"] == 200 else None
+            if false is None:
+                track.struck -= 1  # it had nothing to change
                 await _send_whole(answer.head, body, exchange)
             else:
-                await JSONResponse(told)(exchange.scope, exchange.receive, exchange.send)
+                await JSONResponse(false)(exchange.scope, exchange.receive, exchange.send)
 
     async def _swap(self, track: _Track, exchange: Exchange) -> None:
         async with true_answer(self._app, exchange) as answer:
