@@ -37,11 +37,11 @@ class Checkpointer:
         certificate: digests of the finished training, by item; empty until the final model is written.
     """
 
-    settings: TrainingConfig
+    config: TrainingConfig
     store: CheckpointStore
     training: Training
     journey: Journey
-    origin: ResumePoint
+    resume_point: ResumePoint
     clock: SessionClock
     identity: Mapping[str, Any]
     metadata: Callable[[int], TrainingMetadata]
@@ -57,12 +57,12 @@ class Checkpointer:
     _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.newest = self.origin.checkpoint
+        self.newest = self.resume_point.checkpoint
         self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
-            "target": self.settings.total,
-            "lineage": self.settings.lineage,
-            "bundle_sha256": self.settings.bundle_sha256,
+            "target": self.config.total,
+            "lineage": self.config.lineage,
+            "bundle_sha256": self.config.bundle_sha256,
             "identity": dict(self.identity),
         }
         self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None))
@@ -75,7 +75,7 @@ class Checkpointer:
             CheckpointCorrupt: a file changed since it was verified.
             SimulationDiverged: everything is restored but the environments.
         """
-        exact_state.check_complete(self.origin.items)
+        exact_state.check_complete(self.resume_point.items)
         try:
             model_file.load_parameters(self.training.model, checkpoint.read_model())
         except (KeyError, RuntimeError, ValueError) as error:
@@ -85,11 +85,11 @@ class Checkpointer:
                 next_step="give back the settings it was trained with, or start again with --fresh.",
             ) from error
         self._rows.load(checkpoint, self.disk)
-        exact_state.restore(self.training, self.origin.items, Phase.BEFORE)
+        exact_state.restore(self.training, self.resume_point.items, Phase.BEFORE)
 
     def begin(self) -> None:
         """In the first rollout start: put back what `learn()` has disturbed on its way there."""
-        exact_state.restore(self.training, self.origin.items, Phase.AT_START)
+        exact_state.restore(self.training, self.resume_point.items, Phase.AT_START)
 
     def save(self) -> None:
         """Begin to commit the training as it is now; the save before is on disk when this returns.

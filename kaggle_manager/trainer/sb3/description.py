@@ -21,14 +21,14 @@ from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 _LIBRARIES = ("python", "torch", "stable_baselines3", "gymnasium", "numpy")
 
 
-def complete_identity(settings: TrainingConfig, model: BaseAlgorithm, journey: Journey) -> dict[str, Any]:
+def complete_identity(config: TrainingConfig, model: BaseAlgorithm, journey: Journey) -> dict[str, Any]:
     """The identity that goes into every manifest of this training; JSON values."""
-    given = {name: value for name, value in settings.identity.items() if value is not None}
+    given = {name: value for name, value in config.identity.items() if value is not None}
     return {
-        "scenario": settings.scenario,
-        "algorithm": settings.algorithm,
-        "policy": settings.policy,
-        "hyperparameters": {name: _json_or_text(value) for name, value in settings.hyperparameters.items()},
+        "scenario": config.scenario,
+        "algorithm": config.algorithm,
+        "policy": config.policy,
+        "hyperparameters": {name: _json_or_text(value) for name, value in config.hyperparameters.items()},
         "policy_architecture": _json_or_text(getattr(model.policy, "net_arch", None)),
         "observation_space": str(model.observation_space),
         "observation_space_shape": shape_of(model.observation_space),
@@ -52,10 +52,10 @@ def shape_of(space: spaces.Space[Any]) -> Any:
 
 
 def metadata(
-    settings: TrainingConfig,
+    config: TrainingConfig,
     identity: Mapping[str, Any],
     journey: Journey,
-    origin: ResumePoint,
+    resume_point: ResumePoint,
     *,
     step: int,
     training_seconds: float,
@@ -65,8 +65,8 @@ def metadata(
 ) -> TrainingMetadata:
     """The content of training_metadata.json at a checkpoint."""
     return TrainingMetadata(
-        scenario=settings.scenario,
-        algorithm=settings.algorithm,
+        scenario=config.scenario,
+        algorithm=config.algorithm,
         hyperparameters=identity["hyperparameters"],
         observation_space_shape=identity["observation_space_shape"],
         action_space_shape=identity["action_space_shape"],
@@ -75,21 +75,21 @@ def metadata(
         reward_fingerprint=identity.get("reward_fingerprint"),
         library_versions=identity["versions"],
         device=journey.arithmetic["device"],
-        timesteps_target=settings.total,
+        timesteps_target=config.total,
         timesteps_done=step,
         training_seconds=round(training_seconds, 3),
         evaluation_seconds=round(evaluation_seconds, 3),
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
         best_score=best_score,
         best_step=best_step,
-        resumed_from=_resumed_from(origin.checkpoint),
+        resumed_from=_resumed_from(resume_point.checkpoint),
         strategy={
-            "latest": f"every {settings.saves_every} timesteps, the two newest are kept; a resume is always from here",
-            "best": f"evaluated every {settings.evaluates_every} timesteps; replaced by a strictly higher score only",
+            "latest": f"every {config.saves_every} timesteps, the two newest are kept; a resume is always from here",
+            "best": f"evaluated every {config.evaluates_every} timesteps; replaced by a strictly higher score only",
             "final": "written once, when the target is reached",
         },
-        run_id=settings.lineage.run_id,
-        generation=settings.lineage.generation,
+        run_id=config.lineage.run_id,
+        generation=config.lineage.generation,
         exact=journey.describe(),
     )
 

@@ -35,9 +35,9 @@ def open_project(section: str) -> tuple[Path, Section]:
 
 def tree_of(project: Path, section: Section, scenario: str, base: Path, *, quick: bool) -> TrainingTree:
     """The training tree of a scenario below `base`."""
-    config = section.scenario(scenario)
-    config = config.for_quick() if quick else config
-    return TrainingTree(base / section.folder.relative_to(project) / config.models, scenario)
+    declared = section.scenario(scenario)
+    declared = declared.for_quick() if quick else declared
+    return TrainingTree(base / section.folder.relative_to(project) / declared.models, scenario)
 
 
 def train_here(
@@ -64,22 +64,22 @@ def train_here(
         KaggleManagerError: whatever the trainer raises.
     """
     tree = tree_of(project, section, scenario, base, quick=quick)
-    config = section.scenario(scenario)
+    declared = section.scenario(scenario)
     with hold_tree(tree.root):
-        origin = find_resume_point(tree, fresh=fresh, warn=warn)
-        parent = origin.checkpoint.manifest if origin.checkpoint else None
-        settings = from_scenario(
+        resume_point = find_resume_point(tree, fresh=fresh, warn=warn)
+        parent = resume_point.checkpoint.manifest if resume_point.checkpoint else None
+        config = from_scenario(
             scenario,
-            config.for_quick() if quick else config,
+            declared.for_quick() if quick else declared,
             total=timesteps,
             tree=tree.root,
             lineage=Lineage(
                 run_id=parent.lineage.run_id if parent else f"local-{secrets.token_hex(4)}",
                 generation=parent.lineage.generation + 1 if parent else 1,
                 parent_sha256=parent.sha256 if parent else None,
-                min_step=origin.step,
+                min_step=resume_point.step,
             ),
             save_every=save_every,
             identity=identity_of(section, scenario, project, quick=quick),
         )
-        return train(settings, origin, clock)
+        return train(config, resume_point, clock)

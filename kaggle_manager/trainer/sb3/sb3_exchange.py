@@ -104,22 +104,22 @@ def export_sb3(tree_root: Path, scenario: str, step: int | None, folder: Path) -
     return [folder / file_name for file_name in contents]
 
 
-def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingConfig) -> Checkpoint:
-    """Make a stock pair the first checkpoint of the tree in `settings`.
+def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConfig) -> Checkpoint:
+    """Make a stock pair the first checkpoint of the tree in `config`.
 
     Args:
         model_zip: written by `model.save()` or a `CheckpointCallback`.
         replay_buffer: written by `model.save_replay_buffer()`; without it collecting begins anew.
-        settings: the training that is to go on from it: same algorithm, network, spaces and size of the replay buffer.
+        config: the training that is to continue from it: same algorithm, network, spaces and size of the replay buffer.
 
     Raises:
         LineageMismatch: the tree holds checkpoints already.
         CheckpointCorrupt: a file cannot be read.
         UnsafePickle: the replay buffer's file holds something else as well; nothing of it was executed.
-        CheckpointIncompatible: the pair does not fit the settings.
+        CheckpointIncompatible: the pair does not fit the training.
         StorageError: the disk refused.
     """
-    tree = TrainingTree(settings.tree, settings.scenario)
+    tree = TrainingTree(config.tree, config.scenario)
     if any(tree.checkpoints.glob("*.manifest.json*")):
         raise LineageMismatch(
             f"{tree.root} holds a training already.",
@@ -129,9 +129,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingCo
     data = _plain_data(model_zip)
     buffer = None if replay_buffer is None else open_buffer(replay_buffer)
     with ExitStack() as resources:
-        session = Session(
-            settings, ResumePoint(None, f"{model_zip.name} is taken in"), SessionClock(), Disk(), resources
-        )
+        session = Session(config, ResumePoint(None, f"{model_zip.name} is taken in"), SessionClock(), Disk(), resources)
         model = session.model
         # No timestep: begins an episode, and the learning curves.
         model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
@@ -143,7 +141,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, settings: TrainingCo
         vars(model).update({name: value for name, value in counters.items() if hasattr(model, name)})
         missing = ["random states", "the open episode", "evaluations and the best score", "learning curves"]
         missing += _take_in_rows(model, buffer, replay_buffer)
-        missing += _other_settings(data, settings)
+        missing += _other_settings(data, config)
         why = f"taken in from {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
         session.journey.broken.append({"step": model.num_timesteps, "why": why})
         session.checkpointer.save()
@@ -163,19 +161,18 @@ def import_here(
     """
     project, section = open_project(section_name)
     name = scenario or section.default_scenario or ""
-    config = section.scenario(name)
     base = (workdir or project).expanduser().resolve()
     tree = tree_of(project, section, name, base, quick=False).root
-    settings = from_scenario(
+    config = from_scenario(
         name,
-        config,
+        section.scenario(name),
         total=None,
         tree=tree,
         lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
         identity=identity_of(section, name, project),
     )
     with hold_tree(tree):
-        return import_sb3(model_zip, replay_buffer, settings)
+        return import_sb3(model_zip, replay_buffer, config)
 
 
 def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
@@ -245,12 +242,12 @@ def _shapes(arrays: dict[str, Any]) -> dict[str, str]:
     return {name: f"{array.dtype}{list(array.shape)}" for name, array in sorted(arrays.items())}
 
 
-def _other_settings(data: dict[str, Any], settings: TrainingConfig) -> list[str]:
+def _other_settings(data: dict[str, Any], config: TrainingConfig) -> list[str]:
     """Hyperparameters the model was trained with and that are configured otherwise, as far as the file says so."""
     plain = (bool, int, float, str)
     return [
         f"the {name} it was trained with ({data[name]}; now {value})"
-        for name, value in sorted(settings.hyperparameters.items())
+        for name, value in sorted(config.hyperparameters.items())
         if isinstance(value, plain) and isinstance(data.get(name), plain) and data[name] != value
     ]
 

@@ -165,7 +165,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
     torch.seed()
     case, root = CASES[name], Path(folder)
     with _output_in(root / "log.txt"):
-        settings = TrainingConfig(
+        config = TrainingConfig(
             scenario=_SCENARIO,
             algorithm=case.algorithm.upper(),
             policy=case.settings["policy"],
@@ -180,11 +180,14 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
             evaluation_episodes=2,
             identity=_IDENTITY,
         )
-        settings = replace(settings, **case.settings)
-        tree = TrainingTree(settings.tree, _SCENARIO)
+        config = replace(config, **case.settings)
+        tree = TrainingTree(config.tree, _SCENARIO)
         disk = None if kill.at_effect is None else FatalDisk(kill.at_effect, dying.set)
-        origin, clock = find_resume_point(tree, fresh=False, warn=warn), _AnnouncingClock(kill.at_rollout, reached)
-        outcome = train(settings, origin, clock, disk=disk)
+        resume_point, clock = (
+            find_resume_point(tree, fresh=False, warn=warn),
+            _AnnouncingClock(kill.at_rollout, reached),
+        )
+        outcome = train(config, resume_point, clock, disk=disk)
         evidence = {**outcome.certificate, **curves(tree), "rollouts": str(clock.rollouts)}
     (root / "evidence.json").write_text(json.dumps(evidence))
 

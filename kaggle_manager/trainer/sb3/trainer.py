@@ -67,56 +67,60 @@ class SessionOutcome:
 
 
 def train(
-    settings: TrainingConfig, origin: ResumePoint, clock: SessionClock, *, disk: Disk | None = None
+    config: TrainingConfig, resume_point: ResumePoint, clock: SessionClock, *, disk: Disk | None = None
 ) -> SessionOutcome:
-    """Train from `origin` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
+    """Train from `resume_point` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
 
     Args:
-        settings: what to train.
-        origin: from `find_resume_point`.
+        config: what to train.
+        resume_point: from `find_resume_point`.
         clock: this session's.
         disk: the effects on files; tests inject one that dies or fails.
 
     Raises:
         CheckpointIncompatible: the checkpoint belongs to another experiment.
-        ConfigError: the settings cannot be trained.
+        ConfigError: the configuration cannot be trained.
         StorageError: the disk refused; the checkpoints that were there still load.
     """
-    if origin.checkpoint is not None and origin.step >= settings.total:
-        final = CheckpointStore(origin.checkpoint.tree, warn=warn).final()
-        if final is not None and final.step == origin.step:
-            print(f"The target of {settings.total} timesteps is already reached, at step {origin.step}.", flush=True)
+    if resume_point.checkpoint is not None and resume_point.step >= config.total:
+        final = CheckpointStore(resume_point.checkpoint.tree, warn=warn).final()
+        if final is not None and final.step == resume_point.step:
+            print(
+                f"The target of {config.total} timesteps is already reached, at step {resume_point.step}.", flush=True
+            )
             items = dict(final.manifest.exact.get("items", {}))
-            return SessionOutcome("completed", "already reached", origin.step, origin.step, certificate=items)
+            return SessionOutcome(
+                "completed", "already reached", resume_point.step, resume_point.step, certificate=items
+            )
     with ExitStack() as resources:
-        return Session(settings, origin, clock, disk or Disk(), resources).run()
+        return Session(config, resume_point, clock, disk or Disk(), resources).run()
 
 
 class Session:
     """The parts of one session, put together in the order they depend on each other; `run` trains."""
 
     def __init__(
-        self, settings: TrainingConfig, origin: ResumePoint, clock: SessionClock, disk: Disk, resources: ExitStack
+        self, config: TrainingConfig, resume_point: ResumePoint, clock: SessionClock, disk: Disk, resources: ExitStack
     ) -> None:
-        self.settings, self.origin, self.clock, self.resources = settings, origin, clock, resources
-        self.tree = TrainingTree(settings.tree, settings.scenario)
+        self.config, self.resume_point, self.clock, self.resources = config, resume_point, clock, resources
+        self.tree = TrainingTree(config.tree, config.scenario)
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
         resources.callback(self.writer.close)
-        determinism.make_deterministic(settings.device)
+        determinism.make_deterministic(config.device)
         self.journey = self._journey()
         self.model = self._build_model()
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
-        self.identity = complete_identity(settings, self.model, self.journey)
-        if origin.checkpoint is not None:
-            _check_compatible(origin.checkpoint, self.identity)
+        self.identity = complete_identity(config, self.model, self.journey)
+        if resume_point.checkpoint is not None:
+            _check_compatible(resume_point.checkpoint, self.identity)
         disk.make_folder(self.tree.history)
         self._make_callbacks(disk)
 
     def run(self) -> SessionOutcome:
         before = self.clock.elapsed()
-        if self.origin.checkpoint is not None:
-            self._restore(self.origin.checkpoint)
+        if self.resume_point.checkpoint is not None:
+            self._restore(self.resume_point.checkpoint)
         start, updates = self.model.num_timesteps, self._updates
         gain = self._gain()
         self._announce(start)
@@ -124,11 +128,11 @@ class Session:
         try:
             # Every callback acts at rollout starts; the first one puts a resumed training back.
             self.model.learn(
-                max(0, self.settings.total - start),
+                max(0, self.config.total - start),
                 callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
                 # Never: its phase would begin anew in each session. `curves` writes the points instead.
                 log_interval=sys.maxsize,
-                reset_num_timesteps=self.origin.checkpoint is None,
+                reset_num_timesteps=self.resume_point.checkpoint is None,
             )
             self.checkpointer.save_final()
         except SessionOver as over:
@@ -157,104 +161,104 @@ class Session:
         )
 
     def _gain(self) -> float | None:
-        if self.settings.device == "cpu":
+        if self.config.device == "cpu":
             return None
         batch_size = int(getattr(self.model, "batch_size", 1))  # A2C has no batches of its own
-        gain = round(measure_gain(self.model.policy, self.settings.device, batch_size), 3)
+        gain = round(measure_gain(self.model.policy, self.config.device, batch_size), 3)
         print(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.", flush=True)
         return gain
 
     # --- putting together ---------------------------------------------------------------------------------------------
 
     def _journey(self) -> Journey:
-        settings, now = self.settings, determinism.fingerprint(self.settings.device)
-        journey = self.origin.journey
+        config, now = self.config, determinism.fingerprint(self.config.device)
+        journey = self.resume_point.journey
         if journey is None:
-            seed = secrets.randbits(31) if settings.seed is None else settings.seed
-            exactness = env_probe.probe(settings.environment, seed)
+            seed = secrets.randbits(31) if config.seed is None else config.seed
+            exactness = env_probe.probe(config.environment, seed)
             if exactness.mode == "none":
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
-            return Journey(seed, exactness, now, settings.total)
+            return Journey(seed, exactness, now, config.total)
         if changed := determinism.differences(now, journey.arithmetic):
             self._break(journey, "the arithmetic changed: " + "; ".join(changed))
             journey.arithmetic = now
-        if journey.target != settings.total:
+        if journey.target != config.total:
             # Schedules follow the total, so this is another training from here on, on purpose.
-            self._break(journey, f"the target changed from {journey.target} to {settings.total} timesteps")
-            journey.target = settings.total
+            self._break(journey, f"the target changed from {journey.target} to {config.total} timesteps")
+            journey.target = config.total
         return journey
 
     def _break(self, journey: Journey, why: str) -> None:
-        journey.broken.append({"step": self.origin.step, "why": why})
-        warn(f"from step {self.origin.step} the bits are no longer those of an uninterrupted run: {why}.")
+        journey.broken.append({"step": self.resume_point.step, "why": why})
+        warn(f"from step {self.resume_point.step} the bits are no longer those of an uninterrupted run: {why}.")
 
     def _build_model(self) -> BaseAlgorithm:
-        settings, journey = self.settings, self.journey
+        config, journey = self.config, self.journey
         vec = env_state.make_vec_env(
-            settings.environment,
+            config.environment,
             journey.exactness.mode,
             journey.seed,
-            settings.n_envs,
-            processes=settings.processes,
+            config.n_envs,
+            processes=config.processes,
         )
         self.resources.callback(vec.close)
-        if settings.wrap is not None:
-            vec = settings.wrap(vec)
+        if config.wrap is not None:
+            vec = config.wrap(vec)
         return algorithms.build_model(
-            settings.algorithm,
-            settings.policy,
-            settings.hyperparameters,
+            config.algorithm,
+            config.policy,
+            config.hyperparameters,
             vec,
             seed=journey.seed,
-            device=settings.device,
+            device=config.device,
         )
 
     def _make_callbacks(self, disk: Disk) -> None:
-        settings, journey = self.settings, self.journey
+        config, journey = self.config, self.journey
         evaluator = Evaluator(
-            settings.environment,
+            config.environment,
             journey.exactness.mode,
             journey.seed,
-            1 if journey.exactness.deterministic else settings.evaluation_episodes,
-            settings.evaluate_deterministically,
-            settings.wrap,
+            1 if journey.exactness.deterministic else config.evaluation_episodes,
+            config.evaluate_deterministically,
+            config.wrap,
         )
-        self.monitor = MonitorLog(self.tree.history / "monitor.csv", settings.environment_name, self.clock.elapsed)
-        self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, settings.curves_every)
+        self.monitor = MonitorLog(self.tree.history / "monitor.csv", config.environment_name, self.clock.elapsed)
+        self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
         keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
         self.training = Training(self.model, journey.exactness.mode, keepers)
         self.checkpointer = Checkpointer(
-            settings,
+            config,
             self.store,
             self.training,
             journey,
-            self.origin,
+            self.resume_point,
             self.clock,
             self.identity,
             self._metadata,
             disk,
             self.writer,
         )
-        self.checkpoint = RotatingCheckpointCallback(settings.saves_every, self.checkpointer)
+        self.checkpoint = RotatingCheckpointCallback(config.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.best = BestModelCallback(
             evaluator,
-            settings.evaluates_every,
+            config.evaluates_every,
             self.clock,
             self.checkpoint,
             save_best=self.checkpointer.save_best,
             write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
         )
         keepers["best"] = self.best
-        self.progress = ProgressCallback(settings.total, self.clock, lambda: self._newest_step)
+        self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step)
 
     def _metadata(self, step: int) -> TrainingMetadata:
         return metadata(
-            self.settings,
+            self.config,
             self.identity,
             self.journey,
-            self.origin,
+            self.resume_point,
             step=step,
             training_seconds=self.monitor.training_seconds,
             evaluation_seconds=self.best.total_seconds,
@@ -278,9 +282,9 @@ class Session:
         replay_rows.end_open_episodes(self.model)
 
     def _announce(self, start: int) -> None:
-        total = self.settings.total
-        if self.origin.checkpoint is None:
-            print(f"Starting from zero: {self.origin.reason}. Target: {total} timesteps.", flush=True)
+        total = self.config.total
+        if self.resume_point.checkpoint is None:
+            print(f"Starting from zero: {self.resume_point.reason}. Target: {total} timesteps.", flush=True)
         elif start >= total:
             print(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.", flush=True)
         else:
@@ -288,16 +292,16 @@ class Session:
         rollout = algorithms.rollout_steps(self.model)
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
-            print(f"{self.settings.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
-        if self.journey.exactness.deterministic and self.settings.evaluation_episodes > 1:
+            print(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+        if self.journey.exactness.deterministic and self.config.evaluation_episodes > 1:
             print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
         say("KM_RESUME", step=start, target=total, **self._resume_facts())
 
     def _resume_facts(self) -> dict[str, Any]:
-        checkpoint = self.origin.checkpoint
+        checkpoint = self.resume_point.checkpoint
         return {
             "manifest_sha256": checkpoint.manifest.sha256 if checkpoint else None,
-            "from_zero": self.origin.reason or None,
+            "from_zero": self.resume_point.reason or None,
             "exact": self.journey.describe()["exact"],
         }
 
