@@ -44,8 +44,8 @@ def test_killed_processes_end_like_one_that_was_never_cut(case: str, tmp_path: P
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tree = tmp_path_factory.mktemp("whole") / "tree"
-    certificate = session(settings(tree, save_every=1000)).certificate
-    return {**certificate, **curves(TrainingTree(tree, "cart"))}
+    digests = session(settings(tree, save_every=1000)).digests
+    return {**digests, **curves(TrainingTree(tree, "cart"))}
 
 
 def test_dying_inside_saves_changes_nothing(whole: dict[str, str], tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_dying_inside_saves_changes_nothing(whole: dict[str, str], tmp_path: Pat
     else:
         outcome = session(settings(tmp_path / "tree"))
     assert deaths >= 5
-    found = {**outcome.certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    found = {**outcome.digests, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_ends_in_a_typed_error_and_the_run_goes_on_from_what_was_sav
         session(settings(tmp_path / "tree"), disk=FailingDisk(60, errno.ENOSPC, persistent=True))
     store = CheckpointStore(TrainingTree(tmp_path / "tree", "cart"))
     assert len(store.valid_checkpoints()) == 2
-    found = {**session(settings(tmp_path / "tree")).certificate, **curves(store.tree)}
+    found = {**session(settings(tmp_path / "tree")).digests, **curves(store.tree)}
     assert differing(found, whole) == []
 
 
@@ -99,7 +99,7 @@ def test_rows_are_not_overwritten_while_a_slow_disk_has_not_written_them(tmp_pat
     outcome = session(settings(tmp_path / "tree", **changes))
     assert outcome.resumed_from == 120
     reference = session(settings(tmp_path / "whole", **{**changes, "save_every": 1000}))
-    assert differing(outcome.certificate, reference.certificate) == []
+    assert differing(outcome.digests, reference.digests) == []
 
 
 def test_rows_handed_over_before_a_save_are_the_same_rows(
@@ -115,7 +115,7 @@ def test_rows_handed_over_before_a_save_are_the_same_rows(
         for ref in newest.manifest.replay.segments
     ]
     assert sum(len(list(each)) for each in chunks) > 10, "two saves in eight segments would leave fewer"
-    found = {**session(settings(tmp_path / "tree")).certificate, **curves(store.tree)}
+    found = {**session(settings(tmp_path / "tree")).digests, **curves(store.tree)}
     assert differing(found, whole) == []
 
 
@@ -127,7 +127,7 @@ def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
         sessions += 1
         assert outcome.reason == "this session was given 45 timesteps"
     assert sessions == 6
-    found = {**outcome.certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    found = {**outcome.digests, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []
     (events,) = (tmp_path / "tree/history/tensorboard").iterdir()
     points = read_points(events)
@@ -149,7 +149,7 @@ def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
     outcome = session(settings(tmp_path / "tree", save_every=75))
     assert (outcome.kind, outcome.reason) == ("interrupted", "enough")
     assert (outcome.step, outcome.counts["evaluations"]) == (200, 1), "200 is saved although it is no multiple of 75"
-    found = {**session(settings(tmp_path / "tree")).certificate, **curves(TrainingTree(tmp_path / "tree", "cart"))}
+    found = {**session(settings(tmp_path / "tree")).digests, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []
 
 

@@ -1,5 +1,5 @@
 """Every item of the state, and every part of what the options keep, is needed: a resume without it ends otherwise, and
-the certificate or the curves say so.
+the digests or the curves say so.
 """
 
 from __future__ import annotations
@@ -219,8 +219,8 @@ TRAININGS = {(make, cut) for make, cut, *_ in [*MATTERS.values(), *PARTS_OF_ITEM
 
 def end_of(tree: Path, chosen: dict[str, Any], origin: ResumePoint | None = None) -> dict[str, str]:
     """Evidence of a training that is continued to its target."""
-    certificate = session(settings(tree, **chosen), origin=origin).certificate
-    return {**certificate, **curves(TrainingTree(tree, SCENARIO))}
+    digests = session(settings(tree, **chosen), origin=origin).digests
+    return {**digests, **curves(TrainingTree(tree, SCENARIO))}
 
 
 @pytest.fixture(scope="module")

@@ -135,13 +135,13 @@ class CheckpointWriter:
         replay = None if order.replay is None else self._replay.write(order.replay)
         self._attributes.update(pickle.loads(order.attributes))
         model = ModelSnapshot(self._attributes, order.parameters, order.variables)
-        certificate = exact_state.certify(order.items, {**model.parameters, **model.variables})
+        digests = exact_state.digests(order.items, {**model.parameters, **model.variables})
         checkpoint = self._store.save_latest(
             step=order.step,
             model=model.to_bytes(),
             state=state_bytes(order.journey, order.items),
             replay=replay,
-            certificate=certificate["all"],
+            certificate=digests["all"],
             **self._manifest,
             **order.manifest,
         )

@@ -34,7 +34,7 @@ class Checkpointer:
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
-        certificate: digests of the finished training, by item; empty until the final model is written.
+        digests: of the finished training, by item; empty until the final model is written.
     """
 
     config: TrainingConfig
@@ -50,7 +50,7 @@ class Checkpointer:
     newest: Checkpoint | None = None
     count: int = 0
     stall_s: float = 0.0
-    certificate: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     _common: dict[str, Any] = field(init=False)
     _stall_s: float = 0.0
     _rows: replay_rows.WaitingRows = field(init=False)
@@ -165,12 +165,12 @@ class Checkpointer:
             stream = io.BytesIO()
             model.save_replay_buffer(stream)  # type: ignore[attr-defined]
             files[tree.final_replay_name] = stream.getvalue()
-        self.certificate = exact_state.certify_whole(self.training)
+        self.digests = exact_state.digests_of(self.training)
         final = self.store.save_final(
             step=model.num_timesteps,
             files=files,
-            certificate=self.certificate["all"],
-            exact={**self.journey.describe(), "items": self.certificate},
+            certificate=self.digests["all"],
+            exact={**self.journey.describe(), "items": self.digests},
             **self._common,
         )
         write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)

@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
-from kaggle_manager.trainer.sb3.state_digest import certificate
+from kaggle_manager.trainer.sb3.state_digest import state_digests
 
 
 class Phase(Enum):
@@ -188,7 +188,7 @@ def check_complete(state: Mapping[str, Any]) -> None:
         )
 
 
-def certify(
+def digests(
     items: Mapping[str, Any],
     parameters: Mapping[str, Any],
     rows: Mapping[str, Any] | None = None,
@@ -198,17 +198,17 @@ def certify(
     Args:
         items: from `collect`.
         parameters: state dictionaries and tensors of the model, by name.
-        rows: the replay rows; without them the digest vouches for all but these, which the replay log vouches for.
+        rows: the replay rows; without them the digests cover all but these, which the replay log has hashes of.
     """
     state = {**items, "environment": env_state.digests(items["environment"])}
     state |= {f"parameters.{name}": value for name, value in parameters.items()}
-    return certificate(state if rows is None else {**state, "replay_rows": rows})
+    return state_digests(state if rows is None else {**state, "replay_rows": rows})
 
 
-def certify_whole(training: Training) -> dict[str, str]:
+def digests_of(training: Training) -> dict[str, str]:
     """Digests of a training as it is now, replay rows included."""
     model = training.model
-    return certify(
+    return digests(
         collect(training),
         {**model.get_parameters(), **tensors_outside(model)},
         replay_rows.arrays(model),

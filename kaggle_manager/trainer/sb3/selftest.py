@@ -3,7 +3,7 @@
     python -m kaggle_manager.trainer.sb3.selftest --algo dqn ppo
 
 For each case one training runs to its target without a checkpoint on the way; another is killed with SIGKILL, at random
-moments and inside saves by turns, and started again until it ends. Both must have the same certificate: networks,
+moments and inside saves by turns, and started again until it ends. Both must have the same digests: networks,
 optimizers, replay rows, random generators, environments, counters, evaluations, best model, curves. A state that
 differs is named.
 """
@@ -188,7 +188,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
             _AnnouncingClock(kill.at_rollout, reached),
         )
         outcome = train(config, resume_point, clock, disk=disk)
-        evidence = {**outcome.certificate, **curves(tree), "rollouts": str(clock.rollouts)}
+        evidence = {**outcome.digests, **curves(tree), "rollouts": str(clock.rollouts)}
     (root / "evidence.json").write_text(json.dumps(evidence))
 
 

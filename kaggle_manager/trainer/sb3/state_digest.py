@@ -30,7 +30,7 @@ def digest(value: Any) -> str:
     return hasher.hexdigest()
 
 
-def certificate(items: Mapping[str, Any]) -> dict[str, str]:
+def state_digests(items: Mapping[str, Any]) -> dict[str, str]:
     """A digest for each item, and `all` over them."""
     result = {name: digest(items[name]) for name in sorted(items)}
     return {**result, "all": digest(result)}

@@ -53,7 +53,7 @@ class SessionOutcome:
         timings: seconds by name.
         counts: whole numbers by name.
         accelerator_gain: see `accelerator_gain.measure_gain`; None when it trained on the CPU.
-        certificate: digests of the finished training, by item (see `exact_state.certify`); empty when interrupted.
+        digests: of the finished training, by item (see `exact_state.digests`); empty when interrupted.
     """
 
     kind: Literal["completed", "interrupted"]
@@ -63,7 +63,7 @@ class SessionOutcome:
     timings: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     accelerator_gain: float | None = None
-    certificate: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def train(
@@ -89,9 +89,7 @@ def train(
                 f"The target of {config.total} timesteps is already reached, at step {resume_point.step}.", flush=True
             )
             items = dict(final.manifest.exact.get("items", {}))
-            return SessionOutcome(
-                "completed", "already reached", resume_point.step, resume_point.step, certificate=items
-            )
+            return SessionOutcome("completed", "already reached", resume_point.step, resume_point.step, digests=items)
     with ExitStack() as resources:
         return Session(config, resume_point, clock, disk or Disk(), resources).run()
 
@@ -157,7 +155,7 @@ class Session:
                 "checkpoints": self.checkpointer.count,
             },
             accelerator_gain=gain,
-            certificate=self.checkpointer.certificate,
+            digests=self.checkpointer.digests,
         )
 
     def _gain(self) -> float | None:

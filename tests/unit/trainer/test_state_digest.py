@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kaggle_manager.trainer.sb3 import env_state
-from kaggle_manager.trainer.sb3.state_digest import certificate, differing, digest
+from kaggle_manager.trainer.sb3.state_digest import differing, digest, state_digests
 
 
 class Part:
@@ -77,7 +77,7 @@ def test_an_environment_is_digested_through_its_wrappers() -> None:
 
 
 def test_the_items_that_differ_are_named() -> None:
-    first, second = certificate({"a": 1, "b": 2}), certificate({"a": 1, "b": 3, "c": 4})
+    first, second = state_digests({"a": 1, "b": 2}), state_digests({"a": 1, "b": 3, "c": 4})
     assert differing(first, second) == ["b", "c"]
     assert first["all"] != second["all"]
     assert differing(first, first) == []
