@@ -19,7 +19,7 @@ def main() -> int:
     serving.add_argument("--port", type=int, default=0, help="TCP port; 0: the one used last, or a free one")
     serving.add_argument("--faults", type=Path, help="a plan of faults to play, see docs/local_kaggle.md")
     serving.add_argument(
-        "--idle-exit", type=float, default=None, help="end after so many idle seconds (default: never)"
+        "--idle-exit", type=float, default=None, help="end after this many idle seconds (default: never)"
     )
     stopping = commands.add_parser("stop", help="end the server of a folder; running sessions go on")
     for command in (serving, stopping):

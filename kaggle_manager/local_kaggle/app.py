@@ -136,7 +136,7 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
     async def end(request: Request) -> Response:
         require_credentials(request)
         if stop is None:
-            raise HTTPException(501, "This server is ended by whoever started it")
+            raise HTTPException(501, "This server is ended by the process that started it")
         stop()
         return JSONResponse({})
 

@@ -1,4 +1,4 @@
-"""A Python process that outlives whoever started it and inherits none of its secrets."""
+"""Starts a Python process that outlives its starter and inherits none of its secrets."""
 
 from __future__ import annotations
 

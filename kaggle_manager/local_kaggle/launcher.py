@@ -1,4 +1,4 @@
-"""Find the local Kaggle of a folder, or start it: a background process that outlives whoever asked for it.
+"""Find the local Kaggle of a folder, or start it: a background process that outlives its starter.
 
 Never starts a second server on one folder, however many ask at once. Never prints the token it hands out.
 """
@@ -60,7 +60,7 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
     Args:
         root: the folder of its state; made when missing.
         faults: a plan of faults to play; None: whatever the living server plays, or none.
-        idle_exit_s: a server started here ends by itself after so many seconds without a request and a running session.
+        idle_exit_s: a server started here ends after this many seconds without a request or a running session.
 
     Raises:
         ConfigError: the plan is malformed, or the living server does not play it.

@@ -34,7 +34,7 @@ def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: flo
         port: TCP port, or 0.
         root: the folder of the state; made when missing.
         faults: a plan of faults to play (see `fault_plan`); None: none.
-        idle_exit_s: end after so many seconds without a request and without a running session; None: never.
+        idle_exit_s: end after this many seconds without a request or a running session; None: never.
 
     Raises:
         ConfigError: the port is taken, another server uses the folder, or its `limits.json` or the plan is malformed.
@@ -139,6 +139,6 @@ def _run(
     try:
         asyncio.run(both())
     except KeyboardInterrupt:
-        return  # how a person ends a server in the foreground
+        return  # how the user ends a server in the foreground
     finally:
         state.close()

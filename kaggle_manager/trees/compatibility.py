@@ -1,6 +1,6 @@
-"""What a run trains, as far as text can tell, held against what a checkpoint says of itself.
+"""Whether a checkpoint belongs to the experiment a run trains: their identities, compared as far as text can tell.
 
-The trainer compares the rest (spaces, library versions, device) before it loads anything.
+Never builds a model: the trainer compares the rest (spaces, library versions, device) before it loads anything.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def verdict_on(checkpoint_identity: Mapping[str, Any], config: RunConfig) -> Ver
 
 
 def check(checkpoint_identity: Mapping[str, Any], config: RunConfig, *, safe: str, warn: Callable[[str], None]) -> None:
-    """Refuse a checkpoint of another experiment, and tell every smaller difference.
+    """Refuse a checkpoint of another experiment, and warn of every smaller difference.
 
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.

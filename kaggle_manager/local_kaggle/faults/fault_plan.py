@@ -95,14 +95,14 @@ class ExpiredLink(Fault):
 
 
 class Reset(_Lossy):
-    """The connection is torn down, before the answer or after so many bytes of its body."""
+    """The connection is torn down, before the answer or after some bytes of its body."""
 
     kind: Literal["reset"]
     after_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class Stall(_Lossy):
-    """Silence, before the answer or after so many bytes of its body; then the connection is torn down."""
+    """Silence, before the answer or after some bytes of its body; then the connection is torn down."""
 
     kind: Literal["stall"]
     seconds: Seconds = 3600.0
@@ -203,13 +203,13 @@ class LogCut(Fault):
 
 
 class QuotaShrinks(Fault):
-    """From now on the week has so many GPU hours."""
+    """From now on the week has `hours` GPU hours."""
 
     kind: Literal["quota_shrinks"]
     hours: Annotated[float, Field(ge=0)]
 
 
-# Of what becomes of a session
+# Of sessions
 
 
 class _OfSession(Fault):
@@ -243,7 +243,7 @@ class WrongAccelerator(_OfSession):
 
 
 class KilledAtWall(_OfSession):
-    """The session is killed after so many seconds, and neither outputs nor log are kept."""
+    """The session is killed after some seconds, and neither outputs nor log are kept."""
 
     kind: Literal["killed_at_wall"]
     after_s: Seconds

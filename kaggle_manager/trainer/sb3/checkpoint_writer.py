@@ -103,7 +103,7 @@ class CheckpointWriter:
     Args:
         tree: where.
         disk: the effects on files.
-        warn: told what a person should know.
+        warn: called with a sentence the user should see.
     """
 
     def __init__(self, tree: TrainingTree, disk: Disk, warn: Callable[[str], None]) -> None:

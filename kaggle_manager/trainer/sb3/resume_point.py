@@ -82,7 +82,7 @@ def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], 
     checkpoint = store.find_latest_checkpoint()
     if checkpoint is None:
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
-    # Unpickled only now that its sha256 is the one the manifest vouches for.
+    # Unpickled only now that its sha256 is known to be the one in the manifest.
     saved = read_state(checkpoint.read_state())
     return ResumePoint(checkpoint, "", saved.journey, saved.items)
 
@@ -96,7 +96,7 @@ class SavedState:
 
 
 def read_state(data: bytes) -> SavedState:
-    """Unpickle a `.state` file whose bytes are vouched for.
+    """Unpickle a `.state` file whose bytes were verified.
 
     Raises:
         CheckpointIncompatible: another version of the trainer wrote it.
