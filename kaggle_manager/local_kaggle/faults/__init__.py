@@ -1,0 +1,1 @@
+"""Fault injection for the local Kaggle: a plan of faults, played over its answers and its sessions."""
