@@ -15,7 +15,7 @@ from kaggle_manager.errors import UnsafePath
 
 MANIFEST_SUFFIX = ".manifest.json"
 PENDING_SUFFIX = ".next"
-"""A file or manifest of a commit that is not yet moved to its final name (see `slot`)."""
+"""A file or manifest of a commit that is not yet moved to its final name (see `atomic_slot`)."""
 DELETED_SUFFIX = ".deleted"
 """A manifest whose checkpoint is being deleted: the intent, on disk, before the first deletion."""
 

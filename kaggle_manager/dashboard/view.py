@@ -1,6 +1,6 @@
 """What the page shows, as values: the runs of a state folder, from the journal and the training trees alone.
 
-Promises: numbers are those of `status.describe_run`; nothing is written; what cannot be read is a sentence in
+Promises: numbers are those of `run_status.describe_run`; nothing is written; what cannot be read is a sentence in
 `problems`, and everything else is still there. Never asks a platform, and never believes a tree of another run.
 """
 

@@ -13,8 +13,8 @@
     none / closed    a wait is not over                      WaitUntil(time, why)
     none / closed    otherwise                               Push(next generation, what it continues from)
 
-Waits: after a failure, by its kind (`failures`); for room, for the weekly quota, for an answer of the platform. They
-cost no try.
+Waits: after a failure, by its kind (`retry_policy`); for room, for the weekly quota, for an answer of the platform.
+They cost no try.
 
 Never two live sessions of one run: a push is only ever decided when the newest session is closed, and a session only
 leaves `pushed` on a final state of its own version (UNKNOWN is none). A generation is used once. Every row of the

@@ -1,4 +1,4 @@
-"""The way from a tree without checkpoints back to one, by the copies this machine keeps (see `copies`).
+"""The way from a tree without checkpoints back to one, by the copies this machine keeps (see `backups`).
 
 A tree that was trained and now has no checkpoint that verifies is an error that offers its copies, never a start from
 zero. What a copy replaces is archived first.

@@ -2,7 +2,7 @@
 
 Promises: no byte reaches the training tree before the whole download verified; a download that was cut goes on; names
 in a listing from outside cannot leave the download folder.
-Never does: restore by itself what `kept.put_back` would refuse.
+Never does: restore by itself what `recover.put_back` would refuse.
 """
 
 from __future__ import annotations
