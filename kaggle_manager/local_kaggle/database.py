@@ -175,7 +175,7 @@ class ServerState:
         return self.address + self.account.link(path, self.clock() + self.limits.link_s)
 
     def tidy(self) -> int:
-        """Delete folders of which no row speaks any more; returns how many sessions are alive.
+        """Delete folders that no row names any more; returns how many sessions are alive.
 
         Waits until none is: a session keeps the inputs it started with, whatever became of them since.
         """
@@ -188,9 +188,9 @@ class ServerState:
                 sessions = database.execute(
                     "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.deleted_at IS NULL"
                 ).fetchall()
-                spoken_of = {self.dataset_folder(row["dataset_id"], row["number"]) for row in versions}
-                spoken_of |= {self.session_folder(row["id"]) for row in sessions}
-                for folder in {*self.root.glob("datasets/*/*"), *self.root.glob("sessions/*")} - spoken_of:
+                known = {self.dataset_folder(row["dataset_id"], row["number"]) for row in versions}
+                known |= {self.session_folder(row["id"]) for row in sessions}
+                for folder in {*self.root.glob("datasets/*/*"), *self.root.glob("sessions/*")} - known:
                     folder.rename(self.root / "trash" / uuid.uuid4().hex)
         for folder in (self.root / "trash").iterdir():
             shutil.rmtree(folder, ignore_errors=True)  # what resists is tried again next time

@@ -1,6 +1,6 @@
 """From a pushed version to a running session: an order is written, then a runner is started.
 
-The order is on disk before the runner starts, and the runner belongs to nobody: it outlives the server.
+The order is on disk before the runner starts, and the runner is a process of its own: it outlives the server.
 """
 
 from __future__ import annotations

@@ -136,7 +136,7 @@ def stop(root: Path) -> bool:
 
 
 def _request(url: str, *, token: str | None = None) -> dict[str, Any] | None:
-    """The JSON answer of a local server; None when nobody answers there. With a token it is a POST."""
+    """The JSON answer of a local server; None when there is no answer. With a token it is a POST."""
     request = urllib.request.Request(url, data=None if token is None else b"{}")
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")

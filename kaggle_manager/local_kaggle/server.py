@@ -1,4 +1,4 @@
-"""The process that serves one root folder on the loopback interface, until it is stopped or nobody needs it any more.
+"""The process that serves one root folder on the loopback interface, until it is stopped or no longer used.
 
 One server a folder, guarded by a lock that dies with it. Killing it at any moment loses nothing: sessions go on under
 their runners, and the next server finds them.

@@ -30,7 +30,7 @@ class Credentials:
         username: account name where the source names it; a token does not.
         secret: token, key or refresh token.
         source: where it was found.
-        caution: what a person should know about the place it was found in, or "".
+        caution: what the user should know about the place it was found in, or "".
     """
 
     kind: Literal["token", "legacy", "oauth"]

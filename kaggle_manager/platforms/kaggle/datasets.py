@@ -77,7 +77,7 @@ def publish_dataset(
 
     Args:
         files: they become the dataset's flat content, under their own names.
-        notes: what a person reads beside the version.
+        notes: shown beside the version on Kaggle.
         on_progress: called with (file name, bytes sent, bytes in all).
         on_uploaded: called when every byte has arrived; what follows is Kaggle's work.
         memory: where begun uploads are written down, so that another process can go on with them.

@@ -1,7 +1,7 @@
 """Download one file: resumed where it broke off, checked, then given its name in one step.
 
 Promises: a file with its final name has the size and sha256 that were asked for; memory stays flat; credentials are not
-sent to the host that holds the file. Never resumes from bytes that nothing vouches for, and never overwrites a good
+sent to the host that holds the file. Never resumes from bytes of unknown origin, and never overwrites a good
 file with a bad one.
 """
 
@@ -54,13 +54,13 @@ def download_file(
     """Download one output to `destination`, beside which a `.part` file holds what has come so far.
 
     Args:
-        size: bytes it must have; None when nobody knows.
-        sha256: hex digest it must have; None when nobody knows, then an older `.part` file is not continued.
+        size: bytes it must have; None when unknown.
+        sha256: hex digest it must have; None when unknown; then an older `.part` file is not continued.
         refresh_url: gives a new signed address when the old one has run out.
         on_progress: called with (bytes so far, bytes in all if known).
 
     Raises:
-        OutputDamaged: other bytes than vouched for, also after one clean try; or the file is gone.
+        OutputDamaged: other bytes than the hash says, also after one clean try; or the file is gone.
         StorageError: this machine's disk refused. RemoteError: the host did not answer as it should.
     """
     part = destination.with_name(f"{destination.name}{PART_SUFFIX}")
@@ -159,8 +159,8 @@ class _Fetch:
         raise failure
 
     def _resumable_bytes(self) -> int:
-        vouched = self._sha256 is not None or self._validator
-        have = self._part.stat().st_size if vouched and self._part.exists() else 0
+        resumable = self._sha256 is not None or self._validator
+        have = self._part.stat().st_size if resumable and self._part.exists() else 0
         return have if self._size is None or have <= self._size else 0
 
     def _receive(self, response: requests.Response, offset: int) -> None:

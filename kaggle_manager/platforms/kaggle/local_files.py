@@ -23,7 +23,7 @@ _AT_ONCE = 4  # hashing leaves the interpreter free
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """A file that is wanted, and what vouches for its bytes; None where nothing does."""
+    """A file that is wanted, and the hash of its bytes; None where it is not known."""
 
     name: str
     size: int | None
@@ -67,7 +67,7 @@ def take_what_is_here(
 
 
 def is_there(file: ExpectedFile, path: Path) -> bool:
-    """Whether `path` has exactly the bytes that are wanted; False when nothing vouches for them."""
+    """Whether `path` has exactly the bytes that are wanted; False when their hash is not known."""
     if file.sha256 is None or not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
         return False
     return sha256_of(path) == file.sha256.lower()

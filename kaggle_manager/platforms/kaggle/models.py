@@ -1,4 +1,4 @@
-"""The words this room speaks: typed questions and answers, without the SDK's types.
+"""What goes in and out of the adapter: typed requests and answers, without the SDK's types.
 
 Values only: nothing here talks to anybody. Signed addresses and sources stay out of every repr.
 """
@@ -80,7 +80,7 @@ class KernelStatus:
         state: what it means here.
         failure_message: Kaggle's reason, or "".
         raw: Kaggle's own word, for logs and for states unknown here.
-        ended_by_log: the state is not final, but the trainer's last word was in the log long ago: what it left can be
+        ended_by_log: the state is not final, but the trainer's result was in the log long ago: its outputs can be
             fetched. Set by who read the log, never by Kaggle.
     """
 

@@ -31,7 +31,7 @@ _AT_ONCE = 8  # small files are a matter of round trips, not of bytes
 
 
 class _Stopped(Exception):
-    """Another file failed, or a person pressed Ctrl-C."""
+    """Another file failed, or the user pressed Ctrl-C."""
 
 
 def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing:

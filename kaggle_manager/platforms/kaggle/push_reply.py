@@ -79,7 +79,7 @@ def read_push_reply(push: KernelPush, reply: Mapping[str, Any]) -> PushedKernel:
 
 
 def refusal(push: KernelPush, text: str) -> KaggleManagerError:
-    """What Kaggle's words of refusal mean; unknown words are for a person to read, so the run stops."""
+    """What a refusal in Kaggle's words means; unknown words stop the run, for the user to read."""
     where = f"{push.owner}/{push.slug}"
     shown = quotable(text)
     if _CAPACITY.search(text):

@@ -1,4 +1,4 @@
-"""What a training says of itself: its identity, for the compatibility check, and the metadata file, for people.
+"""A training's own description: its identity, for the compatibility check, and the metadata file, for readers.
 
 The manager fingerprints what text can tell; what only a built model knows - spaces, network, library versions - is
 added here.

@@ -206,7 +206,7 @@ def _output_in(path: Path) -> Iterator[None]:
 
 
 def curves(tree: TrainingTree) -> dict[str, str]:
-    """Digests of what a training leaves for people: episodes, evaluations, best model, TensorBoard's curves."""
+    """Digests of what a training leaves for readers: episodes, evaluations, best model, TensorBoard's curves."""
     found = {} if not is_available() else {"tensorboard": digest(read_points(tree.history / "tensorboard" / FILE_NAME))}
     rows = (tree.history / "monitor.csv").read_text().splitlines()[2:]
     _, parameters, _ = load_from_zip_file(io.BytesIO(tree.best_model.read_bytes()), load_data=False)

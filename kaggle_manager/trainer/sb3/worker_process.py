@@ -2,7 +2,7 @@
 
 Python runs one thread at a time: ten milliseconds of Python in a thread are taken from the training, in another process
 they are not. So this process starts a call and goes on; it has no thread for it. Arguments travel through shared
-memory: starting a call costs little more than one copy of their arrays, and waits for nobody.
+memory: starting a call costs little more than one copy of their arrays, and waits for nothing.
 
 Promises: one call at a time; a call's error is raised here at the next look or join, never lost; the process ends with
 the one that made it, even when that one is killed, so it never writes beside a later session. Make it before there is
@@ -138,7 +138,7 @@ def _serve(
     parent: int,
 ) -> None:  # pragma: no cover - in the other process
     not_ours.close()
-    # Whoever stops the session decides what is still saved; this process ends when its pipe does.
+    # The process that stops the session decides what is still saved; this process ends when its pipe does.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

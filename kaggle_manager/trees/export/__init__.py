@@ -2,7 +2,7 @@
 
     <url>/export.json               the manifest, written last: what it does not name does not count
     <url>/blobs/<sha256>            the files of the training tree, each under the hash of its bytes
-    <url>/reports/<digest>/<name>   the report, under its own names, for people
+    <url>/reports/<digest>/<name>   the report, under its own names, for readers
 
 Promises: the export that was there stays whole until the new one is committed; what is there already is not sent
 again; a command that was cut goes on where it stopped; nothing that comes back is opened before its hash matches.
