@@ -1,34 +1,34 @@
 """Every error this project raises on purpose, as one tree.
 
 KaggleManagerError                    1   something went wrong; see the subclass
-├── RunError                          1   the training itself ended badly
+├── RunError                          1   the training failed
 │   └── KernelFailed                      the kernel crashed; carries the last line of its traceback
-├── ConfigError                       2   a flag, a file or a variable says something that cannot be done
+├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
 │   └── PushMismatch                      a session was started, but not as asked; carries which
-├── VerificationError                 3   bytes or claims that do not match what vouches for them
+├── VerificationError                 3   a checksum, a lineage or a state does not match
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
-│   ├── LineageMismatch                   outputs of another run, another generation or an older step
-│   ├── UnsafePath                        a name that would climb out of its folder
-│   ├── UnsafePickle                      a file from outside that would run code of its own
+│   ├── LineageMismatch                   outputs of another run, another session or an older step
+│   ├── UnsafePath                        a name that would leave its folder
+│   ├── UnsafePickle                      a file from outside whose pickle could run code
 │   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
-│   ├── WrongAccelerator                  a session that was given another device than it asked for
-│   └── SimulationDiverged                a simulator that did not repeat an episode it had already shown
+│   ├── WrongAccelerator                  a session that got another device than it asked for
+│   └── SimulationDiverged                a simulator that did not repeat an episode
 ├── AuthError                         4   no usable credentials, or Kaggle refused them
 ├── QuotaError                        5   the weekly accelerator quota does not allow this session now
-├── RemoteError                       6   the platform did not answer as it should; trying later is right
+├── RemoteError                       6   the platform did not answer as it should; try again later
 │   ├── Unavailable                       connection refused or reset, time-out, 5xx
 │   ├── RateLimited                       429; carries the wait the server asked for
 │   ├── CapacityReached                   too many sessions run at once; waiting costs nothing
 │   ├── AmbiguousPush                     a push whose answer never came: look before pushing again
 │   └── ProtocolError                     an answer that cannot be understood
 ├── CheckpointIncompatible            7   the checkpoint belongs to another experiment
-├── NotFinished                       8   the target is not reached yet; the run goes on at the next call
-│   └── Busy                              another command is at work on the same run
+├── NotFinished                       8   the target is not reached yet; the next call resumes the run
+│   └── Busy                              another command is working on the same run
 ├── NotFound                          9   a run, kernel, dataset or checkpoint that does not exist
 │   └── CheckpointNotFound
-├── StorageError                      1   this machine's disk refused (full, read-only, no permission)
-└── Interrupted                     130   a person pressed Ctrl-C
+├── StorageError                      1   disk error on this machine (full, read-only, no permission)
+└── Interrupted                     130   the user pressed Ctrl-C
 
 A message answers three questions: what happened, what is safe, and which command comes next. Each class knows whether
 time alone can help (`retryable`). Code that can say more about an error on its way does so with `error_context`.
@@ -43,7 +43,7 @@ from typing import ClassVar
 
 
 class KaggleManagerError(Exception):
-    """Base of the tree.
+    """Base of every error raised on purpose.
 
     Args:
         message: what happened, in one or two sentences.
@@ -71,7 +71,7 @@ class KaggleManagerError(Exception):
 
 
 class RunError(KaggleManagerError):
-    """The training itself ended badly."""
+    """The training failed."""
 
 
 class KernelFailed(RunError):
@@ -79,7 +79,7 @@ class KernelFailed(RunError):
 
 
 class ConfigError(KaggleManagerError):
-    """A flag, a file or a variable says something that cannot be done."""
+    """An option, a file or an environment variable is invalid."""
 
     exit_code = 2
 
@@ -102,7 +102,7 @@ class PushMismatch(ConfigError):
 
 
 class VerificationError(KaggleManagerError):
-    """Bytes or claims that do not match what vouches for them."""
+    """Verification failed: a checksum, a lineage or a state does not match."""
 
     exit_code = 3
 
@@ -112,15 +112,15 @@ class OutputDamaged(VerificationError):
 
 
 class LineageMismatch(VerificationError):
-    """Outputs of another run, of another generation, or of an older step."""
+    """Outputs of another run, of another session, or of an older step."""
 
 
 class UnsafePath(VerificationError):
-    """A name from outside that would climb out of its folder."""
+    """A name from outside that would leave its folder."""
 
 
 class UnsafePickle(VerificationError):
-    """A file from outside that asks for more than what it claims to hold is made of."""
+    """A file from outside whose pickle asks for more than the data it should hold; it could run code."""
 
 
 class CheckpointCorrupt(VerificationError):
@@ -128,11 +128,11 @@ class CheckpointCorrupt(VerificationError):
 
 
 class WrongAccelerator(VerificationError):
-    """A session was given another device than the one it asked for, or none."""
+    """A session got another device than the one it asked for, or none."""
 
 
 class SimulationDiverged(VerificationError):
-    """A simulator, given the same seed and actions, did not show the same again."""
+    """A simulator, given the same seed and actions, gave other observations."""
 
 
 class AuthError(KaggleManagerError):
@@ -149,11 +149,11 @@ class QuotaError(KaggleManagerError):
 
 
 class RemoteError(KaggleManagerError):
-    """The platform did not answer as it should; trying later is the right answer.
+    """The platform did not answer as it should; try again later.
 
     Args:
         message: what happened.
-        retry_after_s: seconds the server asked to wait, when it said so.
+        retry_after_s: seconds the server asked to wait; None when it did not say.
     """
 
     exit_code = 6
@@ -198,7 +198,7 @@ class CheckpointIncompatible(KaggleManagerError):
 
 
 class NotFinished(KaggleManagerError):
-    """The target is not reached yet; the next call goes on."""
+    """The target is not reached yet; the next call resumes the run."""
 
     exit_code = 8
     retryable = True
@@ -215,15 +215,15 @@ class NotFound(KaggleManagerError):
 
 
 class CheckpointNotFound(NotFound):
-    """No checkpoint where one was promised."""
+    """There is no checkpoint where one is needed."""
 
 
 class StorageError(KaggleManagerError):
-    """This machine's disk refused: full, read-only, or no permission."""
+    """Disk error on this machine: full, read-only, or no permission."""
 
 
 class Interrupted(KaggleManagerError):
-    """A person pressed Ctrl-C. A SIGTERM ends a command in the same way, with 143."""
+    """The user pressed Ctrl-C. SIGTERM ends a command in the same way, with 143."""
 
     exit_code = 130
 
