@@ -306,7 +306,7 @@ def test_other_threads_go_on_and_say_from_which_step_bits_are_no_longer_promised
 def test_another_instruction_set_goes_on_and_says_so(tmp_path: Path) -> None:
     first = session(settings(tmp_path / "tree"), max_steps=200)
     assert first.step == 200
-    arithmetic_before = origin_of(tmp_path / "tree").journey.arithmetic  # type: ignore[union-attr]
+    arithmetic_before = origin_of(tmp_path / "tree").record.arithmetic  # type: ignore[union-attr]
     if arithmetic_before["instruction_set"] == "DEFAULT":
         pytest.skip("no other instruction set here")
     program = "import sys, trainer_runs as r; from pathlib import Path; r.session(r.settings(Path(sys.argv[1])))"
@@ -331,13 +331,13 @@ def test_another_instruction_set_goes_on_and_says_so(tmp_path: Path) -> None:
 def test_a_seed_that_was_not_given_is_drawn_once_and_kept(tmp_path: Path) -> None:
     session(settings(tmp_path / "tree", seed=None), max_steps=50)
     first, second = origin_of(tmp_path / "tree"), settings(tmp_path / "tree", seed=None)
-    assert first.journey is not None
+    assert first.record is not None
     session(second)
     again = origin_of(tmp_path / "tree")
-    assert again.journey is not None
-    assert again.journey.seed == first.journey.seed
+    assert again.record is not None
+    assert again.record.seed == first.record.seed
     assert again.checkpoint is not None
-    assert again.checkpoint.manifest.identity["seed"] == first.journey.seed
+    assert again.checkpoint.manifest.identity["seed"] == first.record.seed
 
 
 @pytest.mark.parametrize(

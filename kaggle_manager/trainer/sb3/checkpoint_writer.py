@@ -27,7 +27,7 @@ from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import ReplayLog
 from kaggle_manager.trainer.sb3 import exact_state
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot, never_changes
-from kaggle_manager.trainer.sb3.resume_point import Journey, state_bytes
+from kaggle_manager.trainer.sb3.resume_point import RunRecord, state_bytes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SaveOrder:
         step: timesteps trained.
         attributes: of the model; only what may have changed since the order before (see `Changes`).
         parameters, variables: of the model, as in `ModelSnapshot`.
-        journey, items: for the `.state` file.
+        record, items: for the `.state` file.
         replay: the replay rows that are not in the log yet; None without a replay buffer.
         metadata: for training_metadata.json.
         manifest: further fields of the manifest.
@@ -61,7 +61,7 @@ class SaveOrder:
     attributes: bytes
     parameters: dict[str, Any]
     variables: dict[str, Any]
-    journey: Journey
+    record: RunRecord
     items: dict[str, Any]
     replay: NewRows | None
     metadata: TrainingMetadata
@@ -139,7 +139,7 @@ class CheckpointWriter:
         checkpoint = self._store.save_latest(
             step=order.step,
             model=model.to_bytes(),
-            state=state_bytes(order.journey, order.items),
+            state=state_bytes(order.record, order.items),
             replay=replay,
             certificate=digests["all"],
             **self._manifest,

@@ -20,7 +20,7 @@ from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import exact_state, model_file, replay_rows
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
 from kaggle_manager.trainer.sb3.exact_state import Phase, Training
-from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
 
@@ -40,7 +40,7 @@ class Checkpointer:
     config: TrainingConfig
     store: CheckpointStore
     training: Training
-    journey: Journey
+    record: RunRecord
     resume_point: ResumePoint
     clock: SessionClock
     identity: Mapping[str, Any]
@@ -108,12 +108,12 @@ class Checkpointer:
             attributes=self._changes.of(model.data),
             parameters=model.parameters,
             variables=model.variables,
-            journey=self.journey,
+            record=self.record,
             items=exact_state.collect(self.training),
             replay=self._rows.all(),
             metadata=metadata,
             manifest={
-                "exact": self.journey.describe(),
+                "exact": self.record.describe(),
                 "metrics": {"training_seconds": metadata.training_seconds},
             },
         )
@@ -170,7 +170,7 @@ class Checkpointer:
             step=model.num_timesteps,
             files=files,
             certificate=self.digests["all"],
-            exact={**self.journey.describe(), "items": self.digests},
+            exact={**self.record.describe(), "items": self.digests},
             **self._common,
         )
         write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)

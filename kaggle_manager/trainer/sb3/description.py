@@ -15,13 +15,13 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, TrainingMetadata
-from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 _LIBRARIES = ("python", "torch", "stable_baselines3", "gymnasium", "numpy")
 
 
-def complete_identity(config: TrainingConfig, model: BaseAlgorithm, journey: Journey) -> dict[str, Any]:
+def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunRecord) -> dict[str, Any]:
     """The identity that goes into every manifest of this training; JSON values."""
     given = {name: value for name, value in config.identity.items() if value is not None}
     return {
@@ -37,8 +37,8 @@ def complete_identity(config: TrainingConfig, model: BaseAlgorithm, journey: Jou
         "n_envs": model.n_envs,
         **given,
         # The seed that was drawn, when none was given.
-        "seed": journey.seed,
-        "versions": {name: journey.arithmetic[name] for name in _LIBRARIES},
+        "seed": record.seed,
+        "versions": {name: record.arithmetic[name] for name in _LIBRARIES},
     }
 
 
@@ -54,7 +54,7 @@ def shape_of(space: spaces.Space[Any]) -> Any:
 def metadata(
     config: TrainingConfig,
     identity: Mapping[str, Any],
-    journey: Journey,
+    record: RunRecord,
     resume_point: ResumePoint,
     *,
     step: int,
@@ -74,7 +74,7 @@ def metadata(
         environment_fingerprint=identity.get("environment_fingerprint"),
         reward_fingerprint=identity.get("reward_fingerprint"),
         library_versions=identity["versions"],
-        device=journey.arithmetic["device"],
+        device=record.arithmetic["device"],
         timesteps_target=config.total,
         timesteps_done=step,
         training_seconds=round(training_seconds, 3),
@@ -90,7 +90,7 @@ def metadata(
         },
         run_id=config.lineage.run_id,
         generation=config.lineage.generation,
-        exact=journey.describe(),
+        exact=record.describe(),
     )
 
 

@@ -14,11 +14,11 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.sb3.env_probe import Exactness
 
-STATE_SCHEMA = 1
+STATE_SCHEMA = 2
 
 
 @dataclass
-class Journey:
+class RunRecord:
     """What a run remembers of itself beyond the training's own state.
 
     Attributes:
@@ -53,7 +53,7 @@ class ResumePoint:
 
     checkpoint: Checkpoint | None
     reason: str
-    journey: Journey | None = None
+    record: RunRecord | None = None
     items: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -84,14 +84,14 @@ def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], 
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
     # Unpickled only now that its sha256 is known to be the one in the manifest.
     saved = read_state(checkpoint.read_state())
-    return ResumePoint(checkpoint, "", saved.journey, saved.items)
+    return ResumePoint(checkpoint, "", saved.record, saved.items)
 
 
 @dataclass(frozen=True)
 class SavedState:
     """What a `.state` file holds."""
 
-    journey: Journey
+    record: RunRecord
     items: dict[str, Any]
 
 
@@ -101,17 +101,25 @@ def read_state(data: bytes) -> SavedState:
     Raises:
         CheckpointIncompatible: another version of the trainer wrote it.
     """
-    saved = pickle.loads(data)
+    try:
+        saved = pickle.loads(data)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise _unreadable(f"cannot be opened ({error}); it") from error
     if saved.get("schema") != STATE_SCHEMA:
-        raise CheckpointIncompatible(
-            f"The checkpoint's state has schema {saved.get('schema')}; this trainer reads {STATE_SCHEMA}.",
-            safe="the checkpoint was not touched.",
-            next_step="continue with the version that wrote it, or start again with --fresh.",
-        )
-    return SavedState(saved["journey"], saved["items"])
+        raise _unreadable(f"has schema {saved.get('schema')}, and this trainer reads {STATE_SCHEMA}; it")
+    return SavedState(saved["record"], saved["items"])
 
 
-def state_bytes(journey: Journey, items: dict[str, Any]) -> bytes:
+def _unreadable(what: str) -> CheckpointIncompatible:
+    return CheckpointIncompatible(
+        f"The checkpoint's state {what} was written by another version of kaggle-manager, such as an earlier "
+        "development version.",
+        safe="the checkpoint was not touched.",
+        next_step="continue with the version that wrote it, or start again with --fresh.",
+    )
+
+
+def state_bytes(record: RunRecord, items: dict[str, Any]) -> bytes:
     """What goes into a checkpoint's `.state` file."""
-    saved = {"schema": STATE_SCHEMA, "journey": journey, "items": items}
+    saved = {"schema": STATE_SCHEMA, "record": record, "items": items}
     return pickle.dumps(saved, protocol=pickle.HIGHEST_PROTOCOL)

@@ -143,7 +143,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
         missing += _take_in_rows(model, buffer, replay_buffer)
         missing += _other_settings(data, config)
         why = f"taken in from {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
-        session.journey.broken.append({"step": model.num_timesteps, "why": why})
+        session.record.broken.append({"step": model.num_timesteps, "why": why})
         session.checkpointer.save()
         session.checkpointer.join()
         assert session.checkpointer.newest is not None

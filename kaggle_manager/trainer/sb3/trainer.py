@@ -35,7 +35,7 @@ from kaggle_manager.trainer.sb3.description import complete_identity, metadata
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
-from kaggle_manager.trainer.sb3.resume_point import Journey, ResumePoint
+from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
@@ -106,10 +106,10 @@ class Session:
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
         resources.callback(self.writer.close)
         determinism.make_deterministic(config.device)
-        self.journey = self._journey()
+        self.record = self._record()
         self.model = self._build_model()
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
-        self.identity = complete_identity(config, self.model, self.journey)
+        self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
             _check_compatible(resume_point.checkpoint, self.identity)
         disk.make_folder(self.tree.history)
@@ -168,34 +168,34 @@ class Session:
 
     # --- putting together ---------------------------------------------------------------------------------------------
 
-    def _journey(self) -> Journey:
+    def _record(self) -> RunRecord:
         config, now = self.config, determinism.fingerprint(self.config.device)
-        journey = self.resume_point.journey
-        if journey is None:
+        record = self.resume_point.record
+        if record is None:
             seed = secrets.randbits(31) if config.seed is None else config.seed
             exactness = env_probe.probe(config.environment, seed)
             if exactness.mode == "none":
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
-            return Journey(seed, exactness, now, config.total)
-        if changed := determinism.differences(now, journey.arithmetic):
-            self._break(journey, "the arithmetic changed: " + "; ".join(changed))
-            journey.arithmetic = now
-        if journey.target != config.total:
+            return RunRecord(seed, exactness, now, config.total)
+        if changed := determinism.differences(now, record.arithmetic):
+            self._break(record, "the arithmetic changed: " + "; ".join(changed))
+            record.arithmetic = now
+        if record.target != config.total:
             # Schedules follow the total, so this is another training from here on, on purpose.
-            self._break(journey, f"the target changed from {journey.target} to {config.total} timesteps")
-            journey.target = config.total
-        return journey
+            self._break(record, f"the target changed from {record.target} to {config.total} timesteps")
+            record.target = config.total
+        return record
 
-    def _break(self, journey: Journey, why: str) -> None:
-        journey.broken.append({"step": self.resume_point.step, "why": why})
+    def _break(self, record: RunRecord, why: str) -> None:
+        record.broken.append({"step": self.resume_point.step, "why": why})
         warn(f"from step {self.resume_point.step} the bits are no longer those of an uninterrupted run: {why}.")
 
     def _build_model(self) -> BaseAlgorithm:
-        config, journey = self.config, self.journey
+        config, record = self.config, self.record
         vec = env_state.make_vec_env(
             config.environment,
-            journey.exactness.mode,
-            journey.seed,
+            record.exactness.mode,
+            record.seed,
             config.n_envs,
             processes=config.processes,
         )
@@ -207,17 +207,17 @@ class Session:
             config.policy,
             config.hyperparameters,
             vec,
-            seed=journey.seed,
+            seed=record.seed,
             device=config.device,
         )
 
     def _make_callbacks(self, disk: Disk) -> None:
-        config, journey = self.config, self.journey
+        config, record = self.config, self.record
         evaluator = Evaluator(
             config.environment,
-            journey.exactness.mode,
-            journey.seed,
-            1 if journey.exactness.deterministic else config.evaluation_episodes,
+            record.exactness.mode,
+            record.seed,
+            1 if record.exactness.deterministic else config.evaluation_episodes,
             config.evaluate_deterministically,
             config.wrap,
         )
@@ -225,12 +225,12 @@ class Session:
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
         keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
-        self.training = Training(self.model, journey.exactness.mode, keepers)
+        self.training = Training(self.model, record.exactness.mode, keepers)
         self.checkpointer = Checkpointer(
             config,
             self.store,
             self.training,
-            journey,
+            record,
             self.resume_point,
             self.clock,
             self.identity,
@@ -255,7 +255,7 @@ class Session:
         return metadata(
             self.config,
             self.identity,
-            self.journey,
+            self.record,
             self.resume_point,
             step=step,
             training_seconds=self.monitor.training_seconds,
@@ -269,9 +269,9 @@ class Session:
         try:
             self.checkpointer.restore(checkpoint)
         except SimulationDiverged as error:
-            self._break(self.journey, error.message)
+            self._break(self.record, error.message)
             self._begin_new_episodes()
-        if self.journey.exactness.mode == "none":
+        if self.record.exactness.mode == "none":
             self._begin_new_episodes()
 
     def _begin_new_episodes(self) -> None:
@@ -291,7 +291,7 @@ class Session:
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
             print(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
-        if self.journey.exactness.deterministic and self.config.evaluation_episodes > 1:
+        if self.record.exactness.deterministic and self.config.evaluation_episodes > 1:
             print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
         say("KM_RESUME", step=start, target=total, **self._resume_facts())
 
@@ -300,7 +300,7 @@ class Session:
         return {
             "manifest_sha256": checkpoint.manifest.sha256 if checkpoint else None,
             "from_zero": self.resume_point.reason or None,
-            "exact": self.journey.describe()["exact"],
+            "exact": self.record.describe()["exact"],
         }
 
     @property
