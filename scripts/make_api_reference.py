@@ -60,7 +60,8 @@ ERRORS = """\
 ## Errors
 
 Every error raised on purpose is a `KaggleManagerError`. The message says what happened; `safe` and `next_step` say what
-was not lost and what to do next. Errors of one kind share an [exit code](cli.md#exit-codes).
+was not lost and what to do next. Errors of one kind share an [exit code](cli.md#exit-codes). *Try again* marks those
+that time alone may help (`retryable`).
 """
 
 
@@ -72,11 +73,8 @@ def page() -> str:
     for name, thing in things.items():
         if thing not in errors:
             parts += described(name, thing)
-    parts += [ERRORS, "| error | a kind of | exit code | |\n|---|---|---|---|"]
-    parts += [
-        f"| `{each.__name__}` | {kind_of(each)} | {each.exit_code} | {(each.__doc__ or '').splitlines()[0]} |"
-        for each in errors
-    ]
+    parts += [ERRORS, "| error | a kind of | exit code | try again | |\n|---|---|---|---|---|"]
+    parts += map(error_row, errors)
     parts.append("")
     for each in errors:
         if "__init__" in vars(each):  # it carries more than its base does
@@ -91,8 +89,16 @@ def tree(error: type[KaggleManagerError]) -> Iterator[type[KaggleManagerError]]:
         yield from tree(each)
 
 
-def kind_of(error: type[KaggleManagerError]) -> str:
-    return f"`{error.__base__.__name__}`"
+def error_row(error: type[KaggleManagerError]) -> str:
+    first_line = (error.__doc__ or "").splitlines()[0]
+    cells = (
+        f"`{error.__name__}`",
+        f"`{error.__base__.__name__}`",
+        error.exit_code,
+        "yes" * error.retryable,
+        first_line,
+    )
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def described(name: str, thing: Any, level: int = 2) -> Iterator[str]:
