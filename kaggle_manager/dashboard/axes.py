@@ -27,11 +27,11 @@ class Scale:
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(1.0, max(0.0, share)), 3)
 
-    def ticks(self, about: int = 5) -> list[float]:
-        """Round values inside the range, about so many of them: steps of 1, 2 or 5 times a power of ten."""
+    def ticks(self) -> list[float]:
+        """About five round values inside the range: steps of 1, 2 or 5 times a power of ten."""
         span = self.high - self.low
-        power = 10.0 ** math.floor(math.log10(span / about))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * about >= span)
+        power = 10.0 ** math.floor(math.log10(span / 5))
+        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= span)
         first = math.ceil(self.low / step)
         return [index * step for index in range(first, math.floor(self.high / step) + 1)]
 

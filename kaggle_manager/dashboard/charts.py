@@ -42,7 +42,6 @@ def line_chart(
     *,
     marks: Sequence[Mark] = (),
     x_name: str = "steps",
-    small: bool = False,
 ) -> Markup:
     """Lines over a common axis. Empty series are left out.
 
@@ -51,7 +50,6 @@ def line_chart(
         series: the last is drawn on top.
         marks: drawn behind the lines, the best model before them.
         x_name: what x counts, for the reader of values.
-        small: one of many: no marks of its own height, two ticks.
     """
     series = [each for each in series if each.points]
     xs = [x for each in series for x, _ in each.points] + [mark.x for mark in marks]
@@ -60,10 +58,10 @@ def line_chart(
     data = [{"name": each.name, "points": each.points} for each in series]
     return h(
         "div",
-        _y_axis(up, 2 if small else 5),
+        _y_axis(up),
         h(
             "svg",
-            [_horizontal(up.percent(tick)) for tick in up.ticks(2 if small else 5)],
+            [_horizontal(up.percent(tick)) for tick in up.ticks()],
             [_mark(mark, across, up) for mark in marks if mark.kind != "best"],
             _lines(series, across, up),
             [_dots(each, across, up) for each in series if each.dots or len(each.points) == 1],
@@ -77,8 +75,8 @@ def line_chart(
             data_high=across.high,
             data_x=x_name,
         ),
-        _x_axis(across, 2 if small else 5),
-        class_="plot small" if small else "plot",
+        _x_axis(across),
+        class_="plot",
     )
 
 
@@ -125,16 +123,16 @@ def _horizontal(up: float) -> Markup:
     return h("line", x1="0%", x2="100%", y1=f"{100 - up:.3f}%", y2=f"{100 - up:.3f}%", class_="grid")
 
 
-def _y_axis(up: Scale, about: int) -> Markup:
+def _y_axis(up: Scale) -> Markup:
     ticks = [
         h("text", short(tick), x="100%", y=f"{100 - up.percent(tick):.3f}%", dy="0.32em", text_anchor="end")
-        for tick in up.ticks(about)
+        for tick in up.ticks()
     ]
     return h("svg", ticks, class_="y", aria_hidden="true")
 
 
-def _x_axis(across: Scale, about: int) -> Markup:
-    ticks = across.ticks(about)
+def _x_axis(across: Scale) -> Markup:
+    ticks = across.ticks()
     texts = [
         h(
             "text",

@@ -7,9 +7,9 @@ from itertools import groupby
 
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.charts import Series, line_chart
+from kaggle_manager.dashboard.components import folded_table, lasted, legend, score, steps, table
 from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
-from kaggle_manager.dashboard.pieces import folded, hours, legend, steps, table
 from kaggle_manager.dashboard.run_page import EVALUATIONS_LISTED
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.errors import KaggleManagerError, NotFound
@@ -38,10 +38,10 @@ def comparison(views: Sequence[RunView]) -> Markup:
             label_of(view),
             view.report.state,
             f"{steps(view.report.step)} of {steps(view.report.target)}",
-            "–" if view.report.best_score is None else f"{view.report.best_score:.6g}",
+            score(view.report.best_score),
             len(view.report.sessions),
-            hours(view.report.accelerator_s),
-            hours(view.report.lost_s),
+            lasted(view.report.accelerator_s),
+            lasted(view.report.lost_s),
         )
         for view in views
     ]
@@ -77,13 +77,11 @@ def _values(views: Sequence[RunView]) -> Child:
     """The evaluations of the chart as a table."""
     by_step = [{point.step: point.mean for point in view.curve.evaluations} for view in views]
     every = sorted({step for found in by_step for step in found}, reverse=True)[:EVALUATIONS_LISTED]
-    rows = [(steps(step), *(f"{found[step]:.6g}" if step in found else "–" for found in by_step)) for step in every]
+    rows = [(steps(step), *(score(found.get(step)) for found in by_step)) for step in every]
     heads = ("Step", *map(label_of, views))
     numbers = range(len(heads))
-    content = table(
-        f"Mean return of the evaluations at the newest {count(len(rows), 'step')}", heads, rows, numbers=numbers
-    )
-    return folded("Evaluations as a table", content, id_="evaluations-beside") if rows else None
+    caption = f"Mean return of the evaluations at the newest {count(len(rows), 'step')}"
+    return folded_table("Evaluations as a table", caption, heads, rows, numbers=numbers, id_="evaluations-beside")
 
 
 def _differences(first: RunView, other: RunView) -> Markup:
@@ -98,9 +96,11 @@ def _differences(first: RunView, other: RunView) -> Markup:
     return join(
         h("h3", f"What differs: {names}"),
         [_topic(topic, list(found)) for topic, found in groupby(differences, key=lambda each: each.topic)],
-        folded(
+        folded_table(
             "The same as a table",
-            table(f"Differences of {names}", ("Topic", "Name", label_of(first), label_of(other)), rows),
+            f"Differences of {names}",
+            ("Topic", "Name", label_of(first), label_of(other)),
+            rows,
             id_=f"differences-{first.report.run_id[:8]}-{other.report.run_id[:8]}",
         ),
     )

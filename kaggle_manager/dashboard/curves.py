@@ -1,4 +1,4 @@
-"""The learning curve of a training tree over all its sessions: evaluations, training episodes, TensorBoard's scalars.
+"""The learning curve of a training tree over all its sessions: evaluations and training episodes.
 
 Promises: reads what Stable-Baselines3 wrote with the standard library alone; a file that is missing is an empty curve,
 one that is damaged is a sentence in `problems`, and the others are still shown.
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.dashboard.tensorboard_events import read_scalars
 from kaggle_manager.errors import CheckpointCorrupt
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
@@ -30,14 +29,14 @@ class Curve:
         evaluations: oldest first.
         episodes: how many training episodes there were.
         returns: (step, mean return of the episodes around it), thinned to what a screen can show.
-        scalars: TensorBoard's, by tag, thinned alike.
+        tensorboard: folder with TensorBoard's event files (losses and more), which TensorBoard itself shows; "": none.
         problems: what could not be read, in sentences.
     """
 
     evaluations: tuple[Evaluation, ...] = ()
     episodes: int = 0
     returns: Points = ()
-    scalars: tuple[tuple[str, Points], ...] = ()
+    tensorboard: str = ""
     problems: tuple[str, ...] = ()
 
 
@@ -45,7 +44,6 @@ def read_curve(history: Path) -> Curve:
     """The curve in the `history` folder of a training tree."""
     evaluations: list[Evaluation] = []
     episodes: list[tuple[int, float]] = []
-    scalars: dict[str, list[tuple[int, float]]] = {}
     problems = []
     try:
         evaluations = [point for point in read_evaluations(history / "evaluations.npz") if math.isfinite(point.mean)]
@@ -57,15 +55,12 @@ def read_curve(history: Path) -> Curve:
             problems.append(f"{skipped} lines of monitor.csv are not episodes and are left out.")
     except OSError as error:
         problems.append(f"monitor.csv cannot be read: {error.strerror or error}.")
-    try:
-        scalars = read_scalars(history / "tensorboard")
-    except OSError as error:
-        problems.append(f"TensorBoard's events cannot be read: {error.strerror or error}.")
+    events = history / "tensorboard"
     return Curve(
         evaluations=tuple(evaluations),
         episodes=len(episodes),
         returns=thinned(episodes),
-        scalars=tuple((tag, thinned(points)) for tag, points in sorted(scalars.items())),
+        tensorboard=str(events) if any(events.glob("*tfevents*")) else "",
         problems=tuple(problems),
     )
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.comparison import MOST_RUNS, comparison
+from kaggle_manager.dashboard.components import lasted, progress, score, state_word, steps, table, when
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
-from kaggle_manager.dashboard.pieces import hours, progress, state_word, steps, table, when
 from kaggle_manager.dashboard.run_page import run_parts
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import KaggleManagerError
@@ -147,10 +147,10 @@ def _runs(reports: Sequence[RunReport], chosen: str, beside: Sequence[str], *, l
             h("a", text, href=target, aria_current=current),
             state_word(report.state, report.human_action_required),
             join(progress(report.step / report.target, share), f"{steps(report.step)} / {steps(report.target)}"),
-            "–" if report.best_score is None else f"{report.best_score:.6g}",
+            score(report.best_score),
             len(report.sessions),
-            hours(report.accelerator_s),
-            hours(report.lost_s),
+            lasted(report.accelerator_s),
+            lasted(report.lost_s),
         ]
         if links and len(reports) > 1:
             box = None

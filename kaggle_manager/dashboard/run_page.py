@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
-from kaggle_manager.console.formatting import count, duration, epoch, size
-from kaggle_manager.dashboard.charts import Bar, Mark, Series, line_chart, timeline
+from kaggle_manager.console.formatting import count, duration, epoch, quoted, size
+from kaggle_manager.dashboard.charts import Mark, Series, line_chart
+from kaggle_manager.dashboard.components import (
+    NONE,
+    facts,
+    folded_table,
+    lasted,
+    legend,
+    progress,
+    sha,
+    state_word,
+    steps,
+    table,
+    when,
+)
 from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
-from kaggle_manager.dashboard.pieces import facts, folded, hours, legend, progress, sha, state_word, steps, table, when
+from kaggle_manager.dashboard.session_table import sessions_part
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.runs.budget import WEEK_S
-from kaggle_manager.status.report import SessionSummary
 from kaggle_manager.trees.inspect import CheckpointView
 
-# So many sessions are in view; those before them are folded away.
-SESSIONS_SHOWN = 12
 # Beyond so many, dots hide their line, and a table is for a program: `/api/runs/ID` has them all.
 MOST_DOTS, EVALUATIONS_LISTED = 120, 200
 SMOOTHED_EPISODES = 10
-STAGES = {"intended": "being pushed", "pushed": "queued or running", "ended": "ended", "fetched": "fetched"}
-GOOD_ENDS = ("completed", "interrupted")
-BARS = {"good": "as planned", "bad": "failed or cut", "lost": "lost", "wait": "waited", "running": "running"}
 
 
 def run_parts(view: RunView) -> dict[str, Markup]:
@@ -30,9 +36,9 @@ def run_parts(view: RunView) -> dict[str, Markup]:
     return {
         "facts": _facts(view),
         "curve": _curve(view),
-        "sessions": _sessions(view),
+        "sessions": sessions_part(view),
         "forecast": _forecast(view),
-        "generations": _generations(view),
+        "lineage": _lineage(view),
         "experiment": _experiment(view),
         "log": _log(view),
     }
@@ -55,8 +61,8 @@ def _facts(view: RunView) -> Markup:
             "Best score",
             join(h("b", best), f" at step {steps(report.best_step)}" if report.best_step is not None else ""),
         ),
-        ("Accelerator", join(h("b", hours(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
-        ("Lost", join(h("b", hours(report.lost_s)), " to be trained again" if report.lost_s else "")),
+        ("Accelerator", join(h("b", lasted(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
+        ("Lost", join(h("b", lasted(report.lost_s)), " to be trained again" if report.lost_s else "")),
     ]
     if done:
         pairs.append(
@@ -108,19 +114,17 @@ def _curve(view: RunView) -> Markup:
         _curve_legend(bool(told or live)),
         line_chart(f"Learning curve of {report.scenario}: {extent}", series, marks=marks),
         h("p", class_="readout", aria_live="polite"),
-        folded(
+        folded_table(
             "Evaluations as a table",
-            table(
-                f"Mean return of the newest {count(len(rows), 'evaluation')}",
-                ("Step", "Mean return", "Episodes"),
-                rows,
-                numbers=(0, 1, 2),
-            ),
+            f"Mean return of the newest {count(len(rows), 'evaluation')}",
+            ("Step", "Mean return", "Episodes"),
+            rows,
+            numbers=(0, 1, 2),
             id_=f"evaluations-{report.run_id[:8]}",
-        )
-        if rows
+        ),
+        h("p", "Losses and more: ", h("code", f"tensorboard --logdir {quoted(curve.tensorboard)}"), class_="about")
+        if curve.tensorboard
         else None,
-        _scalars(view),
     )
 
 
@@ -137,104 +141,11 @@ def _curve_legend(live: bool) -> Markup:
     return legend(items)
 
 
-def _scalars(view: RunView) -> Child:
-    shown = [(tag, points) for tag, points in view.curve.scalars if len(points) > 1]
-    if not shown:
-        return None
-    charts = [
-        h(
-            "figure",
-            h("figcaption", tag),
-            line_chart(f"{tag}: last {points[-1][1]:.4g}", [Series(tag, points)], small=True),
-        )
-        for tag, points in shown
-    ]
-    rows = [(tag, steps(points[-1][0]), f"{points[-1][1]:.6g}") for tag, points in shown]
-    content = join(
-        h("div", charts, class_="multiples"),
-        table("Newest value of each", ("Name", "Step", "Value"), rows, numbers=(1, 2)),
-    )
-    return folded(f"TensorBoard: {count(len(shown), 'curve')}", content, id_=f"scalars-{view.report.run_id[:8]}")
-
-
-def _sessions(view: RunView) -> Markup:
-    report = view.report
-    if not report.sessions:
-        return join(h("h3", "Sessions"), h("p", "None was started yet.", class_="empty"))
-    heads = ("No.", "Began", "Ran", "Why it ended", "Gained", "Lost")
-    rows = [_session_row(session, report.why) for session in reversed(report.sessions)]
-    shown, older = rows[:SESSIONS_SHOWN], rows[SESSIONS_SHOWN:]
-    numbers = (0, 2, 4, 5)
-    return join(
-        h("h3", "Sessions"),
-        _timeline(view),
-        table("Sessions, newest first", heads, shown, numbers=numbers),
-        folded(
-            f"{count(len(older), 'earlier session')}",
-            table("Earlier sessions", heads, older, numbers=numbers),
-            id_=f"older-{report.run_id[:8]}",
-        )
-        if older
-        else None,
-    )
-
-
-def _session_row(session: SessionSummary, why_running: str) -> list[Child]:
-    why: Child = session.why or why_running
-    if session.stage == "closed":
-        tag = h("span", session.kind, class_="kind") if session.kind else None
-        why = join(tag, " " if tag else None, session.why)
-    else:
-        why = join(h("span", STAGES.get(session.stage, session.stage), class_="kind"), " ", why)
-    gained = None if session.gained is None else f"+{session.gained:,}"
-    return [
-        session.generation,
-        when(session.started_at),
-        hours(session.ran_s),
-        why,
-        gained or "–",
-        hours(session.lost_s),
-    ]
-
-
-def _timeline(view: RunView) -> Markup:
-    report = view.report
-    begin = epoch(report.sessions[0].started_at)
-    end = epoch(view.finished_at) if view.finished_at else view.now
-    bars = [
-        Bar(wait.since, min(wait.until, end), "wait", f"waited: {wait.why}") for wait in view.waits if wait.since < end
-    ]
-    for session in report.sessions:
-        until = epoch(session.ended_at) if session.ended_at else end
-        running = session.ended_at is None and session.stage != "closed"
-        style = "running" if running else "good" if not session.kind and session.outcome in GOOD_ENDS else "bad"
-        lasted = max(1.0, until - epoch(session.started_at))
-        why = report.why if running else session.why
-        label = f"session {session.generation}, {duration(lasted)}: {why}"
-        share = (session.lost_s or 0.0) / lasted
-        bars.append(Bar(epoch(session.started_at), until, style, label, str(session.generation), share))
-    moments = [begin + (end - begin) * part / 4 for part in range(4)]
-    name = f"{count(len(report.sessions), 'session')} over {duration(end - begin)}; the table below says why each ended"
-    there = {bar.style for bar in bars} | {"lost" for bar in bars if bar.lost}
-    return join(
-        timeline(name, bars, begin, end, [(moment, _tick(moment, end - begin)) for moment in moments]),
-        legend([(f"bar {style}", words) for style, words in BARS.items() if style in there]),
-    )
-
-
-def _tick(moment: float, span: float) -> str:
-    """A moment where the reader is, as finely as a span of so many seconds needs it."""
-    local = datetime.fromtimestamp(moment, UTC).astimezone()
-    if span > 36 * 3600:
-        return f"{local.day} {local:%b}"
-    return f"{local:%H:%M}" if span > 1200 else f"{local:%H:%M:%S}"
-
-
 def _forecast(view: RunView) -> Markup:
     quota, report = view.quota, view.report
     parts: list[Child] = [h("h3", "Quota and forecast")]
     if quota is not None:
-        label = f"{hours(quota.left_s)} of {hours(quota.total_s)} accelerator time left this week"
+        label = f"{lasted(quota.left_s)} of {lasted(quota.total_s)} accelerator time left this week"
         refresh = quota.refresh_at
         if refresh is not None and refresh <= view.now:
             refresh += WEEK_S * (1 + (view.now - refresh) // WEEK_S)
@@ -253,7 +164,7 @@ def _forecast(view: RunView) -> Markup:
                 "p",
                 "Target reached about ",
                 when(rest["done_at"]),
-                f" after {count(rest['sessions'], 'more session')} and {hours(rest['accelerator_s'])} of accelerator.",
+                f" after {count(rest['sessions'], 'more session')} and {lasted(rest['accelerator_s'])} of accelerator.",
             )
         )
     if view.forecast_error is not None:
@@ -269,17 +180,19 @@ def _forecast(view: RunView) -> Markup:
                 steps(each.gained),
                 f"{(each.gained - each.expected_steps) / each.expected_steps:+.0%}"
                 if each.expected_steps and each.gained is not None
-                else "–",
+                else NONE,
                 when(each.done_at),
                 _off(each.done_at, view.finished_at),
             )
             for each in reversed(view.forecasts)
         ]
-        heads = ("Session", "Steps foreseen", "Gained", "Off by", "End foreseen", "Off by, in time")
         parts.append(
-            folded(
+            folded_table(
                 "How wrong earlier forecasts were",
-                table("Forecasts, newest first", heads, rows, numbers=(0, 1, 2, 3)),
+                "Forecasts, newest first",
+                ("Session", "Steps foreseen", "Gained", "Off by", "End foreseen", "Off by, in time"),
+                rows,
+                numbers=(0, 1, 2, 3),
                 id_=f"forecasts-{report.run_id[:8]}",
             )
         )
@@ -295,19 +208,19 @@ def _off(done_at: str, finished_at: str | None) -> str:
     return f"{duration(abs(late))} {'too early' if late > 0 else 'too late'}"
 
 
-def _generations(view: RunView) -> Markup:
+def _lineage(view: RunView) -> Markup:
     rows = [
         (
             each.level,
             steps(each.manifest.step if each.manifest else None),
             f"{size(each.size)}{f' + {size(each.replay_size)} replay' if each.replay_size else ''}",
             hash_words(each, view),
-            each.manifest.lineage.generation if each.manifest else "–",
-            sha(each.manifest.lineage.parent_sha256) if each.manifest else "–",
+            each.manifest.lineage.generation if each.manifest else NONE,
+            sha(each.manifest.lineage.parent_sha256) if each.manifest else NONE,
         )
         for each in view.looked.checkpoints
     ]
-    lineage = [
+    links = [
         (
             each.number,
             sha(each.parent_sha256) if each.parent_sha256 else "from zero",
@@ -316,7 +229,7 @@ def _generations(view: RunView) -> Markup:
             ["verified ", when(each.verified_at)] if each.verified_at else "not fetched",
             sha(each.bundle_sha256),
         )
-        for each in reversed(view.generations)
+        for each in reversed(view.lineage)
     ]
     return join(
         h("h3", "Checkpoints and lineage"),
@@ -328,18 +241,14 @@ def _generations(view: RunView) -> Markup:
         )
         if rows
         else h("p", "No checkpoint yet.", class_="empty"),
-        folded(
+        folded_table(
             "Lineage: what each session continued and left",
-            table(
-                "Generations, newest first",
-                ("No.", "Continues", "Steps", "Left", "Outputs", "Code"),
-                lineage,
-                numbers=(0,),
-            ),
-            id_=f"lineage-{view.report.run_id[:8]}",
-        )
-        if lineage
-        else None,
+            "Sessions, newest first",
+            ("No.", "Continues", "Steps", "Left", "Outputs", "Code"),
+            links,
+            numbers=(0,),
+            id_=f"links-{view.report.run_id[:8]}",
+        ),
     )
 
 
@@ -355,13 +264,14 @@ def hash_words(checkpoint: CheckpointView, view: RunView) -> Child:
 
 
 def _experiment(view: RunView) -> Markup:
-    said = list(flat(view.identity))
-    if not said:
-        return Markup("")
-    return folded(
-        "Hyperparameters and fingerprints",
-        table("What the newest checkpoint says it trains", ("Name", "Value"), said),
-        id_=f"identity-{view.report.run_id[:8]}",
+    return join(
+        folded_table(
+            "Hyperparameters and fingerprints",
+            "What the newest checkpoint says it trains",
+            ("Name", "Value"),
+            flat(view.identity),
+            id_=f"identity-{view.report.run_id[:8]}",
+        )
     )
 
 

@@ -17,8 +17,8 @@ from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.config import elsewhere
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
-from kaggle_manager.dashboard.generations import Generation, generations_of
 from kaggle_manager.dashboard.logs import LogTail, read_log
+from kaggle_manager.dashboard.sessions import SessionLink, session_links
 from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.runs.budget import forecast_error
@@ -84,7 +84,7 @@ class RunView:
     now: float
     tree: Path | None
     starts: Mapping[int, int]
-    generations: tuple[Generation, ...]
+    lineage: tuple[SessionLink, ...]
     curve: Curve
     looked: Looked
     waits: tuple[Wait, ...]
@@ -104,7 +104,7 @@ class RunView:
         return {
             "schema": 1,
             "run": self.report.as_json(),
-            "generations": [asdict(generation) for generation in self.generations],
+            "generations": [asdict(session) for session in self.lineage],
             "curve": asdict(self.curve),
             "checkpoints": [
                 {
@@ -197,7 +197,7 @@ class Dashboard:
             now=now,
             tree=folder,
             starts={session.generation: session.min_step for session in sessions},
-            generations=tuple(generations_of(sessions, events, downloads)),
+            lineage=tuple(session_links(sessions, events, downloads)),
             curve=curve,
             looked=looked,
             waits=_waits(events),

@@ -126,14 +126,14 @@ def test_a_run_that_goes_on_appears_without_a_reload(chromium: Chromium, address
         page.value("window.same = true")
         log = f"document.querySelector('#log-{RUNNING[:8]} pre').textContent"
         page.until("document.querySelector('#as-of').textContent.split(':').length > 2")  # it has looked once
-        page.value(f"document.querySelector('#generations-{RUNNING[:8]} details').open = true")
+        page.value(f"document.querySelector('#lineage-{RUNNING[:8]} details').open = true")
         page.value(f"document.querySelector('#curve-{RUNNING[:8]} summary').focus()")
         say(state, RUNNING, 3, 'KM_EVAL {"step": 300, "score": -1.5}', "the newest line")
         page.until(f"{log}.includes('the newest line')")
         save(state, RUNNING, 300, rate=0.01)
         page.until(f"document.getElementById('facts-{RUNNING[:8]}').innerText.includes('300\\nof 400')")
         assert page.value("window.same")
-        assert page.value(f"document.querySelector('#generations-{RUNNING[:8]} details').open")
+        assert page.value(f"document.querySelector('#lineage-{RUNNING[:8]} details').open")
         assert page.value(f"document.activeElement === document.querySelector('#curve-{RUNNING[:8]} summary')")
         with closing(Journal(state / "journal.sqlite")) as journal:
             journal.finish_run(RUNNING, "abandoned for a fresh start", "2026-11-22T00:00:00+00:00")

@@ -1,4 +1,4 @@
-"""Each session of a run as a link of its lineage: what it continued, what came of it, and whether that was verified."""
+"""The lineage of a run, session by session: what each continued, what it saved, and when that was verified."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kaggle_manager.runs.rows import SessionRow
 
 
 @dataclass(frozen=True)
-class Generation:
-    """One session in its lineage.
+class SessionLink:
+    """One session of a lineage.
 
     Attributes:
         parent_sha256: manifest of the checkpoint it continued; None for a start from zero.
-        first_step, last_step: what it started from and what was saved after it.
-        size: bytes of the files its last word names; None when it left none here.
-        verified_at: when its outputs were downloaded and held against their hashes (ISO 8601); None: they were not.
+        first_step, last_step: steps it started from, and steps saved at its end.
+        size: bytes of the files its result names; None: no result was downloaded.
+        verified_at: when its outputs were downloaded and their hashes verified (ISO 8601); None: they were not.
     """
 
     number: int
@@ -33,13 +33,13 @@ class Generation:
     verified_at: str | None
 
 
-def generations_of(
+def session_links(
     sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]], downloads: Path
-) -> Iterator[Generation]:
-    """The generations of a run, first to last; `downloads` is the folder of its sessions' outputs."""
+) -> Iterator[SessionLink]:
+    """The sessions of a run, first to last; `downloads` is the folder of their outputs."""
     fetched = {event["generation"]: event["at"] for event in events if event["kind"] == "fetched"}
     for session in sessions:
-        yield Generation(
+        yield SessionLink(
             number=session.generation,
             parent_sha256=session.parent_sha256,
             bundle_sha256=session.bundle_sha256,

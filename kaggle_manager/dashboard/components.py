@@ -1,18 +1,18 @@
-"""Pieces every part of the page is made of: tables that fold on a phone, facts, moments, progress. Pure."""
+"""Components of every part of the page: tables that fold on a phone, facts, dates, progress bars. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from kaggle_manager.console.formatting import epoch, iso
+from kaggle_manager.console.formatting import duration, epoch, iso
 from kaggle_manager.dashboard.markup import Child, Markup, h
 
 NONE = "–"
 
 
 def when(moment: str | float | None) -> Child:
-    """A moment where the reader is, to the minute; an ISO text or seconds since the epoch."""
+    """A date in local time, to the minute. `moment`: ISO 8601 or seconds since the epoch."""
     if moment is None:
         return NONE
     seconds = epoch(moment) if isinstance(moment, str) else moment
@@ -20,21 +20,21 @@ def when(moment: str | float | None) -> Child:
     return h("time", f"{local.day} {local:%b} {local:%H:%M}", datetime=iso(seconds))
 
 
-def hours(seconds: float | None) -> str:
-    """Accelerator time: `3.25 h`, or minutes and seconds below an hour."""
-    if seconds is None:
-        return NONE
-    if seconds >= 3600:
-        return f"{seconds / 3600:.2f} h"
-    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s" if seconds >= 60 else f"{seconds:.0f} s"
+def lasted(seconds: float | None) -> str:
+    """A duration that may be unknown."""
+    return NONE if seconds is None else duration(seconds)
 
 
 def steps(count: int | None) -> str:
     return NONE if count is None else f"{count:,}"
 
 
+def score(value: float | None) -> str:
+    return NONE if value is None else f"{value:.6g}"
+
+
 def sha(digest: str | None) -> Child:
-    """The beginning of a hash, the whole of it for whoever asks."""
+    """The beginning of a hash; all of it as its title."""
     return h("code", digest[:10], title=digest) if digest else NONE
 
 
@@ -73,12 +73,12 @@ def _number(index: int, numbers: Sequence[int]) -> str | None:
 
 
 def legend(items: Sequence[tuple[str, str]]) -> Markup:
-    """What the lines and marks of a chart mean: their classes, and words."""
+    """The legend of a chart: (style class, meaning) of each line and mark."""
     return h("ul", [h("li", h("i", class_=f"key {kind}"), words) for kind, words in items], class_="legend")
 
 
 def progress(share: float, label: str) -> Markup:
-    """A bar of `share`, 0 to 1, that says in words what it shows."""
+    """A progress bar of `share`, 0 to 1. `label`: the same for a screen reader."""
     width = f"{100 * min(1.0, max(0.0, share)):.2f}%"
     return h(
         "svg",
@@ -90,9 +90,17 @@ def progress(share: float, label: str) -> Markup:
     )
 
 
-def folded(summary: str, content: Child, *, id_: str) -> Markup:
-    """Something to open; the page keeps it open while it renews itself."""
-    return h("details", h("summary", summary), content, id=id_)
+def folded_table(
+    summary: str,
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[Child]],
+    *,
+    id_: str,
+    numbers: Sequence[int] = (),
+) -> Child:
+    """A collapsed table, nothing without rows; the page keeps it open while it renews itself."""
+    return h("details", h("summary", summary), table(caption, heads, rows, numbers=numbers), id=id_) if rows else None
 
 
 def state_word(state: str, human: bool = False) -> Markup:
