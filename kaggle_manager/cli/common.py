@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kaggle_manager.cli.extras import how_to_install
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
 from kaggle_manager.sections.project import find_project, find_sections, offered_sections
 from kaggle_manager.status.report import error_as_json
@@ -50,11 +51,7 @@ ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario
 QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
 WorkdirOption = Annotated[
     Path | None,
-    typer.Option(
-        "--workdir",
-        help="Everything the run writes goes below this folder.",
-        envvar="KM_WORKDIR",
-    ),
+    typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
 ]
 PlatformOption = Annotated[
     str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")
@@ -66,7 +63,7 @@ LimitOption = Annotated[
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training seed, in a tree of its own.", min=0)]
 SeedsOption = Annotated[
     int | None,
-    typer.Option("--seeds", help="So many training seeds as one campaign, each with its own tree.", min=1),
+    typer.Option("--seeds", help="Number of training seeds to train as one campaign, each with its own tree.", min=1),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
 
@@ -84,7 +81,7 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:  # whoever reads has read enough
+    except BrokenPipeError:  # the reader has closed its end
         raise
     except (KaggleManagerError, OSError) as raised:
         error = raised if isinstance(raised, KaggleManagerError) else _refused(raised)
@@ -105,7 +102,7 @@ def _refused(error: OSError) -> StorageError:
 
 
 def interrupted() -> typer.Exit:
-    """Say that a person pressed Ctrl-C; how the command ends then."""
+    """Say that Ctrl-C was pressed; how the command ends then."""
     print("interrupted", file=sys.stderr)
     return typer.Exit(Interrupted.exit_code)
 
@@ -113,6 +110,20 @@ def interrupted() -> typer.Exit:
 def print_json(data: dict[str, Any]) -> None:
     """The one document of a command with `--json`."""
     print(json.dumps(data, indent=2))
+
+
+def answer(document: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """What a command found: as its document, else as lines."""
+    if as_json:
+        print_json(document)
+    else:
+        for line in lines:
+            print(line)
+
+
+def reporter(as_json: bool) -> Reporter:
+    """Where a command shows its progress: beside the data."""
+    return Reporter(sys.stderr if as_json else sys.stdout)
 
 
 def load_module(name: str, *, needed_for: str) -> ModuleType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,30 +13,37 @@ import typer
 
 from kaggle_manager.cli.common import (
     JsonOption,
-    QuickOption,
     ScenarioOption,
     SectionOption,
     WorkdirOption,
-    errors_as_messages,
+    answer,
     load_module,
     print_json,
+    reporter,
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.cli.selection import Selection, TreeOfOption, as_command
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
 
 EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
 
 
+@dataclass(frozen=True)
+class NewTree(Selection):
+    """A training tree to begin from files of another training."""
+
+    section: SectionOption
+    scenario: ScenarioOption = None
+    workdir: WorkdirOption = None
+
+
+@as_command
 def export_sb3(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, or `latest`.")],
     folder: Annotated[Path, typer.Argument(help="Where the two files are written.")],
     *,
-    section: SectionOption,
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
-    workdir: WorkdirOption = None,
+    of: TreeOfOption,
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint as a model and a replay buffer that stock Stable-Baselines3 loads.
@@ -44,33 +52,28 @@ def export_sb3(
 
       kaggle-manager checkpoints export-sb3 latest exported
     """
-    with errors_as_messages(as_json=as_json):
-        if which != "latest" and not which.isdecimal():
-            raise ConfigError(
-                f"{which!r} is no checkpoint that can be exported; timesteps such as 45000, or latest, are accepted.",
-                safe="nothing was written",
-                next_step="name one that `kaggle-manager checkpoints ls` lists as latest; those of best and final are "
-                "files that stock Stable-Baselines3 loads as they are",
-            )
-        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        step = None if which == "latest" else int(which)
-        exchange = load_module(EXCHANGE, needed_for="the export")
-        with quick_may_be_meant(config):
-            files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
-        if as_json:
-            print_json({"schema": 1, "files": files})
-        else:
-            print("\n".join(files))
+    if which != "latest" and not which.isdecimal():
+        raise ConfigError(
+            f"{which!r} is no checkpoint that can be exported; timesteps such as 45000, or latest, are accepted.",
+            safe="nothing was written",
+            next_step="name one that `kaggle-manager checkpoints ls` lists as latest; those of best and final are "
+            "files that stock Stable-Baselines3 loads as they are",
+        )
+    config = of.config()
+    step = None if which == "latest" else int(which)
+    exchange = load_module(EXCHANGE, needed_for="the export")
+    with quick_may_be_meant(config):
+        files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
+    answer({"schema": 1, "files": files}, files, as_json=as_json)
 
 
+@as_command
 def import_sb3(
     model: Annotated[Path, typer.Argument(help="Model saved by stock Stable-Baselines3.")],
     replay_buffer: Annotated[Path | None, typer.Option(help="Its replay buffer, as stock saves it.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Archive the training that is there first.")] = False,
     *,
-    section: SectionOption,
-    scenario: ScenarioOption = None,
-    workdir: WorkdirOption = None,
+    of: NewTree,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a training tree from such files, saying what exactness they do not hold.
@@ -83,31 +86,26 @@ def import_sb3(
     """
 
     def take_in(below: Path | None) -> Any:
-        return exchange.import_here(section, scenario, model, replay_buffer, below)
+        return exchange.import_here(of.section, of.scenario, model, replay_buffer, below)
 
-    progress = sys.stderr if as_json else sys.stdout
-    with errors_as_messages(as_json=as_json), Reporter(progress) as reporter:
-        config = build_config(section, scenario=scenario, workdir=workdir)
+    with reporter(as_json) as shown:
+        config = of.config()
         exchange = load_module(EXCHANGE, needed_for="the import")
-        with contextlib.redirect_stdout(progress):
-            taken = _take_in_beside(take_in, config, workdir, reporter) if replace else take_in(workdir)
+        with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+            taken = _take_in_beside(take_in, of, config.state, shown) if replace else take_in(of.workdir)
         why = taken.manifest.exact["broken"][-1]["why"]
-        reporter.line(f"step {taken.step:,} is the newest checkpoint of {config.tree}")
-        reporter.warn(f"bits are not promised from here: {why}")
+        shown.line(f"step {taken.step:,} is the newest checkpoint of {config.tree}")
+        shown.warn(f"bits are not promised from here: {why}")
     if as_json:
         facts = {"tree": str(config.tree), "step": taken.step, "manifest_sha256": taken.manifest.sha256}
         print_json({"schema": 1, **facts, "not_exact": why})
 
 
-def _take_in_beside(take_in: Any, config: RunConfig, workdir: Path | None, reporter: Reporter) -> Any:
+def _take_in_beside(take_in: Any, of: NewTree, state: Path, shown: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
-    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-
-    names: dict[str, Any] = {"section": config.section.name, "scenario": config.scenario_name}
-    config.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="import-", dir=config.state) as folder:
+    state.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="import-", dir=state) as folder:
         taken = take_in(Path(folder))
-        source = build_config(**names, workdir=Path(folder), project_root=config.project_root).tree
-        manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
-        manager.restore_copy(source=source, **names)
+        source = of.config(workdir=Path(folder)).tree
+        of.manager(shown).restore_copy(of.config(), source)
     return taken

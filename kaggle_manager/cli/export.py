@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import (
-    JsonOption,
-    QuickOption,
-    ScenarioOption,
-    SectionArgument,
-    WorkdirOption,
-    errors_as_messages,
-    print_json,
-    restored_as_json,
-)
+from kaggle_manager.cli.common import JsonOption, answer, print_json, reporter, restored_as_json
 from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.selection import TreeOfArgument, as_command
 from kaggle_manager.console.formatting import count, quoted, size
-from kaggle_manager.console.reporter import Reporter
 
 
+@as_command
 def export(
-    section: SectionArgument,
     url: Annotated[str, typer.Argument(help="A folder, or s3://, gs://, az://, hf://; one for each run.")],
     report: Annotated[bool, typer.Option("--report", help="The section's report as well.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
     recheck: Annotated[
         bool, typer.Option("--recheck", help="Read back what was sent before, and send again what is damaged.")
     ] = False,
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
-    workdir: WorkdirOption = None,
+    *,
+    of: TreeOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Send a training tree elsewhere: only what is not there yet, each file read back and hashed there.
@@ -47,34 +36,33 @@ def export(
 
       kaggle-manager export section_7_6_rl_performance /mnt/usb/traffic --dry-run
     """
-    from kaggle_manager.config import build_config
     from kaggle_manager.trees.export import export_run
 
-    with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
-        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
+    with reporter(as_json) as shown:
+        config = of.config()
         with quick_may_be_meant(config):
-            done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=reporter.status)
+            done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=shown.status)
         for line in done.left_out:
-            reporter.warn(f"left out, for it does not verify: {line}")
-    if as_json:
-        print_json({"schema": 1, **asdict(done)})
-        return
+            shown.warn(f"left out, for it does not verify: {line}")
     sent = "would be sent" if dry_run else "sent and read back"
-    print(f"step {done.step:,} of run {done.run_id}, {count(done.files, 'file')}: {done.url}")
-    print(f"  {count(done.sent_files, 'file')} {sent} ({size(done.sent_bytes)})")
-    print(f"  {count(done.skipped_files, 'file')} there already ({size(done.skipped_bytes)})")
+    lines = [
+        f"step {done.step:,} of run {done.run_id}, {count(done.files, 'file')}: {done.url}",
+        f"  {count(done.sent_files, 'file')} {sent} ({size(done.sent_bytes)})",
+        f"  {count(done.skipped_files, 'file')} there already ({size(done.skipped_bytes)})",
+    ]
     if done.report_url:
-        print(f"  the report: {done.report_url}")
-    which = f"{section} --scenario {config.scenario_name}{' --quick' * quick}"
-    print(f"  back again, on any machine: kaggle-manager restore {which} --from {quoted(done.url)}")
+        lines.append(f"  the report: {done.report_url}")
+    seed = "" if config.seed is None else f" --seed {config.seed}"
+    which = f"{of.section} --scenario {config.scenario_name}{seed}{' --quick' * of.quick}"
+    lines.append(f"  back again, on any machine: kaggle-manager restore {which} --from {quoted(done.url)}")
+    answer({"schema": 1, **asdict(done)}, lines, as_json=as_json)
 
 
+@as_command
 def restore(
-    section: SectionArgument,
     source: Annotated[str, typer.Option("--from", help="A kept copy's folder, or the address of an export.")],
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
-    workdir: WorkdirOption = None,
+    *,
+    of: TreeOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Put a kept copy or an export in the place of the training tree; what is there is archived first.
@@ -86,20 +74,15 @@ def restore(
       kaggle-manager restore section_7_6_rl_performance --from s3://bucket/traffic
     """
     from kaggle_manager.checkpoints import RestoreReport
-    from kaggle_manager.config import build_config
-    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
     from kaggle_manager.trees.export import is_export, restore_export
 
-    with errors_as_messages(as_json=as_json), Reporter(sys.stderr if as_json else sys.stdout) as reporter:
-        config = build_config(section, scenario=scenario, quick=quick, workdir=workdir)
-        manager = ValidationKaggleManager(workdir=workdir, project_root=config.project_root, reporter=reporter)
+    with reporter(as_json) as shown:
+        config = of.config()
 
         def put_back(folder: Path) -> RestoreReport:
-            return manager.restore_copy(section, folder, scenario=scenario, quick=quick)
+            return of.manager(shown).restore_copy(config, folder)
 
-        if is_export(source):
-            done = restore_export(config, source, put_back, reporter.status)
-        else:
-            done = put_back(Path(source))
+        from_export = is_export(source)
+        done = restore_export(config, source, put_back, shown.status) if from_export else put_back(Path(source))
     if as_json:
         print_json(restored_as_json(config.tree, done))

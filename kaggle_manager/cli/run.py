@@ -2,70 +2,78 @@
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 import time
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from kaggle_manager.cli.common import (
     JsonOption,
     LimitOption,
-    PlatformOption,
-    QuickOption,
-    ScenarioOption,
-    SectionArgument,
-    SeedOption,
     SeedsOption,
     TimestepsOption,
-    WorkdirOption,
-    errors_as_messages,
     print_json,
+    reporter,
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.config import build_config
+from kaggle_manager.cli.selection import RunOfArgument, as_command
 from kaggle_manager.console.formatting import count
-from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFinished
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project, get_section
-from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
-
-if TYPE_CHECKING:
-    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-    from kaggle_manager.status.overview import Overview
-
-QuickRunOption = Annotated[
-    bool, typer.Option("--quick", help="2 timesteps over two sessions: the whole circle, in a tree of its own.")
-]
+from kaggle_manager.status.report import REPORT_SCHEMA
 
 
-IntersectionOption = Annotated[
-    str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
-]
+@dataclass(frozen=True)
+class Asked(RunOfArgument):
+    """What `run` and `tick` train."""
+
+    intersection: Annotated[
+        str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
+    ] = None
+    timesteps: TimestepsOption = None
+    session_limit: LimitOption = None
+    seeds: SeedsOption = None
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="2 timesteps over two sessions, in a tree of its own: a test of everything."),
+    ] = False
+
+    def of_scenario(self) -> Asked:
+        """The same with the scenario of its intersection.
+
+        Raises:
+            ConfigError: a scenario is given as well, or none is at this intersection.
+        """
+        if self.intersection is None:
+            return self
+        if self.scenario is not None:
+            raise ConfigError("--scenario and --intersection exclude each other.", next_step="give one of them")
+        section = get_section(find_project(Path.cwd(), self.section), self.section)
+        return dataclasses.replace(self, scenario=section.scenario_at(self.intersection), intersection=None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As the manager takes them, without a seed."""
+        names = ("scenario", "timesteps", "quick", "session_limit")
+        return {name: getattr(self, name) for name in names}
 
 
+@as_command
 def run(
-    section: SectionArgument,
-    quick: QuickRunOption = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="The section's demonstration, over short sessions, with its report.")
     ] = False,
-    scenario: ScenarioOption = None,
-    intersection: IntersectionOption = None,
-    timesteps: TimestepsOption = None,
-    session_limit: LimitOption = None,
-    seed: SeedOption = None,
-    seeds: SeedsOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old tree is set aside.")] = False,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the section's report once the target is reached.")
     ] = True,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: Asked,
     as_json: JsonOption = False,
 ) -> None:
     """Train a section to its target, session after session; the same line again goes on after anything.
@@ -81,54 +89,45 @@ def run(
     from kaggle_manager.orchestrator.demo import demonstrate
     from kaggle_manager.orchestrator.final_report import write_final_report
 
-    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
+    with reporter(as_json) as shown:
         if demo:
-            others: dict[str, object] = {"--quick": quick or None, "--fresh": fresh or None, "--scenario": scenario}
-            others |= {"--intersection": intersection, "--timesteps": timesteps, "--session-limit": session_limit}
-            others |= {"--seed": seed, "--seeds": seeds}
-            if given := [name for name, value in others.items() if value is not None]:
-                raise ConfigError(
-                    f"--demo does not go with {' and '.join(given)}: the section declares what it trains.",
-                    safe="nothing was started",
-                    next_step="give one or the other",
-                )
-            _print(demonstrate(section, reporter, platform=platform, workdir=workdir), as_json=as_json)
+            _check_demo_alone(of, fresh)
+            done = demonstrate(of.section, shown, platform=of.platform, workdir=of.workdir)
+            if as_json:
+                print_json(done.as_json())
             return
-        scenario = _scenario(section, scenario, intersection)
-        manager = _manager(section, platform, workdir, reporter)
-        options: dict[str, Any] = {
-            "scenario": scenario,
-            "timesteps": timesteps,
-            "quick": quick,
-            "session_limit": session_limit,
-        }
-        if seeds is not None:
-            if fresh or seed is not None:
+        of = of.of_scenario()
+        manager = of.manager(shown)
+        if of.seeds is not None:
+            if fresh or of.seed is not None:
                 raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
             from kaggle_manager.orchestrator.campaign import campaign_of
 
-            campaign = campaign_of(manager, section, seeds, reporter, **options)
-            seen = campaign.run()
-            _print(seen, as_json=as_json)
+            document = campaign_of(manager, of.section, of.seeds, shown, **of.options).run().as_json()
         else:
-            _print(manager.run_validation_section(section, seed=seed, fresh=fresh, **options), as_json=as_json)
-        if report and not quick:
-            write_final_report(build_config(section, scenario=scenario, workdir=workdir), reporter)
+            done = manager.run_validation_section(of.config(fresh=fresh))
+            document = done.as_json()
+        if as_json:
+            print_json(document)
+        if report and not of.quick:
+            write_final_report(of.config(timesteps=None, session_limit=None, seed=None, platform=None), shown)
 
 
-def tick(
-    section: SectionArgument,
-    quick: QuickRunOption = False,
-    scenario: ScenarioOption = None,
-    intersection: IntersectionOption = None,
-    timesteps: TimestepsOption = None,
-    session_limit: LimitOption = None,
-    seed: SeedOption = None,
-    seeds: SeedsOption = None,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def _check_demo_alone(of: Asked, fresh: bool) -> None:
+    """Refuse what would change the demonstration that the section declares."""
+    names = ("quick", "scenario", "intersection", "timesteps", "session_limit", "seed", "seeds")
+    given = [name for name in names if getattr(of, name) not in (None, False)] + ["fresh"] * fresh
+    if given:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigError(
+            f"--demo does not go with {options}: the section declares what it trains.",
+            safe="nothing was started",
+            next_step="give one or the other",
+        )
+
+
+@as_command
+def tick(*, of: Asked, as_json: JsonOption = False) -> None:
     """Do all that can be done for a run now, wait for nothing, and say where it stands; for cron and the like.
 
     Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or the platform must be
@@ -140,40 +139,31 @@ def tick(
 
       kaggle-manager tick section_7_6_rl_performance --json
     """
-    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        scenario = _scenario(section, scenario, intersection)
-        manager = _manager(section, platform, workdir, reporter)
-        options: dict[str, Any] = {
-            "scenario": scenario,
-            "timesteps": timesteps,
-            "quick": quick,
-            "session_limit": session_limit,
-        }
-        if seeds is not None:
+    with reporter(as_json) as shown:
+        of = of.of_scenario()
+        manager = of.manager(shown)
+        if of.seeds is not None:
             from kaggle_manager.orchestrator.campaign import campaign_of
 
-            campaign = campaign_of(manager, section, seeds, reporter, **options)
+            campaign = campaign_of(manager, of.section, of.seeds, shown, **of.options)
             campaign.round()
-            seen = campaign.overview()
-            _print(seen, as_json=as_json)
-            finished = campaign.is_finished()
+            document, finished = campaign.overview().as_json(), campaign.is_finished()
         else:
-            report = manager.tick(section, seed=seed, **options)
-            reporter.line(f"{report.state}: {report.why}")
-            _print(report, as_json=as_json)
-            finished = report.state == "finished"
+            report = manager.tick(of.config())
+            shown.line(f"{report.state}: {report.why}")
+            document, finished = report.as_json(), report.state == "finished"
+        if as_json:
+            print_json(document)
     if not finished:
         raise typer.Exit(NotFinished.exit_code)
 
 
+@as_command
 def stop(
-    section: SectionArgument,
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the kernel on the platform as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete it; without this it is only said.")] = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: RunOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Let no session follow, and end the one that runs when the platform can; `run` goes on later.
@@ -187,24 +177,22 @@ def stop(
     from kaggle_manager.orchestrator.stop import stop_run
     from kaggle_manager.sessions.connection import connect
 
-    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
+    with reporter(as_json) as shown:
+        config = of.config()
         with closing(Journal(config.journal)) as journal, quick_may_be_meant(config):
-            stopped = stop_run(config, connect(config), journal, reporter, time.time(), delete=delete and yes)
+            stopped = stop_run(config, connect(config), journal, shown, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
-        reporter.line(f"run {stopped.run_id} is stopped: {stopped.words}")
+        shown.line(f"run {stopped.run_id} is stopped: {stopped.words}")
         if delete and not yes:
-            reporter.line("its kernel, with every version and output on the platform, is deleted with --delete --yes")
+            shown.line("its kernel, with every version and output on the platform, is deleted with --delete --yes")
 
 
+@as_command
 def fetch(
-    section: SectionArgument,
     generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
-    scenario: ScenarioOption = None,
-    quick: QuickOption = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: RunOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Download and verify what a session left once more; the training tree is not touched.
@@ -213,25 +201,20 @@ def fetch(
 
       kaggle-manager fetch section_7_6_rl_performance --generation 2
     """
-    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        with quick_may_be_meant(build_config(section, scenario=scenario, quick=quick, workdir=workdir)):
-            fetched = _manager(section, platform, workdir, reporter).fetch_outputs(
-                section, generation, scenario=scenario, quick=quick
-            )
+    with reporter(as_json) as shown:
+        with quick_may_be_meant(of.config()):
+            fetched = of.manager(shown).fetch_outputs(of.config(), generation)
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})
-        reporter.line(f"{count(len(files), 'file')} in {fetched.folder}, verified")
+        shown.line(f"{count(len(files), 'file')} in {fetched.folder}, verified")
 
 
+@as_command
 def attach(
-    section: SectionArgument,
     run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or its kernel's log says it.")],
-    scenario: ScenarioOption = None,
-    seed: SeedOption = None,
-    quick: QuickOption = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: RunOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Take up a run that another machine started: the credentials and its id are enough; `run` or `tick` goes on.
@@ -240,33 +223,7 @@ def attach(
 
       kaggle-manager attach section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
     """
-    with errors_as_messages(as_json=as_json), _reporter(as_json) as reporter:
-        attached = _manager(section, platform, workdir, reporter).attach(
-            section, run_id, scenario=scenario, seed=seed, quick=quick
-        )
+    with reporter(as_json) as shown:
+        attached = of.manager(shown).attach(of.config(), run_id)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(attached)})
-
-
-def _scenario(section: str, scenario: str | None, intersection: str | None) -> str | None:
-    if intersection is None:
-        return scenario
-    if scenario is not None:
-        raise ConfigError("--scenario and --intersection exclude each other.", next_step="give one of them")
-    return get_section(find_project(Path.cwd(), section), section).scenario_at(intersection)
-
-
-def _print(seen: RunReport | Overview, *, as_json: bool) -> None:
-    if as_json:
-        print_json(seen.as_json())
-
-
-def _reporter(as_json: bool) -> Reporter:
-    return Reporter(sys.stderr if as_json else sys.stdout)
-
-
-def _manager(section: str, platform: str | None, workdir: Path | None, reporter: Reporter) -> ValidationKaggleManager:
-    from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-
-    project = find_project(Path.cwd(), section)
-    return ValidationKaggleManager(platform=platform, workdir=workdir, project_root=project, reporter=reporter)

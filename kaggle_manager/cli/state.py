@@ -8,21 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import (
-    JsonOption,
-    PlatformOption,
-    QuickOption,
-    ScenarioOption,
-    SectionArgument,
-    WorkdirOption,
-    errors_as_messages,
-    print_json,
-)
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
 from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.selection import RunOfArgument, as_command
 from kaggle_manager.config import elsewhere, state_folder
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
@@ -33,9 +25,10 @@ from kaggle_manager.status.report import RunReport
 AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
 
 
+@as_command
 def status(
     section: AnySection = None,
-    watch: Annotated[float | None, typer.Option(help="Look again every so many seconds.", min=1.0)] = None,
+    watch: Annotated[float | None, typer.Option(help="Look again every N seconds.", min=1.0)] = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -51,20 +44,20 @@ def status(
     """
     from kaggle_manager.status.overview import overview
 
-    with errors_as_messages(as_json=as_json):
-        while True:
-            with _journal(workdir) as journal:
-                seen = overview(journal, section, time.time())
-            _known(section, seen.runs)
-            if as_json:
-                print(json.dumps(seen.as_json(), indent=None if watch else 2), flush=True)
-            else:
-                print("\n".join(seen.lines()), flush=True)
-            if watch is None:
-                return
-            time.sleep(watch)
+    while True:
+        with _journal(workdir) as journal:
+            seen = overview(journal, section, time.time())
+        _known(section, seen.runs)
+        if as_json:
+            print(json.dumps(seen.as_json(), indent=None if watch else 2), flush=True)
+        else:
+            print("\n".join(seen.lines()), flush=True)
+        if watch is None:
+            return
+        time.sleep(watch)
 
 
+@as_command
 def history(
     section: AnySection = None,
     compare: Annotated[
@@ -84,25 +77,22 @@ def history(
     from kaggle_manager.status.history import Comparison, History
     from kaggle_manager.status.run_status import describe_all
 
-    with errors_as_messages(as_json=as_json), _journal(workdir) as journal:
+    seen: Comparison | History
+    with _journal(workdir) as journal:
         runs = [run for run in describe_all(journal, time.time()) if section in (None, run.section)]
         _known(section, runs)
-        if compare is not None:
-            both = Comparison.of(*(_by_id(runs, run_id, elsewhere(journal.path.parent)) for run_id in compare))
-            _print(both.as_json(), both.lines(), as_json=as_json)
-            return
         seen = History(tuple(runs))
-        _print(seen.as_json(), seen.lines(), as_json=as_json)
+        if compare is not None:
+            seen = Comparison.of(*(_by_id(runs, run_id, elsewhere(journal.path.parent)) for run_id in compare))
+        answer(seen.as_json(), seen.lines(), as_json=as_json)
 
 
+@as_command
 def plan(
-    section: SectionArgument,
-    scenario: ScenarioOption = None,
     timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
     session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m.")] = None,
-    quick: QuickOption = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: RunOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Show the next session and the date of the target, from what earlier sessions measured; starts nothing.
@@ -111,25 +101,20 @@ def plan(
 
       kaggle-manager plan section_7_6_rl_performance --timesteps 5000000
     """
-    from kaggle_manager.config import build_config
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.plan import plan_run
 
-    with errors_as_messages(as_json=as_json):
-        options: dict[str, Any] = {"scenario": scenario, "quick": quick, "platform": platform, "workdir": workdir}
-        config = build_config(section, timesteps=timesteps, session_limit=session_limit, **options)
-        with closing(Journal.to_read(config.journal)) as journal:
-            seen = plan_run(config, connect, journal, time.time())
-        _print(seen.as_json(), seen.lines(), as_json=as_json)
+    config = of.config(timesteps=timesteps, session_limit=session_limit)
+    with closing(Journal.to_read(config.journal)) as journal:
+        seen = plan_run(config, connect, journal, time.time())
+    answer(seen.as_json(), seen.lines(), as_json=as_json)
 
 
+@as_command
 def logs(
-    section: SectionArgument,
-    scenario: ScenarioOption = None,
     generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
-    quick: QuickOption = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: RunOfArgument,
 ) -> None:
     """Print a session's log: the one fetched with its outputs, or the live one of a session that runs.
 
@@ -137,22 +122,14 @@ def logs(
 
       kaggle-manager logs section_7_6_rl_performance --generation 3
     """
-    from kaggle_manager.config import build_config
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.session_log import session_log
 
-    with errors_as_messages(), Reporter(sys.stderr) as reporter:
-        config = build_config(section, scenario=scenario, quick=quick, platform=platform, workdir=workdir)
+    with Reporter(sys.stderr) as shown:
+        config = of.config()
         with closing(Journal.to_read(config.journal)) as journal, quick_may_be_meant(config):
-            for line in session_log(config, journal, generation, connect_to=connect, reporter=reporter):
+            for line in session_log(config, journal, generation, connect_to=connect, reporter=shown):
                 print(line, flush=True)
-
-
-def _print(data: dict[str, Any], lines: Iterator[str], *, as_json: bool) -> None:
-    if as_json:
-        print_json(data)
-    else:
-        print("\n".join(lines))
 
 
 def _known(section: str | None, runs: Sequence[RunReport]) -> None:
