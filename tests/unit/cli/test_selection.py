@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,14 @@ from make_cli_reference import commands
 from small_trees import SECTION, config_in, plant
 from typer.testing import CliRunner
 
+from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.cli.common import JsonOption
 from kaggle_manager.cli.selection import RunOfArgument, Selection, TreeOfArgument, as_command
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import NotFound
 from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.inspect import saved_step
 
 # Begins a tree from files (without a seed of its own), and looks at sections, not at trees.
 WITHOUT_SEED = {"checkpoints import-sb3", "preflight"}
@@ -78,7 +81,9 @@ def test_a_backup_of_another_seed_goes_back_by_the_command_that_is_printed(tmp_p
     plant(config.tree, identity=current_identity(config))
     options = ["--section", SECTION, "--scenario", config.scenario_name, "--seed", "41", "--workdir", str(tmp_path)]
     made = CliRunner().invoke(app, ["checkpoints", "backup", *options])
+    shutil.rmtree(config.tree)
     (command,) = [line.partition("back again: ")[2] for line in made.stdout.splitlines() if "back again" in line]
     back = CliRunner().invoke(app, [*shlex.split(command)[1:], "--json"])
     assert back.exit_code == 0, back.output
     assert json.loads(back.stdout)["tree"] == str(config.tree)
+    assert saved_step(TrainingTree(config.tree, config.scenario_name)) == 2
