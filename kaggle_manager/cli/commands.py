@@ -1,4 +1,4 @@
-"""Every command of `kaggle-manager`, put together; and a line that is none, told like any other error."""
+"""Every command of `kaggle-manager`, put together; a line that is none is an error like any other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 class _Commands(TyperGroup):
-    """Also what a command imports before it is at work ends in one line."""
+    """Ctrl-C while a command imports its modules ends in one line as well."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -52,23 +52,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
 )
-app.command()(run)
-app.command()(tick)
-app.command()(status)
-app.command()(history)
-app.command()(plan)
-app.command()(logs)
-app.command()(stop)
-app.command()(fetch)
-app.command()(attach)
+for command in (run, tick, status, history, plan, logs, stop, fetch, attach):
+    app.command()(command)
 app.command(context_settings=PASSED_ON)(report)
-app.command()(restore)
-app.command()(export)
-app.command()(schedule)
-app.command()(dashboard)
-app.command()(doctor)
-app.command()(init)
-app.command()(preflight)
+for command in (restore, export, schedule, dashboard, doctor, init, preflight):
+    app.command()(command)
 checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
 checkpoints.command()(prune)
 checkpoints.command("export-sb3")(export_sb3)
@@ -93,7 +81,7 @@ def version() -> None:
 def call(arguments: Sequence[str] | None = None) -> int:
     """Run one line; its exit code. One that is not a command is an error document as well where `--json` is in it."""
     for stream in (sys.stdout, sys.stderr):
-        # A Windows console must not turn a character of a log into an error.
+        # On a Windows console a character of a log must not become an error.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")
     words = sys.argv[1:] if arguments is None else list(arguments)

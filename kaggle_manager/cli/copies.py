@@ -48,7 +48,7 @@ def make(
             raise typer.BadParameter(f"options are written after {context.invoked_subcommand}, not before it")
         return
     config = of.config()
-    with quick_may_be_meant(config), attended(config):
+    with quick_may_be_meant(of), attended(config):
         copy = back_up(config, reason)
         dropped = within_limit(config)
     for line in dropped:

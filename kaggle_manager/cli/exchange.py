@@ -62,7 +62,7 @@ def export_sb3(
     config = of.config()
     step = None if which == "latest" else int(which)
     exchange = load_module(EXCHANGE, needed_for="the export")
-    with quick_may_be_meant(config):
+    with quick_may_be_meant(of):
         files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
     answer({"schema": 1, "files": files}, files, as_json=as_json)
 

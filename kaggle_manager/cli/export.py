@@ -40,7 +40,7 @@ def export(
 
     with reporter(as_json) as shown:
         config = of.config()
-        with quick_may_be_meant(config):
+        with quick_may_be_meant(of):
             done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=shown.status)
         for line in done.left_out:
             shown.warn(f"left out, for it does not verify: {line}")

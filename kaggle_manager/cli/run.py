@@ -179,7 +179,7 @@ def stop(
 
     with reporter(as_json) as shown:
         config = of.config()
-        with closing(Journal(config.journal)) as journal, quick_may_be_meant(config):
+        with closing(Journal(config.journal)) as journal, quick_may_be_meant(of):
             stopped = stop_run(config, connect(config), journal, shown, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
@@ -202,7 +202,7 @@ def fetch(
       kaggle-manager fetch section_7_6_rl_performance --generation 2
     """
     with reporter(as_json) as shown:
-        with quick_may_be_meant(of.config()):
+        with quick_may_be_meant(of):
             fetched = of.manager(shown).fetch_outputs(of.config(), generation)
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:

@@ -127,7 +127,7 @@ def logs(
 
     with Reporter(sys.stderr) as shown:
         config = of.config()
-        with closing(Journal.to_read(config.journal)) as journal, quick_may_be_meant(config):
+        with closing(Journal.to_read(config.journal)) as journal, quick_may_be_meant(of):
             for line in session_log(config, journal, generation, connect_to=connect, reporter=shown):
                 print(line, flush=True)
 

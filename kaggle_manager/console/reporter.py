@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: plain lines in a pipe, one live line below them on a terminal.
+"""The output of a run while it goes on: plain lines in a pipe, one live line below them on a terminal.
 
 Text from a kernel is shown as it is, never interpreted as markup and stripped of control characters, so a log cannot
 drive the terminal. Nothing a console cannot show ends the program.
@@ -15,14 +15,13 @@ from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
-from kaggle_manager.console.formatting import duration, printable, size
-from kaggle_manager.console.live_line import Activity, LiveLine
+from kaggle_manager.console.formatting import printable
+from kaggle_manager.console.live_line import FRAMES_PER_S, Activity, Glyphs, line_of
 
-__all__ = ["Reporter", "duration", "printable", "size"]
-
-# Plain lines about progress: at most one in so many seconds, and fewer once a phase lasts.
+# Plain lines about progress: at most one in this many seconds, and fewer once a phase lasts.
 PLAIN_INTERVAL_S, PLAIN_INTERVAL_LATER_S = 5.0, 60.0
 LATER_S = 600.0
 
@@ -36,14 +35,17 @@ class Reporter:
             stream.reconfigure(errors="replace")  # a log in another script than the console's is no reason to end
         self.console = Console(file=stream, markup=False, highlight=False, emoji=False, soft_wrap=True)
         self._clock = clock
-        self._live: LiveLine | None = None
+        self._glyphs = Glyphs.of(ascii_only=self.console.options.ascii_only)
+        self._live: Live | None = None
         self._activity = Activity("starting", clock())
         self._last_plain = float("-inf")
 
     def __enter__(self) -> Reporter:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._live = LiveLine(self.console, lambda: self._activity, self._clock)
-            self._live.start()
+            self._live = Live(
+                console=self.console, transient=True, refresh_per_second=FRAMES_PER_S, get_renderable=self._drawing
+            )
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -53,12 +55,16 @@ class Reporter:
             self._live.stop()
             self._live = None
 
+    def _drawing(self) -> Text:
+        text = line_of(self._activity, self._clock(), self._glyphs)
+        return Text(text, style="cyan", no_wrap=True, overflow="ellipsis")
+
     def line(self, text: str, style: str = "") -> None:
         """One line, kept."""
         self.console.print(Text(printable(text), style=style))
 
     def step(self, number: int, text: str) -> None:
-        """One of the steps of a session's way; the live line shows it until the next."""
+        """One of the numbered steps of a session; the live line shows it until the next."""
         self.line(f"[STEP{number}] {text}", "bold")
         self.phase(text)
 
@@ -77,7 +83,7 @@ class Reporter:
         self._activity = Activity(text, self._clock(), footer=self._activity.footer)
         self._last_plain = float("-inf")
         if self._live:
-            self._live.phase_changed()
+            self._live.refresh()
 
     def status(self, text: str, *, share: float | None = None, now: bool = False, brief: bool = False) -> None:
         """What is going on right now; replaces the one before.

@@ -13,7 +13,7 @@ from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.run_page import EVALUATIONS_LISTED
 from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.errors import KaggleManagerError, NotFound
-from kaggle_manager.trees.compare import Side, TreeDifference, compare_sides, side_of
+from kaggle_manager.trees.compare import Side, compare_sides, side_of
 
 MOST_RUNS = 4
 STYLES = ("main", "second", "third", "fourth")
@@ -85,34 +85,16 @@ def _values(views: Sequence[RunView]) -> Child:
 
 
 def _differences(first: RunView, other: RunView) -> Markup:
-    names = f"{label_of(first)} and {label_of(other)}"
+    head = h("h3", f"What differs: {label_of(first)} and {label_of(other)}")
     try:
         differences = compare_sides(_side(first), _side(other))
     except KaggleManagerError as error:
-        return join(h("h3", f"What differs: {names}"), h("p", error.message, class_="problem"))
-    if not differences:
-        return join(h("h3", f"What differs: {names}"), h("p", "Nothing: the two say the same of everything."))
-    rows = [(each.topic, each.name, _value(each.a), _value(each.b)) for each in differences]
-    return join(
-        h("h3", f"What differs: {names}"),
-        [_topic(topic, list(found)) for topic, found in groupby(differences, key=lambda each: each.topic)],
-        folded_table(
-            "The same as a table",
-            f"Differences of {names}",
-            ("Topic", "Name", label_of(first), label_of(other)),
-            rows,
-            id_=f"differences-{first.report.run_id[:8]}-{other.report.run_id[:8]}",
-        ),
-    )
-
-
-def _topic(topic: str, differences: Sequence[TreeDifference]) -> Markup:
-    return join(h("h4", topic), h("ul", [h("li", each.words) for each in differences], class_="words"))
-
-
-def _value(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+        return join(head, h("p", error.message, class_="problem"))
+    topics = [
+        join(h("h4", topic), h("ul", [h("li", each.words) for each in found], class_="words"))
+        for topic, found in groupby(differences, key=lambda each: each.topic)
+    ]
+    return join(head, topics or h("p", "Nothing: the two say the same of everything."))
 
 
 def _side(view: RunView) -> Side:

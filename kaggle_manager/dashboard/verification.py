@@ -1,24 +1,26 @@
-"""Which checkpoints hold the bytes their manifests vouch for, read in the background and remembered until they change.
+"""Which checkpoints verify against their manifests, read in the background and remembered until a file changes.
 
-Promises: nobody waits for a hash: until the bytes were read, a checkpoint is `not read`; a verdict is given only for
+Promises: no request waits for a hash: until its bytes were read, a checkpoint is `not read`; a result is shown only for
 the very files it was made of; a tree that changed while it was read is read again.
-Never does: move, mend or judge anything in the tree.
+Never does: move, repair or judge anything in the tree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.trees.inspect import CheckpointView, look_at
 
-Key = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,16 @@ class Verifier:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._known: dict[Path, tuple[Key, Looked]] = {}
+        self._known: dict[Path, tuple[Stamp, Looked]] = {}
         self._asked: queue.SimpleQueue[TrainingTree] = queue.SimpleQueue()
         self._pending: set[Path] = set()
         threading.Thread(target=self._read_for_ever, name="verifier", daemon=True).start()
 
     def look(self, tree: TrainingTree) -> Looked:
         """What is known of the tree now; its bytes are read later when that was not done since it changed."""
-        key = _key(tree)
+        now = _stamp(tree)
         known = self._known.get(tree.root)
-        if known is not None and known[0] == key:
+        if known is not None and known[0] == now:
             return known[1]
         if tree.root not in self._pending:
             self._pending.add(tree.root)
@@ -52,10 +54,10 @@ class Verifier:
 
     def verify(self, tree: TrainingTree) -> Looked:
         """Read every byte now."""
-        key = _key(tree)
+        now = _stamp(tree)
         looked = Looked(tuple(look_at(tree)), self._clock())
-        if _key(tree) == key:
-            self._known[tree.root] = (key, looked)
+        if _stamp(tree) == now:
+            self._known[tree.root] = (now, looked)
         return looked
 
     def _read_for_ever(self) -> None:
@@ -69,15 +71,18 @@ class Verifier:
                 self._pending.discard(tree.root)
 
 
-def _key(tree: TrainingTree) -> Key:
-    """Names, sizes and times of all files a manifest vouches for."""
+def _stamp(tree: TrainingTree) -> Stamp:
+    """Of all files that manifests can name."""
+    folders = (tree.root, tree.checkpoints, tree.replay, tree.best_folder)
+    return stamp(path for folder in folders for path in folder.glob("*"))
+
+
+def stamp(paths: Iterable[Path]) -> Stamp:
+    """Path, size and time of change (ns) of each file; it is another one once a file has changed."""
     found = []
-    for folder in (tree.root, tree.checkpoints, tree.replay, tree.best_folder):
-        for path in sorted(folder.glob("*")):
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            if path.is_file():
-                found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            about = path.stat()
+            if S_ISREG(about.st_mode):
+                found.append((str(path), about.st_size, about.st_mtime_ns))
     return tuple(found)

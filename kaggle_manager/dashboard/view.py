@@ -19,7 +19,7 @@ from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
 from kaggle_manager.dashboard.logs import LogTail, read_log
 from kaggle_manager.dashboard.sessions import SessionLink, session_links
-from kaggle_manager.dashboard.verification import Looked, Verifier
+from kaggle_manager.dashboard.verification import Looked, Stamp, Verifier, stamp
 from kaggle_manager.errors import KaggleManagerError, NotFound
 from kaggle_manager.runs.budget import forecast_error
 from kaggle_manager.runs.journal import Journal
@@ -141,7 +141,7 @@ class Dashboard:
         self.state = state.absolute()
         self.verifier = verifier or Verifier()
         self.clock = clock
-        self._curves: dict[Path, tuple[object, Curve]] = {}
+        self._curves: dict[Path, tuple[Stamp, Curve]] = {}
 
     def status(self) -> dict[str, Any]:
         """What `kaggle-manager status --json` prints."""
@@ -222,11 +222,9 @@ class Dashboard:
         return max(found)[1] if found else None
 
     def _curve(self, history: Path) -> Curve:
-        files = sorted(path for path in history.rglob("*") if path.is_file())
-        key = [(str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in (path.stat(),)]
-        known = self._curves.get(history)
-        if known is None or known[0] != key:
-            known = self._curves[history] = (key, read_curve(history))
+        now, known = stamp(history.rglob("*")), self._curves.get(history)
+        if known is None or known[0] != now:
+            known = self._curves[history] = (now, read_curve(history))
         return known[1]
 
 

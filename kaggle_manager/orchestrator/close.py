@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kaggle_manager.checkpoints import Checkpoint
-from kaggle_manager.console.formatting import iso
-from kaggle_manager.console.reporter import size
+from kaggle_manager.console.formatting import iso, size
 from kaggle_manager.errors import (
     CheckpointIncompatible,
     ConfigError,

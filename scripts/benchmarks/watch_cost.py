@@ -26,7 +26,7 @@ from typing import Any
 
 import requests
 
-from kaggle_manager.console.live_line import Activity, LiveLine, pause_s
+from kaggle_manager.console.live_line import FRAMES_PER_S
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush
@@ -85,23 +85,18 @@ def counted_requests(client: KaggleClient) -> Counter[str]:
 
 def live_line_cost(session_s: float) -> tuple[int, float]:
     """(frames, CPU-seconds) of the live line over a session whose phase never changes, which draws the most."""
-    frames, at = 0, 0.0
-    while at < session_s:
-        at += pause_s(at)
-        frames += 1
+    frames = round(session_s * FRAMES_PER_S)
     master, slave = os.openpty()
     reader = threading.Thread(target=_drain, args=(master,), daemon=True)
     reader.start()
-    with os.fdopen(slave, "w", encoding="utf-8") as stream:
-        reporter = Reporter(stream)
+    with os.fdopen(slave, "w", encoding="utf-8") as stream, Reporter(stream) as reporter:
         text = "step 151200/1512000 · 35 steps/s · reward -1.5 · last checkpoint 151000 · target in 10 h 48 min"
-        line = LiveLine(reporter.console, lambda: Activity("watch", 0.0, text, 0.1), time.monotonic)
-        line._live.start()
+        reporter.status(text, share=0.1)
+        assert reporter._live is not None
         begun = time.thread_time()
         for _ in range(frames):
-            line._draw()
+            reporter._live.refresh()
         spent = time.thread_time() - begun
-        line._live.stop()
     return frames, spent
 
 

@@ -14,7 +14,7 @@ import requests
 
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.reporter import duration
+from kaggle_manager.console.formatting import duration
 from kaggle_manager.errors import AuthError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.auth import NoAuth
 from kaggle_manager.platforms.kaggle.client import KaggleClient

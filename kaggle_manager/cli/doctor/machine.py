@@ -16,8 +16,7 @@ from pathlib import Path
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count
-from kaggle_manager.console.reporter import size
+from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.orchestrator.locking import no_folder
