@@ -1,4 +1,4 @@
-"""Numbers in words: sizes, durations, counts; and paths in commands. Pure, standard library only."""
+"""Formats of sizes, durations, counts, dates, and paths in commands. Pure, standard library only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def quoted(argument: object) -> str:
-    """A path, or whatever else may contain blanks, as a command line of this machine takes it."""
+    """An argument, such as a path with blanks, as a command line of this machine takes it."""
     text = str(argument)
     return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes for people."""
+    """A number of bytes: `999 B`, `1.5 kB`, `2.0 GB`; a kB is 1000 bytes."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -31,7 +31,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: `42 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    """A duration in seconds: `42 s`, `3 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -66,5 +66,5 @@ def epoch(text: str) -> float:
 
 
 def for_people(epoch_s: float) -> str:
-    """Date and time where the reader is, to the minute."""
+    """Date and time in the local time zone, to the minute."""
     return datetime.fromtimestamp(epoch_s, UTC).astimezone().strftime("%a %d %b %Y %H:%M %Z")

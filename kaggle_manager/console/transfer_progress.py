@@ -1,4 +1,4 @@
-"""How far a transfer is, for the live line: files, bytes, speed, time left.
+"""The progress of a transfer for the live line: files, bytes, speed, time left.
 
 In a pipe only a transfer that lasts leaves lines: the first of a short one would stand there alone. Called from several
 threads. Bytes that were there before the transfer began count as done, never as speed.
@@ -14,18 +14,18 @@ from collections.abc import Callable
 from kaggle_manager.console.formatting import count, duration, size
 from kaggle_manager.console.reporter import PLAIN_INTERVAL_S, Reporter
 
-# The speed shown is that of the last so many seconds; it is shown at most so often.
+# The speed shown is that of the last WINDOW_S; it is shown every SHOW_EVERY_S at most.
 WINDOW_S = 10.0
 SHOW_EVERY_S = 0.2
 
 
 class TransferMeter:
-    """Shows the progress of files that travel together.
+    """Shows the progress of files that are transferred together.
 
     Args:
         verb: "downloading", "uploading".
-        files: how many files travel.
-        total: bytes in all; 0 when nobody knows.
+        files: how many.
+        total: bytes in all; 0 when unknown.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class TransferMeter:
 
     @property
     def done(self) -> int:
-        """Bytes here, those that were here before included."""
+        """Bytes that are there, including those from before the transfer."""
         return sum(self._done.values())
 
     @property
     def moved(self) -> int:
-        """Bytes that travelled. A file begun anew makes it smaller again."""
+        """Bytes transferred. A file begun anew makes it smaller again."""
         return sum(max(0, done - self._first[name]) for name, done in self._done.items())
 
     def _text(self, now: float) -> str:

@@ -26,7 +26,7 @@ from kaggle_manager.dashboard.view import RunView
 from kaggle_manager.runs.budget import WEEK_S
 from kaggle_manager.trees.inspect import CheckpointView
 
-# Beyond so many, dots hide their line, and a table is for a program: `/api/runs/ID` has them all.
+# Beyond these numbers dots hide their line, and a table is too long to read: `/api/runs/ID` has them all.
 MOST_DOTS, EVALUATIONS_LISTED = 120, 200
 SMOOTHED_EPISODES = 10
 

@@ -177,7 +177,7 @@ def serve(state: Path, *, port: int = 0, open_browser: bool = True) -> None:
         try:
             asyncio.run(server.serve(sockets=[listening]))
         except KeyboardInterrupt:
-            return  # how a person ends it
+            return  # the usual end
 
 
 def listen(port: int) -> socket.socket:

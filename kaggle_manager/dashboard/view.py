@@ -72,7 +72,7 @@ class RunView:
     Attributes:
         report: what `status` says.
         tree: the folder its checkpoints and curve were found in; None when nothing is left of it.
-        starts: the step each session started at, by generation.
+        starts: the step each session started at, by session number.
         forecast_error: median of (gained - expected) / expected; None before the first forecast.
         identity: what the newest checkpoint says it trains.
         problems: what could not be read, in sentences.
@@ -186,7 +186,7 @@ class Dashboard:
                 looked = self.verifier.verify(tree) if verify else self.verifier.look(tree)
                 curve = self._curve(tree.history)
             elif any(session.facts.get("gained") for session in sessions):
-                problems.append(f"The training tree {row.tree} does not hold this run (any more).")
+                problems.append(f"The training tree {row.tree} does not hold this run any more.")
         except (KaggleManagerError, OSError) as error:
             problems.append(f"The training tree cannot be read: {getattr(error, 'message', error)}")
         head = next((view.manifest for view in looked.checkpoints if view.manifest), None)

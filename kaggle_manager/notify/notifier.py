@@ -39,7 +39,7 @@ class Occasion(StrEnum):
     TEST = "test"  # asked for by hand, so always sent
 
 
-# A run of weeks has a hundred sessions, and a person whose telephone rang a hundred times does not look at the last.
+# A run of weeks has a hundred sessions: nobody reads the hundredth message.
 WANTED_BY_DEFAULT = frozenset(Occasion) - {Occasion.SESSION_ENDED}
 
 

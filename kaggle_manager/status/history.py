@@ -42,7 +42,7 @@ class History:
                 cost = f", {duration(session.ran_s)}" if session.ran_s else ""
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""
                 kind = f" [{session.kind}]" if session.kind else ""
-                yield f"  generation {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
+                yield f"  session {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
         yield self._sum()
 
     def _sum(self) -> str:

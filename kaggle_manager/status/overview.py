@@ -16,7 +16,7 @@ from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.trees.inspect import saved_step
 
-# What a person should see first: what waits for them, then what goes on, then what is over.
+# The most urgent first: what needs the user, then what goes on, then what is over.
 ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
 
 
@@ -71,7 +71,7 @@ class Overview:
             if run.forecast:
                 yield f"  target expected: {for_people(epoch(run.forecast['done_at']))}"
             if run.next:
-                yield f"  {'a person is needed' if run.human_action_required else 'next'}: {run.next}"
+                yield f"  {'needs you' if run.human_action_required else 'next'}: {run.next}"
 
 
 def overview(journal: Journal, section: str | None, now: float) -> Overview:

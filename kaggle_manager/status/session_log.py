@@ -35,7 +35,7 @@ def session_log(
     sessions = journal.sessions(row.run_id) if row else []
     chosen = [s for s in sessions if generation in (None, s.generation)][-1:]
     if row is None or not chosen:
-        what = "No session" if generation is None else f"No generation {generation}"
+        what = "No session" if generation is None else f"No session {generation}"
         raise NotFound(
             f"{what} of {config.tree} is known here.",
             next_step=f"kaggle-manager history{config.elsewhere}",
@@ -47,8 +47,8 @@ def session_log(
         yield from map(printable, stored.read_text(encoding="utf-8", errors="replace").splitlines())
         return
     if session.version is None:
-        raise NotFound(f"Generation {session.generation} was never accepted, so it has no log.")
-    reporter.line(f"the log of generation {session.generation} is read from the platform")
+        raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
+    reporter.line(f"the log of session {session.generation} is read from the platform")
     version = KernelVersion(row.owner, row.slug, session.version)
     for line in follow_log(connect_to(config).client, version, stop=lambda: False):
         yield printable(line.text)

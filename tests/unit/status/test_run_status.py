@@ -95,7 +95,7 @@ def trained_in(folder: Path) -> Path:
 def test_short_sessions_are_told_in_seconds(tmp_path: Path) -> None:
     with closing(Journal.to_read(trained_in(tmp_path))) as journal:
         lines = list(History(tuple(describe_all(journal, NOW))).lines())
-    assert lines[1].startswith("  generation 1, 12 s: ")
+    assert lines[1].startswith("  session 1, 12 s: ")
     assert "24 s in all" in lines[-1]
 
 
