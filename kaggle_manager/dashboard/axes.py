@@ -15,11 +15,11 @@ class Scale:
     high: float
 
     @classmethod
-    def around(cls, values: Iterable[float], *, room: float = 0.06) -> Scale:
-        """The range of `values` with some room at both ends; never empty."""
+    def around(cls, values: Iterable[float]) -> Scale:
+        """The range of `values` with 6 % of room at both ends; never empty."""
         found = list(values) or [0.0, 1.0]
         low, high = min(found), max(found)
-        space = (high - low) * room or max(abs(high) * room, 0.5)
+        space = (high - low) * 0.06 or max(abs(high) * 0.06, 0.5)
         return cls(low - space, high + space)
 
     def percent(self, value: float) -> float:

@@ -41,7 +41,6 @@ def line_chart(
     series: Sequence[Series],
     *,
     marks: Sequence[Mark] = (),
-    x_name: str = "steps",
 ) -> Markup:
     """Lines over a common axis. Empty series are left out.
 
@@ -49,7 +48,6 @@ def line_chart(
         name: what it shows, for a screen reader.
         series: the last is drawn on top.
         marks: drawn behind the lines, the best model before them.
-        x_name: what x counts, for the reader of values.
     """
     series = [each for each in series if each.points]
     xs = [x for each in series for x, _ in each.points] + [mark.x for mark in marks]
@@ -73,7 +71,6 @@ def line_chart(
             tabindex=0,
             data_series=json.dumps(data),
             data_high=across.high,
-            data_x=x_name,
         ),
         _x_axis(across),
         class_="plot",

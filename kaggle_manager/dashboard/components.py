@@ -38,9 +38,9 @@ def sha(digest: str | None) -> Child:
     return h("code", digest[:10], title=digest) if digest else NONE
 
 
-def facts(pairs: Sequence[tuple[str, Child]], *, class_: str = "facts") -> Markup:
+def facts(pairs: Sequence[tuple[str, Child]]) -> Markup:
     """Names with their values."""
-    return h("dl", [h("div", h("dt", name), h("dd", value)) for name, value in pairs], class_=class_)
+    return h("dl", [h("div", h("dt", name), h("dd", value)) for name, value in pairs], class_="facts")
 
 
 def table(

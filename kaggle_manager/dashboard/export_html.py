@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
 from kaggle_manager.dashboard.markup import Markup, h, join
-from kaggle_manager.dashboard.page import Asked, document, look, static
+from kaggle_manager.dashboard.page import STATIC, Asked, document, look
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import StorageError
 
@@ -25,7 +25,7 @@ def write_html(state: Path, path: Path) -> None:
     content = look(Dashboard(state), Asked(), everything=True)
     if content.problem:
         raise StorageError(content.problem, safe="nothing was written")
-    style, script = static("page.css"), static("page.js")
+    style, script = ((STATIC / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = (
         f"default-src 'none'; style-src '{_sha256(style)}'; script-src '{_sha256(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 
 from kaggle_manager.console.formatting import count
@@ -19,6 +18,8 @@ from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.status.report import RunReport
 
+# Folder of the style sheet and the script.
+STATIC = Path(__file__).with_name("static")
 TITLE = "Kaggle Manager"
 FIRST_RUN = "kaggle-manager run section_7_6_rl_performance --quick"
 
@@ -111,11 +112,6 @@ def document(content: Content, head: Child, *, live: bool) -> str:
         lang="en",
     )
     return f"<!doctype html>\n{page}\n"
-
-
-def static(name: str) -> str:
-    """A file of the page's own: its style sheet or its script."""
-    return (files("kaggle_manager.dashboard") / "static" / name).read_text(encoding="utf-8")
 
 
 def _part(name: str, markup: Markup, tag: str = "section", **attributes: object) -> Markup:

@@ -95,9 +95,9 @@ def _curve(view: RunView) -> Markup:
     if not any(each.points for each in series):
         return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
     marks = [
-        Mark(start, "session", f"session {generation} starts at step {start:,}")
-        for generation, start in view.starts.items()
-        if start
+        Mark(session.first_step, "session", f"session {session.number} starts at step {session.first_step:,}")
+        for session in view.lineage
+        if session.first_step
     ]
     marks += [
         Mark(each.manifest.step, "checkpoint", f"{each.level} checkpoint at step {each.manifest.step:,}")

@@ -19,11 +19,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kaggle_manager.dashboard.markup import h, join
-from kaggle_manager.dashboard.page import Asked, document, look, static
+from kaggle_manager.dashboard.page import STATIC, Asked, document, look
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import ConfigError, KaggleManagerError, NotFound
 from kaggle_manager.status.report import error_as_json
@@ -40,7 +41,6 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-MEDIA = {"page.css": "text/css; charset=utf-8", "page.js": "text/javascript; charset=utf-8"}
 
 
 class Guard:
@@ -104,12 +104,6 @@ def create_app(dashboard: Dashboard, port: int) -> Guard:
         view = await run_in_threadpool(dashboard.run, request.path_params["run_id"])
         return _json(request, view.as_json())
 
-    async def file(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in MEDIA:
-            return Response(status_code=404)
-        return Response(static(name), media_type=MEDIA[name])
-
     async def failed(request: Request, error: Exception) -> Response:
         assert isinstance(error, KaggleManagerError)
         code = 404 if isinstance(error, NotFound) else 503
@@ -121,7 +115,7 @@ def create_app(dashboard: Dashboard, port: int) -> Guard:
             Route("/api/parts", parts),
             Route("/api/status", status),
             Route("/api/runs/{run_id}", run),
-            Route("/static/{name}", file),
+            Mount("/static", StaticFiles(directory=STATIC)),
         ],
         exception_handlers={KaggleManagerError: failed},
     )

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import elsewhere
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
@@ -29,7 +29,7 @@ from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.status.overview import Overview, overview
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
-from kaggle_manager.trees.inspect import look_at
+from kaggle_manager.trees.inspect import newest_of_run
 
 DOWNLOADS, ARCHIVE, REPLACED = "downloads", "archive", "replaced"
 
@@ -72,18 +72,15 @@ class RunView:
     Attributes:
         report: what `status` says.
         tree: the folder its checkpoints and curve were found in; None when nothing is left of it.
-        starts: the step each session started at, by session number.
         forecast_error: median of (gained - expected) / expected; None before the first forecast.
         identity: what the newest checkpoint says it trains.
         problems: what could not be read, in sentences.
     """
 
     report: RunReport
-    created_at: str
     finished_at: str | None
     now: float
     tree: Path | None
-    starts: Mapping[int, int]
     lineage: tuple[SessionLink, ...]
     curve: Curve
     looked: Looked
@@ -192,11 +189,9 @@ class Dashboard:
         head = next((view.manifest for view in looked.checkpoints if view.manifest), None)
         return RunView(
             report=describe_run(run, now),
-            created_at=row.created_at,
             finished_at=row.finished_at,
             now=now,
             tree=folder,
-            starts={session.generation: session.min_step for session in sessions},
             lineage=tuple(session_links(sessions, events, downloads)),
             curve=curve,
             looked=looked,
@@ -216,8 +211,12 @@ class Dashboard:
             *(self.state / REPLACED / row.run_id).glob("*"),
             *(self.state / DOWNLOADS / row.run_id).glob("*/training_tree"),
         )
-        found = [(head.step, folder) for folder in kept if (head := _head(folder, row)) is not None]
-        if _head(Path(row.tree), row) is not None:
+        found = [
+            (head.step, folder)
+            for folder in kept
+            if (head := newest_of_run(TrainingTree(folder, row.scenario), row.run_id))
+        ]
+        if newest_of_run(TrainingTree(Path(row.tree), row.scenario), row.run_id):
             return Path(row.tree)
         return max(found)[1] if found else None
 
@@ -226,13 +225,6 @@ class Dashboard:
         if known is None or known[0] != now:
             known = self._curves[history] = (now, read_curve(history))
         return known[1]
-
-
-def _head(folder: Path, row: RunRow) -> Manifest | None:
-    if not folder.is_dir():
-        return None
-    heads = [view.manifest for view in look_at(TrainingTree(folder, row.scenario), verify=False) if view.manifest]
-    return heads[0] if heads and heads[0].lineage.run_id == row.run_id else None
 
 
 def _waits(events: Sequence[Mapping[str, Any]]) -> tuple[Wait, ...]:

@@ -8,6 +8,7 @@ Never does: judge which experiment is right, or call two runs comparable: the di
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.trees.backups import find_copies
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
-from kaggle_manager.trees.inspect import find_checkpoint, look_at
+from kaggle_manager.trees.inspect import find_checkpoint, look_at, newest_of_run
 
 TOPICS = ("configuration", "environment", "versions", "results", "lineage")
 ABSENT = "not stated"
@@ -232,8 +233,7 @@ def _tree_of_run(name: str, config: RunConfig) -> TrainingTree:
     folders = [Path(run.tree), *(copy.folder for copy in find_copies(config))]
     for folder in folders:
         tree = TrainingTree(folder, run.scenario)
-        heads = [view.manifest for view in look_at(tree, verify=False) if view.manifest]
-        if heads and heads[0].lineage.run_id == run.run_id:
+        if newest_of_run(tree, run.run_id):
             return tree
     raise NotFound(f"Nothing is left of run {run.run_id} in {config.state}.", next_step="name another run")
 
@@ -241,8 +241,5 @@ def _tree_of_run(name: str, config: RunConfig) -> TrainingTree:
 def _runs(config: RunConfig, beginning: str) -> list[RunRow]:
     if not config.journal.is_file():
         return []
-    journal = Journal.to_read(config.journal)
-    try:
+    with closing(Journal.to_read(config.journal)) as journal:
         return [run for run in journal.runs() if run.run_id.startswith(beginning)]
-    finally:
-        journal.close()

@@ -70,6 +70,12 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
     return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
 
 
+def newest_of_run(tree: TrainingTree, run_id: str) -> Manifest | None:
+    """The manifest of the newest checkpoint; None where there is none, or it is another run's."""
+    manifests = [view.manifest for view in look_at(tree, verify=False) if view.manifest]
+    return manifests[0] if manifests and manifests[0].lineage.run_id == run_id else None
+
+
 def saved_step(tree: TrainingTree) -> int:
     """Timesteps of the newest checkpoint, as its manifest says; 0 for none. No other file is read."""
     views = look_at(tree, verify=False)

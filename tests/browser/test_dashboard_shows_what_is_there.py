@@ -47,7 +47,7 @@ def test_a_run_has_its_curve_its_sessions_and_its_log(dashboard: Dashboard) -> N
         (100, -10.05, 2),
     ]
     assert view.curve.episodes == 20
-    assert view.starts == {1: 0, 2: 100, 3: 200}
+    assert {session.number: session.first_step for session in view.lineage} == {1: 0, 2: 100, 3: 200}
     assert view.log.generation == 3
     assert view.log.progress == ((250, -12.5),)
     assert view.quota is not None

@@ -30,7 +30,7 @@ function show(chart, x) {
       (point[0] === at ? "" : ` (at ${point[0].toLocaleString("en")})`);
   });
   const readout = chart.closest(".part, figure").querySelector(".readout");
-  const text = `${at.toLocaleString("en")} ${chart.dataset.x}: ${said.join(" · ")}`;
+  const text = `${at.toLocaleString("en")} steps: ${said.join(" · ")}`;
   if (readout && readout.textContent !== text) readout.textContent = text;
 }
 
