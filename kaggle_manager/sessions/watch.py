@@ -25,8 +25,6 @@ from kaggle_manager.sessions.log_reader import LogQueue, LogReader
 from kaggle_manager.sessions.log_rendering import show_line, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
 
-__all__ = ["SessionProgress", "show_line", "watch"]
-
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0
 # A session whose trainer has said its last word may be called running for so long; then it counts as ended.

@@ -25,12 +25,14 @@ from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
 from kaggle_manager.local_kaggle.server import bound, configuration
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.outputs import download_outputs
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 
 OWNER, SLUG = "local", "km-stage"

@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.download import sha256_of
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
 
 KERNEL = """

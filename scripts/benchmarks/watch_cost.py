@@ -29,10 +29,11 @@ import requests
 from kaggle_manager.console.live_line import FRAMES_PER_S
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.watch import watch
 

@@ -22,8 +22,11 @@ from kaggle_manager.errors import (
     Unavailable,
     UnsafePath,
 )
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelVersion, OutputFile
-from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_file, download_outputs
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.download import download_file
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile
+from kaggle_manager.platforms.kaggle.outputs import download_outputs
 
 VERSION = KernelVersion("alice", "km-run", 7)
 DATA = random.Random(7).randbytes(700_000)

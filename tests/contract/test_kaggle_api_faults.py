@@ -26,8 +26,9 @@ from kaggle_manager.errors import (
     Unavailable,
     UnsafePath,
 )
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
 
 VERSION = KernelVersion("alice", "km-run", 7)
 PUSH = KernelPush(

@@ -14,11 +14,14 @@ import pytest
 
 from kaggle_manager.errors import AuthError, BundleTooLarge, CapacityReached, NotFound, PushMismatch
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
-from kaggle_manager.platforms.kaggle.log_stream import follow_log, parse_event, parse_log
-from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.kaggle.log_lines import parse_event, parse_log
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.outputs import download_outputs
 
 PRELUDE = """
 import os, sys, time

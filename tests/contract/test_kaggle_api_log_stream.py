@@ -12,8 +12,9 @@ import pytest
 from scripted_kaggle import Reply, ScriptedKaggle, SeenRequest, answer, page, reset
 
 from kaggle_manager.errors import AuthError, NotFound, Unavailable
-from kaggle_manager.platforms.kaggle.client import KernelVersion
-from kaggle_manager.platforms.kaggle.log_stream import LogLine, follow_log
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
+from kaggle_manager.platforms.kaggle.log_stream import follow_log
+from kaggle_manager.platforms.kaggle.models import KernelVersion
 
 VERSION = KernelVersion("alice", "km-run", 7)
 

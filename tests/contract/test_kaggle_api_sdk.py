@@ -12,7 +12,8 @@ from kagglesdk.kaggle_http_client import KaggleHttpClient
 from kagglesdk.kernels.types import kernels_api_service as kernels
 from scripted_kaggle import TOKEN, ScriptedKaggle, answer
 
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion
 
 
 @pytest.mark.parametrize("name", ["_init_session", "_prepare_response", "_prepare_request", "_get_request_url", "call"])

@@ -16,10 +16,11 @@ from kaggle_manager.errors import ConfigError, RateLimited
 from kaggle_manager.local_kaggle.faults.fault_plan import CALLS, KINDS, Plan
 from kaggle_manager.local_kaggle.faults.middleware import Schedule, call_of
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
 from kaggle_manager.platforms.kaggle.log_lines import parse_log
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/local_kaggle.md"

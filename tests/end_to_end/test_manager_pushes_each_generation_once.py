@@ -9,7 +9,8 @@ import pytest
 from small_project import Bench
 
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelPush, PushedKernel
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import launch, reconcile
 

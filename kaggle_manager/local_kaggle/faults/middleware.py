@@ -21,9 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults import false_responses, fault_plan, session_faults
-from kaggle_manager.local_kaggle.faults.broken_responses import Exchange, OpenProtocol, send_broken, true_answer
-
-__all__ = ["FaultMiddleware", "OpenProtocol", "Schedule", "call_of"]
+from kaggle_manager.local_kaggle.faults.broken_responses import Exchange, send_broken, true_answer
 
 _PLACES = (
     (r"/v1/kernels/logs/stream/", fault_plan.LOG),

@@ -32,8 +32,6 @@ from kaggle_manager.platforms.kaggle.models import (
     KernelState,
     KernelStatus,
     KernelVersion,
-    OutputFile,
-    OutputListing,
     PushedKernel,
     Quota,
 )
@@ -41,18 +39,6 @@ from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs
 from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_reply, refusal
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused
-
-__all__ = [
-    "KaggleClient",
-    "KernelPush",
-    "KernelState",
-    "KernelStatus",
-    "KernelVersion",
-    "OutputFile",
-    "OutputListing",
-    "PushedKernel",
-    "Quota",
-]
 
 _KERNELS = "kernels.KernelsApiService"
 _OWN_KERNELS = 20

@@ -16,11 +16,9 @@ import requests
 
 from kaggle_manager.errors import KaggleManagerError, RemoteError
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, TrainerEvent, event_lines, parse_event, parse_log
+from kaggle_manager.platforms.kaggle.log_lines import LogLine, event_lines, parse_log
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.platforms.kaggle.transport import Refused, read_body
-
-__all__ = ["LogLine", "TrainerEvent", "follow_log", "parse_event", "parse_log"]
 
 _END = "END_OF_LOG"
 # Kaggle's load balancer cuts a silent stream after about three minutes; this many read time-outs (four minutes) only

@@ -22,8 +22,6 @@ from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.platforms.kaggle.names import check_file_name
 
-__all__ = ["ExpectedFile", "download_file", "download_outputs"]
-
 _PAGE = 200
 # No kernel has this many pages of outputs; a listing that does not end is not followed for ever.
 _MOST_PAGES = 1000

@@ -24,8 +24,8 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
 from kaggle_manager.sessions.download import read_result
 from kaggle_manager.sessions.launch import kernel_slug
+from kaggle_manager.sessions.log_rendering import show_line
 from kaggle_manager.sessions.outcome import judge
-from kaggle_manager.sessions.watch import show_line
 
 # A busy machine is no failure; a script takes a twentieth of a second to render.
 steady = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
