@@ -129,17 +129,10 @@ def _y_axis(up: Scale) -> Markup:
 
 
 def _x_axis(across: Scale) -> Markup:
-    ticks = across.ticks()
-    texts = [
-        h(
-            "text",
-            short(tick),
-            x=f"{across.percent(tick)}%",
-            y="0.95em",
-            text_anchor="start" if tick == 0 else "end" if across.percent(tick) > 95 else "middle",
-        )
-        for tick in ticks
-    ]
+    texts = []
+    for tick in across.ticks():
+        anchor = "start" if tick == 0 else "end" if across.percent(tick) > 95 else "middle"
+        texts.append(h("text", short(tick), x=f"{across.percent(tick)}%", y="0.95em", text_anchor=anchor))
     return h("svg", texts, class_="x", aria_hidden="true")
 
 
@@ -158,33 +151,24 @@ class Bar:
 def timeline(name: str, bars: Sequence[Bar], begin: float, end: float, ticks: Sequence[tuple[float, str]]) -> Markup:
     """Stretches of time on one line. `ticks`: moments with their labels."""
     across = Scale(begin, max(end, begin + 1.0))
+    places = [(f"{across.percent(moment)}%", label) for moment, label in ticks]
+    labels = [
+        h("text", label, x=x, y="0.95em", text_anchor="middle" if index else "start")
+        for index, (x, label) in enumerate(places)
+    ]
     return h(
         "div",
         h(
             "svg",
-            [h("line", x1=x, x2=x, y1="0%", y2="100%", class_="grid") for x in _places(across, ticks)],
+            [h("line", x1=x, x2=x, y1="0%", y2="100%", class_="grid") for x, _ in places],
             [_bar(bar, across) for bar in bars],
             class_="lane",
             role="img",
             aria_label=name,
         ),
-        h(
-            "svg",
-            [
-                h("text", label, x=x, y="0.95em", text_anchor="start" if first else "middle")
-                for x, first, (_, label) in zip(
-                    _places(across, ticks), [True] + [False] * len(ticks), ticks, strict=False
-                )
-            ],
-            class_="x",
-            aria_hidden="true",
-        ),
+        h("svg", labels, class_="x", aria_hidden="true"),
         class_="timeline",
     )
-
-
-def _places(across: Scale, ticks: Sequence[tuple[float, str]]) -> list[str]:
-    return [f"{across.percent(moment)}%" for moment, _ in ticks]
 
 
 def _bar(bar: Bar, across: Scale) -> Child:
