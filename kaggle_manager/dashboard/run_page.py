@@ -13,6 +13,7 @@ from kaggle_manager.dashboard.components import (
     lasted,
     legend,
     progress,
+    score,
     sha,
     state_word,
     steps,
@@ -45,31 +46,23 @@ def run_parts(view: RunView) -> dict[str, Markup]:
 
 
 def _facts(view: RunView) -> Markup:
-    report = view.report
+    report, forecast, seen = view.report, view.report.forecast, view.report.progress
     share = report.step / report.target
-    best = "none yet" if report.best_score is None else f"{report.best_score:.6g}"
-    seen = report.progress
-    doing = None
-    if seen.get("step") is not None:
-        speed = f", {seen['steps_per_s']:.3g} steps/s" if seen.get("steps_per_s") else ""
-        reward = f", mean return {seen['reward']:.4g}" if seen.get("reward") is not None else ""
-        doing = ("This session", f"at step {seen['step']:,}{speed}{reward}")
-    done = report.forecast.get("done_at")
+    best = "none yet" if report.best_score is None else score(report.best_score)
+    best_at = "" if report.best_step is None else f" at step {steps(report.best_step)}"
     pairs: list[tuple[str, Child]] = [
         ("Steps saved", join(h("b", steps(report.step)), f" of {steps(report.target)} ({100 * share:.0f} %)")),
-        (
-            "Best score",
-            join(h("b", best), f" at step {steps(report.best_step)}" if report.best_step is not None else ""),
-        ),
+        ("Best score", join(h("b", best), best_at)),
         ("Accelerator", join(h("b", lasted(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
         ("Lost", join(h("b", lasted(report.lost_s)), " to be trained again" if report.lost_s else "")),
     ]
-    if done:
-        pairs.append(
-            ("Target reached", join("about ", when(done), f", {count(report.forecast['sessions'], 'session')} more"))
-        )
-    if doing:
-        pairs.append(doing)
+    if forecast.get("done_at"):
+        more = count(forecast["sessions"], "session")
+        pairs.append(("Target reached", join("about ", when(forecast["done_at"]), f", {more} more")))
+    if seen.get("step") is not None:
+        speed = f", {seen['steps_per_s']:.3g} steps/s" if seen.get("steps_per_s") else ""
+        reward = f", mean return {seen['reward']:.4g}" if seen.get("reward") is not None else ""
+        pairs.append(("This session", f"at step {seen['step']:,}{speed}{reward}"))
     return join(
         h("p", state_word(report.state, report.human_action_required), " ", report.why, class_="why"),
         progress(share, f"{report.step:,} of {report.target:,} steps saved"),
@@ -111,7 +104,16 @@ def _curve(view: RunView) -> Markup:
     rows = [(steps(p.step), f"{p.mean:.6g}", p.episodes) for p in reversed(curve.evaluations[-EVALUATIONS_LISTED:])]
     return join(
         h("h3", "Learning curve"),
-        _curve_legend(bool(told or live)),
+        legend(
+            [
+                ("line main", "evaluation"),
+                ("line faint", f"training return, mean of {SMOOTHED_EPISODES} episodes"),
+                *([("line main live", "from the running session's log")] if told or live else []),
+                ("best", "best model"),
+                ("boundary", "session begins"),
+                ("checkpoint", "checkpoint"),
+            ]
+        ),
         line_chart(f"Learning curve of {report.scenario}: {extent}", series, marks=marks),
         h("p", class_="readout", aria_live="polite"),
         folded_table(
@@ -128,77 +130,46 @@ def _curve(view: RunView) -> Markup:
     )
 
 
-def _curve_legend(live: bool) -> Markup:
-    items = [
-        ("line main", "evaluation"),
-        ("line faint", f"training return, mean of {SMOOTHED_EPISODES} episodes"),
-        ("best", "best model"),
-        ("boundary", "session begins"),
-        ("checkpoint", "checkpoint"),
-    ]
-    if live:
-        items.insert(2, ("line main live", "from the running session's log"))
-    return legend(items)
-
-
 def _forecast(view: RunView) -> Markup:
-    quota, report = view.quota, view.report
-    parts: list[Child] = [h("h3", "Quota and forecast")]
-    if quota is not None:
-        label = f"{lasted(quota.left_s)} of {lasted(quota.total_s)} accelerator time left this week"
-        refresh = quota.refresh_at
-        if refresh is not None and refresh <= view.now:
-            refresh += WEEK_S * (1 + (view.now - refresh) // WEEK_S)
-        parts += [
-            progress(quota.left_s / quota.total_s if quota.total_s else 0.0, label),
-            h("p", label, "; asked ", when(quota.asked_at), [", renewed ", when(refresh)] if refresh else None, "."),
-        ]
-    else:
-        parts.append(
-            h("p", "No weekly quota was asked for: it is, before each session on an accelerator.", class_="empty")
-        )
-    if report.forecast:
-        rest = report.forecast
-        parts.append(
-            h(
-                "p",
-                "Target reached about ",
-                when(rest["done_at"]),
-                f" after {count(rest['sessions'], 'more session')} and {lasted(rest['accelerator_s'])} of accelerator.",
-            )
-        )
-    if view.forecast_error is not None:
-        more = "more" if view.forecast_error >= 0 else "fewer"
-        parts.append(
-            h("p", f"Sessions gained {abs(view.forecast_error):.0%} {more} steps than foreseen (median of all so far).")
-        )
-    if view.forecasts:
-        rows = [
-            (
-                each.generation,
-                steps(each.expected_steps),
-                steps(each.gained),
-                f"{(each.gained - each.expected_steps) / each.expected_steps:+.0%}"
-                if each.expected_steps and each.gained is not None
-                else NONE,
-                when(each.done_at),
-                _off(each.done_at, view.finished_at),
-            )
-            for each in reversed(view.forecasts)
-        ]
-        parts.append(
-            folded_table(
-                "How wrong earlier forecasts were",
-                "Forecasts, newest first",
-                ("Session", "Steps foreseen", "Gained", "Off by", "End foreseen", "Off by, in time"),
-                rows,
-                numbers=(0, 1, 2, 3),
-                id_=f"forecasts-{report.run_id[:8]}",
-            )
-        )
-    else:
-        parts.append(h("p", "No forecast yet: it needs one session's speed.", class_="empty"))
-    return join(parts)
+    rest, error, parts = view.report.forecast, view.forecast_error, [_quota(view)]
+    if rest:
+        needs = f" after {count(rest['sessions'], 'more session')} and {lasted(rest['accelerator_s'])} of accelerator."
+        parts.append(h("p", "Target reached about ", when(rest["done_at"]), needs))
+    if error is not None:
+        more = "more" if error >= 0 else "fewer"
+        parts.append(h("p", f"Sessions gained {abs(error):.0%} {more} steps than foreseen (median of all so far)."))
+    rows = []
+    for each in reversed(view.forecasts):
+        expected, gained, off = each.expected_steps, each.gained, NONE
+        if expected and gained is not None:
+            off = f"{(gained - expected) / expected:+.0%}"
+        end_off = _off(each.done_at, view.finished_at)
+        rows.append((each.generation, steps(expected), steps(gained), off, when(each.done_at), end_off))
+    earlier = folded_table(
+        "How wrong earlier forecasts were",
+        "Forecasts, newest first",
+        ("Session", "Steps foreseen", "Gained", "Off by", "End foreseen", "Off by, in time"),
+        rows,
+        numbers=(0, 1, 2, 3),
+        id_=f"forecasts-{view.report.run_id[:8]}",
+    )
+    none = h("p", "No forecast yet: it needs one session's speed.", class_="empty")
+    return join(h("h3", "Quota and forecast"), parts, earlier or none)
+
+
+def _quota(view: RunView) -> Markup:
+    quota = view.quota
+    if quota is None:
+        return h("p", "No weekly quota was asked for: it is, before each session on an accelerator.", class_="empty")
+    label = f"{lasted(quota.left_s)} of {lasted(quota.total_s)} accelerator time left this week"
+    refresh = quota.refresh_at
+    if refresh is not None and refresh <= view.now:
+        refresh += WEEK_S * (1 + (view.now - refresh) // WEEK_S)
+    renewed = [", renewed ", when(refresh)] if refresh else None
+    return join(
+        progress(quota.left_s / quota.total_s if quota.total_s else 0.0, label),
+        h("p", label, "; asked ", when(quota.asked_at), renewed, "."),
+    )
 
 
 def _off(done_at: str, finished_at: str | None) -> str:
