@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, WorkdirOption, errors_as_messages, print_json
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
+from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError
 
 
+@as_command
 def dashboard(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
     html: Annotated[Path | None, typer.Option(help="Write the page into this one file instead of serving it.")] = None,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Say the address, and open nothing.")] = False,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address and open nothing.")] = False,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,15 +33,13 @@ def dashboard(
     from kaggle_manager.config import state_folder
     from kaggle_manager.dashboard import serve, write_html
 
-    with errors_as_messages(as_json=as_json):
-        if as_json and html is None:
-            raise ConfigError("--json goes with --html alone.", next_step="give --html FILE, or read `status --json`")
-        state = state_folder(workdir)
-        if html is None:
-            serve(state, port=port, open_browser=not no_browser)
-        else:
-            write_html(state, html)
-            if as_json:
-                print_json({"schema": 1, "file": str(html), "bytes": html.stat().st_size})
-            else:
-                print(f"wrote {html} ({html.stat().st_size:,} bytes)")
+    if as_json and html is None:
+        raise ConfigError("--json goes with --html alone.", next_step="give --html FILE, or read `status --json`")
+    state = state_folder(workdir)
+    if html is None:
+        serve(state, port=port, open_browser=not no_browser)
+    else:
+        write_html(state, html)
+        size = html.stat().st_size
+        document = {"schema": 1, "file": str(html), "bytes": size}
+        answer(document, [f"wrote {html} ({size:,} bytes)"], as_json=as_json)

@@ -7,7 +7,8 @@ import sys
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
+from kaggle_manager.cli.common import JsonOption, answer, group
+from kaggle_manager.cli.selection import as_command
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
@@ -21,6 +22,7 @@ def _group() -> None:
 
 
 @notify.command("test")
+@as_command
 def send_test(as_json: JsonOption = False) -> None:
     """Send a test message to everything that is configured, and say what arrived.
 
@@ -31,26 +33,23 @@ def send_test(as_json: JsonOption = False) -> None:
       kaggle-manager notify test --json
     """
     cautions: list[str] = []
-    with errors_as_messages(as_json=as_json):
-        notifier = Notifier.from_environment(warn=cautions.append)
-        for caution in cautions:
-            print(f"caution: {caution}", file=sys.stderr)
-        if not notifier.targets:
-            raise ConfigError(
-                "No notification is configured.",
-                safe="nothing was sent",
-                next_step=f"name a target in KM_NOTIFY or in {settings_path()}, or a command in KM_NOTIFY_HOOK",
-            )
-        deliveries = dataclasses.replace(notifier, warn=lambda line: None).send(
-            Occasion.TEST, "kaggle-manager: test message", "If you can read this, messages about your runs arrive."
+    notifier = Notifier.from_environment(warn=cautions.append)
+    for caution in cautions:
+        print(f"caution: {caution}", file=sys.stderr)
+    if not notifier.targets:
+        raise ConfigError(
+            "No notification is configured.",
+            safe="nothing was sent",
+            next_step=f"name a target in KM_NOTIFY or in {settings_path()}, or a command in KM_NOTIFY_HOOK",
         )
-        if as_json:
-            documents = [dataclasses.asdict(delivery) for delivery in deliveries]
-            print_json({"schema": 1, "wanted": sorted(notifier.wanted), "cautions": cautions, "deliveries": documents})
-        else:
-            for delivery in deliveries:
-                print(f"{delivery.target}: {'delivered' if delivery.delivered else delivery.detail}")
-            print(f"sent on: {', '.join(sorted(notifier.wanted - {Occasion.TEST}))}")
+    deliveries = dataclasses.replace(notifier, warn=lambda line: None).send(
+        Occasion.TEST, "kaggle-manager: test message", "If you can read this, messages about your runs arrive."
+    )
+    documents = [dataclasses.asdict(delivery) for delivery in deliveries]
+    lines = [f"{each.target}: {'delivered' if each.delivered else each.detail}" for each in deliveries]
+    lines.append(f"sent on: {', '.join(sorted(notifier.wanted - {Occasion.TEST}))}")
+    document = {"schema": 1, "wanted": sorted(notifier.wanted), "cautions": cautions, "deliveries": documents}
+    answer(document, lines, as_json=as_json)
     failed = sum(not delivery.delivered for delivery in deliveries)
     if failed:
         error = KaggleManagerError(

@@ -180,17 +180,12 @@ def _off(done_at: str, finished_at: str | None) -> str:
 
 
 def _lineage(view: RunView) -> Markup:
-    rows = [
-        (
-            each.level,
-            steps(each.manifest.step if each.manifest else None),
-            f"{size(each.size)}{f' + {size(each.replay_size)} replay' if each.replay_size else ''}",
-            hash_words(each, view),
-            each.manifest.lineage.generation if each.manifest else NONE,
-            sha(each.manifest.lineage.parent_sha256) if each.manifest else NONE,
-        )
-        for each in view.looked.checkpoints
-    ]
+    rows = []
+    for each in view.looked.checkpoints:
+        m, replay = each.manifest, f" + {size(each.replay_size)} replay" if each.replay_size else ""
+        made_by = (m.lineage.generation, sha(m.lineage.parent_sha256)) if m else (NONE, NONE)
+        step = steps(m.step if m else None)
+        rows.append((each.level, step, size(each.size) + replay, hash_words(each, view), *made_by))
     links = [
         (
             each.number,

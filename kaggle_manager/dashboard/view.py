@@ -241,21 +241,16 @@ def _quota(events: Sequence[Mapping[str, Any]]) -> Quota | None:
 
 
 def _forecasts(sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]]) -> list[EarlierForecast]:
-    by_generation = {session.generation: session for session in sessions}
+    facts = {session.generation: session.facts for session in sessions}
     found = []
     for event in events:
         if event["kind"] == "forecast":
-            session, detail = by_generation.get(event["generation"]), event["detail"]
-            facts = session.facts if session else {}
-            expected = (facts.get("planned") or {}).get("steps")
+            number, detail = event["generation"], event["detail"]
+            known = facts.get(number, {})
+            expected = (known.get("planned") or {}).get("steps")
             found.append(
                 EarlierForecast(
-                    generation=event["generation"],
-                    said_at=event["at"],
-                    done_at=detail["done_at"],
-                    sessions=detail["sessions"],
-                    expected_steps=expected,
-                    gained=facts.get("gained"),
+                    number, event["at"], detail["done_at"], detail["sessions"], expected, known.get("gained")
                 )
             )
     return found
