@@ -110,7 +110,7 @@ def run(
         if as_json:
             print_json(document)
         if report and not of.quick:
-            write_final_report(of.config(timesteps=None, session_limit=None, seed=None, platform=None), shown)
+            write_final_report(of.config(), shown)
 
 
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
