@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kaggle_manager.dashboard.curves import read_episodes, smoothed, thinned
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.dashboard.markup import h
 from kaggle_manager.dashboard.page import Asked, Content, document, look
-from kaggle_manager.dashboard.verification import Verifier
+from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import StorageError
 from kaggle_manager.runs.journal import Journal
@@ -57,16 +58,20 @@ def test_a_run_has_its_curve_its_sessions_and_its_log(dashboard: Dashboard) -> N
 
 
 def test_hashes_are_read_in_the_background_and_again_when_a_file_changes(dashboard: Dashboard, state: Path) -> None:
+    def once_read() -> Looked:
+        while (looked := verifier.look(tree)).verified_at is None:
+            time.sleep(0.01)
+        return looked
+
     tree = tree_of(state, RUNNING)
     verifier = Verifier(clock=lambda: NOW)
     assert {view.hash_state for view in verifier.look(tree).checkpoints} == {"not read"}
-    assert {view.hash_state for view in verifier.verify(tree).checkpoints} == {"verified"}
-    known = verifier.look(tree)
-    assert known.verified_at == NOW
+    assert {view.hash_state for view in once_read().checkpoints} == {"verified"}
+    assert verifier.look(tree).verified_at == NOW
     model = tree.checkpoints / tree.model_name(200)
     model.write_bytes(b"x" + model.read_bytes()[1:])
     assert {view.hash_state for view in verifier.look(tree).checkpoints} == {"not read"}
-    states = {view.manifest.step: view.hash_state for view in verifier.verify(tree).checkpoints if view.manifest}
+    states = {view.manifest.step: view.hash_state for view in once_read().checkpoints if view.manifest}
     assert states[200] == "damaged"
 
 
@@ -143,7 +148,7 @@ def test_an_empty_folder_names_the_first_command(tmp_path: Path) -> None:
 
 def test_what_is_no_journal_is_said_on_the_page(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").write_bytes(b"this is not a database" * 100)
-    assert "cannot be read" in page_of(Dashboard(tmp_path))
+    assert "cannot be used" in page_of(Dashboard(tmp_path))
     with pytest.raises(StorageError):
         write_html(tmp_path, tmp_path / "page.html")
 
@@ -157,12 +162,14 @@ def test_it_looks_on_while_a_manager_is_in_the_middle_of_writing(dashboard: Dash
     assert {run.target for run in dashboard.overview().runs} == {999}
 
 
-def test_a_journal_of_an_earlier_version_is_shown_and_left_as_it_is(dashboard: Dashboard, state: Path) -> None:
-    with sqlite3.connect(state / "journal.sqlite") as db:
-        db.execute("ALTER TABLE sessions DROP COLUMN facts")
-    assert dashboard.overview().runs[0].sessions[0].gained is None
-    with sqlite3.connect(state / "journal.sqlite") as db:
-        assert "facts" not in {row[1] for row in db.execute("PRAGMA table_info(sessions)")}
+def test_a_journal_of_an_earlier_version_is_refused_in_words_and_left_as_it_is(
+    dashboard: Dashboard, state: Path
+) -> None:
+    with closing(sqlite3.connect(state / "journal.sqlite")) as db:
+        db.execute("PRAGMA user_version = 0")
+    before = everything_in(state)
+    assert "development version of kaggle-manager" in page_of(dashboard)
+    assert everything_in(state) == before
 
 
 def test_the_file_holds_everything_and_asks_for_nothing(state: Path, tmp_path: Path) -> None:
