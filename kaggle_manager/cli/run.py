@@ -11,16 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import (
-    JsonOption,
-    LimitOption,
-    SeedsOption,
-    TimestepsOption,
-    print_json,
-    reporter,
-)
+from kaggle_manager.cli.common import JsonOption, print_json, reporter
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.cli.selection import RunOfArgument, as_command
+from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import ConfigError, NotFinished
 from kaggle_manager.runs.journal import Journal
@@ -29,15 +22,12 @@ from kaggle_manager.status.report import REPORT_SCHEMA
 
 
 @dataclass(frozen=True)
-class Asked(RunOfArgument):
+class Asked(Training):
     """What `run` and `tick` train."""
 
     intersection: Annotated[
         str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
     ] = None
-    timesteps: TimestepsOption = None
-    session_limit: LimitOption = None
-    seeds: SeedsOption = None
     quick: Annotated[
         bool,
         typer.Option("--quick", help="2 timesteps over two sessions, in a tree of its own: a test of everything."),
@@ -116,7 +106,8 @@ def run(
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
     """Refuse what would change the demonstration that the section declares."""
     names = ("quick", "scenario", "intersection", "timesteps", "session_limit", "seed", "seeds")
-    given = [name for name in names if getattr(of, name) not in (None, False)] + ["fresh"] * fresh
+    values = {name: getattr(of, name) for name in names} | {"fresh": fresh}
+    given = [name for name, value in values.items() if value is not None and value is not False]  # a seed may be 0
     if given:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigError(

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 from kaggle_manager.cli.common import (
+    LimitOption,
     PlatformOption,
     QuickOption,
     ScenarioOption,
     SectionArgument,
     SectionOption,
     SeedOption,
+    SeedsOption,
+    TimestepsOption,
     WorkdirOption,
     errors_as_messages,
 )
@@ -80,6 +83,15 @@ class RunOfArgument(TreeOfArgument):
     """The same, for a command that asks the platform."""
 
     platform: PlatformOption = None
+
+
+@dataclass(frozen=True)
+class Training(RunOfArgument):
+    """A run to carry on, and how far."""
+
+    timesteps: TimestepsOption = None
+    session_limit: LimitOption = None
+    seeds: SeedsOption = None
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,15 @@ from typing import Annotated
 import typer
 
 from kaggle_manager import __version__
-from kaggle_manager.cli.common import (
-    JsonOption,
-    LimitOption,
-    PlatformOption,
-    QuickOption,
-    ScenarioOption,
-    SectionArgument,
-    SeedOption,
-    SeedsOption,
-    TimestepsOption,
-    WorkdirOption,
-    errors_as_messages,
-    print_json,
-)
+from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.schedule import Means, entry_for, install, remove, tick_job
 from kaggle_manager.cli.schedule.job import DEFAULT_EVERY
+from kaggle_manager.cli.selection import Training, as_command
 from kaggle_manager.errors import ConfigError
 
 
+@as_command
 def schedule(
-    section: SectionArgument,
     means: Annotated[Means, typer.Argument(help="Who calls tick.")],
     every: Annotated[str, typer.Option(help="Time between ticks: 5m to 30m, 1h to 24h.")] = DEFAULT_EVERY,
     write: Annotated[bool, typer.Option("--write", help="Put it in its place; without this it is only shown.")] = False,
@@ -40,14 +28,8 @@ def schedule(
             "git+https://...@TAG, or . for a repository that holds it."
         ),
     ] = None,
-    scenario: ScenarioOption = None,
-    timesteps: TimestepsOption = None,
-    session_limit: LimitOption = None,
-    seed: SeedOption = None,
-    seeds: SeedsOption = None,
-    quick: QuickOption = False,
-    platform: PlatformOption = None,
-    workdir: WorkdirOption = None,
+    *,
+    of: Training,
     as_json: JsonOption = False,
 ) -> None:
     """Show, write or remove what calls `tick` again and again until the target is reached.
@@ -62,70 +44,57 @@ def schedule(
 
       kaggle-manager schedule section_7_6_rl_performance cron --remove
     """
-    from kaggle_manager.config import build_config
-
-    with errors_as_messages(as_json=as_json):
-        if write and take_out:
-            raise ConfigError("--write and --remove exclude each other.", next_step="give one of them")
-        if package is not None and means is not Means.GITHUB:
-            raise ConfigError("--package goes with github alone.", safe="nothing was written", next_step="leave it out")
-        if package is None and means is Means.GITHUB and not take_out:
-            raise ConfigError(
-                "A runner of GitHub starts empty: --package must say what it installs this program from.",
-                safe="nothing was written",
-                next_step=f"add --package kaggle-manager=={__version__}, git+https://...@TAG, or . for a repository "
-                "that holds this program",
-            )
-        config = build_config(
-            section,
-            scenario=scenario,
-            timesteps=timesteps,
-            quick=quick,
-            session_limit=session_limit,
-            seed=seed,
-            platform=platform,
-            workdir=workdir,
+    if write and take_out:
+        raise ConfigError("--write and --remove exclude each other.", next_step="give one of them")
+    if package is not None and means is not Means.GITHUB:
+        raise ConfigError("--package goes with github alone.", safe="nothing was written", next_step="leave it out")
+    if package is None and means is Means.GITHUB and not take_out:
+        raise ConfigError(
+            "A runner of GitHub starts empty: --package must say what it installs this program from.",
+            safe="nothing was written",
+            next_step=f"add --package kaggle-manager=={__version__}, git+https://...@TAG, or . for a repository "
+            "that holds this program",
         )
-        job = tick_job(config, every, seeds=seeds, package=package)
-        entry = entry_for(job, means)
-        changed = install(entry) if write else remove(entry) if take_out else []
-        cautions = () if take_out or means is Means.GITHUB else job.cautions
-        run_next = entry.deactivate if take_out else entry.activate
-        for caution in cautions:
-            print(f"caution: {caution}", file=sys.stderr)
-        texts = {
-            str(path): content.decode("utf-16" if path.suffix == ".xml" else "utf-8")
-            for path, content in entry.files.items()
-        }
-        if as_json:
-            print_json(
-                {
-                    "schema": 1,
-                    "name": entry.name,
-                    "means": means.value,
-                    "crontab_line": entry.crontab_line,
-                    "files": texts,
-                    "changed": changed,
-                    "run_next": list(run_next),
-                    "words": entry.words,
-                    "cautions": list(cautions),
-                }
-            )
-            return
-        if take_out:
-            print(f"removed: {', '.join(changed)}" if changed else f"nothing of {entry.name} was there")
-        elif write:
-            print(f"written: {', '.join(changed)}" if changed else "all of it was there already")
-        else:
-            _show(entry.crontab_line, texts)
-        if not take_out:
-            print(f"\n{entry.words}\nOnce the target is reached a tick does nothing and ends with 0.")
-        if run_next and (changed or not take_out):
-            print("\nThen run:" if write or take_out else "\nAfter --write, run:")
-            for line in run_next:
-                print(f"  {line}")
-        if not (write or take_out):
-            print("\nNothing was written; --write does it.")
+    job = tick_job(of.config(), every, seeds=of.seeds, package=package)
+    entry = entry_for(job, means)
+    changed = install(entry) if write else remove(entry) if take_out else []
+    cautions = () if take_out or means is Means.GITHUB else job.cautions
+    run_next = entry.deactivate if take_out else entry.activate
+    for caution in cautions:
+        print(f"caution: {caution}", file=sys.stderr)
+    texts = {
+        str(path): content.decode("utf-16" if path.suffix == ".xml" else "utf-8")
+        for path, content in entry.files.items()
+    }
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "name": entry.name,
+                "means": means.value,
+                "crontab_line": entry.crontab_line,
+                "files": texts,
+                "changed": changed,
+                "run_next": list(run_next),
+                "words": entry.words,
+                "cautions": list(cautions),
+            }
+        )
+        return
+    if take_out:
+        print(f"removed: {', '.join(changed)}" if changed else f"nothing of {entry.name} was there")
+    elif write:
+        print(f"written: {', '.join(changed)}" if changed else "all of it was there already")
+    else:
+        _show(entry.crontab_line, texts)
+    if not take_out:
+        print(f"\n{entry.words}\nOnce the target is reached a tick does nothing and ends with 0.")
+    if run_next and (changed or not take_out):
+        print("\nThen run:" if write or take_out else "\nAfter --write, run:")
+        for line in run_next:
+            print(f"  {line}")
+    if not (write or take_out):
+        print("\nNothing was written; --write does it.")
 
 
 def _show(crontab_line: str, texts: dict[str, str]) -> None:
