@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager import cli
-from kaggle_manager.cli.doctor import Check, account, examine, exit_code, machine, secret_files
+from kaggle_manager.cli.doctor import account, machine, secret_files
+from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.cli.doctor.examine import examine, exit_code
 from kaggle_manager.config import build_config
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.platforms.kaggle.models import Quota

@@ -34,7 +34,7 @@ def doctor(
 
       kaggle-manager doctor section_7_6_rl_performance --json
     """
-    from kaggle_manager.cli.doctor import examine, exit_code
+    from kaggle_manager.cli.doctor.examine import examine, exit_code
 
     with errors_as_messages(as_json=as_json):
         checks = examine(section, workdir=workdir)

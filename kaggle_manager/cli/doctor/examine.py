@@ -1,0 +1,106 @@
+"""Everything a run depends on, check by check.
+
+Promises: reads only (the state folder is tried with a file that is gone at once), shows no secret, and answers within
+seconds without a network: a service that does not answer is a caution, never a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kaggle_manager.cli.doctor import account, machine, secret_files
+from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
+from kaggle_manager.errors import AuthError, KaggleManagerError
+from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
+from kaggle_manager.platforms.kaggle.transport import KAGGLE
+from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, offered_sections
+
+
+def examine(
+    section: str,
+    *,
+    workdir: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+    home: Path | None = None,
+    endpoint: str = KAGGLE,
+) -> list[Check]:
+    """Look at everything a run of `section` depends on.
+
+    Args:
+        section: its name; "" when none was named, which is said when there are several. Without one, and where no
+            project is, everything else is looked at.
+        environ, home: where credentials and settings are looked for.
+        endpoint: the Kaggle to ask.
+    """
+    credentials, found = _credentials(environ, home)
+    config, project = _project(section, workdir, environ)
+    checks = [machine.python(), machine.client_packages()]
+    if config is not None:
+        checks += machine.training_packages(config.section)
+    checks += [found, *account.ask(credentials, endpoint), account.phone(config)]
+    if config is not None:
+        checks += [machine.state_folder(config), machine.journal(config), machine.disk(config)]
+        checks += [machine.local_kaggle(config), secret_files.look(config, credentials)]
+    return [*checks, *project]
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """0 without a problem, else the code of the first."""
+    return next((check.exit_code for check in checks if check.state == "problem"), 0)
+
+
+def _credentials(environ: Mapping[str, str], home: Path | None) -> tuple[Credentials | None, Check]:
+    try:
+        credentials = find_credentials(environ, home)
+    except AuthError as error:
+        return None, Check("credentials", "problem", error.message, error.next_step, AuthError.exit_code)
+    return credentials, account.describe(credentials)
+
+
+def _project(section: str, workdir: Path | None, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Check]]:
+    """The run that is looked at, and what is to be said of its project; None where no project or no such run is."""
+    unnamed: list[Check] = []
+    try:
+        if not section:
+            project = find_project_or_none(Path.cwd())
+            if project is None:
+                says = "none is here: sections and settings were not looked at"
+                return None, [Check("project", "caution", says, HOW_TO_BEGIN)]
+            section, unnamed = _named(project)
+        config, settings = _settings(section, workdir, environ)
+    except KaggleManagerError as error:
+        return None, [Check("project", "problem", error.message, error.next_step, error.exit_code)]
+    return config, [*unnamed, *settings]
+
+
+def _named(project: Path) -> tuple[str, list[Check]]:
+    """The section to look at when none is named; when there are several, the first, and a caution that says so."""
+    names = offered_sections(project)
+    if len(names) < 2:
+        return (names or [""])[0], []
+    says = f"{' and '.join(names)} are here, and none of them was named: this is about {names[0]}"
+    todo = f"name the one that is meant: kaggle-manager doctor {names[1]}"
+    return names[0], [Check("section", "caution", says, todo)]
+
+
+def _settings(section: str, workdir: Path | None, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Check]]:
+    """The configuration of a run, and every setting; a variable that cannot be used is a problem, and left out."""
+    try:
+        config = build_config(section, workdir=workdir, environ={})
+    except KaggleManagerError as error:
+        return None, [Check("section", "problem", error.message, error.next_step, error.exit_code)]
+    usable: dict[str, str] = {}
+    refused: dict[str, Check] = {}
+    for name in SETTINGS:
+        tried = {**usable, variable_of(name): environ.get(variable_of(name), "")}
+        try:
+            config = build_config(section, workdir=workdir, environ=tried)
+        except KaggleManagerError as error:
+            what = f"setting {name}"
+            refused[what] = Check(what, "problem", error.message, error.next_step, error.exit_code)
+        else:
+            usable = tried
+    return config, list({check.name: check for check in (*machine.settings(config), *refused.values())}.values())
