@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, errors_as_messages, print_json
+from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.extras import how_to_install
+from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
 
 
+@as_command
 def init(
     name: Annotated[str, typer.Argument(help="Name of the new section, e.g. my_robot.")],
     env: Annotated[
@@ -38,25 +40,24 @@ def init(
     from kaggle_manager.sections.scaffold import new_section, project_for_new, take_back
     from kaggle_manager.sessions.preflight import check_section, missing_packages
 
-    with errors_as_messages(as_json=as_json):
-        made = new_section(
-            name,
-            project_for_new(Path.cwd(), name),
-            environment=env,
-            algorithm=algo,
-            policy=policy,
-            timesteps=timesteps,
-        )
-        missing = missing_packages(made.section)
-        checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
-        failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
-        if env and (why := failed.get("environment can be imported")):
-            take_back(made)
-            raise ConfigError(why, safe="nothing was written", next_step="correct --env, or what it names")
-        if not as_json:
-            print(f"Section {name}, in the project {made.project}:")
-            for file in made.files:
-                print(f"  {file}")
+    made = new_section(
+        name,
+        project_for_new(Path.cwd(), name),
+        environment=env,
+        algorithm=algo,
+        policy=policy,
+        timesteps=timesteps,
+    )
+    missing = missing_packages(made.section)
+    checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
+    failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
+    if env and (why := failed.get("environment can be imported")):
+        take_back(made)
+        raise ConfigError(why, safe="nothing was written", next_step="correct --env, or what it names")
+    if not as_json:
+        print(f"Section {name}, in the project {made.project}:")
+        for file in made.files:
+            print(f"  {file}")
     ok = all(check["ok"] for check in checks)
     if as_json:
         facts = {"section": name, "project": str(made.project), "files": made.files, "not_tried_without": missing}

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, errors_as_messages, group, print_json
+from kaggle_manager.cli.common import JsonOption, group, print_json
+from kaggle_manager.cli.selection import as_command
 
 DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
 local_kaggle = group("The Kaggle that runs on this machine.")
 
 
 @local_kaggle.command()
+@as_command
 def serve(
     root: Annotated[Path, typer.Option(help="Folder of its state; made when missing.")] = DEFAULT_ROOT,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 lets the system choose.", min=0, max=65535)] = 0,
@@ -31,11 +33,11 @@ def serve(
     """
     from kaggle_manager.local_kaggle.server import serve as serve_local_kaggle
 
-    with errors_as_messages():
-        serve_local_kaggle(port=port, root=root, faults=faults)
+    serve_local_kaggle(port=port, root=root, faults=faults)
 
 
 @local_kaggle.command()
+@as_command
 def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFAULT_ROOT) -> None:
     """Stop a local Kaggle that was started in the background.
 
@@ -45,12 +47,12 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
     """
     from kaggle_manager.local_kaggle.launcher import stop as stop_local_kaggle
 
-    with errors_as_messages():
-        stopped = stop_local_kaggle(root)
-        print("stopped" if stopped else f"no local Kaggle is running in {root}")
+    stopped = stop_local_kaggle(root)
+    print("stopped" if stopped else f"no local Kaggle is running in {root}")
 
 
 @local_kaggle.command()
+@as_command
 def demo(as_json: JsonOption = False) -> None:
     """Show it in some seconds: the official `kaggle` command pushes a kernel to it and fetches what it made.
 
@@ -64,7 +66,6 @@ def demo(as_json: JsonOption = False) -> None:
     def show(shown: Shown) -> None:
         print(f"$ {shown.command}\n{shown.printed}\n", file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    with errors_as_messages(as_json=as_json):
-        commands = show_local_kaggle(show)
+    commands = show_local_kaggle(show)
     if as_json:
         print_json({"schema": 1, "commands": [asdict(shown) for shown in commands]})

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, errors_as_messages, print_json
+from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, print_json
 from kaggle_manager.cli.extras import how_to_install
+from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.project import find_project, get_section
 
 
+@as_command
 def preflight(
     section: SectionArgument,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", help="Scenario; may be given again.")] = None,
@@ -31,26 +33,25 @@ def preflight(
     from kaggle_manager.config import build_config
     from kaggle_manager.sessions.preflight import check_section, missing_packages, remember_passed
 
-    with errors_as_messages(as_json=as_json):
-        project = find_project(Path.cwd(), section)
-        loaded = get_section(project, section)
-        names = scenario or list(loaded.scenarios)
-        # An unknown one lists those there are.
-        configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
-        if missing := missing_packages(loaded):
-            raise ConfigError(
-                f"A preflight of {section} needs {', '.join(missing)}, which this machine does not have.",
-                safe="nothing was started; a kernel installs them for its session",
-                next_step=how_to_install(missing, loaded.kernel.packages),
-            )
-        result = check_section(project, loaded, names)
-        if result["ok"]:
-            for config in configs:
-                remember_passed(config)
-        if as_json:
-            print_json(result)
-        else:
-            for check in result["checks"]:
-                print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
+    project = find_project(Path.cwd(), section)
+    loaded = get_section(project, section)
+    names = scenario or list(loaded.scenarios)
+    # An unknown one lists those there are.
+    configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
+    if missing := missing_packages(loaded):
+        raise ConfigError(
+            f"A preflight of {section} needs {', '.join(missing)}, which this machine does not have.",
+            safe="nothing was started; a kernel installs them for its session",
+            next_step=how_to_install(missing, loaded.kernel.packages),
+        )
+    result = check_section(project, loaded, names)
+    if result["ok"]:
+        for config in configs:
+            remember_passed(config)
+    if as_json:
+        print_json(result)
+    else:
+        for check in result["checks"]:
+            print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
     if not result["ok"]:
         raise typer.Exit(VerificationError.exit_code)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import typer
 
-from kaggle_manager.cli.common import SectionArgument, errors_as_messages, group, libraries_needed_for, load_module
+from kaggle_manager.cli.common import SectionArgument, group, libraries_needed_for, load_module
+from kaggle_manager.cli.selection import as_command
 from kaggle_manager.console.formatting import quoted
 from kaggle_manager.errors import ConfigError
 
@@ -14,6 +15,7 @@ PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")
 
 
+@as_command
 def report(context: typer.Context, section: SectionArgument) -> None:
     """Write a section's report from its run's own data: figures, tables, LaTeX. Options are the section's.
 
@@ -26,21 +28,21 @@ def report(context: typer.Context, section: SectionArgument) -> None:
     from kaggle_manager.orchestrator.final_report import import_report
     from kaggle_manager.sections.project import find_project, get_section, has_report
 
-    with errors_as_messages():
-        project = find_project(Path.cwd(), section)
-        loaded = get_section(project, section)  # an unknown one lists those there are
-        if not has_report(project, section):
-            raise ConfigError(
-                f"Section {section} brings no report of its own.",
-                safe="nothing was written",
-                next_step=f"look at its curves: tensorboard --logdir {quoted(loaded.folder)}",
-            )
-        with libraries_needed_for(f"the report of {section}"):
-            module = import_report(project, loaded)
-        raise typer.Exit(module.main(context.args))
+    project = find_project(Path.cwd(), section)
+    loaded = get_section(project, section)  # an unknown one lists those there are
+    if not has_report(project, section):
+        raise ConfigError(
+            f"Section {section} brings no report of its own.",
+            safe="nothing was written",
+            next_step=f"look at its curves: tensorboard --logdir {quoted(loaded.folder)}",
+        )
+    with libraries_needed_for(f"the report of {section}"):
+        module = import_report(project, loaded)
+    raise typer.Exit(module.main(context.args))
 
 
 @selftest.command(context_settings=PASSED_ON)
+@as_command
 def exactness(context: typer.Context) -> None:
     """Prove on this machine that a training killed at random moments ends with the bits of one never cut.
 
@@ -50,6 +52,5 @@ def exactness(context: typer.Context) -> None:
 
       kaggle-manager selftest exactness --algo dqn ppo --kills 3
     """
-    with errors_as_messages():
-        module = load_module("kaggle_manager.trainer.sb3.selftest", needed_for="the self-test")
-        raise typer.Exit(module.main(context.args))
+    module = load_module("kaggle_manager.trainer.sb3.selftest", needed_for="the self-test")
+    raise typer.Exit(module.main(context.args))

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, WorkdirOption, errors_as_messages, print_json, the_only_section
+from kaggle_manager.cli.common import JsonOption, WorkdirOption, print_json, the_only_section
+from kaggle_manager.cli.selection import as_command
 
 MARKS = {"ok": "ok     ", "caution": "CAUTION", "problem": "PROBLEM"}
 
 
+@as_command
 def doctor(
     section: Annotated[
         str,
@@ -36,8 +38,7 @@ def doctor(
     """
     from kaggle_manager.cli.doctor.examine import examine, exit_code
 
-    with errors_as_messages(as_json=as_json):
-        checks = examine(section, workdir=workdir)
+    checks = examine(section, workdir=workdir)
     code = exit_code(checks)
     if as_json:
         print_json({"schema": 1, "ok": code == 0, "checks": [check.as_dict() for check in checks]})
