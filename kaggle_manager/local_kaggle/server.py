@@ -21,8 +21,8 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
 from kaggle_manager.local_kaggle.database import ServerState
-from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
+from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
 
 _WATCH_S = 1.0

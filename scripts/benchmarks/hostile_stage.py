@@ -22,8 +22,9 @@ import uvicorn
 from kaggle_manager.errors import AmbiguousPush, KaggleManagerError
 from kaggle_manager.local_kaggle.app import create_app
 from kaggle_manager.local_kaggle.database import ServerState
+from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
-from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware, OpenProtocol
+from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
 from kaggle_manager.local_kaggle.server import bound, configuration
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials

@@ -50,7 +50,8 @@ import json, sys, time
 from pathlib import Path
 from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelVersion
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.outputs import ExpectedFile, download_outputs
+from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.kaggle.outputs import download_outputs
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 order = json.load(sys.stdin)
 token = Credentials("token", None, order["token"], "the benchmark")
