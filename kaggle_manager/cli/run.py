@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,10 +15,14 @@ from kaggle_manager.cli.common import JsonOption, print_json, reporter
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.console.formatting import count
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFinished
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import REPORT_SCHEMA
+
+if TYPE_CHECKING:
+    from kaggle_manager.orchestrator.campaign import Campaign
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class Asked(Training):
         section = get_section(find_project(Path.cwd(), self.section), self.section)
         return dataclasses.replace(self, scenario=section.scenario_at(self.intersection), intersection=None)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """As the manager takes them, without a seed."""
-        names = ("scenario", "timesteps", "quick", "session_limit")
-        return {name: getattr(self, name) for name in names}
+    def campaign(self, count: int, shown: Reporter) -> Campaign:
+        """The first `count` training seeds as one campaign."""
+        from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
+
+        section = get_section(find_project(Path.cwd(), self.section), self.section)
+        configs = [self.config(seed=seed) for seed in seeds_of(section, self.scenario, count)]
+        return Campaign(self.manager(shown), configs, shown)
 
 
 @as_command
@@ -87,20 +93,17 @@ def run(
                 print_json(done.as_json())
             return
         of = of.of_scenario()
-        manager = of.manager(shown)
+        config = of.config(fresh=fresh)
         if of.seeds is not None:
             if fresh or of.seed is not None:
                 raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
-            from kaggle_manager.orchestrator.campaign import campaign_of
-
-            document = campaign_of(manager, of.section, of.seeds, shown, **of.options).run().as_json()
+            document = of.campaign(of.seeds, shown).run().as_json()
         else:
-            done = manager.run_validation_section(of.config(fresh=fresh))
-            document = done.as_json()
+            document = of.manager(shown).run_validation_section(config).as_json()
         if as_json:
             print_json(document)
         if report and not of.quick:
-            write_final_report(of.config(), shown)
+            write_final_report(config, shown)
 
 
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
@@ -132,15 +135,12 @@ def tick(*, of: Asked, as_json: JsonOption = False) -> None:
     """
     with reporter(as_json) as shown:
         of = of.of_scenario()
-        manager = of.manager(shown)
         if of.seeds is not None:
-            from kaggle_manager.orchestrator.campaign import campaign_of
-
-            campaign = campaign_of(manager, of.section, of.seeds, shown, **of.options)
+            campaign = of.campaign(of.seeds, shown)
             campaign.round()
             document, finished = campaign.overview().as_json(), campaign.is_finished()
         else:
-            report = manager.tick(of.config())
+            report = of.manager(shown).tick(of.config())
             shown.line(f"{report.state}: {report.why}")
             document, finished = report.as_json(), report.state == "finished"
         if as_json:

@@ -8,17 +8,15 @@ not hold up the others; the campaign then ends with its error.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.sections.model import Section
-from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
 
@@ -31,13 +29,16 @@ LIVE = ("running", "fetching")
 
 @dataclass
 class Member:
-    """One run of a campaign: what `tick` is called with, where it stood last, and what ended it."""
+    """One run of a campaign: what it trains, where it stood last, and what ended it."""
 
-    name: str
-    options: Mapping[str, Any]
+    config: RunConfig
     report: RunReport | None = None
     error: KaggleManagerError | None = None
     not_before: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return "its own seed" if self.config.seed is None else f"seed {self.config.seed}"
 
     @property
     def is_live(self) -> bool:
@@ -61,31 +62,25 @@ def seeds_of(section: Section, scenario: str | None, count: int) -> list[int | N
     return [None if seed == own else seed for seed in seeds[:count]]
 
 
-def campaign_of(
-    manager: ValidationKaggleManager, section: str, count: int, reporter: Reporter, **options: Any
-) -> Campaign:
-    """The campaign of the first `count` training seeds of a scenario; `options` as `ValidationKaggleManager.tick`."""
-    loaded = get_section(find_project(Path.cwd(), section), section)
-    seeds = seeds_of(loaded, options.get("scenario"), count)
-    members = [Member("its own seed" if seed is None else f"seed {seed}", {**options, "seed": seed}) for seed in seeds]
-    return Campaign(manager, section, members, reporter)
-
-
 @dataclass
 class Campaign:
-    """Members of one section, carried on together.
+    """Runs of one section, carried on together.
 
     Args:
+        configs: one for each member.
         clock, sleep: seconds since the epoch; wait so many seconds.
     """
 
     manager: ValidationKaggleManager
-    section: str
-    members: Sequence[Member]
+    configs: Sequence[RunConfig]
     reporter: Reporter
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    members: list[Member] = field(init=False)
     _pause_s: float = field(default=FIRST_PAUSE_S, init=False)
+
+    def __post_init__(self) -> None:
+        self.members = [Member(config) for config in self.configs]
 
     def run(self) -> Overview:
         """Go round until every member is over.
@@ -94,7 +89,7 @@ class Campaign:
             KaggleManagerError: what ended a member, once all the others are over.
         """
         for member in self.members:
-            self.manager.go_on(self.section, **member.options)
+            self.manager.go_on(member.config)
         while not all(member.is_over for member in self.members):
             before = self._where()
             self.round()
@@ -128,11 +123,12 @@ class Campaign:
         return all(member.is_over for member in self.members)
 
     def overview(self) -> Overview:
-        return Overview(by_urgency([member.report for member in self.members if member.report]), self.section)
+        reports = [member.report for member in self.members if member.report]
+        return Overview(by_urgency(reports), self.configs[0].section.name)
 
     def _tick(self, member: Member, *, may_push: bool) -> None:
         try:
-            member.report = self.manager.tick(self.section, may_push=may_push, **member.options)
+            member.report = self.manager.tick(member.config, may_push=may_push)
         except KaggleManagerError as error:
             if error.retryable:  # the journal says until when
                 self.reporter.warn(f"{member.name}: {error.message}")

@@ -29,17 +29,16 @@ def demonstrate(section: str, reporter: Reporter, *, platform: str | None, workd
         raise ConfigError(
             f"Section {section} has no demonstration.", safe="nothing was started", next_step="use --quick instead"
         )
-    folder = workdir or state_folder(None) / "demo"
-    manager = ValidationKaggleManager(
-        platform=platform or "local", workdir=folder, project_root=project, reporter=reporter
-    )
-    report = manager.run_validation_section(
+    config = build_config(
         section,
         scenario=demo.scenario,
         timesteps=demo.timesteps,
         max_steps=-(-demo.timesteps // demo.sessions),
         fresh=True,
+        platform=platform or "local",
+        workdir=workdir or state_folder(None) / "demo",
+        project_root=project,
     )
-    config = build_config(section, scenario=demo.scenario, workdir=folder, project_root=project)
+    report = ValidationKaggleManager(reporter=reporter).run_validation_section(config)
     write_final_report(config, reporter, *demo.report)
     return report

@@ -210,8 +210,10 @@ class ValidationKaggleManager:
             KaggleManagerError: as `run_validation_section`.
         """
         config = self._config(section, **options)
-        with self._command(config), closing(Journal(config.journal)) as journal, self._opened(config, journal) as run:
-            run.go_on()
+        with self._command(config), closing(Journal(config.journal)) as journal:
+            config = _with_target_of(journal.unfinished_run(config.tree), config)
+            with self._opened(config, journal) as run:
+                run.go_on()
 
     def attach(
         self,

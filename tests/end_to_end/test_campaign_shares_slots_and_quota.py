@@ -8,8 +8,9 @@ import pytest
 from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.config import build_config
 from kaggle_manager.errors import KernelFailed
-from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, Member, seeds_of
+from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, seeds_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import get_section
 
@@ -17,8 +18,9 @@ SEEDS = (None, 2, 3)
 
 
 def campaign(bench: Bench, timesteps: int) -> Campaign:
-    members = [Member(f"seed {seed}", {"seed": seed, "timesteps": timesteps}) for seed in SEEDS]
-    return Campaign(bench.manager(), SECTION, members, bench.told)
+    where = {"workdir": bench.workdir, "project_root": bench.project, "platform": bench.platform}
+    configs = [build_config(SECTION, seed=seed, timesteps=timesteps, environ={}, **where) for seed in SEEDS]
+    return Campaign(bench.manager(), configs, bench.told)
 
 
 def tree_of(bench: Bench, seed: int | None) -> TrainingTree:
@@ -42,7 +44,7 @@ def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(b
     bench.plan(g1="hang")
     started = campaign(bench, 4)
     for member in started.members:
-        bench.manager().go_on(SECTION, **member.options)
+        bench.manager().go_on(member.config)
     started.round()
     started.round()
     assert [member.is_live for member in started.members] == [True, True, False]
