@@ -4,8 +4,9 @@ from kaggle_manager.checkpoints.archive import PackIndex, pack_tree, read_index,
 from kaggle_manager.checkpoints.atomic_io import Disk
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.compatibility import Difference, Level, Verdict, compare
+from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import TrainingTree
-from kaggle_manager.checkpoints.manifest import FileEntry, Lineage, Manifest, ReplayCommit, SegmentRef, parse_manifest
+from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit, SegmentRef, parse_manifest
 from kaggle_manager.checkpoints.metadata import TrainingMetadata, read_metadata, write_metadata
 from kaggle_manager.checkpoints.recovery import Recovery
 from kaggle_manager.checkpoints.restore import RestoreReport, archive_tree, restore_tree

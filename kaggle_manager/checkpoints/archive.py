@@ -10,13 +10,10 @@ Never does: follow a link, keep an owner, a mode or a time, or write more bytes 
 
 from __future__ import annotations
 
-import json
-import re
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kaggle_manager.checkpoints import atomic_swap, file_list
 from kaggle_manager.checkpoints.atomic_io import (
@@ -26,30 +23,21 @@ from kaggle_manager.checkpoints.atomic_io import (
     storage_errors,
     write_atomic,
 )
-from kaggle_manager.checkpoints.layout import TrainingTree, check_component, check_relative, inside
-from kaggle_manager.checkpoints.restore import prove
+from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
+from kaggle_manager.checkpoints.layout import TrainingTree, check_component, inside
+from kaggle_manager.checkpoints.restore import check_restored
+from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
 from kaggle_manager.checkpoints.store import warn_loudly
 from kaggle_manager.errors import OutputDamaged, StorageError, UnsafePath
 
 PACK_NAME = "training_tree.pack"
 INDEX_NAME = "training_tree.json"
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_INDEX_BYTES = 1 << 20
 MAX_FILES = 4096
 MAX_TREE_BYTES = 20 << 30
 """Kaggle's own limit for what a session may leave."""
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class PackedFile:
-    """One file of the tree: its relative name, its size in bytes, its SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class PackIndex:
     step: int
     head_manifest_sha256: str
     pack_size: int
-    files: tuple[PackedFile, ...]
+    files: tuple[FileEntry, ...]
 
 
 def pack_tree(
@@ -90,14 +78,14 @@ def pack_tree(
     disk = disk or Disk()
     with storage_errors(f"Packing {tree.root}", safe=f"the tree at {tree.root} was only read"):
         disk.make_folder(folder)
-        found = file_list.take(tree, disk)
+        found = file_list.list_files(tree, disk)
         if found.damaged and not accept_damaged:
             raise OutputDamaged(" ".join(found.damaged), safe="nothing was packed")
         ensure_free_space(folder, found.size, safe=f"the tree at {tree.root} was only read")
         pack, files, offset = folder / PACK_NAME, [], 0
         for item in found.items:
             data = item.read(disk)
-            files.append(PackedFile(item.name, len(data), sha256_bytes(data)))
+            files.append(FileEntry.of(item.name, data))
             member = _header(item.name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
             disk.write_at(pack, offset, member)
             offset += len(member)
@@ -110,8 +98,7 @@ def pack_tree(
             pack_size=offset + 2 * tarfile.BLOCKSIZE,
             files=tuple(files),
         )
-        text = json.dumps({"schema": SCHEMA, **asdict(index)}, indent=1, sort_keys=True)
-        write_atomic(disk, folder / INDEX_NAME, text.encode())
+        write_atomic(disk, folder / INDEX_NAME, seal(vars(index), schema=SCHEMA))
     return [pack, folder / INDEX_NAME]
 
 
@@ -119,33 +106,25 @@ def read_index(folder: Path) -> PackIndex:
     """Read `training_tree.json`, trusting nothing.
 
     Raises:
-        OutputDamaged: it is missing, too large, malformed, or announces more than is allowed.
+        OutputDamaged: it is missing, too large, damaged, or announces more than is allowed.
+        CheckpointIncompatible: another version of kaggle-manager wrote it.
         UnsafePath: it names a file this project would not write.
     """
     path = folder / INDEX_NAME
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
-            raise OutputDamaged(f"{path} is larger than {MAX_INDEX_BYTES:,} bytes.")
-        body = json.loads(path.read_bytes())
-        if body["schema"] != SCHEMA:
-            raise ValueError(f"schema {body['schema']!r} where {SCHEMA} is known")
-        files = tuple(
-            PackedFile(str(check_relative(entry["name"])), _count(entry["size"]), _digest(entry["sha256"]))
-            for entry in body["files"]
-        )
+            raise ValueError(f"it is larger than {MAX_INDEX_BYTES:,} bytes")
+        body = unseal(path.read_bytes(), schema=SCHEMA, most=MAX_INDEX_BYTES, what=str(path))
         index = PackIndex(
-            scenario=check_component(body["scenario"]),
-            step=_count(body["step"]),
-            head_manifest_sha256=_digest(body["head_manifest_sha256"]),
-            pack_size=_count(body["pack_size"]),
-            files=files,
+            scenario=check_component(text(body["scenario"])),
+            step=count(body["step"]),
+            head_manifest_sha256=digest(body["head_manifest_sha256"]),
+            pack_size=count(body["pack_size"]),
+            files=parse_entries(body["files"], most=MAX_FILES),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputDamaged(f"{path} cannot be understood: {error}.", next_step="download the dataset again") from error
-    names = [file.name for file in files]
-    if len(names) > MAX_FILES or names != sorted(set(names)):
-        raise OutputDamaged(f"{path} lists {len(names):,} files, too many, twice, or out of order.")
-    if index.pack_size > MAX_TREE_BYTES or sum(file.size for file in files) > index.pack_size:
+    if index.pack_size > MAX_TREE_BYTES or sum(file.size for file in index.files) > index.pack_size:
         raise OutputDamaged(f"{path} announces more bytes than a tree or its own pack can have.")
     return index
 
@@ -179,11 +158,11 @@ def unpack_tree(
             raise OutputDamaged(f"{pack} is missing or has another size than announced.", safe=safe)
         ensure_free_space(destination.parent, index.pack_size, safe=safe)
         _unpack_members(pack, index, atomic_swap.incoming(destination), disk)
-        staged = file_list.take(TrainingTree(atomic_swap.incoming(destination), index.scenario), disk)
+        staged = file_list.list_files(TrainingTree(atomic_swap.incoming(destination), index.scenario), disk)
         if staged.damaged or staged.head.sha256 != index.head_manifest_sha256:
             raise OutputDamaged(f"The head of {pack} is not the one announced. {' '.join(staged.damaged)}", safe=safe)
         atomic_swap.put_in_place(destination, destination.with_name(destination.name + ".kept"), disk)
-    prove(TrainingTree(destination, index.scenario), staged, disk, warn)
+    check_restored(TrainingTree(destination, index.scenario), staged, disk, warn)
     return index
 
 
@@ -218,15 +197,3 @@ def _header(name: str, size: int) -> bytes:
         return member.tobuf(tarfile.USTAR_FORMAT)
     except ValueError as error:
         raise UnsafePath(f"{name!r} is too long for a pack: {error}.", safe="the tree was only read") from error
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_TREE_BYTES:
-        raise ValueError(f"{value!r} is not a count")
-    return value
-
-
-def _digest(value: Any) -> str:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ValueError(f"{value!r} is not a SHA-256")
-    return value

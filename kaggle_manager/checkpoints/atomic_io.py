@@ -65,14 +65,14 @@ class Disk:
         """Return `path` to be read piece by piece."""
         return path.open("rb")
 
-    def sha256(self, path: Path, length: int) -> str:
-        """Return the SHA-256 of the first `length` bytes of `path`, which need not all be there."""
+    def sha256(self, path: Path, length: int) -> hashlib._Hash:
+        """Return the running SHA-256 of the first `length` bytes of `path`, which need not all be there."""
         digest, block = hashlib.sha256(), memoryview(bytearray(_HASH_BLOCK))
         with path.open("rb", buffering=0) as file:
             while length and (count := file.readinto(block[: min(length, len(block))])):
                 digest.update(block[:count])
                 length -= count
-        return digest.hexdigest()
+        return digest
 
     def make_folder(self, path: Path) -> None:
         """Create `path` and its parents, if need be, and wait until their names are on the medium."""
@@ -159,16 +159,13 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in lower-case hexadecimal, reading it in blocks of one mebibyte.
+    """Return the SHA-256 of a file in lower-case hexadecimal, reading it in blocks.
 
     Raises:
         OSError: when it cannot be read.
     """
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ensure_free_space(folder: Path, needed_bytes: int, *, safe: str) -> None:

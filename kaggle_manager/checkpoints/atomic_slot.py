@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
+from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
-from kaggle_manager.checkpoints.manifest import FileEntry, Manifest, parse_manifest
+from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 
 
@@ -49,23 +50,21 @@ class Content:
     """A slot's content, every file verified against its manifest.
 
     Args:
-        manifest: what vouches for it.
+        manifest: what it consists of.
         paths: where each file lies now, by its name in the manifest.
-        rebuilt: see `Checkpoint`.
     """
 
     manifest: Manifest
     paths: Mapping[str, Path]
-    rebuilt: bool = False
 
 
 def entries_for(contents: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
     """Return what a manifest says of `contents` (name -> bytes), ordered by name."""
-    return tuple(FileEntry(name, len(data), sha256_bytes(data)) for name, data in sorted(contents.items()))
+    return tuple(FileEntry.of(name, data) for name, data in sorted(contents.items()))
 
 
 def commit(slot: Slot, manifest: Manifest, contents: Mapping[str, bytes], disk: Disk) -> None:
-    """Replace the slot's content by `contents`, vouched for by `manifest`.
+    """Replace the slot's content by `contents`, the files that `manifest` names.
 
     Raises:
         OSError: from the disk; the slot then reads as before, or, if the failure came after the commit, as after.
@@ -94,6 +93,7 @@ def read(slot: Slot, disk: Disk) -> Content | None:
 
     Raises:
         CheckpointCorrupt: when something was committed and does not verify.
+        CheckpointIncompatible: when another version of kaggle-manager committed it.
         OSError: when it cannot be read, which proves no damage.
     """
     with contextlib.suppress(CheckpointCorrupt, FileNotFoundError):  # torn before its commit: the current one counts
@@ -114,7 +114,7 @@ def settle(slot: Slot, disk: Disk) -> bool:
     """
     try:
         pending = _verify(slot, slot.pending_path, disk)
-        disk.sync_folder(slot.folder)  # whoever was cut may not have reached it
+        disk.sync_folder(slot.folder)  # a commit that was cut may not have reached it
         _finish(slot, pending.paths, disk)
         return True
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def _move_files(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> bool:
 
 
 def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
-    """Read the manifest at `manifest_path` and find, under either name, each file it vouches for.
+    """Read the manifest at `manifest_path` and find, under either name, each file it names.
 
     Raises:
         FileNotFoundError: when there is no such manifest.
@@ -155,7 +155,7 @@ def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
         manifest = parse_manifest(disk.read(manifest_path))
         paths = {entry.name: _locate(slot.folder, entry, disk) for entry in manifest.files}
     except CheckpointCorrupt as error:
-        raise CheckpointCorrupt(f"{manifest_path.name}: {error.message}", next_step=error.next_step) from error
+        raise CheckpointCorrupt(f"{manifest_path.name}: {error.message}") from error
     return Content(manifest, paths)
 
 

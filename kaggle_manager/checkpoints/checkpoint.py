@@ -1,6 +1,6 @@
 """One checkpoint as its users see it: the step, the paths, the verified bytes.
 
-Promises: `read_model` and `read_state` return exactly the bytes the manifest vouches for, or raise.
+Promises: `read_model` and `read_state` return exactly the bytes that the manifest names, or raise.
 Never does: unpickle or open what it returns.
 """
 
@@ -21,17 +21,14 @@ class Checkpoint:
     """A checkpoint whose files were verified when it was found.
 
     Args:
-        manifest: what vouches for it.
+        manifest: what it consists of.
         tree: the tree it lies in.
         paths: where each of its files lies now, by its name in the manifest.
-        rebuilt: whether replay segments are whole only thanks to their parity, and damaged on the disk: whoever loads
-            them must verify them, and so rebuild them, again.
     """
 
     manifest: Manifest
     tree: TrainingTree
     paths: Mapping[str, Path]
-    rebuilt: bool = False
 
     @property
     def step(self) -> int:

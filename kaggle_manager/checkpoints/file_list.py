@@ -1,4 +1,4 @@
-"""Everything a training tree vouches for, as a flat list of files: what travels between machines.
+"""Everything committed in a training tree, as a flat list of files: what travels between machines.
 
 Promises: only committed content is listed, under its final names, however the session that wrote it ended; `read`
 returns bytes that match the manifest; damage is named by file.
@@ -15,7 +15,7 @@ from kaggle_manager.checkpoints import atomic_slot, index, replay_files
 from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
-from kaggle_manager.checkpoints.manifest import Manifest, SegmentRef
+from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, OutputDamaged
 
 
@@ -23,29 +23,28 @@ from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, OutputD
 class Item:
     """One file: its name relative to the tree, where its bytes are, how many of them count, and their SHA-256.
 
-    `sha256` is None for the learning curves and the metadata, which no manifest names. `segment` is set for a replay
-    segment, whose bytes may have to be rebuilt.
+    `sha256` is None for the learning curves and the metadata, which no manifest names.
     """
 
     name: str
     path: Path
     size: int
     sha256: str | None
-    segment: SegmentRef | None = None
 
     def read(self, disk: Disk) -> bytes:
         """Return the verified bytes.
 
         Raises:
-            OutputDamaged: they changed since the inventory was taken, or cannot be read.
+            OutputDamaged: they changed since the list was made, or cannot be read.
         """
         try:
-            if self.segment is not None:
-                return replay_files.verified_bytes(self.path.parent, self.segment, disk)[0]
             data = disk.read(self.path)
-        except (OSError, CheckpointCorrupt) as error:
+        except OSError as error:
             raise OutputDamaged(f"{self.name} cannot be read: {error}") from error
-        if self.sha256 is not None and sha256_bytes(data) != self.sha256:
+        if self.sha256 is None:
+            return data
+        data = data[: self.size]  # behind it, a replay segment may hold rows that are not committed
+        if sha256_bytes(data) != self.sha256:
             raise OutputDamaged(f"{self.name} changed while it was being copied.")
         return data
 
@@ -74,12 +73,13 @@ class FileList:
         return sum(item.size for item in self.items)
 
 
-def take(tree: TrainingTree, disk: Disk) -> FileList:
-    """Verify a tree and list what it vouches for.
+def list_files(tree: TrainingTree, disk: Disk) -> FileList:
+    """Verify a tree and list what is committed in it.
 
     Raises:
         CheckpointNotFound: when no latest checkpoint is there at all.
         OutputDamaged: when latest checkpoints are there and none of them verifies.
+        CheckpointIncompatible: when another version of kaggle-manager wrote one.
         UnsafePath: when a symbolic link or an unsafe name lies in the tree.
     """
     items: dict[str, Item] = {}
@@ -97,7 +97,7 @@ def take(tree: TrainingTree, disk: Disk) -> FileList:
             return None
         items.update({item.name: item for item in _content_items(tree, where, content.manifest, content.paths)})
         for ref in content.manifest.replay.segments if content.manifest.replay else ():
-            item = Item(f"checkpoints/replay/{ref.name}", tree.replay / ref.name, ref.length, ref.sha256, ref)
+            item = Item(f"checkpoints/replay/{ref.name}", tree.replay / ref.name, ref.length, ref.sha256)
             if item.name not in items or items[item.name].size < ref.length:  # the newer commits more of it
                 items[item.name] = item
         return content.manifest
@@ -117,10 +117,10 @@ def take(tree: TrainingTree, disk: Disk) -> FileList:
 def _content_items(tree: TrainingTree, where: Slot, manifest: Manifest, paths: Mapping[str, Path]) -> list[Item]:
     folder = where.folder.relative_to(tree.root).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
-    vouching = manifest.to_bytes()
-    data_path = where.manifest_path if _holds(where.manifest_path, vouching) else where.pending_path
+    content = manifest.to_bytes()
+    data_path = where.manifest_path if _holds(where.manifest_path, content) else where.pending_path
     files = [Item(prefix + entry.name, paths[entry.name], entry.size, entry.sha256) for entry in manifest.files]
-    return [*files, Item(prefix + where.manifest_name, data_path, len(vouching), manifest.sha256)]
+    return [*files, Item(prefix + where.manifest_name, data_path, len(content), manifest.sha256)]
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -1,7 +1,7 @@
-"""Which checkpoints a tree claims to hold, in which order, and where a damaged one goes.
+"""Which checkpoints the manifests of a tree name, in which order, and where a damaged one goes.
 
 Promises: the order comes from the steps in the manifests; what is put aside keeps its bytes and the reason, together.
-Never does: believe a claim (that is `slot.read` and `replay_files.verify`), or delete.
+Never does: verify the files of a checkpoint (that is `atomic_slot.read` and `replay_files.verify`), or delete.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def latest_slots(tree: TrainingTree) -> list[Slot]:
 
 
 @dataclass(frozen=True)
-class Claims:
+class Index:
     """What the manifests of `checkpoints/` say, before any of their files is looked at.
 
     Args:
-        newest_first: the slots whose manifest can be read, with the step it claims, highest first.
-        damaged: slots whose manifest does not hold its own seal.
+        newest_first: the slots whose manifest can be read, with its step, highest first.
+        damaged: slots whose manifest does not match its own seal.
         unreadable: slots whose manifest the disk refuses to give: their step is unknown.
     """
 
@@ -55,12 +55,16 @@ class Claims:
     unreadable: list[Slot]
 
 
-def claims(tree: TrainingTree, disk: Disk) -> Claims:
-    """Read the manifests of the latest slots. A torn pending manifest alone was never committed and is left out."""
-    found = Claims([], [], [])
+def read_index(tree: TrainingTree, disk: Disk) -> Index:
+    """Read the manifests of the latest slots. A torn pending manifest alone was never committed and is left out.
+
+    Raises:
+        CheckpointIncompatible: another version of kaggle-manager wrote one.
+    """
+    found = Index([], [], [])
     for where in latest_slots(tree):
         try:
-            manifests = [claimed_manifest(path, disk) for path in (where.pending_path, where.manifest_path)]
+            manifests = [read_manifest(path, disk) for path in (where.pending_path, where.manifest_path)]
         except OSError:
             found.unreadable.append(where)
             continue
@@ -69,14 +73,15 @@ def claims(tree: TrainingTree, disk: Disk) -> Claims:
             found.newest_first.append((where, max(steps)))
         elif where.manifest_path.exists():
             found.damaged.append(where)
-    found.newest_first.sort(key=lambda claim: -claim[1])
+    found.newest_first.sort(key=lambda slot_and_step: -slot_and_step[1])
     return found
 
 
-def claimed_manifest(path: Path, disk: Disk) -> Manifest | None:
-    """Return the manifest at `path`, None when there is none whose seal holds; its files are not looked at.
+def read_manifest(path: Path, disk: Disk) -> Manifest | None:
+    """Return the manifest at `path`, None when there is none or it is damaged; its files are not looked at.
 
     Raises:
+        CheckpointIncompatible: another version of kaggle-manager wrote it.
         OSError: when it is there and cannot be read.
     """
     try:
@@ -106,7 +111,7 @@ def slot_files(where: Slot, disk: Disk) -> list[Path]:
     stem = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
     manifest = None
     with contextlib.suppress(OSError):  # else by the names this project gives
-        manifest = claimed_manifest(where.manifest_path, disk) or claimed_manifest(where.pending_path, disk)
+        manifest = read_manifest(where.manifest_path, disk) or read_manifest(where.pending_path, disk)
     names = [entry.name for entry in manifest.files] if manifest else [f"{stem}.zip", f"{stem}.state"]
     candidates = [where.folder / (name + end) for name in (*names, where.manifest_name) for end in ("", PENDING_SUFFIX)]
     return [path for path in candidates if path.exists()]

@@ -1,7 +1,7 @@
-"""The manifest: what vouches for a checkpoint, and the one file whose presence commits it.
+"""The manifest: what a checkpoint consists of, and the one file whose presence commits it.
 
-Promises: `parse_manifest(manifest.to_bytes()) == manifest`; one changed bit anywhere is noticed (the manifest seals
-itself with its own SHA-256 and has exactly one spelling); names, sizes and counts are bounded before a file is opened.
+Promises: `parse_manifest(manifest.to_bytes()) == manifest`; one changed bit anywhere is noticed (it is sealed JSON);
+names, sizes and counts are bounded before a file is opened.
 Never does: read or write a file; follow an absolute path; accept what it does not know.
 """
 
@@ -9,37 +9,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
+from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import check_component
+from kaggle_manager.checkpoints.sealed_json import count, digest, flag, seal, text, unseal
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 16
 MAX_SEGMENTS = 4096
-MAX_INTEGER = 1 << 53
-"""The largest integer that every JSON reader keeps exactly."""
 
 Kind = Literal["latest", "best", "final"]
 KINDS: tuple[Kind, ...] = ("latest", "best", "final")
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A file of the checkpoint: its name beside the manifest, its size in bytes, its SHA-256."""
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ class ReplayCommit:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that is claimed about one checkpoint.
+    """Everything that is stated about one checkpoint.
 
     Args:
         kind: which of the three levels.
@@ -134,9 +121,8 @@ class Manifest:
             object.__setattr__(self, name, plain(getattr(self, name)))
 
     def to_bytes(self) -> bytes:
-        """Return the one spelling of this manifest: canonical JSON, sealed with the SHA-256 of all but the seal."""
-        body = {"schema": SCHEMA, **vars(self)}
-        return _canonical({**body, "seal": sha256_bytes(_canonical(body))})
+        """Return the one spelling of this manifest, as sealed JSON."""
+        return seal(vars(self), schema=SCHEMA)
 
     @property
     def sha256(self) -> str:
@@ -155,31 +141,14 @@ def parse_manifest(data: bytes) -> Manifest:
     """Read a manifest, trusting nothing.
 
     Raises:
-        CheckpointCorrupt: when it is too large, damaged, incomplete, has a value out of its bounds, or was written by a
-            newer version of this project.
+        CheckpointCorrupt: it is too large, damaged, incomplete, or has a value out of its bounds.
+        CheckpointIncompatible: another version of kaggle-manager wrote it.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise CheckpointCorrupt(f"A manifest of {len(data):,} bytes is over the limit of {MAX_MANIFEST_BYTES:,}.")
     try:
-        body = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"The manifest is not readable JSON: {error}.") from error
-    if not isinstance(body, dict):
-        raise CheckpointCorrupt("The manifest is not a JSON object.")
-    schema = body.pop("schema", None)
-    if isinstance(schema, int) and schema > SCHEMA:
-        raise CheckpointCorrupt(
-            f"The manifest has schema {schema} and this version knows {SCHEMA}: a newer version wrote it.",
-            safe="the checkpoint itself",
-            next_step="update kaggle-manager, then start the same command again",
-        )
-    if schema != SCHEMA:
-        raise CheckpointCorrupt(f"The manifest has schema {schema!r} where {SCHEMA} is known.")
-    seal = body.pop("seal", None)
+        body = unseal(data, schema=SCHEMA, most=MAX_MANIFEST_BYTES, what="The checkpoint")
+    except ValueError as error:
+        raise CheckpointCorrupt(f"The manifest is damaged: {error}.") from error
     try:
-        whole = {**body, "schema": schema}
-        if seal != sha256_bytes(_canonical(whole)) or data != _canonical({**whole, "seal": seal}):
-            raise CheckpointCorrupt("The manifest does not match its own seal: it was changed after it was written.")
         return _build(body)
     except (KeyError, TypeError, ValueError, RecursionError, UnsafePath) as error:
         raise CheckpointCorrupt(f"The manifest says something that cannot be: {error}.") from error
@@ -191,8 +160,9 @@ def _build(body: dict[str, Any]) -> Manifest:
         raise ValueError(f"fields missing or unknown: {sorted(set(body) ^ expected)}")
     if body["kind"] not in KINDS:
         raise ValueError(f"kind {body['kind']!r}")
-    if len(body["files"]) > MAX_FILES:
-        raise ValueError(f"{len(body['files'])} files")
+    files = parse_entries(body["files"], most=MAX_FILES)
+    for file in files:
+        check_component(file.name)  # beside the manifest, not below it
     replay = body["replay"]
     if replay is not None and len(replay["segments"]) > MAX_SEGMENTS:
         raise ValueError(f"{len(replay['segments'])} segments")
@@ -202,73 +172,42 @@ def _build(body: dict[str, Any]) -> Manifest:
             raise TypeError(f"{name} is not an object")
     return Manifest(
         kind=body["kind"],
-        scenario=check_component(_text(body["scenario"])),
-        step=_count(body["step"]),
-        target=_count(body["target"]),
+        scenario=check_component(text(body["scenario"])),
+        step=count(body["step"]),
+        target=count(body["target"]),
         lineage=Lineage(
-            run_id=_text(lineage["run_id"]),
-            generation=_count(lineage["generation"]),
-            parent_sha256=None if lineage["parent_sha256"] is None else _digest(lineage["parent_sha256"]),
-            min_step=_count(lineage["min_step"]),
+            run_id=text(lineage["run_id"]),
+            generation=count(lineage["generation"]),
+            parent_sha256=None if lineage["parent_sha256"] is None else digest(lineage["parent_sha256"]),
+            min_step=count(lineage["min_step"]),
         ),
-        bundle_sha256=_text(body["bundle_sha256"]),
-        files=tuple(
-            FileEntry(check_component(_text(entry["name"])), _count(entry["size"]), _digest(entry["sha256"]))
-            for entry in body["files"]
-        ),
+        bundle_sha256=text(body["bundle_sha256"]),
+        files=files,
         replay=None if replay is None else _build_replay(replay),
         identity=body["identity"],
-        certificate=_text(body["certificate"]),
+        certificate=text(body["certificate"]),
         exact=body["exact"],
         metrics=body["metrics"],
-        created_at=_text(body["created_at"]),
+        created_at=text(body["created_at"]),
     )
 
 
 def _build_replay(body: dict[str, Any]) -> ReplayCommit:
     return ReplayCommit(
-        rows=_count(body["rows"]),
-        capacity=_count(body["capacity"]),
+        rows=count(body["rows"]),
+        capacity=count(body["capacity"]),
         segments=tuple(
             SegmentRef(
-                name=check_component(_text(entry["name"])),
-                first_row=_count(entry["first_row"]),
-                end_row=_count(entry["end_row"]),
-                length=_count(entry["length"]),
-                sha256=_digest(entry["sha256"]),
-                sealed=_flag(entry["sealed"]),
+                name=check_component(text(entry["name"])),
+                first_row=count(entry["first_row"]),
+                end_row=count(entry["end_row"]),
+                length=count(entry["length"]),
+                sha256=digest(entry["sha256"]),
+                sealed=flag(entry["sealed"]),
             )
             for entry in body["segments"]
         ),
     )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
-        raise ValueError(f"{value!r} is not a count")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not true or false")
-    return value
-
-
-def _digest(value: Any) -> str:
-    if not _SHA256.fullmatch(_text(value)):
-        raise ValueError(f"{value!r} is not a SHA-256")
-    return str(value)
-
-
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, default=vars).encode()
 
 
 def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""training_metadata.json: what a person, or another program, wants to know of a training at a glance.
+"""training_metadata.json: a training at a glance, for its user and for other programs.
 
 Promises: one schema, written atomically; a reader never sees half of it. The table below is the schema.
 Never does: decide anything: steps, scores and identity are read from manifests. This file may be deleted.
@@ -15,9 +15,10 @@ from typing import Any
 
 from kaggle_manager.checkpoints.atomic_io import Disk, storage_errors, write_atomic
 from kaggle_manager.checkpoints.manifest import plain
+from kaggle_manager.checkpoints.sealed_json import check_schema
 from kaggle_manager.errors import CheckpointCorrupt
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 1 << 20
 
 
@@ -96,14 +97,14 @@ def read_metadata(path: Path) -> TrainingMetadata | None:
     """Read the file; None when there is none.
 
     Raises:
-        CheckpointCorrupt: it cannot be read, or is of another schema.
+        CheckpointCorrupt: it cannot be read or understood.
+        CheckpointIncompatible: another version of kaggle-manager wrote it.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"over {MAX_BYTES:,} bytes")
         body = json.loads(path.read_bytes())
-        if body.pop("schema") != SCHEMA:
-            raise ValueError("another schema")
+        check_schema(body.pop("schema"), SCHEMA, str(path))
         return TrainingMetadata(**body)
     except FileNotFoundError:
         return None

@@ -1,7 +1,7 @@
 """Order in a training tree after a crash.
 
-Promises: what was cut after its commit is finished, what was cut before is undone, leftovers no manifest vouches for
-are removed, and what nobody can explain is put into quarantine. Doing it twice does nothing more.
+Promises: what was cut after its commit is finished, what was cut before is undone, leftovers that no manifest
+names are removed, and what nobody can explain is put into quarantine. Doing it twice does nothing more.
 Never does: delete a file that a manifest names, or that was not marked for deletion.
 """
 
@@ -24,7 +24,7 @@ class Recovery:
 
     Args:
         finished: slots whose commit had been cut and was carried to its end or undone.
-        removed: leftover files that no manifest vouches for.
+        removed: leftover files that no manifest names.
         quarantined: folders into which something unexplained was moved.
         left: slots the disk did not let settle; nothing was removed then. They read as before.
     """
@@ -42,6 +42,7 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
     """Bring the tree in order. See `CheckpointStore.recover`.
 
     Raises:
+        CheckpointIncompatible: another version of kaggle-manager wrote a checkpoint.
         OSError: from the disk; every committed checkpoint still loads.
     """
     report = Recovery()
@@ -55,9 +56,9 @@ def recover(tree: TrainingTree, disk: Disk) -> Recovery:
             report.left.append(f"{where.manifest_name}: {error}")
     if report.left:
         return report
-    for tombstone in sorted(tree.checkpoints.glob(f"*{DELETED_SUFFIX}")):
-        bury(tombstone, disk)
-        report.finished.append(tombstone.name)
+    for marked in sorted(tree.checkpoints.glob(f"*{DELETED_SUFFIX}")):
+        _finish_deletion(marked, disk)
+        report.finished.append(marked.name)
     for folder in (tree.checkpoints, tree.replay, tree.best_folder, tree.root):
         for path in sorted(folder.glob("*")):
             if path.suffix in (PENDING_SUFFIX, TEMPORARY_SUFFIX) and path.is_file():
@@ -76,21 +77,21 @@ def delete_slot(where: atomic_slot.Slot, disk: Disk) -> None:
     Raises:
         OSError: from the disk.
     """
-    tombstone = where.folder / (where.manifest_name + DELETED_SUFFIX)
-    disk.replace(where.manifest_path, tombstone)
-    bury(tombstone, disk)
+    marked = where.folder / (where.manifest_name + DELETED_SUFFIX)
+    disk.replace(where.manifest_path, marked)
+    _finish_deletion(marked, disk)
 
 
-def bury(tombstone: Path, disk: Disk) -> None:
-    """Delete the files a tombstone names, then the tombstone.
+def _finish_deletion(marked: Path, disk: Disk) -> None:
+    """Delete the files named by a manifest that is marked as deleted, then the manifest.
 
     Raises:
         OSError: from the disk.
     """
-    with contextlib.suppress(CheckpointCorrupt):  # then its files are orphans, for a person to look at
-        for entry in parse_manifest(disk.read(tombstone)).files:
-            disk.unlink(tombstone.with_name(entry.name))
-    disk.unlink(tombstone)
+    with contextlib.suppress(CheckpointCorrupt):  # then its files are orphans, which go to quarantine
+        for entry in parse_manifest(disk.read(marked)).files:
+            disk.unlink(marked.with_name(entry.name))
+    disk.unlink(marked)
 
 
 def _orphans(tree: TrainingTree, disk: Disk) -> list[Path]:

@@ -1,6 +1,6 @@
 """The rows of a replay buffer as bytes, each observation once.
 
-A chunk's payload holds, for the rows [first, end) of a ring:
+A chunk holds, for the rows [first, end) of a ring:
 
     length of the description (4 bytes) | description (JSON) | one block of bytes per array
 
@@ -28,14 +28,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from kaggle_manager.checkpoints.prefault import populate
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LENGTH = struct.Struct("<I")
 _IMAGE_DIMENSIONS = 5  # (row, environment, channel, height, width)
 _CHANNELS_OF_A_FRAME = (1, 3)
-_WHOLE_ROWS = ("plain", "frames", "shared")
 
 
 def encode(
@@ -47,7 +44,7 @@ def encode(
     tail: Mapping[str, Array],
     rewritten: Mapping[str, tuple[Array, Array]],
 ) -> bytes:
-    """Return the payload for rows that follow each other and do not cross the ring's end.
+    """Return the chunk of rows that follow each other and do not cross the ring's end.
 
     Args:
         rows: those rows of each array, of shape (count, ...).
@@ -95,19 +92,19 @@ def encode(
     return b"".join((_LENGTH.pack(len(text)), text, *blocks))
 
 
-def decode(payload: BinaryIO, into: Mapping[str, Array], rows_in_all: int) -> None:
+def decode(chunk: BinaryIO, into: Mapping[str, Array], rows_in_all: int) -> None:
     """Write one chunk's rows into the ring arrays; most of them are read straight to their place.
 
     Args:
-        payload: from `encode`; read from where it stands.
+        chunk: from `encode`; read from where it stands to the chunk's end.
         into: the arrays, by name.
         rows_in_all: rows the run had written; the tail counts only where nothing follows it.
 
     Raises:
         ValueError, KeyError, TypeError, struct.error: when the chunk does not describe these arrays.
     """
-    (text_bytes,) = _LENGTH.unpack(payload.read(_LENGTH.size))
-    description = json.loads(payload.read(text_bytes))
+    (text_bytes,) = _LENGTH.unpack(chunk.read(_LENGTH.size))
+    description = json.loads(chunk.read(text_bytes))
     first, end, capacity = description["first"], description["end"], description["capacity"]
     rows = slice(first % capacity, first % capacity + end - first)
     shared = []
@@ -120,13 +117,11 @@ def decode(payload: BinaryIO, into: Mapping[str, Array], rows_in_all: int) -> No
         if not target.flags.c_contiguous:
             raise ValueError(f"{block['array']} does not lie in one piece")
         place = _bytes_of(target[rows])
-        if block["kind"] in _WHOLE_ROWS:
-            populate(place.reshape(-1).data)
         if block["kind"] == "plain":
-            _read_into(payload, place.reshape(-1), block["bytes"])
+            _read_into(chunk, place.reshape(-1), block["bytes"])
             continue
-        index = _read(payload, block["index"])
-        data = _read(payload, block["bytes"] - block["index"])
+        index = _read(chunk, block["index"])
+        data = _read(chunk, block["bytes"] - block["index"])
         match block["kind"]:
             case "tail" if end != rows_in_all:
                 pass
@@ -144,16 +139,16 @@ def decode(payload: BinaryIO, into: Mapping[str, Array], rows_in_all: int) -> No
         _fill_shared(place, of, index, data, frame)
 
 
-def _read(payload: BinaryIO, count: int) -> Array:
+def _read(chunk: BinaryIO, count: int) -> Array:
     data = np.empty(count, np.uint8)
-    _read_into(payload, data, count)
+    _read_into(chunk, data, count)
     return data
 
 
-def _read_into(payload: BinaryIO, target: Array, count: int) -> None:
+def _read_into(chunk: BinaryIO, target: Array, count: int) -> None:
     if len(target) != count:
         raise ValueError(f"{count:,} bytes for {len(target):,}")
-    if payload.readinto(target) != count:  # type: ignore[attr-defined]
+    if chunk.readinto(target) != count:  # type: ignore[attr-defined]
         raise ValueError("it ends early")
 
 

@@ -1,6 +1,7 @@
-"""The replay buffer as base + append-only segments: a checkpoint writes only the rows that are new.
+"""The replay buffer as append-only segments: a checkpoint writes only the rows that are new.
 
-Which rows are new is `replay_capture`'s business, what the bytes of a chunk say `replay_codec`'s.
+A segment is a sequence of chunks. Which rows are new is found by `replay_capture`; the bytes of a chunk are described
+in `replay_codec`.
 
 Promises: `load` gives back byte-identical arrays; the rows of a `ReplayCommit` are on the medium when it is returned;
 the cost of a write follows the new rows, not the size of the buffer or the length of the run; few files (a ring is
@@ -11,15 +12,15 @@ Never does: commit (a manifest does), delete a segment (the store does, when no 
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import replay_codec, replay_files, segment
+from kaggle_manager.checkpoints import replay_codec, replay_files
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.checkpoints.replay_capture import Array, NewRows, capacity_of
 from kaggle_manager.errors import CheckpointCorrupt
@@ -60,7 +61,7 @@ class ReplayLog:
         self._open_hash = hashlib.sha256()
         if commit.segments and not commit.segments[-1].sealed:
             with storage_errors("Reading the replay rows", safe="the checkpoint was only read"):
-                self._open_hash.update(replay_files.verified_bytes(self.folder, commit.segments[-1], self._disk)[0])
+                self._open_hash = replay_files.verified_hash(self.folder, commit.segments[-1], self._disk)
 
     def write(self, new: NewRows) -> ReplayCommit:
         """Append rows, wait until they are on the medium, and return what a manifest must say to have them back.
@@ -95,15 +96,13 @@ class ReplayLog:
                 open_hash = hashlib.sha256()
             current, end = segments[-1], first + _length(rows)
             last = end == new.rows
-            chunk = segment.encode_chunk(
-                replay_codec.encode(
-                    rows,
-                    first,
-                    new.capacity,
-                    shared=new.shared,
-                    tail=new.tail if last else {},
-                    rewritten=new.rewritten if last else {},
-                )
+            chunk = replay_codec.encode(
+                rows,
+                first,
+                new.capacity,
+                shared=new.shared,
+                tail=new.tail if last else {},
+                rewritten=new.rewritten if last else {},
             )
             path = self.folder / current.name
             self._disk.write_at(path, current.length, chunk)
@@ -147,8 +146,7 @@ def load(
         commit: from the manifest of the checkpoint to resume from.
         into: newly made arrays (zeros, as SB3 makes them) with the names, dtypes and shapes that were appended.
         in_order: whether rows were rewritten: what a later segment says of them must come last.
-        verified: True right after the store verified the same rows and did not call the checkpoint `rebuilt`: their
-            SHA-256 is not computed again, so restoring hashes each byte once.
+        verified: True right after the store verified the same rows: they are not hashed a second time.
         disk: the effects.
 
     Raises:
@@ -159,26 +157,28 @@ def load(
     if (capacity := capacity_of(into)) != commit.capacity:
         raise CheckpointCorrupt(f"The replay buffer has {capacity:,} rows and the checkpoint {commit.capacity:,}.")
 
-    def take(ref: SegmentRef) -> None:
-        with storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"):
-            data = (
-                replay_files.open_again(folder, ref, disk)
-                if verified
-                else io.BytesIO(replay_files.verified_bytes(folder, ref, disk)[0])
-            )
+    def read(ref: SegmentRef) -> None:
+        with (
+            storage_errors(f"Reading replay segment {ref.name}", safe="the checkpoint was only read"),
+            disk.open(inside(folder, ref.name)) as data,
+        ):
             try:
-                with data:
-                    for payload in segment.payloads(data, ref.length):
-                        replay_codec.decode(payload, into, commit.rows)
+                while (position := data.tell()) < ref.length:
+                    replay_codec.decode(data, into, commit.rows)
+                if position > ref.length:
+                    raise ValueError(f"its last chunk ends at byte {position:,} of {ref.length:,}")
             except (ValueError, KeyError, TypeError, struct.error) as error:
                 raise CheckpointCorrupt(
                     f"Replay segment {ref.name} (rows {ref.first_row:,} to {ref.end_row:,}) does not fit: {error}."
                 ) from error
 
+    if not verified:
+        with storage_errors("Verifying the replay rows", safe="the checkpoint was only read"):
+            replay_files.verify(folder, commit, disk)
     with ThreadPoolExecutor(1 if in_order else _DECODERS) as decoders:
         # The oldest may hold rows whose place in the ring is taken: first and alone.
-        list(decoders.map(take, commit.segments[:1]))
-        list(decoders.map(take, commit.segments[1:]))
+        list(decoders.map(read, commit.segments[:1]))
+        list(decoders.map(read, commit.segments[1:]))
 
 
 def _length(rows: Mapping[str, Array]) -> int:

@@ -69,12 +69,13 @@ def restore_tree(
         accept_damaged: leave out checkpoints that do not verify as long as one does. For a source whose bytes are known
             to be what the session left, where downloading again cannot help.
         disk: the effects; tests inject one that dies or fails.
-        warn: told whatever a person should know.
+        warn: told what the user should know.
 
     Raises:
         CheckpointNotFound: the source holds no checkpoint.
         OutputDamaged: a file is missing, truncated or altered; it is named.
         LineageMismatch: another run, another generation, or an older step than was asked for or is here.
+        CheckpointIncompatible: another version of kaggle-manager wrote it.
         UnsafePath: the source has a symbolic link or a name this project does not write.
         StorageError: the disk refused.
     """
@@ -83,7 +84,7 @@ def restore_tree(
     with storage_errors(f"Restoring into {tree.root}", safe=safe):
         disk.make_folder(tree.root.parent)
         atomic_swap.begin(tree.root, disk)
-        found = file_list.take(TrainingTree(source, tree.scenario), disk)
+        found = file_list.list_files(TrainingTree(source, tree.scenario), disk)
         if found.damaged and not accept_damaged:
             raise OutputDamaged(" ".join(found.damaged), safe=safe, next_step="download the outputs again")
         _check_lineage(found, run_id, generation, min_step, safe)
@@ -91,7 +92,7 @@ def restore_tree(
         ensure_free_space(tree.root.parent, found.size, safe=safe)
         copy_verified(found, atomic_swap.incoming(tree.root), disk)
         replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
-    prove(tree, found, disk, warn)
+    check_restored(tree, found, disk, warn)
     return RestoreReport(
         step=found.head.step,
         manifest_sha256=found.head.sha256,
@@ -110,7 +111,7 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: D
     Args:
         tree: the tree that is not to be used any more.
         archive: the folder it becomes (a number is added when it exists).
-        reason: why, in a sentence, for whoever finds it.
+        reason: why, in a sentence, for the one who finds it.
         disk: the effects; tests inject one that dies or fails.
 
     Raises:
@@ -130,11 +131,11 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: D
 
 
 def copy_verified(found: FileList, folder: Path, disk: Disk) -> None:
-    """Write every item of an inventory under `folder`, synced file by file.
+    """Write every item of a list under `folder`, synced file by file.
 
     Raises:
         OSError: from the disk.
-        OutputDamaged: an item changed since the inventory was taken.
+        OutputDamaged: an item changed since the list was made.
     """
     for item in found.items:
         path = inside(folder, item.name)
@@ -143,7 +144,7 @@ def copy_verified(found: FileList, folder: Path, disk: Disk) -> None:
         disk.sync(path)
 
 
-def prove(tree: TrainingTree, expected: FileList, disk: Disk, warn: Callable[[str], None]) -> None:
+def check_restored(tree: TrainingTree, expected: FileList, disk: Disk, warn: Callable[[str], None]) -> None:
     """Ask the trainer's own search for the head.
 
     Raises:

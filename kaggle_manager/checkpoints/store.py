@@ -9,11 +9,10 @@ time for a fact; start from zero silently.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ KEPT = 2
 
 
 def warn_loudly(message: str) -> None:
-    """Tell a person by a Python warning: what happens when nobody gave a better way."""
+    """Warn through Python's `warnings`: the default where the caller gives no other way."""
     warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
@@ -46,7 +45,7 @@ class CheckpointStore:
     Args:
         tree: where.
         disk: the effects; tests inject one that dies or fails.
-        warn: told, in a sentence, whatever a person should know: damage, quarantine, repair.
+        warn: told, in a sentence, what the user should know: damage and quarantine.
         now: the time written into manifests, for people.
     """
 
@@ -122,52 +121,52 @@ class CheckpointStore:
         """Return the newest latest checkpoint that verifies, replay rows included; None when there is none at all.
 
         One that is damaged or cannot be read is moved to quarantine with the reason, loudly, and the older one is used.
-        A replay segment that its parity can rebuild is rebuilt.
+        When no older one can be used, everything stays where it is, so that the next call says the same.
 
         Raises:
-            CheckpointCorrupt: when there were checkpoints and none of them verifies. Starting from zero is a decision
-                for a person.
-            StorageError: when none can be read because the disk refuses.
+            CheckpointCorrupt: there are checkpoints and none of them verifies. Starting from zero is for the user to
+                decide.
+            CheckpointIncompatible: another version of kaggle-manager wrote one.
+            StorageError: none can be read because the disk refuses.
         """
         if not self.tree.root.exists():  # a restore may have been cut just before its last rename
             with self._storage_errors("Finishing an interrupted restore"):
                 atomic_swap.finish(self.tree.root, self._disk)
-        claims = index.claims(self.tree, self._disk)
-        for where in claims.damaged:
-            self._quarantine(where, f"{where.manifest_name} does not hold its own seal.")
-        for where in claims.unreadable:
-            self._warn(f"{where.manifest_name} cannot be read. It was left where it is.")
-        unreadable: list[Slot] = []
-        for turn, (where, _) in enumerate(claims.newest_first):
+        found = index.read_index(self.tree, self._disk)
+        refused = [(where, f"{where.manifest_name} does not match its own seal.") for where in found.damaged]
+        disk_refuses, newest = bool(found.unreadable), None
+        for where, _ in found.newest_first:
             try:
-                content = self._read_slot(where, replay=True)
+                newest = self._read_verified(where)
+            except CheckpointCorrupt as error:
+                refused.append((where, error.message))
             except OSError:
-                unreadable.append(where)
-                continue
-            if content is None:
-                continue
-            for newer in unreadable:  # else the saves to come would be behind it
-                self._quarantine(newer, f"{newer.manifest_name} or a file of it cannot be read.")
-            if turn or claims.damaged or claims.unreadable:
-                self._warn(f"The checkpoint of step {content.manifest.step:,} is used.")
-            return self._checkpoint(content)
-        if unreadable or claims.unreadable:
-            raise StorageError(
-                f"The latest checkpoints in {self.tree.root} cannot be read: the disk refuses.",
-                safe="they were left where they are",
-                next_step="check the disk, then start the same command again",
-            )
-        if claims.newest_first or claims.damaged:
-            raise CheckpointCorrupt(
-                f"None of the latest checkpoints in {self.tree.root} can be used.",
-                safe=f"their files, in {self.tree.quarantine}",
-                next_step="restore the tree from its last copy, or start again with --fresh",
-            )
-        return None
+                disk_refuses = True
+                refused.append((where, f"{where.manifest_name} or a file of it cannot be read."))
+            if newest is not None:
+                break
+        if newest is None:
+            self._refuse_to_start_over([reason for _, reason in refused], disk_refuses)
+            return None
+        for where in found.unreadable:
+            self._warn(f"{where.manifest_name} cannot be read. It was left where it is.")
+        for where, reason in refused:  # else the saves to come would be behind them
+            self._quarantine(where, reason)
+        if refused or found.unreadable:
+            self._warn(f"The checkpoint of step {newest.manifest.step:,} is used.")
+        return self._checkpoint(newest)
 
     def valid_checkpoints(self) -> list[Checkpoint]:
-        """Return the latest checkpoints that verify, newest first. Changes nothing and warns of nothing."""
-        return [self._checkpoint(content) for content in self._valid_contents()]
+        """Return the latest checkpoints that verify, newest first. Changes nothing and warns of nothing.
+
+        Raises:
+            CheckpointIncompatible: another version of kaggle-manager wrote one.
+        """
+        found = []
+        for where, _ in index.read_index(self.tree, self._disk).newest_first:
+            with contextlib.suppress(CheckpointCorrupt, OSError):
+                found.append(self._read_verified(where))
+        return [self._checkpoint(content) for content in found if content is not None]
 
     # ------------------------------------------------------------------------------------------------ best, final
 
@@ -272,7 +271,7 @@ class CheckpointStore:
     # --------------------------------------------------------------------------------------------------- recovery
 
     def recover(self) -> Recovery:
-        """Bring the tree in order after a crash: finish or undo what was cut, remove what no manifest vouches for.
+        """Bring the tree in order after a crash: finish or undo what was cut, remove what no manifest names.
 
         Meant for the start of a session, before `find_latest_checkpoint`. Doing it twice does nothing more.
 
@@ -284,14 +283,32 @@ class CheckpointStore:
 
     # ---------------------------------------------------------------------------------------------------- helpers
 
-    def _valid_contents(self) -> Iterator[Content]:
-        for where, _ in index.claims(self.tree, self._disk).newest_first:
-            try:
-                content = atomic_slot.read(where, self._disk)
-                if content is not None:
-                    yield self._with_replay_verified(content, mend=False)
-            except (CheckpointCorrupt, OSError):
-                continue
+    def _read_verified(self, where: Slot) -> Content | None:
+        """Return a slot's content, its replay rows verified as well; None when nothing was committed there.
+
+        Raises:
+            CheckpointCorrupt: a file or a replay segment is damaged.
+            OSError: one cannot be read, which proves no damage.
+        """
+        content = atomic_slot.read(where, self._disk)
+        if content is not None and content.manifest.replay is not None:
+            replay_files.verify(self.tree.replay, content.manifest.replay, self._disk)
+        return content
+
+    def _refuse_to_start_over(self, damage: Sequence[str], disk_refuses: bool) -> None:
+        """Raise when there are checkpoints of which none can be used."""
+        if disk_refuses:
+            raise StorageError(
+                f"The latest checkpoints in {self.tree.root} cannot be read: the disk refuses.",
+                safe="they were left where they are",
+                next_step="check the disk, then start the same command again",
+            )
+        if damage:
+            raise CheckpointCorrupt(
+                f"None of the latest checkpoints in {self.tree.root} can be used. {' '.join(damage)}",
+                safe="their files, which were left where they are",
+                next_step="restore the tree from its last copy, or start again with --fresh",
+            )
 
     def _found(self, where: Slot) -> Checkpoint | None:
         with self._storage_errors(f"Reading {where.manifest_name}"):
@@ -299,11 +316,11 @@ class CheckpointStore:
         return None if content is None else self._checkpoint(content)
 
     def _checkpoint(self, content: Content) -> Checkpoint:
-        return Checkpoint(content.manifest, self.tree, content.paths, content.rebuilt)
+        return Checkpoint(content.manifest, self.tree, content.paths)
 
     def _refuse_going_back(self, step: int) -> None:
         """Saving behind a later checkpoint would rotate the new one out at once."""
-        later = [claim for _, claim in index.claims(self.tree, self._disk).newest_first if claim > step]
+        later = [other for _, other in index.read_index(self.tree, self._disk).newest_first if other > step]
         if later:
             raise LineageMismatch(
                 f"Step {step:,} cannot be saved: {self.tree.root} holds a checkpoint of step {later[0]:,}.",
@@ -327,31 +344,18 @@ class CheckpointStore:
             )
         return self._checkpoint(content)
 
-    def _with_replay_verified(self, content: Content, *, mend: bool) -> Content:
-        if content.manifest.replay is None:
-            return content
-        weak = replay_files.verify(self.tree.replay, content.manifest.replay, self._disk)
-        if weak and mend:
-            try:
-                replay_files.mend(self.tree.replay, weak, self._disk, self._warn)
-            except OSError as error:
-                self._warn(f"A damaged replay segment could be rebuilt but not written back: {error}.")
-            else:
-                return content
-        return replace(content, rebuilt=bool(weak))
-
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
         kept: list[Manifest] = []
-        claims = index.claims(self.tree, self._disk)
-        all_known = not claims.unreadable and not claims.damaged
-        for where, _ in claims.newest_first:
+        found = index.read_index(self.tree, self._disk)
+        all_known = not found.unreadable and not found.damaged
+        for where, _ in found.newest_first:
             if len(kept) == KEPT:
                 recovery.delete_slot(where, self._disk)
                 continue
             try:
                 content = self._read_slot(where)
-            except OSError as error:  # perhaps not for ever: it stays, and so does whatever it needs
+            except OSError as error:  # perhaps not for ever: it stays, and so does all it needs
                 self._warn(f"{where.manifest_name} cannot be read and was left where it is: {error}.")
                 all_known = False
             else:
@@ -360,19 +364,14 @@ class CheckpointStore:
             needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
             replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
 
-    def _read_slot(self, where: Slot, *, replay: bool = False) -> Content | None:
-        """Return a slot's verified content; a damaged one goes to quarantine, loudly.
-
-        Args:
-            where: the slot.
-            replay: verify its replay rows as well, and mend them.
+    def _read_slot(self, where: Slot) -> Content | None:
+        """Return a slot's verified content, replay rows apart; a damaged one goes to quarantine, loudly.
 
         Raises:
             OSError: it cannot be read, which proves no damage.
         """
         try:
-            content = atomic_slot.read(where, self._disk)
-            return self._with_replay_verified(content, mend=True) if content is not None and replay else content
+            return atomic_slot.read(where, self._disk)
         except CheckpointCorrupt as error:
             self._quarantine(where, error.message)
             return None
@@ -392,7 +391,7 @@ class CheckpointStore:
     def _safe(self) -> str:
         return f"the checkpoints already in {self.tree.root} were not touched and still load"
 
-    def _storage_errors(self, doing: str) -> AbstractContextManager[None]:
+    def _storage_errors(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return storage_errors(doing, safe=self._safe)
 
 

@@ -1,6 +1,6 @@
 """The kept copies of one training tree: backups, archives, replaced and downloaded trees, and what is in quarantine.
 
-Promises: one list names every copy this machine keeps, whoever made it; a backup is verified byte by byte before it
+Promises: one list names every copy this machine keeps, however it was made; a backup is verified byte by byte before it
 counts; the newest copy that verifies is never freed, nor one that a session still needs; the training tree itself is
 never touched. Copies are bounded: beyond `KM_KEEP_GB` (default 20) the least useful go, and it is said which.
 Never does: follow a symbolic link, or free anything outside the folders it lists.
@@ -18,7 +18,7 @@ from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, rest
 from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError
 from kaggle_manager.protocol.session_result import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -211,7 +211,10 @@ def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
 
 def _copy(kind: str, folder: Path, config: RunConfig, in_use: bool) -> Copy | None:
     """What a folder holds of the scenario; None when it holds another scenario's."""
-    views = look_at(TrainingTree(folder, config.scenario_name), verify=False)
+    try:
+        views = look_at(TrainingTree(folder, config.scenario_name), verify=False)
+    except CheckpointIncompatible as error:  # it cannot be restored; it takes room all the same
+        return Copy(kind, folder, None, None, "", size_of(folder), "", error.message, in_use)
     manifests = [view.manifest for view in views if view.manifest]
     if manifests and all(manifest.scenario != config.scenario_name for manifest in manifests):
         return None

@@ -216,7 +216,7 @@ def find_side(name: str, config: RunConfig) -> Side:
 def tree_at(folder: Path, otherwise: str) -> TrainingTree:
     """The tree in a folder, of the scenario its manifests name."""
     slots = index.latest_slots(TrainingTree(folder, otherwise))
-    found = (index.claimed_manifest(where.manifest_path, Disk()) for where in slots)
+    found = (index.read_manifest(where.manifest_path, Disk()) for where in slots)
     return TrainingTree(folder, next((manifest.scenario for manifest in found if manifest), otherwise))
 
 

@@ -1,8 +1,8 @@
-"""A training tree as a person wants to see it: its three levels, what lies in quarantine, and whether it verifies.
+"""A training tree as a user wants to see it: its three levels, what lies in quarantine, and whether it verifies.
 
-Promises: looking changes nothing in the tree; `verify_tree` reads every byte and names every file that is not what
-vouches for it.
-Never does: move, mend or rebuild; that is for the next session's search.
+Promises: looking changes nothing in the tree; `verify_tree` reads every byte and names every file that is not what was
+committed.
+Never does: move anything; that is for the next session's search.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, UnsafePath
 
-HashState = Literal["verified", "mendable", "damaged", "not read"]
-"""`mendable`: a replay segment is damaged and its own parity rebuilds it."""
+HashState = Literal["verified", "damaged", "not read"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,9 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
         tree: where to look; need not exist.
         verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
         disk: the effects.
+
+    Raises:
+        CheckpointIncompatible: another version of kaggle-manager wrote one.
     """
     disk = disk or Disk()
     slots = [("latest", where) for where in index.latest_slots(tree)]
@@ -84,12 +86,12 @@ def saved_step(tree: TrainingTree) -> int:
 
 def worst_state(views: Sequence[CheckpointView]) -> HashState:
     """The state of a whole tree: that of its worst checkpoint; `not read` for none."""
-    order: tuple[HashState, ...] = ("damaged", "mendable", "not read", "verified")
+    order: tuple[HashState, ...] = ("damaged", "not read", "verified")
     return min((view.hash_state for view in views), key=order.index, default="not read")
 
 
 def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> CheckpointView:
-    """The checkpoint a person names: `latest`, `best`, `final`, or the timesteps of one.
+    """The checkpoint a user names: `latest`, `best`, `final`, or the timesteps of one.
 
     Raises:
         ConfigError: `which` is none of these.
@@ -109,10 +111,11 @@ def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> 
 
 
 def verify_tree(tree: TrainingTree, *, disk: Disk | None = None) -> Verification:
-    """Read every byte a tree vouches for, and its curves and metadata.
+    """Read every byte that is committed in a tree, and its curves and metadata.
 
     Raises:
         CheckpointNotFound: there is no checkpoint in it at all.
+        CheckpointIncompatible: another version of kaggle-manager wrote one, or the metadata.
     """
     disk = disk or Disk()
     slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
@@ -132,11 +135,10 @@ def verify_tree(tree: TrainingTree, *, disk: Disk | None = None) -> Verification
     for (name, length), ref in sorted(segments.items()):
         sizes[tree.replay / name] = max(length, sizes.get(tree.replay / name, 0))
         try:
-            if replay_files.verified_bytes(tree.replay, ref, disk)[1]:
-                problems.append(f"Replay segment {name} is damaged; its parity rebuilds it, as the next session will.")
+            replay_files.verified_hash(tree.replay, ref, disk)
         except (CheckpointCorrupt, OSError) as error:
             problems.append(_sentence(tree.replay / name, error))
-    for path in _unvouched(tree):
+    for path in _unlisted(tree):
         try:
             sizes[path] = len(disk.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
             problems += _content_problems(path)
@@ -160,7 +162,7 @@ def slot_problems(where: Slot, disk: Disk) -> list[str]:
             if path.stat().st_size != entry.size:
                 found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.size:,} were committed.")
             elif sha256_of(path) != entry.sha256:
-                found.append(f"{path} does not have the bytes its manifest vouches for.")
+                found.append(f"{path} does not have the bytes its manifest names.")
         except OSError as error:
             found.append(_sentence(path, error))
     return found or [whole]
@@ -199,8 +201,7 @@ def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk)
         state = "damaged" if problems else "verified"
         if manifest and manifest.replay:
             try:
-                if replay_files.verify(tree.replay, manifest.replay, disk) and not problems:
-                    state = "mendable"
+                replay_files.verify(tree.replay, manifest.replay, disk)
             except (CheckpointCorrupt, OSError) as error:
                 problems.append(str(error))
                 state = "damaged"
@@ -233,20 +234,20 @@ def _claimed(where: Slot, disk: Disk) -> Manifest | None:
     """The manifest a slot shows; a commit cut before its last rename counts."""
     for path in (where.pending_path, where.manifest_path):
         try:
-            if (manifest := index.claimed_manifest(path, disk)) is not None:
+            if (manifest := index.read_manifest(path, disk)) is not None:
                 return manifest
         except OSError:
             continue
     return None
 
 
-def _unvouched(tree: TrainingTree) -> list[Path]:
+def _unlisted(tree: TrainingTree) -> list[Path]:
     paths = [path for path in sorted(tree.history.rglob("*")) if path.is_symlink() or path.is_file()]
     return [*paths, tree.metadata] if tree.metadata.exists() else paths
 
 
 def _content_problems(path: Path) -> list[str]:
-    """No manifest vouches for curves and metadata; those with a check of their own are held against it."""
+    """No manifest lists curves and metadata; those with a checksum of their own are verified against it."""
     if path.suffix == ".npz":
         try:
             with zipfile.ZipFile(path) as archive:

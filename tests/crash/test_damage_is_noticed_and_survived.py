@@ -1,4 +1,4 @@
-"""A flipped bit, a cut, a zeroed page or a missing file never becomes wrong bytes: mended, or the older checkpoint."""
+"""A flipped bit, a cut, a zeroed page or a lost file never becomes wrong bytes: the older checkpoint, or an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import crash_workload as workload
 import pytest
@@ -64,42 +65,46 @@ def test_a_flipped_bit_in_the_newest_checkpoint_means_the_older_one_loudly(tree:
             assert "reason.txt" in kept
 
 
-def test_a_flipped_bit_in_a_shared_segment_is_mended_and_kills_neither(tree: TrainingTree) -> None:
-    segments = sorted(tree.replay.iterdir())
-    assert len(segments) > 2
-    for path in segments:
-        for damaged in copies_with_a_flip(tree, path):
+def segments_of(tree: TrainingTree) -> tuple[set[str], set[str]]:
+    """The replay segments that only the newest checkpoint needs, and those that both need."""
+    newest, older = (
+        {ref.name for ref in checkpoint.manifest.replay.segments}
+        for checkpoint in CheckpointStore(tree).valid_checkpoints()
+        if checkpoint.manifest.replay is not None
+    )
+    assert newest - older
+    assert newest & older
+    return newest - older, newest & older
+
+
+def test_a_flipped_bit_in_rows_of_the_newest_alone_means_the_older_one_loudly(tree: TrainingTree) -> None:
+    for name in segments_of(tree)[0]:
+        for damaged in copies_with_a_flip(tree, tree.replay / name):
             store, warned = store_of(damaged)
-            assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [3, 2]
+            found = store.find_latest_checkpoint()
+            assert found is not None
+            assert (found.step, mixed(found)) == (2, [])
+            assert name in warned[0]
+            assert "quarantine" in warned[0]
+
+
+def test_a_flipped_bit_in_rows_of_both_is_an_error_that_stays_until_the_rows_are_put_back(tree: TrainingTree) -> None:
+    """The one damage that an older checkpoint cannot help: nothing is moved, and no call begins again from zero."""
+    for name in segments_of(tree)[1]:
+        for damaged in copies_with_a_flip(tree, tree.replay / name):
+            store, warned = store_of(damaged)
+            before = sorted(path for path in damaged.root.rglob("*"))
+            for _ in range(2):
+                store.recover()
+                with pytest.raises(CheckpointCorrupt, match=f"{name} .rows") as caught:
+                    store.find_latest_checkpoint()
+                assert "--fresh" in caught.value.next_step
+            assert sorted(path for path in damaged.root.rglob("*")) == before
+            assert warned == []
+            shutil.copy(tree.replay / name, damaged.replay / name)  # from any copy of the tree
             found = store.find_latest_checkpoint()
             assert found is not None
             assert (found.step, mixed(found)) == (3, [])
-            uses_it = any(ref.name == path.name for ref in found.manifest.replay.segments)  # type: ignore[union-attr]
-            assert len(warned) == uses_it
-            if uses_it:
-                assert path.name in warned[0]
-                assert (damaged.replay / path.name).read_bytes() == path.read_bytes()
-
-
-class TakesNothing(Disk):
-    """A disk that can only be read."""
-
-    def write(self, path: Path, data: bytes) -> None:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-
-def test_rows_that_cannot_be_written_back_are_rebuilt_again_where_they_are_loaded(tree: TrainingTree) -> None:
-    head = store_of(tree)[0].valid_checkpoints()[0]
-    assert head.manifest.replay is not None
-    path = tree.replay / head.manifest.replay.segments[-1].name
-    for damaged in copies_with_a_flip(tree, path):
-        warned: list[str] = []
-        found = CheckpointStore(damaged, disk=TakesNothing(), warn=warned.append).find_latest_checkpoint()
-        assert found is not None
-        assert "could be rebuilt but not written back" in warned[0]
-        arrays = ring(0)
-        load(damaged.replay, head.manifest.replay, arrays, verified=not found.rebuilt)
-        assert all(arrays[name].tobytes() == rows.tobytes() for name, rows in ring(rows_at(head.step)).items())
 
 
 @pytest.mark.parametrize("name", ["best", "final"])
@@ -137,16 +142,15 @@ def test_gross_damage_to_any_file_of_the_newest_means_the_older(tree: TrainingTr
         path.write_bytes(kept)
 
 
-def test_rows_that_stay_unreadable_are_named_and_nothing_starts_from_zero(tree: TrainingTree) -> None:
-    store, warned = store_of(tree)
-    head = store.valid_checkpoints()[0]
-    assert head.manifest.replay is not None
-    lost = next(ref for ref in head.manifest.replay.segments if ref.first_row == 3)
-    (tree.replay / lost.name).write_bytes(b"")
-    with pytest.raises(CheckpointCorrupt, match="can be used"):
-        store.find_latest_checkpoint()
-    assert f"{lost.name} (rows {lost.first_row} to {lost.end_row})" in warned[0]
-    assert len(list(tree.quarantine.iterdir())) == 2
+@pytest.mark.parametrize("damage", ["emptied", "removed"])
+def test_lost_rows_of_both_are_named_and_nothing_starts_from_zero(tree: TrainingTree, damage: str) -> None:
+    name = min(segments_of(tree)[1])
+    (tree.replay / name).write_bytes(b"") if damage == "emptied" else (tree.replay / name).unlink()
+    store, _ = store_of(tree)
+    for _ in range(2):
+        store.recover()
+        with pytest.raises(CheckpointCorrupt, match=f"{name} .rows"):
+            store.find_latest_checkpoint()
 
 
 def test_junk_behind_the_committed_tail_is_ignored_and_then_cut(tree: TrainingTree) -> None:
@@ -184,7 +188,7 @@ class BadSector(Disk):
         self._refuse(path)
         return super().read(path)
 
-    def sha256(self, path: Path, length: int) -> str:
+    def sha256(self, path: Path, length: int) -> Any:
         self._refuse(path)
         return super().sha256(path, length)
 

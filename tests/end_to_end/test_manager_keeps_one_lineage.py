@@ -83,7 +83,7 @@ def test_damage_beside_a_good_head_does_not_stop_the_run(bench: Bench) -> None:
 def test_with_every_checkpoint_damaged_nothing_starts_from_zero_and_the_command_it_names_mends_it(bench: Bench) -> None:
     bench.run(timesteps=4)
     damage(bench, 3, 4)
-    for _ in range(2):  # the second time everything is in quarantine already
+    for _ in range(2):  # everything stays where it is, so the second time says the same
         with pytest.raises(CheckpointCorrupt) as caught:
             bench.run(timesteps=6)
         assert caught.value.exit_code == 3

@@ -93,7 +93,7 @@ def resume_log(store: CheckpointStore, disk: Disk | None = None) -> tuple[RingLo
     if head is None:
         return log, 0
     if head.manifest.replay is not None:
-        log.resume(head.manifest.replay, verified=not head.rebuilt)
+        log.resume(head.manifest.replay, verified=True)
     return log, head.step
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from array import array
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.checkpoints import CheckpointStore, Lineage, ReplayCommit, SegmentRef, TrainingTree, segment
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, ReplayCommit, SegmentRef, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
+from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.config import RunConfig, build_config
 
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"
@@ -46,11 +46,11 @@ def plant(
     common: dict[str, Any] = {"target": 9, "lineage": Lineage(run_id, generation, None, 0), "bundle_sha256": "b" * 64}
     common["identity"] = identity
     tree.replay.mkdir(parents=True, exist_ok=True)
-    sealed = segment.encode_chunk(b"sealed rows " * rows)
+    sealed = b"sealed rows " * rows
     (tree.replay / "segment_0.bin").write_bytes(sealed)
     shared = SegmentRef("segment_0.bin", 0, 1, len(sealed), sha256_bytes(sealed), True)
     for step in steps:
-        data = segment.encode_chunk(f"rows of {run_id} to {step}".encode())
+        data = f"rows of {run_id} to {step}".encode()
         (tree.replay / f"segment_{step}.bin").write_bytes(data)
         own = SegmentRef(f"segment_{step}.bin", 1, step + 1, len(data), sha256_bytes(data), False)
         store.save_latest(
@@ -96,6 +96,5 @@ def content(root: Path) -> dict[str, bytes]:
 
 def reseal(listing: dict[str, Any]) -> bytes:
     """The bytes of a listing a hostile store could serve: changed, and sealed again."""
-    body = {name: value for name, value in listing.items() if name != "seal"}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return json.dumps({**body, "seal": sha256_bytes(canonical)}).encode()
+    body = {name: value for name, value in listing.items() if name not in ("seal", "schema")}
+    return seal(body, schema=listing["schema"])

@@ -67,10 +67,10 @@ class WaitingRows:
         Raises:
             CheckpointCorrupt, StorageError: as `replay_log.load`.
         """
-        commit, verified = checkpoint.manifest.replay, not checkpoint.rebuilt
+        commit = checkpoint.manifest.replay
         if self._arrays and commit is not None:
             folder = checkpoint.tree.replay
-            replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=verified, disk=disk)
+            replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=True, disk=disk)
             self._capture.restored(self._arrays, commit.rows)
 
     def too_many(self) -> Iterator[NewRows]:

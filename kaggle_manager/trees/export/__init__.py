@@ -10,14 +10,13 @@ Never does: write a credential anywhere, or take a name from outside for a path 
 """
 
 from kaggle_manager.trees.export.bring import bring_back, is_export, restore_export
-from kaggle_manager.trees.export.listing import ExportedFile, ExportManifest, parse_listing
+from kaggle_manager.trees.export.listing import ExportManifest, parse_listing
 from kaggle_manager.trees.export.send import ExportReport, export_run
 from kaggle_manager.trees.export.store import open_store
 
 __all__ = [
     "ExportManifest",
     "ExportReport",
-    "ExportedFile",
     "bring_back",
     "export_run",
     "is_export",

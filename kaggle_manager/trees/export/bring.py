@@ -11,18 +11,13 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_manager.checkpoints import Disk, RestoreReport
+from kaggle_manager.checkpoints import Disk, FileEntry, RestoreReport
 from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, sha256_bytes, sha256_of, storage_errors
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import quoted, size
 from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
-from kaggle_manager.trees.export.listing import (
-    LISTING_NAME,
-    MAX_LISTING_BYTES,
-    ExportedFile,
-    parse_listing,
-)
+from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
 
 PART_SUFFIX = ".part"
@@ -50,7 +45,7 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
     Raises:
         NotFound: there is no export at `address`.
         CheckpointIncompatible: it is of another section or scenario.
-        OutputDamaged: the listing or a file is not what vouches for it; it is named.
+        OutputDamaged: the listing or a file is damaged; it is named.
         UnsafePath: the listing names a file this project would not write.
         RemoteError, AuthError, StorageError, ConfigError: see `store.open_store`.
     """
@@ -84,24 +79,24 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
     return folder
 
 
-def _download(store: Store, file: ExportedFile, path: Path, safe: str) -> None:
+def _download(store: Store, file: FileEntry, path: Path, safe: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART_SUFFIX)
     digest, count = hashlib.sha256(), 0
     try:
         with part.open("wb") as out:
-            for block in store.blocks(file.blob):
+            for block in store.blocks(blob(file)):
                 digest.update(block)
                 count += len(block)
                 if count > file.size:
                     break
                 out.write(block)
     except NotFound as error:
-        raise OutputDamaged(f"{file.name} is missing at {store.url} ({file.blob}).", safe=safe) from error
+        raise OutputDamaged(f"{file.name} is missing at {store.url} ({blob(file)}).", safe=safe) from error
     if count != file.size or digest.hexdigest() != file.sha256:
         part.unlink()
         raise OutputDamaged(
-            f"{file.name} at {store.url} does not have the bytes the export vouches for ({file.blob}).",
+            f"{file.name} at {store.url} does not have the bytes the export lists ({blob(file)}).",
             safe=safe,
             next_step="try once more; if it stays so, run kaggle-manager export ... --recheck where the tree still is",
         )

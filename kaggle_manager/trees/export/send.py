@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from kaggle_manager.checkpoints import Disk, TrainingTree, file_list
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes, storage_errors
+from kaggle_manager.checkpoints import Disk, FileEntry, TrainingTree, file_list
+from kaggle_manager.checkpoints.atomic_io import storage_errors
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import (
@@ -29,13 +29,7 @@ from kaggle_manager.errors import (
     VerificationError,
     error_context,
 )
-from kaggle_manager.trees.export.listing import (
-    LISTING_NAME,
-    MAX_LISTING_BYTES,
-    ExportedFile,
-    ExportManifest,
-    parse_listing,
-)
+from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, ExportManifest, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small, sha256_in
 
 _OURS = re.compile(r"blobs/[0-9a-f]{64}(\.tmp)?|reports/[0-9a-f]{16}/.+")
@@ -71,7 +65,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Outgoing:
-    file: ExportedFile
+    file: FileEntry
     read: Callable[[], bytes]
 
 
@@ -104,7 +98,7 @@ def export_run(
     """
     store = open_store(address)
     with _alone(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
-        found = file_list.take(TrainingTree(config.tree, config.scenario_name), Disk())
+        found = file_list.list_files(TrainingTree(config.tree, config.scenario_name), Disk())
         before = _listing_there(store, forgive_damage=recheck)
         _check_lineage(before, found.head.lineage.run_id, found.head.step, store.url)
         tree = [_outgoing_item(item) for item in found.items]
@@ -121,8 +115,8 @@ def export_run(
             report=tuple(outgoing.file for outgoing in papers) if report or not before else before.report,
         )
         readers = {outgoing.file.sha256: outgoing.read for outgoing in (*tree, *papers)}
-        vouched = before.places() if before and not recheck else {}
-        missing = _missing(store, listing, vouched)
+        verified = before.places() if before and not recheck else {}
+        missing = _missing(store, listing, verified)
         if not dry_run:
             for number, (place, file) in enumerate(missing.items(), start=1):
                 if file.sha256 not in readers:
@@ -202,9 +196,9 @@ def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: s
 def _outgoing_item(item: file_list.Item) -> _Outgoing:
     disk = Disk()
     if item.sha256 is not None:
-        return _Outgoing(ExportedFile(item.name, item.size, item.sha256), lambda: item.read(disk))
+        return _Outgoing(FileEntry(item.name, item.size, item.sha256), lambda: item.read(disk))
     data = item.read(disk)  # a curve may grow while it is sent: what was hashed is what goes
-    return _Outgoing(ExportedFile(item.name, len(data), sha256_bytes(data)), lambda: data)
+    return _Outgoing(FileEntry.of(item.name, data), lambda: data)
 
 
 def _report_files(config: RunConfig) -> list[_Outgoing]:
@@ -213,7 +207,7 @@ def _report_files(config: RunConfig) -> list[_Outgoing]:
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
-            file = ExportedFile(path.relative_to(folder).as_posix(), len(data), sha256_bytes(data))
+            file = FileEntry.of(path.relative_to(folder).as_posix(), data)
             found.append(_Outgoing(file, lambda data=data: data))  # type: ignore[misc]
     if not found:
         raise NotFound(
@@ -224,7 +218,7 @@ def _report_files(config: RunConfig) -> list[_Outgoing]:
     return sorted(found, key=lambda outgoing: outgoing.file.name)
 
 
-def _missing(store: Store, listing: ExportManifest, vouched: dict[str, ExportedFile]) -> dict[str, ExportedFile]:
+def _missing(store: Store, listing: ExportManifest, verified: dict[str, FileEntry]) -> dict[str, FileEntry]:
     """What has to be sent: everything that is not there with the right hash.
 
     What the last listing names was read back when it was sent; anything else that lies there was left by a command that
@@ -233,13 +227,13 @@ def _missing(store: Store, listing: ExportManifest, vouched: dict[str, ExportedF
     there = {**store.sizes("blobs"), **store.sizes(listing.report_folder)}
     missing = {}
     for place, file in listing.places().items():
-        if there.get(place) == file.size and (place in vouched or sha256_in(store, place) == file.sha256):
+        if there.get(place) == file.size and (place in verified or sha256_in(store, place) == file.sha256):
             continue
         missing[place] = file
     return missing
 
 
-def _send(store: Store, place: str, file: ExportedFile, data: bytes) -> None:
+def _send(store: Store, place: str, file: FileEntry, data: bytes) -> None:
     store.write(place, data)
     if sha256_in(store, place) != file.sha256:
         store.remove(place)

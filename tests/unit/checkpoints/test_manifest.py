@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
+from small_trees import reseal
 
 from kaggle_manager.checkpoints import (
     FileEntry,
@@ -19,7 +20,7 @@ from kaggle_manager.checkpoints import (
 )
 from kaggle_manager.checkpoints.layout import check_component, check_relative, inside
 from kaggle_manager.checkpoints.manifest import MAX_MANIFEST_BYTES
-from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, UnsafePath
 
 MANIFEST = Manifest(
     kind="latest",
@@ -88,11 +89,18 @@ def test_what_cannot_be_is_refused_even_under_a_right_seal(changes: dict[str, ob
         parse_manifest(sealed(**changes))
 
 
-def test_a_newer_schema_says_to_update() -> None:
-    body = json.loads(MANIFEST.to_bytes()) | {"schema": 2}
-    with pytest.raises(CheckpointCorrupt, match="newer version") as refused:
-        parse_manifest(json.dumps(body).encode())
-    assert "update" in refused.value.next_step
+@pytest.mark.parametrize(
+    ("schema", "made_by", "next_step"),
+    [(1, "an earlier development version of kaggle-manager", "--fresh"), (3, "a newer version", "update")],
+)
+def test_another_versions_manifest_is_not_called_damaged(schema: int, made_by: str, next_step: str) -> None:
+    fields = json.loads(MANIFEST.to_bytes()) | {"schema": schema}
+    with pytest.raises(CheckpointIncompatible, match=made_by) as refused:
+        parse_manifest(reseal(fields))
+    assert next_step in refused.value.next_step
+    assert refused.value.exit_code == 7
+    with pytest.raises(CheckpointCorrupt):  # a damaged schema number is damage
+        parse_manifest(json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from kaggle_manager.errors import (
     UnsafePath,
 )
 from kaggle_manager.trees.export import bring_back, export_run, parse_listing, send
+from kaggle_manager.trees.export.listing import blob
 from kaggle_manager.trees.export.send import report_folder
 from kaggle_manager.trees.export.store import FolderStore, open_store
 
@@ -151,14 +152,14 @@ def test_one_flipped_byte_there_brings_nothing_back_and_recheck_mends_it(
 ) -> None:
     export_run(config, str(there))
     victim = next(f for f in listing_of(there).tree if f.name.endswith("_2_steps.zip"))
-    flip(there / victim.blob)
+    flip(there / blob(victim))
     with pytest.raises(OutputDamaged, match="_2_steps"):
         bring(tmp_path, there)
     assert not [p for p in (tmp_path / "elsewhere").rglob("*") if p.name.endswith(("_2_steps.zip", ".part"))]
     assert export_run(config, str(there)).sent_files == 0, "what was verified when it was sent is not read again"
     assert export_run(config, str(there), recheck=True).sent_files == 1
     assert bring(tmp_path, there)
-    (there / victim.blob).unlink()
+    (there / blob(victim)).unlink()
     assert export_run(config, str(there)).sent_files == 1
 
 
@@ -197,9 +198,9 @@ def test_a_hostile_name_is_refused_before_anything_is_asked_for(
 
 def test_a_link_in_the_store_is_not_followed(config: RunConfig, there: Path, tmp_path: Path) -> None:
     export_run(config, str(there))
-    blob = there / listing_of(there).tree[0].blob
-    moved = blob.rename(tmp_path / "moved")
-    blob.symlink_to(moved)
+    stored = there / blob(listing_of(there).tree[0])
+    moved = stored.rename(tmp_path / "moved")
+    stored.symlink_to(moved)
     with pytest.raises(UnsafePath):
         bring(tmp_path, there)
 
@@ -209,16 +210,16 @@ def test_a_download_that_was_cut_goes_on(
 ) -> None:
     export_run(config, str(there))
     last = listing_of(there).tree[-1]
-    kept = (there / last.blob).read_bytes()
-    (there / last.blob).write_bytes(b"")
+    kept = (there / blob(last)).read_bytes()
+    (there / blob(last)).write_bytes(b"")
     with pytest.raises(OutputDamaged):
         bring(tmp_path, there)
-    (there / last.blob).write_bytes(kept)
+    (there / blob(last)).write_bytes(kept)
     asked: list[str] = []
     real = FolderStore.blocks
     monkeypatch.setattr(FolderStore, "blocks", lambda self, name: (asked.append(name), real(self, name))[1])
     assert bring(tmp_path, there)
-    assert asked == ["export.json", last.blob]
+    assert asked == ["export.json", blob(last)]
 
 
 def test_another_runs_export_and_a_later_step_are_never_replaced(config: RunConfig, there: Path) -> None:

@@ -60,12 +60,12 @@ def test_every_byte_is_read_and_every_damaged_file_is_named(tmp_path: Path) -> N
     assert tree.state_name(1) in found
 
 
-def test_a_segment_its_parity_rebuilds_is_damage_all_the_same(tmp_path: Path) -> None:
+def test_a_damaged_segment_is_named_with_its_rows(tmp_path: Path) -> None:
     tree = plant(tmp_path / "models")
-    flip(tree.replay / "segment_2.bin", 400)
+    flip(tree.replay / "segment_2.bin")
     (problem,) = verify_tree(tree).problems
-    assert "its parity rebuilds it" in problem
-    assert [view.hash_state for view in look_at(tree)][:2] == ["mendable", "verified"]
+    assert "segment_2.bin (rows 1 to 3)" in problem
+    assert [view.hash_state for view in look_at(tree)][:2] == ["damaged", "verified"]
 
 
 def test_a_checkpoint_is_called_by_its_level_or_its_step(tmp_path: Path) -> None:
