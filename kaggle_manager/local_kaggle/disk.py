@@ -1,41 +1,21 @@
 """Small promises about files: JSON that is never half written, and locks that die with their holder.
 
-Standard library only. Never deletes anything.
+Never deletes anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from kaggle_manager.errors import StorageError
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(fd: int) -> bool:
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def make_folder(root: Path) -> None:
@@ -80,22 +60,19 @@ def read_json(path: Path) -> Any:
     return json.loads(text)
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(path: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
     """Hold the lock file `path` inside the block; yields False when another process kept it for `wait_s` seconds.
 
     The operating system frees the lock when its holder dies, however it dies.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = FileLock(path, mode=0o600)
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=wait_s, poll_interval=0.02)
     try:
-        deadline = time.monotonic() + wait_s
-        locked = _try_lock(descriptor)
-        while not locked and time.monotonic() < deadline:
-            time.sleep(0.02)
-            locked = _try_lock(descriptor)
-        yield locked
+        yield lock.is_locked
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
 def is_held(path: Path) -> bool:
