@@ -8,7 +8,6 @@ from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import TrainingTree
 from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit, SegmentRef, parse_manifest
 from kaggle_manager.checkpoints.metadata import TrainingMetadata, read_metadata, write_metadata
-from kaggle_manager.checkpoints.recovery import Recovery
 from kaggle_manager.checkpoints.restore import RestoreReport, archive_tree, restore_tree
 from kaggle_manager.checkpoints.store import CheckpointStore, find_latest_checkpoint
 
@@ -22,7 +21,6 @@ __all__ = [
     "Lineage",
     "Manifest",
     "PackIndex",
-    "Recovery",
     "ReplayCommit",
     "RestoreReport",
     "SegmentRef",

@@ -31,23 +31,17 @@ SPACE_MARGIN = 1.2
 
 _HASH_BLOCK = 1 << 20
 
+_ROOM = "free some space, then start the same command again"
+_RIGHTS = "give this user the right to write there, or choose another folder with --workdir"
 _REFUSALS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission was denied",
-    errno.EPERM: "permission was denied",
-    errno.EIO: "the disk reported an input/output error",
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EROFS: ("the file system is read-only", "choose a writable folder with --workdir"),
+    errno.EACCES: ("permission was denied", _RIGHTS),
+    errno.EPERM: ("permission was denied", _RIGHTS),
+    errno.EIO: ("the disk reported an input/output error", "check the disk, then start the same command again"),
 }
-
-_NEXT_STEPS = {
-    errno.ENOSPC: "free some space, then start the same command again",
-    errno.EDQUOT: "free some space, then start the same command again",
-    errno.EROFS: "choose a writable folder with --workdir",
-    errno.EACCES: "give this user the right to write there, or choose another folder with --workdir",
-    errno.EPERM: "give this user the right to write there, or choose another folder with --workdir",
-    errno.EIO: "check the disk, then start the same command again",
-}
+"""What the operating system may refuse with, and what to do about it."""
 
 
 class Disk:
@@ -185,7 +179,7 @@ def ensure_free_space(folder: Path, needed_bytes: int, *, safe: str) -> None:
         raise StorageError(
             f"{folder} has {free:,} bytes free and {wanted:,} are needed.",
             safe=safe,
-            next_step=_NEXT_STEPS[errno.ENOSPC],
+            next_step=_ROOM,
         )
 
 
@@ -200,11 +194,7 @@ def storage_errors(doing: str, *, safe: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = error.errno or 0
-        why = _REFUSALS.get(number, error.strerror or str(error))
+        otherwise = error.strerror or str(error), "look at the message above, then start the same command again"
+        why, next_step = _REFUSALS.get(error.errno or 0, otherwise)
         where = f" ({error.filename})" if error.filename else ""
-        raise StorageError(
-            f"{doing} failed: {why}{where}.",
-            safe=safe,
-            next_step=_NEXT_STEPS.get(number, "look at the message above, then start the same command again"),
-        ) from error
+        raise StorageError(f"{doing} failed: {why}{where}.", safe=safe, next_step=next_step) from error

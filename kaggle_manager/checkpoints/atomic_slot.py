@@ -51,10 +51,12 @@ class Content:
 
     Args:
         manifest: what it consists of.
+        manifest_path: where the manifest lies now.
         paths: where each file lies now, by its name in the manifest.
     """
 
     manifest: Manifest
+    manifest_path: Path
     paths: Mapping[str, Path]
 
 
@@ -153,30 +155,22 @@ def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
     """
     try:
         manifest = parse_manifest(disk.read(manifest_path))
-        paths = {entry.name: _locate(slot.folder, entry, disk) for entry in manifest.files}
     except CheckpointCorrupt as error:
         raise CheckpointCorrupt(f"{manifest_path.name}: {error.message}") from error
-    return Content(manifest, paths)
+    paths, problems = {}, []
+    for entry in manifest.files:
+        name, problem = entry.name, _problem(slot.folder, entry.name, entry, disk)
+        if problem and not _problem(slot.folder, entry.name + PENDING_SUFFIX, entry, disk):
+            name, problem = entry.name + PENDING_SUFFIX, ""
+        paths[entry.name] = slot.folder / name
+        problems += [f"{problem}."] if problem else []
+    if problems:
+        raise CheckpointCorrupt(f"{manifest_path.name}: {' '.join(problems)}")
+    return Content(manifest, manifest_path, paths)
 
 
-def _locate(folder: Path, entry: FileEntry, disk: Disk) -> Path:
-    """Return where the file `entry` lies.
-
-    Raises:
-        OSError: when it cannot be read.
-        CheckpointCorrupt: when it verifies under neither name; the message is about its final name.
-    """
-    problems = []
-    for name in (entry.name, entry.name + PENDING_SUFFIX):
-        problem = _problem(folder, name, entry, disk)
-        if problem is None:
-            return folder / name
-        problems.append(problem)
-    raise CheckpointCorrupt(f"{problems[0]}.")
-
-
-def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str | None:
-    """Say what is wrong with the file `name` as `entry`; None when it verifies."""
+def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str:
+    """Say what is wrong with the file `name` as `entry`; "" when it verifies."""
     try:
         path = inside(folder, name)
         size = path.stat().st_size
@@ -188,4 +182,4 @@ def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str | Non
         return f"{name} is missing"
     except UnsafePath as error:
         return error.message.rstrip(".")
-    return None
+    return ""

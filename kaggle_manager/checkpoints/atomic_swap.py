@@ -81,19 +81,20 @@ def set_aside(folder: Path, wanted: Path, disk: Disk) -> Path:
         OSError: from the disk; `folder` is then where it was.
     """
     disk.make_folder(wanted.parent)
-    destination = _free(wanted)
+    destination = free_name(wanted)
     try:
         disk.replace(folder, destination)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        destination = _free(folder.with_name(f"{folder.name}.kept"))
+        destination = free_name(folder.with_name(f"{folder.name}.kept"))
         disk.replace(folder, destination)
     disk.sync_folder(destination.parent)
     return destination
 
 
-def _free(wanted: Path) -> Path:
+def free_name(wanted: Path) -> Path:
+    """Return `wanted`, or the first of `wanted_2`, `wanted_3`, ... that does not exist."""
     candidate, number = wanted, 1
     while candidate.exists():
         number += 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-_ABSENT = "not stated"
+ABSENT = "not stated"
 
 
 class Level(IntEnum):
@@ -41,7 +41,7 @@ class Difference:
 
     def __str__(self) -> str:
         return (
-            f"{self.severity.name} {self.label}: checkpoint={_show(self.checkpoint)}, current={_show(self.current)}"
+            f"{self.severity.name} {self.label}: checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
             f" - {self.what_to_do}"
         )
 
@@ -75,22 +75,14 @@ _LABELS = {
 _GIVE_BACK = "give back the value it was trained with, or start again with --fresh (the old tree is archived)"
 _SOURCES = "the sources changed: give back the old ones, or start again with --fresh (the old tree is archived)"
 
-_REFUSED = {
-    "section": _GIVE_BACK,
-    "scenario": _GIVE_BACK,
-    "algorithm": _GIVE_BACK,
-    "policy": _GIVE_BACK,
-    "policy_architecture": _GIVE_BACK,
-    "observation_space": _GIVE_BACK,
-    "observation_space_shape": _GIVE_BACK,
-    "action_space": _GIVE_BACK,
-    "action_space_shape": _GIVE_BACK,
-    "n_envs": _GIVE_BACK,
-    "environment": _GIVE_BACK,
-    "environment_kwargs": _GIVE_BACK,
-    "environment_fingerprint": _SOURCES,
-    "reward_fingerprint": _SOURCES,
-}
+_REFUSED = dict.fromkeys(
+    (
+        *("section", "scenario", "algorithm", "policy", "policy_architecture", "n_envs"),
+        *("observation_space", "observation_space_shape", "action_space", "action_space_shape"),
+        *("environment", "environment_kwargs"),
+    ),
+    _GIVE_BACK,
+) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)
 
 _ESSENTIAL = ("algorithm", "hyperparameters", "environment_fingerprint", "reward_fingerprint")
 """What a checkpoint has to state about itself; these can be known without importing the environment."""
@@ -127,19 +119,19 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
         severity, advice = (Level.REFUSE, _GIVE_BACK) if matters else (Level.WARN, _WARNED)
         if matters and (key in old) != (key in new):
             severity, advice = Level.WARN, "only one side states it; make sure the other side's default is the same"
-        found.append(Difference(f"{name}.{key}", old.get(key, _ABSENT), new.get(key, _ABSENT), severity, advice))
+        found.append(Difference(f"{name}.{key}", old.get(key, ABSENT), new.get(key, ABSENT), severity, advice))
     return found
 
 
 def _difference(name: str, old: Any, new: Any) -> Difference | None:
     if old is None and name in _ESSENTIAL:
         return Difference(
-            name, _ABSENT, _ABSENT if new is None else new, Level.REFUSE, "nothing says that this checkpoint fits"
+            name, ABSENT, ABSENT if new is None else new, Level.REFUSE, "nothing says that this checkpoint fits"
         )
     if _same(old, new):
         return None
     if old is None or new is None:
-        old, new = (_ABSENT if value is None else value for value in (old, new))
+        old, new = (ABSENT if value is None else value for value in (old, new))
         return Difference(name, old, new, Level.WARN, "it could not be compared; make sure that it is the same")
     if name in _REFUSED or name == "hyperparameters":
         return Difference(name, old, new, Level.REFUSE, _REFUSED.get(name, _GIVE_BACK))
@@ -155,6 +147,7 @@ def _same(old: Any, new: Any) -> bool:
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _show(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return `value` as a line shows it, cut to 80 characters."""
     text = str(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else text[:77] + "..."

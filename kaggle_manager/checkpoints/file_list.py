@@ -7,13 +7,12 @@ Never does: change the tree, list quarantine or leftovers, or follow a symbolic 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints import atomic_slot, index, replay_files
 from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
-from kaggle_manager.checkpoints.atomic_slot import Slot
+from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, OutputDamaged
@@ -90,13 +89,12 @@ def list_files(tree: TrainingTree, disk: Disk) -> FileList:
             content = atomic_slot.read(where, disk)
             if content is None:
                 return None
-            if content.manifest.replay is not None:
-                replay_files.verify(tree.replay, content.manifest.replay, disk)
+            replay_files.verify(tree.replay, content.manifest.segments, disk)
         except CheckpointCorrupt as error:
             damaged.append(error.message)
             return None
-        items.update({item.name: item for item in _content_items(tree, where, content.manifest, content.paths)})
-        for ref in content.manifest.replay.segments if content.manifest.replay else ():
+        items.update({item.name: item for item in _content_items(tree, where, content)})
+        for ref in content.manifest.segments:
             item = Item(f"checkpoints/replay/{ref.name}", tree.replay / ref.name, ref.length, ref.sha256)
             if item.name not in items or items[item.name].size < ref.length:  # the newer commits more of it
                 items[item.name] = item
@@ -114,28 +112,19 @@ def list_files(tree: TrainingTree, disk: Disk) -> FileList:
     return FileList(max(latest, key=lambda manifest: manifest.step), ordered, best, final, tuple(damaged))
 
 
-def _content_items(tree: TrainingTree, where: Slot, manifest: Manifest, paths: Mapping[str, Path]) -> list[Item]:
+def _content_items(tree: TrainingTree, where: Slot, content: Content) -> list[Item]:
     folder = where.folder.relative_to(tree.root).as_posix()
     prefix = "" if folder == "." else f"{folder}/"
-    content = manifest.to_bytes()
-    data_path = where.manifest_path if _holds(where.manifest_path, content) else where.pending_path
-    files = [Item(prefix + entry.name, paths[entry.name], entry.size, entry.sha256) for entry in manifest.files]
-    return [*files, Item(prefix + where.manifest_name, data_path, len(content), manifest.sha256)]
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return path.read_bytes() == data
-    except OSError:
-        return False
+    files = content.manifest.files
+    listed = [Item(prefix + entry.name, content.paths[entry.name], entry.size, entry.sha256) for entry in files]
+    size, sha256 = len(content.manifest.to_bytes()), content.manifest.sha256
+    return [*listed, Item(prefix + where.manifest_name, content.manifest_path, size, sha256)]
 
 
 def _other_items(tree: TrainingTree) -> list[Item]:
     """List the learning curves and the metadata."""
-    paths = [path for path in tree.history.rglob("*") if path.is_symlink() or path.is_file()]
-    paths += [tree.metadata] if tree.metadata.exists() else []
     found = []
-    for path in sorted(paths):
+    for path in tree.without_manifest():
         name = path.relative_to(tree.root).as_posix()
         found.append(Item(name, inside(tree.root, name), path.stat().st_size, None))
     return found

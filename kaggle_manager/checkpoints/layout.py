@@ -117,6 +117,11 @@ class TrainingTree:
         """training_metadata.json."""
         return self.root / "training_metadata.json"
 
+    def without_manifest(self) -> list[Path]:
+        """The files that no manifest lists: learning curves and metadata, symbolic links among them."""
+        curves = [path for path in sorted(self.history.rglob("*")) if path.is_symlink() or path.is_file()]
+        return [*curves, self.metadata] if self.metadata.exists() else curves
+
     def model_name(self, step: int) -> str:
         """Name of a latest checkpoint's model."""
         return f"{self._stem(step)}.zip"

@@ -130,6 +130,11 @@ class Manifest:
         return sha256_bytes(self.to_bytes())
 
     @property
+    def segments(self) -> tuple[SegmentRef, ...]:
+        """The replay segments; empty without a replay buffer."""
+        return self.replay.segments if self.replay else ()
+
+    @property
     def score(self) -> float | None:
         """The score of a best model; None on the other levels."""
         value = self.metrics.get("score")

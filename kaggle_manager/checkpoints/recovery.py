@@ -8,7 +8,6 @@ Never does: delete a file that a manifest names, or that was not marked for dele
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index
@@ -18,57 +17,34 @@ from kaggle_manager.checkpoints.manifest import parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """What `recover` did.
-
-    Args:
-        finished: slots whose commit had been cut and was carried to its end or undone.
-        removed: leftover files that no manifest names.
-        quarantined: folders into which something unexplained was moved.
-        left: slots the disk did not let settle; nothing was removed then. They read as before.
-    """
-
-    finished: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    quarantined: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.finished or self.removed or self.quarantined or self.left)
-
-
-def recover(tree: TrainingTree, disk: Disk) -> Recovery:
-    """Bring the tree in order. See `CheckpointStore.recover`.
+def recover(tree: TrainingTree, disk: Disk) -> list[str]:
+    """Bring the tree in order; return what was done. See `CheckpointStore.recover`.
 
     Raises:
         CheckpointIncompatible: another version of kaggle-manager wrote a checkpoint.
         OSError: from the disk; every committed checkpoint still loads.
     """
-    report = Recovery()
-    if atomic_swap.finish(tree.root, disk):
-        report.finished.append(tree.root.name)
+    done = [f"{tree.root.name}: finished"] if atomic_swap.finish(tree.root, disk) else []
+    left = []
     for where in (*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)):
         try:
-            if atomic_slot.settle(where, disk):
-                report.finished.append(where.manifest_name)
-        except OSError as error:  # it reads as it would after settling; whatever it may need stays
-            report.left.append(f"{where.manifest_name}: {error}")
-    if report.left:
-        return report
+            done += [f"{where.manifest_name}: finished"] if atomic_slot.settle(where, disk) else []
+        except OSError as error:  # it reads as it would after settling; all that it may need stays
+            left.append(f"{where.manifest_name}: left as it is, for the disk refuses ({error})")
+    if left:
+        return done + left
     for marked in sorted(tree.checkpoints.glob(f"*{DELETED_SUFFIX}")):
         _finish_deletion(marked, disk)
-        report.finished.append(marked.name)
+        done.append(f"{marked.name}: removed")
     for folder in (tree.checkpoints, tree.replay, tree.best_folder, tree.root):
         for path in sorted(folder.glob("*")):
             if path.suffix in (PENDING_SUFFIX, TEMPORARY_SUFFIX) and path.is_file():
                 disk.unlink(path)
-                report.removed.append(path.name)
-    orphans = _orphans(tree, disk)
-    if orphans:
+                done.append(f"{path.name}: removed")
+    if orphans := _orphans(tree, disk):
         folder = index.put_in_quarantine(tree, "orphans", orphans, "No manifest names these files.", disk)
-        report.quarantined.append(str(folder))
-    return report
+        done += [f"{path.name}: moved to {folder}" for path in orphans]
+    return done
 
 
 def delete_slot(where: atomic_slot.Slot, disk: Disk) -> None:

@@ -9,19 +9,20 @@ Never does: look inside a segment (see `replay_codec`), or touch one that a mani
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import Disk
 from kaggle_manager.checkpoints.layout import inside
-from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
+from kaggle_manager.checkpoints.manifest import SegmentRef
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 
 _READERS = 4
 
 
-def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> None:
-    """Read and hash every segment.
+def verify(folder: Path, segments: Iterable[SegmentRef], disk: Disk) -> None:
+    """Read and hash segments.
 
     Raises:
         CheckpointCorrupt: naming every segment whose committed bytes are not there.
@@ -36,7 +37,7 @@ def verify(folder: Path, replay: ReplayCommit, disk: Disk) -> None:
         return ""
 
     with ThreadPoolExecutor(_READERS) as readers:  # hashing and reading release the interpreter lock
-        problems = list(filter(None, readers.map(problem, replay.segments)))
+        problems = list(filter(None, readers.map(problem, segments)))
     if problems:
         raise CheckpointCorrupt(" ".join(problems))
 

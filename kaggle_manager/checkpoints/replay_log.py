@@ -174,7 +174,7 @@ def load(
 
     if not verified:
         with storage_errors("Verifying the replay rows", safe="the checkpoint was only read"):
-            replay_files.verify(folder, commit, disk)
+            replay_files.verify(folder, commit.segments, disk)
     with ThreadPoolExecutor(1 if in_order else _DECODERS) as decoders:
         # The oldest may hold rows whose place in the ring is taken: first and alone.
         list(decoders.map(read, commit.segments[:1]))

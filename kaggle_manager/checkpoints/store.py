@@ -15,19 +15,30 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery, replay_files
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
-from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit
-from kaggle_manager.checkpoints.recovery import Recovery
+from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
 from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
 
 KEPT = 2
 """Latest checkpoints kept."""
+
+
+class Facts(TypedDict, total=False):
+    """What a manifest states beside the files; see `Manifest` for each."""
+
+    target: Required[int]
+    lineage: Required[Lineage]
+    bundle_sha256: Required[str]
+    identity: Mapping[str, Any]
+    certificate: str
+    exact: Mapping[str, Any]
+    metrics: Mapping[str, Any]
 
 
 def warn_loudly(message: str) -> None:
@@ -68,16 +79,10 @@ class CheckpointStore:
         self,
         *,
         step: int,
-        target: int,
-        lineage: Lineage,
-        bundle_sha256: str,
         model: bytes,
         state: bytes,
         replay: ReplayCommit | None = None,
-        identity: Mapping[str, Any] | None = None,
-        certificate: str = "",
-        exact: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
+        **facts: Unpack[Facts],
     ) -> Checkpoint:
         """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
 
@@ -90,21 +95,7 @@ class CheckpointStore:
             CheckpointCorrupt: what was written does not read back. It is in quarantine; the older ones still load.
         """
         contents = {self.tree.model_name(step): model, self.tree.state_name(step): state}
-        manifest = Manifest(
-            kind="latest",
-            scenario=self.tree.scenario,
-            step=step,
-            target=target,
-            lineage=lineage,
-            bundle_sha256=bundle_sha256,
-            files=atomic_slot.entries_for(contents),
-            replay=replay,
-            identity=identity or {},
-            certificate=certificate,
-            exact=exact or {},
-            metrics=metrics or {},
-            created_at=self._now(),
-        )
+        manifest = self._manifest("latest", step, contents, facts, replay)
         where = index.latest_slot(self.tree, step)
         self._refuse_going_back(step)
         with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
@@ -175,12 +166,8 @@ class CheckpointStore:
         *,
         score: float,
         step: int,
-        target: int,
-        lineage: Lineage,
-        bundle_sha256: str,
         model: bytes,
-        identity: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
+        **facts: Unpack[Facts],
     ) -> bool:
         """Replace the best model if `score` is strictly higher than its score; say whether it was.
 
@@ -194,18 +181,8 @@ class CheckpointStore:
         if not math.isfinite(score) or (best_score is not None and score <= best_score):
             return False
         contents = {self.tree.best_model_name: model}
-        manifest = Manifest(
-            kind="best",
-            scenario=self.tree.scenario,
-            step=step,
-            target=target,
-            lineage=lineage,
-            bundle_sha256=bundle_sha256,
-            files=atomic_slot.entries_for(contents),
-            identity=identity or {},
-            metrics={**(metrics or {}), "score": float(score)},
-            created_at=self._now(),
-        )
+        facts["metrics"] = {**facts.get("metrics", {}), "score": float(score)}
+        manifest = self._manifest("best", step, contents, facts)
         with self._storage_errors(f"Saving the best model, of step {step:,},"):
             self._commit(index.best_slot(self.tree), manifest, contents)
         return True
@@ -222,14 +199,8 @@ class CheckpointStore:
         self,
         *,
         step: int,
-        target: int,
-        lineage: Lineage,
-        bundle_sha256: str,
         files: Mapping[str, bytes],
-        identity: Mapping[str, Any] | None = None,
-        certificate: str = "",
-        exact: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
+        **facts: Unpack[Facts],
     ) -> Checkpoint:
         """Write the final model once. `files` is keyed by the names in `TrainingTree` (`final_model_name`, ...).
 
@@ -242,20 +213,7 @@ class CheckpointStore:
         current = self.final()
         if current is not None and current.step >= step:
             return current
-        manifest = Manifest(
-            kind="final",
-            scenario=self.tree.scenario,
-            step=step,
-            target=target,
-            lineage=lineage,
-            bundle_sha256=bundle_sha256,
-            files=atomic_slot.entries_for(files),
-            identity=identity or {},
-            certificate=certificate,
-            exact=exact or {},
-            metrics=metrics or {},
-            created_at=self._now(),
-        )
+        manifest = self._manifest("final", step, files, facts)
         with self._storage_errors("Saving the final model"):
             self._commit(index.final_slot(self.tree), manifest, files)
             return self._read_back(index.final_slot(self.tree), manifest)
@@ -270,8 +228,10 @@ class CheckpointStore:
 
     # --------------------------------------------------------------------------------------------------- recovery
 
-    def recover(self) -> Recovery:
+    def recover(self) -> list[str]:
         """Bring the tree in order after a crash: finish or undo what was cut, remove what no manifest names.
+
+        Returns what was done, a line each.
 
         Meant for the start of a session, before `find_latest_checkpoint`. Doing it twice does nothing more.
 
@@ -283,6 +243,19 @@ class CheckpointStore:
 
     # ---------------------------------------------------------------------------------------------------- helpers
 
+    def _manifest(
+        self, kind: Kind, step: int, contents: Mapping[str, bytes], facts: Facts, replay: ReplayCommit | None = None
+    ) -> Manifest:
+        return Manifest(
+            kind=kind,
+            scenario=self.tree.scenario,
+            step=step,
+            files=atomic_slot.entries_for(contents),
+            replay=replay,
+            created_at=self._now(),
+            **facts,
+        )
+
     def _read_verified(self, where: Slot) -> Content | None:
         """Return a slot's content, its replay rows verified as well; None when nothing was committed there.
 
@@ -291,8 +264,8 @@ class CheckpointStore:
             OSError: one cannot be read, which proves no damage.
         """
         content = atomic_slot.read(where, self._disk)
-        if content is not None and content.manifest.replay is not None:
-            replay_files.verify(self.tree.replay, content.manifest.replay, self._disk)
+        if content is not None:
+            replay_files.verify(self.tree.replay, content.manifest.segments, self._disk)
         return content
 
     def _refuse_to_start_over(self, damage: Sequence[str], disk_refuses: bool) -> None:
@@ -361,7 +334,7 @@ class CheckpointStore:
             else:
                 kept += [content.manifest] if content else []
         if all_known:
-            needed = {ref.name for manifest in kept if manifest.replay for ref in manifest.replay.segments}
+            needed = {ref.name for manifest in kept for ref in manifest.segments}
             replay_files.drop_unneeded(self.tree.replay, needed, self._disk)
 
     def _read_slot(self, where: Slot) -> Content | None:

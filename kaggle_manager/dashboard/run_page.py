@@ -222,8 +222,8 @@ def hash_words(checkpoint: CheckpointView, view: RunView) -> Child:
     """What reading the bytes of a checkpoint showed."""
     if checkpoint.hash_state == "verified":
         return ["verified ", when(view.looked.verified_at)]
-    if checkpoint.hash_state == "damaged":
-        return h("span", f"does not verify: {checkpoint.problem}", class_="problem")
+    if checkpoint.problem:
+        return h("span", f"cannot be used: {checkpoint.problem}", class_="problem")
     return "not verified yet"
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_swap import free_name
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
 from kaggle_manager.protocol.session_result import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -157,7 +158,7 @@ def back_up(config: RunConfig, why: str) -> Copy:
         raise CheckpointNotFound(f"{tree.root} holds no checkpoint that verifies.", safe="nothing was changed")
     head = valid[0].manifest
     disk = Disk()
-    folder = _new_name(backups_folder(config), config)
+    folder = free_name(backups_folder(config) / stamped_name(config))
     with storage_errors("Backing up", safe=f"the training tree {tree.root} was only read"):
         for cut in folder.parent.glob(f"{config.section.name}-{config.tree.name}-*.incoming"):
             remove_tree(disk, cut)
@@ -187,14 +188,6 @@ def stamped_name(config: RunConfig) -> str:
     return f"{config.section.name}-{config.tree.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 
-def _new_name(folder: Path, config: RunConfig) -> Path:
-    wanted = folder / stamped_name(config)
-    number = 1
-    while (candidate := wanted if number == 1 else wanted.with_name(f"{wanted.name}_{number}")).exists():
-        number += 1
-    return candidate
-
-
 def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
     tree = config.tree
     places = {
@@ -211,10 +204,7 @@ def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
 
 def _copy(kind: str, folder: Path, config: RunConfig, in_use: bool) -> Copy | None:
     """What a folder holds of the scenario; None when it holds another scenario's."""
-    try:
-        views = look_at(TrainingTree(folder, config.scenario_name), verify=False)
-    except CheckpointIncompatible as error:  # it cannot be restored; it takes room all the same
-        return Copy(kind, folder, None, None, "", size_of(folder), "", error.message, in_use)
+    views = look_at(TrainingTree(folder, config.scenario_name), verify=False)
     manifests = [view.manifest for view in views if view.manifest]
     if manifests and all(manifest.scenario != config.scenario_name for manifest in manifests):
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, index
+from kaggle_manager.checkpoints.compatibility import ABSENT, shown
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import CheckpointNotFound, ConfigError, NotFound
@@ -24,7 +25,6 @@ from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 from kaggle_manager.trees.inspect import find_checkpoint, look_at, newest_of_run
 
 TOPICS = ("configuration", "environment", "versions", "results", "lineage")
-ABSENT = "not stated"
 
 _ENVIRONMENT = ("environment", "observation", "action", "reward", "study", "n_envs")
 _FINGERPRINTS = {
@@ -107,7 +107,7 @@ def _settings(a: Side, b: Side) -> Iterator[TreeDifference]:
         yield TreeDifference("versions", "arithmetic", said_a.pop("arithmetic"), said_b.pop("arithmetic"), words)
     for name, old, new in _unequal(said_a, said_b, ""):
         words = _FINGERPRINTS.get(name, "") if ABSENT not in (old, new) else ""
-        words = words or f"{name} is {_show(old)} in {a.label} and {_show(new)} in {b.label}"
+        words = words or f"{name} is {shown(old)} in {a.label} and {shown(new)} in {b.label}"
         yield TreeDifference(_topic(name), name, old, new, words)
 
 
@@ -190,11 +190,6 @@ def _lineage(a: Side, b: Side) -> Iterator[TreeDifference]:
         words = f"of one run, sessions {old.generation} and {new.generation}"
         words += ": one continues the other directly" if continues else ""
         yield TreeDifference("lineage", "generation", old.generation, new.generation, words)
-
-
-def _show(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def find_side(name: str, config: RunConfig) -> Side:

@@ -7,19 +7,21 @@ Never does: move anything; that is for the next session's search.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
-from kaggle_manager.checkpoints.atomic_io import sha256_of
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import inside
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, UnsafePath
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError, UnsafePath
 
-HashState = Literal["verified", "damaged", "not read"]
+HashState = Literal["verified", "damaged", "incompatible", "not read"]
+"""`incompatible`: another version of kaggle-manager wrote it."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,11 @@ class CheckpointView:
 
     Attributes:
         level: `latest`, `best` or `final`.
-        manifest: what it claims; None when its manifest itself is damaged.
+        manifest: what it states; None when it is damaged itself, or another version wrote it.
         size: bytes of its files and its manifest.
         replay_size: committed bytes of its replay rows, which the latest checkpoints share.
         hash_state: what reading its bytes showed.
-        problem: what does not verify, in a sentence.
+        problem: why it cannot be used, in a sentence.
     """
 
     level: str
@@ -60,9 +62,6 @@ def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None
         tree: where to look; need not exist.
         verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
         disk: the effects.
-
-    Raises:
-        CheckpointIncompatible: another version of kaggle-manager wrote one.
     """
     disk = disk or Disk()
     slots = [("latest", where) for where in index.latest_slots(tree)]
@@ -86,7 +85,7 @@ def saved_step(tree: TrainingTree) -> int:
 
 def worst_state(views: Sequence[CheckpointView]) -> HashState:
     """The state of a whole tree: that of its worst checkpoint; `not read` for none."""
-    order: tuple[HashState, ...] = ("damaged", "not read", "verified")
+    order: tuple[HashState, ...] = ("damaged", "incompatible", "not read", "verified")
     return min((view.hash_state for view in views), key=order.index, default="not read")
 
 
@@ -119,53 +118,28 @@ def verify_tree(tree: TrainingTree, *, disk: Disk | None = None) -> Verification
     """
     disk = disk or Disk()
     slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
-    slots = [where for where in slots if _claimed(where, disk) or where.manifest_path.exists()]
+    slots = [where for where in slots if _manifest_of(where, disk) or where.manifest_path.exists()]
     if not slots:
         raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
-    problems, sizes = [], {}
-    segments = {}
+    problems: list[str] = []
+    sizes, segments = {}, {}
     for where in slots:
-        problems += slot_problems(where, disk)
-        manifest = _claimed(where, disk)
+        problems += _problems_of(where.manifest_path, atomic_slot.read, where, disk)
+        manifest = _manifest_of(where, disk)
         sizes[where.manifest_path] = len(manifest.to_bytes()) if manifest else 0
         for entry in manifest.files if manifest else ():
             sizes[where.folder / entry.name] = entry.size
-        for ref in manifest.replay.segments if manifest and manifest.replay else ():
-            segments[ref.name, ref.length] = ref
-    for (name, length), ref in sorted(segments.items()):
-        sizes[tree.replay / name] = max(length, sizes.get(tree.replay / name, 0))
-        try:
-            replay_files.verified_hash(tree.replay, ref, disk)
-        except (CheckpointCorrupt, OSError) as error:
-            problems.append(_sentence(tree.replay / name, error))
-    for path in _unlisted(tree):
+        for ref in manifest.segments if manifest else ():
+            segments[ref.name, ref.length] = ref  # once, though both latest checkpoints share it
+            sizes[tree.replay / ref.name] = max(ref.length, sizes.get(tree.replay / ref.name, 0))
+    problems += _problems_of(tree.replay, replay_files.verify, tree.replay, segments.values(), disk)
+    for path in tree.without_manifest():
         try:
             sizes[path] = len(disk.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
             problems += _content_problems(path)
         except (OSError, CheckpointCorrupt, UnsafePath) as error:
             problems.append(_sentence(path, error))
     return Verification(len(sizes), sum(sizes.values()), tuple(dict.fromkeys(problems)))
-
-
-def slot_problems(where: Slot, disk: Disk) -> list[str]:
-    """A sentence for each file of a committed slot that does not verify, replay rows apart."""
-    try:
-        atomic_slot.read(where, disk)
-        return []
-    except (CheckpointCorrupt, OSError) as error:
-        whole = _sentence(where.manifest_path, error)
-    manifest = _claimed(where, disk)
-    found = []
-    for entry in manifest.files if manifest else ():
-        path = where.folder / entry.name
-        try:
-            if path.stat().st_size != entry.size:
-                found.append(f"{path} has {path.stat().st_size:,} bytes where {entry.size:,} were committed.")
-            elif sha256_of(path) != entry.sha256:
-                found.append(f"{path} does not have the bytes its manifest names.")
-        except OSError as error:
-            found.append(_sentence(path, error))
-    return found or [whole]
 
 
 def quarantined(tree: TrainingTree) -> Iterator[tuple[Path, str]]:
@@ -183,40 +157,49 @@ def reason_in(folder: Path) -> str:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of the files below a folder; no symbolic link is followed."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    """Bytes of all files below a folder; no link is followed, and what vanishes meanwhile counts as nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).lstat().st_size
+    return total
 
 
 def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk) -> CheckpointView | None:
-    manifest = _claimed(where, disk)
+    try:
+        manifest = _manifest_of(where, disk)
+    except CheckpointIncompatible as error:
+        return CheckpointView(level, where.manifest_name, None, 0, 0, "incompatible", error.message)
     if manifest is None and not where.manifest_path.exists():
         return None
-    state: HashState = "not read"
-    problems = [] if manifest else [f"{where.manifest_path} does not hold its own seal, or cannot be read."]
-    if manifest and not verify and not where.pending_path.exists():  # else a commit is being finished
-        problems = _size_problems(where, manifest, tree)
-        state = "damaged" if problems else state
+    problems = [] if manifest else [f"{where.manifest_path} does not match its own seal, or cannot be read."]
     if verify:
-        problems = slot_problems(where, disk)
-        state = "damaged" if problems else "verified"
-        if manifest and manifest.replay:
-            try:
-                replay_files.verify(tree.replay, manifest.replay, disk)
-            except (CheckpointCorrupt, OSError) as error:
-                problems.append(str(error))
-                state = "damaged"
+        problems = _problems_of(where.manifest_path, atomic_slot.read, where, disk)
+        if manifest:
+            problems += _problems_of(tree.replay, replay_files.verify, tree.replay, manifest.segments, disk)
+    elif manifest and not where.pending_path.exists():  # else a commit is being finished
+        problems = _size_problems(where, manifest, tree)
     size = sum(entry.size for entry in manifest.files) + len(manifest.to_bytes()) if manifest else 0
-    replay = sum(ref.length for ref in manifest.replay.segments) if manifest and manifest.replay else 0
-    return CheckpointView(
-        level, where.manifest_name, manifest, size, replay, "damaged" if not manifest else state, " ".join(problems)
-    )
+    replay = sum(ref.length for ref in manifest.segments) if manifest else 0
+    state: HashState = "damaged" if problems else "verified" if verify else "not read"
+    return CheckpointView(level, where.manifest_name, manifest, size, replay, state, " ".join(problems))
+
+
+def _problems_of(path: Path, verify: Callable[..., object], *arguments: object) -> list[str]:
+    """What `verify` finds at `path`, in a sentence."""
+    try:
+        verify(*arguments)
+    except (CheckpointCorrupt, OSError) as error:
+        return [_sentence(path, error)]
+    return []
 
 
 def _size_problems(where: Slot, manifest: Manifest, tree: TrainingTree) -> list[str]:
     """A sentence for each file that is missing or has too few bytes, or too many; nothing is read."""
     wanted: list[tuple[Path, int, int | None]]
     wanted = [(where.folder / entry.name, entry.size, entry.size) for entry in manifest.files]
-    for ref in manifest.replay.segments if manifest.replay else ():
+    for ref in manifest.segments:
         wanted.append((tree.replay / ref.name, ref.length, None))  # a newer checkpoint may have added to it
     found = []
     for path, least, most in wanted:
@@ -230,7 +213,7 @@ def _size_problems(where: Slot, manifest: Manifest, tree: TrainingTree) -> list[
     return found
 
 
-def _claimed(where: Slot, disk: Disk) -> Manifest | None:
+def _manifest_of(where: Slot, disk: Disk) -> Manifest | None:
     """The manifest a slot shows; a commit cut before its last rename counts."""
     for path in (where.pending_path, where.manifest_path):
         try:
@@ -239,11 +222,6 @@ def _claimed(where: Slot, disk: Disk) -> Manifest | None:
         except OSError:
             continue
     return None
-
-
-def _unlisted(tree: TrainingTree) -> list[Path]:
-    paths = [path for path in sorted(tree.history.rglob("*")) if path.is_symlink() or path.is_file()]
-    return [*paths, tree.metadata] if tree.metadata.exists() else paths
 
 
 def _content_problems(path: Path) -> list[str]:
@@ -262,5 +240,5 @@ def _content_problems(path: Path) -> list[str]:
 
 def _sentence(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"{path} cannot be read: {error.strerror or error}."
+        return f"{error.filename or path} cannot be read: {error.strerror or error}."
     return str(getattr(error, "message", error))

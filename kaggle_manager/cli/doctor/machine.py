@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import sqlite3
@@ -22,6 +21,7 @@ from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.orchestrator.locking import no_folder
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.preflight import missing_packages
+from kaggle_manager.trees.inspect import size_of
 
 OLDEST_PYTHON = (3, 11)
 # The official client and its SDK are released in pairs; these are the ones the contract tests were run with.
@@ -175,18 +175,6 @@ def settings(config: RunConfig) -> list[Check]:
         if name in values
     ]
     return [Check("project", "ok", f"{config.section.name} in {config.project_root}"), *found]
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files below a folder; what vanishes meanwhile counts as nothing."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += Path(parent, name).lstat().st_size
-            except OSError:
-                continue
-    return total
 
 
 def _existing(path: Path) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -81,29 +82,26 @@ def _as_arrays(value: Any, known: dict[Any, Any]) -> Any:
             tensor = value.cpu()
             known[place] = tensor if tensor.dtype is torch.bfloat16 else tensor.numpy()
         return known[place]
-    if isinstance(value, dict):
-        copied = copy.copy(value)  # with the attributes of a module's state dictionary
-        for key, item in value.items():
-            copied[key] = _as_arrays(item, known)
-        return copied
-    if isinstance(value, list | tuple):
-        return type(value)(_as_arrays(item, known) for item in value)
-    return value
+    return _within(value, _as_arrays, known)
 
 
-def _as_tensors(value: Any, known: dict[int, torch.Tensor]) -> Any:
+def _as_tensors(value: Any, known: dict[Any, Any]) -> Any:
     """The inverse of `_as_arrays`, without copying the numbers."""
     if isinstance(value, np.ndarray):
         if id(value) not in known:
             known[id(value)] = torch.from_numpy(value)
         return known[id(value)]
+    return _within(value, _as_tensors, known)
+
+
+def _within(value: Any, change: Callable[[Any, dict[Any, Any]], Any], known: dict[Any, Any]) -> Any:
+    """A copy of a dictionary, list or tuple whose items are changed; anything else as it is."""
     if isinstance(value, dict):
-        copied = copy.copy(value)
-        for key, item in value.items():
-            copied[key] = _as_tensors(item, known)
+        copied = copy.copy(value)  # with the attributes of a module's state dictionary
+        copied.update({key: change(item, known) for key, item in value.items()})
         return copied
     if isinstance(value, list | tuple):
-        return type(value)(_as_tensors(item, known) for item in value)
+        return type(value)(change(item, known) for item in value)
     return value
 
 

@@ -63,10 +63,8 @@ class ExportReport:
     dry_run: bool
 
 
-@dataclass(frozen=True)
-class _Outgoing:
-    file: FileEntry
-    read: Callable[[], bytes]
+_Outgoing = tuple[FileEntry, Callable[[], bytes]]
+"""A file, and what reads it."""
 
 
 def export_run(
@@ -111,10 +109,10 @@ def export_run(
             step=found.head.step,
             head_sha256=found.head.sha256,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            tree=tuple(outgoing.file for outgoing in tree),
-            report=tuple(outgoing.file for outgoing in papers) if report or not before else before.report,
+            tree=tuple(file for file, _ in tree),
+            report=tuple(file for file, _ in papers) if report or not before else before.report,
         )
-        readers = {outgoing.file.sha256: outgoing.read for outgoing in (*tree, *papers)}
+        readers = {file.sha256: read for file, read in (*tree, *papers)}
         verified = before.places() if before and not recheck else {}
         missing = _missing(store, listing, verified)
         if not dry_run:
@@ -196,26 +194,27 @@ def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: s
 def _outgoing_item(item: file_list.Item) -> _Outgoing:
     disk = Disk()
     if item.sha256 is not None:
-        return _Outgoing(FileEntry(item.name, item.size, item.sha256), lambda: item.read(disk))
-    data = item.read(disk)  # a curve may grow while it is sent: what was hashed is what goes
-    return _Outgoing(FileEntry.of(item.name, data), lambda: data)
+        return FileEntry(item.name, item.size, item.sha256), lambda: item.read(disk)
+    return _outgoing_bytes(
+        item.name, item.read(disk)
+    )  # a curve may grow while it is sent: what was hashed is what goes
+
+
+def _outgoing_bytes(name: str, data: bytes) -> _Outgoing:
+    return FileEntry.of(name, data), lambda: data
 
 
 def _report_files(config: RunConfig) -> list[_Outgoing]:
     folder = report_folder(config)
-    found = []
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-        if path.is_file() and not path.is_symlink():
-            data = path.read_bytes()
-            file = FileEntry.of(path.relative_to(folder).as_posix(), data)
-            found.append(_Outgoing(file, lambda data=data: data))  # type: ignore[misc]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    found = [_outgoing_bytes(path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths]
     if not found:
         raise NotFound(
             f"There is no report in {folder}.",
             safe=_UNTOUCHED,
             next_step="write it with kaggle-manager report, or leave --report out",
         )
-    return sorted(found, key=lambda outgoing: outgoing.file.name)
+    return sorted(found, key=lambda outgoing: outgoing[0].name)
 
 
 def _missing(store: Store, listing: ExportManifest, verified: dict[str, FileEntry]) -> dict[str, FileEntry]:

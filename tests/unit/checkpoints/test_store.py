@@ -135,9 +135,10 @@ def test_files_without_a_manifest_are_put_aside_not_deleted(store: CheckpointSto
     save(store, 1)
     stray = store.tree.checkpoints / f"{SCENARIO}_checkpoint_7_steps.zip"
     stray.write_bytes(b"whose?")
-    report = store.recover()
-    assert len(report.quarantined) == 1
-    assert (Path(report.quarantined[0]) / stray.name).read_bytes() == b"whose?"
+    (done,) = store.recover()
+    kept = store.tree.quarantine / "orphans_1" / stray.name
+    assert kept.read_bytes() == b"whose?"
+    assert done == f"{stray.name}: moved to {kept.parent}"
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
