@@ -10,6 +10,7 @@ Never does: follow a link, keep an owner, a mode or a time, or write more bytes 
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,43 +60,37 @@ class PackIndex:
     files: tuple[FileEntry, ...]
 
 
-def pack_tree(
-    tree: TrainingTree, folder: Path, *, accept_damaged: bool = False, disk: Disk | None = None
-) -> list[Path]:
-    """Write the two files into `folder` and return their paths, the pack first.
-
-    Args:
-        tree: what to pack.
-        folder: where to.
-        accept_damaged: leave out checkpoints that do not verify as long as one does.
-        disk: the effects.
+def pack_tree(tree: TrainingTree, folder: Path) -> list[Path]:
+    """Write the two files into `folder` and return their paths, the pack first; what does not verify is left out.
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
-        OutputDamaged: a checkpoint of the tree does not verify.
+        OutputDamaged: no checkpoint of the tree verifies.
+        UnsafePath: a name is too long for a pack.
         StorageError: the disk refused.
     """
-    disk = disk or Disk()
-    with storage_errors(f"Packing {tree.root}", safe=f"the tree at {tree.root} was only read"):
+    disk, safe = Disk(), f"the tree at {tree.root} was only read"
+    pack, files = folder / PACK_NAME, []
+    with storage_errors(f"Packing {tree.root}", safe=safe):
         disk.make_folder(folder)
         found = file_list.list_files(tree, disk)
-        if found.damaged and not accept_damaged:
-            raise OutputDamaged(" ".join(found.damaged), safe="nothing was packed")
-        ensure_free_space(folder, found.size, safe=f"the tree at {tree.root} was only read")
-        pack, files, offset = folder / PACK_NAME, [], 0
-        for item in found.items:
-            data = item.read(disk)
-            files.append(FileEntry.of(item.name, data))
-            member = _header(item.name, len(data)) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
-            disk.write_at(pack, offset, member)
-            offset += len(member)
-        disk.write_at(pack, offset, bytes(2 * tarfile.BLOCKSIZE))
+        ensure_free_space(folder, found.size, safe=safe)
+        with tarfile.open(pack, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for item in found.items:
+                data = item.read(disk)
+                files.append(FileEntry.of(item.name, data))
+                member = tarfile.TarInfo(item.name)  # a name and a size, and the same for all else
+                member.size = len(data)
+                try:
+                    archive.addfile(member, io.BytesIO(data))
+                except ValueError as error:
+                    raise UnsafePath(f"{item.name!r} is too long for a pack: {error}.", safe=safe) from error
         disk.sync(pack)
         index = PackIndex(
             scenario=tree.scenario,
             step=found.head.step,
             head_manifest_sha256=found.head.sha256,
-            pack_size=offset + 2 * tarfile.BLOCKSIZE,
+            pack_size=pack.stat().st_size,
             files=tuple(files),
         )
         write_atomic(disk, folder / INDEX_NAME, seal(vars(index), schema=SCHEMA))
@@ -129,13 +124,7 @@ def read_index(folder: Path) -> PackIndex:
     return index
 
 
-def unpack_tree(
-    folder: Path,
-    destination: Path,
-    *,
-    disk: Disk | None = None,
-    warn: Callable[[str], None] = warn_loudly,
-) -> PackIndex:
+def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] = warn_loudly) -> PackIndex:
     """Unpack a packed tree into `destination`, which must not exist or be empty; return its index.
 
     Raises:
@@ -143,7 +132,7 @@ def unpack_tree(
         UnsafePath: a name this project would not write.
         StorageError: the disk refused, or the destination is not empty.
     """
-    disk = disk or Disk()
+    disk = Disk()
     safe = f"nothing was put into {destination}"
     index = read_index(folder)
     with storage_errors(f"Unpacking into {destination}", safe=safe):
@@ -187,13 +176,3 @@ def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> N
         raise OutputDamaged(f"{pack} is not a readable pack: {error}.") from error
     if (missing := next(expected, None)) is not None:
         raise OutputDamaged(f"{missing.name} is announced and not in {pack}.")
-
-
-def _header(name: str, size: int) -> bytes:
-    """Return the tar header of a member: a name and a size, and the same for all else."""
-    member = tarfile.TarInfo(name)
-    member.size = size
-    try:
-        return member.tobuf(tarfile.USTAR_FORMAT)
-    except ValueError as error:
-        raise UnsafePath(f"{name!r} is too long for a pack: {error}.", safe="the tree was only read") from error

@@ -55,15 +55,11 @@ class FileList:
     Args:
         head: the manifest of the newest latest checkpoint.
         items: every file, ordered by name.
-        best: the best model's manifest, when there is one.
-        final: the final model's manifest, when there is one.
         damaged: one sentence for each checkpoint that does not verify; it is not in `items`.
     """
 
     head: Manifest
     items: tuple[Item, ...]
-    best: Manifest | None
-    final: Manifest | None
     damaged: tuple[str, ...]
 
     @property
@@ -106,10 +102,11 @@ def list_files(tree: TrainingTree, disk: Disk) -> FileList:
         if damaged:
             raise OutputDamaged(f"No checkpoint of {tree.root} verifies: {' '.join(damaged)}")
         raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
-    best, final = add(index.best_slot(tree)), add(index.final_slot(tree))
+    for where in (index.best_slot(tree), index.final_slot(tree)):
+        add(where)
     items.update({item.name: item for item in _other_items(tree)})
     ordered = tuple(items[name] for name in sorted(items))
-    return FileList(max(latest, key=lambda manifest: manifest.step), ordered, best, final, tuple(damaged))
+    return FileList(max(latest, key=lambda manifest: manifest.step), ordered, tuple(damaged))
 
 
 def _content_items(tree: TrainingTree, where: Slot, content: Content) -> list[Item]:

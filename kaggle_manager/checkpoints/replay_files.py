@@ -64,15 +64,12 @@ def verified_hash(folder: Path, ref: SegmentRef, disk: Disk) -> hashlib._Hash:
     return digest
 
 
-def drop_unneeded(folder: Path, needed: set[str], disk: Disk) -> list[Path]:
-    """Delete every file of the replay folder that is not `needed`; return them.
+def drop_unneeded(folder: Path, needed: set[str], disk: Disk) -> None:
+    """Delete every file of the replay folder that is not `needed`.
 
     Raises:
         OSError: from the disk.
     """
-    if not folder.is_dir():
-        return []
-    unneeded = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name not in needed]
-    for path in unneeded:
-        disk.unlink(path)
-    return unneeded
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file() and path.name not in needed:
+            disk.unlink(path)

@@ -17,7 +17,7 @@ from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storag
 from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
-from kaggle_manager.errors import CheckpointNotFound, LineageMismatch, OutputDamaged
+from kaggle_manager.errors import CheckpointNotFound, LineageMismatch
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,14 @@ class RestoreReport:
         manifest_sha256: the head's manifest: the parent of the next session.
         generation: the session that wrote it.
         files: (name relative to the tree, bytes) of every restored file.
-        best_score: the score of the best model, when there is one.
-        final_step: the step of the final model, when there is one.
         replaced: where the tree that was there is kept now; None when there was none.
-        left_out: what did not verify and stayed behind (only with `accept_damaged`).
+        left_out: a sentence for each checkpoint that did not verify and stayed behind.
     """
 
     step: int
     manifest_sha256: str
     generation: int
     files: tuple[tuple[str, int], ...]
-    best_score: float | None
-    final_step: int | None
     replaced: Path | None
     left_out: tuple[str, ...]
 
@@ -53,11 +49,10 @@ def restore_tree(
     generation: int,
     min_step: int,
     keep_replaced: Path,
-    accept_damaged: bool = False,
     disk: Disk | None = None,
     warn: Callable[[str], None] = warn_loudly,
 ) -> RestoreReport:
-    """Replace `tree` by the verified content of `source`.
+    """Replace `tree` by the verified content of `source`; a checkpoint that does not verify is left out.
 
     Args:
         source: root of a downloaded tree of the same scenario; it is only read.
@@ -66,14 +61,12 @@ def restore_tree(
         generation: the session that must have written the head.
         min_step: the step the head must have reached.
         keep_replaced: the folder the replaced tree becomes (a number is added when it exists).
-        accept_damaged: leave out checkpoints that do not verify as long as one does. For a source whose bytes are known
-            to be what the session left, where downloading again cannot help.
         disk: the effects; tests inject one that dies or fails.
         warn: told what the user should know.
 
     Raises:
         CheckpointNotFound: the source holds no checkpoint.
-        OutputDamaged: a file is missing, truncated or altered; it is named.
+        OutputDamaged: no checkpoint of the source verifies; the damaged files are named.
         LineageMismatch: another run, another generation, or an older step than was asked for or is here.
         CheckpointIncompatible: another version of kaggle-manager wrote it.
         UnsafePath: the source has a symbolic link or a name this project does not write.
@@ -85,8 +78,6 @@ def restore_tree(
         disk.make_folder(tree.root.parent)
         atomic_swap.begin(tree.root, disk)
         found = file_list.list_files(TrainingTree(source, tree.scenario), disk)
-        if found.damaged and not accept_damaged:
-            raise OutputDamaged(" ".join(found.damaged), safe=safe, next_step="download the outputs again")
         _check_lineage(found, run_id, generation, min_step, safe)
         _check_not_older(found, tree, disk, safe)
         ensure_free_space(tree.root.parent, found.size, safe=safe)
@@ -98,35 +89,31 @@ def restore_tree(
         manifest_sha256=found.head.sha256,
         generation=found.head.lineage.generation,
         files=tuple((item.name, item.size) for item in found.items),
-        best_score=None if found.best is None else found.best.score,
-        final_step=None if found.final is None else found.final.step,
         replaced=replaced,
         left_out=found.damaged,
     )
 
 
-def archive_tree(tree: TrainingTree, archive: Path, reason: str = "", *, disk: Disk | None = None) -> Path:
+def archive_tree(tree: TrainingTree, archive: Path, reason: str) -> Path:
     """Move a whole tree, replay rows included, to `archive`, with the reason; return the folder it became.
 
     Args:
         tree: the tree that is not to be used any more.
         archive: the folder it becomes (a number is added when it exists).
         reason: why, in a sentence, for the one who finds it.
-        disk: the effects; tests inject one that dies or fails.
 
     Raises:
         CheckpointNotFound: there is no such tree.
         StorageError: the disk refused; the tree is where it was.
     """
-    disk = disk or Disk()
+    disk = Disk()
     with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
         atomic_swap.finish(tree.root, disk)
         if not tree.root.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")
         kept = atomic_swap.set_aside(tree.root, archive, disk)
         disk.sync_folder(tree.root.parent)
-        if reason:
-            write_atomic(disk, kept / "reason.txt", (reason + "\n").encode())
+        write_atomic(disk, kept / "reason.txt", (reason + "\n").encode())
     return kept
 
 

@@ -86,8 +86,14 @@ class CheckpointStore:
     ) -> Checkpoint:
         """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
 
-        Saving a step again replaces that step's checkpoint. `replay` must come from `ReplayLog.write`, whose rows are
-        durable when it returns.
+        Saving a step again replaces that step's checkpoint.
+
+        Args:
+            step: environment steps trained so far, over all sessions.
+            model, state: bytes of the two files.
+            replay: from `ReplayLog.write`, whose rows are durable when it returns.
+            facts: `target`, `lineage` and `bundle_sha256`; where they are known `identity`, `certificate`, `exact` and
+                `metrics`. See `Manifest`.
 
         Raises:
             LineageMismatch: the tree holds a later step than this one: it belongs to a training that went further.
@@ -99,9 +105,8 @@ class CheckpointStore:
         where = index.latest_slot(self.tree, step)
         self._refuse_going_back(step)
         with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
-            self._commit(where, manifest, contents)
             try:
-                checkpoint = self._read_back(where, manifest)
+                checkpoint = self._commit(where, manifest, contents)
             except CheckpointCorrupt as error:
                 self._quarantine(where, error.message)
                 raise
@@ -175,6 +180,7 @@ class CheckpointStore:
 
         Raises:
             StorageError: the disk refused. The best model that was there still loads.
+            CheckpointCorrupt: what was written does not read back.
         """
         current = self.best()
         best_score = None if current is None else current.manifest.score
@@ -209,14 +215,14 @@ class CheckpointStore:
 
         Raises:
             StorageError: the disk refused. A final model that was there still loads.
+            CheckpointCorrupt: what was written does not read back.
         """
         current = self.final()
         if current is not None and current.step >= step:
             return current
         manifest = self._manifest("final", step, files, facts)
         with self._storage_errors("Saving the final model"):
-            self._commit(index.final_slot(self.tree), manifest, files)
-            return self._read_back(index.final_slot(self.tree), manifest)
+            return self._commit(index.final_slot(self.tree), manifest, files)
 
     def final(self) -> Checkpoint | None:
         """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly.
@@ -301,13 +307,16 @@ class CheckpointStore:
                 next_step="resume from that checkpoint, or archive the tree with --fresh",
             )
 
-    def _commit(self, where: Slot, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
+    def _commit(self, where: Slot, manifest: Manifest, contents: Mapping[str, bytes]) -> Checkpoint:
+        """Replace a slot's content and read it back.
+
+        Raises:
+            CheckpointCorrupt: it does not read back as it was written.
+        """
         self._disk.make_folder(where.folder)
         needed = sum(map(len, contents.values())) + len(manifest.to_bytes())
         ensure_free_space(where.folder, needed, safe=self._safe)
         atomic_slot.commit(where, manifest, contents, self._disk)
-
-    def _read_back(self, where: Slot, manifest: Manifest) -> Checkpoint:
         content = atomic_slot.read(where, self._disk)
         if content is None or content.manifest != manifest:
             raise CheckpointCorrupt(

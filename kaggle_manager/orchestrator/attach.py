@@ -128,7 +128,6 @@ def _bring_parent(
             generation=head.manifest.lineage.generation,
             min_step=min_step,
             keep_replaced=tree.root.with_name(f"{tree.root.name}.replaced"),
-            accept_damaged=True,
             warn=reporter.warn,
         )
     reporter.checkpoint(f"restored step {restored.step} from dataset {row.owner}/{slug} into {tree.root}")

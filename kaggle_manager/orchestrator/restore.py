@@ -59,8 +59,6 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
         generation=lineage.generation if nothing_new else session.generation,
         min_step=session.min_step,
         keep_replaced=run.replaced_by(session),
-        # What was downloaded is what the session left, so asking for it again would not mend anything.
-        accept_damaged=True,
         warn=run.reporter.warn,
     )
     for problem in report.left_out:

@@ -97,7 +97,7 @@ def publish_tree(
     if reporter:
         reporter.phase("packing the training tree")
     with tempfile.TemporaryDirectory(prefix="km_pack_") as folder:
-        files = pack_tree(tree, Path(folder), accept_damaged=True)
+        files = pack_tree(tree, Path(folder))
         if read_index(Path(folder)).head_manifest_sha256 != parent.manifest.sha256:
             raise OutputDamaged(
                 f"The checkpoint of step {parent.step:,} in {tree.root} was damaged a moment ago.",

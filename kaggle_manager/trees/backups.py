@@ -113,18 +113,17 @@ def check_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
     return kinds or KINDS
 
 
-def free(copies: Sequence[Copy], *, disk: Disk | None = None) -> int:
+def free(copies: Sequence[Copy]) -> int:
     """Delete these copies; return the bytes freed. The caller holds the tree's lock.
 
     Raises:
         StorageError: the disk refused; what was not reached is whole.
     """
-    disk = disk or Disk()
     for copy in copies:
         with storage_errors(f"Freeing {copy.folder}", safe="the training tree is untouched"):
             if copy.folder.is_symlink():
                 raise ConfigError(f"{copy.folder} is a symbolic link.", safe="it was left where it is")
-            remove_tree(disk, copy.folder)
+            remove_tree(Disk(), copy.folder)
     return sum(copy.size for copy in copies)
 
 
@@ -169,7 +168,6 @@ def back_up(config: RunConfig, why: str) -> Copy:
             generation=head.lineage.generation,
             min_step=head.step,
             keep_replaced=folder.with_name(folder.name + "_replaced"),
-            accept_damaged=True,
         )
         write_atomic(disk, folder / "reason.txt", (why + "\n").encode())
     made = _copy("backup", folder, config, False)

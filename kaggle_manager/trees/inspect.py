@@ -24,6 +24,9 @@ HashState = Literal["verified", "damaged", "incompatible", "not read"]
 """`incompatible`: another version of kaggle-manager wrote it."""
 
 
+_DISK = Disk()
+
+
 @dataclass(frozen=True)
 class CheckpointView:
     """One checkpoint of a tree.
@@ -55,18 +58,16 @@ class Verification:
     problems: tuple[str, ...]
 
 
-def look_at(tree: TrainingTree, *, verify: bool = True, disk: Disk | None = None) -> list[CheckpointView]:
+def look_at(tree: TrainingTree, *, verify: bool = True) -> list[CheckpointView]:
     """The latest checkpoints (newest first), the best and the final one.
 
     Args:
         tree: where to look; need not exist.
         verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
-        disk: the effects.
     """
-    disk = disk or Disk()
     slots = [("latest", where) for where in index.latest_slots(tree)]
     slots += [("best", index.best_slot(tree)), ("final", index.final_slot(tree))]
-    views = [view for level, where in slots if (view := _view(level, where, tree, verify, disk)) is not None]
+    views = [view for level, where in slots if (view := _view(level, where, tree, verify)) is not None]
     order = ("latest", "best", "final")
     return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
 
@@ -109,33 +110,32 @@ def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> 
     return wanted[0]
 
 
-def verify_tree(tree: TrainingTree, *, disk: Disk | None = None) -> Verification:
+def verify_tree(tree: TrainingTree) -> Verification:
     """Read every byte that is committed in a tree, and its curves and metadata.
 
     Raises:
         CheckpointNotFound: there is no checkpoint in it at all.
         CheckpointIncompatible: another version of kaggle-manager wrote one, or the metadata.
     """
-    disk = disk or Disk()
     slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
-    slots = [where for where in slots if _manifest_of(where, disk) or where.manifest_path.exists()]
+    slots = [where for where in slots if _manifest_of(where) or where.manifest_path.exists()]
     if not slots:
         raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
     problems: list[str] = []
     sizes, segments = {}, {}
     for where in slots:
-        problems += _problems_of(where.manifest_path, atomic_slot.read, where, disk)
-        manifest = _manifest_of(where, disk)
+        problems += _problems_of(where.manifest_path, atomic_slot.read, where, _DISK)
+        manifest = _manifest_of(where)
         sizes[where.manifest_path] = len(manifest.to_bytes()) if manifest else 0
         for entry in manifest.files if manifest else ():
             sizes[where.folder / entry.name] = entry.size
         for ref in manifest.segments if manifest else ():
             segments[ref.name, ref.length] = ref  # once, though both latest checkpoints share it
             sizes[tree.replay / ref.name] = max(ref.length, sizes.get(tree.replay / ref.name, 0))
-    problems += _problems_of(tree.replay, replay_files.verify, tree.replay, segments.values(), disk)
+    problems += _problems_of(tree.replay, replay_files.verify, tree.replay, segments.values(), _DISK)
     for path in tree.without_manifest():
         try:
-            sizes[path] = len(disk.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
+            sizes[path] = len(_DISK.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
             problems += _content_problems(path)
         except (OSError, CheckpointCorrupt, UnsafePath) as error:
             problems.append(_sentence(path, error))
@@ -166,18 +166,18 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _view(level: str, where: Slot, tree: TrainingTree, verify: bool, disk: Disk) -> CheckpointView | None:
+def _view(level: str, where: Slot, tree: TrainingTree, verify: bool) -> CheckpointView | None:
     try:
-        manifest = _manifest_of(where, disk)
+        manifest = _manifest_of(where)
     except CheckpointIncompatible as error:
         return CheckpointView(level, where.manifest_name, None, 0, 0, "incompatible", error.message)
     if manifest is None and not where.manifest_path.exists():
         return None
     problems = [] if manifest else [f"{where.manifest_path} does not match its own seal, or cannot be read."]
     if verify:
-        problems = _problems_of(where.manifest_path, atomic_slot.read, where, disk)
+        problems = _problems_of(where.manifest_path, atomic_slot.read, where, _DISK)
         if manifest:
-            problems += _problems_of(tree.replay, replay_files.verify, tree.replay, manifest.segments, disk)
+            problems += _problems_of(tree.replay, replay_files.verify, tree.replay, manifest.segments, _DISK)
     elif manifest and not where.pending_path.exists():  # else a commit is being finished
         problems = _size_problems(where, manifest, tree)
     size = sum(entry.size for entry in manifest.files) + len(manifest.to_bytes()) if manifest else 0
@@ -213,11 +213,11 @@ def _size_problems(where: Slot, manifest: Manifest, tree: TrainingTree) -> list[
     return found
 
 
-def _manifest_of(where: Slot, disk: Disk) -> Manifest | None:
+def _manifest_of(where: Slot) -> Manifest | None:
     """The manifest a slot shows; a commit cut before its last rename counts."""
     for path in (where.pending_path, where.manifest_path):
         try:
-            if (manifest := index.read_manifest(path, disk)) is not None:
+            if (manifest := index.read_manifest(path, _DISK)) is not None:
                 return manifest
         except OSError:
             continue

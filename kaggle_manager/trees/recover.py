@@ -46,11 +46,10 @@ def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -
     copies = sorted(kept_copies(config), key=lambda copy: copy.manifest.created_at, reverse=True)
     if not copies:
         raise CheckpointCorrupt(problem, safe=f"what is left is in {config.tree}", next_step=from_zero)
-    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copies[0].tree.root)}"
     raise CheckpointCorrupt(
         problem,
         safe="; ".join(f"step {copy.step} is in {copy.tree.root}" for copy in copies),
-        next_step=f"{command}\n  and then the same command again; or {from_zero}",
+        next_step=f"{_restore_command(copies[0], config)}; or {from_zero}",
     )
 
 
@@ -70,9 +69,8 @@ def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
     if newest is None:
         again = "train on with a larger --timesteps: the next evaluation makes a new one"
         return CheckpointCorrupt(problem, safe="the checkpoints and the final model", next_step=again)
-    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(newest.tree.root)}"
     safe = f"a copy at step {newest.step} that has it is in {newest.tree.root}"
-    return CheckpointCorrupt(problem, safe=safe, next_step=f"{command}\n  and then the same command again")
+    return CheckpointCorrupt(problem, safe=safe, next_step=_restore_command(newest, config))
 
 
 def set_aside(config: RunConfig, why: str) -> Path | None:
@@ -111,13 +109,17 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         generation=newest.lineage.generation,
         min_step=newest.step,
         keep_replaced=config.replaced / "by_hand",
-        accept_damaged=True,
         warn=reporter.warn,
     )
     reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
     for line in within_limit(config):
         reporter.checkpoint(line)
     return report
+
+
+def _restore_command(copy: Checkpoint, config: RunConfig) -> str:
+    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copy.tree.root)}"
+    return f"{command}\n  and then the same command again"
 
 
 def _was_trained(tree: TrainingTree) -> bool:

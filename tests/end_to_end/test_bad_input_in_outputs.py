@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from small_project import SCENARIO, Bench, installed, make_project
+from small_trees import reseal
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.errors import Interrupted, LineageMismatch, OutputDamaged, UnsafePath, VerificationError
@@ -212,7 +213,7 @@ def test_a_bomb_in_the_trees_dataset_is_refused_in_the_kernel(bench: Bench, bomb
         body = json.loads(index.read_text())
         if bomb == "climbing name":
             body["files"][0]["name"] = "../../climbed.txt"
-            index.write_text(json.dumps(body))
+            index.write_bytes(reseal(body))
         else:
             with pack.open("ab") as stream:
                 stream.truncate(3 << 30)  # sparse: three gigabytes that nobody announced

@@ -94,7 +94,7 @@ def test_a_restored_tree_is_found_by_the_trainers_own_search(source: TrainingTre
     found = checkpoints.find_latest_checkpoint(local.root, SCENARIO)
     assert found is not None
     assert (report.step, report.manifest_sha256) == (found.step, found.manifest.sha256) == (2, report.manifest_sha256)
-    assert (report.best_score, report.final_step, report.replaced) == (-5.0, 2, None)
+    assert report.replaced is None
     assert dict(report.files) == {name: len(data) for name, data in content(local.root).items()}
     assert "history/tensorboard/events.1" in content(local.root)
     assert not any(data.endswith(b"tail") for data in content(local.root).values())
@@ -109,11 +109,13 @@ def test_the_replaced_tree_is_kept_aside_whole(source: TrainingTree, local: Trai
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "removed"])
-def test_one_damaged_file_restores_nothing(source: TrainingTree, local: TrainingTree, damage: str) -> None:
-    grow(local.root, steps=(1,))
-    before = content(local.root)
-    vouched = [name for name in content(source.root) if not name.startswith(("history", "training_metadata"))]
-    for name in vouched:
+def test_a_damaged_file_is_never_restored_and_its_checkpoint_is_named(
+    source: TrainingTree, tmp_path: Path, damage: str
+) -> None:
+    committed = [name for name in content(source.root) if not name.startswith(("history", "training_metadata"))]
+    if damage == "removed":
+        committed = [name for name in committed if not name.endswith(".manifest.json")]  # nothing names these
+    for number, name in enumerate(committed):
         path = source.root / name
         kept = path.read_bytes()
         match damage:
@@ -123,22 +125,31 @@ def test_one_damaged_file_restores_nothing(source: TrainingTree, local: Training
                 path.write_bytes(bytes([kept[0] ^ 1]) + kept[1:])
             case "removed":
                 path.unlink()
-        gone = damage == "removed" and name.endswith(".manifest.json")  # what nobody names is not missed here
-        if not gone:
-            with pytest.raises(OutputDamaged, match=path.name.split(".")[0]):
-                restore(source, local)
-            assert content(local.root) == before
+        local = TrainingTree(tmp_path / str(number), SCENARIO)
+        report = restore(source, local)
+        (problem,) = report.left_out
+        assert path.name.split(".")[0] in problem
+        assert name not in content(local.root)
         path.write_bytes(kept)
 
 
-def test_a_damaged_checkpoint_can_be_left_out_when_downloading_again_cannot_help(
+def test_a_source_none_of_whose_checkpoints_verifies_restores_nothing(
     source: TrainingTree, local: TrainingTree
 ) -> None:
+    grow(local.root, steps=(1,))
+    before = content(local.root)
+    for step in (1, 2):
+        (source.checkpoints / source.model_name(step)).write_bytes(b"")
+    with pytest.raises(OutputDamaged, match="No checkpoint"):
+        restore(source, local)
+    assert content(local.root) == before
+
+
+def test_what_is_left_out_does_not_make_a_step_that_was_asked_for(source: TrainingTree, local: TrainingTree) -> None:
     (source.checkpoints / source.model_name(2)).write_bytes(b"")
-    report = restore(source, local, accept_damaged=True)
-    assert (report.step, len(report.left_out)) == (1, 1)
     with pytest.raises(LineageMismatch, match="at least 2"):
-        restore(source, TrainingTree(local.root.with_name("other"), SCENARIO), accept_damaged=True, min_step=2)
+        restore(source, local, min_step=2)
+    assert not local.root.exists()
 
 
 @pytest.mark.parametrize(
@@ -236,9 +247,9 @@ def test_an_archived_tree_keeps_its_replay_and_says_why(source: TrainingTree, tm
     kept = archive_tree(source, tmp_path / "archive" / "refused", "another network")
     assert content(kept) == {**before, "reason.txt": b"another network\n"}
     assert not source.root.exists()
-    assert archive_tree(grow(source.root), tmp_path / "archive" / "refused") != kept
+    assert archive_tree(grow(source.root), tmp_path / "archive" / "refused", "again") != kept
     with pytest.raises(CheckpointNotFound):
-        archive_tree(source, tmp_path / "archive" / "refused")
+        archive_tree(source, tmp_path / "archive" / "refused", "there is none")
 
 
 # ---------------------------------------------------------------------------------------------------------- the pack
@@ -261,14 +272,15 @@ def test_the_same_tree_packs_to_the_same_bytes_and_unpacks_to_the_same_tree(
     assert (index.step, index.head_manifest_sha256) == (head.step, head.manifest.sha256)
 
 
-def test_a_tree_is_packed_without_its_damaged_checkpoint_only_when_asked(source: TrainingTree, tmp_path: Path) -> None:
+def test_a_tree_is_packed_without_its_damaged_checkpoint(source: TrainingTree, tmp_path: Path) -> None:
     (source.checkpoints / source.model_name(2)).write_bytes(b"")
-    with pytest.raises(OutputDamaged):
-        pack_tree(source, tmp_path / "refused")
-    pack_tree(source, tmp_path / "pack", accept_damaged=True)
+    pack_tree(source, tmp_path / "pack")
     assert unpack_tree(tmp_path / "pack", tmp_path / "unpacked", warn=pytest.fail).step == 1
     (head,) = CheckpointStore(TrainingTree(tmp_path / "unpacked", SCENARIO)).valid_checkpoints()
     assert head.step == 1
+    (source.checkpoints / source.model_name(1)).write_bytes(b"")
+    with pytest.raises(OutputDamaged):
+        pack_tree(source, tmp_path / "refused")
 
 
 def repack(folder: Path, members: list[tuple[tarfile.TarInfo, bytes]], **changes: Any) -> None:

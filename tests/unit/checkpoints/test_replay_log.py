@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingTree, replay_files
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.manifest import ReplayCommit
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
 from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, load
@@ -283,6 +284,18 @@ def test_a_buffer_of_another_shape_is_refused(tmp_path: Path) -> None:
         load(tmp_path, commit, arrays_of(plain_buffer(8, 1)))
     with pytest.raises(CheckpointCorrupt, match="does not fit"):
         load(tmp_path, commit, {name: array.astype("f8") for name, array in live.items()})
+
+
+def test_a_commit_that_ends_within_a_chunk_is_refused(tmp_path: Path) -> None:
+    player = Player(plain_buffer(16, 1), seed=6)
+    player.play(3)
+    live = arrays_of(player.buffer)
+    commit = Log(tmp_path, live).append(3)
+    *others, last = commit.segments
+    cut = (tmp_path / last.name).read_bytes()[: last.length - 5]
+    lying = replace(commit, segments=(*others, replace(last, length=len(cut), sha256=sha256_bytes(cut))))
+    with pytest.raises(CheckpointCorrupt, match="its last chunk ends at byte"):
+        load(tmp_path, lying, arrays_of(plain_buffer(16, 1)))
 
 
 def test_python_objects_and_going_back_are_refused(tmp_path: Path) -> None:
