@@ -67,16 +67,19 @@ def check_schema(found: Any, known: int, what: str) -> None:
     """
     if type(found) is not int:
         raise ValueError(f"schema {found!r} where {known} is known")
-    if found != known:
-        older = found < known
-        raise CheckpointIncompatible(
-            f"{what} was written by {'an earlier development' if older else 'a newer'} version of kaggle-manager "
-            f"(schema {found}; this version reads {known}).",
-            safe="it was left as it is",
-            next_step="start again with --fresh, which archives the tree, or go on with the version that wrote it"
-            if older
-            else "update kaggle-manager, then start the same command again",
-        )
+    if found == known:
+        return
+    if found < known:
+        made_by = "was written by an earlier development version of kaggle-manager"
+        next_step = "go on with the version that wrote it; --fresh archives such a tree and starts a training anew"
+    else:
+        made_by = "was written by a newer version of kaggle-manager"
+        next_step = "update kaggle-manager, then start the same command again"
+    raise CheckpointIncompatible(
+        f"{what} {made_by} (schema {found}; this version reads {known}).",
+        safe="it was left as it is",
+        next_step=next_step,
+    )
 
 
 def canonical(body: Any) -> bytes:

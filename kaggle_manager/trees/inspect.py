@@ -106,7 +106,8 @@ def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> 
     wanted = [view for view in views if view.manifest and which in (view.level, str(view.manifest.step))]
     if not wanted:
         there = ", ".join(f"{v.level} ({v.manifest.step:,})" for v in views if v.manifest) or "nothing"
-        raise CheckpointNotFound(f"{tree.root} has no checkpoint {which}; it holds {there}.")
+        problems = " ".join({view.problem: None for view in views if view.problem})
+        raise CheckpointNotFound(f"{tree.root} has no checkpoint {which}; it holds {there}. {problems}".rstrip())
     return wanted[0]
 
 

@@ -71,6 +71,9 @@ def sealed(**changes: object) -> bytes:
     [
         {"files": (FileEntry("../climbs.zip", 3, "c" * 64),)},
         {"files": (FileEntry("/absolute.zip", 3, "c" * 64),)},
+        {"files": (FileEntry("below/the/manifest.zip", 3, "c" * 64),)},
+        {"files": (FileEntry("twice.zip", 3, "c" * 64),) * 2},
+        {"files": (FileEntry("b.zip", 3, "c" * 64), FileEntry("a.zip", 3, "c" * 64))},
         {"files": (FileEntry("C:drive.zip", 3, "c" * 64),)},
         {"files": (FileEntry("a.zip", -1, "c" * 64),)},
         {"files": (FileEntry("a.zip", 3, "short"),)},

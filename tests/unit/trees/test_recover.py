@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_trees import config_in, content, flip, plant
+from small_trees import config_in, content, flip, plant, reseal
 
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, pack_tree
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound
+from kaggle_manager.trees.backups import back_up, find_copies
 from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.export import export_run
+from kaggle_manager.trees.inspect import find_checkpoint, look_at, verify_tree
 from kaggle_manager.trees.recover import head_of, put_back
 
 
@@ -34,3 +39,33 @@ def test_replay_rows_that_both_checkpoints_lost_come_back_from_the_downloaded_tr
     head = head_of(CheckpointStore(TrainingTree(config.tree, tree.scenario), warn=pytest.fail), config)
     assert head is not None
     assert head.step == 2
+
+
+def test_a_tree_of_an_earlier_version_is_refused_as_such_and_left_as_it_is(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    tree = plant(config.tree, identity=current_identity(config))
+    for path in tree.root.rglob("*.manifest.json"):
+        path.write_bytes(reseal(json.loads(path.read_bytes()) | {"schema": 1}))
+    download = config.downloads / "run" / "generation_1" / "training_tree"
+    shutil.copytree(config.tree, download)
+    before = content(tmp_path)
+    store = CheckpointStore(tree, warn=pytest.fail)
+    meetings: list[Callable[[], object]] = [
+        store.recover,
+        store.find_latest_checkpoint,
+        store.best,
+        lambda: head_of(store, config),
+        lambda: verify_tree(tree),
+        lambda: back_up(config, "before the update"),
+        lambda: export_run(config, str(tmp_path / "elsewhere")),
+        lambda: pack_tree(tree, tmp_path / "pack"),
+    ]
+    for meet in meetings:
+        with pytest.raises(CheckpointIncompatible, match="an earlier development version") as refused:
+            meet()
+        assert "--fresh" in refused.value.next_step
+    assert {name: data for name, data in content(tmp_path).items() if name in before} == before
+    assert {view.hash_state for view in look_at(tree)} == {"incompatible"}
+    assert [(copy.kind, copy.step) for copy in find_copies(config)] == [("download", None)]
+    with pytest.raises(CheckpointNotFound, match="an earlier development version"):
+        find_checkpoint(tree, "latest")
