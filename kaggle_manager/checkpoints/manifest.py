@@ -17,7 +17,7 @@ from typing import Any, Literal
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import check_component
-from kaggle_manager.checkpoints.sealed_json import count, digest, flag, seal, text, unseal
+from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 
 SCHEMA = 2
@@ -55,8 +55,7 @@ class SegmentRef:
         first_row: number of its first row, counted from the first row the run ever wrote.
         end_row: number after its last committed row.
         length: committed bytes; what lies behind them in the file is not part of the checkpoint.
-        sha256: SHA-256 of those bytes. Carried forward, never computed again, once the segment is sealed.
-        sealed: whether no later checkpoint will append to it.
+        sha256: SHA-256 of those bytes. Carried forward, never computed again, once the segment is full.
     """
 
     name: str
@@ -64,7 +63,6 @@ class SegmentRef:
     end_row: int
     length: int
     sha256: str
-    sealed: bool
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,6 @@ def _build_replay(body: dict[str, Any]) -> ReplayCommit:
                 end_row=count(entry["end_row"]),
                 length=count(entry["length"]),
                 sha256=digest(entry["sha256"]),
-                sealed=flag(entry["sealed"]),
             )
             for entry in body["segments"]
         ),

@@ -15,6 +15,7 @@ import hashlib
 import struct
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ReplayLog:
         """
         self._segments, self._commit = list(commit.segments), commit
         self._open_hash = hashlib.sha256()
-        if commit.segments and not commit.segments[-1].sealed:
+        if commit.segments and not _is_full(commit.segments[-1], commit.capacity):
             with storage_errors("Reading the replay rows", safe="the checkpoint was only read"):
                 self._open_hash = replay_files.verified_hash(self.folder, commit.segments[-1], self._disk)
 
@@ -91,8 +92,8 @@ class ReplayLog:
         segments, open_hash = list(self._segments), self._open_hash.copy()
         touched: list[Path] = []
         for first, rows in _pieces(new, segments[-1] if segments else None):
-            if not segments or segments[-1].sealed:
-                segments.append(SegmentRef(self._new_name(first), first, first, 0, open_hash.hexdigest(), False))
+            if not segments or _is_full(segments[-1], new.capacity):
+                segments.append(SegmentRef(self._new_name(first), first, first, 0, ""))
                 open_hash = hashlib.sha256()
             current, end = segments[-1], first + _length(rows)
             last = end == new.rows
@@ -107,14 +108,8 @@ class ReplayLog:
             path = self.folder / current.name
             self._disk.write_at(path, current.length, chunk)
             open_hash.update(chunk)
-            segments[-1] = SegmentRef(
-                name=current.name,
-                first_row=current.first_row,
-                end_row=end,
-                length=current.length + len(chunk),
-                sha256=open_hash.hexdigest(),
-                sealed=end - current.first_row >= _segment_rows(new.capacity),
-            )
+            length, sha256 = current.length + len(chunk), open_hash.hexdigest()
+            segments[-1] = replace(current, end_row=end, length=length, sha256=sha256)
             if path not in touched:
                 touched.append(path)
         for path in touched:
@@ -189,10 +184,15 @@ def _segment_rows(capacity: int) -> int:
     return max(capacity // SEGMENTS_PER_RING, 1)
 
 
+def _is_full(segment: SegmentRef, capacity: int) -> bool:
+    """Say whether the segment gets no more rows: the next ones begin another."""
+    return segment.end_row - segment.first_row >= _segment_rows(capacity)
+
+
 def _pieces(new: NewRows, current: SegmentRef | None) -> Iterator[tuple[int, Mapping[str, Array]]]:
     """Cut the new rows at the ring's end, at segment ends, and where a chunk would grow too large."""
     segment_rows = _segment_rows(new.capacity)
-    segment_end = 0 if current is None or current.sealed else current.first_row + segment_rows
+    segment_end = 0 if current is None else current.first_row + segment_rows
     first = new.first_row
     for stretch in new.stretches:
         count, done = _length(stretch), 0

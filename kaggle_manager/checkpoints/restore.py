@@ -45,10 +45,10 @@ def restore_tree(
     source: Path,
     tree: TrainingTree,
     *,
-    run_id: str,
-    generation: int,
-    min_step: int,
     keep_replaced: Path,
+    run_id: str | None = None,
+    generation: int | None = None,
+    min_step: int = 0,
     disk: Disk | None = None,
     warn: Callable[[str], None] = warn_loudly,
 ) -> RestoreReport:
@@ -57,10 +57,10 @@ def restore_tree(
     Args:
         source: root of a downloaded tree of the same scenario; it is only read.
         tree: the local tree; need not exist yet.
-        run_id: the run the head must belong to.
-        generation: the session that must have written the head.
-        min_step: the step the head must have reached.
         keep_replaced: the folder the replaced tree becomes (a number is added when it exists).
+        run_id: the run the head must belong to; None for any.
+        generation: the session that must have written the head; None for any.
+        min_step: the step the head must have reached.
         disk: the effects; tests inject one that dies or fails.
         warn: told what the user should know.
 
@@ -147,12 +147,12 @@ def check_restored(tree: TrainingTree, expected: FileList, disk: Disk, warn: Cal
         )
 
 
-def _check_lineage(found: FileList, run_id: str, generation: int, min_step: int, safe: str) -> None:
+def _check_lineage(found: FileList, run_id: str | None, generation: int | None, min_step: int, safe: str) -> None:
     lineage = found.head.lineage
     problems = []
-    if lineage.run_id != run_id:
+    if run_id not in (None, lineage.run_id):
         problems.append(f"it belongs to run {lineage.run_id} and {run_id} was expected")
-    elif lineage.generation != generation:
+    elif generation not in (None, lineage.generation):
         problems.append(f"session {lineage.generation} wrote it and {generation} was expected")
     if found.head.step < min_step:
         problems.append(f"it is at step {found.head.step:,} and at least {min_step:,} was expected")

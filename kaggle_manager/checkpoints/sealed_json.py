@@ -101,13 +101,6 @@ def count(value: Any, most: int = MAX_INTEGER) -> int:
     return value
 
 
-def flag(value: Any) -> bool:
-    """Return `value` when it is true or false, else raise TypeError."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is not true or false")
-    return value
-
-
 def digest(value: Any) -> str:
     """Return `value` when it is a SHA-256 in lower-case hexadecimal, else raise TypeError or ValueError."""
     if not _SHA256.fullmatch(text(value)):

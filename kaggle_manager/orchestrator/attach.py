@@ -125,7 +125,6 @@ def _bring_parent(
             source.root,
             tree,
             run_id=row.run_id,
-            generation=head.manifest.lineage.generation,
             min_step=min_step,
             keep_replaced=tree.root.with_name(f"{tree.root.name}.replaced"),
             warn=reporter.warn,

@@ -8,6 +8,7 @@ Never does: follow a symbolic link, or free anything outside the folders it list
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, wr
 from kaggle_manager.checkpoints.atomic_swap import free_name
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.errors import CheckpointCorrupt, ConfigError
 from kaggle_manager.protocol.session_result import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -152,23 +153,13 @@ def back_up(config: RunConfig, why: str) -> Copy:
         StorageError: the disk refused; nothing half-made counts.
     """
     tree = TrainingTree(config.tree, config.scenario_name)
-    valid = CheckpointStore(tree).valid_checkpoints()
-    if not valid:
-        raise CheckpointNotFound(f"{tree.root} holds no checkpoint that verifies.", safe="nothing was changed")
-    head = valid[0].manifest
     disk = Disk()
     folder = free_name(backups_folder(config) / stamped_name(config))
     with storage_errors("Backing up", safe=f"the training tree {tree.root} was only read"):
         for cut in folder.parent.glob(f"{config.section.name}-{config.tree.name}-*.incoming"):
             remove_tree(disk, cut)
-        restore_tree(
-            tree.root,
-            TrainingTree(folder, tree.scenario),
-            run_id=head.lineage.run_id,
-            generation=head.lineage.generation,
-            min_step=head.step,
-            keep_replaced=folder.with_name(folder.name + "_replaced"),
-        )
+        copy = TrainingTree(folder, tree.scenario)
+        restore_tree(tree.root, copy, keep_replaced=folder.with_name(folder.name + "_replaced"))
         write_atomic(disk, folder / "reason.txt", (why + "\n").encode())
     made = _copy("backup", folder, config, False)
     if made is None:
@@ -235,8 +226,7 @@ def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
     """The tree each run trains, and the downloaded trees of sessions that are not closed."""
     if not config.journal.is_file():
         return {}, set()
-    journal = Journal.to_read(config.journal)
-    try:
+    with contextlib.closing(Journal.to_read(config.journal)) as journal:
         runs = journal.runs()
         opened = {
             config.downloads / run.run_id / f"generation_{session.generation}" / TREE_FOLDER
@@ -244,6 +234,4 @@ def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
             for session in journal.sessions(run.run_id)
             if session.stage is not Stage.CLOSED
         }
-    finally:
-        journal.close()
     return {run.run_id: run.tree for run in runs}, opened

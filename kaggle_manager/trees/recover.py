@@ -105,8 +105,6 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
     report = restore_tree(
         source,
         TrainingTree(config.tree, config.scenario_name),
-        run_id=newest.lineage.run_id,
-        generation=newest.lineage.generation,
         min_step=newest.step,
         keep_replaced=config.replaced / "by_hand",
         warn=reporter.warn,

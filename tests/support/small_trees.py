@@ -48,11 +48,11 @@ def plant(
     tree.replay.mkdir(parents=True, exist_ok=True)
     sealed = b"sealed rows " * rows
     (tree.replay / "segment_0.bin").write_bytes(sealed)
-    shared = SegmentRef("segment_0.bin", 0, 1, len(sealed), sha256_bytes(sealed), True)
+    shared = SegmentRef("segment_0.bin", 0, 1, len(sealed), sha256_bytes(sealed))
     for step in steps:
         data = f"rows of {run_id} to {step}".encode()
         (tree.replay / f"segment_{step}.bin").write_bytes(data)
-        own = SegmentRef(f"segment_{step}.bin", 1, step + 1, len(data), sha256_bytes(data), False)
+        own = SegmentRef(f"segment_{step}.bin", 1, step + 1, len(data), sha256_bytes(data))
         store.save_latest(
             step=step,
             model=f"model {run_id} {step}".encode(),

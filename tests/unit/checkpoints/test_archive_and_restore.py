@@ -57,7 +57,7 @@ def grow(root: Path, *, generation: int = 1, steps: tuple[int, ...] = (1, 2), ru
     for step in steps:
         rows = f"rows of {run_id}, to {step}".encode() * 9
         (tree.replay / f"segment_{step}.bin").write_bytes(rows + b"junk behind the committed tail")
-        ref = SegmentRef(f"segment_{step}.bin", 0, step, len(rows), sha256_bytes(rows), False)
+        ref = SegmentRef(f"segment_{step}.bin", 0, step, len(rows), sha256_bytes(rows))
         replay = ReplayCommit(step, 8, (ref,))
         state = f"state {run_id} {step}".encode()
         store.save_latest(step=step, model=f"model {step}".encode(), state=state, replay=replay, **common)

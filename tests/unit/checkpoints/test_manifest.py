@@ -30,7 +30,7 @@ MANIFEST = Manifest(
     lineage=Lineage("run", 2, "a" * 64, 40_000),
     bundle_sha256="b" * 64,
     files=(FileEntry("model.zip", 3, "c" * 64),),
-    replay=ReplayCommit(9, 8, (SegmentRef("segment_0.bin", 0, 9, 100, "d" * 64, True),)),
+    replay=ReplayCommit(9, 8, (SegmentRef("segment_0.bin", 0, 9, 100, "d" * 64),)),
     identity={"policy_architecture": (64, 64), "nan": float("nan")},
     metrics={"score": -25.5},
     created_at="2026-01-01T00:00:00+00:00",
@@ -83,7 +83,7 @@ def sealed(**changes: object) -> bytes:
         {"step": 1 << 60},
         {"kind": "newest"},
         {"scenario": "a/b"},
-        {"replay": ReplayCommit(1, 1, (SegmentRef("..", 0, 1, 1, "d" * 64, True),))},
+        {"replay": ReplayCommit(1, 1, (SegmentRef("..", 0, 1, 1, "d" * 64),))},
     ],
     ids=lambda changes: str(next(iter(changes)))[:20],
 )
