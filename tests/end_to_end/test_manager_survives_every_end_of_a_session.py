@@ -16,7 +16,7 @@ from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import KernelFailed
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
-from kaggle_manager.orchestrator import manager
+from kaggle_manager.orchestrator import passes
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.sessions import watch
 from kaggle_manager.sessions.connection import Connection
@@ -40,7 +40,7 @@ def impatient_kaggle(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
 def test_a_kaggle_of_this_machine_that_dies_is_started_again_and_its_session_goes_on(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "WATCH_S", 2.0)
+    monkeypatch.setattr(passes, "WATCH_S", 2.0)
     root = tmp_path / "mortal"
     root.mkdir()
     (root / "limits.json").write_text('{"ingestion_s": 0.0}')

@@ -1,0 +1,289 @@
+"""Passes over a run: carries out what `lifecycle.decide` decides, and writes every intent down first.
+
+A pass is everything that can be done now; a run is passes until its target, with waits between them. The local training
+tree only ever changes by a verified, complete restore, and no session number is pushed twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import for_people
+from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import (
+    NotFound,
+    QuotaError,
+    RemoteError,
+    VerificationError,
+    error_context,
+)
+from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import close, notifications
+from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
+from kaggle_manager.orchestrator.push import push_generation, reconcile
+from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
+from kaggle_manager.runs import lifecycle
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session, load_downloaded
+from kaggle_manager.sessions.metrics import progress_of
+from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.status.report import RunReport
+from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.trees.recover import best_is_lost
+
+# The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
+TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
+# What was refused is downloaded again: after this long at first, twice as long each time, and so often in all. After so
+# many refusals, what is listed of a session without a last word is taken, even if its log names more than that.
+REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_SETTLE, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 3, 5
+# A session is watched for so long at a time; when no status can be read at the end of it, the connection is made anew.
+WATCH_S = 600.0
+# Waits are slept in pieces, so that a laptop that slept through one notices.
+NAP_S = 60.0
+
+
+@dataclass
+class Passes:
+    """The loop of a manager; see `ValidationKaggleManager` for its fields."""
+
+    connect_to: Callable[[RunConfig], Connection]
+    notifier: Notifier
+    check_before_push: Callable[[RunConfig, Reporter], None]
+    sleep: Callable[[float], None]
+    clock: Callable[[], float]
+    watch_session: Callable[..., KernelStatus]
+    _watched: set[KernelVersion] = field(default_factory=set, init=False)
+
+    def until_done(self, run: RunContext) -> RunReport:
+        """Pass after pass until the target is reached; the platform's trouble is waited out for a day."""
+        trouble_since: float | None = None
+        while True:
+            try:
+                end = self._pass(run, watch_to_the_end=True)
+            except RemoteError as error:
+                trouble_since = trouble_since or self.clock()
+                if self.clock() - trouble_since > TROUBLE_PATIENCE_S:
+                    raise
+                run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
+                self._sleep_until(run, run.waits_until, error.message)
+                self._reconnect(run)
+                continue
+            except (VerificationError, NotFound) as error:
+                if not _was_refused(run):
+                    raise
+                run.reporter.warn(f"{error.message} It is downloaded once more before this session is given up")
+                continue
+            trouble_since = None
+            if not isinstance(end, lifecycle.WaitUntil):
+                return self._after_pass(run, end)
+            self._sleep_until(run, end.time, end.why)
+
+    def once(self, run: RunContext, *, may_push: bool) -> RunReport:
+        """One pass: everything that can be done now."""
+        return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
+
+    def _reconnect(self, run: RunContext) -> None:
+        """The trouble may be the connection's own: the Kaggle of this machine may have to be started again."""
+        try:
+            run.connection = self.connect_to(run.config)
+        except RemoteError as error:  # as before, so the next try of whatever is next will tell
+            run.reporter.warn(f"no new connection: {error.message}")
+
+    def _sleep_until(self, run: RunContext, moment: float, why: str) -> None:
+        run.reporter.line(f"waiting until {for_people(moment)}: {why} (Ctrl-C is safe)")
+        while (left := moment - self.clock()) > 0:
+            run.reporter.phase(f"waiting until {for_people(moment)}: {why}")
+            self.sleep(min(NAP_S, left))
+
+    def _pass(self, run: RunContext, *, watch_to_the_end: bool, may_push: bool = True) -> lifecycle.Action:
+        """Do one action after the other until one is a wait or an end; return that one."""
+        while True:
+            action = lifecycle.decide(run.observe())
+            match action:
+                case lifecycle.Push(generation=generation) if may_push:
+                    self._push(run, generation)
+                case lifecycle.Reconcile():
+                    reconcile(run, self.sleep)
+                case lifecycle.Watch():
+                    over = self._watch(run, to_the_end=watch_to_the_end)
+                    if not over and not watch_to_the_end:
+                        return action
+                case lifecycle.Fetch():
+                    session = run.newest_session()
+                    with self._refusing(run, session):
+                        self.download_results(run, session)
+                case lifecycle.Restore():
+                    session = run.newest_session()
+                    with self._refusing(run, session):
+                        self._close(run, session)
+                case _:
+                    return action
+
+    def _after_pass(self, run: RunContext, end: lifecycle.Action) -> RunReport:
+        match end:
+            case lifecycle.Finish():
+                return self._finish(run)
+            case lifecycle.Stop():
+                close.stop(run, end)
+            case lifecycle.WaitUntil(time=until, why=why) if run.waits_for_quota():
+                raise QuotaError(
+                    why,
+                    safe="everything that was saved; nothing is running",
+                    next_step=f"nothing: a tick after {for_people(until)} goes on",
+                )
+        if run.row.trouble is not None and not run.row.trouble.is_stop:  # it has passed, though nothing moved
+            run.note("recovered")
+        return describe_run(run.state, self.clock())
+
+    # --- one session --------------------------------------------------------------------------------------------------
+
+    def _push(self, run: RunContext, generation: int) -> None:
+        parent = run.head()
+        if parent is not None:
+            check_compatible(run, parent.manifest.identity)
+        elif not run.config.quick:  # a quick run is a rehearsal itself
+            self.check_before_push(run.config, run.reporter)
+        earlier = run.row.forecast
+        close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
+        notifications.forecast_slipped(self.notifier, run, earlier)
+        push_generation(run, generation, parent)
+
+    def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
+        """Look at the newest session, or watch it for a while; True when it is over."""
+        session = run.newest_session()
+        version = run.version_of(session)
+        if to_the_end and version not in self._watched:
+            self._watched.add(version)
+            run.reporter.step(3, f"watch {version.ref} (Ctrl-C leaves the session running)")
+        try:
+            status = self.watch_session(
+                run.connection.client,
+                version,
+                run.reporter,
+                bundle_sha256=session.bundle_sha256,
+                until=time.monotonic() + WATCH_S if to_the_end else 0.0,
+                earlier=progress_of(session),
+                on_seen=lambda seen: self._note_seen(run, session, seen),
+                session_s=(session.facts.get("planned") or {}).get("timeout_s"),
+                log_copy=run.folder_of(session) / LOG_FILE,
+                wall=self.clock,
+            )
+        except NotFound as error:
+            close.check_is_gone(run, session)
+            close.give_up(run, session, "gone", error.message, FailureKind.GONE)
+            return True
+        if not status.state.is_terminal and not status.ended_by_log:
+            return False
+        ended = f"{status.state.name} {status.failure_message}".strip()
+        with run.state.together():
+            run.state.add_facts(session, ended_by_log=status.ended_by_log)
+            run.state.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
+            run.note("ended", session.generation, status=ended)
+        run.reporter.line(f"  the platform says {ended}")
+        return True
+
+    def _note_seen(self, run: RunContext, session: SessionRow, seen: SessionProgress) -> None:
+        run.state.add_facts(session, seen=seen.as_facts())
+
+    def download_results(self, run: RunContext, session: SessionRow) -> DownloadedSession:
+        """Download and verify the outputs of a session into its own folder; the training tree is not touched.
+
+        Args:
+            run: the run, opened.
+            session: one of its sessions.
+
+        Raises:
+            LineageMismatch: the outputs are of another run or session, or of an earlier step.
+            OutputDamaged: a file is truncated, altered or missing.
+            RemoteError: the platform did not answer.
+        """
+        run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
+        fetched = download_session(
+            run.connection.client,
+            run.version_of(session),
+            run.folder_of(session),
+            session,
+            run.reporter,
+            self.sleep,
+            local_tree=run.config.tree,
+            ended_by_log=bool(session.facts.get("ended_by_log")),
+            settle_for_less=session.refusals >= REFUSALS_TO_SETTLE,
+        )
+        with run.state.together():
+            run.state.update_session(session, stage=Stage.FETCHED)
+            run.note("fetched", session.generation, folder=str(fetched.folder))
+        return fetched
+
+    @contextmanager
+    def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
+        """What a session left is believed or refused. Refused again and again, the session is given up.
+
+        So it can be seen what happened, and the run can go on: from the tree that is here, as after a crash.
+        """
+        try:
+            yield
+        except (VerificationError, NotFound) as error:
+            is_last = session.refusals + 1 >= REFUSALS_TO_GIVE_UP
+            with run.state.together():
+                session = run.state.add_facts(session, refusals=session.refusals + 1)
+                run.note("refused", session.generation, message=error.message)
+                if is_last:
+                    why = f"given up, for what it left was refused again: {error.message}"
+                    close.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
+                    return
+                run.state.update_session(session, stage=Stage.ENDED)
+                run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
+            head = run.head()
+            go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
+            next_step = (
+                f"run the same command again: it downloads generation {session.generation} anew; refused "
+                f"{REFUSALS_TO_GIVE_UP} times, it gives this session up and goes on from {go_on} with the next one"
+            )
+            untouched = f"the training tree {run.config.tree} is untouched"
+            with error_context(safe=lambda text: text or untouched, next_step=next_step):
+                raise
+
+    def _close(self, run: RunContext, session: SessionRow) -> None:
+        """Restore what was fetched, and say how the session ended."""
+        fetched = load_downloaded(run.folder_of(session), session)
+        restored = restore_fetched(run, session, fetched)
+        outcome = close.close_session(run, session, fetched, restored=restored is not None)
+        notifications.session_ended(self.notifier, run, session.generation, outcome)
+        run.state.refresh()  # a stop may have been asked for since
+        if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
+            run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, run: RunContext) -> RunReport:
+        head, sessions = run.head(), run.state.totals.count
+        if head is not None:
+            check_compatible(run, head.manifest.identity)
+        if run.store.best() is None and run.row.counts.get("evaluations"):
+            raise best_is_lost(run.config)
+        why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
+        with run.state.together():
+            run.state.change(finished_at=run.now(), outcome="finished")
+            run.note("finished", why=why)
+        if run.config.quick and run.sessions:
+            check_quick_run(run, run.row.counts)
+        for line in describe_tree(run):
+            run.reporter.checkpoint(line)
+        notifications.run_finished(self.notifier, run, why)
+        run.reporter.line(f"finished: {why}", "bold green")
+        return describe_run(run.state, self.clock())
+
+
+def _was_refused(run: RunContext) -> bool:
+    """Whether what the newest session left was refused a moment ago, and is worth another download."""
+    newest = run.state.newest
+    return newest is not None and newest.stage is Stage.ENDED and newest.refusals > 0
