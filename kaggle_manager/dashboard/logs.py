@@ -6,18 +6,20 @@ Claims of the log alone, shown as such: nothing here is verified.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.console.formatting import printable
-from kaggle_manager.platforms.kaggle.log_lines import parse_event
+from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, parse_event, session_tag
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.sessions.log_rendering import without_event_gaps
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
 LONGEST_LINE = 2000
+LARGEST_DRAWN = 1e15
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,16 @@ def read_log(downloads: Path, sessions: Sequence[SessionRow]) -> LogTail:
         if found is None:
             continue
         lines, whole = found
-        running = session.stage in (Stage.INTENDED, Stage.PUSHED)
-        restored = session.stage is Stage.CLOSED
+        tag = session_tag(session.run_id, session.generation)
+        # Of a session that is restored, the curves in the tree say more than its log.
+        told = [] if session.stage is Stage.CLOSED else [event for line in lines if (event := parse_event(line, tag))]
         return LogTail(
             generation=session.generation,
-            running=running,
+            running=session.stage in (Stage.INTENDED, Stage.PUSHED),
             whole=whole,
-            lines=lines,
-            progress=() if restored else _points(lines, "KM_PROGRESS", "reward"),
-            evaluations=() if restored else _points(lines, "KM_EVAL", "score"),
+            lines=tuple(without_event_gaps(lines, tag)),
+            progress=_points((event.step, event.reward) for event in told if isinstance(event, ProgressEvent)),
+            evaluations=_points((event.step, event.score) for event in told if isinstance(event, EvaluationEvent)),
         )
     return LogTail()
 
@@ -73,13 +76,5 @@ def _tail(path: Path) -> tuple[tuple[str, ...], bool] | None:
     return tuple(printable(line)[:LONGEST_LINE] for line in kept), not cut and len(kept) == len(lines)
 
 
-def _points(lines: Sequence[str], kind: str, name: str) -> tuple[tuple[int, float], ...]:
-    found = []
-    for line in lines:
-        event = parse_event(line) if line.startswith(kind) else None
-        if event is None:
-            continue
-        step, value = event.data.get("step"), event.data.get(name)
-        if isinstance(step, int) and isinstance(value, int | float) and abs(value) < 1e15 and 0 <= step < 2**53:
-            found.append((step, float(value)))
-    return tuple(found)
+def _points(told: Iterable[tuple[int, float | None]]) -> tuple[tuple[int, float], ...]:
+    return tuple((step, value) for step, value in told if value is not None and abs(value) < LARGEST_DRAWN)

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, RESULT_FILE, SessionResult
+from kaggle_manager.protocol.file_names import RESULT_FILE
+from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionResult
 from kaggle_manager.runs.rows import SessionRow
 
 

@@ -19,6 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
 from kaggle_manager.orchestrator.open_run import settings_of
 from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
+from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions import launch, reconcile
@@ -77,12 +78,13 @@ def attach_run(
             safe="nothing was changed",
             next_step="check the run id and --scenario",
         )
+    asked = read_order(order)
     row = RunRow(
         run_id=run_id,
         section=config.section.name,
         scenario=config.scenario_name,
-        target=int(order["target"]),
-        quick=bool(order.get("quick")),
+        target=asked.target,
+        quick=asked.quick,
         tree=str(config.tree),
         platform=connection.platform,
         owner=connection.owner,

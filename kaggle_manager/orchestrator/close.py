@@ -19,14 +19,14 @@ from kaggle_manager.errors import (
     VerificationError,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.protocol.session_result import TREE_FOLDER, normalised_failure
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
 from kaggle_manager.runs.retry_policy import POLICIES, FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
-from kaggle_manager.sessions.outcome import Outcome, judge
+from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.trees import compatibility
 
 # A session denied for so long is given up even though its kernel is there.

@@ -16,7 +16,7 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.platforms.kaggle.models import KernelVersion
-from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow

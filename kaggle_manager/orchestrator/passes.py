@@ -28,6 +28,7 @@ from kaggle_manager.orchestrator.push import push_generation, reconcile
 from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
+from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
@@ -169,6 +170,7 @@ class Passes:
                 run.connection.client,
                 version,
                 run.reporter,
+                tag=session_tag(session.run_id, session.generation),
                 bundle_sha256=session.bundle_sha256,
                 until=time.monotonic() + WATCH_S if to_the_end else 0.0,
                 earlier=progress_of(session),

@@ -49,7 +49,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     order = launch.launch_order(
         config, row, generation, parent=parent, bundle=bundle, identity=run.identity, deadline_s=plan.deadline_s
     )
-    script = render_script(bundle, order)
+    script = render_script(bundle, order.as_json())
     reporter.line(f"  {describe(bundle, script)}")
     newest = client.newest_kernel(row.owner, row.slug)
     known = run.state.journal.versions(row.run_id)

@@ -15,6 +15,7 @@ from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -110,6 +111,7 @@ def _ask_log(connection: Connection, reporter: Reporter, row: RunRow, session: S
         connection.client,
         KernelVersion(row.owner, row.slug, session.version),
         reporter,
+        tag=session_tag(session.run_id, session.generation),
         bundle_sha256=session.bundle_sha256,
         until=0.0,
         on_seen=seen.append,

@@ -1,25 +1,18 @@
-"""The launch order: what a session is told, checked before anything is done with it."""
+"""The launch order: what the manager tells a session, as JSON inside the kernel script; see docs/architecture.md."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.protocol.document import Document, Part, Sha256
 from kaggle_manager.sections.model import inside_its_folder
 
-SCHEMA = 2
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-
-class _Order(BaseModel):
-    # Fields other parts of the kernel use (packages) and those of newer managers are let through.
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Parent(_Order):
+class Parent(Part):
     """What to continue: the newest checkpoint's manifest, its step at least, and the dataset it travels in."""
 
     manifest_sha256: Sha256
@@ -27,8 +20,25 @@ class Parent(_Order):
     dataset: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
-class LaunchOrder(_Order):
-    """See docs/architecture.md. `deadline_s` and `trainer_started` (monotonic clock) are as `entry` hands them over."""
+class LaunchOrder(Document):
+    """What one session is to do.
+
+    Attributes:
+        section_folder: the section's folder, relative to the root of the bundle.
+        target: timesteps in all, over every session of the run.
+        parent: what to continue; None to start from zero.
+        deadline_s: seconds after which the session must have ended, counted from the start of the kernel's process;
+            `trainer/entry.py` hands the trainer what is left of them.
+        max_steps: timesteps this session may train at most; None for no limit.
+        save_every: timesteps between checkpoints; None for the scenario's own.
+        accelerator: Kaggle's name of the machine; None for the CPU.
+        packages: pinned packages (`name==version`) that `trainer/entry.py` installs when the image lacks them.
+        identity: what the manager can fingerprint of the experiment without importing its environment.
+        elapsed_s: seconds `trainer/entry.py` took to unpack and install.
+        trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
+    """
+
+    SCHEMA: ClassVar[int] = 2
 
     run_id: str
     generation: PositiveInt
@@ -41,13 +51,14 @@ class LaunchOrder(_Order):
     fresh: bool = False
     parent: Parent | None = None
     deadline_s: float | None = None
-    elapsed_s: float = 0.0
-    trainer_started: float | None = None
     max_steps: PositiveInt | None = None
     save_every: PositiveInt | None = None
     accelerator: str | None = None
-    bundle_sha256: str = ""
-    identity: dict[str, Any] = {}
+    packages: tuple[str, ...] = ()
+    bundle_sha256: str
+    identity: dict[str, Any] = Field(default_factory=dict)
+    elapsed_s: float = 0.0
+    trainer_started: float | None = None
 
     @property
     def lineage(self) -> Lineage:
@@ -61,17 +72,17 @@ class LaunchOrder(_Order):
         )
 
 
-def read_order(order: dict[str, Any]) -> LaunchOrder:
+def read_order(order: object) -> LaunchOrder:
     """Check a launch order.
 
     Raises:
-        ConfigError: a field is missing or has a value that is not accepted.
+        ConfigError: it has another schema, or a field is missing or has a value that is not accepted.
     """
-    if order.get("schema") != SCHEMA:
-        raise ConfigError(f"The launch order has schema {order.get('schema')!r}; this trainer reads {SCHEMA}.")
     try:
-        return LaunchOrder.model_validate(order)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(map(str, detail["loc"]))
-        raise ConfigError(f"The launch order's {key} is not accepted: {detail['msg']}.") from error
+        return LaunchOrder.from_json(order)
+    except ValueError as error:
+        raise ConfigError(
+            f"The launch order is not accepted: {error}.",
+            safe="nothing was trained",
+            next_step="start the session again with the version of kaggle-manager that is installed now",
+        ) from error

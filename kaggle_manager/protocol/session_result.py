@@ -1,59 +1,62 @@
-"""What a session says of itself: its `session_result.json`, read as something from outside.
+"""What a session says of itself in the end: its `session_result.json`, which outranks the platform's status.
 
-The trainer's own last word outranks the platform's status. Unknown fields are ignored; with a missing or malformed one
-the file is `OutputDamaged`; a claim made for another run, generation or bundle is a `LineageMismatch`.
+The trainer writes it and the manager reads it, as something from outside: a missing or malformed field is
+`OutputDamaged`, a result of another run, generation or bundle is a `LineageMismatch`.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+import json
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
+from kaggle_manager.protocol.document import Document, Part, Sha256
+from kaggle_manager.protocol.file_names import RESULT_FILE
 
-RESULT_FILE = "session_result.json"
-START_FILE = "session_start.json"
-TREE_FOLDER = "training_tree"
 # A result is a page of JSON; anything much larger is not one.
 LARGEST_RESULT_BYTES = 4_000_000
+# Exit codes of a session that did not end in good order.
+CRASHED, REFUSED, INCOMPATIBLE = 1, 3, 7
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _FromOutside(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+OutcomeName = Literal["completed", "interrupted", "crashed", "refused"]
 
 
-class OutputEntry(_FromOutside):
-    """One output file, as the trainer left it."""
+class OutputEntry(Part):
+    """One output file as the session left it: its name relative to the output folder, bytes, sha256."""
 
     name: str
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
 
 
-class SessionError(_FromOutside):
-    """Why a trainer crashed: exception type, message, last line of the traceback."""
+class SessionError(Part):
+    """Why a session ended badly: exception type, message, last line of the traceback."""
 
     type: str = ""
     message: str = ""
     last_line: str = ""
 
 
-class SessionResult(_FromOutside):
-    """The trainer's last word.
+class SessionResult(Document):
+    """How a session ended, and what it left.
 
     Attributes:
+        outcome: `completed` when the target is reached; `interrupted` when the next session can go on;
+            `crashed`; `refused` when it ended before training because something did not match its order.
+        exit_code: of the kernel's process: 0, or one of the codes above.
         step: timesteps in the newest checkpoint it left; None when it left none.
         resumed_from_step: timesteps it started from; 0 for a start from zero.
-        timings: seconds by name (setup, train, evaluate, save, total, ...).
-        counts: whole numbers by name (updates, evaluations, checkpoints, ...).
+        timings: seconds by name (install, setup, train, evaluate, save, total).
+        counts: whole numbers by name (steps, updates, evaluations, checkpoints).
         accelerator_gain: how many times faster than the CPU the accelerator trained; None when it was not measured.
+        files: every other file of the output folder.
     """
 
-    outcome: Literal["completed", "interrupted", "crashed", "refused"]
+    SCHEMA: ClassVar[int] = 2
+
+    outcome: OutcomeName
     reason: str = ""
     exit_code: int
     run_id: str
@@ -61,24 +64,19 @@ class SessionResult(_FromOutside):
     bundle_sha256: str
     step: int | None = None
     resumed_from_step: int = 0
-    timings: dict[str, float] = {}
-    counts: dict[str, int] = {}
-    accelerator_gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timings: dict[str, float] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    accelerator_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
 
     @field_validator("files")
     @classmethod
     def _names_differ(cls, files: tuple[OutputEntry, ...]) -> tuple[OutputEntry, ...]:
-        """Also on a disk that does not tell capitals from small letters."""
+        """Also on a disk that does not distinguish upper and lower case."""
         if len({file.name.casefold() for file in files}) != len(files):
             raise ValueError("a file is named twice")
         return files
-
-    @property
-    def refused_its_order(self) -> bool:
-        """Whether the kernel cannot do what it was told, however often it is told."""
-        return self.outcome == "refused" and self.error is not None and self.error.type == "ConfigError"
 
     @property
     def cause(self) -> str:
@@ -90,23 +88,19 @@ class SessionResult(_FromOutside):
 
 
 def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256: str) -> SessionResult:
-    """Read a result and hold it against the session it must be of.
+    """Read a result and compare it with the session it must be of.
 
     Raises:
-        OutputDamaged: not a session result.
+        OutputDamaged: not a session result, or one of another schema.
         LineageMismatch: the result of another run, generation or code.
     """
     try:
         if len(content) > LARGEST_RESULT_BYTES:
             raise ValueError(f"{len(content):,} bytes, where a page of JSON is expected")
-        result = SessionResult.model_validate_json(content)
-    except ValueError as error:  # pydantic's among them
-        why = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            why = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        result = SessionResult.from_json(json.loads(content))
+    except (ValueError, RecursionError) as error:
         raise OutputDamaged(
-            f"{RESULT_FILE} is not a session's result ({why}).", safe="the local training tree is untouched"
+            f"{RESULT_FILE} is not a session's result ({error}).", safe="the local training tree is untouched"
         ) from error
     expected = {"run_id": run_id, "generation": generation, "bundle_sha256": bundle_sha256}
     wrong = {name: getattr(result, name) for name, value in expected.items() if getattr(result, name) != value}
@@ -117,22 +111,3 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
             safe="nothing was restored; the local training tree is untouched",
         )
     return result
-
-
-def normalised_failure(text: str) -> str:
-    """A failure without what changes from one time to the next: numbers, addresses, hashes, temporary names."""
-    text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text.strip().splitlines()[-1] if text.strip() else "")
-    text = re.sub(r"km_code_\w+|\b[0-9a-f]{8,}\b|\btmp\w{8}\b", "…", text)
-    return re.sub(r"\d+", "N", text)[:300]
-
-
-def last_traceback_line(log: str) -> str:
-    """The last line of the last Python traceback in a log: the exception; '' when there is none."""
-    start = log.rfind("Traceback (most recent call last):")
-    if start < 0:
-        return ""
-    # The exception is the first line after the header that is not indented.
-    for line in log[start:].splitlines()[1:]:
-        if line.strip() and not line.startswith((" ", "\t")):
-            return line.strip()
-    return ""

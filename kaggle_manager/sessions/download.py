@@ -19,16 +19,12 @@ from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.download import PART_SUFFIX
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
-from kaggle_manager.platforms.kaggle.log_lines import parse_event, parse_log
+from kaggle_manager.platforms.kaggle.log_lines import parse_log
 from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputListing
 from kaggle_manager.platforms.kaggle.names import check_file_name
-from kaggle_manager.protocol.session_result import (
-    LARGEST_RESULT_BYTES,
-    RESULT_FILE,
-    TREE_FOLDER,
-    SessionResult,
-    parse_result,
-)
+from kaggle_manager.protocol.events import BundleEvent, Event, ResultEvent, parse_event, session_tag
+from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
+from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionResult, parse_result
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
 
@@ -85,8 +81,10 @@ def download_session(
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in parse_log(listing.log)]
     (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
-    _check_code(lines, session)
-    spoke = ended_by_log or any(line.startswith("KM_RESULT ") for line in lines[-20:])
+    tag = session_tag(session.run_id, session.generation)
+    events = [event for line in lines if (event := parse_event(line, tag))]
+    _check_code(events, session)
+    spoke = ended_by_log or any(isinstance(event, ResultEvent) for event in events)
     if spoke:  # it wrote one; it may still arrive
         listing = output_listing.listing_with(client, version, listing, [RESULT_FILE], sleep)
     if ended_by_log and not listing.files:
@@ -110,7 +108,7 @@ def download_session(
         reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
         manifests = output_listing.download_manifests(client, version, listing, folder)
         if not settle_for_less:
-            output_listing.check_all_saved_is_listed(listing, manifests, folder, session, lines)
+            output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
         expected = output_listing.expected_by_manifests(listing, manifests, folder)
     else:
         manifests = []
@@ -148,11 +146,10 @@ def load_downloaded(folder: Path, session: SessionRow) -> DownloadedSession:
     )
 
 
-def _check_code(lines: Sequence[str], session: SessionRow) -> None:
+def _check_code(events: Sequence[Event], session: SessionRow) -> None:
     """Hold the code the session said it runs against the code that was built. Kaggle may have cut that line away."""
-    events = (parse_event(line) for line in lines)
-    ran = next((event.data["sha256"] for event in events if event and event.kind == "KM_BUNDLE"), None)
-    if ran not in (None, session.bundle_sha256):
+    ran = next((event.sha256 for event in events if isinstance(event, BundleEvent)), None)
+    if ran is not None and ran != session.bundle_sha256:
         raise LineageMismatch(
             f"Generation {session.generation} ran code {ran[:12]}…; {session.bundle_sha256[:12]}… was built for it.",
             safe="nothing was restored; the local training tree is untouched",

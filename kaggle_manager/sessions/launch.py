@@ -20,7 +20,7 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
-from kaggle_manager.protocol.launch_order import SCHEMA
+from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
 
@@ -46,33 +46,30 @@ def launch_order(
     bundle: Bundle,
     identity: Mapping[str, Any],
     deadline_s: float,
-) -> dict[str, Any]:
-    """What the kernel is told; see docs/architecture.md."""
-    return {
-        "schema": SCHEMA,
-        "run_id": run.run_id,
-        "generation": generation,
-        "section": config.section.name,
-        "section_folder": config.section_path.as_posix(),
-        "scenario": config.scenario_name,
-        "target": config.target,
-        "seed": config.seed,
-        "quick": config.quick,
-        "fresh": config.fresh,
-        "parent": parent
-        and {
-            "manifest_sha256": parent.manifest.sha256,
-            "min_step": parent.step,
-            "dataset": f"{run.owner}/{run.slug}{DATASET_SUFFIX}",
-        },
-        "deadline_s": deadline_s,
-        "max_steps": config.max_steps,
-        "save_every": config.save_every,
-        "accelerator": config.section.kernel.accelerator,
-        "packages": list(config.section.kernel.packages),
-        "bundle_sha256": bundle.sha256,
-        "identity": dict(identity),
-    }
+) -> LaunchOrder:
+    """What the session is told; `parent` is the checkpoint it continues."""
+    dataset = f"{run.owner}/{run.slug}{DATASET_SUFFIX}"
+    return LaunchOrder(
+        run_id=run.run_id,
+        generation=generation,
+        section=config.section.name,
+        section_folder=config.section_path.as_posix(),
+        scenario=config.scenario_name,
+        target=config.target,
+        seed=config.seed,
+        quick=config.quick,
+        fresh=config.fresh,
+        parent=Parent(manifest_sha256=parent.manifest.sha256, min_step=parent.step, dataset=dataset)
+        if parent
+        else None,
+        deadline_s=deadline_s,
+        max_steps=config.max_steps,
+        save_every=config.save_every,
+        accelerator=config.section.kernel.accelerator,
+        packages=tuple(config.section.kernel.packages),
+        bundle_sha256=bundle.sha256,
+        identity=dict(identity),
+    )
 
 
 def publish_tree(

@@ -6,9 +6,10 @@ if the platform calls it an error, and one that left no result is judged by what
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-from kaggle_manager.protocol.session_result import SessionResult, last_traceback_line, normalised_failure
+from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.retry_policy import FailureKind
 
 # Kinds by the type of the error a trainer names; anything else it died of is its code.
@@ -99,3 +100,22 @@ def _kind_without_a_word(cause: str, log: str, *, wedged: bool) -> FailureKind:
     if last_traceback_line(log):
         return _kind_of_error("", cause)
     return FailureKind.KILLED
+
+
+def normalised_failure(text: str) -> str:
+    """A failure without what changes from one time to the next: numbers, addresses, hashes, temporary names."""
+    text = re.sub(r"0x[0-9a-fA-F]+", "0x…", text.strip().splitlines()[-1] if text.strip() else "")
+    text = re.sub(r"km_code_\w+|\b[0-9a-f]{8,}\b|\btmp\w{8}\b", "…", text)
+    return re.sub(r"\d+", "N", text)[:300]
+
+
+def last_traceback_line(log: str) -> str:
+    """The last line of the last Python traceback in a log: the exception; '' when there is none."""
+    start = log.rfind("Traceback (most recent call last):")
+    if start < 0:
+        return ""
+    # The exception is the first line after the header that is not indented.
+    for line in log[start:].splitlines()[1:]:
+        if line.strip() and not line.startswith((" ", "\t")):
+            return line.strip()
+    return ""

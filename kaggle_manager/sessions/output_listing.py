@@ -13,9 +13,9 @@ from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.log_lines import parse_event
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
-from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.protocol.events import Event, ProgressEvent
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import progress_of
 
@@ -95,17 +95,18 @@ def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], fold
 
 
 def check_all_saved_is_listed(
-    listing: OutputListing, manifests: Sequence[str], folder: Path, session: SessionRow, lines: Sequence[str]
+    listing: OutputListing, manifests: Sequence[str], folder: Path, session: SessionRow, events: Sequence[Event]
 ) -> None:
     """Hold the listing against what the session said it had saved.
 
     Args:
-        lines: its log.
+        events: what it told in its log.
 
     Raises:
         OutputDamaged: it said so of a later step than of any checkpoint that is listed whole.
     """
-    said = max([progress_of(session).last_checkpoint or 0, *_steps_said(lines)])
+    told = [event.checkpoint or 0 for event in events if isinstance(event, ProgressEvent)]
+    said = max([progress_of(session).last_checkpoint or 0, *told])
     listed = {file.name for file in listing.files}
     whole = [
         manifest.step
@@ -120,15 +121,6 @@ def check_all_saved_is_listed(
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
-
-
-def _steps_said(lines: Sequence[str]) -> Iterator[int]:
-    for line in lines:
-        event = parse_event(line)
-        if event is not None and event.kind == "KM_PROGRESS":
-            step = event.data.get("checkpoint")
-            if isinstance(step, int):
-                yield step
 
 
 def _is_of_the_tree(file: OutputFile) -> bool:

@@ -5,13 +5,13 @@ Claims of the log alone: nothing here is verified, and nothing here decides how 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, TrainerEvent
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, ResumeEvent
 
 # A running session that prints nothing for so long is called wedged. Until its first progress it installs packages and
 # loads what it continues, which may take longer. In seconds.
@@ -33,7 +33,7 @@ class SessionProgress:
         wedged: it was reported silent, and has printed nothing since.
         queued_since, running_since: when that state was first seen.
         last_line_at: when the newest line arrived here.
-        result_at: when the trainer's last word arrived here.
+        result_at: when the trainer's result event arrived here.
         denied_since: since when the platform says that there is no such session.
     """
 
@@ -76,24 +76,22 @@ class SessionProgress:
             wedged=False,
         )
 
-    def after_event(self, event: TrainerEvent, at: float, *, bundle_sha256: str) -> SessionProgress:
-        data = event.data
-        if event.kind == "KM_SESSION":
-            return replace(self, container=str(data["container"])[:200])
-        if event.kind in ("KM_RESUME", "KM_PROGRESS"):
-            found = {"step": _whole(data.get("step")), "target": _whole(data.get("target"))}
-            known = {name: value for name, value in found.items() if value is not None}
-            if event.kind == "KM_RESUME":
-                return replace(self, **known)  # type: ignore[arg-type]
+    def after_event(self, event: Event, at: float, *, bundle_sha256: str) -> SessionProgress:
+        if isinstance(event, ContainerEvent):
+            return replace(self, container=event.container)
+        if isinstance(event, ResumeEvent):
+            return replace(self, step=event.step, target=event.target)
+        if isinstance(event, ProgressEvent):
             return replace(
                 self,
-                **known,  # type: ignore[arg-type]
-                steps_per_s=_real(data.get("steps_per_s")),
-                reward=_real(data.get("reward")),
-                last_checkpoint=_whole(data.get("checkpoint")) or self.last_checkpoint,
+                step=event.step,
+                target=event.target,
+                steps_per_s=event.steps_per_s,
+                reward=event.reward,
+                last_checkpoint=event.checkpoint or self.last_checkpoint,
             )
-        # The last word of other code is somebody else's.
-        if event.kind == "KM_RESULT" and data.get("bundle_sha256") == bundle_sha256:
+        # The same session, pushed with other code: its end is not the end of this one.
+        if isinstance(event, ResultEvent) and event.bundle_sha256 == bundle_sha256:
             return replace(self, result_at=self.result_at or at)
         return self
 
@@ -109,15 +107,3 @@ class SessionProgress:
     def silence_bound_s(self) -> float:
         """How long it may be silent while it runs."""
         return SILENT_AT_START_S if self.step is None or self.steps_per_s is None else SILENT_S
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53 else None
-
-
-def _real(value: Any) -> float | None:
-    """A finite number; a log may say anything."""
-    try:
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-    except OverflowError:
-        return None

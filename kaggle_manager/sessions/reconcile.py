@@ -11,6 +11,7 @@ from collections.abc import Callable, Set
 from kaggle_manager.errors import ConfigError, PushMismatch
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
@@ -84,21 +85,20 @@ def unknown_session(
     if newest is None or newest[0].version in known:
         return None
     version, source = newest
-    order = order_of(source) or {}
     try:
-        if order["run_id"] != run.run_id or int(order["generation"]) <= reached:
-            return None
-        parent = order["parent"] or {"manifest_sha256": None, "min_step": 0}
-        return SessionRow(
-            run_id=run.run_id,
-            generation=int(order["generation"]),
-            stage=Stage.PUSHED,
-            parent_sha256=parent["manifest_sha256"],
-            min_step=int(parent["min_step"]),
-            bundle_sha256=str(order["bundle_sha256"]),
-            baseline_version=version.version - 1,
-            version=version.version,
-            started_at=at,
-        )
-    except (KeyError, TypeError, ValueError):  # edited by hand: not a session this program can answer for
+        order = read_order(order_of(source))
+    except ConfigError:  # another program's, or edited by hand: not a session this program can answer for
         return None
+    if order.run_id != run.run_id or order.generation <= reached:
+        return None
+    return SessionRow(
+        run_id=run.run_id,
+        generation=order.generation,
+        stage=Stage.PUSHED,
+        parent_sha256=order.lineage.parent_sha256,
+        min_step=order.lineage.min_step,
+        bundle_sha256=order.bundle_sha256,
+        baseline_version=version.version - 1,
+        version=version.version,
+        started_at=at,
+    )

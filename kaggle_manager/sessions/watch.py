@@ -19,10 +19,11 @@ from kaggle_manager.console.formatting import duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, parse_event
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.protocol.events import ProgressEvent, parse_event
 from kaggle_manager.sessions.log_reader import LogQueue, LogReader
-from kaggle_manager.sessions.log_rendering import show_line, show_progress
+from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
 
 # A session Kaggle has denied for this long does not exist (any more).
@@ -59,6 +60,7 @@ def watch(
     version: KernelVersion,
     reporter: Reporter,
     *,
+    tag: str,
     bundle_sha256: str,
     until: float | None = None,
     earlier: SessionProgress | None = None,
@@ -77,6 +79,7 @@ def watch(
     ten minutes ago and the platform still has not noticed (`ended_by_log`).
 
     Args:
+        tag: what this session's events are known by (`protocol.events.session_tag`).
         bundle_sha256: the code that was built; a session that says it runs other code is reported at once.
         until: a moment on `clock`; 0 is one look: the status, and what the log has by now.
         earlier: what an earlier call saw; its lines are not shown again, its waits count on.
@@ -93,7 +96,17 @@ def watch(
     """
     reader = read_log(client, version, log_copy)
     watching = _Watch(
-        client, version, reporter, bundle_sha256, reader, earlier or SessionProgress(), session_s, clock, wall, wait
+        client,
+        version,
+        reporter,
+        tag,
+        bundle_sha256,
+        reader,
+        earlier or SessionProgress(),
+        session_s,
+        clock,
+        wall,
+        wait,
     )
     reader.start()
     if until is None:
@@ -141,6 +154,7 @@ class _Watch:
         client: KaggleClient,
         version: KernelVersion,
         reporter: Reporter,
+        tag: str,
         bundle_sha256: str,
         reader: LogReader,
         earlier: SessionProgress,
@@ -149,13 +163,15 @@ class _Watch:
         wall: Callable[[], float],
         wait: Wait,
     ) -> None:
-        self._client, self._version, self._reporter, self._bundle_sha256 = client, version, reporter, bundle_sha256
+        self._client, self._version, self._reporter = client, version, reporter
+        self._tag, self._bundle_sha256 = tag, bundle_sha256
         self._reader, self._earlier, self._session_s = reader, earlier, session_s
         self._clock, self._wall, self._wait = clock, wall, wait
         self.seen = earlier
         self.status: KernelStatus | None = None
         self._log_ended = False
         self._lines_now = 0
+        self._gap = False  # the newest line was empty, and is shown if no event follows it
         self._begun = self._last_round = clock()
         self._said_state, self._said_trouble, self._said_trouble_at = earlier.state, "", clock()
         self._said_queued_s = 0.0
@@ -293,13 +309,20 @@ class _Watch:
             self._understand(line.text)
 
     def _understand(self, text: str) -> None:
-        event = parse_event(text)
-        if event is not None:
-            self.seen = self.seen.after_event(event, self._wall(), bundle_sha256=self._bundle_sha256)
-        if event is not None and event.kind == "KM_PROGRESS":
+        event = parse_event(text, self._tag)
+        if event is None:
+            if self._gap:
+                self._reporter.kernel("")
+            self._gap = not text.strip()
+            if not self._gap:
+                self._reporter.kernel(text)
+            return
+        self._gap = False
+        self.seen = self.seen.after_event(event, self._wall(), bundle_sha256=self._bundle_sha256)
+        if isinstance(event, ProgressEvent):
             self.show_progress()
         else:
-            show_line(text, self._reporter, self._bundle_sha256)
+            show_event(event, self._reporter, self._bundle_sha256)
 
     def _warn_of(self, error: KaggleManagerError) -> None:
         moment = self._clock()

@@ -10,10 +10,12 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.sessions.log_rendering import without_event_gaps
 from kaggle_manager.trees.current_run import current_run
 
 
@@ -41,14 +43,16 @@ def session_log(
             next_step=f"kaggle-manager history{config.elsewhere}",
         )
     session = chosen[0]
+    tag = session_tag(session.run_id, session.generation)
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
     # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.
     if stored.is_file() and session.stage not in (Stage.INTENDED, Stage.PUSHED):
-        yield from map(printable, stored.read_text(encoding="utf-8", errors="replace").splitlines())
+        lines = stored.read_text(encoding="utf-8", errors="replace").splitlines()
+        yield from map(printable, without_event_gaps(lines, tag))
         return
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
     version = KernelVersion(row.owner, row.slug, session.version)
-    for line in follow_log(connect_to(config).client, version, stop=lambda: False):
-        yield printable(line.text)
+    live = follow_log(connect_to(config).client, version, stop=lambda: False)
+    yield from map(printable, without_event_gaps((line.text for line in live), tag))

@@ -1,9 +1,10 @@
 """First code that runs in a kernel: names the code, unpacks it, installs what the image lacks, hands over.
 
 `kaggle_manager.sessions.bundle` puts this file, unchanged, at the head of every kernel script and calls `main` at its
-end; so it knows the standard library only and imports nothing of the project. It promises that the bundle's hash is
-the first line of the log, that code whose hash differs never runs, and that `session_result.json` exists at the end
-even when the trainer died before its last word. It never writes code into the output folder.
+end; so it uses the standard library only and imports nothing of the project. What it repeats of
+`kaggle_manager.protocol` is held to it by tests/unit/protocol/test_entry_literals.py. It promises that the bundle's
+hash is the first thing in the log, that code whose hash differs never runs, and that `session_result.json` exists at
+the end even when the trainer died before it could write one. It never writes code into the output folder.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from typing import Any
 
 # Run in a process of its own: the trainer may start worker processes that import the main module again.
 TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
-DAMAGED_BUNDLE_EXIT = 3
-INSTALL_FAILED_EXIT = 1
+RESULT_FILE, RESULT_SCHEMA = "session_result.json", 2
+CRASHED, REFUSED = 1, 3
+# In characters; the event is one line of the log.
+LONGEST_EVENT_REASON = 300
 
 
 def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
@@ -39,27 +42,21 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         payload: the code archive, xz-compressed, in base 85.
     """
     started = time.monotonic()
-    say(f"KM_BUNDLE sha256={bundle_sha256}")
-    say(f"KM_SESSION container={os.environ.get('KAGGLE_CONTAINER_NAME', 'unknown')}")
+    emit(order, "KM_BUNDLE", sha256=bundle_sha256)
+    emit(order, "KM_SESSION", container=os.environ.get("KAGGLE_CONTAINER_NAME", "unknown")[:200])
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     try:
         archive = lzma.decompress(base64.b85decode("".join(payload.split())))
     except (ValueError, lzma.LZMAError):
         archive = b""
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
-        return give_up(
-            working,
-            order,
-            "refused",
-            "the code in this kernel is not the code that was built",
-            DAMAGED_BUNDLE_EXIT,
-            error="BundleDamaged",
-        )
+        why = "the code in this kernel is not the code that was built"
+        return give_up(working, order, "refused", why, REFUSED, error="BundleDamaged")
     code = Path(tempfile.mkdtemp(prefix="km_code_"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")
     if problem := install_missing(order.get("packages", [])):
-        return give_up(working, order, "crashed", problem, INSTALL_FAILED_EXIT, error="InstallFailed")
+        return give_up(working, order, "crashed", problem, CRASHED, error="InstallFailed")
 
     elapsed = time.monotonic() - started
     # This clock is the same in every process of a machine.
@@ -70,14 +67,21 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file)
-    if not (working / "session_result.json").exists():
+    if not (working / RESULT_FILE).exists():
         why = f"the trainer's process ended with code {exit_code} before its last word; its traceback is in the log"
-        return give_up(working, order, "crashed", why, exit_code or 1)
+        return give_up(working, order, "crashed", why, exit_code or CRASHED)
     return exit_code
 
 
 def say(text: str) -> None:
     print(text, flush=True)
+
+
+def emit(order: dict[str, Any], kind: str, **values: Any) -> None:
+    """Write one event of this session; see kaggle_manager/protocol/events.py."""
+    tag = f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
+    sys.stdout.write(f"\n{kind} {json.dumps({'session': tag, **values})}\n")
+    sys.stdout.flush()
 
 
 def install_missing(packages: list[str]) -> str:
@@ -123,9 +127,9 @@ def sha256_of(path: Path) -> str:
 
 
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
-    """Leave the last word on behalf of a trainer that could not; `error` names its cause where the log cannot."""
+    """Write the result for a trainer that could not; `error` names its cause where the log cannot."""
     result: dict[str, Any] = {
-        "schema": 1,
+        "schema": RESULT_SCHEMA,
         "outcome": outcome,
         "reason": reason,
         "error": {"type": error, "message": reason} if error else None,
@@ -141,9 +145,20 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         for path in sorted(working.rglob("*"))
         if path.is_file() and not path.is_symlink()
     ]
-    unfinished = working / ".session_result.json"
+    unfinished = working / f".{RESULT_FILE}"
     unfinished.write_text(json.dumps({**result, "files": files}), encoding="utf-8")
-    unfinished.replace(working / "session_result.json")
-    say(f"KM_RESULT {json.dumps(result)}")
+    unfinished.replace(working / RESULT_FILE)
+    emit(
+        order,
+        "KM_RESULT",
+        run_id=order.get("run_id"),
+        generation=order.get("generation"),
+        bundle_sha256=order.get("bundle_sha256"),
+        outcome=outcome,
+        reason=reason[:LONGEST_EVENT_REASON],
+        exit_code=exit_code,
+        step=None,
+        output_files=len(files),
+    )
     print(reason, file=sys.stderr, flush=True)
     return exit_code

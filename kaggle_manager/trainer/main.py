@@ -1,4 +1,4 @@
-"""Kernel entry: one session, from its launch order to its last word.
+"""The trainer of a session, from its launch order to its result.
 
 Promises: `session_start.json` says what is continued before anything is trained; a session sent to continue something
 else than what is mounted leaves within seconds; `session_result.json` is written last, whatever happened, and a crash
@@ -16,18 +16,21 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
+from kaggle_manager.protocol.events import session_tag
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
+from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
-from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
-from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
 from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
 from kaggle_manager.trainer.sb3.training_config import from_scenario
 
 CODE = Path(__file__).resolve().parents[2]
-TREE_FOLDER = "training_tree"
 
 
 def run(order: dict[str, Any]) -> int:
@@ -39,47 +42,52 @@ def run(order: dict[str, Any]) -> int:
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
     working.mkdir(parents=True, exist_ok=True)
-    names = ("run_id", "generation", "bundle_sha256")
-    facts: dict[str, Any] = {name: order.get(name) for name in names}
+    identity = identity_in(order)
+    emit = emit_to_log(session_tag(identity["run_id"], identity["generation"]))
     clock = SessionClock()
     try:
         checked = read_order(order)
         # Importing torch takes seconds, on a busy machine many of them; they are the session's too.
         clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
         with stop_signals(clock):
-            outcome = _session(checked, clock, working, inputs)
+            outcome = _session(checked, clock, working, inputs, emit)
+        result = SessionResult(
+            **identity,
+            outcome=outcome.kind,
+            reason=outcome.reason,
+            exit_code=0,
+            step=outcome.step,
+            resumed_from_step=outcome.resumed_from,
+            timings={"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
+            counts=outcome.counts,
+            accelerator_gain=outcome.accelerator_gain,
+        )
     except BaseException as error:
         if isinstance(error, KaggleManagerError):
             print(error, file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
-        facts |= failure(error)
-    else:
-        facts |= {
-            "outcome": outcome.kind,
-            "exit_code": 0,
-            "reason": outcome.reason,
-            "step": outcome.step,
-            "resumed_from_step": outcome.resumed_from,
-            "timings": {"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
-            "counts": outcome.counts,
-            "accelerator_gain": outcome.accelerator_gain,
-        }
-    write_result(working, facts)
-    return int(facts["exit_code"])
+        result = SessionResult(**identity, **failure(error))
+    write_result(working, result, emit)
+    return result.exit_code
 
 
-def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path) -> SessionOutcome:
+def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path, emit: Emit) -> SessionOutcome:
     device = _device(order.accelerator)
     scenario = load_section(CODE / order.section_folder / SECTION_FILE).scenario(order.scenario)
     tree = TrainingTree(working / TREE_FOLDER, order.scenario)
     origin = _origin(order, tree, inputs)
-    start = {"run_id": order.run_id, "generation": order.generation, "bundle_sha256": order.bundle_sha256}
-    start |= {"device": device, "accelerator": order.accelerator, "target": order.target}
-    if origin.checkpoint is None:
-        start["from_zero"] = origin.reason
-    else:
-        start["resumed"] = {"step": origin.step, "manifest_sha256": origin.checkpoint.manifest.sha256}
+    head = origin.checkpoint
+    start = SessionStart(
+        run_id=order.run_id,
+        generation=order.generation,
+        bundle_sha256=order.bundle_sha256,
+        device=device,
+        accelerator=order.accelerator,
+        target=order.target,
+        resumed=ResumedFrom(step=origin.step, manifest_sha256=head.manifest.sha256) if head else None,
+        from_zero=None if head else origin.reason,
+    )
     write_start(working, start)
     scenario = scenario.for_quick() if order.quick else scenario
     settings = from_scenario(
@@ -93,7 +101,7 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         identity=order.identity,
         bundle_sha256=order.bundle_sha256,
     )
-    return train(settings, origin, clock)
+    return train(settings, origin, clock, emit=emit)
 
 
 def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> ResumePoint:

@@ -21,7 +21,7 @@ from kaggle_manager.checkpoints.atomic_swap import free_name
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt, ConfigError
-from kaggle_manager.protocol.session_result import TREE_FOLDER
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.trees.inspect import look_at, quarantined, reason_in, size_of

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from chromium_pipe import Chromium, Page
-from dashboard_world import FINISHED, RUNNING, add_session, save, say
+from dashboard_world import FINISHED, RUNNING, add_session, save, say, told
 
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.dashboard.view import Dashboard
+from kaggle_manager.protocol.events import EvaluationEvent
 from kaggle_manager.runs.journal import Journal
 
 
@@ -128,7 +129,8 @@ def test_a_run_that_goes_on_appears_without_a_reload(chromium: Chromium, address
         page.until("document.querySelector('#as-of').textContent.split(':').length > 2")  # it has looked once
         page.value(f"document.querySelector('#lineage-{RUNNING[:8]} details').open = true")
         page.value(f"document.querySelector('#curve-{RUNNING[:8]} summary').focus()")
-        say(state, RUNNING, 3, 'KM_EVAL {"step": 300, "score": -1.5}', "the newest line")
+        event = EvaluationEvent(step=300, score=-1.5, best=True, episodes=1, env_steps=9, seconds=1.0)
+        say(state, RUNNING, 3, told(RUNNING, 3, event), "the newest line")
         page.until(f"{log}.includes('the newest line')")
         save(state, RUNNING, 300, rate=0.01)
         page.until(f"document.getElementById('facts-{RUNNING[:8]}').innerText.includes('300\\nof 400')")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 import time
@@ -10,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from dashboard_world import BEGAN, FINISHED, HOSTILE, NOW, RUNNING, add_run, build, say, tree_of
+from dashboard_world import BEGAN, FINISHED, HOSTILE, NOW, RUNNING, add_run, build, say, told, tree_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from kaggle_manager.dashboard.page import Asked, Content, document, look
 from kaggle_manager.dashboard.verification import Looked, Verifier
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import StorageError
+from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.overview import overview
 
@@ -88,9 +90,20 @@ def test_every_text_from_outside_is_escaped(dashboard: Dashboard) -> None:
 
 
 def test_a_log_that_tells_nonsense_moves_no_chart(dashboard: Dashboard, state: Path) -> None:
-    say(state, RUNNING, 3, 'KM_EVAL {"step": "x", "score": 1}', 'KM_EVAL {"step": 260, "score": 1e400}', "KM_EVAL [")
-    say(state, RUNNING, 3, 'KM_EVAL {"step": 270, "score": NaN}', 'KM_EVAL {"step": 280, "score": -3.5}')
+    event = EvaluationEvent(step=280, score=-3.5, best=True, episodes=1, env_steps=9, seconds=1.0)
+    line = told(RUNNING, 3, event)
+    for nonsense in ("x", 1e400, math.nan):
+        say(state, RUNNING, 3, line.replace("-3.5", json.dumps(nonsense)))
+    say(state, RUNNING, 3, line.replace("-3.5", "1e400"), line.replace("280", '"x"'), line[:60], "KM_EVAL [")
+    say(state, RUNNING, 3, told(RUNNING, 2, event.model_copy(update={"step": 1})), line)
     assert dashboard.run(RUNNING).log.evaluations == ((280, -3.5),)
+
+
+def test_the_line_end_before_an_event_leaves_no_empty_line_and_the_users_own_stay(
+    dashboard: Dashboard, state: Path
+) -> None:
+    say(state, RUNNING, 3, "one", "", "two", told(RUNNING, 3, ProgressEvent(step=260, target=400)))
+    assert [line.split(" ")[0] for line in dashboard.run(RUNNING).log.lines[-4:]] == ["one", "", "two", "KM_PROGRESS"]
 
 
 def test_a_missing_tree_is_said_and_the_rest_is_there(dashboard: Dashboard, state: Path) -> None:

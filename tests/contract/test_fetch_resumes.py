@@ -17,7 +17,9 @@ from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.platforms.kaggle.models import KernelVersion
-from kaggle_manager.protocol.session_result import RESULT_FILE
+from kaggle_manager.protocol.events import ResultEvent, format_event, session_tag
+from kaggle_manager.protocol.file_names import RESULT_FILE
+from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
@@ -45,6 +47,7 @@ class Session:
         """These files are listed and served; `result` changes the last word, None leaves it as it should be."""
         entries = [{"name": n, "size": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in files.items()]
         word = {
+            "schema": SessionResult.SCHEMA,
             "outcome": "interrupted",
             "exit_code": 0,
             "run_id": "run",
@@ -216,7 +219,18 @@ def test_a_damaged_file_of_a_killed_session_does_not_keep_the_rest_away(session,
 
 def test_a_last_word_that_is_announced_is_waited_for(session):
     session.leaves(TREE)
-    log = json.dumps([{"stream_name": "stdout", "time": 1.0, "data": "KM_RESULT {}\n"}])
+    event = ResultEvent(
+        run_id="run",
+        generation=2,
+        bundle_sha256=CODE,
+        outcome="completed",
+        reason="",
+        exit_code=0,
+        step=1,
+        output_files=3,
+    )
+    text = format_event(event, session_tag("run", 2))
+    log = json.dumps([{"stream_name": "stdout", "time": 1.0, "data": text}])
     late, whole = session.listing(TREE, log=log), session.listing({**TREE, RESULT_FILE: b""}, log=log)
     session.kaggle.script("ListKernelSessionOutput", late, late, whole)
     assert session.fetch().result is not None

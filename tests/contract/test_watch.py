@@ -19,6 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound, Unavailable
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, format_event
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.progress import SILENT_AT_START_S, SILENT_S, SessionProgress
 from kaggle_manager.sessions.watch import QUEUED_LONG_S, RESULT_GRACE_S, UNKNOWN_FOR_S, watch
@@ -26,8 +27,30 @@ from kaggle_manager.sessions.watch import QUEUED_LONG_S, RESULT_GRACE_S, UNKNOWN
 VERSION = KernelVersion("alice", "km-run", 7)
 CODE = "c" * 64
 STATUS, LOG = "GetKernelSessionStatus", "km-run"
-PROGRESS = 'KM_PROGRESS {"step": 500, "target": 1000, "steps_per_s": 2.5, "reward": -3.25, "checkpoint": 400}'
-RESULT = f'KM_RESULT {{"outcome": "completed", "bundle_sha256": "{CODE}"}}'
+TAG = "run/2"
+
+
+def told(event: Event, tag: str = TAG) -> str:
+    """An event as its line."""
+    return format_event(event, tag).strip()
+
+
+def result(code: str) -> ResultEvent:
+    return ResultEvent(
+        run_id="run",
+        generation=2,
+        bundle_sha256=code,
+        outcome="completed",
+        reason="",
+        exit_code=0,
+        step=1000,
+        output_files=5,
+    )
+
+
+PROGRESS = told(ProgressEvent(step=500, target=1000, steps_per_s=2.5, reward=-3.25, checkpoint=400))
+RESULT = told(result(CODE))
+CONTAINER = told(ContainerEvent(container="k-42"))
 
 
 def log(*texts: str, end: bool = False, head: int = 0, end_at: threading.Event | None = None) -> Reply:
@@ -82,6 +105,7 @@ class Bench:
             self.kaggle.client(read_timeout_s=30),
             VERSION,
             Reporter(self.said, clock=self.clock),
+            tag=TAG,
             bundle_sha256=CODE,
             on_seen=self.seen.append,
             clock=self.clock,
@@ -193,6 +217,7 @@ def test_a_machine_that_slept_does_not_take_its_own_silence_for_the_sessions(ben
         client,
         VERSION,
         Reporter(bench.said),
+        tag=TAG,
         bundle_sha256=CODE,
         until=bench.now + 8 * 3600 + 300,
         clock=bench.clock,
@@ -221,19 +246,40 @@ def test_a_last_word_counts_on_from_one_look_to_the_next(bench):
 
 def test_the_last_word_of_other_code_ends_nothing(bench):
     bench.kaggle.script(STATUS, status("RUNNING"))
-    bench.kaggle.script(LOG, log('KM_RESULT {"outcome": "completed", "bundle_sha256": "other"}'))
+    bench.kaggle.script(LOG, log(told(result("other"))))
     assert not bench.watch(lines=1, until=bench.now + 2 * RESULT_GRACE_S).ended_by_log
+
+
+def test_an_event_is_seen_behind_text_without_a_line_end_and_shown_as_words(bench):
+    bench.kaggle.script(STATUS, status("RUNNING"))
+    # As Kaggle cuts what was printed: dots, the event's own line end, the event; then dots that run into one.
+    bench.kaggle.script(LOG, log("one", "", "two", "", PROGRESS, "...", "", CONTAINER, f"...{RESULT}"))
+    bench.watch(lines=9, until=0)
+    assert (bench.seen[-1].step, bench.seen[-1].container) == (500, "k-42")
+    assert bench.seen[-1].result_at is not None
+    assert "KM_" not in bench.text
+    kernel = [line.strip() for line in bench.text.splitlines() if line.startswith("  |")]
+    assert kernel == ["| one", "|", "| two", "| ..."]
+
+
+def test_an_event_of_another_session_is_shown_as_text_and_changes_nothing(bench):
+    bench.kaggle.script(STATUS, status("RUNNING"))
+    other = told(ProgressEvent(step=900, target=1000), "run/1")
+    bench.kaggle.script(LOG, log(PROGRESS, other, told(result(CODE), "run/1")))
+    bench.watch(lines=3, until=0)
+    assert (bench.seen[-1].step, bench.seen[-1].result_at) == (500, None)
+    assert other in bench.text
 
 
 def test_one_look_reads_what_the_log_has_and_the_next_shows_only_what_is_new(bench):
     bench.kaggle.script(STATUS, status("RUNNING"))
-    bench.kaggle.script(LOG, log("KM_SESSION container=k-42", "hello", PROGRESS))
+    bench.kaggle.script(LOG, log(CONTAINER, "hello", PROGRESS))
     assert bench.watch(lines=3, until=0, session_s=100.0).state is KernelState.RUNNING
     seen = bench.seen[-1]
     assert (seen.step, seen.target, seen.steps_per_s, seen.reward) == (500, 1000, 2.5, -3.25)
     assert (seen.last_checkpoint, seen.container, seen.lines) == (400, "k-42", 3)
     assert "session ends in 1 min" in bench.text
-    bench.kaggle.script(LOG, log("KM_SESSION container=k-42", "hello", PROGRESS, "news"))
+    bench.kaggle.script(LOG, log(CONTAINER, "hello", PROGRESS, "news"))
     bench.watch(lines=4, until=0, earlier=seen)
     assert (bench.text.count("hello"), bench.text.count("news")) == (1, 1)
     assert len(bench.kaggle.asked(STATUS)) == 2
@@ -298,6 +344,7 @@ def test_what_was_seen_is_told_when_the_watch_is_interrupted(bench):
             bench.kaggle.client(),
             VERSION,
             Reporter(bench.said),
+            tag=TAG,
             bundle_sha256=CODE,
             on_seen=bench.seen.append,
             wait=press_ctrl_c,

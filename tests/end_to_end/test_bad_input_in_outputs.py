@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,10 +105,11 @@ def no_checkpoint(working: Path) -> None:
 def other_code(working: Path) -> None:
     log = working.parent / "log.jsonl"
     lines = log.read_text().splitlines()
-    first = json.loads(lines[0])
-    assert first["data"].startswith("KM_BUNDLE")
-    first["data"] = "KM_BUNDLE sha256=" + "a" * 64 + "\n"
-    log.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    number = next(number for number, line in enumerate(lines) if "KM_BUNDLE" in line)
+    first = json.loads(lines[number])
+    first["data"], found = re.subn(r'(?<="sha256": ")[0-9a-f]{64}', "a" * 64, first["data"])
+    assert found == 1
+    log.write_text("\n".join([*lines[:number], json.dumps(first), *lines[number + 1 :]]) + "\n")
 
 
 CASES: dict[str, tuple[Change, type[VerificationError], str]] = {
@@ -195,7 +197,7 @@ def test_damage_that_was_the_downloads_own_is_mended_by_the_same_command(bench: 
 def test_a_session_that_runs_other_code_is_reported_while_it_runs(bench: Bench) -> None:
     entry = installed(bench.project) / "kaggle_manager/trainer/entry.py"
     entry.write_text(
-        entry.read_text().replace("KM_BUNDLE sha256={bundle_sha256}", "KM_BUNDLE sha256={bundle_sha256[::-1]}")
+        entry.read_text().replace('"KM_BUNDLE", sha256=bundle_sha256', '"KM_BUNDLE", sha256=bundle_sha256[::-1]')
     )
     with pytest.raises(VerificationError, match="ran code"):
         bench.run(timesteps=2)

@@ -17,6 +17,7 @@ import pytest
 from stable_baselines3 import DQN
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, find_latest_checkpoint, pack_tree, read_metadata
+from kaggle_manager.protocol.events import ResultEvent, parse_event, session_tag
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer import main
@@ -102,7 +103,9 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     assert metadata.policy_architecture == [64, 64]
     said = capsys.readouterr().out
     assert "Resumed from step 1 of 2; 1 timesteps remain." in said
-    assert said.rstrip().splitlines()[-1].startswith('KM_RESULT {"schema": 1')
+    last = parse_event(said.rstrip().splitlines()[-1], session_tag("run", 2))
+    assert isinstance(last, ResultEvent)
+    assert (last.outcome, last.step, last.output_files) == ("completed", 2, len(result["files"]))
 
 
 def test_stock_sb3_opens_every_model_and_the_final_replay_buffer(tmp_path: Path) -> None:
@@ -144,7 +147,7 @@ def test_a_session_that_finds_another_tree_leaves_within_seconds(
 def test_a_crash_is_a_crash_with_the_last_line_of_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main, "train", lambda *_: 1 / 0)
+    monkeypatch.setattr(main, "train", lambda *_, **__: 1 / 0)
     assert main.run(order()) == 1
     result = left(tmp_path / "working", "session_result.json")
     assert (result["outcome"], result["exit_code"]) == ("crashed", 1)

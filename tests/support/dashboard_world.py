@@ -9,6 +9,8 @@ import numpy as np
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.console.formatting import iso
+from kaggle_manager.protocol.events import Event as SessionEvent
+from kaggle_manager.protocol.events import ProgressEvent, format_event, session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -89,9 +91,13 @@ def add_running_session(journal: Journal, state: Path, run_id: str, generation: 
     journal.add_session(
         SessionRow(run_id, generation, Stage.PUSHED, "c" * 64, 200, "b" * 64, 2, iso(at), 3, facts={"seen": seen})
     )
-    say(
-        state, run_id, generation, 'KM_PROGRESS {"step": 250, "target": 400, "reward": -12.5}', f"a line with {HOSTILE}"
-    )
+    progress = told(run_id, generation, ProgressEvent(step=250, target=400, reward=-12.5))
+    say(state, run_id, generation, progress, f"a line with {HOSTILE}")
+
+
+def told(run_id: str, generation: int, event: SessionEvent) -> str:
+    """An event as it lies in the log of a session: the line end before it makes an empty line."""
+    return format_event(event, session_tag(run_id, generation)).removesuffix("\n")
 
 
 def say(state: Path, run_id: str, generation: int, *lines: str) -> None:

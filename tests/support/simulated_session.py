@@ -9,8 +9,6 @@ The content of a checkpoint is a function of its step alone, so any tree can be 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +17,20 @@ from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
+from kaggle_manager.protocol.events import (
+    BundleEvent,
+    ContainerEvent,
+    Event,
+    ProgressEvent,
+    ResumeEvent,
+    format_event,
+    session_tag,
+)
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
+from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
-from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
 
 CRASH = "RuntimeError: the environment broke at step {step}"
 # The real trainer keeps this for its last save and its last word.
@@ -125,31 +134,37 @@ def run_session(
     """
     working = folder / "working"
     working.mkdir(parents=True)
-    session = _Session(trainer, fate, working, inputs, limit_s, now)
-    facts: dict[str, Any] = {name: order[name] for name in ("run_id", "generation", "bundle_sha256")}
-    session.say(1.0, f"KM_BUNDLE sha256={order['bundle_sha256']}")
-    session.say(1.0, f"KM_SESSION container=km-{order['generation']}")
+    identity = identity_in(order)
+    tag = session_tag(identity["run_id"], identity["generation"])
+    session = _Session(trainer, fate, working, inputs, limit_s, now, tag)
+    session.tell(1.0, BundleEvent(sha256=order["bundle_sha256"]))
+    session.tell(1.0, ContainerEvent(container=f"km-{order['generation']}"))
     try:
-        facts |= session.train(read_order(dict(order)))
+        facts = session.train(read_order(dict(order)))
     except _Died:
         return session.died()
     except Exception as error:
         if not isinstance(error, KaggleManagerError):
             session.say(session.at_s, f"Traceback (most recent call last):\n  ...\n{type(error).__name__}: {error}")
-        facts |= failure(error) | {"step": session.ending.saved or None}
+        facts = failure(error) | {"step": session.ending.saved or None}
         session.ending.state = "error"
-    return session.last_word(facts)
+    return session.last_word({**identity, **facts})
 
 
 class _Session:
-    def __init__(self, trainer: Trainer, fate: Fate, working: Path, inputs: Path, limit_s: float, now: str) -> None:
+    def __init__(
+        self, trainer: Trainer, fate: Fate, working: Path, inputs: Path, limit_s: float, now: str, tag: str
+    ) -> None:
         self._trainer, self._fate, self._working, self._inputs, self._limit_s = trainer, fate, working, inputs, limit_s
-        self._now = now
+        self._now, self._tag = now, tag
         self.ending = Ending(lasts_s=limit_s)
         self.at_s = REFUSED_AFTER_S
 
     def say(self, at_s: float, text: str) -> None:
         self.ending.log += [(at_s, line) for line in text.splitlines()]
+
+    def tell(self, at_s: float, event: Event) -> None:
+        self.say(at_s, format_event(event, self._tag))
 
     def train(self, order: LaunchOrder) -> dict[str, Any]:
         trainer, fate, ending = self._trainer, self._fate, self.ending
@@ -167,8 +182,15 @@ class _Session:
             assert head is not None
             ending.began = ending.trained = ending.saved = head.step
             assert head.model_path.read_bytes() == model_at(head.step), "the mounted model is not the one of its step"
-        write_start(self._working, {"resumed": ending.began})
-        self.say(trainer.setup_s, "KM_RESUME " + json.dumps({"step": ending.began, "target": order.target}))
+        start = SessionStart(
+            **identity_in(order.as_json()),
+            device="cpu",
+            accelerator=order.accelerator,
+            target=order.target,
+            from_zero=f"it has {ending.began} steps",
+        )
+        write_start(self._working, start)
+        self.tell(trainer.setup_s, ResumeEvent(step=ending.began, target=order.target))
         common: dict[str, Any] = {
             "target": order.target,
             "lineage": order.lineage,
@@ -228,8 +250,8 @@ class _Session:
         store.save_best(score=float(step), step=step, model=model_at(step), **common)
         self.ending.saved = step
         at_s = self._trainer.setup_s + (step - self.ending.began) / self._trainer.steps_per_s
-        progress = {"step": step, "target": common["target"], "steps_per_s": self._trainer.steps_per_s}
-        self.say(at_s, "KM_PROGRESS " + json.dumps({**progress, "checkpoint": step}))
+        speed = self._trainer.steps_per_s
+        self.tell(at_s, ProgressEvent(step=step, target=common["target"], steps_per_s=speed, checkpoint=step))
         if self._fate.kind == "half a save":
             self._common = common
 
@@ -274,11 +296,8 @@ class _Session:
         if facts["exit_code"] == 0:
             timings = {"install": 0.0, "setup": trainer.setup_s, "train": train_s, "total": self.at_s + 5.0}
             facts["timings"] = timings
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
-            write_result(self._working, facts)
         self.at_s = min(self.at_s + 5.0, self._limit_s)
-        self.say(self.at_s, said.getvalue())
+        write_result(self._working, SessionResult(**facts), lambda event: self.tell(self.at_s, event))
         self.ending.has_last_word = True
         return self._left()
 

@@ -55,13 +55,17 @@ models = "data/models_quick"
 """
 
 MAIN = """
-import hashlib, json, os, signal, sys, time, traceback
+import hashlib, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
+from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
-from kaggle_manager.trainer.runtime.session_files import failure, write_result, write_start
+from kaggle_manager.trainer.runtime.log_lines import emit_to_log
+from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
 
 PLAN = {}
 STEPS = 2
@@ -70,17 +74,18 @@ STEPS = 2
 def run(order):
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
-    facts = {name: order[name] for name in ("run_id", "generation", "bundle_sha256")}
+    identity = identity_in(order)
+    emit = emit_to_log(session_tag(identity["run_id"], identity["generation"]))
     try:
-        facts |= session(read_order(order), working, inputs)
+        facts = session(read_order(order), working, inputs, emit)
     except Exception as error:
         print(error, file=sys.stderr) if isinstance(error, KaggleManagerError) else traceback.print_exc()
-        facts |= failure(error)
-    write_result(working, facts)
+        facts = failure(error)
+    write_result(working, SessionResult(**identity, **facts), emit)
     return facts["exit_code"]
 
 
-def session(order, working, inputs):
+def session(order, working, inputs, emit):
     plan = PLAN.get(order.generation, "train")
     tree = TrainingTree(working / "training_tree", order.scenario)
     store = CheckpointStore(tree)
@@ -90,7 +95,8 @@ def session(order, working, inputs):
         head = store.find_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
         start, model = head.step, head.read_model()
-    write_start(working, {"resumed": start})
+    write_start(working, SessionStart(**identity_in(order.as_json()), device="cpu", accelerator=order.accelerator,
+                                      target=order.target, from_zero=f"it has {start} steps"))
     end = min(order.target, start + (order.max_steps or STEPS))
     common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,
               "identity": order.identity}
@@ -104,7 +110,7 @@ def session(order, working, inputs):
         if plan == "too large" and step == end:
             model *= 250_000
         store.save_latest(step=step, model=model, state=b"state %d" % step, **common)
-        print("KM_PROGRESS " + json.dumps({"step": step, "target": order.target}), flush=True)
+        emit(ProgressEvent(step=step, target=order.target))
         if plan == "crash":
             raise RuntimeError("it went wrong after a step")
         if plan == "die":

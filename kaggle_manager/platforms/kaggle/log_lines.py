@@ -1,4 +1,4 @@
-"""Read a kernel's log: Kaggle's stored form, its live events, and the trainer's own lines in it. Pure.
+"""Read a kernel's log: Kaggle's stored form, and the events of its live stream. Pure.
 
 Promises: reads whatever there is of a log that was cut off at either end; what cannot be understood is left out or
 None, never an exception, for a log is a convenience.
@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 _DECODER = json.JSONDecoder()
-_PAIR = re.compile(r"(KM_BUNDLE) (sha256)=([0-9a-f]{64})|(KM_SESSION) (container)=(\S+)")
-_JSON_KINDS = ("KM_RESUME", "KM_PROGRESS", "KM_EVAL", "KM_RESULT")
 
 
 @dataclass(frozen=True)
@@ -33,35 +30,6 @@ class LogLine:
     stream: str
     time_s: float
     text: str
-
-
-@dataclass(frozen=True)
-class TrainerEvent:
-    """What the trainer told the manager through the log.
-
-    Attributes:
-        kind: "KM_BUNDLE", "KM_SESSION", "KM_RESUME", "KM_PROGRESS", "KM_EVAL" or "KM_RESULT".
-        data: its fields; docs/architecture.md lists them. Claims of the log alone: nothing here is verified.
-    """
-
-    kind: str
-    data: dict[str, Any]
-
-
-def parse_event(text: str) -> TrainerEvent | None:
-    """The trainer's event in one log line; None for every other line, and for a malformed event."""
-    text = text.strip()
-    if match := _PAIR.fullmatch(text):
-        kind, key, value = (group for group in match.groups() if group is not None)
-        return TrainerEvent(kind, {key: value})
-    kind, _, body = text.partition(" ")
-    if kind not in _JSON_KINDS:
-        return None
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return TrainerEvent(kind, data) if isinstance(data, dict) else None
 
 
 def parse_log(text: str) -> list[LogLine]:

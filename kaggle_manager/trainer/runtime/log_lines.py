@@ -1,43 +1,34 @@
-"""Lines on standard output: for machines `KM_<KIND> {json}`, for people plain text.
-
-In a kernel the lines are for the manager, which reads them from the log. Where nobody but a person reads along,
-`spoken` puts them in words.
-"""
+"""What a trainer writes to standard output: events, for the manager or in words, and warnings."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import sys
+from collections.abc import Callable
 
-Words = Callable[[str, Mapping[str, Any]], str]
-"""Of a line's kind and values, a sentence; "" when a person needs none."""
+from kaggle_manager.protocol.events import Event, format_event
+from kaggle_manager.protocol.sentences import sentence
 
-_words: Words | None = None
+Emit = Callable[[Event], None]
+"""Where a trainer's events go."""
 
 
-@contextlib.contextmanager
-def spoken(words: Words) -> Iterator[None]:
-    """Inside, `say` prints words."""
-    global _words
-    before, _words = _words, words
-    try:
-        yield
-    finally:
-        _words = before
+def emit_to_log(tag: str) -> Emit:
+    """For a session: events as the manager finds them in the log; `tag` is the session's (`events.session_tag`)."""
+
+    def emit(event: Event) -> None:
+        # One call, so that nothing another thread or process prints comes between its parts.
+        sys.stdout.write(format_event(event, tag))
+        sys.stdout.flush()
+
+    return emit
 
 
-def say(kind: str, **values: Any) -> None:
-    """Print one line for machines, or in words; a number that is not finite becomes null."""
-    finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-    if _words is None:
-        print(f"{kind} {json.dumps(finite)}", flush=True)
-    elif sentence := _words(kind, finite):
-        print(sentence, flush=True)
+def emit_in_words(event: Event) -> None:
+    """For a training that its user watches: the sentences that the manager shows of a session."""
+    if text := sentence(event):
+        print(f"  {text}", flush=True)
 
 
 def warn(message: str) -> None:
-    """Print something a person should know."""
+    """Print something the user should know."""
     print(f"WARNING: {message}", flush=True)

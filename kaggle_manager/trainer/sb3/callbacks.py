@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from kaggle_manager.trainer.runtime.log_lines import say
+from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
+from kaggle_manager.trainer.runtime.log_lines import Emit
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.evaluation import Evaluation, Evaluator
@@ -106,6 +107,7 @@ class BestModelCallback(_AtRolloutStart):
         checkpoint: saves before such a stop.
         save_best: called with (step, score) when the model is the best so far.
         write_history: called with the bytes of evaluations.npz after each evaluation.
+        emit: told of each evaluation.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class BestModelCallback(_AtRolloutStart):
         checkpoint: RotatingCheckpointCallback,
         save_best: Callable[[int, float], None],
         write_history: Callable[[bytes], None],
+        emit: Emit,
     ) -> None:
         super().__init__()
         self.every = every
@@ -128,6 +131,7 @@ class BestModelCallback(_AtRolloutStart):
         self._checkpoint = checkpoint
         self._save_best = save_best
         self._write_history = write_history
+        self._emit = emit
         self._evaluated_at = 0
         self._steps: list[int] = []
         self._evaluations: list[Evaluation] = []
@@ -171,14 +175,15 @@ class BestModelCallback(_AtRolloutStart):
         # With the next point of TensorBoard's curves, under the names of Stable-Baselines3's own EvalCallback.
         self.logger.record("eval/mean_reward", evaluation.score)
         self.logger.record("eval/mean_ep_length", fmean(evaluation.lengths))
-        say(
-            "KM_EVAL",
-            step=step,
-            score=evaluation.score,
-            best=is_best,
-            episodes=len(evaluation.returns),
-            env_steps=sum(evaluation.lengths),
-            seconds=round(seconds, 2),
+        self._emit(
+            EvaluationEvent(
+                step=step,
+                score=evaluation.score,
+                best=is_best,
+                episodes=len(evaluation.returns),
+                env_steps=sum(evaluation.lengths),
+                seconds=round(seconds, 2),
+            )
         )
 
     def _check_time(self) -> None:
@@ -219,19 +224,21 @@ class BestModelCallback(_AtRolloutStart):
 
 
 class ProgressCallback(_AtRolloutStart):
-    """One KM_PROGRESS line now and then: every few seconds at first, every half minute in a long session.
+    """Tells the progress now and then: every few seconds at first, every half minute in a long session.
 
     Args:
         target: the run's total timesteps.
         clock: this session's clock.
-        checkpoint: step of the newest checkpoint, asked when a line is written.
+        checkpoint: gives the step of the newest checkpoint.
+        emit: told of the progress.
     """
 
-    def __init__(self, target: int, clock: SessionClock, checkpoint: Callable[[], int | None]) -> None:
+    def __init__(self, target: int, clock: SessionClock, checkpoint: Callable[[], int | None], emit: Emit) -> None:
         super().__init__()
         self._target = target
         self._clock = clock
         self._checkpoint = checkpoint
+        self._emit = emit
         self._last: tuple[float, int] | None = None
 
     def _on_rollout_start(self) -> None:
@@ -248,13 +255,14 @@ class ProgressCallback(_AtRolloutStart):
         then, before = self._last or (now, self.model.num_timesteps)
         step = self.model.num_timesteps
         episodes = self.model.ep_info_buffer or ()
-        say(
-            "KM_PROGRESS",
-            step=step,
-            target=self._target,
-            steps_per_s=round((step - before) / (now - then), 1) if now > then else None,
-            reward=round(float(np.mean([episode["r"] for episode in episodes])), 4) if episodes else None,
-            checkpoint=self._checkpoint(),
+        self._emit(
+            ProgressEvent(
+                step=step,
+                target=self._target,
+                steps_per_s=round((step - before) / (now - then), 1) if now > then else None,
+                reward=round(float(np.mean([episode["r"] for episode in episodes])), 4) if episodes else None,
+                checkpoint=self._checkpoint(),
+            )
         )
         self._last = (now, step)
 

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.errors import Interrupted, KaggleManagerError
-from kaggle_manager.trainer.runtime.console_format import sentence
-from kaggle_manager.trainer.runtime.log_lines import spoken
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 
@@ -27,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     clock = SessionClock(options.session_limit)
     try:
-        with stop_signals(clock), spoken(sentence):
+        with stop_signals(clock):
             return _train(options, clock)
     except KeyboardInterrupt:
         error: KaggleManagerError = Interrupted(

@@ -18,7 +18,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
-from kaggle_manager.trainer.runtime.log_lines import say, warn
+from kaggle_manager.protocol.events import ResumeEvent
+from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, determinism, env_probe, env_state, replay_rows
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
@@ -67,7 +68,12 @@ class SessionOutcome:
 
 
 def train(
-    config: TrainingConfig, resume_point: ResumePoint, clock: SessionClock, *, disk: Disk | None = None
+    config: TrainingConfig,
+    resume_point: ResumePoint,
+    clock: SessionClock,
+    *,
+    disk: Disk | None = None,
+    emit: Emit = emit_in_words,
 ) -> SessionOutcome:
     """Train from `resume_point` until the target, the deadline or a request to stop (`session_clock.stop_signals`).
 
@@ -76,6 +82,7 @@ def train(
         resume_point: from `find_resume_point`.
         clock: this session's.
         disk: the effects on files; tests inject one that dies or fails.
+        emit: where its events go; by default they are printed in words.
 
     Raises:
         CheckpointIncompatible: the checkpoint belongs to another experiment.
@@ -91,16 +98,23 @@ def train(
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", resume_point.step, resume_point.step, digests=items)
     with ExitStack() as resources:
-        return Session(config, resume_point, clock, disk or Disk(), resources).run()
+        return Session(config, resume_point, clock, disk or Disk(), resources, emit).run()
 
 
 class Session:
     """The parts of one session, put together in the order they depend on each other; `run` trains."""
 
     def __init__(
-        self, config: TrainingConfig, resume_point: ResumePoint, clock: SessionClock, disk: Disk, resources: ExitStack
+        self,
+        config: TrainingConfig,
+        resume_point: ResumePoint,
+        clock: SessionClock,
+        disk: Disk,
+        resources: ExitStack,
+        emit: Emit = emit_in_words,
     ) -> None:
         self.config, self.resume_point, self.clock, self.resources = config, resume_point, clock, resources
+        self._emit = emit
         self.tree = TrainingTree(config.tree, config.scenario)
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
@@ -247,9 +261,10 @@ class Session:
             self.checkpoint,
             save_best=self.checkpointer.save_best,
             write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
+            emit=self._emit,
         )
         keepers["best"] = self.best
-        self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step)
+        self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)
 
     def _metadata(self, step: int) -> TrainingMetadata:
         return metadata(
@@ -293,15 +308,16 @@ class Session:
             print(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
         if self.record.exactness.deterministic and self.config.evaluation_episodes > 1:
             print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
-        say("KM_RESUME", step=start, target=total, **self._resume_facts())
-
-    def _resume_facts(self) -> dict[str, Any]:
-        checkpoint = self.resume_point.checkpoint
-        return {
-            "manifest_sha256": checkpoint.manifest.sha256 if checkpoint else None,
-            "from_zero": self.resume_point.reason or None,
-            "exact": self.record.describe()["exact"],
-        }
+        head = self.resume_point.checkpoint
+        self._emit(
+            ResumeEvent(
+                step=start,
+                target=total,
+                manifest_sha256=head.manifest.sha256 if head else None,
+                from_zero=self.resume_point.reason or None,
+                exact=self.record.describe()["exact"],
+            )
+        )
 
     @property
     def _newest_step(self) -> int | None:

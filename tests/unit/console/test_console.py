@@ -16,7 +16,8 @@ from kaggle_manager.console.formatting import count, duration, size
 from kaggle_manager.console.live_line import FRAMES_PER_S, Activity, Glyphs, line_of
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.sessions.log_rendering import show_line, show_progress
+from kaggle_manager.protocol.events import EvaluationEvent
+from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
 
 UNICODE = Glyphs.of(ascii_only=False)
@@ -194,7 +195,8 @@ def test_the_forecasts_of_target_and_session(clock: Turned) -> None:
 
 def test_an_evaluation_of_one_episode() -> None:
     out = io.StringIO()
-    show_line('KM_EVAL {"step": 5, "score": 1.5, "episodes": 1, "seconds": 3.21, "best": true}', Reporter(out), "")
+    event = EvaluationEvent(step=5, score=1.5, best=True, episodes=1, env_steps=9, seconds=3.21)
+    show_event(event, Reporter(out), "")
     assert out.getvalue().strip() == "| evaluated at step 5: mean reward 1.500 (1 episode in 3.21 s), the best so far"
 
 

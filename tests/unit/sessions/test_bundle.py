@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
+from kaggle_manager.protocol.events import BundleEvent, ContainerEvent, parse_event, session_tag
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import bundle
@@ -118,11 +119,12 @@ def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess
     return done, json.loads(result.read_text()) if result.exists() else {}
 
 
-def test_the_hash_is_the_first_line_and_the_packed_code_runs(project: Path, tmp_path: Path) -> None:
+def test_the_hash_is_the_first_thing_said_and_the_packed_code_runs(project: Path, tmp_path: Path) -> None:
     code = built(project)
     done, _ = run_script(render_script(code, ORDER), tmp_path)
-    lines = done.stdout.splitlines()
-    assert lines[:2] == [f"KM_BUNDLE sha256={code.sha256}", "KM_SESSION container=c-123456"]
+    lines = [line for line in done.stdout.splitlines() if line]
+    told = [parse_event(line, session_tag("r1", 1)) for line in lines[:2]]
+    assert told == [BundleEvent(sha256=code.sha256), ContainerEvent(container="c-123456")]
     assert "trained r1 True" in lines, "and knows since when: the imports of the trainer are the session's time"
 
 

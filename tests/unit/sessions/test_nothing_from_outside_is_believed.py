@@ -12,25 +12,23 @@ from hypothesis import strategies as st
 
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, UnsafePath
-from kaggle_manager.protocol.session_result import (
-    RESULT_FILE,
-    SessionResult,
-    last_traceback_line,
-    normalised_failure,
-    parse_result,
-)
+from kaggle_manager.protocol.events import ProgressEvent, parse_event
+from kaggle_manager.protocol.file_names import RESULT_FILE
+from kaggle_manager.protocol.session_result import SessionResult, parse_result
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
 from kaggle_manager.sessions.download import read_result
 from kaggle_manager.sessions.launch import kernel_slug
-from kaggle_manager.sessions.log_rendering import show_line
-from kaggle_manager.sessions.outcome import judge
+from kaggle_manager.sessions.log_rendering import show_event, show_progress
+from kaggle_manager.sessions.outcome import judge, last_traceback_line, normalised_failure
+from kaggle_manager.sessions.progress import SessionProgress
 
 # A busy machine is no failure; a script takes a twentieth of a second to render.
 steady = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 REFUSALS = (OutputDamaged, LineageMismatch, UnsafePath)
 GOOD: dict[str, Any] = {
+    "schema": SessionResult.SCHEMA,
     "outcome": "crashed",
     "reason": "",
     "exit_code": 1,
@@ -104,8 +102,14 @@ fields = st.sampled_from(["step", "target", "steps_per_s", "reward", "checkpoint
 @given(kinds, st.dictionaries(fields, json_values | st.just(10**400), max_size=4) | st.text(max_size=30))
 def test_any_log_line_can_be_shown(kind: str, body: Any) -> None:
     shown = io.StringIO()
-    text = body if isinstance(body, str) else json.dumps(body)
-    show_line(f"{kind} {text}", Reporter(shown), "0" * 64)
+    text = body if isinstance(body, str) else json.dumps({"session": "r/1", **body})
+    event, reporter = parse_event(f"{kind} {text}", "r/1"), Reporter(shown)
+    if event is None:
+        reporter.kernel(f"{kind} {text}")
+    elif isinstance(event, ProgressEvent):
+        show_progress(SessionProgress().after_event(event, 0.0, bundle_sha256=""), reporter, left_s=10.0, now=True)
+    else:
+        show_event(event, reporter, "0" * 64)
     assert all(character.isprintable() or character in "\t\n" for character in shown.getvalue())
 
 

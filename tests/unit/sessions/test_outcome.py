@@ -7,10 +7,11 @@ import json
 import pytest
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
-from kaggle_manager.protocol.session_result import SessionResult, last_traceback_line, normalised_failure, parse_result
-from kaggle_manager.sessions.outcome import Outcome, judge
+from kaggle_manager.protocol.session_result import SessionResult, parse_result
+from kaggle_manager.sessions.outcome import Outcome, judge, last_traceback_line, normalised_failure
 
 RESULT = {
+    "schema": SessionResult.SCHEMA,
     "outcome": "completed",
     "exit_code": 0,
     "run_id": "r1",

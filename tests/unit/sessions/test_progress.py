@@ -8,15 +8,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, parse_event
+from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.protocol.events import parse_event
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.watch import PollInterval, slowest_s
 
 CODE = "c" * 64
 values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400) | st.just([])
 names = st.sampled_from(["step", "target", "steps_per_s", "reward", "checkpoint", "bundle_sha256"])
-bodies = st.dictionaries(names, values, max_size=6).map(json.dumps)
+bodies = st.dictionaries(names, values, max_size=6).map(lambda body: json.dumps({"session": "r/1", **body}))
 lines = st.tuples(st.sampled_from(["KM_PROGRESS", "KM_RESUME", "KM_RESULT", "KM_EVAL", "said"]), bodies)
 
 
@@ -26,7 +27,7 @@ def test_any_log_leaves_something_that_json_can_hold(log: list[tuple[str, str]])
     seen = SessionProgress()
     for number, (kind, body) in enumerate(log):
         seen = seen.after_line(LogLine(number, "stdout", float(number), ""), 100.0 + number)
-        if event := parse_event(f"{kind} {body}"):
+        if event := parse_event(f"{kind} {body}", "r/1"):
             seen = seen.after_event(event, 100.0 + number, bundle_sha256=CODE)
     written = json.loads(json.dumps(seen.as_facts(), allow_nan=False))
     assert SessionProgress.of(written) == seen

@@ -11,6 +11,7 @@ import pytest
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Unavailable
+from kaggle_manager.protocol.events import ProgressEvent, format_event, parse_event, session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -32,7 +33,8 @@ def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
     config = build_config("section_7_6_rl_performance", workdir=tmp_path)
     copy = config.downloads / "r" / "generation_1" / LOG_FILE
     copy.parent.mkdir(parents=True)
-    copy.write_text("so far\n")
+    tag = session_tag("r", 1)
+    copy.write_text("so\n\nfar" + format_event(ProgressEvent(step=1, target=2), tag))
     with closing(Journal(config.journal)) as journal:
         journal.add_run(RunRow("r", "section", "walk", 30, False, str(config.tree), "local", "o", "s", AT))
         journal.add_session(SessionRow("r", 1, stage, None, 0, "b", 0, AT, 1))
@@ -41,4 +43,6 @@ def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
             with pytest.raises(Unavailable, match="was asked"):
                 list(lines)
         else:
-            assert list(lines) == ["so far"]
+            *printed, event = lines
+            assert printed == ["so", "", "far"], "the user's lines, and no empty one that an event made"
+            assert parse_event(event, tag) == ProgressEvent(step=1, target=2)

@@ -13,6 +13,7 @@ import pytest
 from stable_baselines3.common.logger import Logger
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.callbacks import (
     BestModelCallback,
@@ -125,6 +126,7 @@ def best_callback(
         checkpointing(100)[0],
         save_best or (lambda step, score: written.append((step, score))),
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
+        lambda event: None,
     )
     callback.model = SimpleNamespace(num_timesteps=0, logger=Logger(None, []))  # type: ignore[assignment]
     return callback, written
@@ -211,16 +213,13 @@ def test_the_timeline_of_a_hundred_thousand_steps_ends_with_the_best_of_twenty_t
 # --- progress
 
 
-def test_progress_is_told_at_a_bounded_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    time = [0.0]
-    progress = ProgressCallback(10**6, SessionClock(now=lambda: time[0]), lambda: 7)
+def test_progress_is_told_at_a_bounded_rate() -> None:
+    time, told = [0.0], list[Event]()
+    progress = ProgressCallback(10**6, SessionClock(now=lambda: time[0]), lambda: 7, told.append)
     progress.model = SimpleNamespace(num_timesteps=0, ep_info_buffer=[{"r": 2.0}])  # type: ignore[assignment]
     twelve_hours = 12 * 3600
     for second in range(twelve_hours):
         time[0] = float(second)
         rollouts(progress, [second * 10])
-    lines = capsys.readouterr().out.splitlines()
-    assert 1000 < len(lines) < 2000
-    assert lines[0] == (
-        'KM_PROGRESS {"step": 50, "target": 1000000, "steps_per_s": 10.0, "reward": 2.0, "checkpoint": 7}'
-    )
+    assert 1000 < len(told) < 2000
+    assert told[0] == ProgressEvent(step=50, target=1_000_000, steps_per_s=10.0, reward=2.0, checkpoint=7)

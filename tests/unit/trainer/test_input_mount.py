@@ -9,7 +9,7 @@ import pytest
 
 from kaggle_manager.checkpoints import Lineage, Manifest
 from kaggle_manager.errors import ConfigError, LineageMismatch
-from kaggle_manager.protocol.launch_order import SCHEMA, LaunchOrder, read_order
+from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 
 HEAD = Manifest(
@@ -25,8 +25,8 @@ HEAD = Manifest(
 
 def order(**changes: Any) -> LaunchOrder:
     parent = {"manifest_sha256": HEAD.sha256, "min_step": 1000, "dataset": "me/km-s-tree", **changes.pop("parent", {})}
-    values = {"schema": SCHEMA, "run_id": "run", "generation": 2, "scenario": "s", "target": 3000}
-    values |= {"section": "x", "section_folder": "sections/x"}
+    values = {"schema": LaunchOrder.SCHEMA, "run_id": "run", "generation": 2, "scenario": "s", "target": 3000}
+    values |= {"section": "x", "section_folder": "sections/x", "bundle_sha256": "b" * 64}
     return read_order({**values, "parent": parent, **changes})
 
 
@@ -88,8 +88,8 @@ def test_waiting_ends_and_says_what_is_mounted_instead(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema": SCHEMA - 1},
-        {"schema": SCHEMA + 1},
+        {"schema": LaunchOrder.SCHEMA - 1},
+        {"schema": LaunchOrder.SCHEMA + 1},
         {"section_folder": "../elsewhere"},
         {"target": 0},
         {"generation": 0},

@@ -1,0 +1,51 @@
+"""A JSON document that manager and session exchange: one model for the side that writes and the side that reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Part(BaseModel):
+    """A document, or an object inside one. What it does not know is ignored: a later version may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Document(Part):
+    """A document that says by which schema it was written; another schema is refused, never guessed at."""
+
+    SCHEMA: ClassVar[int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the schema number first."""
+        return {"schema": self.SCHEMA, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, body: object) -> Self:
+        """Check what `json.loads` returned.
+
+        Raises:
+            ValueError: it is no such document; the message says in one line why.
+        """
+        if not isinstance(body, Mapping):
+            raise ValueError("a JSON object is expected")
+        found = body.get("schema")
+        if found != cls.SCHEMA:
+            raise ValueError(f"it has schema {found!r} where {cls.SCHEMA} is read{_origin(found, cls.SCHEMA)}")
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from error
+
+
+def _origin(found: object, expected: int) -> str:
+    if not isinstance(found, int):
+        return ""
+    version = "an earlier development version" if found < expected else "a later version"
+    return f"; it was written by {version} of kaggle-manager"

@@ -1,0 +1,54 @@
+"""Events in words, the same for the manager that follows a session and for a training on this machine. Pure."""
+
+from __future__ import annotations
+
+from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, ProgressEvent
+
+
+def sentence(event: Event) -> str:
+    """An event in words; '' for one that needs none, because the trainer prints what it says beside it."""
+    if isinstance(event, ProgressEvent):
+        return _progress(event)
+    if isinstance(event, EvaluationEvent):
+        return _evaluation(event)
+    return f"runs code sha256 {event.sha256[:12]}…" if isinstance(event, BundleEvent) else ""
+
+
+def seconds_to_target(event: ProgressEvent) -> float | None:
+    """Seconds of training left at this speed; None when the target is reached, or the speed is not known."""
+    if not event.steps_per_s or event.steps_per_s < 0 or event.target <= event.step:
+        return None
+    return (event.target - event.step) / event.steps_per_s
+
+
+def _progress(event: ProgressEvent) -> str:
+    parts = [f"step {event.step}/{event.target}"]
+    if event.steps_per_s is not None:
+        parts.append(f"{event.steps_per_s:{'.3g' if abs(event.steps_per_s) < 10 else '.0f'}} steps/s")
+    if event.reward is not None:
+        parts.append(f"reward {event.reward:.3g}")
+    if event.checkpoint is not None:
+        parts.append(f"last checkpoint {event.checkpoint}")
+    left_s = seconds_to_target(event)
+    if left_s is not None:
+        parts.append(f"target in {_duration(left_s)}")
+    return " · ".join(parts)
+
+
+def _evaluation(event: EvaluationEvent) -> str:
+    score = "unknown" if event.score is None else f"{event.score:.3f}"
+    played = f"{event.episodes:,} episode{'s' * (event.episodes != 1)}"
+    cost = played if event.seconds is None else f"{played} in {event.seconds:.3g} s"
+    return f"evaluated at step {event.step}: mean reward {score} ({cost}){', the best so far' * event.best}"
+
+
+def _duration(seconds: float) -> str:
+    # As `console.formatting.duration`, which does not travel into a session.
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

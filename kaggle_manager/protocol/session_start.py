@@ -1,0 +1,37 @@
+"""What a session says before it trains: its `session_start.json`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from kaggle_manager.protocol.document import Document, Part
+
+
+class ResumedFrom(Part):
+    """The checkpoint a session continues: timesteps trained, and the sha256 of its manifest."""
+
+    step: int
+    manifest_sha256: str
+
+
+class SessionStart(Document):
+    """What a session continues, and on what.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        accelerator: what the order asked for; None for the CPU.
+        target: timesteps in all, over every session of the run.
+        resumed: what it continues; None for a start from zero.
+        from_zero: why it starts from zero; None when it continues something.
+    """
+
+    SCHEMA: ClassVar[int] = 2
+
+    run_id: str
+    generation: int
+    bundle_sha256: str
+    device: str
+    accelerator: str | None
+    target: int
+    resumed: ResumedFrom | None = None
+    from_zero: str | None = None

@@ -1,0 +1,46 @@
+"""An event in words, the same for the user of a laptop and for one who follows a session."""
+
+from __future__ import annotations
+
+import math
+
+from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, ProgressEvent, ResumeEvent
+from kaggle_manager.protocol.sentences import sentence
+
+PROGRESS = ProgressEvent(step=1200, target=3000, steps_per_s=35.25, reward=-12.345, checkpoint=1000)
+EVALUATION = EvaluationEvent(step=1000, score=1.5, best=True, episodes=1, env_steps=9, seconds=3.21)
+
+
+def progress(**changes: float | int | None) -> str:
+    return sentence(PROGRESS.model_copy(update=changes))
+
+
+def test_progress_says_where_it_is_and_when_it_will_be_there() -> None:
+    assert progress() == "step 1200/3000 · 35 steps/s · reward -12.3 · last checkpoint 1000 · target in 51 s"
+
+
+def test_a_first_progress_knows_little() -> None:
+    assert sentence(ProgressEvent(step=0, target=5)) == "step 0/5"
+
+
+def test_a_slow_training_shows_its_decimals_and_one_at_its_target_no_forecast() -> None:
+    assert "· 0.25 steps/s ·" in progress(steps_per_s=0.25)
+    assert "target in" not in progress(step=3000)
+    assert "target in" not in progress(steps_per_s=0.0)
+
+
+def test_long_waits_are_said_in_larger_units() -> None:
+    assert progress(target=5000).endswith("target in 1 min 48 s")
+    assert progress(target=1_000_000, steps_per_s=35.0).endswith("target in 7 h 55 min")
+    assert progress(target=10_000_000, steps_per_s=35.0).endswith("target in 3 d 7 h")
+
+
+def test_an_evaluation_in_words() -> None:
+    assert sentence(EVALUATION) == "evaluated at step 1000: mean reward 1.500 (1 episode in 3.21 s), the best so far"
+    other = EvaluationEvent(step=1000, score=math.nan, best=False, episodes=5, env_steps=9, seconds=3.21)
+    assert sentence(other) == "evaluated at step 1000: mean reward unknown (5 episodes in 3.21 s)"
+
+
+def test_the_code_is_named_and_what_the_trainer_prints_in_words_is_not_said_twice() -> None:
+    assert sentence(BundleEvent(sha256="0123456789abcdef" * 4)) == "runs code sha256 0123456789ab…"
+    assert sentence(ResumeEvent(step=1, target=2)) == ""
