@@ -6,10 +6,10 @@ The trainer writes it and the manager reads it, as something from outside: a mis
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
+from pydantic_core import from_json
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
 from kaggle_manager.protocol.document import Document, Part, Sha256
@@ -97,8 +97,9 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
     try:
         if len(content) > LARGEST_RESULT_BYTES:
             raise ValueError(f"{len(content):,} bytes, where a page of JSON is expected")
-        result = SessionResult.from_json(json.loads(content))
-    except (ValueError, RecursionError) as error:
+        # Stricter than `json`: no text that cannot be stored, no nesting without end.
+        result = SessionResult.from_json(from_json(content))
+    except ValueError as error:
         raise OutputDamaged(
             f"{RESULT_FILE} is not a session's result ({error}).", safe="the local training tree is untouched"
         ) from error

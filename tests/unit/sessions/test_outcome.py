@@ -53,7 +53,9 @@ def test_what_is_no_result_is_damage(change: dict[str, object]) -> None:
         parsed(**change)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b"x" * 5_000_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"[]", b"x" * 5_000_000, b"[" * 100_000, rb'{"schema": 2, "reason": "\udce9"}']
+)
 def test_bytes_that_are_no_result_are_damage(content: bytes) -> None:
     with pytest.raises(OutputDamaged, match=r"is not a session's result \(\w"):
         parse_result(content, run_id="r1", generation=2, bundle_sha256="b")

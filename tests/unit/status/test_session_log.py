@@ -34,7 +34,7 @@ def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
     copy = config.downloads / "r" / "generation_1" / LOG_FILE
     copy.parent.mkdir(parents=True)
     tag = session_tag("r", 1)
-    copy.write_text("so\n\nfar" + format_event(ProgressEvent(step=1, target=2), tag))
+    copy.write_text("so\n\nfar\n" + format_event(ProgressEvent(step=1, target=2), tag))
     with closing(Journal(config.journal)) as journal:
         journal.add_run(RunRow("r", "section", "walk", 30, False, str(config.tree), "local", "o", "s", AT))
         journal.add_session(SessionRow("r", 1, stage, None, 0, "b", 0, AT, 1))

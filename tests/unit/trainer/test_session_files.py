@@ -42,6 +42,7 @@ def test_an_error_is_kept_whatever_its_message_holds(message: str, tmp_path: Pat
     result, _ = left(tmp_path, **failure(RuntimeError(message)))
     assert (result.outcome, result.exit_code) == ("crashed", 1)
     assert result.cause.startswith("RuntimeError")
+    assert result.reason.encode() or not message, "the journal can store it"
 
 
 @pytest.mark.parametrize(
