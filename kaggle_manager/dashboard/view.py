@@ -21,6 +21,7 @@ from kaggle_manager.dashboard.logs import LogTail, read_log
 from kaggle_manager.dashboard.sessions import SessionLink, session_links
 from kaggle_manager.dashboard.verification import Looked, Stamp, Verifier, stamp
 from kaggle_manager.errors import KaggleManagerError, NotFound
+from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.budget import forecast_error
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -209,7 +210,7 @@ class Dashboard:
         kept = (
             *(self.state / ARCHIVE).glob("*"),
             *(self.state / REPLACED / row.run_id).glob("*"),
-            *(self.state / DOWNLOADS / row.run_id).glob("*/training_tree"),
+            *(self.state / DOWNLOADS / row.run_id).glob(f"*/{TREE_FOLDER}"),
         )
         found = [
             (head.step, folder)

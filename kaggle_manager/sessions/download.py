@@ -1,7 +1,7 @@
-"""Bring a session's outputs here: its last word first, then exactly the files it names, each verified.
+"""Bring a session's outputs here: its result first, then exactly the files it names, each verified.
 
 Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
-folder or in the local training tree. Downloads go to a folder of the session's own; what its last word does not name
+folder or in the local training tree. Downloads go to a folder of the session's own; what its result does not name
 leaves that folder, so nothing older can be taken for new. Nothing here touches the training tree.
 """
 
@@ -37,7 +37,7 @@ class DownloadedSession:
 
     Attributes:
         folder: where they are.
-        result: the trainer's last word; None when the session was killed before it.
+        result: the session's own; None when it was killed before it wrote one.
         tree: the downloaded training tree; None when the session left none.
         log: the kernel's log, as much as the platform kept.
     """
@@ -63,11 +63,11 @@ def download_session(
     """Download and verify what one session left.
 
     Args:
-        folder: the session's own; what an earlier call brought there is used as far as hashes vouch for it.
+        folder: the session's own; what an earlier call brought there is used as far as its hashes are right.
         local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
             segments, above all) are copied instead of downloaded.
         ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
-        settle_for_less: of a session without a last word, take what is listed even if its log names more than that.
+        settle_for_less: of a session without a result, take what is listed even if its log names more than that.
 
     Raises:
         LineageMismatch: the outputs are of another session, or of other code.
@@ -84,35 +84,35 @@ def download_session(
     tag = session_tag(session.run_id, session.generation)
     events = [event for line in lines if (event := parse_event(line, tag))]
     _check_code(events, session)
-    spoke = ended_by_log or any(isinstance(event, ResultEvent) for event in events)
-    if spoke:  # it wrote one; it may still arrive
+    announced = ended_by_log or any(isinstance(event, ResultEvent) for event in events)
+    if announced:  # it wrote one; it may still arrive
         listing = output_listing.listing_with(client, version, listing, [RESULT_FILE], sleep)
     if ended_by_log and not listing.files:
         raise Unavailable(
-            f"{version.ref} has printed its last word, but Kaggle calls it running and shows no outputs yet.",
+            f"{version.ref} has printed its result, but Kaggle calls it running and shows no outputs yet.",
             safe="the session keeps what it saved; the local training tree is untouched",
             next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
         )
     if output_listing.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
         listing = output_listing.settled(client, version, listing, sleep)
-    last_word = output_listing.find(listing, RESULT_FILE)
-    well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its last word
-    if last_word is None and (well or spoke) and not settle_for_less:
+    listed_result = output_listing.find(listing, RESULT_FILE)
+    well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its result
+    if listed_result is None and (well or announced) and not settle_for_less:
         raise OutputDamaged(
-            f"{version.ref} {'ended in good order' if well else 'has spoken its last word'}, and Kaggle does not "
+            f"{version.ref} {'ended in good order' if well else 'has printed its result'}, and Kaggle does not "
             f"list {RESULT_FILE} among its outputs.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
-    if last_word is None:
-        reporter.warn("the session left no last word; what its checkpoint manifests vouch for is used")
+    if listed_result is None:
+        reporter.warn("the session left no result; what its checkpoint manifests list is used")
         manifests = output_listing.download_manifests(client, version, listing, folder)
         if not settle_for_less:
             output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
         expected = output_listing.expected_by_manifests(listing, manifests, folder)
     else:
         manifests = []
-        client.download_file(last_word, folder / RESULT_FILE, size=None, sha256=None)
+        client.download_file(listed_result, folder / RESULT_FILE, size=None, sha256=None)
         result = read_result(folder, session)
         expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
         names = [file.name for file in expected]
@@ -123,8 +123,8 @@ def download_session(
     found = take_what_is_here(expected, folder, copies=_copies(expected, local_tree))
     reporter.phase("downloading")
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
-    vouched = found.missing if last_word else [ExpectedFile(file.name, None, None) for file in found.missing]
-    client.download_outputs(version, vouched, folder, listing=listing, on_progress=meter)
+    wanted = found.missing if listed_result else [ExpectedFile(file.name, None, None) for file in found.missing]
+    client.download_outputs(version, wanted, folder, listing=listing, on_progress=meter)
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
@@ -181,7 +181,7 @@ def read_result(folder: Path, session: SessionRow) -> SessionResult | None:
 def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:
     if absent := output_listing.missing(listing, names):
         raise OutputDamaged(
-            f"The session vouches for files that the platform does not list: {', '.join(absent[:5])}"
+            f"The session's result names files that the platform does not list: {', '.join(absent[:5])}"
             f"{' and more' if len(absent) > 5 else ''}.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",

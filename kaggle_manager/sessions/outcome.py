@@ -1,6 +1,6 @@
 """A session's end in words, the kind of its failure, and the fingerprint by which equal failures are recognised. Pure.
 
-The trainer's own last word outranks the platform's status: a session whose result says `completed` is completed even
+The session's own result outranks the platform's status: a session whose result says `completed` is completed even
 if the platform calls it an error, and one that left no result is judged by what it saved.
 """
 
@@ -60,7 +60,7 @@ def judge(
     """Say how a session ended.
 
     Args:
-        result: the trainer's last word, or None.
+        result: the session's own; None when it left none.
         platform_says: final status and failure message of the platform.
         step_before, step_after: timesteps saved in the training tree before and after this session.
         target_reached: whether the tree now holds the final model that was asked for.
@@ -70,11 +70,11 @@ def judge(
     saved = f"{gained} {'step' if gained == 1 else 'steps'} gained, {step_after} saved"
     if result is None:
         cause = last_traceback_line(log) or platform_says
-        words = f"killed without a last word ({cause}); {saved}"
+        words = f"killed before it wrote its result ({cause}); {saved}"
         if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
             return Outcome("killed", words, "", step_after)
         failure = normalised_failure(f"killed without gaining a step: {cause}")
-        return Outcome("killed", words, failure, step_after, _kind_without_a_word(cause, log, wedged=wedged))
+        return Outcome("killed", words, failure, step_after, _kind_without_result(cause, log, wedged=wedged))
     if result.outcome in ("completed", "interrupted"):
         reason = f" ({result.reason})" if result.reason else ""
         words = f"{result.outcome}{reason}; {saved}"
@@ -94,7 +94,7 @@ def _kind_of_error(name: str, cause: str) -> FailureKind:
     return KINDS_BY_ERROR.get(name.rpartition(".")[2], FailureKind.CODE)
 
 
-def _kind_without_a_word(cause: str, log: str, *, wedged: bool) -> FailureKind:
+def _kind_without_result(cause: str, log: str, *, wedged: bool) -> FailureKind:
     if wedged:
         return FailureKind.WEDGED
     if last_traceback_line(log):

@@ -79,19 +79,19 @@ def download_manifests(client: KaggleClient, version: KernelVersion, listing: Ou
 
 
 def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:
-    """The rest of the tree, with what its manifests vouch for.
+    """The rest of the tree, with what its manifests list.
 
     These hashes say what need not travel. They are not demanded of what does: of two checkpoints one may be damaged,
     and the restore judges each by itself.
     """
-    vouched: dict[str, ExpectedFile] = {}
+    listed: dict[str, ExpectedFile] = {}
     for name, manifest in _readable(manifests, folder):
-        for file in _vouched_by(manifest, name):
+        for file in _listed_in(manifest, name):
             # A segment that both checkpoints share: the newer one commits more of it.
-            if file.name not in vouched or (vouched[file.name].size or 0) < (file.size or 0):
-                vouched[file.name] = file
+            if file.name not in listed or (listed[file.name].size or 0) < (file.size or 0):
+                listed[file.name] = file
     names = [file.name for file in listing.files if _is_of_the_tree(file) and file.name not in manifests]
-    return [vouched.get(name, ExpectedFile(name, None, None)) for name in names]
+    return [listed.get(name, ExpectedFile(name, None, None)) for name in names]
 
 
 def check_all_saved_is_listed(
@@ -111,7 +111,7 @@ def check_all_saved_is_listed(
     whole = [
         manifest.step
         for name, manifest in _readable(manifests, folder)
-        if listed.issuperset(file.name for file in _vouched_by(manifest, name))
+        if listed.issuperset(file.name for file in _listed_in(manifest, name))
     ]
     newest = max(whole, default=0)
     if said > max(newest, session.min_step):
@@ -135,7 +135,7 @@ def _readable(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Manifes
             continue  # the restore will say so
 
 
-def _vouched_by(manifest: Manifest, name: str) -> list[ExpectedFile]:
+def _listed_in(manifest: Manifest, name: str) -> list[ExpectedFile]:
     beside = PurePosixPath(name).parent
     files = [ExpectedFile(str(beside / file.name), file.size, file.sha256) for file in manifest.files]
     segments = manifest.replay.segments if manifest.replay else ()

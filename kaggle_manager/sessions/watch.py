@@ -28,7 +28,7 @@ from kaggle_manager.sessions.progress import SessionProgress
 
 # A session Kaggle has denied for this long does not exist (any more).
 UNKNOWN_FOR_S = 600.0
-# A session whose trainer has said its last word may be called running for so long; then it counts as ended.
+# How long a session whose result is in the log may still be called running; then it counts as ended.
 RESULT_GRACE_S = 600.0
 # From when on a wait in the queue is worth a word, and how often again.
 QUEUED_LONG_S, QUEUED_REMIND_S = 15 * 60.0, 3600.0
@@ -75,7 +75,7 @@ def watch(
 ) -> KernelStatus:
     """Return the final status of exactly this version, or after `until` the newest one.
 
-    A status that is not final is returned in two cases: `until` has passed, or the trainer's last word was in the log
+    A status that is not final is returned in two cases: `until` has passed, or the session's result was in the log
     ten minutes ago and the platform still has not noticed (`ended_by_log`).
 
     Args:
@@ -129,7 +129,7 @@ def watch(
                 if status is not None and status.state.is_terminal:
                     watching.take_rest()
                     return status
-                if status is not None and watching.has_outlived_its_last_word():
+                if status is not None and watching.has_outlived_its_result():
                     return replace(status, ended_by_log=True)
                 if is_over and watching.status is not None:
                     watching.look_at_log()
@@ -259,14 +259,14 @@ class _Watch:
             self._reporter.phase(_PHASES.get(status.state, f"the session is {status.state.value}"))
         return status
 
-    def has_outlived_its_last_word(self) -> bool:
+    def has_outlived_its_result(self) -> bool:
         """Whether the trainer left long ago, and the platform has not noticed."""
         said_at = self.seen.result_at
         if said_at is None or self._wall() - said_at < RESULT_GRACE_S:
             return False
         self._reporter.warn(
-            f"session {self._version.ref} printed its last word {duration(self._wall() - said_at)} ago and Kaggle "
-            f"still calls it {self.seen.state}: what it left is fetched all the same"
+            f"session {self._version.ref} printed its result {duration(self._wall() - said_at)} ago and Kaggle "
+            f"still calls it {self.seen.state}: what it left is downloaded all the same"
         )
         return True
 

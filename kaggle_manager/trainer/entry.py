@@ -68,7 +68,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file)
     if not (working / RESULT_FILE).exists():
-        why = f"the trainer's process ended with code {exit_code} before its last word; its traceback is in the log"
+        why = (
+            f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
+        )
         return give_up(working, order, "crashed", why, exit_code or CRASHED)
     return exit_code
 

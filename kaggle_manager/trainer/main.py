@@ -133,7 +133,7 @@ def _device(accelerator: str | None) -> str:
 
 
 def _check_accelerator(asked: str, found: str) -> None:
-    """Kaggle's names (NvidiaTeslaT4) and CUDA's (Tesla T4) share the model, their last word."""
+    """Kaggle's names (NvidiaTeslaT4) and CUDA's (Tesla T4) share the model, which comes last."""
     model = re.split(r"Tesla|Nvidia", asked)[-1].lower()
     if model not in found.lower().replace(" ", ""):
         raise WrongAccelerator(

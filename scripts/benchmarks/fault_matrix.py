@@ -113,8 +113,6 @@ BELIEVED = {
     ("length too short", "download, no hash"): "the checkpoint manifest inside the tree",
     ("flipped bit", "download, no hash"): "the checkpoint manifest inside the tree",
 }
-# Faults that show in what the session finds, not in the answer to its push; tests run such sessions.
-SEEN_BY_THE_SESSION = ("old input mounted", "empty mount", "wrong accelerator", "killed, nothing kept")
 
 
 @dataclass(frozen=True)

@@ -34,21 +34,28 @@ from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.watch import watch
 
 BOUND_CPU_S = 50.0
 LINE_EVERY_S = 10.0
 CODE = "c" * 64
+TAG = session_tag("benchmark", 1)
 KERNEL = """
 import json, time
 begun, pause, lines = time.monotonic(), PAUSE, LINES
-print("KM_BUNDLE sha256=CODE", flush=True)
+
+def tell(kind, **values):
+    print(f'\\n{kind} {json.dumps({"session": "TAG", **values})}', flush=True)
+
+tell("KM_BUNDLE", sha256="CODE")
 for number in range(1, lines + 1):
     time.sleep(max(0.0, begun + number * pause - time.monotonic()))
     progress = {"step": number * 350, "target": lines * 350, "steps_per_s": 35.0, "reward": -1.5, "checkpoint": 350}
-    print("KM_PROGRESS " + json.dumps(progress), flush=True)
-print('KM_RESULT {"outcome": "completed", "bundle_sha256": "CODE"}', flush=True)
+    tell("KM_PROGRESS", **progress)
+result = {"run_id": "benchmark", "generation": 1, "bundle_sha256": "CODE", "outcome": "completed", "reason": ""}
+tell("KM_RESULT", **result, exit_code=0, step=lines * 350, output_files=0)
 """
 
 
@@ -118,6 +125,7 @@ def main() -> int:
     session_s, fast = given.hours * 3600, FastTime(given.speed)
     lines = round(session_s / LINE_EVERY_S)
     source = KERNEL.replace("PAUSE", str(LINE_EVERY_S / given.speed)).replace("LINES", str(lines)).replace("CODE", CODE)
+    source = source.replace("TAG", TAG)
     with tempfile.TemporaryDirectory(prefix="watch-cost-") as folder:
         server = ensure_running(Path(folder) / "kaggle", idle_exit_s=3600)
         try:
@@ -130,6 +138,7 @@ def main() -> int:
                     client,
                     version,
                     Reporter(said, clock=fast.clock),
+                    tag=TAG,
                     bundle_sha256=CODE,
                     on_seen=seen.append,
                     session_s=session_s,

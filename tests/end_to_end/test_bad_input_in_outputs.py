@@ -165,7 +165,7 @@ def test_it_is_refused_the_tree_is_safe_and_the_next_command_goes_on(
     with pytest.raises(Interrupted):  # the next step it names
         bench.run(timesteps=1000, interrupt_at="relaunch")
     # Without a last word, what was saved is taken in the end; of anything else nothing is.
-    how = "left no last word" if case == "no last word after a good end" else "given up"
+    how = "left no result" if case == "no last word after a good end" else "given up"
     assert how in bench.output
     assert bench.steps() == [head + 2, head + 1]
 

@@ -63,7 +63,7 @@ def test_a_session_killed_at_the_wall_is_restored_from_its_manifests(impatient_k
     bench.plan(g1="hang")
     report = bench.run(timesteps=3)
     assert outcomes(report) == ["killed", "completed"]
-    assert "no last word" in bench.output
+    assert "left no result" in bench.output
     assert "time limit" in report.sessions[0].why
     assert "1 step gained, 1 saved" in report.sessions[0].why
     assert bench.steps() == [3, 2]

@@ -260,7 +260,7 @@ class _Session:
         if kind == "crash":
             raise RuntimeError("the connection to the simulator was lost")
         if kind == "memory":
-            self.say(self.at_s, "the trainer's process ended with code -9 before its last word")
+            self.say(self.at_s, "the trainer's process ended with code -9 before it wrote its result")
             raise MemoryError("Unable to allocate 4.2 GiB")
         if kind == "wedge":  # it hangs until the platform ends it
             self._dies(self._limit_s, "cancelled", "session timed out")
