@@ -40,8 +40,13 @@ class Document(Part):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from error
+            raise ValueError(first_problem(error)) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first field that is not accepted, and why, in one line."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 def _origin(found: object, expected: int) -> str:

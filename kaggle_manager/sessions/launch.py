@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from kaggle_manager.checkpoints import Checkpoint, TrainingTree, pack_tree, read_index
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
@@ -47,29 +50,44 @@ def launch_order(
     identity: Mapping[str, Any],
     deadline_s: float,
 ) -> LaunchOrder:
-    """What the session is told; `parent` is the checkpoint it continues."""
+    """What the session is told.
+
+    Args:
+        parent: the checkpoint it continues; None to start from zero.
+        deadline_s: seconds after which it must have ended, from its start.
+
+    Raises:
+        ConfigError: an option has a value that no session accepts.
+    """
     dataset = f"{run.owner}/{run.slug}{DATASET_SUFFIX}"
-    return LaunchOrder(
-        run_id=run.run_id,
-        generation=generation,
-        section=config.section.name,
-        section_folder=config.section_path.as_posix(),
-        scenario=config.scenario_name,
-        target=config.target,
-        seed=config.seed,
-        quick=config.quick,
-        fresh=config.fresh,
-        parent=Parent(manifest_sha256=parent.manifest.sha256, min_step=parent.step, dataset=dataset)
-        if parent
-        else None,
-        deadline_s=deadline_s,
-        max_steps=config.max_steps,
-        save_every=config.save_every,
-        accelerator=config.section.kernel.accelerator,
-        packages=tuple(config.section.kernel.packages),
-        bundle_sha256=bundle.sha256,
-        identity=dict(identity),
-    )
+    try:
+        return LaunchOrder(
+            run_id=run.run_id,
+            generation=generation,
+            section=config.section.name,
+            section_folder=config.section_path.as_posix(),
+            scenario=config.scenario_name,
+            target=config.target,
+            seed=config.seed,
+            quick=config.quick,
+            fresh=config.fresh,
+            parent=Parent(manifest_sha256=parent.manifest.sha256, min_step=parent.step, dataset=dataset)
+            if parent
+            else None,
+            deadline_s=deadline_s,
+            max_steps=config.max_steps,
+            save_every=config.save_every,
+            accelerator=config.section.kernel.accelerator,
+            packages=tuple(config.section.kernel.packages),
+            bundle_sha256=bundle.sha256,
+            identity=dict(identity),
+        )
+    except ValidationError as error:
+        raise ConfigError(
+            f"This run cannot be asked of a session: {first_problem(error)}.",
+            safe="nothing was pushed",
+            next_step="correct the option or the setting in section.toml that it names",
+        ) from error
 
 
 def publish_tree(

@@ -1,0 +1,35 @@
+"""A session is told what the run is, and what no session would accept is refused before anything is pushed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.config import build_config
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
+from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
+from kaggle_manager.sessions.launch import launch_order
+
+BUNDLE = Bundle(b"", "b" * 64, ())
+
+
+def order(folder: Path, *, seed: int | None = None) -> LaunchOrder:
+    config = build_config("section_7_6_rl_performance", workdir=folder, seed=seed)
+    row = RunRow("r", "section", "walk", 30, False, str(config.tree), "local", "o", "s", "2026-11-22T00:00:00+00:00")
+    return launch_order(config, row, 1, parent=None, bundle=BUNDLE, identity={"algorithm": "DQN"}, deadline_s=60.0)
+
+
+def test_the_order_in_the_script_is_the_one_the_trainer_reads(tmp_path: Path) -> None:
+    sent = order(tmp_path, seed=5)
+    assert (sent.seed, sent.packages[0].partition("==")[0]) == (5, "stable-baselines3")
+    assert read_order(order_of(render_script(BUNDLE, sent.as_json()))) == sent
+
+
+def test_a_seed_that_no_generator_takes_costs_no_session(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed: Input should be less than 4294967296") as refused:
+        order(tmp_path, seed=2**32)
+    assert refused.value.safe
+    assert refused.value.next_step
