@@ -25,7 +25,7 @@ from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
-from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
 from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
 from kaggle_manager.trainer.sb3.training_config import from_scenario
@@ -42,8 +42,8 @@ def run(order: dict[str, Any]) -> int:
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
     working.mkdir(parents=True, exist_ok=True)
-    identity = identity_in(order)
-    emit = emit_to_log(session_tag(identity["run_id"], identity["generation"]))
+    session = session_fields(order)
+    emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
     clock = SessionClock()
     try:
         checked = read_order(order)
@@ -52,7 +52,7 @@ def run(order: dict[str, Any]) -> int:
         with stop_signals(clock):
             outcome = _session(checked, clock, working, inputs, emit)
         result = SessionResult(
-            **identity,
+            **session,
             outcome=outcome.kind,
             reason=outcome.reason,
             exit_code=0,
@@ -67,7 +67,7 @@ def run(order: dict[str, Any]) -> int:
             print(error, file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
-        result = SessionResult(**identity, **failure(error))
+        result = SessionResult(**session, **failure(error))
     write_result(working, result, emit)
     return result.exit_code
 

@@ -30,7 +30,7 @@ from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
-from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 
 CRASH = "RuntimeError: the environment broke at step {step}"
 # The real trainer keeps this for its last save and its last word.
@@ -134,8 +134,8 @@ def run_session(
     """
     working = folder / "working"
     working.mkdir(parents=True)
-    identity = identity_in(order)
-    tag = session_tag(identity["run_id"], identity["generation"])
+    fields = session_fields(order)
+    tag = session_tag(fields["run_id"], fields["generation"])
     session = _Session(trainer, fate, working, inputs, limit_s, now, tag)
     session.tell(1.0, BundleEvent(sha256=order["bundle_sha256"]))
     session.tell(1.0, ContainerEvent(container=f"km-{order['generation']}"))
@@ -148,7 +148,7 @@ def run_session(
             session.say(session.at_s, f"Traceback (most recent call last):\n  ...\n{type(error).__name__}: {error}")
         facts = failure(error) | {"step": session.ending.saved or None}
         session.ending.state = "error"
-    return session.last_word({**identity, **facts})
+    return session.last_word({**fields, **facts})
 
 
 class _Session:
@@ -183,7 +183,7 @@ class _Session:
             ending.began = ending.trained = ending.saved = head.step
             assert head.model_path.read_bytes() == model_at(head.step), "the mounted model is not the one of its step"
         start = SessionStart(
-            **identity_in(order.as_json()),
+            **session_fields(order.as_json()),
             device="cpu",
             accelerator=order.accelerator,
             target=order.target,

@@ -65,7 +65,7 @@ from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 from kaggle_manager.trainer.runtime.log_lines import emit_to_log
-from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 
 PLAN = {}
 STEPS = 2
@@ -74,14 +74,14 @@ STEPS = 2
 def run(order):
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
-    identity = identity_in(order)
-    emit = emit_to_log(session_tag(identity["run_id"], identity["generation"]))
+    fields = session_fields(order)
+    emit = emit_to_log(session_tag(fields["run_id"], fields["generation"]))
     try:
         facts = session(read_order(order), working, inputs, emit)
     except Exception as error:
         print(error, file=sys.stderr) if isinstance(error, KaggleManagerError) else traceback.print_exc()
         facts = failure(error)
-    write_result(working, SessionResult(**identity, **facts), emit)
+    write_result(working, SessionResult(**fields, **facts), emit)
     return facts["exit_code"]
 
 
@@ -95,7 +95,7 @@ def session(order, working, inputs, emit):
         head = store.find_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
         start, model = head.step, head.read_model()
-    write_start(working, SessionStart(**identity_in(order.as_json()), device="cpu", accelerator=order.accelerator,
+    write_start(working, SessionStart(**session_fields(order.as_json()), device="cpu", accelerator=order.accelerator,
                                       target=order.target, from_zero=f"it has {start} steps"))
     end = min(order.target, start + (order.max_steps or STEPS))
     common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,

@@ -26,8 +26,8 @@ from kaggle_manager.trainer.runtime.log_lines import Emit
 LONGEST_MESSAGE, LONGEST_EVENT_REASON = 20_000, 300
 
 
-def identity_in(order: Mapping[str, Any]) -> dict[str, Any]:
-    """Whose result it is, as `SessionResult` has it, of an order that need not be valid."""
+def session_fields(order: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `SessionResult` that say which session it is of, from an order that need not be valid."""
     generation = order.get("generation")
     return {
         "run_id": str(order.get("run_id", "")),

@@ -11,7 +11,7 @@ from kaggle_manager.errors import CheckpointIncompatible, ConfigError, LineageMi
 from kaggle_manager.protocol.events import Event, ResultEvent
 from kaggle_manager.protocol.file_names import RESULT_FILE
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
-from kaggle_manager.trainer.runtime.session_files import failure, identity_in, write_result
+from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result
 
 WHO: dict[str, Any] = {"run_id": "r", "generation": 2, "bundle_sha256": "b"}
 
@@ -71,4 +71,4 @@ def test_an_output_whose_name_is_no_text_costs_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", [{}, {"run_id": None, "generation": "x"}, {"generation": [], "bundle_sha256": 5}])
 def test_an_order_that_cannot_be_read_still_has_a_result(order: dict[str, Any]) -> None:
-    SessionResult(**identity_in(order), **failure(ConfigError("no order")))
+    SessionResult(**session_fields(order), **failure(ConfigError("no order")))
