@@ -97,7 +97,7 @@ class Manifest:
         certificate: digest of everything that defines the continuation; empty when it was not computed.
         exact: how exact a resume from here is, and why.
         metrics: numbers for people; `best` has `score`. A number that is not finite is stored as null.
-        created_at: ISO 8601 time in UTC, for people; nothing is decided by it.
+        created_at: ISO 8601 time in UTC, whole seconds. Only the kept copies of a tree are ordered by it.
     """
 
     kind: Kind

@@ -66,7 +66,7 @@ def find_copies(config: RunConfig) -> list[Copy]:
     ]
     root = TrainingTree(config.tree, config.scenario_name)
     found += [Copy("quarantine", f, None, None, "", size_of(f), "", why) for f, why in quarantined(root)]
-    return sorted(found, key=lambda copy: (copy.saved_at, KINDS.index(copy.kind), copy.folder.name), reverse=True)
+    return sorted(found, key=_age, reverse=True)
 
 
 def newest_valid(copies: Sequence[Copy], scenario: str) -> Copy | None:
@@ -210,6 +210,11 @@ def _copy(kind: str, folder: Path, config: RunConfig, in_use: bool) -> Copy | No
         reason_in(folder),
         in_use,
     )
+
+
+def _age(copy: Copy) -> tuple[str, int, int, int, str]:
+    """Sorts copies from old to new. `saved_at` has whole seconds, and a short session takes less than one."""
+    return copy.saved_at, copy.generation or 0, copy.step or 0, KINDS.index(copy.kind), copy.folder.name
 
 
 def _belongs(copy: Copy, config: RunConfig, trees: Mapping[str, str]) -> bool:

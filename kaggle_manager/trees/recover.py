@@ -43,7 +43,7 @@ def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -
     if head is not None or not (saved_step or _was_trained(store.tree)):
         return head
     from_zero = "start again from zero with --fresh, which archives what is left of the tree"
-    copies = sorted(kept_copies(config), key=lambda copy: copy.manifest.created_at, reverse=True)
+    copies = sorted(kept_copies(config), key=_age, reverse=True)
     if not copies:
         raise CheckpointCorrupt(problem, safe=f"what is left is in {config.tree}", next_step=from_zero)
     raise CheckpointCorrupt(
@@ -118,6 +118,11 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
 def _restore_command(copy: Checkpoint, config: RunConfig) -> str:
     command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copy.tree.root)}"
     return f"{command}\n  and then the same command again"
+
+
+def _age(copy: Checkpoint) -> tuple[str, int, int]:
+    """Sorts checkpoints from old to new. `created_at` has whole seconds, and a short session takes less than one."""
+    return copy.manifest.created_at, copy.manifest.lineage.generation, copy.step
 
 
 def _was_trained(tree: TrainingTree) -> bool:

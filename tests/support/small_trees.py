@@ -39,10 +39,12 @@ def plant(
     score: float = -5.0,
     identity: Mapping[str, Any] = IDENTITY,
     rows: int = 1000,
+    saved_at: str | None = None,
 ) -> TrainingTree:
     """A tree with two latest that share a sealed replay segment, a best, a final, a curve and metadata."""
     tree = TrainingTree(root, SCENARIO)
-    store = CheckpointStore(tree, warn=pytest.fail)
+    clock = {} if saved_at is None else {"now": lambda: saved_at}
+    store = CheckpointStore(tree, warn=pytest.fail, **clock)
     common: dict[str, Any] = {"target": 9, "lineage": Lineage(run_id, generation, None, 0), "bundle_sha256": "b" * 64}
     common["identity"] = identity
     tree.replay.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,11 @@ import pytest
 from small_trees import SCENARIO, config_in, content, flip, plant
 from typer.testing import CliRunner
 
-from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, OutputDamaged
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, OutputDamaged
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -31,7 +31,7 @@ from kaggle_manager.trees.backups import (
     within_limit,
 )
 from kaggle_manager.trees.compatibility import current_identity
-from kaggle_manager.trees.recover import set_aside
+from kaggle_manager.trees.recover import head_of, set_aside
 
 
 def copy_of(kind: str, number: int, *, size: int = 10, step: int | None = 1, in_use: bool = False) -> Copy:
@@ -129,6 +129,22 @@ def test_the_newest_copy_that_verifies_is_spared_even_when_newer_ones_do_not(tmp
     flip(newer.folder / "checkpoints" / TrainingTree(newer.folder, SCENARIO).model_name(2))
     assert newest_valid([newer, older], SCENARIO) == older
     assert plan_prune([newer, older], older) == []
+
+
+def test_of_copies_saved_within_one_second_the_newest_is_the_one_of_the_later_session(tmp_path: Path) -> None:
+    """Of a tree whose sessions take less than a second, the error would name the command that goes back too far."""
+    config, same = config_in(tmp_path), "2026-01-01T00:00:00+00:00"
+    mine = current_identity(config)
+    plant(config.replaced / "run" / "before_generation_2", (1, 2), identity=mine, saved_at=same)
+    newest = plant(
+        config.downloads / "run/generation_2/training_tree", (4,), generation=2, identity=mine, saved_at=same
+    )
+    damaged = plant(config.archive / stamped_name(config), (3, 9), generation=2, identity=mine, saved_at=same)
+    flip(damaged.checkpoints / damaged.model_name(9))
+    assert [copy.step for copy in find_copies(config)] == [9, 4, 2]
+    with pytest.raises(CheckpointCorrupt) as caught:
+        head_of(CheckpointStore(TrainingTree(config.tree, SCENARIO)), config, saved_step=4)
+    assert str(newest.root) in caught.value.next_step.splitlines()[0]
 
 
 def test_the_plan_spares_the_newest_what_is_in_use_and_other_kinds() -> None:
