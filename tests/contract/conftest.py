@@ -93,7 +93,7 @@ def kaggle_command(local_kaggle: ServerInfo, tmp_path: Path) -> Callable[..., st
         with subprocess.Popen(command, env=environment | variables, stdout=pipe, stderr=pipe, text=True) as process:
             if meanwhile is not None:
                 meanwhile(process)
-            printed = "".join(process.communicate(timeout=60))
+            printed = "".join(process.communicate(timeout=120))
         assert process.returncode == code, f"{arguments}: {process.returncode}\n{printed}"
         return printed
 

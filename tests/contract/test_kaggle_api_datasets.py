@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted_kaggle import SECRET, Reply, ScriptedKaggle, SeenRequest, answer, page, reset, stall
+from scripted_kaggle import IMPATIENT_S, SECRET, Reply, ScriptedKaggle, SeenRequest, answer, page, reset, stall
 
 from kaggle_manager.errors import AuthError, ConfigError, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, publish_dataset
@@ -156,6 +156,8 @@ def test_a_lost_answer_is_looked_for_before_publishing_again(kaggle, pack, fault
         fault(handler, seen)
 
     kaggle.script("CreateDatasetVersion", accepted_but_lost)
+    if fault is stall:
+        kaggle.read_timeout_s = IMPATIENT_S
     assert publish(kaggle, pack).version == 5
     assert len(kaggle.asked("CreateDatasetVersion")) == 1
 

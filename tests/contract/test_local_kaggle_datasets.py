@@ -6,12 +6,14 @@ import io
 import socket
 import tarfile
 import zipfile
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 from kagglesdk.datasets.types import dataset_api_service as dataset_types
+from loopback_kaggle import waiting_for
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
@@ -58,13 +60,14 @@ READ_A = (
 )
 
 
-def test_a_running_session_keeps_the_version_it_started_with(loopback: Any) -> None:
-    local = loopback()
+def test_a_running_session_keeps_the_version_it_started_with(loopback: Any, tmp_path: Path) -> None:
+    local, go_on = loopback(), tmp_path / "go_on"
     client = local.client
     client.ready_dataset({"a.txt": b"one"})
-    client.push("import time\ntime.sleep(1)\n" + READ_A, dataset_data_sources=["local/little-data"])
+    client.push(waiting_for(go_on) + READ_A, dataset_data_sources=["local/little-data"])
     client.create_dataset_version({"a.txt": b"two"}, delete_old_versions=True)
     local.state.tidy()
+    go_on.touch()
     assert client.end()[0] == "COMPLETE"
     assert client.log() == "one\n"
     assert len(list(local.root.glob("datasets/*/*"))) == 2
@@ -137,13 +140,13 @@ def test_an_upload_cut_in_the_middle_goes_on_where_it_was_cut(client: Any) -> No
         while connection.recv(4096):
             pass
     probe = {"Content-Range": f"bytes */{len(content)}"}
-    answer = requests.put(started.create_url, headers=probe, timeout=5)
+    answer = requests.put(started.create_url, headers=probe, timeout=60)
     assert answer.status_code == 308
     arrived = int(answer.headers["Range"].removeprefix("bytes=0-")) + 1
     assert 0 < arrived <= 100_000
     rest = {"Content-Range": f"bytes {arrived}-{len(content) - 1}/{len(content)}"}
-    assert requests.put(started.create_url, headers=rest, data=content[arrived:], timeout=5).status_code == 200
-    assert requests.put(started.create_url, headers=probe, timeout=5).status_code == 200
+    assert requests.put(started.create_url, headers=rest, data=content[arrived:], timeout=60).status_code == 200
+    assert requests.put(started.create_url, headers=probe, timeout=60).status_code == 200
     item = dataset_types.ApiDatasetNewFile()
     item.token = started.token
     fields = {"slug": "little-data", "title": "Little data", "files": [item]}
@@ -153,24 +156,24 @@ def test_an_upload_cut_in_the_middle_goes_on_where_it_was_cut(client: Any) -> No
 
 def test_an_upload_of_which_nothing_arrived_reports_no_range(client: Any) -> None:
     started = client.start_upload("a.bin", 10)
-    answer = requests.put(started.create_url, headers={"Content-Range": "bytes */10"}, timeout=5)
+    answer = requests.put(started.create_url, headers={"Content-Range": "bytes */10"}, timeout=60)
     assert (answer.status_code, "Range" in answer.headers) == (308, False)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Range": "bytes 4-9/10"}], ids=["too many bytes", "a gap"])
 def test_an_upload_that_does_not_fit_is_refused(client: Any, headers: dict[str, str]) -> None:
     started = client.start_upload("a.bin", 10)
-    assert requests.put(started.create_url, data=b"0" * 11, headers=headers, timeout=5).status_code == 400
+    assert requests.put(started.create_url, data=b"0" * 11, headers=headers, timeout=60).status_code == 400
 
 
 def test_a_complete_upload_never_changes_again(client: Any) -> None:
     started = client.start_upload("a.txt", 3)
-    assert requests.put(started.create_url, data=b"one", timeout=5).status_code == 200
+    assert requests.put(started.create_url, data=b"one", timeout=60).status_code == 200
     item = dataset_types.ApiDatasetNewFile()
     item.token = started.token
     fields = {"slug": "little-data", "title": "Little data", "files": [item]}
     client.call("datasets", "create_dataset", dataset_types.ApiCreateDatasetRequest(), **fields)
-    assert requests.put(started.create_url, data=b"two", timeout=5).status_code == 200
+    assert requests.put(started.create_url, data=b"two", timeout=60).status_code == 200
     assert client.dataset_file("a.txt") == b"one"
 
 
@@ -180,27 +183,27 @@ def test_a_complete_upload_never_changes_again(client: Any) -> None:
 def test_a_link_serves_ranges_and_says_what_it_serves(client: Any) -> None:
     client.run("open('a.txt', 'w').write('0123456789')")
     url = client.output().files[0].url
-    whole = requests.get(url, timeout=5)
+    whole = requests.get(url, timeout=60)
     assert (whole.headers["Content-Length"], whole.headers["Accept-Ranges"]) == ("10", "bytes")
     assert whole.headers["Last-Modified"].endswith("GMT")
     matching = {"Range": "bytes=4-", "If-Range": whole.headers["ETag"]}
-    part = requests.get(url, headers=matching, timeout=5)
+    part = requests.get(url, headers=matching, timeout=60)
     assert (part.status_code, part.content, part.headers["Content-Range"]) == (206, b"456789", "bytes 4-9/10")
-    other = requests.get(url, headers={"Range": "bytes=4-", "If-Range": '"other"'}, timeout=5)
+    other = requests.get(url, headers={"Range": "bytes=4-", "If-Range": '"other"'}, timeout=60)
     assert (other.status_code, other.content) == (200, b"0123456789")
-    assert requests.get(url, headers={"Range": "bytes=10-"}, timeout=5).status_code == 416
+    assert requests.get(url, headers={"Range": "bytes=10-"}, timeout=60).status_code == 416
 
 
 def test_a_link_expires_and_cannot_be_bent_to_another_file(loopback: Any) -> None:
     local = loopback(link_s=60.0)
     local.client.run("open('a.txt', 'w').close()\nopen('b.txt', 'w').close()")
     url = local.client.output().files[0].url
-    assert requests.get(url, timeout=5).status_code == 200
-    assert requests.get(url.replace("a.txt", "b.txt"), timeout=5).status_code == 403
-    assert requests.get(url.partition("?")[0], timeout=5).status_code == 403
+    assert requests.get(url, timeout=60).status_code == 200
+    assert requests.get(url.replace("a.txt", "b.txt"), timeout=60).status_code == 403
+    assert requests.get(url.partition("?")[0], timeout=60).status_code == 403
     local.clock.ahead_s += 61
-    assert requests.get(url, timeout=5).status_code == 403
-    assert requests.put(url, timeout=5).status_code == 405
+    assert requests.get(url, timeout=60).status_code == 403
+    assert requests.put(url, timeout=60).status_code == 405
 
 
 def test_even_a_signed_link_does_not_leave_its_folder(loopback: Any) -> None:

@@ -154,9 +154,13 @@ def test_a_session_can_find_the_version_before_of_its_input(at):
 
 def test_a_session_can_find_empty_inputs_that_fill_later_or_never(at):
     source = published(at, at.name("tree"), "the tree")
-    wait = "print(seen())\nfor _ in range(100):\n    time.sleep(0.02)\n    if seen(): break\nprint(seen())"
-    at.play({"kind": "empty_mount", "filled_after_s": 0.5})
-    assert log_of(at, run(at, LOOK + wait, dataset_sources=(source,))) == ["[]", "['the tree', 'the tree']"]
+    wait = "print(seen())\nwhile len(seen()) < 2:\n    time.sleep(0.02)\nprint(seen())"
+    for filled_after_s in (0.5, 5.0, 50.0):  # until the kernel looks before that, however loaded the machine is
+        at.play({"kind": "empty_mount", "filled_after_s": filled_after_s})
+        seen = log_of(at, run(at, LOOK + wait, dataset_sources=(source,)))
+        if seen[0] == "[]":
+            break
+    assert seen == ["[]", "['the tree', 'the tree']"]
     at.play({"kind": "empty_mount"})
     folders = "print(seen(), sorted(path.name for path in inputs.iterdir()))"
     [line] = log_of(at, run(at, LOOK + folders, dataset_sources=(source,)))
@@ -268,6 +272,6 @@ def test_a_malformed_plan_starts_no_server(tmp_path):
 )
 def test_a_malformed_number_is_a_400_that_names_it(at, call, body):
     headers = {"Authorization": f"Bearer {at.state.account.token}"}
-    answer = requests.post(f"{at.state.address}/v1/{call}", json=body, headers=headers, timeout=10)
+    answer = requests.post(f"{at.state.address}/v1/{call}", json=body, headers=headers, timeout=60)
     assert answer.status_code == 400
     assert list(body)[-1] in answer.json()["message"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from kagglesdk.kernels.types import kernels_api_service as kernel_types
+from loopback_kaggle import waiting_for
 
 
 def refused(call: Callable[[], Any]) -> tuple[int, str]:
@@ -27,7 +29,7 @@ def test_a_script_runs_and_its_outputs_and_log_come_back(client: Any) -> None:
     assert client.end() == ("COMPLETE", "")
     output = client.output()
     assert [file.file_name for file in output.files] == ["sub folder/ä b.txt"]
-    assert requests.get(output.files[0].url, timeout=5).content == b"content"
+    assert requests.get(output.files[0].url, timeout=60).content == b"content"
     assert {(event["stream_name"], event["data"]) for event in json.loads(output.log)} == {
         ("stdout", "to stdout\n"),
         ("stderr", "é\n"),
@@ -83,7 +85,7 @@ def test_what_is_unknown_and_what_is_anothers_are_refused_alike(client: Any) -> 
     "headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic bG9jYWw6d3Jvbmc="}]
 )
 def test_wrong_or_missing_credentials_get_401_as_json(loopback: Any, headers: dict[str, str]) -> None:
-    answer = requests.post(f"{loopback().url}/v1/kernels.KernelsApiService/ListKernels", headers=headers, timeout=5)
+    answer = requests.post(f"{loopback().url}/v1/kernels.KernelsApiService/ListKernels", headers=headers, timeout=60)
     assert (answer.status_code, answer.json()) == (401, {"code": 401, "message": "Unauthenticated"})
 
 
@@ -93,15 +95,15 @@ def test_both_schemes_and_both_path_prefixes_are_accepted(loopback: Any) -> None
     for prefix in ("/v1", "/api/v1"):
         url = f"{local.url}{prefix}/kernels.KernelsApiService/ListKernels"
         bearer = {"Authorization": f"Bearer {account.token}"}
-        assert requests.post(url, json={}, headers=bearer, timeout=5).json()["kernels"] == []
-        assert requests.post(url, json={}, auth=("local", account.key), timeout=5).json()["kernels"] == []
+        assert requests.post(url, json={}, headers=bearer, timeout=60).json()["kernels"] == []
+        assert requests.post(url, json={}, auth=("local", account.key), timeout=60).json()["kernels"] == []
 
 
 def test_a_token_says_whose_it_is(loopback: Any) -> None:
     local = loopback()
     url = f"{local.url}/v1/security.OAuthService/IntrospectToken"
-    known = requests.post(url, json={"token": local.state.account.token}, timeout=5).json()
-    unknown = requests.post(url, json={"token": "KGAT_other"}, timeout=5).json()
+    known = requests.post(url, json={"token": local.state.account.token}, timeout=60).json()
+    unknown = requests.post(url, json={"token": "KGAT_other"}, timeout=60).json()
     assert known == {"active": True, "username": "local"}
     assert not unknown["active"]
 
@@ -197,24 +199,28 @@ def test_the_kernels_of_the_account_are_listed_the_last_run_first(client: Any) -
     assert [kernel.ref for kernel in rest.kernels] == ["local/first-kernel"]
 
 
-def events(url: str, token: str, path: str) -> list[str]:
+def events(url: str, token: str, path: str) -> Iterator[str]:
     headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
-    with requests.get(f"{url}/v1/kernels/logs/stream/local/{path}", headers=headers, stream=True, timeout=20) as answer:
+    with requests.get(f"{url}/v1/kernels/logs/stream/local/{path}", headers=headers, stream=True, timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["transfer-encoding"] == "chunked"
-        return [line.removeprefix("data: ") for line in answer.iter_lines(decode_unicode=True) if line]
+        yield from (line.removeprefix("data: ") for line in answer.iter_lines(decode_unicode=True) if line)
 
 
-def test_a_live_log_replays_from_the_start_and_says_when_it_ends(client: Any) -> None:
-    client.push("import time\nfor i in range(6):\n    print(i, flush=True)\n    time.sleep(0.3)")
+def test_a_live_log_replays_from_the_start_and_says_when_it_ends(client: Any, tmp_path: Path) -> None:
+    go_on = tmp_path / "go_on"
+    client.push(f"print(0)\nprint(1, flush=True)\n{waiting_for(go_on)}for i in range(2, 6):\n    print(i)")
     client.push("print('another version')")
     client.running(version=1)
-    *lines, last = events(client.url, client.token, "little-kernel?versionLabel=v1")
+    seen = events(client.url, client.token, "little-kernel?versionLabel=v1")
+    first = next(seen)  # while it runs
+    go_on.touch()
+    *lines, last = [first, *seen]
     assert [json.loads(line)["data"] for line in lines] == [f"{i}\n" for i in range(6)]
     assert last == "END_OF_LOG"
     headers = {"Authorization": f"Bearer {client.token}"}
     kept = requests.get(
-        f"{client.url}/v1/kernels/logs/stream/local/little-kernel?versionLabel=v1", headers=headers, timeout=5
+        f"{client.url}/v1/kernels/logs/stream/local/little-kernel?versionLabel=v1", headers=headers, timeout=60
     )
     assert kept.headers["content-type"] == "application/json"
     assert [event["data"] for event in kept.json()] == [f"{i}\n" for i in range(6)]
@@ -237,7 +243,7 @@ def test_a_session_is_cancelled_by_the_number_it_finds_in_its_environment(client
 def first_line(client: Any) -> str:
     headers = {"Authorization": f"Bearer {client.token}"}
     url = f"{client.url}/v1/kernels/logs/stream/local/little-kernel"
-    with requests.get(url, headers=headers, stream=True, timeout=20) as answer:
+    with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
         line = next(line for line in answer.iter_lines(decode_unicode=True) if line)
     data: str = json.loads(line.removeprefix("data: "))["data"]
     return data.strip()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loopback_kaggle import Client, until
+from loopback_kaggle import Client, until, waiting_for
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 
@@ -36,15 +36,23 @@ def kernel_folder(folder: Path, source: str, **metadata: object) -> str:
 
 
 def test_a_kernel_from_push_to_delete(kaggle_command: Command, local_kaggle: ServerInfo, tmp_path: Path) -> None:
-    source = "import time\nfor i in range(4):\n    print('line', i, flush=True)\n    time.sleep(0.3)\n"
+    go_on = tmp_path / "go_on"
+    source = f"print('line', 0, flush=True)\n{waiting_for(go_on)}for i in range(1, 4):\n    print('line', i)\n"
     source += "for i in range(23):\n    open(f'{i:02}.txt', 'w').write(str(i))\n"
     folder = kernel_folder(tmp_path / "kernel", source, dataset_sources=["local/no-such-data"])
     pushed = kaggle_command("kernels", "push", "-p", folder, "-t", "100", "--accelerator", "NvidiaTeslaT4")
     assert "Kernel version 1 successfully pushed" in pushed
     assert "not valid dataset sources" in pushed
     assert re.search("QUEUED|RUNNING", kaggle_command("kernels", "status", "local/my-kernel"))
-    followed = kaggle_command("kernels", "logs", "-f", "local/my-kernel")
-    assert followed.splitlines() == [f"line {i}" for i in range(4)]
+
+    def first_line_arrives(following: subprocess.Popen[str]) -> None:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "line 0\n"
+        go_on.touch()
+
+    logs = ("kernels", "logs", "-f", "local/my-kernel")
+    followed = kaggle_command(*logs, meanwhile=first_line_arrives, PYTHONUNBUFFERED="1")
+    assert followed.splitlines() == [f"line {i}" for i in range(1, 4)]
     client = Client(local_kaggle.url, local_kaggle.token)
     assert client.end("my-kernel")[0] == "COMPLETE"
     assert "COMPLETE" in kaggle_command("kernels", "status", "local/my-kernel")
@@ -58,7 +66,7 @@ def test_a_kernel_from_push_to_delete(kaggle_command: Command, local_kaggle: Ser
     kaggle_command("kernels", "pull", "-m", "-p", str(tmp_path / "pulled"), "local/my-kernel")
     assert (tmp_path / "pulled" / "my-kernel.py").read_text() == source
     assert json.loads((tmp_path / "pulled" / "kernel-metadata.json").read_text())["machine_shape"] == "NvidiaTeslaT4"
-    assert re.search(r"GPU +0\.00h +30\.00h +30\.00h", kaggle_command("quota"))
+    assert re.search(r"GPU +0\.0\dh +(29\.9\d|30\.00)h +30\.00h", kaggle_command("quota"))
     assert "deleted successfully" in kaggle_command("kernels", "delete", "-y", "local/my-kernel")
     assert "denied" in kaggle_command("kernels", "status", "local/my-kernel", code=1)
 

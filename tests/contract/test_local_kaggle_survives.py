@@ -14,18 +14,22 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import loopback_kaggle
 import pytest
 import requests
-from loopback_kaggle import Client, end_sessions, until
+from loopback_kaggle import Client, end_sessions, until, waiting_for
 
 from kaggle_manager.errors import ConfigError, StorageError, Unavailable
 from kaggle_manager.local_kaggle import disk, launcher
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, serve, stop
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-TICKS = (
-    "import time\nfor i in range({ticks}):\n    print(i, flush=True)\n    time.sleep(0.1)\nopen('done', 'w').close()\n"
-)
+
+
+def counting(go_on: Path) -> str:
+    """A kernel that counts to 20, and waits half way until a test makes `go_on`."""
+    count = "for i in range({}, {}):\n    print(i, flush=True)\n"
+    return count.format(0, 10) + waiting_for(go_on) + count.format(10, 20) + "open('done', 'w').close()\n"
 
 
 def client_of(info: ServerInfo) -> Client:
@@ -33,9 +37,9 @@ def client_of(info: ServerInfo) -> Client:
 
 
 @posix_only
-def test_a_running_kernel_is_found_again_after_kill_9_of_the_server(local_kaggle: ServerInfo) -> None:
-    client = client_of(local_kaggle)
-    client.push(TICKS.format(ticks=20))
+def test_a_running_kernel_is_found_again_after_kill_9_of_the_server(local_kaggle: ServerInfo, tmp_path: Path) -> None:
+    client, go_on = client_of(local_kaggle), tmp_path / "go_on"
+    client.push(counting(go_on))
     client.running()
     os.kill(local_kaggle.pid, signal.SIGKILL)
     until(lambda: not disk.is_held(local_kaggle.root / "server.lock"))
@@ -43,18 +47,20 @@ def test_a_running_kernel_is_found_again_after_kill_9_of_the_server(local_kaggle
     assert (again.url, again.token) == (local_kaggle.url, local_kaggle.token)
     assert again.pid != local_kaggle.pid
     assert client.status()[0] == "RUNNING"
+    go_on.touch()
     assert client.end() == ("COMPLETE", "")
     assert client.log() == "".join(f"{i}\n" for i in range(20))
     assert [file.file_name for file in client.output().files] == ["done"]
 
 
 @posix_only
-def test_a_kernel_that_ended_while_no_server_ran_has_its_true_verdict(local_kaggle: ServerInfo) -> None:
-    client = client_of(local_kaggle)
-    client.push(TICKS.format(ticks=5), slug="good-kernel")
-    client.push("import time\ntime.sleep(0.5)\nraise SystemExit(3)", slug="bad-kernel")
+def test_a_kernel_that_ended_while_no_server_ran_has_its_true_verdict(local_kaggle: ServerInfo, tmp_path: Path) -> None:
+    client, go_on = client_of(local_kaggle), tmp_path / "go_on"
+    client.push(counting(go_on), slug="good-kernel")
+    client.push(waiting_for(go_on) + "raise SystemExit(3)", slug="bad-kernel")
     client.push("import time\ntime.sleep(60)", slug="slow-kernel", session_timeout_seconds=1)
     os.kill(local_kaggle.pid, signal.SIGKILL)
+    go_on.touch()
     until(lambda: len(list(local_kaggle.root.glob("sessions/*/verdict.json"))) == 3)
     ensure_running(local_kaggle.root, idle_exit_s=120)
     assert client.status("good-kernel") == ("COMPLETE", "")
@@ -87,17 +93,21 @@ def test_a_session_whose_runner_never_began_is_not_queued_for_ever(loopback: Any
 
 
 def test_the_server_outlives_its_starter_and_ends_when_idle(tmp_path: Path) -> None:
+    go_on, idle_s = tmp_path / "go_on", 2.0
     code = (
-        "from pathlib import Path\nfrom kaggle_manager.local_kaggle.launcher import ensure_running\n"
-        f"print(ensure_running(Path({str(tmp_path / 'kaggle')!r}), idle_exit_s=1).pid)"
+        "from pathlib import Path\nfrom loopback_kaggle import Client\n"
+        "from kaggle_manager.local_kaggle.launcher import ensure_running\n"
+        f"info = ensure_running(Path({str(tmp_path / 'kaggle')!r}), idle_exit_s={idle_s})\n"
+        f"Client(info.url, info.token).push({waiting_for(go_on)!r})\nprint(info.pid)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    environment = os.environ | {"PYTHONPATH": str(Path(loopback_kaggle.__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     info = find(tmp_path / "kaggle")
     assert info is not None
     assert info.pid == int(done.stdout)
-    client_of(info).push("import time\ntime.sleep(2)")  # keeps the server alive beyond its idle time
-    until((info.root / "sessions" / "300001" / "verdict.json").exists)
-    assert disk.is_held(info.root / "server.lock")
+    time.sleep(idle_s + 1.5)  # more than it waits, and than the second between its looks
+    assert disk.is_held(info.root / "server.lock"), "a session keeps it alive"
+    go_on.touch()
     until(lambda: not disk.is_held(info.root / "server.lock"))
     assert find(info.root) is None
 
@@ -116,13 +126,14 @@ def test_two_starters_at_once_get_one_server(tmp_path: Path) -> None:
     assert not stop(tmp_path / "kaggle")
 
 
-def test_stopping_the_server_leaves_the_session_to_the_next_one(local_kaggle: ServerInfo) -> None:
-    client = client_of(local_kaggle)
-    client.push(TICKS.format(ticks=10))
+def test_stopping_the_server_leaves_the_session_to_the_next_one(local_kaggle: ServerInfo, tmp_path: Path) -> None:
+    client, go_on = client_of(local_kaggle), tmp_path / "go_on"
+    client.push(counting(go_on))
     client.running()
     assert stop(local_kaggle.root)
     with pytest.raises(requests.ConnectionError):
         client.status()
+    go_on.touch()
     ensure_running(local_kaggle.root, idle_exit_s=120)
     assert client.end()[0] == "COMPLETE"
 
@@ -133,7 +144,7 @@ def test_secrets_are_for_their_owner_alone_and_are_not_shown(local_kaggle: Serve
         for name in ("account.json", "server.json"):
             assert (local_kaggle.root / name).stat().st_mode & 0o077 == 0
     client_of(local_kaggle).run("open('a', 'w').close()")
-    requests.get(client_of(local_kaggle).output().files[0].url, timeout=5)
+    requests.get(client_of(local_kaggle).output().files[0].url, timeout=60)
     log = (local_kaggle.root / "server.log").read_text()
     for secret in (account["token"], account["key"], account["signing_key"], "signature="):
         assert secret not in log

@@ -66,7 +66,7 @@ def log(*texts: str, end: bool = False, head: int = 0, end_at: threading.Event |
             handler.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
         handler.wfile.flush()
         if not end:
-            (end_at or handler.server.released).wait(30)
+            (end_at or handler.server.released).wait(120)
         if end or end_at:
             handler.wfile.write(b"data: END_OF_LOG\n\n")
             handler.wfile.flush()
@@ -92,7 +92,7 @@ class Bench:
 
     def wait(self, lines: LogQueue, seconds: float) -> LogLine | None:
         try:
-            line = lines.get(timeout=5.0 if self.lines > 0 else 0.0002)
+            line = lines.get(timeout=60.0 if self.lines > 0 else 0.0002)
         except queue.Empty:
             self.now += seconds
             raise

@@ -21,13 +21,21 @@ from kaggle_manager.local_kaggle.database import ServerState
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 
-def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> Any:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + within_s
+HANGS_AFTER_S = 120.0
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """The first true value of `condition`. However loaded the machine is: only a hang ends in an error."""
+    deadline = time.monotonic() + HANGS_AFTER_S
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s} s"
+        assert time.monotonic() < deadline, f"not within {HANGS_AFTER_S} s"
         time.sleep(0.03)
     return value
+
+
+def waiting_for(file: Path) -> str:
+    """Lines of a kernel that waits until a test makes `file`."""
+    return f"import pathlib, time\nwhile not pathlib.Path({str(file)!r}).exists():\n    time.sleep(0.02)\n"
 
 
 class Client:

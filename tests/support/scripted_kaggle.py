@@ -17,6 +17,7 @@ from kaggle_manager.platforms.kaggle.credentials import Credentials
 
 SECRET = "KGAT_do_not_show_me_0123456789"
 TOKEN = Credentials("token", None, SECRET, "a test")
+IMPATIENT_S = 0.3
 LEGACY = Credentials("legacy", "alice", SECRET, "a test")
 
 
@@ -73,6 +74,7 @@ def reset(handler: _Handler, seen: SeenRequest) -> None:
 
 
 def stall(handler: _Handler, seen: SeenRequest) -> None:
+    """Say nothing until the client gives up; it waits a moment then, and long where nothing stalls."""
     handler.server.released.wait(10)
     handler.close_connection = True
 
@@ -135,6 +137,7 @@ class ScriptedKaggle:
     """Answers by the last part of the path; the last answer of a script is repeated for ever."""
 
     seen: list[SeenRequest] = field(default_factory=list)
+    read_timeout_s: float = 30.0
 
     def __enter__(self) -> ScriptedKaggle:
         self._scripts: dict[str, list[Reply]] = defaultdict(list)
@@ -161,6 +164,8 @@ class ScriptedKaggle:
     def script(self, name: str, *replies: Reply) -> None:
         with self._lock:
             self._scripts[name] = list(replies)
+        if stall in replies:
+            self.read_timeout_s = IMPATIENT_S
 
     def reply(self, seen: SeenRequest) -> Reply:
         name = seen.path.split("?")[0].rsplit("/", 1)[-1]
@@ -175,7 +180,7 @@ class ScriptedKaggle:
     def client(self, credentials: Credentials = TOKEN, **options: Any) -> KaggleClient:
         """A client whose waiting is only written down, in `waits`."""
         options.setdefault("sleep", self.waits.append)
-        options.setdefault("read_timeout_s", 0.3)
+        options.setdefault("read_timeout_s", self.read_timeout_s)
         client = KaggleClient(credentials, endpoint=self.url, **options)
         self._clients.append(client)
         return client
