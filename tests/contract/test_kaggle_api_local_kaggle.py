@@ -34,7 +34,7 @@ inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[ServerInfo]:
     root = tmp_path_factory.mktemp("local_kaggle")
-    yield ensure_running(root, idle_exit_s=60)
+    yield ensure_running(root, idle_exit_s=900)
     stop(root)
 
 

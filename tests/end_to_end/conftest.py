@@ -13,12 +13,18 @@ from kaggle_manager.sessions import bundle, reconcile, watch
 
 
 @pytest.fixture(scope="session")
-def kaggle_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerInfo]:
+def kaggle_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("kaggle")
     (root / "limits.json").write_text('{"ingestion_s": 0.0, "gpu_week_s": 1e9}')
-    yield ensure_running(root, idle_exit_s=300)
+    yield root
     free_slots(root)
     stop(root)
+
+
+@pytest.fixture(scope="module")
+def kaggle_here(kaggle_folder: Path) -> ServerInfo:
+    """Found, or started again: it ends when idle, and between two files that use it others may take many minutes."""
+    return ensure_running(kaggle_folder, idle_exit_s=900)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class Shell:
     def ends_with(self, code: int, *arguments: str) -> str:
         """Run it; all that it said, after a look at how it said it."""
         with self.popen(*arguments) as process:
-            out, err = process.communicate(timeout=200)
+            out, err = process.communicate(timeout=500)
         assert process.returncode == code, f"{arguments}: {process.returncode}\n{out}{err}"
         assert "Traceback" not in err
         if code and code != 8 and "--json" in arguments:
@@ -132,7 +132,7 @@ def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damage
         assert line, interrupted.communicate()
         seen += line
     interrupted.send_signal(signal.SIGINT)
-    out, err = interrupted.communicate(timeout=60)
+    out, err = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, out + err
     assert "Traceback" not in err
     for session in (shell.work / "local_kaggle/sessions").iterdir():

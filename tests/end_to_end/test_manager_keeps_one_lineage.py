@@ -248,10 +248,7 @@ def test_a_tick_trains_again_what_an_older_copy_lacks(bench: Bench, tmp_path: Pa
     bench.run(timesteps=3)
     bench.manager().restore_copy(SECTION, tmp_path / "copy")
     assert status(bench) == ("ready", False)
-    for _ in range(200):
-        report = bench.manager().tick(SECTION)
-        if report.state == "finished":
-            break
+    while (report := bench.manager().tick(SECTION)).state != "finished":
         time.sleep(0.05)  # the session is a real process
     assert (report.step, bench.steps()[0]) == (3, 3)
 

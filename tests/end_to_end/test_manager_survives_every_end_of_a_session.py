@@ -28,10 +28,10 @@ def outcomes(report: Any) -> list[str]:
 
 @pytest.fixture
 def impatient_kaggle(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
-    """A Kaggle whose sessions are killed after two seconds, without a word."""
+    """A Kaggle whose sessions are killed after ten seconds, without a word; a session that is well takes one."""
     root = tmp_path / "impatient"
     root.mkdir()
-    (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "session_s": 2.0}))
+    (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "session_s": 10.0}))
     bench.server = ensure_running(root, idle_exit_s=60)
     yield bench
     stop(root)

@@ -43,7 +43,7 @@ def run(command: list[str], folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KM_"))}
     environment |= {"PYTHONPATH": str(ROOT), "KM_PLATFORM": "local", "HOME": str(folder), "USERPROFILE": str(folder)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -350,7 +350,7 @@ def test_the_latex_compiles_as_it_is(report: Path, result: Result, language: lat
     (report / "document.tex").write_text(latex.document([result], language), encoding="utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"],
-        cwd=report, capture_output=True, timeout=120, check=False,
+        cwd=report, capture_output=True, timeout=500, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert b"Overfull \\hbox" not in done.stdout
@@ -426,9 +426,9 @@ def test_two_commands_never_write_one_report_at_the_same_time(tmp_path: Path) ->
     with FileLock(results / ".report.lock"):  # as the other command holds it
         second = Thread(target=write)
         second.start()
-        assert waits.wait(10)
+        assert waits.wait(120)
         assert not ends.is_set()
-    second.join(10)
+    second.join(120)
     assert ends.is_set()
 
 

@@ -60,8 +60,9 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def wait_until_gone(pids: list[int], timeout_s: float = 10.0) -> list[int]:
-    deadline = time.monotonic() + timeout_s
+def wait_until_gone(pids: list[int]) -> list[int]:
+    """Those that still live after a time that only something that hangs takes."""
+    deadline = time.monotonic() + 120
     while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return left
@@ -80,7 +81,7 @@ def test_episodes_are_bit_equal_in_one_process_in_fresh_ones_and_in_any_order(en
         "env = TrafficSignalEnv()\nprint(play(env, 2), play(env, 1))\nenv.close()"
     )
     elsewhere = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=500, check=True
     )
     assert elsewhere.stdout.split() == [here[2], here[1]]
 
@@ -249,7 +250,7 @@ def test_nothing_survives_a_trainer_that_is_killed() -> None:
         assert len(servers) == 2
         assert episodes
         trainer.send_signal(signal.SIGKILL)
-        trainer.wait(timeout=10)
+        trainer.wait(timeout=120)
     assert wait_until_gone([*servers, *episodes]) == []
 
 
@@ -274,12 +275,12 @@ def test_a_simulator_that_dies_is_a_clear_error_not_a_hang(victim: str) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="stops a process")
 def test_a_simulator_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("validation_ch7.section_7_6_rl_performance.simulation.STEP_TIMEOUT_S", 0.5)
     env = TrafficSignalEnv()
     env.reset(seed=1)
     server = env._simulation._server.pid
     (episode,) = children_of(server)
     os.kill(episode, signal.SIGSTOP)
+    monkeypatch.setattr("validation_ch7.section_7_6_rl_performance.simulation.STEP_TIMEOUT_S", 0.5)
     with pytest.raises(RunError, match="did not answer within"):
         env.step(1)
     assert wait_until_gone([server, episode]) == []

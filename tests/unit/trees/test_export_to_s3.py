@@ -40,7 +40,7 @@ def endpoint() -> Iterator[str]:
         deadline = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=5).close()
+                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=60).close()
                 break
             except OSError:
                 assert server.poll() is None
@@ -62,7 +62,7 @@ def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST"), timeout=60).close()
     files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
     files.mkdir("bucket")
     return files
@@ -114,7 +114,7 @@ def test_a_kill_in_the_middle_leaves_the_earlier_export_and_the_same_command_goe
 
     command = [sys.executable, "-c", KILLED, str(config.state), URL]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, env=environment, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, timeout=500, check=False)
     assert done.returncode == -signal.SIGKILL
     assert s3.cat(f"{URL}/export.json") == listing
     assert bring(tmp_path / "two") == earlier, "what was there before is whole"
