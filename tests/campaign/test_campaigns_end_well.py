@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from campaign import run_campaign
 
+pytestmark = pytest.mark.slow
+
 SEEDS, PARTS = 120, 4
 
 

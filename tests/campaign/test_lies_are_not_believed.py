@@ -92,6 +92,7 @@ def test_a_manager_killed_at_any_deed_pushes_nothing_twice(deeds: int, project: 
     assert len(campaign.kaggle.sessions) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_listing_that_lacks_files_loses_nothing_of_a_killed_session(seed: int, project: Path, tmp_path: Path) -> None:
     odds = Odds(partial=0.4, death=1.0, fates=("killed",))

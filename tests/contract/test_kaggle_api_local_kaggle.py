@@ -65,6 +65,7 @@ def ended(client: KaggleClient, version: KernelVersion) -> KernelState:
     return client.kernel_status(version).state
 
 
+@pytest.mark.slow
 def test_a_session_from_its_input_to_its_verified_outputs(client, push, tmp_path):
     pack = tmp_path / "training_tree.pack"
     go_on = tmp_path / "go_on"
@@ -169,6 +170,7 @@ def test_a_wrong_token_is_told_apart_from_a_wrong_name(client, server):
             stranger.whoami()
 
 
+@pytest.mark.slow
 def test_a_new_version_of_a_dataset_is_current_when_it_is_returned(client, tmp_path: Path):
     for number in (1, 2, 3):
         (tmp_path / "training_tree.pack").write_bytes(bytes([number]) * (1000 * number))

@@ -10,6 +10,8 @@ import pytest
 
 from kaggle_manager import cli
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems do not send localhost through a proxy")
 def test_the_demo_shows_push_status_log_and_output_and_leaves_nothing(

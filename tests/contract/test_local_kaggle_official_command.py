@@ -15,7 +15,10 @@ from loopback_kaggle import Client, until, waiting_for
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems do not send localhost through a proxy")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="other systems do not send localhost through a proxy"),
+]
 Command = Callable[..., str]
 
 

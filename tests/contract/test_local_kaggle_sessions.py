@@ -133,6 +133,7 @@ def is_beating(beat: Path) -> bool:
     return beat.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="orphans are found through process groups and /proc")
 def test_the_time_limit_ends_the_whole_family_then_the_status_is_error(
     client: Any, tmp_path: Path, either_stage: str
@@ -150,6 +151,7 @@ def test_the_time_limit_ends_the_whole_family_then_the_status_is_error(
     assert [file.file_name for file in client.output().files] == ["partial.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="orphans are found through process groups and /proc")
 def test_nothing_a_kernel_started_outlives_it(client: Any, tmp_path: Path, either_stage: str) -> None:
     beat = tmp_path / "beat"
@@ -162,6 +164,7 @@ def test_a_kernel_killed_by_a_signal_is_an_error(client: Any) -> None:
     assert client.end()[0] == "ERROR"
 
 
+@pytest.mark.slow
 def test_an_output_over_the_limit_ends_in_an_error(loopback: Any) -> None:
     client = loopback(output_bytes=1000).client
     client.push("open('big', 'wb').write(b'0' * 2000)")

@@ -23,6 +23,8 @@ from kaggle_manager.errors import ConfigError, StorageError, Unavailable
 from kaggle_manager.local_kaggle import disk, launcher
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, serve, stop
 
+pytestmark = pytest.mark.slow
+
 posix_only = pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 
 

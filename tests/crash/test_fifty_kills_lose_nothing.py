@@ -14,6 +14,8 @@ from crash_workload import SCENARIO, mixed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 
+pytestmark = pytest.mark.slow
+
 KILLS = 50
 CHILD = Path(crash_workload.__file__).with_name("saving_child.py")
 

@@ -20,6 +20,8 @@ from power_loss import crash_states, materialise
 from kaggle_manager.checkpoints import store
 from kaggle_manager.errors import KaggleManagerError
 
+pytestmark = pytest.mark.slow
+
 Trace = list[Call]
 
 

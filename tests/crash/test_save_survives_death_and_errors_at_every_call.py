@@ -15,6 +15,8 @@ from crash_workload import Promises
 
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
+pytestmark = pytest.mark.slow
+
 
 def test_death_at_every_call(quick_folder: Path) -> None:
     for number in itertools.count():

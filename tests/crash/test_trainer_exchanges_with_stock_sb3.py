@@ -25,6 +25,8 @@ from kaggle_manager.errors import (
 from kaggle_manager.trainer.sb3 import sb3_exchange
 from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3, import_sb3
 
+pytestmark = pytest.mark.slow
+
 SAC: dict[str, Any] = {"buffer_size": 100, "batch_size": 8, "learning_starts": 10, "policy_kwargs": {"net_arch": [8]}}
 PPO: dict[str, Any] = {"n_steps": 50, "batch_size": 25, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
 

@@ -32,6 +32,8 @@ from kaggle_manager.trainer.sb3.selftest_cases import CASES, Simulator
 from kaggle_manager.trainer.sb3.state_digest import differing
 from kaggle_manager.trainer.sb3.tensorboard_log import read_points
 
+pytestmark = pytest.mark.slow
+
 
 # Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
 @pytest.mark.parametrize("case", ["dqn-replay", "sac", "td3-noise", "ppo-normalized", "a2c-images"])

@@ -26,6 +26,8 @@ from kaggle_manager.trainer.sb3.selftest import curves
 from kaggle_manager.trainer.sb3.selftest_cases import CASES
 from kaggle_manager.trainer.sb3.state_digest import differing
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"policy_kwargs": {"net_arch": [8]}}
 OFF_POLICY: dict[str, Any] = {"learning_starts": 20, "buffer_size": 150, "batch_size": 8, **SMALL}
 

@@ -11,6 +11,8 @@ from small_project import SECTION, Bench
 from kaggle_manager.errors import ConfigError, Interrupted, NotFound
 from kaggle_manager.runs.journal import Journal
 
+pytestmark = pytest.mark.slow
+
 
 def run_id_of(bench: Bench) -> str:
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:

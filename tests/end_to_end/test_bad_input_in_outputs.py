@@ -22,6 +22,8 @@ from kaggle_manager.errors import Interrupted, LineageMismatch, OutputDamaged, U
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.sessions import bundle, output_listing, reconcile, watch
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Path], None]
 
 

@@ -166,6 +166,7 @@ def test_what_comes_next_is_about_the_same_folder(
     assert f" --workdir {tmp_path}\n" in shown.out + shown.err
 
 
+@pytest.mark.slow
 def test_a_new_section_whose_environment_is_not_there_is_not_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +262,7 @@ def trained(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactory) -
         yield bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_section_that_is_not_valid_starts_nothing(case: str, trained: Bench) -> None:
     bench, folder = trained, trained.project / "sections" / SECTION
@@ -314,6 +316,7 @@ def fill(folder: Path) -> Path:
             return filler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["downloads", "sections", "."])
 def test_a_disk_that_fills_up_here_loses_nothing_and_the_same_command_goes_on(
     where: str, bench: Bench, little_disk: Callable[[Path, str], None]
@@ -334,6 +337,7 @@ def test_a_disk_that_fills_up_here_loses_nothing_and_the_same_command_goes_on(
     assert (report.step, len(report.sessions)) == (4, 2), "the session that had run was not repeated"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_kernel_keeps_what_was_saved(
     bench: Bench, tmp_path: Path, little_disk: Callable[[Path, str], None]
 ) -> None:

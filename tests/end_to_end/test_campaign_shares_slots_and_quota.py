@@ -14,6 +14,8 @@ from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, seeds_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import get_section
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (None, 2, 3)
 
 

@@ -21,6 +21,8 @@ from kaggle_manager.errors import Unavailable
 from kaggle_manager.local_kaggle.launcher import stop
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 
+pytestmark = pytest.mark.slow
+
 # What such a small trainer has to offer a preflight; a section may bring its own.
 PREFLIGHT = 'import json\nprint(json.dumps({"schema": 1, "ok": True, "checks": []}, indent=2))\n'
 

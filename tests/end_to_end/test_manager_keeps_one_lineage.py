@@ -120,6 +120,7 @@ def test_a_copy_that_is_none_is_refused_with_the_tree_untouched(bench: Bench, tm
 # --- another experiment -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_changed_network_is_refused_and_fresh_archives_the_tree_and_starts_over(bench: Bench) -> None:
     first = bench.run(timesteps=2)
     bench.edit(*NET, "net_arch = [128, 128]")
@@ -144,6 +145,7 @@ def test_a_changed_network_is_refused_and_fresh_archives_the_tree_and_starts_ove
     assert (again.run_id, again.step) == (first.run_id, 4)
 
 
+@pytest.mark.slow
 def test_a_downloaded_tree_of_another_experiment_is_kept_whole_until_somebody_decides(bench: Bench) -> None:
     bench.run(timesteps=2)
     with pytest.raises(Interrupted):
@@ -228,6 +230,7 @@ def test_an_old_final_model_does_not_end_a_longer_training_that_goes_on(bench: B
         bench.run(timesteps=2)
 
 
+@pytest.mark.slow
 def test_who_says_no_target_goes_on_to_the_one_the_run_was_given(bench: Bench) -> None:
     with pytest.raises(Interrupted):
         bench.run(timesteps=5, interrupt_at="relaunch")
@@ -242,6 +245,7 @@ def test_a_target_changed_in_the_section_counts_where_none_is_said(bench: Bench)
     assert bench.manager().run_validation_section(SECTION).target == 3
 
 
+@pytest.mark.slow
 def test_a_tick_trains_again_what_an_older_copy_lacks(bench: Bench, tmp_path: Path) -> None:
     bench.run(timesteps=2)
     shutil.copytree(bench.tree.root, tmp_path / "copy")
@@ -330,6 +334,7 @@ def test_an_unfinished_run_moves_to_another_platform_only_when_asked_to(bench: B
     assert (report.platform, report.step, len(report.sessions)) == ("kaggle", 4, 2)
 
 
+@pytest.mark.slow
 def test_another_trainings_tree_put_here_is_continued_as_what_it_is(bench: Bench) -> None:
     first = bench.run(timesteps=2)
     with pytest.raises(Interrupted):

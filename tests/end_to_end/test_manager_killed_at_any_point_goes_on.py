@@ -39,7 +39,7 @@ POINTS = {
     ],
 }
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")]
 
 
 @pytest.mark.parametrize("by", POINTS)

@@ -127,6 +127,7 @@ def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wai
     assert "a tick after" in caught.value.next_step
 
 
+@pytest.mark.slow
 def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goes_on(bench: Bench) -> None:
     def without_input(push: KernelPush, really: Any) -> PushedKernel:
         return really(replace(push, dataset_sources=("local/no-such-dataset",)))  # type: ignore[no-any-return]
@@ -168,6 +169,7 @@ def test_a_push_filed_under_another_name_is_found_even_when_its_answer_was_lost(
     assert [(session.generation, session.outcome) for session in report.sessions] == [(1, "misfiled"), (2, "completed")]
 
 
+@pytest.mark.slow
 def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.sessions import watch
 from kaggle_manager.sessions.connection import Connection
 
+pytestmark = pytest.mark.slow
+
 
 def outcomes(report: Any) -> list[str]:
     return [session.outcome for session in report.sessions]

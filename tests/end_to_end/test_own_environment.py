@@ -16,6 +16,8 @@ import pytest
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.local_kaggle.launcher import stop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/own_environment.md"
 UNCUT = """
@@ -57,7 +59,6 @@ def exact_items(base: Path, name: str) -> dict[str, object]:
     return dict(final.manifest.exact["items"])
 
 
-@pytest.mark.timeout(600)  # a dozen processes that import torch, on a machine that may be busy
 def test_every_command_of_the_page_works_in_a_folder_of_ones_own_and_a_cut_training_is_exact(project: Path) -> None:
     commands = "".join(re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)).splitlines()
     sections = [shlex.split(command)[2] for command in commands if command.startswith("km init")]

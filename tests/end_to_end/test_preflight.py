@@ -197,6 +197,7 @@ def scenario(wrong: str, algorithm: str) -> ScenarioConfig:
     )
 
 
+@pytest.mark.slow
 def test_a_trainer_that_saves_nothing_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = new_section("mine", tmp_path)
     environment = tmp_path / "sections/mine/environment.py"

@@ -13,6 +13,8 @@ from validation_ch7.section_7_6_rl_performance.intersection import find_intersec
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol, read_remarks
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("libsumo")
 
 SECTION = load_section(SECTION_FILE)

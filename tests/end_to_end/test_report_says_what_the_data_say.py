@@ -42,6 +42,8 @@ from validation_ch7.section_7_6_rl_performance.report.results import Published, 
 from validation_ch7.section_7_6_rl_performance.training import train
 from validation_ch7.section_7_6_rl_performance.training_run import find_runs
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("libsumo")
 pytest.importorskip("torch")
 

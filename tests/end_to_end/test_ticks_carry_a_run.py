@@ -52,6 +52,7 @@ def stop(bench: Bench, *, delete: bool = False) -> Stopped:
         return stop_run(config, bench.connect(config), opened, bench.told, time.time(), delete=delete)
 
 
+@pytest.mark.slow
 def test_ticks_alone_reach_the_target_with_the_target_and_limit_the_run_was_started_with(bench: Bench) -> None:
     first = bench.manager().tick(SECTION, timesteps=5, session_limit="90s")
     assert first.state == "running"
@@ -81,6 +82,7 @@ def test_a_status_always_says_the_state_why_what_next_and_whether_a_person_is_ne
         assert running.as_json()["runs"][0].keys() >= WORDS
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_session_by_the_id_it_printed_and_nothing_follows_until_a_person_runs_again(
     bench: Bench,
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_stop_of_nothing_says_so(bench: Bench) -> None:
         stop(bench)
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_stays_stopped_for_ticks_and_is_tried_again_when_a_person_asks(bench: Bench) -> None:
     main = installed(bench.project) / TRAINER
     good = main.read_text()

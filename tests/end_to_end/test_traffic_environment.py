@@ -22,6 +22,8 @@ from validation_ch7.section_7_6_rl_performance import preflight as checks
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("libsumo")
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,6 +19,8 @@ from validation_ch7.section_7_6_rl_performance.intersection import find_intersec
 from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan
 from validation_ch7.section_7_6_rl_performance.simulation import EpisodeRequest, Order, Simulation, Snapshot
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("libsumo")
 
 SHORT = {"intersection": "synthetic", "episode_s": 120}

@@ -22,6 +22,8 @@ from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 HANGS_AFTER_S = 120
 SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"

@@ -16,6 +16,8 @@ import pytest
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, find_latest_checkpoint, read_metadata
 from kaggle_manager.local_kaggle.launcher import stop
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts/run_kaggle_validation_section_7_6.py"
 SCENARIO = "traffic_light_control"

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import crash_workload as workload
+import pytest
 from crash_disks import Died, DyingDisk, FailingDisk
 from crash_workload import SCENARIO, mixed
 from hypothesis import HealthCheck, Phase, settings
@@ -17,6 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
+
+pytestmark = pytest.mark.slow
 
 
 class StoreMachine(RuleBasedStateMachine):

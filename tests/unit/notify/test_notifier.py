@@ -135,6 +135,7 @@ def test_what_fails_is_one_line_each_without_a_secret_and_stops_nothing_else(
     assert SECRET not in "".join([*warnings, repr(deliveries), *sender.targets, shown.out, shown.err])
 
 
+@pytest.mark.slow
 def test_a_service_that_hangs_is_given_up_and_what_arrived_counts(
     service: Service, silent_port: int, warnings: list[str]
 ) -> None:

@@ -27,6 +27,7 @@ def fingerprint_in_a_new_process() -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_it_is_pinned_before_torch_is_loaded_and_two_processes_compute_the_same() -> None:
     theirs = fingerprint_in_a_new_process()
     assert theirs["threads"] == 1

@@ -22,6 +22,8 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import AuthError, NotFound, OutputDamaged, Unavailable
 from kaggle_manager.trees.export import bring_back, export_run
 
+pytestmark = pytest.mark.slow
+
 URL = "s3://bucket/runs/traffic"
 
 
