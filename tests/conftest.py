@@ -1,8 +1,10 @@
-"""What holds for every test: what it starts has default signals, however pytest itself was started."""
+"""What holds for every test: default signals for what it starts, however pytest was started, and no bound on speed."""
 
 from __future__ import annotations
 
 import signal
+
+from hypothesis import HealthCheck, settings
 
 
 def hand_down_default_signals() -> None:
@@ -18,3 +20,6 @@ def hand_down_default_signals() -> None:
 
 
 hand_down_default_signals()  # in each process of pytest-xdist
+# By default an example may take 200 ms of wall clock, which a machine with other work does not always grant.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

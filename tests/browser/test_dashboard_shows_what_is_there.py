@@ -123,7 +123,7 @@ def test_damaged_curves_are_said_and_the_rest_is_there(dashboard: Dashboard, sta
     assert "evaluations.npz" in page_of(dashboard, Asked(FINISHED))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_damaged_the_page_is_there(dashboard: Dashboard, state: Path, data: st.DataObject) -> None:
     files = sorted(path for path in tree_of(state, FINISHED).root.rglob("*") if path.is_file())

@@ -121,7 +121,6 @@ TestRunMachine = RunMachine.TestCase
 TestRunMachine.settings = settings(
     max_examples=12,
     stateful_step_count=20,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     derandomize=True,

@@ -105,7 +105,6 @@ class StoreMachine(RuleBasedStateMachine):
 StoreMachine.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=15,
-    deadline=None,
     phases=[Phase.reuse, Phase.generate],  # shrinking such a machine takes longer than reading what it did
     suppress_health_check=list(HealthCheck),
 )

@@ -24,8 +24,8 @@ from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.outcome import judge, last_traceback_line, normalised_failure
 from kaggle_manager.sessions.progress import SessionProgress
 
-# A busy machine is no failure; a script takes a twentieth of a second to render.
-steady = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+# A script takes a twentieth of a second to render.
+steady = settings(max_examples=60)
 REFUSALS = (OutputDamaged, LineageMismatch, UnsafePath)
 GOOD: dict[str, Any] = {
     "schema": SessionResult.SCHEMA,
@@ -72,9 +72,7 @@ def test_a_result_with_one_strange_field_is_read_or_refused_and_its_end_is_put_i
         assert ended.why.count("\n") == 0
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(name=st.text(max_size=60))
 def test_a_file_name_is_inside_its_folder_or_refused(name: str, tmp_path: Path) -> None:
     content = json.dumps({**GOOD, "files": [{"name": name, "size": 1, "sha256": "0" * 64}]})

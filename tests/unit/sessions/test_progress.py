@@ -21,7 +21,7 @@ bodies = st.dictionaries(names, values, max_size=6).map(lambda body: json.dumps(
 lines = st.tuples(st.sampled_from(["KM_PROGRESS", "KM_RESUME", "KM_RESULT", "KM_EVAL", "said"]), bodies)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(lines, max_size=5))
 def test_any_log_leaves_something_that_json_can_hold(log: list[tuple[str, str]]) -> None:
     seen = SessionProgress()
