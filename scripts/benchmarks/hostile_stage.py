@@ -37,7 +37,9 @@ from kaggle_manager.platforms.kaggle.outputs import download_outputs
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 
 OWNER, SLUG = "local", "km-stage"
-READ_TIMEOUT_S = 0.4
+# An impatient client would take a slow machine for a fault, so it is one only where the fault is silence.
+READ_TIMEOUT_S, IMPATIENT_S = 30.0, 0.4
+SILENT_KINDS = ("stall", "drip", "length")
 # A session that leaves the same names with other content in each version, and prints 40 lines. Version 2 fails.
 KERNEL = """
 import os, random, sys
@@ -85,12 +87,13 @@ class Stage:
     finished: KernelVersion = field(init=False)
     outputs: dict[str, bytes] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _read_timeout_s: float = READ_TIMEOUT_S
 
     def client(self, **options: float) -> KaggleClient:
-        """An impatient client whose waiting is virtual."""
+        """A client whose waiting is virtual."""
         passing = VirtualTime()
         token = Credentials("token", None, self.state.account.token, "the stage")
-        timeout_s = options.get("read_timeout_s", READ_TIMEOUT_S)
+        timeout_s = options.get("read_timeout_s", self._read_timeout_s)
         return KaggleClient(
             token, endpoint=self.state.address, read_timeout_s=timeout_s, sleep=passing.sleep, clock=passing.clock
         )
@@ -100,6 +103,8 @@ class Stage:
         return f"km-{what}-{next(self._numbers)}"
 
     def play(self, *faults: dict[str, object], seed: int = 1) -> None:
+        is_silent = any(fault["kind"] in SILENT_KINDS for fault in faults)
+        self._read_timeout_s = IMPATIENT_S if is_silent else READ_TIMEOUT_S
         self.hostile.play(Plan.model_validate({"seed": seed, "fault": faults}))
 
     def run(self, slug: str, source: str, **options: str | int | tuple[str, ...]) -> KernelVersion:
