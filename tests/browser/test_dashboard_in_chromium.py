@@ -15,6 +15,8 @@ from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.protocol.events import EvaluationEvent
 from kaggle_manager.runs.journal import Journal
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_page_renders_without_a_complaint_and_shows_the_numbers_of_the_status(
     page: Page, dashboard: Dashboard
