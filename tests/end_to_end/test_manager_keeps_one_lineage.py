@@ -31,6 +31,8 @@ from kaggle_manager.status.overview import overview
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.trees.compatibility import current_identity
 
+pytestmark = pytest.mark.slow
+
 NET = "sections/small/section.toml", r"^net_arch = .*$"
 
 

@@ -14,6 +14,8 @@ from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import launch, reconcile
 
+pytestmark = pytest.mark.slow
+
 
 def scripted(*turns: Any) -> type[KaggleClient]:
     """A client whose first pushes go as told: a function of (push, really push it); later ones are real."""

@@ -14,6 +14,8 @@ from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import watch
 from kaggle_manager.sessions.download import LOG_FILE
 
+pytestmark = pytest.mark.slow
+
 STEPS = 300
 # Before each step: a dot, and now and then an empty line, and the line of a session of another run.
 PRINTS = """
