@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -106,6 +107,7 @@ class BestModelCallback(_AtRolloutStart):
         clock: a session that must stop gives the evaluation up; it is done again after the resume.
         checkpoint: saves before such a stop.
         save_best: called with (step, score) when the model is the best so far.
+        committed: the best model in the tree, None when there is none yet.
         write_history: called with the bytes of evaluations.npz after each evaluation.
         emit: told of each evaluation.
     """
@@ -117,6 +119,7 @@ class BestModelCallback(_AtRolloutStart):
         clock: SessionClock,
         checkpoint: RotatingCheckpointCallback,
         save_best: Callable[[int, float], None],
+        committed: Callable[[], Checkpoint | None],
         write_history: Callable[[bytes], None],
         emit: Emit,
     ) -> None:
@@ -129,7 +132,7 @@ class BestModelCallback(_AtRolloutStart):
         self._evaluator = evaluator
         self._clock = clock
         self._checkpoint = checkpoint
-        self._save_best = save_best
+        self._save_best, self._committed = save_best, committed
         self._write_history = write_history
         self._emit = emit
         self._evaluated_at = 0
@@ -167,8 +170,9 @@ class BestModelCallback(_AtRolloutStart):
         self._evaluated_at = step
         self._steps.append(step)
         self._evaluations.append(evaluation)
-        is_best = evaluation.score > self.best_score  # false for NaN
-        if is_best:
+        is_again = (step, evaluation.score) == (self.best_step, self.best_score)  # evaluated before, and cut since
+        is_best = is_again or evaluation.score > self.best_score  # false for NaN
+        if is_best and not is_again:
             self.best_score, self.best_step = evaluation.score, step
             self._save_best(step, evaluation.score)
         self._write_history(self._as_npz())
@@ -215,6 +219,11 @@ class BestModelCallback(_AtRolloutStart):
         self._evaluated_at = state["evaluated_at"]
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
+        # The policy at the target is evaluated after its last save: when the target is raised, the tree knows better.
+        best = self._committed()
+        score = best.manifest.score if best is not None and best.step <= self.model.num_timesteps else None
+        if best is not None and score is not None and score > self.best_score:
+            self.best_score, self.best_step = score, best.step
         self._steps = list(state["steps"])
         self._seconds_before = state.get("wall_clock", 0.0)  # checkpoints of older sessions do not have it
         pairs = zip(state["returns"], state["lengths"], strict=True)

@@ -260,6 +260,7 @@ class Session:
             self.clock,
             self.checkpoint,
             save_best=self.checkpointer.save_best,
+            committed=self.store.best,
             write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
             emit=self._emit,
         )

@@ -116,7 +116,7 @@ class Scripted:
 
 
 def best_callback(
-    scores: dict[int, float], every: int, save_best: Any = None, clock: SessionClock | None = None
+    scores: dict[int, float], every: int, save_best: Any = None, clock: SessionClock | None = None, best: Any = None
 ) -> tuple[BestModelCallback, list[Any]]:
     written: list[Any] = []
     callback = BestModelCallback(
@@ -125,6 +125,7 @@ def best_callback(
         clock or SessionClock(),
         checkpointing(100)[0],
         save_best or (lambda step, score: written.append((step, score))),
+        lambda: best,
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
         lambda event: None,
     )
@@ -148,6 +149,24 @@ def test_score_history_and_phase_survive_a_resume() -> None:
     rollouts(second, [200, 250, 300])
     assert written == [[100, 200], [100, 200, 300]], "2.0 is worse than the 3.0 of the session before"
     assert second.best_score == 3.0
+
+
+def test_what_the_tree_knows_to_be_best_outlives_a_raised_target_but_nothing_from_the_future_does() -> None:
+    def resumed(step: int) -> BestModelCallback:
+        """As saved before its first evaluation, in a tree whose best model is of step 300."""
+        committed = SimpleNamespace(step=300, manifest=SimpleNamespace(score=-1.0))
+        callback, _ = best_callback({400: -2.0, 500: -0.5}, 100, best=committed)
+        callback.model = SimpleNamespace(num_timesteps=step, logger=Logger(None, []))  # type: ignore[assignment]
+        callback.load_state(best_callback({}, 100)[0].state())
+        return callback
+
+    raised = resumed(300)
+    assert (raised.best_score, raised.best_step) == (-1.0, 300)
+    rollouts(raised, [400])
+    assert raised.best_step == 300, "a worse policy is not the best so far"
+    rollouts(raised, [500])
+    assert raised.best_step == 500
+    assert resumed(200).best_step is None, "a session that was cut evaluates step 300 again, and finds the same"
 
 
 def test_seconds_in_evaluations_add_up_over_sessions_and_change_no_certificate() -> None:
