@@ -8,7 +8,8 @@ not hold up the others; the campaign then ends with its error.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from kaggle_manager.config import RunConfig
@@ -89,7 +90,8 @@ class Campaign:
             KaggleManagerError: what ended a member, once all the others are over.
         """
         for member in self.members:
-            self.manager.go_on(member.config)
+            with self._errors_of(member):
+                self.manager.go_on(member.config)
         while not all(member.is_over for member in self.members):
             before = self._where()
             self.round()
@@ -127,20 +129,25 @@ class Campaign:
         return Overview(by_urgency(reports), self.configs[0].section.name)
 
     def _tick(self, member: Member, *, may_push: bool) -> None:
-        try:
+        with self._errors_of(member):
             member.report = self.manager.tick(member.config, may_push=may_push)
+            until = member.report.waiting_until
+            member.not_before = epoch(until) if until else 0.0
+            if member.report.state == "waiting" and until and not may_push:
+                self.reporter.phase(f"{member.name} waits until {for_people(epoch(until))}")
+
+    @contextmanager
+    def _errors_of(self, member: Member) -> Iterator[None]:
+        """One member's error does not stop the others; what time may help is tried again."""
+        try:
+            yield
         except KaggleManagerError as error:
             if error.retryable:  # the journal says until when
                 self.reporter.warn(f"{member.name}: {error.message}")
                 member.not_before = self.clock() + LONGEST_PAUSE_S
             else:
-                self.reporter.warn(f"{member.name} needs a person: {error}")
+                self.reporter.warn(f"{member.name} needs you: {error}")
                 member.error = error
-        else:
-            until = member.report.waiting_until
-            member.not_before = epoch(until) if until else 0.0
-            if member.report.state == "waiting" and until and not may_push:
-                self.reporter.phase(f"{member.name} waits until {for_people(epoch(until))}")
 
     def _where(self) -> list[tuple[str, int]]:
         return [(member.report.state if member.report else "", member.step) for member in self.members]

@@ -63,16 +63,17 @@ class Passes:
     clock: Callable[[], float]
     watch_session: Callable[..., KernelStatus]
     _watched: set[KernelVersion] = field(default_factory=set, init=False)
+    _trouble_since: float | None = field(default=None, init=False)
 
     def until_done(self, run: RunContext) -> RunReport:
         """Pass after pass until the target is reached; the platform's trouble is waited out for a day."""
-        trouble_since: float | None = None
+        self._trouble_since = None
         while True:
             try:
                 end = self._pass(run, watch_to_the_end=True)
             except RemoteError as error:
-                trouble_since = trouble_since or self.clock()
-                if self.clock() - trouble_since > TROUBLE_PATIENCE_S:
+                self._trouble_since = self._trouble_since or self.clock()
+                if self.clock() - self._trouble_since > TROUBLE_PATIENCE_S:
                     raise
                 run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
                 self._sleep_until(run, run.waits_until, error.message)
@@ -83,7 +84,6 @@ class Passes:
                     raise
                 run.reporter.warn(f"{error.message} It is downloaded once more before this session is given up")
                 continue
-            trouble_since = None
             if not isinstance(end, lifecycle.WaitUntil):
                 return self._after_pass(run, end)
             self._sleep_until(run, end.time, end.why)
@@ -128,6 +128,7 @@ class Passes:
                         self._close(run, session)
                 case _:
                     return action
+            self._trouble_since = None  # the platform answers: a later trouble is another one
 
     def _after_pass(self, run: RunContext, end: lifecycle.Action) -> RunReport:
         match end:
@@ -141,7 +142,8 @@ class Passes:
                     safe="everything that was saved; nothing is running",
                     next_step=f"nothing: a tick after {for_people(until)} goes on",
                 )
-        if run.row.trouble is not None and not run.row.trouble.is_stop:  # it has passed, though nothing moved
+        is_over = not isinstance(end, lifecycle.Push)  # a push that was left out may meet the same trouble again
+        if is_over and run.row.trouble is not None and not run.row.trouble.is_stop:  # it passed, though nothing moved
             run.note("recovered")
         return describe_run(run.state, self.clock())
 

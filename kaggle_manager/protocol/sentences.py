@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, ProgressEvent
 
 
@@ -18,7 +20,8 @@ def seconds_to_target(event: ProgressEvent) -> float | None:
     """Seconds of training left at this speed; None when the target is reached, or the speed is not known."""
     if not event.steps_per_s or event.steps_per_s < 0 or event.target <= event.step:
         return None
-    return (event.target - event.step) / event.steps_per_s
+    seconds = (event.target - event.step) / event.steps_per_s
+    return seconds if math.isfinite(seconds) else None
 
 
 def _progress(event: ProgressEvent) -> str:

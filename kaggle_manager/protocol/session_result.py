@@ -6,9 +6,10 @@ The trainer writes it and the manager reads it, as something from outside: a mis
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import from_json
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
@@ -39,6 +40,11 @@ class SessionError(Part):
     last_line: str = ""
 
 
+def _finite(values: dict[str, float]) -> dict[str, float]:
+    """A time that is not a finite number is not known; it must not cost the result."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
 class SessionResult(Document):
     """How a session ended, and what it left.
 
@@ -64,7 +70,7 @@ class SessionResult(Document):
     bundle_sha256: str
     step: int | None = None
     resumed_from_step: int = 0
-    timings: dict[str, float] = Field(default_factory=dict)
+    timings: Annotated[dict[str, float], AfterValidator(_finite)] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
     accelerator_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     error: SessionError | None = None

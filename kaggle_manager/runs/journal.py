@@ -108,7 +108,7 @@ class Journal:
 
     def move_run(self, run_id: str, platform: str, owner: str) -> None:
         """Let a run go on elsewhere. Its lineage, and so its id, stay."""
-        self.change_run(run_id, platform=platform, owner=owner)
+        self.change_run(run_id, platform=platform, owner=owner, published="")  # which lies ready over there alone
 
     def finish_run(self, run_id: str, outcome: str, at: str) -> None:
         self.change_run(run_id, finished_at=at, outcome=outcome)

@@ -67,6 +67,7 @@ def copy_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         StorageError: the file is not a journal of this version, or cannot be read.
     """
+    path = path.resolve()  # its log lies beside the file, not beside a link to it
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with refusals_of(path):
@@ -87,7 +88,13 @@ def refusals_of(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise refusal(path, error) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # JSON that is none, an unknown stage or column
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ) as error:  # JSON that is none, an unknown stage or column
         raise StorageError(
             f"The journal {path} is damaged, or was written by a newer version: {error}.",
             safe=_SAFE,

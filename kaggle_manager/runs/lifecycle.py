@@ -204,11 +204,10 @@ def _alike(failures: Sequence[SessionView]) -> list[SessionView]:
 
 def _wait(observation: Observation, failures: Sequence[SessionView]) -> WaitUntil | None:
     until, why = observation.not_before, observation.why_wait
-    if failures and failures[0].ended_at is not None:
+    # A clock that was ahead when the session ended, and is right again, must not hold the run up.
+    if failures and failures[0].ended_at is not None and failures[0].ended_at <= observation.now:
         newest = failures[0]
-        pause = wait_after(newest.kind, len(_alike(failures)))
-        # A clock that was set back must not turn a pause into a wait of years.
-        after = min(failures[0].ended_at, observation.now) + pause
+        after = failures[0].ended_at + wait_after(newest.kind, len(_alike(failures)))
         if after > until:
             until, why = after, f"generation {newest.generation} ended with: {newest.failure} ({newest.kind})"
     return WaitUntil(until, why) if until > observation.now else None

@@ -7,8 +7,9 @@ anything a newer or damaged journal may hold raises ValueError, TypeError or Key
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import datetime
 from typing import Any
 
 from kaggle_manager.runs.lifecycle import Stage
@@ -150,6 +151,7 @@ def stored(value: object) -> object:
 
 
 def run_of_row(row: Mapping[str, Any]) -> RunRow:
+    _check(row, whole=("target", "seen_to"), dates=("created_at", "finished_at"))
     return RunRow(
         **{
             **row,
@@ -164,10 +166,22 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
 
 
 def session_of_row(row: Mapping[str, Any]) -> SessionRow:
-    if not isinstance(row["generation"], int) or not isinstance(row["started_at"], str):
-        raise ValueError(f"session {row['generation']!r} of run {row['run_id']!r} is not one")
+    _check(row, whole=("generation", "min_step", "version", "step"), dates=("started_at", "ended_at"))
     FailureKind(row["kind"])  # refused here, in words, when it is none
-    return SessionRow(**{**row, "stage": Stage(row["stage"]), "facts": _table(row["facts"])})
+    facts = _table(row["facts"])
+    for name in ("seen", "planned", "counts", "timings"):
+        if not isinstance(facts.get(name) or {}, dict):
+            raise ValueError(f"{name} of session {row['generation']} is not a table")
+    return SessionRow(**{**row, "stage": Stage(row["stage"]), "facts": facts})
+
+
+def _check(row: Mapping[str, Any], *, whole: Sequence[str], dates: Sequence[str]) -> None:
+    for name in whole:
+        if row[name] is not None and type(row[name]) is not int:
+            raise ValueError(f"{name} = {row[name]!r} is not a whole number")
+    for name in dates:
+        if row[name] is not None:
+            datetime.fromisoformat(row[name])
 
 
 def _wait(table: dict[str, Any]) -> Wait:

@@ -51,8 +51,8 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
             changes["trouble"] = Trouble("stopped", detail["why"])
         case "error":
             trouble = Trouble(detail["type"], detail["message"], detail["next"], detail["retryable"])
-            # What needs the user is not hidden by what passes.
-            if run.trouble is None or run.trouble.retryable or not trouble.retryable:
+            # A stop stays until the user runs it again; what needs the user is not hidden by what passes.
+            if run.trouble is None or run.trouble.retryable or not (run.trouble.is_stop or trouble.retryable):
                 changes["trouble"] = trouble
     return changes
 

@@ -84,8 +84,13 @@ def find_project_or_none(
         return folder
     owner = start.stat().st_uid
     own = itertools.takewhile(lambda folder: folder.stat().st_uid == owner, (start, *start.parents))
-    projects = [folder for folder in own if is_project(folder)]
-    return next((folder for folder in projects if section in find_sections(folder)), next(iter(projects), None))
+    nearest: Path | None = None
+    for folder in own:  # none above the project with that section is looked at, whatever is in it
+        if is_project(folder):
+            nearest = nearest or folder
+            if section is None or section in find_sections(folder):
+                return folder
+    return nearest
 
 
 def is_project(folder: Path) -> bool:
@@ -138,7 +143,7 @@ def _declared_folder(root: Path) -> str | None:
     try:
         if not file.is_file():
             return None
-        tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("kaggle-manager")
+        tool = tomllib.loads(file.read_text(encoding="utf-8-sig")).get("tool", {}).get("kaggle-manager")
         return None if tool is None else inside_its_folder(tool.get("sections", DEFAULT_FOLDER))
     except (OSError, ValueError, TypeError, AttributeError) as error:  # tomllib's and Unicode errors are ValueErrors
         raise ConfigError(

@@ -128,6 +128,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_text(name: str) -> bool:
+    """Whether a file name can be written in a result, and so be asked for."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
     """Write the result for a trainer that could not; `error` names its cause where the log cannot."""
     result: dict[str, Any] = {
@@ -145,7 +154,7 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
     files = [
         {"name": path.relative_to(working).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(working.rglob("*"))
-        if path.is_file() and not path.is_symlink()
+        if path.is_file() and not path.is_symlink() and is_text(path.relative_to(working).as_posix())
     ]
     unfinished = working / f".{RESULT_FILE}"
     unfinished.write_text(json.dumps({**result, "files": files}), encoding="utf-8")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 import pytest
 from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
-from kaggle_manager.config import build_config
-from kaggle_manager.errors import KernelFailed
+from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.errors import KernelFailed, Unavailable
 from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, seeds_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import get_section
@@ -51,6 +52,23 @@ def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(b
     started.round()
     assert [member.is_live for member in started.members] == [True, True, False]
     assert sum(member.is_live for member in started.members) == SLOTS
+
+
+def test_a_member_that_the_platform_refuses_at_the_start_is_tried_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = campaign(bench, 2)
+    refused = [Unavailable("no answer")]
+    carry_on = going.manager.go_on
+
+    def once_refused(config: RunConfig) -> None:
+        if refused:
+            raise refused.pop()
+        carry_on(config)
+
+    monkeypatch.setattr(going.manager, "go_on", once_refused)
+    monkeypatch.setattr(going, "clock", lambda: time.time() + 1e6)
+    assert [run.state for run in going.run().runs] == ["finished"] * 3
 
 
 def test_a_member_that_needs_a_person_does_not_hold_up_the_others(bench: Bench) -> None:

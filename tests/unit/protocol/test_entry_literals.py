@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_a_result_it_leaves_is_one_and_so_is_its_event(
         (event,) = [found for line in said.splitlines() if (found := parse_event(line, session_tag("3fa85f64b7", 2)))]
         assert isinstance(event, ResultEvent)
         assert (event.outcome, event.output_files, event.run_id) == (outcome, len(result.files), ORDER["run_id"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_file_whose_name_is_no_text_does_not_cost_the_result(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_bytes(b"a user's")
+    assert entry.give_up(tmp_path, ORDER, "crashed", "why", 1) == 1
+    result = parse_result((tmp_path / file_names.RESULT_FILE).read_bytes(), **ORDER)  # type: ignore[arg-type]
+    assert [file.name for file in result.files] == ["x"]
 
 
 def test_it_writes_an_event_as_the_trainer_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ def test_a_slow_training_shows_its_decimals_and_one_at_its_target_no_forecast() 
     assert "· 0.25 steps/s ·" in progress(steps_per_s=0.25)
     assert "target in" not in progress(step=3000)
     assert "target in" not in progress(steps_per_s=0.0)
+    assert "target in" not in progress(steps_per_s=1e-320), "no number of seconds"
 
 
 def test_long_waits_are_said_in_larger_units() -> None:

@@ -156,6 +156,11 @@ DAMAGES = {
     "UPDATE runs SET trouble = '{\"unknown\": 1}'": RUN_READERS,
     "UPDATE runs SET counts = '{\"updates\": []}'": RUN_READERS,
     "ALTER TABLE runs ADD COLUMN newer TEXT": RUN_READERS,
+    "UPDATE runs SET created_at = 'yesterday'": RUN_READERS,
+    "UPDATE runs SET target = 'far'": RUN_READERS,
+    "UPDATE sessions SET ended_at = 'soon'": {"sessions"},
+    "UPDATE sessions SET facts = '{\"seen\": [1]}'": {"sessions"},
+    f"UPDATE events SET detail = '{'[' * 100_000}'": {"events"},
     "UPDATE sessions SET stage = 'of a newer version'": {"sessions"},
     "UPDATE sessions SET facts = '3'": {"sessions"},
     "UPDATE sessions SET kind = 'of a newer version'": {"sessions"},
@@ -188,6 +193,16 @@ def test_a_damaged_row_is_a_typed_error_in_every_method_that_reads_it(
             assert refused.value.next_step
         else:
             readings[name]()
+
+
+def test_a_reader_that_comes_by_a_link_sees_what_a_writer_has_not_put_into_the_file_yet(
+    journal: Journal, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere/journal.sqlite"
+    link.symlink_to(journal.path)
+    with closing(Journal.to_read(link)) as reader:
+        assert [run.run_id for run in reader.runs()] == ["r1"]
 
 
 def test_a_full_disk_is_not_called_damage(tmp_path: Path) -> None:

@@ -66,8 +66,13 @@ def test_what_needs_the_user_is_not_hidden_by_what_passes() -> None:
     passing = after(RUN, "Unavailable", retryable=True)
     assert passing == Trouble("Unavailable", "Unavailable", "", True)
     assert after(replace(RUN, trouble=passing), "AuthError", retryable=False) == Trouble("AuthError", "AuthError")
+
+
+def test_a_stop_stays_until_the_user_runs_it_again_whatever_each_tick_says_of_it() -> None:
     stopped = replace(RUN, **consequences(RUN, "stopped", 3, {"why": "three crashes"}))
-    assert after(stopped, "Unavailable", retryable=True) == Trouble("stopped", "three crashes")
+    detail = {"type": "KernelFailed", "message": "it was stopped", "next": "", "retryable": False}
+    assert "trouble" not in consequences(stopped, "error", None, detail)
+    assert consequences(stopped, "continued", 3, {})["trouble"] is None
 
 
 def test_counts_of_sessions_are_summed_and_a_published_tree_is_taken_once(run: RunState) -> None:
@@ -78,6 +83,13 @@ def test_counts_of_sessions_are_summed_and_a_published_tree_is_taken_once(run: R
         run.note("closed", number, AT, counts={"updates": 5, "restores": number})
     assert run.row.published == ""
     assert run.row.counts == {"updates": 10, "restores": 3}
+
+
+def test_what_lies_ready_on_one_platform_is_not_taken_for_ready_on_another(run: RunState) -> None:
+    run.note("published", 1, AT, manifest_sha256="c" * 64)
+    run.journal.move_run("r", "kaggle", "somebody")
+    run.refresh()
+    assert run.row.published == ""
 
 
 def test_memory_and_file_are_the_same_after_every_write_and_after_one_that_failed(run: RunState) -> None:

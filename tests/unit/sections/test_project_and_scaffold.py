@@ -54,6 +54,15 @@ def test_pyproject_names_another_folder_for_the_sections(tmp_path: Path) -> None
             find_project(tmp_path)
 
 
+def test_what_is_wrong_above_a_project_does_not_touch_it(mine: NewSection, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    new_section("deeper", inner)
+    (tmp_path / "pyproject.toml").write_text("not TOML [")
+    assert find_project(inner, "deeper") == inner
+    (inner / "pyproject.toml").write_bytes(b"\xef\xbb\xbf[project]\nname = 'x'\n")  # as an editor of Windows saves it
+    assert find_project(inner, "deeper") == inner
+
+
 def test_a_variable_names_the_project_for_commands_called_from_elsewhere(mine: NewSection, tmp_path: Path) -> None:
     assert find_project(ROOT, "my_robot", {"KM_PROJECT": str(tmp_path)}) == tmp_path
     with pytest.raises(ConfigError, match="KM_PROJECT names"):
