@@ -28,7 +28,7 @@ are for the [command line](cli.md), where `--json` gives [documents with a schem
 A public name is imported when it is first used. None of them imports torch or Stable-Baselines3, and
 `import kaggle_manager` alone imports nothing.
 
-Train a section to its target:
+Train a section to its target; run this in the folder of a project, such as a checkout of this repository:
 
 ```python
 from pathlib import Path

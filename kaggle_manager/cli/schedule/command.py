@@ -24,7 +24,7 @@ def schedule(
     package: Annotated[
         str | None,
         typer.Option(
-            help="github: what the workflow installs this program from, as pip takes it: kaggle-manager==0.1.0, "
+            help="github: what the workflow installs this program from, as pip takes it: "
             "git+https://...@TAG, or . for a repository that holds it."
         ),
     ] = None,
@@ -40,7 +40,7 @@ def schedule(
 
       kaggle-manager schedule section_7_6_rl_performance systemd --every 30m --write
 
-      kaggle-manager schedule section_7_6_rl_performance github --package kaggle-manager==0.1.0 --write
+      kaggle-manager schedule section_7_6_rl_performance github --package git+https://HOST/OWNER/REPOSITORY@TAG --write
 
       kaggle-manager schedule section_7_6_rl_performance cron --remove
     """

@@ -20,8 +20,9 @@ from kaggle_manager.cli.schedule.entry import Entry
 from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
 from kaggle_manager.config import STATE_FOLDER
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.project import sections_folder
 
-_ACCEPTED = "give what pip installs, such as kaggle-manager==0.1.0, git+https://...@TAG, or . for this repository"
+_ACCEPTED = "give what pip installs, such as git+https://...@TAG, the version you have tried, or . for this repository"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -49,10 +50,11 @@ def entry(job: TickJob) -> Entry:
         files={file: b"" if job.package is None else _workflow(job, job.package).encode()},
         activate=(
             "gh secret set KAGGLE_API_TOKEN        # the API token of kaggle.com/settings; asks for its value",
-            f"git add {shlex.quote(str(file.relative_to(job.project)))} && git commit && git push",
+            # The runner checks the repository out: what the section needs must be in it as well.
+            f"git add {_quoted(file, job.project / sections_folder(job.project), root=root)} && git commit && git push",
             f"gh workflow run {job.label}.yml -f start=true",
         ),
-        deactivate=(f"git rm --cached {shlex.quote(str(file.relative_to(job.project)))}; git commit && git push",),
+        deactivate=(f"git rm --cached {_quoted(file, root=root)}; git commit && git push",),
         words=f"""\
 GitHub runs one tick every {job.every} on a machine of its own, from the default branch, later than asked when it is
 busy. The token comes from the repository's secret KAGGLE_API_TOKEN and is seen by one step alone; the secrets
@@ -61,6 +63,10 @@ cache: in a public repository a pull request can read them. The first tick is st
 later one that finds no state stops and says so. In a private repository each tick counts against the minutes of your
 plan, and in a public one GitHub switches schedules off after 60 days without a commit.""",
     )
+
+
+def _quoted(*paths: Path, root: Path) -> str:
+    return shlex.join(str(path.relative_to(root)) for path in paths)
 
 
 def _install(package: str, project: Path) -> str:
