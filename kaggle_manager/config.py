@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from kaggle_manager.console.formatting import quoted
 from kaggle_manager.errors import ConfigError, StorageError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
-from kaggle_manager.sections.project import find_project, get_section, offered_sections
+from kaggle_manager.sections.project import find_project, get_section, named_folder, offered_sections
 
 STATE_FOLDER = ".kaggle_manager"
 PLATFORMS = ("auto", "local", "kaggle")
@@ -137,7 +137,7 @@ def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) 
         StorageError: something else than a folder is there.
     """
     given = workdir or environ.get("KM_WORKDIR")
-    folder = Path(given).expanduser().resolve() if given else find_project(Path.cwd()) / STATE_FOLDER
+    folder = named_folder(given, "workdir") if given else find_project(Path.cwd()) / STATE_FOLDER
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is not a folder.", safe="it was left alone", next_step="give another --workdir")
     return folder
@@ -295,7 +295,7 @@ def _folder(value: str | Path | None) -> Path | None:
         return None
     if not str(value).strip():
         raise _unusable("--workdir is empty.", "name a folder")
-    return Path(value).expanduser().resolve()
+    return named_folder(value, "workdir")
 
 
 def _gigabytes(value: str | float) -> int:

@@ -74,7 +74,7 @@ def find_project_or_none(
         ConfigError: `KM_PROJECT` names no project, or a `pyproject.toml` cannot be used.
     """
     if given := environ.get(PROJECT_VARIABLE):
-        folder = Path(given).expanduser().resolve()
+        folder = named_folder(given, PROJECT_VARIABLE)
         if not is_project(folder):
             raise ConfigError(
                 f"{PROJECT_VARIABLE} names {folder}, which has no sections.",
@@ -91,6 +91,20 @@ def find_project_or_none(
             if section is None or section in find_sections(folder):
                 return folder
     return nearest
+
+
+def named_folder(given: str | Path, who: str) -> Path:
+    """The absolute folder that a user names by an option or a variable.
+
+    Raises:
+        ConfigError: no folder can have this name: an unknown user's home, or a character that no path may hold.
+    """
+    try:
+        return Path(given).expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"{who} = {str(given)!r} names no folder: {error}.", safe="nothing was started", next_step="name another"
+        ) from error
 
 
 def is_project(folder: Path) -> bool:

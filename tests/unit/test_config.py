@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.config import RunConfig, build_config, parse_duration
+from kaggle_manager.config import RunConfig, build_config, parse_duration, state_folder
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.project import find_project
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = "section_7_6_rl_performance"
@@ -104,3 +105,13 @@ def test_an_unknown_scenario_lists_those_there_are() -> None:
 def test_an_unknown_section_lists_those_there_are() -> None:
     with pytest.raises(ConfigError, match=SECTION):
         build_config("section_9", environ={})
+
+
+@pytest.mark.parametrize("name", ["~nobody_of_this_name/x", "a\0b"])
+def test_a_folder_that_cannot_be_is_refused_in_words(name: str) -> None:
+    with pytest.raises(ConfigError, match="names no folder"):
+        build_config(SECTION, environ={"KM_WORKDIR": name}, project_root=ROOT)
+    with pytest.raises(ConfigError, match="names no folder"):
+        state_folder(None, {"KM_WORKDIR": name})
+    with pytest.raises(ConfigError, match="KM_PROJECT"):
+        find_project(ROOT, environ={"KM_PROJECT": name})
