@@ -91,4 +91,4 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
                 if told:
                     run.change(told=error.message)
         except StorageError as refusal:  # the error itself is what the caller must see
-            error.add_note(f"It could not be written down: {refusal.message}")
+            error.message = f"{error.message}\nIt could not be noted: {refusal.message}"

@@ -109,6 +109,3 @@ class RunReport:
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": REPORT_SCHEMA, **asdict(self)}
-
-    def to_json(self) -> str:
-        return json.dumps(self.as_json(), indent=2, sort_keys=False)
