@@ -8,7 +8,9 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -48,6 +50,14 @@ def look(
         assert "\n" not in check.says
     found["exit"] = Check("exit", "ok", str(exit_code(checks)))
     return found
+
+
+def answer_once(server: socket.socket) -> None:
+    peer, _ = server.accept()
+    with peer:
+        peer.recv(65536)
+        date = format_datetime(datetime.now(UTC), usegmt=True)
+        peer.sendall(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
 def states(found: Mapping[str, Check], *names: str) -> list[str]:
@@ -135,6 +145,36 @@ def test_a_server_that_never_answers_is_a_caution_within_seconds(
     for thread in threading.enumerate():
         if thread.name == "doctor":
             thread.join(10)
+
+
+def test_a_wrong_network_setting_is_a_problem_with_the_code_of_configuration(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nope/ca.pem")
+    found = look(tmp_path, endpoint="https://kaggle.invalid")
+    assert found["endpoint"].state == "problem"
+    assert "REQUESTS_CA_BUNDLE names /nope/ca.pem" in found["endpoint"].says
+    assert found["exit"].says == "2"
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(account, "clock"), (machine, "disk"), (machine, "python"), (secret_files, "look"), (account, "phone")],
+)
+def test_a_check_that_dies_is_a_problem_and_all_others_are_made(
+    place: ModuleType, name: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise RuntimeError(f"a text with {TOKEN}")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer_once, args=(server,), daemon=True).start()
+        monkeypatch.setattr(place, name, dies)
+        found = look(tmp_path, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}")
+    dead = [check for check in found.values() if "this check itself failed" in check.says]
+    assert [check.state for check in dead] == ["problem"]
+    assert found["exit"].says == "1"
+    assert "setting timesteps" in found
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,15 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import requests
-
-from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import duration
-from kaggle_manager.errors import AuthError, KaggleManagerError
-from kaggle_manager.platforms.kaggle.auth import NoAuth
+from kaggle_manager.errors import KaggleManagerError, RemoteError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.models import Quota
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
+from kaggle_manager.platforms.kaggle.transport import Transport
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.
@@ -55,7 +53,11 @@ def describe(credentials: Credentials | None) -> Check:
 def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
     """Endpoint, clock, who we are, quota. A Kaggle that does not answer in time is a caution."""
     found: list[Check] = []
-    thread = threading.Thread(target=_ask, args=(credentials, endpoint, found), daemon=True, name="doctor")
+
+    def asking() -> None:
+        found.extend(guarded("account", lambda: _ask(credentials, endpoint, found)))
+
+    thread = threading.Thread(target=asking, daemon=True, name="doctor")
     thread.start()
     thread.join(LONGEST_S)
     if thread.is_alive():
@@ -63,40 +65,33 @@ def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
     return found
 
 
-def _ask(credentials: Credentials | None, endpoint: str, found: list[Check]) -> None:
+def _ask(credentials: Credentials | None, endpoint: str, found: list[Check]) -> list[Check]:
+    """Adds to `found` what is known so far, for the case that the rest takes too long; returns the rest."""
     try:
         began = datetime.now(UTC)
-        with requests.Session() as session:
-            # Not through a proxy when it is this very machine.
-            session.trust_env = endpoint.startswith("https")
-            session.auth, timeouts = NoAuth(), (CONNECT_S, READ_S)
-            with session.get(endpoint, timeout=timeouts, allow_redirects=False, stream=True) as answer:
-                date = answer.headers.get("Date", "")
-    except requests.RequestException as error:
-        found.append(
-            Check(
-                "endpoint",
-                "caution",
-                f"{endpoint} does not answer ({type(error).__name__})",
-                "check the network; rehearse with --platform local meanwhile",
-            )
-        )
-        return
+        with (
+            Transport(endpoint, (CONNECT_S, READ_S)) as transport,
+            transport.file_request("GET", endpoint, "clock", allow_redirects=False) as answer,
+        ):
+            date = answer.headers.get("Date", "")
+    except RemoteError as error:
+        todo = "check the network; rehearse with --platform local meanwhile"
+        return [Check("endpoint", "caution", f"{endpoint} does not answer: {error.message}", todo)]
+    except KaggleManagerError as error:
+        return [problem("endpoint", error)]
     found += [Check("endpoint", "ok", f"{endpoint} answers"), clock(date, began, datetime.now(UTC))]
     if credentials is None:
-        return
+        return []
     patience = RetryPolicy(attempts=1)
     try:
         with KaggleClient(
             credentials, endpoint=endpoint, connect_timeout_s=CONNECT_S, read_timeout_s=READ_S, retry=patience
         ) as client:
             name, end = client.whoami(), client.expires_at()
-            found += [_account(name, end), quota(client.quota(), datetime.now(UTC))]
-    except AuthError as error:
-        found.append(Check("account", "problem", error.message, error.next_step, AuthError.exit_code))
-    except KaggleManagerError as error:
+            return [_account(name, end), quota(client.quota(), datetime.now(UTC))]
+    except RemoteError as error:
         host = urlsplit(endpoint).hostname
-        found.append(Check("account", "caution", f"{host} does not answer as it should: {error.message}", "try later"))
+        return [Check("account", "caution", f"{host} does not answer as it should: {error.message}", "try later")]
 
 
 def _account(name: str, end: datetime | None) -> Check:

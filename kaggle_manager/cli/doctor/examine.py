@@ -7,11 +7,12 @@ seconds without a network: a service that does not answer is a caution, never a 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from kaggle_manager.cli.doctor import account, machine, secret_files
-from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
@@ -37,13 +38,26 @@ def examine(
     """
     credentials, found = _credentials(environ, home)
     config, project = _project(section, workdir, environ)
-    checks = [machine.python(), machine.client_packages()]
+    looks: dict[str, Callable[[], Check | Sequence[Check]]] = {
+        "python": machine.python,
+        "client packages": machine.client_packages,
+    }
     if config is not None:
-        checks += machine.training_packages(config.section)
-    checks += [found, *account.ask(credentials, endpoint), account.phone(config)]
+        looks["training packages"] = partial(machine.training_packages, config.section)
+    looks |= {
+        "credentials": lambda: found,
+        "account": partial(account.ask, credentials, endpoint),
+        "phone": partial(account.phone, config),
+    }
     if config is not None:
-        checks += [machine.state_folder(config), machine.journal(config), machine.disk(config)]
-        checks += [machine.local_kaggle(config), secret_files.look(config, credentials)]
+        looks |= {
+            "state folder": partial(machine.state_folder, config),
+            "journal": partial(machine.journal, config),
+            "disk": partial(machine.disk, config),
+            "local Kaggle": partial(machine.local_kaggle, config),
+            "secrets": partial(secret_files.look, config, credentials),
+        }
+    checks = [check for name, look in looks.items() for check in guarded(name, look)]
     return [*checks, *project]
 
 
@@ -56,7 +70,7 @@ def _credentials(environ: Mapping[str, str], home: Path | None) -> tuple[Credent
     try:
         credentials = find_credentials(environ, home)
     except AuthError as error:
-        return None, Check("credentials", "problem", error.message, error.next_step, AuthError.exit_code)
+        return None, problem("credentials", error)
     return credentials, account.describe(credentials)
 
 
@@ -72,7 +86,7 @@ def _project(section: str, workdir: Path | None, environ: Mapping[str, str]) -> 
             section, unnamed = _named(project)
         config, settings = _settings(section, workdir, environ)
     except KaggleManagerError as error:
-        return None, [Check("project", "problem", error.message, error.next_step, error.exit_code)]
+        return None, [problem("project", error)]
     return config, [*unnamed, *settings]
 
 
@@ -91,7 +105,7 @@ def _settings(section: str, workdir: Path | None, environ: Mapping[str, str]) ->
     try:
         config = build_config(section, workdir=workdir, environ={})
     except KaggleManagerError as error:
-        return None, [Check("section", "problem", error.message, error.next_step, error.exit_code)]
+        return None, [problem("section", error)]
     usable: dict[str, str] = {}
     refused: dict[str, Check] = {}
     for name in SETTINGS:
@@ -100,7 +114,7 @@ def _settings(section: str, workdir: Path | None, environ: Mapping[str, str]) ->
             config = build_config(section, workdir=workdir, environ=tried)
         except KaggleManagerError as error:
             what = f"setting {name}"
-            refused[what] = Check(what, "problem", error.message, error.next_step, error.exit_code)
+            refused[what] = problem(what, error)
         else:
             usable = tried
     return config, list({check.name: check for check in (*machine.settings(config), *refused.values())}.values())

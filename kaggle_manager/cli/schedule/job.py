@@ -18,6 +18,7 @@ from pathlib import Path
 from kaggle_manager.config import RunConfig, parse_duration
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
+from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
 
 DEFAULT_EVERY = "15m"
 # Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet.
@@ -25,6 +26,8 @@ PATIENT_CODES = retryable_exit_codes()
 # The same minute of every hour or the same times of every day: what cron, systemd and GitHub can all say.
 MINUTES = (5, 6, 10, 12, 15, 20, 30)
 HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+# Variables of this shell that cannot be written out as flags, or that hold what belongs in no file of ours.
+UNSEEN_VARIABLES = ("KM_NOTIFY", "KM_NOTIFY_ON", "KM_NOTIFY_HOOK", "KM_KEEP_GB")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def tick_job(
         state=config.state,
         tree=config.tree,
         package=package,
-        cautions=cautions,
+        cautions=(*cautions, *_unseen(where, environ)),
     )
 
 
@@ -192,3 +195,15 @@ def _platform(config: RunConfig, environ: Mapping[str, str]) -> tuple[str, tuple
         return "kaggle", ()
     unseen = "the Kaggle credentials are in variables of this shell, which a scheduler does not see"
     return "kaggle", (f"{unseen}: put the API token in ~/.kaggle/access_token, readable by you only",)
+
+
+def _unseen(where: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What this shell says and the scheduler will not know; values are not shown, some hold a password."""
+    variables = (*UNSEEN_VARIABLES, *(NETWORK_VARIABLES if where == "kaggle" else ()))
+    names = [name for name in variables if environ.get(name)]
+    if not names:
+        return ()
+    where_to = (
+        "`crontab -e` (lines NAME=value), `systemctl --user edit` (Environment=), the user's variables on Windows"
+    )
+    return (f"a scheduler does not see {', '.join(names)} of this shell: set them where it does: {where_to}",)

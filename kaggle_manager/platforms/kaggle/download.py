@@ -145,17 +145,16 @@ class _Fetch:
             headers["Range"] = f"bytes={offset}-"
             if self._validator:
                 headers["If-Range"] = self._validator
-        transport = self._client.transport
+        transport, what = self._client.transport, f"download of {self._file.name}"
         try:
-            url = transport.file_address(self._url)
-            with transport.files.get(url, headers=headers, stream=True) as response:
+            with transport.file_request("GET", self._url, what, headers=headers) as response:
                 if response.status_code == 416 and offset:
                     return  # nothing follows what we have: the checks decide
                 self._refuse(response)
                 self._receive(response, offset)
                 return
         except requests.RequestException as error:
-            failure = transport.failure(error, f"download of {self._file.name}")
+            failure = transport.failure(error, what)
         raise failure
 
     def _resumable_bytes(self) -> int:

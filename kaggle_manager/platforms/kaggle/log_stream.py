@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import requests
 
-from kaggle_manager.errors import KaggleManagerError, RemoteError
+from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.log_lines import LogLine, event_lines, parse_log
 from kaggle_manager.platforms.kaggle.models import KernelVersion
@@ -42,7 +42,7 @@ def follow_log(client: ApiConnection, version: KernelVersion, *, stop: Callable[
     failures = silences = 0
     while not stop():
         seen = replay.count
-        failure: RemoteError | None = None
+        failure: KaggleManagerError | None = None
         try:
             with _open(client, version) as response:
                 replay.restart()
@@ -58,13 +58,13 @@ def follow_log(client: ApiConnection, version: KernelVersion, *, stop: Callable[
             silences, failures = silences + 1, 0
         except requests.RequestException as error:
             failure = client.transport.failure(error, "log stream")
-        except RemoteError as error:
+        except KaggleManagerError as error:
             failure = error
         if replay.count > seen:
             failures = silences = 0
         if failure is not None:
             failures += 1
-            if failures >= client.retry.attempts:
+            if failures >= client.retry.attempts or not failure.retryable:
                 raise failure
         _wait(client, client.retry.pause_s(max(1, failures + silences), failure), stop)
 

@@ -14,7 +14,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -25,10 +25,18 @@ from kagglesdk.kaggle_env import KaggleEnv
 from kagglesdk.kaggle_http_client import KaggleHttpClient
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
-from kaggle_manager.errors import ConfigError, KaggleManagerError, ProtocolError, RateLimited, Unavailable
+from kaggle_manager.errors import (
+    ConfigError,
+    KaggleManagerError,
+    ProtocolError,
+    RateLimited,
+    StorageError,
+    Unavailable,
+)
 from kaggle_manager.platforms.kaggle.auth import NoAuth, quotable
+from kaggle_manager.platforms.kaggle.network_settings import causes, proxy_for, setting_behind, wrong_setting
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
 
 KAGGLE = "https://api.kaggle.com"
@@ -92,7 +100,8 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
         files: a session without credentials, for signed addresses.
 
     Raises:
-        ConfigError: an endpoint that would send credentials unencrypted over a network.
+        ConfigError: no address, or one that would send credentials unencrypted over a network; a proxy or a certificate
+            bundle in the environment that cannot be used.
     """
 
     user_agent: ClassVar[str] = (
@@ -105,14 +114,16 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
         # Kaggle serves its API at /v1; everything else, by the SDK's rule, at /api/v1.
         super().__init__(env=KaggleEnv.PROD if endpoint == KAGGLE else KaggleEnv.LOCAL, user_agent=self.user_agent)
         self._endpoint = endpoint
-        self.host = urlsplit(endpoint).hostname or ""
+        scheme, self.host = _endpoint_parts(endpoint)
         self.is_loopback = _is_loopback(self.host)
-        if urlsplit(endpoint).scheme != "https" and not self.is_loopback:
+        if scheme != "https" and not (scheme == "http" and self.is_loopback):
             raise ConfigError(
                 f"The Kaggle endpoint {endpoint!r} is neither https nor on this machine.",
                 safe="nothing was sent",
                 next_step=f"use {KAGGLE}",
             )
+        if not self.is_loopback and (wrong := wrong_setting(endpoint)):
+            raise wrong
         self._connect_timeout_s, self.read_timeout_s = timeouts
         self._session = self._new_session(timeouts)
         self._session.stream = True  # bodies are read by `_read_whole`, which ends a slow one
@@ -138,12 +149,13 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
 
         Raises:
             Refused: 4xx. RateLimited: 429. NotSent, Unavailable: no answer, or 5xx. ProtocolError: not understood.
+            ConfigError, AuthError: nothing was sent, because of the proxy or the certificates of this machine.
         """
         failure: KaggleManagerError
         what = method.__name__.strip("_").replace("_", " ")
         try:
             return method(request)
-        except requests.RequestException as error:
+        except OSError as error:
             failure = self.failure(error, what)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             # The SDK's own parser; the exception's name says enough and quotes nothing.
@@ -175,8 +187,21 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
                 self._refuse(response)
             what = "a web page" if is_page else str(response.status_code)
             failure = ProtocolError(f"{self.host} answered {what} where a stream was expected.")
-        except requests.RequestException as error:
+        except OSError as error:
             failure = self.failure(error, path.split("/")[0])
+        raise failure
+
+    def file_request(self, method: str, url: str, what: str, **options: Any) -> requests.Response:
+        """Ask a host that holds files, without credentials; the body is read as it comes, and the caller closes it.
+
+        Raises:
+            as `once`, but never `Refused`. StorageError: the file to be sent cannot be read.
+        """
+        failure: KaggleManagerError
+        try:
+            return self.files.request(method, self.file_address(url), stream=True, **options)
+        except OSError as error:
+            failure = self.failure(error, what)
         raise failure
 
     def file_address(self, url: str) -> str:
@@ -193,19 +218,28 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
             )
         return url
 
-    def failure(self, error: Exception, what: str) -> Unavailable | ProtocolError:
-        """Our error for a `requests` or urllib3 exception. Quotes neither address nor header."""
+    def failure(self, error: OSError, what: str) -> KaggleManagerError:
+        """Our error for what requests, urllib3 or the system said. Quotes neither address nor header.
+
+        A wrong setting of this machine is never taken for a network that is down: waiting would not help.
+        """
         if isinstance(error, requests.exceptions.InvalidJSONError):
             return ProtocolError(f"Kaggle's answer to '{what}' is not JSON.")
-        if any(isinstance(cause, NewConnectionError | ConnectTimeoutError) for cause in _causes(error)):
+        if not self.is_loopback and (setting := setting_behind(error, self.endpoint)):
+            return setting
+        if not isinstance(error, requests.RequestException):
+            return StorageError(f"'{what}' ended on this machine: {error.strerror or type(error).__name__}.")
+        if isinstance(error, ValueError):  # InvalidURL and its kin: our own endpoint was read before
+            return ProtocolError(f"{self.host} named an address that cannot be used, during '{what}'.")
+        if any(isinstance(cause, NewConnectionError | ConnectTimeoutError) for cause in causes(error)):
+            proxy = None if self.is_loopback else proxy_for(self.endpoint)
+            through = f" through the proxy from {proxy[0]}" if proxy else ""
             return NotSent(
-                f"No connection to {self.host} for '{what}'.", next_step="check the network; this is tried again"
+                f"No connection to {self.host}{through} for '{what}'.",
+                next_step=f"check the network{f' and {proxy[0]}' if proxy else ''}; this is tried again",
             )
         if isinstance(error, requests.exceptions.SSLError):
-            return Unavailable(
-                f"No trusted TLS connection to {self.host} for '{what}'.",
-                next_step="behind a company proxy, point REQUESTS_CA_BUNDLE at its certificate",
-            )
+            return Unavailable(f"The TLS connection to {self.host} failed during '{what}'.")
         how = "timed out" if isinstance(error, requests.Timeout) or "timed out" in str(error) else "broke off"
         return Unavailable(f"The connection to {self.host} {how} during '{what}'.")
 
@@ -312,13 +346,13 @@ def _json(response: requests.Response) -> Any:
         return None
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions inside an exception: requests and urllib3 put them in args and in `reason`."""
-    yield error
-    inner: Iterable[Any] = (*error.args, getattr(error, "reason", None) if isinstance(error, MaxRetryError) else None)
-    for cause in inner:
-        if isinstance(cause, BaseException):
-            yield from _causes(cause)
+def _endpoint_parts(endpoint: str) -> tuple[str, str]:
+    """(scheme, host); empty where there is none."""
+    try:
+        parts = urlsplit(endpoint)
+        return (parts.scheme, parts.hostname) if parts.hostname and parts.port != 0 else ("", "")
+    except ValueError:
+        return "", ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ import requests
 from kagglesdk.blobs.services.blob_api_service import BlobApiClient
 from kagglesdk.blobs.types.blob_api_service import ApiBlobType, ApiStartBlobUploadRequest
 
-from kaggle_manager.errors import KaggleManagerError, ProtocolError, RateLimited, Unavailable
+from kaggle_manager.errors import ProtocolError, RateLimited, Unavailable
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.resumable_uploads import OpenUpload, UploadMemory
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
@@ -114,17 +114,12 @@ class _Upload:
         return self._put(None, {"Content-Range": f"bytes */{self._size}", "Content-Length": "0"})
 
     def _put(self, body: _Body | None, headers: dict[str, str]) -> bool:
-        failure: KaggleManagerError
-        transport = self._client.transport
-        try:
-            # Streamed, and closed unread: status and headers say everything, and a body may never end.
-            with transport.files.put(
-                self._url, data=body, headers=headers, allow_redirects=False, stream=True
-            ) as response:
-                return self._read(response)
-        except requests.RequestException as error:
-            failure = transport.failure(error, f"upload of {self._path.name}")
-        raise failure
+        what = f"upload of {self._path.name}"
+        # Closed unread: status and headers say everything, and a body may never end.
+        with self._client.transport.file_request(
+            "PUT", self._url, what, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            return self._read(response)
 
     def _read(self, response: requests.Response) -> bool:
         status = response.status_code

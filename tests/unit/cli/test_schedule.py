@@ -23,6 +23,7 @@ from kaggle_manager.cli.schedule import Means, TickJob, entry_for, install, remo
 from kaggle_manager.cli.schedule.job import HOURS, MINUTES, spread
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
 from kaggle_manager.sections.scaffold import new_section
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -349,9 +350,24 @@ def test_a_distance_that_not_every_scheduler_can_keep_is_refused(every: str) -> 
         job(every)
 
 
+def test_variables_that_a_scheduler_will_lack_are_named_without_their_values(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hidden@proxy:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company.pem")
+    monkeypatch.setenv("KM_NOTIFY", "ntfy://hidden")
+    program(tmp_path / "home/.kaggle/access_token", TOKEN).chmod(0o600)
+    (caution,) = job().cautions
+    for name in ("HTTPS_PROXY", "REQUESTS_CA_BUNDLE", "KM_NOTIFY"):
+        assert name in caution
+    assert "hidden" not in caution
+
+
 def test_what_this_shell_knows_and_a_scheduler_does_not_is_written_out_or_cautioned(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    for name in NETWORK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KM_TIMESTEPS", "700")
     monkeypatch.setenv("KM_SESSION_LIMIT", "90m")
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
