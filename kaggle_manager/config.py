@@ -5,6 +5,7 @@ Every setting remembers where its value came from. Nothing here starts, writes o
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -90,6 +91,12 @@ class RunConfig:
     def archive(self) -> Path:
         """Trees that are not continued: set aside for a fresh start, or of another experiment."""
         return self.state / "archive"
+
+    @property
+    def tree_key(self) -> str:
+        """A name for files about the training tree that no other tree of this state folder has."""
+        place = Path(os.path.relpath(self.tree, self.state)).as_posix()
+        return f"{self.section.name}-{self.tree.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
     @property
     def flags(self) -> str:

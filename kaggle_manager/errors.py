@@ -24,9 +24,9 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   └── ProtocolError                     an answer that cannot be understood
 ├── CheckpointIncompatible            7   the checkpoint belongs to another experiment
 ├── NotFinished                       8   the target is not reached yet; the next call resumes the run
-│   └── Busy                              another command is working on the same run
 ├── NotFound                          9   a run, kernel, dataset or checkpoint that does not exist
 │   └── CheckpointNotFound
+├── Busy                             10   another command is at work on the same run; it passes by itself
 ├── StorageError                      1   disk error on this machine (full, read-only, no permission)
 └── Interrupted                     130   the user pressed Ctrl-C
 
@@ -204,10 +204,6 @@ class NotFinished(KaggleManagerError):
     retryable = True
 
 
-class Busy(NotFinished):
-    """Another command holds the state folder or the training tree."""
-
-
 class NotFound(KaggleManagerError):
     """A run, kernel, dataset or checkpoint that does not exist."""
 
@@ -216,6 +212,13 @@ class NotFound(KaggleManagerError):
 
 class CheckpointNotFound(NotFound):
     """There is no checkpoint where one is needed."""
+
+
+class Busy(KaggleManagerError):
+    """Another command holds the training tree; the message says which, since when and by which file."""
+
+    exit_code = 10
+    retryable = True
 
 
 class StorageError(KaggleManagerError):

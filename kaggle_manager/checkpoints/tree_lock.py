@@ -1,17 +1,33 @@
-"""One program at a time in one training tree.
+"""One program at a time in one training tree, and who it is.
 
 Two trainers in one tree would overwrite each other's replay rows and rotate each other's checkpoints away. The lock
 lies beside the tree, so it outlives a tree that is swapped, and the operating system drops it when its holder dies.
+What is written in it is for the message of whoever is refused; nothing is decided by it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import getpass
+import json
 import os
+import shlex
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from kaggle_manager.errors import Busy
+from kaggle_manager.errors import Busy, StorageError
+
+# What a lock that somebody else holds is called: by flock, and by Windows.
+_TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
+# What a file system says that has no locks, such as NFS without its lock service, and many of FUSE.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+# Windows locks bytes, and nobody else can read those: one far behind what is written.
+_LOCKED_BYTE = 1 << 30
 
 
 @contextmanager
@@ -20,29 +36,90 @@ def hold_tree(tree: Path) -> Iterator[None]:
 
     Raises:
         Busy: another program works in it.
+        StorageError: its file system has no locks.
         OSError: the folder refuses a lock file.
     """
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with (tree.parent / f".{tree.name}.lock").open("a+") as handle:
-        if not _try(handle.fileno()):
-            raise Busy(
-                f"Another program is training in {tree}, or restoring into it.",
-                safe="nothing was started, and nothing of it was touched",
-                next_step="wait for it, or use another --workdir",
-            )
+    with hold_file(lock_of(tree), f"Another command is at work on {tree}"):
         yield
 
 
-def _try(descriptor: int) -> bool:
+def lock_of(tree: Path) -> Path:
+    """The file by which a training tree is held; the same by every path to the folder, be it a link."""
+    real = Path(os.path.realpath(tree))
+    place = real if real.parent.is_dir() else tree  # a disk that is not mounted gets no folder in its place
+    return place.with_name(f".{place.name}.lock")
+
+
+@contextmanager
+def hold_file(path: Path, taken: str) -> Iterator[None]:
+    """Hold a lock file, made with its folder when missing. Raises as `hold_tree`; `taken` begins the message."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as handle:
+        if not _try(handle.fileno(), path):
+            raise Busy(
+                f"{taken}: {_holder(path)} Its lock file is {path}.",
+                safe="nothing was started, and nothing of it was touched",
+                next_step="wait until it has ended, or end it, and run the same command again",
+            )
+        with contextlib.suppress(OSError):  # a full disk: a message will know less
+            handle.truncate(0)
+            handle.write(json.dumps(_this_process()).encode())
+            handle.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                handle.truncate(0)
+
+
+def _try(descriptor: int, path: Path) -> bool:
+    """Take the lock; False when somebody else has it."""
     try:
         if os.name == "nt":
             import msvcrt
 
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         else:
             import fcntl
 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        if error.errno in _NO_LOCKS:
+            raise StorageError(
+                f"The file system of {path.parent} has no file locks ({error.strerror}), so two commands could change "
+                "one training tree at the same time.",
+                safe="nothing was started",
+                next_step="use a folder on a disk of this machine: --workdir FOLDER; or let the file system be mounted "
+                "with locks (NFS: without nolock)",
+            ) from error
+        raise
     return True
+
+
+def _this_process() -> dict[str, object]:
+    """Who holds the lock: its command without what may hold a password, such as the address of a store."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [Path(sys.executable).name]
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a number without a name, as in a container
+        user = str(getattr(os, "getuid", lambda: "?")())
+    return {
+        "pid": os.getpid(),
+        "command": shlex.join("..." if "://" in word else word for word in words)[:300],
+        "user": user,
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _holder(path: Path) -> str:
+    """In words, what the holder of the lock has written into it."""
+    try:
+        says = json.loads(path.read_bytes())
+        words = "process {pid} of user {user} on {host}, since {since}: {command}.".format_map(says)
+    except (OSError, ValueError, TypeError, KeyError):  # it has only just taken it, or another version did
+        return "it does not say who it is."
+    return "".join(c for c in words if c.isprintable())

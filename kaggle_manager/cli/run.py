@@ -125,7 +125,7 @@ def tick(*, of: Asked, as_json: JsonOption = False) -> None:
     """Do all that can be done for a run now, wait for nothing, and say where it stands; for cron and the like.
 
     Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or the platform must be
-    waited for; anything else needs you.
+    waited for, 10 when another command is at work on the run; anything else needs you.
 
     Examples:
 

@@ -1,6 +1,7 @@
-"""The state folder and the training tree, held by one command alone.
+"""A run, held by one command alone: the lock is its training tree's, so other runs go on beside it.
 
-The locks are the operating system's: they are gone with their holder, however it died.
+What runs share needs no lock of theirs: the journal is a database, downloads and uploads have a folder for each run, a
+kernel and a dataset are named after theirs, and how many sessions run at once is for the platform to say.
 """
 
 from __future__ import annotations
@@ -10,34 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import Busy, StorageError
+from kaggle_manager.errors import StorageError
 
 
 @contextmanager
 def exclusive_lock(config: RunConfig) -> Iterator[None]:
-    """Hold the state folder and the training tree for this process alone.
+    """Hold the run of `config`, by its training tree, for this process alone.
 
     Raises:
-        Busy: another command holds one of them.
-        StorageError: the folders cannot be written.
+        Busy: another command holds it.
+        StorageError: the folders cannot be written, or their file system has no locks.
     """
     try:
         for folder in (config.state, config.tree.parent):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass  # refused here in a moment, not after hours of a session
-        lock = FileLock(config.state / "manager.lock")  # the operating system drops it when its holder dies
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Busy(
-            f"Another kaggle-manager is working in {config.state}.",
-            safe="nothing was started",
-            next_step="wait for it, or use another --workdir",
-        ) from error
     except OSError as error:
         place = Path(error.filename or config.state)
         file = no_folder(place) if isinstance(error, FileExistsError | NotADirectoryError) else None
@@ -47,11 +38,8 @@ def exclusive_lock(config: RunConfig) -> Iterator[None]:
             safe="nothing was started",
             next_step="give another --workdir" if file else "make it writable, or choose another with --workdir",
         ) from error
-    try:
-        with hold_tree(config.tree):
-            yield
-    finally:
-        lock.release()
+    with hold_tree(config.tree):
+        yield
 
 
 def no_folder(wanted: Path) -> Path | None:

@@ -60,9 +60,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
     if parent is not None and run.row.published != parent.manifest.sha256:
-        dataset = launch.publish_tree(
-            client, row, run.tree, parent, generation, reporter=reporter, uploads=config.state / "uploads"
-        )
+        uploads = config.state / "uploads" / row.run_id  # an upload is used once: never by two runs
+        dataset = launch.publish_tree(client, row, run.tree, parent, generation, reporter=reporter, uploads=uploads)
         run.note("published", generation, manifest_sha256=parent.manifest.sha256)
         reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
     session = SessionRow(

@@ -76,18 +76,23 @@ class Journal:
         """All runs, oldest first."""
         return self._runs("SELECT * FROM runs ORDER BY created_at, rowid")
 
+    def runs_of(self, tree: Path) -> list[RunRow]:
+        """The runs of a tree, the newest first; the same folder by another path is the same."""
+        here = _folder(tree)
+        return [run for run in self._runs("SELECT * FROM runs ORDER BY rowid DESC") if _folder(run.tree) == here]
+
     def run_of(self, tree: Path, lineage: str | None = None) -> RunRow | None:
         """The run that a training tree is of: the one of its newest checkpoint, else the newest that trained there.
 
         Args:
             lineage: run id of the newest checkpoint in `tree`, when there is one.
         """
-        runs = self._runs_of(tree)
+        runs = self.runs_of(tree)
         return next((run for run in runs if run.run_id == lineage), next(iter(runs), None))
 
     def unfinished_run(self, tree: Path) -> RunRow | None:
         """The run that may have a live session of `tree`, whatever the tree holds by now."""
-        return next((run for run in self._runs_of(tree) if run.finished_at is None), None)
+        return next((run for run in self.runs_of(tree) if run.finished_at is None), None)
 
     def change_run(self, run_id: str, **columns: object) -> None:
         """Change columns of a run."""
@@ -238,12 +243,6 @@ class Journal:
             rows = [run_of_row(dict(row)) for row in self._db.execute(query, values)]
             return [replace(row, tree=self._as_read(row.tree)) for row in rows]
 
-    def _runs_of(self, tree: Path) -> list[RunRow]:
-        """The runs of a tree, the newest first; the same folder by another path is the same."""
-        here = os.path.realpath(tree)
-        runs = self._runs("SELECT * FROM runs ORDER BY rowid DESC")
-        return [run for run in runs if os.path.realpath(run.tree) == here]
-
     def _as_stored(self, tree: str) -> str:
         """Relative to the journal, so that a project that is moved as a whole finds its runs again."""
         try:
@@ -260,6 +259,11 @@ class Journal:
             query = f"SELECT {_OF_SESSION} FROM sessions WHERE run_id = ? AND generation = ?"
             row = self._db.execute(query, key).fetchone()
             return session_of_row(dict(row))
+
+
+def _folder(path: str | Path) -> str:
+    """Equal for every path to one folder: links are followed, and on Windows `c:\\` is `C:\\`."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def _insert(db: sqlite3.Connection, table: str, row: RunRow | SessionRow) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -36,6 +37,17 @@ PRAGMA user_version = {VERSION};
 """
 _SAFE = "nothing was changed; checkpoints and running sessions are untouched"
 _MOVE_AWAY = "move it away and run the same command again: the run goes on from its training tree"
+# What comes of file locks that the file system does not have (sqlite.org/rescode.html).
+_OF_THE_LOCKS = (
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_IOERR_LOCK,
+    sqlite3.SQLITE_IOERR_RDLOCK,
+    sqlite3.SQLITE_IOERR_UNLOCK,
+    sqlite3.SQLITE_IOERR_CHECKRESERVEDLOCK,
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+)
+# So long another command is waited for; what it writes at once takes milliseconds.
+PATIENCE_S = 30.0
 _OF_THE_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -47,9 +59,9 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     """
     with refusals_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        database = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)
         try:
-            database.execute("PRAGMA journal_mode=WAL")
+            _set_write_ahead_log(database)
             database.execute("PRAGMA synchronous=FULL")
             _make_or_check(database, path)
         except BaseException:
@@ -103,17 +115,37 @@ def refusals_of(path: Path) -> Iterator[None]:
 
 
 def refusal(path: Path, error: sqlite3.Error | OSError) -> StorageError:
-    """What the disk or the file refused, in words; a full disk is no damage."""
+    """What the disk or the file refused, in words; a full disk is no damage, and neither is another command."""
     code = getattr(error, "sqlite_errorcode", None)
     is_disk = isinstance(error, OSError) or (code is not None and code & 0xFF in _OF_THE_DISK)
-    todo = f"free space, or make {path.parent} writable, and run the same command again"
-    next_step = todo if is_disk else f"if the file itself is damaged, {_MOVE_AWAY}"
+    next_step = f"if the file itself is damaged, {_MOVE_AWAY}"
+    if code in _OF_THE_LOCKS:
+        next_step = f"the file system of {path.parent} has no locks that work: use a folder on a disk of this machine, "
+        next_step += "--workdir FOLDER"
+    elif is_disk:
+        next_step = f"free space, or make {path.parent} writable, and run the same command again"
+    elif code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
+        next_step = f"another program has held it for {PATIENCE_S:g} s: run the same command again when it has ended"
     return StorageError(f"The journal {path} cannot be used: {error}.", safe=_SAFE, next_step=next_step)
 
 
+def _set_write_ahead_log(database: sqlite3.Connection) -> None:
+    """SQLite does not wait here, as it does elsewhere, for another command that opens a new file at this moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
-    found = database.execute("PRAGMA user_version").fetchone()[0]
-    has_tables = database.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    # One statement, and so one moment: another command may make the tables now.
+    about = "SELECT user_version, EXISTS (SELECT 1 FROM sqlite_master) FROM pragma_user_version"
+    found, has_tables = database.execute(about).fetchone()
     if found > VERSION:
         raise StorageError(
             f"The journal {path} was written by a newer kaggle-manager (its version is {found}; this one reads "
@@ -129,7 +161,7 @@ def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
             next_step=_MOVE_AWAY,
         )
     if not has_tables:
-        database.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+        database.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
     elif (problem := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise sqlite3.DatabaseError(problem)
 
@@ -140,7 +172,7 @@ def _copy(path: Path, into: sqlite3.Connection) -> None:
     # Without a log it is at rest. One with a log is read by an index beside it, which a manager at work has made.
     how = "mode=ro" if log.is_file() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30)) as file:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=PATIENCE_S)) as file:
             file.backup(into)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

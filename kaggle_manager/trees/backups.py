@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,11 +58,11 @@ class Copy:
 
 def find_copies(config: RunConfig) -> list[Copy]:
     """Every kept copy of the tree of `config`, newest first; only manifests are read."""
-    trees, open_downloads = _journal_says(config)
+    others, open_downloads = _journal_says(config)
     found = [
         copy
         for kind, folder in _folders(config)
-        if (copy := _copy(kind, folder, config, folder in open_downloads)) and _belongs(copy, config, trees)
+        if (copy := _copy(kind, folder, config, folder in open_downloads)) and _belongs(copy, config, others)
     ]
     root = TrainingTree(config.tree, config.scenario_name)
     found += [Copy("quarantine", f, None, None, "", size_of(f), "", why) for f, why in quarantined(root)]
@@ -156,7 +156,7 @@ def back_up(config: RunConfig, why: str) -> Copy:
     disk = Disk()
     folder = free_name(backups_folder(config) / stamped_name(config))
     with storage_errors("Backing up", safe=f"the training tree {tree.root} was only read"):
-        for cut in folder.parent.glob(f"{config.section.name}-{config.tree.name}-*.incoming"):
+        for cut in folder.parent.glob(f"{config.tree_key}-*.incoming"):
             remove_tree(disk, cut)
         copy = TrainingTree(folder, tree.scenario)
         restore_tree(tree.root, copy, keep_replaced=folder.with_name(folder.name + "_replaced"))
@@ -174,7 +174,7 @@ def backups_folder(config: RunConfig) -> Path:
 
 def stamped_name(config: RunConfig) -> str:
     """The name of a copy made now."""
-    return f"{config.section.name}-{config.tree.name}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    return f"{config.tree_key}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 
 def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
@@ -217,26 +217,25 @@ def _age(copy: Copy) -> tuple[str, int, int, int, str]:
     return copy.saved_at, copy.generation or 0, copy.step or 0, KINDS.index(copy.kind), copy.folder.name
 
 
-def _belongs(copy: Copy, config: RunConfig, trees: Mapping[str, str]) -> bool:
+def _belongs(copy: Copy, config: RunConfig, others: frozenset[str]) -> bool:
     """Whether a copy is of this very tree: by the name it was given, else by the run that made it."""
     if copy.folder.parent == config.tree.parent:
         return True
     if stamped := re.fullmatch(rf"(.+)-{_STAMP}(_\d+)?", copy.folder.name):
-        return stamped[1] == f"{config.section.name}-{config.tree.name}"
-    run_id = copy.run_id or next((part for part in copy.folder.parts if part in trees), "")
-    return trees.get(run_id, str(config.tree)) == str(config.tree)
+        return stamped[1] == config.tree_key
+    return copy.run_id not in others and not others.intersection(copy.folder.parts)
 
 
-def _journal_says(config: RunConfig) -> tuple[dict[str, str], set[Path]]:
-    """The tree each run trains, and the downloaded trees of sessions that are not closed."""
+def _journal_says(config: RunConfig) -> tuple[frozenset[str], set[Path]]:
+    """The runs of other trees, and the downloaded trees of sessions that are not closed."""
     if not config.journal.is_file():
-        return {}, set()
+        return frozenset(), set()
     with contextlib.closing(Journal.to_read(config.journal)) as journal:
-        runs = journal.runs()
+        runs, own = journal.runs(), {run.run_id for run in journal.runs_of(config.tree)}
         opened = {
             config.downloads / run.run_id / f"generation_{session.generation}" / TREE_FOLDER
             for run in runs
             for session in journal.sessions(run.run_id)
             if session.stage is not Stage.CLOSED
         }
-    return {run.run_id: run.tree for run in runs}, opened
+    return frozenset(run.run_id for run in runs) - own, opened

@@ -106,7 +106,7 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         source,
         TrainingTree(config.tree, config.scenario_name),
         min_step=newest.step,
-        keep_replaced=config.replaced / "by_hand",
+        keep_replaced=config.replaced / "by_hand" / stamped_name(config),
         warn=reporter.warn,
     )
     reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")

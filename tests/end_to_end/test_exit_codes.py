@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from small_project import SCENARIO, SECTION, TRAINER, Bench, installed, make_project
+from small_project import SCENARIO, SECTION, Bench, make_project
+from small_shell import PREFLIGHT, Shell
 
 from kaggle_manager.errors import Unavailable
 from kaggle_manager.local_kaggle.launcher import stop
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 
 pytestmark = pytest.mark.slow
-
-# What such a small trainer has to offer a preflight; a section may bring its own.
-PREFLIGHT = 'import json\nprint(json.dumps({"schema": 1, "ok": True, "checks": []}, indent=2))\n'
-
-
-@dataclass
-class Shell:
-    """The command in a project of its own, without anybody's credentials or settings."""
-
-    project: Path
-    work: Path
-
-    @property
-    def section_folder(self) -> Path:
-        return self.project / "sections" / SECTION
-
-    @property
-    def environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KM_"))}
-        home = str(self.project)
-        settings = {"KM_PLATFORM": "local", "KM_WORKDIR": str(self.work)}
-        return {**kept, **settings, "PYTHONPATH": str(installed(self.project)), "HOME": home, "USERPROFILE": home}
-
-    def popen(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "kaggle_manager.cli", *arguments],
-            env=self.environment,
-            cwd=self.project,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ends_with(self, code: int, *arguments: str) -> str:
-        """Run it; all that it said, after a look at how it said it."""
-        with self.popen(*arguments) as process:
-            out, err = process.communicate(timeout=500)
-        assert process.returncode == code, f"{arguments}: {process.returncode}\n{out}{err}"
-        assert "Traceback" not in err
-        if code and code != 8 and "--json" in arguments:
-            document = json.loads(out)
-            assert (document["schema"], document["state"], document["exit_code"]) == (1, "error", code)
-            assert document["human_action_required"] == (code not in (5, 6))
-        return out + err
-
-    def limits(self, **limits: float) -> None:
-        """Other limits of the local Kaggle, from its next start."""
-        stop(self.work / "local_kaggle")
-        (self.work / "local_kaggle").mkdir(parents=True, exist_ok=True)
-        (self.work / "local_kaggle/limits.json").write_text(json.dumps({"ingestion_s": 0.0, **limits}))
-
-    def does(self, plan: dict[int, str]) -> None:
-        """What the trainer does, by generation."""
-        main = installed(self.project) / TRAINER
-        lines = [f"PLAN = {plan}" if line.startswith("PLAN =") else line for line in main.read_text().splitlines()]
-        main.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from small_project import SCENARIO, SECTION, Bench
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import (
-    Busy,
     CheckpointCorrupt,
     CheckpointIncompatible,
     CheckpointNotFound,
@@ -310,14 +308,6 @@ def test_a_damaged_journal_is_named_and_can_be_moved_away(bench: Bench) -> None:
     assert "move it away" in caught.value.next_step
     (bench.workdir / "journal.sqlite").rename(bench.workdir / "away")
     assert bench.run(timesteps=4).step == 4
-
-
-def test_two_managers_at_once_are_refused(bench: Bench) -> None:
-    bench.workdir.mkdir()
-    with FileLock(bench.workdir / "manager.lock"), pytest.raises(Busy, match="Another kaggle-manager") as caught:
-        bench.run()
-    assert caught.value.exit_code == 8
-    assert bench.run(timesteps=2).step == 2
 
 
 def test_an_unfinished_run_moves_to_another_platform_only_when_asked_to(bench: Bench) -> None:

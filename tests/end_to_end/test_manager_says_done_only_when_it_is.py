@@ -13,7 +13,7 @@ import pytest
 from small_project import Bench
 
 from kaggle_manager.checkpoints import CheckpointStore
-from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.checkpoints.tree_lock import hold_tree, lock_of
 from kaggle_manager.cli import main
 from kaggle_manager.errors import Busy, CheckpointCorrupt, CheckpointIncompatible
 
@@ -68,8 +68,11 @@ def test_a_manager_and_a_trainer_never_work_in_one_tree_at_once(bench: Bench) ->
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == "held\n"
-    with pytest.raises(Busy, match="Another program is training"):
+    with pytest.raises(Busy, match="Another command is at work") as refusal:
         bench.run(timesteps=2)
+    assert refusal.value.exit_code == 10
+    assert f"process {holder.pid} of user" in refusal.value.message
+    assert str(lock_of(bench.tree.root)) in refusal.value.message
     holder.kill()
     holder.wait()
     with hold_tree(bench.tree.root):

@@ -21,7 +21,8 @@ from kaggle_manager.platforms.kaggle.credentials import find_credentials
 from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
 
 DEFAULT_EVERY = "15m"
-# Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet.
+# Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet,
+# another command at work on the run.
 PATIENT_CODES = retryable_exit_codes()
 # The same minute of every hour or the same times of every day: what cron, systemd and GitHub can all say.
 MINUTES = (5, 6, 10, 12, 15, 20, 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 from kaggle_manager.cli.schedule.entry import Entry
-from kaggle_manager.cli.schedule.job import TickJob, one_line
+from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
 from kaggle_manager.errors import ConfigError
 
 _NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
@@ -21,6 +21,7 @@ def entry(job: TickJob) -> Entry:
     # /s: cmd takes off the outer quotes and leaves all others as they are.
     arguments = f'/d /s /c "{command} >> {_quoted(str(job.log))} 2>&1"'
     file = job.state / f"{job.name}.xml"
+    patient = " or ".join(map(str, PATIENT_CODES))
     return Entry(
         name=job.name,
         files={file: _task(job, arguments)},
@@ -29,7 +30,7 @@ def entry(job: TickJob) -> Entry:
         words=f"""\
 The Windows task scheduler runs one tick every {job.every} while you are logged in, and one at once when the machine
 was off or asleep at the time; a tick that still runs is not started twice. What a tick says is added to
-{job.log}. A result of 8 in the task's history means: not finished yet, the next tick goes on.""",
+{job.log}. A result of {patient} in the task's history needs nobody: the next tick goes on.""",
     )
 
 

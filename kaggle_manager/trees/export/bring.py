@@ -66,7 +66,7 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
             next_step=f"kaggle-manager restore {listing.section} --scenario {listing.scenario} "
             f"--from {quoted(address)}",
         )
-    folder = config.state / "from_export" / sha256_bytes(data)[:16]
+    folder = config.state / "from_export" / f"{config.tree_key}-{sha256_bytes(data)[:16]}"
     with storage_errors(f"Downloading into {folder}", safe=safe):
         folder.mkdir(parents=True, exist_ok=True)
         ensure_free_space(folder, 2 * sum(file.size for file in listing.tree), safe=safe)

@@ -8,20 +8,18 @@ Never does: replace the export of another run or of a later step; delete before 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from kaggle_manager.checkpoints import Disk, FileEntry, TrainingTree, file_list
 from kaggle_manager.checkpoints.atomic_io import storage_errors
+from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import (
-    Busy,
     ConfigError,
     LineageMismatch,
     NotFound,
@@ -87,7 +85,7 @@ def export_run(
 
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
-        Busy: another export from this state folder is under way.
+        Busy: another export of this tree is under way.
         ConfigError: the address cannot be used, or holds another run's export.
         LineageMismatch: the export there is of a later step.
         OutputDamaged: no checkpoint verifies, what is there is damaged, or what was sent did not read back as it was.
@@ -148,17 +146,9 @@ def report_folder(config: RunConfig) -> Path:
     return section / "data" / "results" / ("report_quick" if config.quick else "report")
 
 
-@contextmanager
-def _alone(config: RunConfig) -> Iterator[None]:
-    """One export at a time: what one cleans away another may be about to name."""
-    config.state.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(config.state / "export.lock").acquire(timeout=0):
-            yield
-    except Timeout as error:
-        raise Busy(
-            f"Another export from {config.state} is under way.", safe=_UNTOUCHED, next_step="wait for it"
-        ) from error
+def _alone(config: RunConfig) -> AbstractContextManager[None]:
+    """One export of a tree at a time: what one cleans away another may be about to name."""
+    return hold_file(config.state / f"export-{config.tree_key}.lock", f"Another export of {config.tree} is under way")
 
 
 def _listing_there(store: Store, *, forgive_damage: bool) -> ExportManifest | None:

@@ -167,7 +167,7 @@ def test_units_are_written_once_and_removed_with_what_systemd_made_of_them(
     (folder / f"timers.target.wants/{entry.name}.timer").symlink_to(folder / f"{entry.name}.timer")
     (folder / "foreign.timer").write_text("[Timer]\n")
     service = (folder / f"{entry.name}.service").read_text()
-    assert "SuccessExitStatus=5 6 8\n" in service
+    assert "SuccessExitStatus=5 6 8 10\n" in service
     assert "100%%" in service
     assert len(remove(entry)) == 3
     assert [path.name for path in folder.rglob("*") if not path.is_dir()] == ["foreign.timer"]

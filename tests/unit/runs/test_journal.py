@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -270,3 +271,48 @@ def test_a_committed_intent_survives_a_kill_of_its_writer(tmp_path: Path) -> Non
     writer.wait()
     with closing(Journal(file)) as journal:
         assert [s.stage for s in journal.sessions("r1")] == [Stage.INTENDED]
+
+
+OPENER = """
+import sys, time
+from pathlib import Path
+from kaggle_manager.runs.journal import Journal
+begin = float(sys.stdin.readline())
+for number in range(12):
+    while time.time() < begin + 0.03 * number:  # all of them at one moment
+        pass
+    Journal(Path(sys.argv[1]) / f"{number}.sqlite").close()
+"""
+
+
+def test_commands_that_begin_a_journal_at_the_same_moment_share_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", OPENER, str(tmp_path)]
+    openers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for opener in openers:
+        assert opener.stdin is not None
+        opener.stdin.write(f"{time.time() + 0.2}\n")
+        opener.stdin.flush()
+    assert [opener.communicate()[1] for opener in openers] == [""] * 4
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (sqlite3.SQLITE_IOERR_LOCK, "has no locks that work"),
+        (sqlite3.SQLITE_PROTOCOL, "has no locks that work"),
+        (sqlite3.SQLITE_BUSY, "another program"),
+        (sqlite3.SQLITE_FULL, "free space"),
+        (sqlite3.SQLITE_CORRUPT, "move it away"),
+    ],
+)
+def test_only_damage_is_advised_to_be_moved_away(tmp_path: Path, code: int, says: str) -> None:
+    error = sqlite3.OperationalError("refused")
+    error.sqlite_errorcode = code
+    advice = refusal(tmp_path / "journal.sqlite", error).next_step
+    assert says in advice
+    assert ("move it away" in advice) == (code == sqlite3.SQLITE_CORRUPT)
+
+
+def test_a_folder_is_one_tree_in_either_spelling_of_windows(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.normcase", str.lower)  # what it does there
+    assert journal.run_of(Path("/TREE")) is not None

@@ -117,7 +117,7 @@ def test_prune_is_dry_unless_told_and_never_touches_the_tree_nor_the_newest_copy
 def test_prune_waits_for_whoever_works_in_the_tree(config: RunConfig) -> None:
     with hold_tree(config.tree):
         done = CliRunner().invoke(app, ["checkpoints", "prune", "--workdir", str(config.state), "--yes"])
-    assert done.exit_code == 8
+    assert done.exit_code == 10
     assert len(find_copies(config)) == 5
 
 

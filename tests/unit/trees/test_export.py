@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,10 @@ def test_a_store_that_is_not_installed_says_what_to_install(monkeypatch: pytest.
         open_store("s3://bucket/x")
 
 
-def test_only_one_export_at_a_time_cleans_up(config: RunConfig, there: Path) -> None:
+def test_only_one_export_of_a_tree_at_a_time_cleans_up_and_another_trees_goes_on(
+    config: RunConfig, there: Path
+) -> None:
     with send._alone(config), pytest.raises(Busy, match="under way"):
+        export_run(config, str(there))
+    with send._alone(replace(config, tree=config.tree.with_name("another"))):
         export_run(config, str(there))
