@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,11 +30,19 @@ from kaggle_manager.local_kaggle.outputs import Outputs
 from kaggle_manager.local_kaggle.pushes import Pushes
 from kaggle_manager.local_kaggle.serialization import Body, bad_request, not_found
 
+# The largest request of the API is a kernel's source, of which Kaggle takes less than 1 MB.
+LARGEST_BODY = 8 * 1024**2
+# What may be asked without credentials is about one token.
+_LARGEST_QUESTION = 64 * 1024
+_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
 _KERNELS, _DATASETS = "kernels.KernelsApiService", "datasets.DatasetApiService"
 
 
 class Front:
-    """The outermost layer: understands whole addresses and `/api`, and remembers when the last request came."""
+    """The outermost layer: understands whole addresses and `/api`, and remembers when the last request came.
+
+    Answers only who calls this machine by its own name: a page in a browser, whose host resolves to it, does not.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,8 +52,15 @@ class Front:
         if scope["type"] == "http":
             self.last_request = time.monotonic()
             path: str = scope["path"]
+            hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
             if path.startswith("http://"):
-                path = "/" + path.removeprefix("http://").partition("/")[2]
+                host, _, rest = path.removeprefix("http://").partition("/")
+                path = f"/{rest}"
+                hosts.append(host)
+            if not hosts or any(_HOST.fullmatch(host) is None for host in hosts):
+                refusal = HTTPException(421, "This server answers to the names of its own machine only")
+                await (await _refusal(Request(scope), refusal))(scope, receive, send)
+                return
             if path.startswith("/api/v1/"):
                 path = path.removeprefix("/api")
             scope = {**scope, "path": path, "raw_path": path.encode()}
@@ -93,11 +109,14 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
 
     async def call(request: Request) -> Response:
         name = (request.path_params["service"], request.path_params["method"])
-        body = await _json(request)
-        if name == ("security.OAuthService", "IntrospectToken"):
+        asks_about_token = name == ("security.OAuthService", "IntrospectToken")
+        if not (asks_about_token or state.account.accepts(request.headers.get("authorization", ""))):
+            await _discard(request)
+            raise HTTPException(401, "Unauthenticated")
+        body = await _json(request, _LARGEST_QUESTION if asks_about_token else LARGEST_BODY)
+        if asks_about_token:
             active = state.account.owns_token(str(body.get("token") or ""))
             return JSONResponse({"active": active, "username": state.account.username if active else ""})
-        require_credentials(request)
         if name in redirects:
             return RedirectResponse(await run_in_threadpool(redirects[name], body), status_code=302)
         if name == (_KERNELS, "GetKernelSessionLogsStream"):
@@ -152,15 +171,28 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
     return Front(Starlette(routes=routes, exception_handlers=handlers))
 
 
-async def _json(request: Request) -> Body:
-    text = await request.body()
+async def _json(request: Request, largest: int) -> Body:
+    text = bytearray()
+    async for chunk in request.stream():
+        text += chunk
+        if len(text) > largest:
+            raise HTTPException(413, f"A request has at most {largest:,} bytes")
     try:
         body = json.loads(text) if text else {}
-    except ValueError as error:
-        raise bad_request("The body is not JSON") from error
+    except (ValueError, RecursionError) as error:
+        raise bad_request("The body is not JSON, or too deep") from error
     if not isinstance(body, dict):
         raise bad_request("The body is not a JSON object")
     return body
+
+
+async def _discard(request: Request) -> None:
+    """Take a body that nobody reads, so that its sender comes to see the answer; only so much of it."""
+    taken = 0
+    async for chunk in request.stream():
+        taken += len(chunk)
+        if taken > LARGEST_BODY:
+            return
 
 
 async def _refusal(_: Request, refusal: HTTPException) -> Response:

@@ -17,7 +17,17 @@ from pathlib import Path
 from kaggle_manager.local_kaggle import archives
 from kaggle_manager.local_kaggle.blobs import Blobs
 from kaggle_manager.local_kaggle.database import ServerState
-from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, page, timestamp, whole_number
+from kaggle_manager.local_kaggle.serialization import (
+    Body,
+    bad_request,
+    denied,
+    not_found,
+    objects,
+    page,
+    text,
+    timestamp,
+    whole_number,
+)
 
 
 class Datasets:
@@ -30,8 +40,8 @@ class Datasets:
     # Making
 
     def create_dataset(self, body: Body) -> Body:
-        owner, slug, title = body.get("ownerSlug"), str(body.get("slug") or ""), str(body.get("title") or "")
-        if owner not in (None, "", self._state.account.username):
+        owner, slug, title = text(body, "ownerSlug"), text(body, "slug"), text(body, "title")
+        if owner not in ("", self._state.account.username):
             raise denied("datasets.create")
         if not slug or not title:
             return {"status": "error", "error": "A dataset needs a slug and a title."}
@@ -43,7 +53,7 @@ class Datasets:
         return self._add_version(slug, title, {name: body.get(name) for name in kept}, body, "Initial release")
 
     def create_dataset_version(self, body: Body) -> Body:
-        content = body.get("body") or {}
+        content = _content(body)
         with self._state.transaction() as database:
             row = self._dataset(database, body)
         return self._new_version(row, content)
@@ -53,15 +63,15 @@ class Datasets:
             row = database.execute("SELECT * FROM datasets WHERE id = ?", (whole_number(body, "id"),)).fetchone()
         if row is None:
             raise denied("datasets.update")
-        return self._new_version(row, body.get("body") or {})
+        return self._new_version(row, _content(body))
 
     def _new_version(self, row: sqlite3.Row, content: Body) -> Body:
         info = json.loads(row["info"])
         info |= {name: content[name] for name in ("subtitle", "description") if content.get(name)}
-        return self._add_version(row["slug"], row["title"], info, content, str(content.get("versionNotes") or ""))
+        return self._add_version(row["slug"], row["title"], info, content, text(content, "versionNotes"))
 
     def _add_version(self, slug: str, title: str, info: Body, content: Body, notes: str) -> Body:
-        files = [self._blobs.complete(str(item.get("token") or "")) for item in content.get("files") or []]
+        files = [self._blobs.complete(text(item, "token")) for item in objects(content, "files")]
         complete = [item for item in files if item is not None]
         if len(complete) != len(files) or not complete:
             return {"status": "error", "error": "A file of this version is missing or was not uploaded completely."}
@@ -96,9 +106,9 @@ class Datasets:
 
     def _dataset(self, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
         row: sqlite3.Row | None = database.execute(
-            "SELECT * FROM datasets WHERE slug = ?", (body.get("datasetSlug"),)
+            "SELECT * FROM datasets WHERE slug = ?", (text(body, "datasetSlug"),)
         ).fetchone()
-        if row is None or body.get("ownerSlug") not in (None, "", self._state.account.username):
+        if row is None or text(body, "ownerSlug") not in ("", self._state.account.username):
             raise denied("datasets.get")
         return row
 
@@ -228,6 +238,14 @@ def ready_version(
         (slug, state.clock(), number),
     ).fetchone()
     return row
+
+
+def _content(body: Body) -> Body:
+    """What a new version of a dataset consists of."""
+    content = body.get("body") or {}
+    if not isinstance(content, dict):
+        raise bad_request("body is not an object")
+    return content
 
 
 def _zip(folder: Path, archive: Path) -> None:

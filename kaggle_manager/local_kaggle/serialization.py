@@ -42,6 +42,30 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
+def text(body: Body, name: str) -> str:
+    """The text a request has under `name`; empty where it has none."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise bad_request(f"{name} is not text")
+    return value or ""
+
+
+def objects(body: Body, name: str) -> list[Body]:
+    """The list of objects a request has under `name`; empty where it has none."""
+    value = body.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise bad_request(f"{name} is not a list of objects")
+    return value
+
+
+def texts(body: Body, name: str) -> list[str]:
+    """The list of texts a request has under `name`; empty where it has none."""
+    value = body.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise bad_request(f"{name} is not a list of texts")
+    return value
+
+
 def whole_number(body: Body, name: str, default: int = 0) -> int:
     """The whole number a request has under `name`, which may be written as text; `default` where it has none."""
     try:

@@ -9,14 +9,14 @@ import sqlite3
 
 from kaggle_manager.local_kaggle import quota
 from kaggle_manager.local_kaggle.database import ServerState
-from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, version_number
+from kaggle_manager.local_kaggle.serialization import Body, denied, not_found, text, version_number
 
 
 def kernel_of(state: ServerState, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
     """The kernel a request names; what does not exist and what belongs to another account are refused alike."""
-    owner = body.get("userName") or body.get("ownerSlug") or state.account.username
+    owner = text(body, "userName") or text(body, "ownerSlug") or state.account.username
     row: sqlite3.Row | None = database.execute(
-        "SELECT * FROM kernels WHERE slug = ? AND deleted_at IS NULL", (body.get("kernelSlug"),)
+        "SELECT * FROM kernels WHERE slug = ? AND deleted_at IS NULL", (text(body, "kernelSlug"),)
     ).fetchone()
     if row is None or owner != state.account.username:
         raise denied("kernels.get")
@@ -26,7 +26,7 @@ def kernel_of(state: ServerState, database: sqlite3.Connection, body: Body) -> s
 def session_of(state: ServerState, database: sqlite3.Connection, body: Body) -> sqlite3.Row:
     """The session a request is about: the newest of its kernel, or the one its version label pins."""
     kernel = kernel_of(state, database, body)
-    number = version_number(body.get("versionLabel")) or newest_version(database, kernel["id"])
+    number = version_number(text(body, "versionLabel")) or newest_version(database, kernel["id"])
     row: sqlite3.Row | None = database.execute(
         "SELECT * FROM sessions WHERE kernel_id = ? AND version = ?", (kernel["id"], number)
     ).fetchone()

@@ -13,7 +13,7 @@ from pathlib import Path
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.datasets import ready_version
 from kaggle_manager.local_kaggle.faults.session_faults import SessionFaults
-from kaggle_manager.local_kaggle.serialization import Body
+from kaggle_manager.local_kaggle.serialization import Body, texts
 
 # The field of a push that asks for a kind of source -> the field of the answer that reports the invalid ones.
 KINDS = {
@@ -45,8 +45,8 @@ def resolve(
     """Sort out what the push `body` of kernel `own_slug` asks for, and what of it its session gets."""
     found = Sources()
     for kind, answer in KINDS.items():
-        for source in body.get(kind) or []:
-            owner, slug, number = ([*str(source).split("/"), "", ""])[:3]
+        for source in texts(body, kind):
+            owner, slug, number = ([*source.split("/"), "", ""])[:3]
             folder = None
             if owner == state.account.username and faults.sources != "dropped":
                 asked = int(number) if number.isdecimal() and len(number) < 10 else None
