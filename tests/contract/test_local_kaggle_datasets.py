@@ -134,7 +134,7 @@ def test_an_upload_cut_in_the_middle_goes_on_where_it_was_cut(client: Any) -> No
     started = client.start_upload("a.bin", len(content))
     where = urlsplit(started.create_url)
     with socket.create_connection((where.hostname, where.port)) as connection:
-        head = f"PUT {where.path}?{where.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"PUT {where.path}?{where.query} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content[:100_000])
         connection.shutdown(socket.SHUT_WR)
         while connection.recv(4096):
@@ -214,6 +214,6 @@ def test_even_a_signed_link_does_not_leave_its_folder(loopback: Any) -> None:
         where = urlsplit(local.state.link(path))
         with socket.create_connection((where.hostname, where.port)) as connection:
             connection.sendall(
-                f"GET {where.path}?{where.query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+                f"GET {where.path}?{where.query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
             )
             assert connection.recv(4096).startswith(b"HTTP/1.1 404")
