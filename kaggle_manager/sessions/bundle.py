@@ -43,8 +43,8 @@ RUNTIME = (
 )
 ENTRY = f"{PACKAGE}/trainer/entry.py"
 SOURCE_SUFFIXES = frozenset({".py", ".toml", ".xml"})
-# Products of runs and tools, never part of the code.
-SKIPPED_FOLDERS = frozenset({"__pycache__", "data"})
+# Where a section keeps what its runs produce; a folder of this name anywhere else is code like any other.
+PRODUCTS = "data"
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def build_bundle(root: Path, section: Section) -> Bundle:
     homes = dict.fromkeys(_names(root, own), root) | dict.fromkeys(_names(INSTALLED, RUNTIME), INSTALLED)
     buffer = io.BytesIO()
     sizes = []
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+    # PAX takes names of any length, and writes the same bytes as USTAR for those that fit.
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in sorted(homes):
-            # Line endings follow the checkout's settings; the code does not.
-            content = (homes[name] / name).read_bytes().replace(b"\r\n", b"\n")
+            content = _content(homes[name], name)
             info = tarfile.TarInfo(name)
             info.size = len(content)
             info.mode = 0o644
@@ -134,6 +134,26 @@ def _wrapped(text: str, width: int = 120) -> str:
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
+def _content(root: Path, name: str) -> bytes:
+    """The bytes of a file. Line endings of source files follow the checkout's settings; the code does not."""
+    try:
+        name.encode()
+        content = (root / name).read_bytes()
+    except OSError as error:
+        raise _unusable(name, f"cannot be read ({error.strerror})") from error
+    except UnicodeEncodeError as error:
+        raise _unusable(name, "has a name that is no text") from error
+    return content.replace(b"\r\n", b"\n") if PurePosixPath(name).suffix in SOURCE_SUFFIXES else content
+
+
+def _unusable(name: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{name!r}, which belongs to the code of a session, {why}.",
+        safe="nothing was pushed",
+        next_step="correct that file, or narrow `include` in the section's section.toml",
+    )
+
+
 def _names(root: Path, include: Sequence[str]) -> set[str]:
     return {name for entry in include for name in _source_files(root, entry)} | _package_markers(root, include)
 
@@ -153,9 +173,17 @@ def _source_files(root: Path, entry: str) -> list[str]:
             safe="nothing was pushed",
             next_step="correct `include` in the section's section.toml",
         )
-    found = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and p.suffix in SOURCE_SUFFIXES]
-    names = [p.relative_to(root).as_posix() for p in found]
-    return [name for name in names if not SKIPPED_FOLDERS & set(PurePosixPath(name).parts)]
+    if path.is_file():
+        return [relative.as_posix()]  # named by itself, it is wanted, whatever it is
+    found = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES and p.is_file() and not _is_product(p)]
+    return [p.relative_to(root).as_posix() for p in found]
+
+
+def _is_product(path: Path) -> bool:
+    return any(
+        folder.name == "__pycache__" or (folder.name == PRODUCTS and (folder.parent / "section.toml").is_file())
+        for folder in path.parents
+    )
 
 
 def _package_markers(root: Path, include: Sequence[str]) -> set[str]:

@@ -19,10 +19,10 @@ from typing import Any
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import VerificationError
+from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
-from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.bundle import INSTALLED, PACKAGE, build_bundle
 
 GENERIC = "kaggle_manager.trainer.sb3.preflight"
 LONGEST_S = 600.0
@@ -45,6 +45,7 @@ def check_section(
     Raises:
         VerificationError: the checks could not be carried out; carries the last words of their process.
     """
+    _check_not_hidden(project)
     own = section.folder / "preflight.py"
     module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
     if environment_only:
@@ -70,6 +71,17 @@ def check_section(
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
         raise _not_carried_out(section, " ".join(said[-3:])) from error
     return dict(result)
+
+
+def _check_not_hidden(project: Path) -> None:
+    """Python would import a `kaggle_manager` of the project instead of this program, and check something else."""
+    other = next((place for place in (project / PACKAGE, project / f"{PACKAGE}.py") if place.exists()), None)
+    if other is not None and other.resolve() != (INSTALLED / PACKAGE).resolve():
+        raise ConfigError(
+            f"{other} has the name of this program, which Python would not find beside it.",
+            safe="nothing was pushed",
+            next_step="rename it; in a checkout of this program, use the environment that `scripts/bootstrap.py` makes",
+        )
 
 
 def run_preflight(config: RunConfig, reporter: Reporter) -> None:

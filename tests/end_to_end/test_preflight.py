@@ -13,7 +13,7 @@ import pytest
 from kaggle_manager import cli
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import VerificationError
+from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions.preflight import check_section, run_preflight
@@ -98,6 +98,12 @@ def test_what_does_not_hold_is_named_and_asked_again_next_time(project: Path) ->
         assert "nothing was pushed" in refused.value.safe
         assert "kaggle-manager preflight mine" in refused.value.next_step
     assert times_run(project) == 2
+
+
+def test_a_folder_with_the_name_of_this_program_is_named_before_it_is_imported(project: Path) -> None:
+    (project / "kaggle_manager").mkdir()
+    with pytest.raises(ConfigError, match="has the name of this program"):
+        check_section(project, config().section)
 
 
 def test_a_preflight_that_dies_is_no_pass(project: Path) -> None:

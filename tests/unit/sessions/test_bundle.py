@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,40 @@ def test_the_sections_folder_travels_with_the_runtime_and_never_a_credential_or_
         "sections/mine/environment.py",
         "sections/mine/section.toml",
     ]
+
+
+def test_bytes_of_a_file_that_is_no_source_travel_as_they_are(project: Path) -> None:
+    table = bytes(range(256)) + b"\r\n\r\n"
+    (project / "table.bin").write_bytes(table)
+    with tarfile.open(fileobj=io.BytesIO(built(project, "table.bin").archive)) as archive:
+        member = archive.extractfile("table.bin")
+        assert member is not None
+        assert member.read() == table
+
+
+def test_a_folder_named_data_travels_unless_it_holds_what_runs_produce(project: Path) -> None:
+    for name in ("helpers/data/loader.py", "sections/mine/lib/data/__init__.py"):
+        (project / name).parent.mkdir(parents=True)
+        (project / name).touch()
+    names = [name for name, _ in built(project, "helpers", "sections/mine/data/model.py").files]
+    assert {"helpers/data/loader.py", "sections/mine/lib/data/__init__.py"} <= set(names)
+    assert "sections/mine/data/model.py" in names, "named by itself it is wanted"
+    assert "sections/mine/data/model.py" not in [name for name, _ in built(project, "sections").files]
+
+
+def test_a_long_name_travels(project: Path) -> None:
+    name = "/".join(["sections/mine", *["a" * 90] * 4, "b.py"])
+    (project / name).parent.mkdir(parents=True)
+    (project / name).touch()
+    with tarfile.open(fileobj=io.BytesIO(built(project).archive)) as archive:
+        assert name in archive.getnames()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text_is_refused_by_name(project: Path) -> None:
+    (project / "sections/mine" / os.fsdecode(b"\xff.py")).touch()
+    with pytest.raises(ConfigError, match="a name that is no text"):
+        built(project)
 
 
 def test_an_included_module_brings_its_packages_markers(project: Path) -> None:
