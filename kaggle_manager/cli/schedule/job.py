@@ -18,7 +18,6 @@ from pathlib import Path
 from kaggle_manager.config import RunConfig, parse_duration
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
-from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
 
 DEFAULT_EVERY = "15m"
 # Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet,
@@ -200,6 +199,8 @@ def _platform(config: RunConfig, environ: Mapping[str, str]) -> tuple[str, tuple
 
 def _unseen(where: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     """What this shell says and the scheduler will not know; values are not shown, some hold a password."""
+    from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
+
     variables = (*UNSEEN_VARIABLES, *(NETWORK_VARIABLES if where == "kaggle" else ()))
     names = [name for name in variables if environ.get(name)]
     if not names:
