@@ -22,6 +22,7 @@ from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
 from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.trainer.runtime.gpu import gpu_name
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
@@ -126,9 +127,7 @@ def _device(accelerator: str | None) -> str:
         _check_accelerator(accelerator, os.environ.get("KAGGLE_ACCELERATOR_FOUND", accelerator))
         print(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.", flush=True)
         return "cpu"
-    import torch
-
-    _check_accelerator(accelerator, torch.cuda.get_device_name(0) if torch.cuda.is_available() else "")
+    _check_accelerator(accelerator, gpu_name())
     return "cuda"
 
 
@@ -137,7 +136,7 @@ def _check_accelerator(asked: str, found: str) -> None:
     model = re.split(r"Tesla|Nvidia", asked)[-1].lower()
     if model not in found.lower().replace(" ", ""):
         raise WrongAccelerator(
-            f"The session was to have the accelerator {asked}, and has {found or 'no CUDA device'}.",
+            f"The session was to have the accelerator {asked}, and has {found or 'no GPU'}.",
             safe="nothing was trained; the session ends at once, so that it uses no quota.",
             next_step="check the accelerator of this kernel and the weekly quota.",
         )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
+from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
@@ -128,3 +129,60 @@ def session(
     """One session in this process, from wherever the tree is."""
     scramble()
     return train(chosen, origin or origin_of(chosen.tree), SessionClock(max_steps=max_steps), disk=disk)
+
+
+SECTION_TOML = """
+name = "cart"
+title = "A small section"
+trains = true
+default_scenario = "cart"
+
+[kernel]
+accelerator = "NvidiaTeslaT4"
+
+[scenarios.cart]
+environment = "{environment}"
+environment_files = ["environment.py"]
+reward_files = ["environment.py"]
+algorithm = "DQN"
+timesteps = 100
+seed = 1
+models = "data/models"
+
+[scenarios.cart.environment_kwargs]
+{kwargs}
+
+[scenarios.cart.hyperparameters]
+{hyperparameters}
+
+[scenarios.cart.hyperparameters.policy_kwargs]
+net_arch = [8]
+
+[scenarios.cart.quick]
+models = "data/models_quick"
+"""
+
+
+def launch_order(
+    code: Path,
+    environment: str = "gymnasium:make",
+    kwargs: str = 'id = "CartPole-v1"',
+    hyperparameters: str = "learning_starts = 20",
+    **changes: Any,
+) -> dict[str, Any]:
+    """The order of a session on the CPU of a section that is written below `code`, as the bundle holds it."""
+    folder = code / "sections/cart"
+    folder.mkdir(parents=True)
+    content = SECTION_TOML.format(environment=environment, kwargs=kwargs, hyperparameters=hyperparameters)
+    (folder / "section.toml").write_text(content)
+    values: dict[str, Any] = {
+        "schema": LaunchOrder.SCHEMA,
+        "run_id": "run",
+        "generation": 1,
+        "section": "cart",
+        "section_folder": "sections/cart",
+        "scenario": "cart",
+        "target": 100,
+        "bundle_sha256": "b" * 64,
+    }
+    return {**values, **changes}

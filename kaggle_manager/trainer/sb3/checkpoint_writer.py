@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
-
 from kaggle_manager.checkpoints import (
     Checkpoint,
     CheckpointStore,
@@ -25,7 +23,7 @@ from kaggle_manager.checkpoints import (
 )
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import ReplayLog
-from kaggle_manager.trainer.sb3 import exact_state
+from kaggle_manager.trainer.sb3 import exact_state, host_pickle
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot, never_changes
 from kaggle_manager.trainer.sb3.resume_point import RunRecord, state_bytes
 
@@ -91,10 +89,9 @@ class Changes:
             if name not in last or last[name] is not value or not never_changes(value)
         }
         try:
-            return pickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
+            return host_pickle.dumps(changed)
         except (pickle.PicklingError, AttributeError, TypeError):  # at first: schedules are often lambda functions
-            pickled: bytes = cloudpickle.dumps(changed, protocol=pickle.HIGHEST_PROTOCOL)
-            return pickled
+            return host_pickle.dumps_code(changed)
 
 
 class CheckpointWriter:

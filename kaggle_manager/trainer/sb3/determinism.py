@@ -11,7 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +49,9 @@ def pin() -> None:
 def make_deterministic(device: str) -> None:
     """Fix the thread count, and deterministic kernels where the device has a choice of them. Call before training.
 
+    An operation without a deterministic kernel is a warning of torch, which `nondeterminism_noted` hears, not an error:
+    a training that cannot be exact is worth more than none.
+
     Args:
         device: "cpu", or a torch device such as "cuda:0".
     """
@@ -52,9 +59,30 @@ def make_deterministic(device: str) -> None:
 
     torch.set_num_threads(THREADS)
     if device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
+
+
+# How torch's two warnings of an operation without a deterministic kernel read; the first names it.
+_NOT_DETERMINISTIC = r"(?s)(?:(\S+) does not have a deterministic implementation|.*Deterministic behavior was enabled)"
+
+
+@contextmanager
+def nondeterminism_noted(note: Callable[[str], None]) -> Iterator[None]:
+    """Call `note` with the name of each operation that is used inside and has no deterministic kernel, once or more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", message=_NOT_DETERMINISTIC)
+        show = warnings.showwarning
+
+        def hear(message: Warning | str, *rest: Any, **more: Any) -> None:
+            if found := re.match(_NOT_DETERMINISTIC, str(message)):
+                note(found[1] or "a matrix product of CuBLAS")
+            else:
+                show(message, *rest, **more)
+
+        warnings.showwarning = hear
+        yield
 
 
 def fingerprint(device: str = "cpu") -> dict[str, Any]:
@@ -77,9 +105,19 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
         "mkl_cbwr": os.environ.get("MKL_CBWR"),
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "cuda": torch.version.cuda if on_gpu else None,
-        "cudnn": torch.backends.cudnn.version() if on_gpu else None,  # type: ignore[no-untyped-call]
+        "cudnn": _cudnn_version() if on_gpu else None,
         "probe": _probe(device),
     }
+
+
+def _cudnn_version() -> str:
+    """Names also a cuDNN that torch finds unfit: it must not end a training that may never use it."""
+    import torch
+
+    try:
+        return str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.trainer.sb3 import random_state
+from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
 from kaggle_manager.trainer.sb3.state_digest import digest
 
@@ -200,9 +200,11 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _LookingUnpickler(_Unpickler):
-    """Gives the log of an episode where restoring would simulate it again."""
+    """Gives the log of an episode where restoring would simulate it again, and wakes no GPU for a tensor."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return host_pickle.load_storage
         found = super().find_class(module, name)
         return _LoggedEpisode if found is simulate_again else found
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.sb3 import host_pickle
 from kaggle_manager.trainer.sb3.env_probe import Exactness
 
 STATE_SCHEMA = 2
@@ -122,4 +123,4 @@ def _unreadable(what: str) -> CheckpointIncompatible:
 def state_bytes(record: RunRecord, items: dict[str, Any]) -> bytes:
     """What goes into a checkpoint's `.state` file."""
     saved = {"schema": STATE_SCHEMA, "record": record, "items": items}
-    return pickle.dumps(saved, protocol=pickle.HIGHEST_PROTOCOL)
+    return host_pickle.dumps(saved)

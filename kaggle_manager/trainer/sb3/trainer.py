@@ -13,11 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.atomic_io import write_atomic
-from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged
+from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -119,6 +120,7 @@ class Session:
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
         resources.callback(self.writer.close)
+        _check_device(config.device)
         determinism.make_deterministic(config.device)
         self.record = self._record()
         self.model = self._build_model()
@@ -139,13 +141,14 @@ class Session:
         reason = ""
         try:
             # Every callback acts at rollout starts; the first one puts a resumed training back.
-            self.model.learn(
-                max(0, self.config.total - start),
-                callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
-                # Never: its phase would begin anew in each session. `curves` writes the points instead.
-                log_interval=sys.maxsize,
-                reset_num_timesteps=self.resume_point.checkpoint is None,
-            )
+            with determinism.nondeterminism_noted(self._note_nondeterminism):
+                self.model.learn(
+                    max(0, self.config.total - start),
+                    callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
+                    # Never: its phase would begin anew in each session. `curves` writes the points instead.
+                    log_interval=sys.maxsize,
+                    reset_num_timesteps=self.resume_point.checkpoint is None,
+                )
             self.checkpointer.save_final()
         except SessionOver as over:
             reason = over.reason
@@ -176,7 +179,11 @@ class Session:
         if self.config.device == "cpu":
             return None
         batch_size = int(getattr(self.model, "batch_size", 1))  # A2C has no batches of its own
-        gain = round(measure_gain(self.model.policy, self.config.device, batch_size), 3)
+        try:
+            gain = round(measure_gain(self.model.policy, self.config.device, batch_size), 3)
+        except Exception as error:  # it is a figure for the user; nothing depends on it
+            warn(f"how much the accelerator gains was not measured: {type(error).__name__}: {error}.")
+            return None
         print(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.", flush=True)
         return gain
 
@@ -200,9 +207,16 @@ class Session:
             record.target = config.total
         return record
 
-    def _break(self, record: RunRecord, why: str) -> None:
-        record.broken.append({"step": self.resume_point.step, "why": why})
-        warn(f"from step {self.resume_point.step} the bits are no longer those of an uninterrupted run: {why}.")
+    def _break(self, record: RunRecord, why: str, step: int | None = None) -> None:
+        """Write down for good that exactness is lost, from `step` or the step of the resume on."""
+        step = self.resume_point.step if step is None else step
+        record.broken.append({"step": step, "why": why})
+        warn(f"from step {step} the bits are no longer those of an uninterrupted run: {why}.")
+
+    def _note_nondeterminism(self, operation: str) -> None:
+        why = f"{operation} has no deterministic kernel on {self.record.arithmetic['device']}"
+        if all(known["why"] != why for known in self.record.broken):
+            self._break(self.record, why, self.model.num_timesteps)
 
     def _build_model(self) -> BaseAlgorithm:
         config, record = self.config, self.record
@@ -327,6 +341,20 @@ class Session:
     @property
     def _updates(self) -> int:
         return int(getattr(self.model, "_n_updates", 0))
+
+
+def _check_device(device: str) -> None:
+    """Stable-Baselines3 would train on the CPU without a word.
+
+    Raises:
+        WrongAccelerator: torch cannot use the GPU.
+    """
+    if device != "cpu" and not torch.cuda.is_available():
+        raise WrongAccelerator(
+            f"There is a GPU, and the installed torch {torch.__version__} cannot use it.",
+            safe="nothing was trained; the session ends at once, so that it uses no quota.",
+            next_step="check the accelerator of this kernel, and the versions of torch and of its driver.",
+        )
 
 
 def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 from kaggle_manager.errors import RunError
+from kaggle_manager.trainer.sb3 import host_pickle
 from kaggle_manager.trainer.sb3.shared_memory import SharedMemory
 
 Argument = TypeVar("Argument")
@@ -38,7 +39,10 @@ stall on a busy machine."""
 
 
 class WorkerProcess(Generic[Argument, Result]):
-    """Calls `function`, one call at a time, for one thread of the process that made it. Arguments are pickled."""
+    """Calls `function`, one call at a time, for one thread of the process that made it.
+
+    Arguments are pickled, tensors of other devices as tensors of the CPU.
+    """
 
     def __init__(self, function: Callable[[Argument], Result]) -> None:
         self._function = function
@@ -74,7 +78,7 @@ class WorkerProcess(Generic[Argument, Result]):
             self._result = self._function(argument)
             return
         buffers: list[pickle.PickleBuffer] = []
-        text = pickle.dumps(argument, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+        text = host_pickle.dumps(argument, buffers.append)
         lengths = self._memory.put([text, *(buffer.raw() for buffer in buffers)])
         try:
             self._pipe.send(lengths)
