@@ -32,6 +32,11 @@ PACKAGES = {
 }
 """What each store needs installed; each of them publishes a file in one step."""
 _BLOCK = 1 << 20
+# How the libraries of the stores call an endpoint, a profile, a region, a proxy or a certificate file that cannot be
+# used; they have no class for it in common. Waiting does not correct a setting.
+_SETTINGS = re.compile(
+    "Invalid|Profile|Resolution|Validation|NoRegion|Configuration|No such file|certificate verify", re.IGNORECASE
+)
 
 
 class Store(Protocol):
@@ -204,6 +209,13 @@ class CloudStore:
                     f"{self.url}: {doing} was refused ({kind}).",
                     safe="the export that was there is whole",
                     next_step="sign in the way the store's own tools want it, and run the same command again",
+                ) from error
+            if _SETTINGS.search(f"{kind}: {error}"):
+                raise ConfigError(
+                    f"{self.url}: {doing} failed by a setting of this machine ({kind}: {error}).",
+                    safe="the export that was there is whole",
+                    next_step="correct it: an endpoint, a profile, a region, a proxy or a file of certificates, in the "
+                    "environment or in the configuration files of the store",
                 ) from error
             raise Unavailable(
                 f"{self.url}: {doing} failed ({kind}: {error}).", safe="the export that was there is whole"

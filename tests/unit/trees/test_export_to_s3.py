@@ -19,7 +19,7 @@ import pytest
 from small_trees import SCENARIO, config_in, content, plant
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import AuthError, NotFound, OutputDamaged, Unavailable
+from kaggle_manager.errors import AuthError, ConfigError, NotFound, OutputDamaged, Unavailable
 from kaggle_manager.trees.export import bring_back, export_run
 
 pytestmark = pytest.mark.slow
@@ -143,6 +143,27 @@ def test_no_credential_is_written_anywhere(config: RunConfig, s3: Any) -> None:
     written = b"".join(s3.cat(name) for name in s3.find("bucket")) + repr(done).encode()
     assert b"a-secret" not in written
     assert b"an-id" not in written
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"AWS_ENDPOINT_URL": "htp://x"},
+        {"AWS_ENDPOINT_URL": "nope"},
+        {"AWS_ENDPOINT_URL": "https://127.0.0.1:9", "AWS_CA_BUNDLE": "/nope.pem"},
+        {"AWS_PROFILE": "nope"},
+        {"AWS_DEFAULT_REGION": "bad region"},
+        {"AWS_ENDPOINT_URL": "https://s3.invalid", "HTTPS_PROXY": "http://user:pa#ss@127.0.0.1:1"},
+    ],
+)
+def test_a_store_that_is_set_up_wrongly_is_not_one_that_is_down(
+    config: RunConfig, s3: Any, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"AWS_MAX_ATTEMPTS": "1", **setting}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        export_run(config, URL)
+    assert "pa#ss" not in str(caught.value)
 
 
 def test_what_a_store_refuses_is_said_in_this_projects_words(
