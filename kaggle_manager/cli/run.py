@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +50,13 @@ class Asked(Training):
         section = get_section(find_project(Path.cwd(), self.section), self.section)
         return dataclasses.replace(self, scenario=section.scenario_at(self.intersection), intersection=None)
 
+    def settings_told(self, shown: Reporter) -> AbstractContextManager[None]:
+        """Read the settings inside: what cannot be read is told where a run depends on it."""
+        from kaggle_manager.notify.notifier import Notifier
+        from kaggle_manager.orchestrator.command import settings_told
+
+        return settings_told(self.section, self.workdir, Notifier.from_environment(warn=shown.warn), about=repr(self))
+
     def campaign(self, count: int, shown: Reporter) -> Campaign:
         """The first `count` training seeds as one campaign."""
         from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
@@ -92,12 +99,14 @@ def run(
             if as_json:
                 print_json(done.as_json())
             return
-        of = of.of_scenario()
-        config = of.config(fresh=fresh)
-        if of.seeds is not None:
-            if fresh or of.seed is not None:
+        with of.settings_told(shown):
+            of = of.of_scenario()
+            config = of.config(fresh=fresh)
+            if of.seeds is not None and (fresh or of.seed is not None):
                 raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
-            document = of.campaign(of.seeds, shown).run().as_json()
+            campaign = of.campaign(of.seeds, shown) if of.seeds is not None else None
+        if campaign is not None:
+            document = campaign.run().as_json()
         else:
             document = of.manager(shown).run_validation_section(config).as_json()
         if as_json:
@@ -134,13 +143,15 @@ def tick(*, of: Asked, as_json: JsonOption = False) -> None:
       kaggle-manager tick section_7_6_rl_performance --json
     """
     with reporter(as_json) as shown:
-        of = of.of_scenario()
-        if of.seeds is not None:
-            campaign = of.campaign(of.seeds, shown)
+        with of.settings_told(shown):
+            of = of.of_scenario()
+            config = of.config()
+            campaign = of.campaign(of.seeds, shown) if of.seeds is not None else None
+        if campaign is not None:
             campaign.round()
             document, finished = campaign.overview().as_json(), campaign.is_finished()
         else:
-            report = of.manager(shown).tick(of.config())
+            report = of.manager(shown).tick(config)
             shown.line(f"{report.state}: {report.why}")
             document, finished = report.as_json(), report.state == "finished"
         if as_json:

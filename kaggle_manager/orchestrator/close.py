@@ -22,7 +22,7 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
-from kaggle_manager.runs.retry_policy import POLICIES, FailureKind
+from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
@@ -30,7 +30,7 @@ from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.trees import compatibility
 
 # A session denied for so long is given up even though its kernel is there.
-DENIED_TO_GIVE_UP_S = 24 * 3600.0
+DENIED_TO_GIVE_UP_S = LASTING_S
 ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
     FailureKind.CHECKPOINT: CheckpointIncompatible,
     FailureKind.ORDER: ConfigError,
@@ -80,8 +80,7 @@ def check_is_gone(run: RunContext, session: SessionRow) -> None:
         Unavailable: the kernel is there, this version or a later one, and the denial is not a day old.
     """
     newest = run.connection.client.newest_kernel(run.row.owner, run.row.slug)
-    denied_since = progress_of(run.newest_session()).denied_since
-    is_recent = denied_since is not None and run.clock() - denied_since < DENIED_TO_GIVE_UP_S
+    is_recent = progress_of(run.newest_session()).denied_s < DENIED_TO_GIVE_UP_S
     if is_recent and newest is not None and session.version is not None and newest[0].version >= session.version:
         raise Unavailable(
             f"Kaggle shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",

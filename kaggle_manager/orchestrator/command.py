@@ -1,20 +1,22 @@
 """The outermost boundary of a command that carries a run on: alone with it, and every error typed, told and noted.
 
-Whatever ends the command leaves here as an error of `errors.py`. What needs the user is sent as a message, once: the
-run's row remembers what was told until something goes on. What time alone may help is only noted.
+Whatever ends the command leaves here as an error of `errors.py`. What needs the user is sent as a message, once until
+something goes on (see `told`); what time alone may help is noted, and sent when it has lasted for a day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
-from kaggle_manager.config import RunConfig
+from kaggle_manager.config import STATE_FOLDER, RunConfig, state_folder
 from kaggle_manager.console.formatting import iso
-from kaggle_manager.errors import Busy, Interrupted, KaggleManagerError, StorageError
+from kaggle_manager.errors import Busy, Interrupted, KaggleManagerError, QuotaError, StorageError
 from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import notifications
 from kaggle_manager.orchestrator.locking import exclusive_lock
-from kaggle_manager.orchestrator.notifications import command_ended
+from kaggle_manager.orchestrator.told import ToldFiles, cause_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.trees.current_run import current_run
@@ -26,7 +28,7 @@ def command(config: RunConfig, notifier: Notifier, clock: Callable[[], float]) -
     try:
         with attended(config):
             yield
-    except (Busy, Interrupted):  # another command is at work, or the user is here
+    except (Busy, Interrupted, QuotaError):  # another command is at work; the user is here; the run's row says it
         raise
     except KaggleManagerError as error:
         _tell(config, notifier, clock, error)
@@ -34,6 +36,28 @@ def command(config: RunConfig, notifier: Notifier, clock: Callable[[], float]) -
     except Exception as defect:  # told like any other end; the traceback is the caller's to show
         _tell(config, notifier, clock, KaggleManagerError(f"a defect of this program: {defect!r}"))
         raise
+    ToldFiles(config.state, str(config.tree)).clear()
+
+
+@contextmanager
+def settings_told(section: str, workdir: Path | None, notifier: Notifier, about: str) -> Iterator[None]:
+    """Find out what a command is about: settings that cannot be read are told where a run depends on them.
+
+    Args:
+        about: the command as it was given.
+    """
+    try:
+        yield
+    except KaggleManagerError as error:
+        state = _state_of(workdir)
+        if state is None or not _is_unattended(state, section):
+            raise
+        files, cause = ToldFiles(state, about), cause_of(error)
+        if cause not in files.causes() and notifications.settings_unreadable(notifier, section, error):
+            files.add(cause)
+        raise
+    if (state := _state_of(workdir)) is not None:
+        ToldFiles(state, about).clear()
 
 
 @contextmanager
@@ -72,23 +96,42 @@ def _typed(config: RunConfig) -> Iterator[None]:
 
 
 def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], error: KaggleManagerError) -> None:
-    """Send what needs the user, and note it in the run's row, where there is one."""
+    """Note the error in the run's row, where there is one, and send what needs the user and is not told yet."""
+    files, row, sent = ToldFiles(config.state, str(config.tree)), None, ""
+    told = known = files.causes()
     try:
-        journal = Journal(config.journal)
-    except StorageError:  # the journal may be the very trouble: then nothing remembers what was told
-        command_ended(notifier, config, None, error)
-        return
-    with closing(journal):
-        try:
+        with closing(Journal(config.journal)) as journal:
             row = current_run(config, journal)
             if row is None:
                 return  # nothing runs unattended yet: the user who has started it reads the error
+            told = known | set(row.told.split())
             run = RunState(journal, row)
-            told = command_ended(notifier, config, row, error)
-            detail = {"type": type(error).__name__, "message": error.message, "next": error.next_step}
-            with run.together():
-                run.note("error", None, iso(clock()), **detail, retryable=error.retryable)
-                if told:
-                    run.change(told=error.message)
-        except StorageError as refusal:  # the error itself is what the caller must see
+            run.note_error(error, iso(clock()), clock())
+            sent = notifications.command_ended(notifier, config, run.row, error, told)
+            if sent or known:
+                run.change(told=" ".join(sorted({*told, sent} - {""})))
+    except StorageError as refusal:
+        sent = sent or notifications.command_ended(notifier, config, row, error, told)
+        if sent:
+            files.add(sent)
+        if refusal.message != error.message:  # the error itself is what the caller must see
             error.message = f"{error.message}\nIt could not be noted: {refusal.message}"
+    else:
+        files.clear()
+
+
+def _state_of(workdir: Path | None) -> Path | None:
+    """The state folder, also of a project that cannot be read."""
+    with suppress(KaggleManagerError):
+        return state_folder(workdir)
+    above = [folder / STATE_FOLDER for folder in (Path.cwd(), *Path.cwd().parents)]
+    return next((folder for folder in above if folder.is_dir()), None)
+
+
+def _is_unattended(state: Path, section: str) -> bool:
+    """Whether a run of `section` may depend on the command: unfinished, or in a journal that cannot be read."""
+    try:
+        with closing(Journal.to_read(state / "journal.sqlite")) as journal:
+            return any(run.section == section and run.finished_at is None for run in journal.runs())
+    except StorageError:
+        return True

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import RestoreReport
-from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.config import STATE_FOLDER, RunConfig, build_config
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
@@ -25,7 +25,7 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator.attach import Attached, attach_run
-from kaggle_manager.orchestrator.command import attended, command, without_fresh
+from kaggle_manager.orchestrator.command import attended, command, settings_told, without_fresh
 from kaggle_manager.orchestrator.passes import Passes
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
@@ -120,7 +120,7 @@ class ValidationKaggleManager:
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused.
         """
-        config = self._config(
+        config = self._config_told(
             section,
             scenario=scenario,
             timesteps=timesteps,
@@ -163,7 +163,7 @@ class ValidationKaggleManager:
             QuotaError: nothing can be done before the weekly quota is renewed.
             KaggleManagerError: as `run_validation_section`, but an outage of the platform is raised at once.
         """
-        config = self._config(
+        config = self._config_told(
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, seed=seed
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
@@ -283,6 +283,14 @@ class ValidationKaggleManager:
         return build_config(
             section, platform=self._platform, workdir=self._workdir, project_root=self._project_root, **options
         )
+
+    def _config_told(self, section: str | RunConfig, **options: Any) -> RunConfig:
+        """The same for a command that may be unattended: the user is told what it cannot read."""
+        if isinstance(section, RunConfig):
+            return section
+        workdir = self._workdir or (self._project_root / STATE_FOLDER if self._project_root else None)
+        with settings_told(section, workdir, self._notifier, about=repr((section, options))):
+            return self._config(section, **options)
 
     def _command(self, config: RunConfig) -> AbstractContextManager[None]:
         return command(config, self._notifier, self._clock)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import duration, epoch, for_people
-from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError
-from kaggle_manager.notify.notifier import Notifier, Occasion
+from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, RemoteError
+from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.told import cause_of
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.outcome import Outcome
 
 # A forecast that moved by less than this, or by less than this share of what is left, has not slipped.
 SLIP_S, SLIP_SHARE = 6 * 3600.0, 0.2
+LASTING = "lasting-trouble"  # the cause that is told, however the platform's trouble is worded
 
 
 def session_ended(notifier: Notifier, run: RunContext, generation: int, outcome: Outcome) -> None:
@@ -34,29 +35,59 @@ def run_finished(notifier: Notifier, run: RunContext, why: str) -> None:
     )
 
 
-def command_ended(notifier: Notifier, config: RunConfig, row: RunRow | None, error: KaggleManagerError) -> bool:
-    """An error that ended a command, when it needs the user and was not told before; whether it was told now."""
-    if error.retryable or isinstance(error, Interrupted) or (row is not None and row.told == error.message):
-        return False
-    incompatible = isinstance(error, CheckpointIncompatible)
-    occasion = Occasion.INCOMPATIBLE_CHECKPOINT if incompatible else Occasion.PERSON_NEEDED
-    title = f"{config.scenario_name}: {'the checkpoint does not fit' if incompatible else 'a person is needed'}"
-    notifier.send(occasion, title, str(error), _facts(config, row, error=type(error).__name__))
-    return True
+def command_ended(
+    notifier: Notifier, config: RunConfig, row: RunRow | None, error: KaggleManagerError, told: Collection[str]
+) -> str:
+    """Send what ended a command, when it needs the user; the cause that is told by now, "" for none.
+
+    Args:
+        row: the run as it is with this error; None when the journal cannot say.
+        told: the causes that the user knows.
+    """
+    lasts = row is not None and row.trouble is not None and row.trouble.is_lasting and isinstance(error, RemoteError)
+    if error.retryable and not lasts:
+        return ""
+    cause, title = cause_of(error), "a person is needed"
+    occasion = Occasion.PERSON_NEEDED
+    if lasts:
+        cause, title = LASTING, "the platform has not answered for a day"
+    elif isinstance(error, CheckpointIncompatible):
+        occasion, title = Occasion.INCOMPATIBLE_CHECKPOINT, "the checkpoint does not fit"
+    if cause in told:
+        return ""
+    facts = _facts(config, row, error=type(error).__name__)
+    return cause * _is_delivered(notifier.send(occasion, f"{config.scenario_name}: {title}", str(error), facts))
 
 
-def forecast_slipped(notifier: Notifier, run: RunContext, earlier: Mapping[str, Any]) -> None:
-    """Compare the newest forecast with the one before it; `{}` for none."""
+def settings_unreadable(notifier: Notifier, section: str, error: KaggleManagerError) -> bool:
+    """Send what keeps a command from knowing what it is about; whether anybody has got it."""
+    facts = {"section": section, "error": type(error).__name__}
+    return _is_delivered(notifier.send(Occasion.PERSON_NEEDED, f"{section}: a person is needed", str(error), facts))
+
+
+def forecast_slipped(notifier: Notifier, run: RunContext) -> None:
+    """Compare the newest forecast with the one that the user knows: the first, or the one that was last told."""
     newest = run.row.forecast
-    if not earlier or not newest or newest == earlier:
+    if not newest:
         return
-    before, now = epoch(earlier["done_at"]), epoch(newest["done_at"])
-    slip = now - before
-    if slip < max(SLIP_S, SLIP_SHARE * (before - epoch(earlier["made_at"]))):
-        return
-    title = f"{run.config.scenario_name}: the target will be reached {duration(slip)} later"
-    body = f"It was forecast for {for_people(before)}, and is now for {for_people(now)}."
-    notifier.send(Occasion.FORECAST_SLIPPED, title, body, _facts(run.config, run.row, done_at=newest["done_at"]))
+    known = {"done_at": newest["done_at"], "made_at": newest["made_at"], "target": run.config.target}
+    told = newest.get("told")
+    if told and told["target"] == run.config.target:
+        before, now = epoch(told["done_at"]), epoch(newest["done_at"])
+        slip, left = now - before, min(before - epoch(told["made_at"]), now - epoch(newest["made_at"]))
+        if slip < max(SLIP_S, SLIP_SHARE * left):
+            return
+        title = f"{run.config.scenario_name}: the target will be reached {duration(slip)} later"
+        body = f"It was forecast for {for_people(before)}, and is now for {for_people(now)}."
+        facts = _facts(run.config, run.row, done_at=newest["done_at"])
+        if not _is_delivered(notifier.send(Occasion.FORECAST_SLIPPED, title, body, facts)):
+            return
+    run.state.change(forecast={**newest, "told": known})
+
+
+def _is_delivered(deliveries: Iterable[Delivery]) -> bool:
+    """Whether anybody has got the message; what nobody got is sent again."""
+    return any(delivery.delivered for delivery in deliveries)
 
 
 def _facts(config: RunConfig, row: RunRow | None, **more: object) -> dict[str, object]:

@@ -19,7 +19,6 @@ from kaggle_manager.errors import (
     QuotaError,
     RemoteError,
     VerificationError,
-    error_context,
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications
@@ -42,7 +41,7 @@ from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.trees.recover import best_is_lost
 
 # The platform's trouble is waited out: so long at first, twice as long each time, and given up after a day of it.
-TROUBLE_WAIT_S, TROUBLE_LONGEST_S, TROUBLE_PATIENCE_S = 30.0, 900.0, 24 * 3600.0
+TROUBLE_WAIT_S, TROUBLE_LONGEST_S = 30.0, 900.0
 # What was refused is downloaded again: after this long at first, twice as long each time, and so often in all. After so
 # many refusals, what is listed of a session without a last word is taken, even if its log names more than that.
 REFUSED_WAIT_S, REFUSED_LONGEST_S, REFUSALS_TO_SETTLE, REFUSALS_TO_GIVE_UP = 60.0, 900.0, 3, 5
@@ -63,26 +62,19 @@ class Passes:
     clock: Callable[[], float]
     watch_session: Callable[..., KernelStatus]
     _watched: set[KernelVersion] = field(default_factory=set, init=False)
-    _trouble_since: float | None = field(default=None, init=False)
 
     def until_done(self, run: RunContext) -> RunReport:
         """Pass after pass until the target is reached; the platform's trouble is waited out for a day."""
-        self._trouble_since = None
         while True:
             try:
                 end = self._pass(run, watch_to_the_end=True)
             except RemoteError as error:
-                self._trouble_since = self._trouble_since or self.clock()
-                if self.clock() - self._trouble_since > TROUBLE_PATIENCE_S:
+                run.state.note_error(error, run.now(), self.clock())
+                if run.row.trouble is not None and run.row.trouble.is_lasting:
                     raise
                 run.postpone("trouble", error.message, TROUBLE_WAIT_S, TROUBLE_LONGEST_S)
                 self._sleep_until(run, run.waits_until, error.message)
                 self._reconnect(run)
-                continue
-            except (VerificationError, NotFound) as error:
-                if not _was_refused(run):
-                    raise
-                run.reporter.warn(f"{error.message} It is downloaded once more before this session is given up")
                 continue
             if not isinstance(end, lifecycle.WaitUntil):
                 return self._after_pass(run, end)
@@ -101,9 +93,11 @@ class Passes:
 
     def _sleep_until(self, run: RunContext, moment: float, why: str) -> None:
         run.reporter.line(f"waiting until {for_people(moment)}: {why} (Ctrl-C is safe)")
-        while (left := moment - self.clock()) > 0:
+        left = moment - self.clock()  # counted down as well: a clock that is set back makes no wait longer
+        while (nap := min(NAP_S, left, moment - self.clock())) > 0:
             run.reporter.phase(f"waiting until {for_people(moment)}: {why}")
-            self.sleep(min(NAP_S, left))
+            self.sleep(nap)
+            left -= nap
 
     def _pass(self, run: RunContext, *, watch_to_the_end: bool, may_push: bool = True) -> lifecycle.Action:
         """Do one action after the other until one is a wait or an end; return that one."""
@@ -128,7 +122,7 @@ class Passes:
                         self._close(run, session)
                 case _:
                     return action
-            self._trouble_since = None  # the platform answers: a later trouble is another one
+            _overcome(run)  # a later trouble is another one
 
     def _after_pass(self, run: RunContext, end: lifecycle.Action) -> RunReport:
         match end:
@@ -136,15 +130,16 @@ class Passes:
                 return self._finish(run)
             case lifecycle.Stop():
                 close.stop(run, end)
-            case lifecycle.WaitUntil(time=until, why=why) if run.waits_for_quota():
-                raise QuotaError(
-                    why,
-                    safe="everything that was saved; nothing is running",
-                    next_step=f"nothing: a tick after {for_people(until)} goes on",
-                )
-        is_over = not isinstance(end, lifecycle.Push)  # a push that was left out may meet the same trouble again
-        if is_over and run.row.trouble is not None and not run.row.trouble.is_stop:  # it passed, though nothing moved
-            run.note("recovered")
+            case lifecycle.Push():
+                pass  # it was left out, and may meet the same trouble again
+            case _:
+                _overcome(run)
+        if isinstance(end, lifecycle.WaitUntil) and run.waits_for_quota():
+            raise QuotaError(
+                end.why,
+                safe="everything that was saved; nothing is running",
+                next_step=f"nothing: a tick after {for_people(end.time)} goes on",
+            )
         return describe_run(run.state, self.clock())
 
     # --- one session --------------------------------------------------------------------------------------------------
@@ -155,9 +150,8 @@ class Passes:
             check_compatible(run, parent.manifest.identity)
         elif not run.config.quick:  # a quick run is a rehearsal itself
             self.check_before_push(run.config, run.reporter)
-        earlier = run.row.forecast
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
-        notifications.forecast_slipped(self.notifier, run, earlier)
+        notifications.forecast_slipped(self.notifier, run)
         push_generation(run, generation, parent)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
@@ -229,9 +223,9 @@ class Passes:
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
-        """What a session left is believed or refused. Refused again and again, the session is given up.
+        """What a session left is believed, or refused and downloaded again after a wait, which needs nobody.
 
-        So it can be seen what happened, and the run can go on: from the tree that is here, as after a crash.
+        Refused again and again, the session is given up: the run goes on from the tree that is here, as after a crash.
         """
         try:
             yield
@@ -246,15 +240,10 @@ class Passes:
                     return
                 run.state.update_session(session, stage=Stage.ENDED)
                 run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
-            head = run.head()
-            go_on = f"step {head.step}" if head else "zero, for nothing else was saved,"
-            next_step = (
-                f"run the same command again: it downloads generation {session.generation} anew; refused "
-                f"{REFUSALS_TO_GIVE_UP} times, it gives this session up and goes on from {go_on} with the next one"
+            run.reporter.warn(
+                f"what generation {session.generation} left was refused, and is downloaded again: the training tree "
+                f"{run.config.tree} is untouched; refused {REFUSALS_TO_GIVE_UP} times, this session is given up"
             )
-            untouched = f"the training tree {run.config.tree} is untouched"
-            with error_context(safe=lambda text: text or untouched, next_step=next_step):
-                raise
 
     def _close(self, run: RunContext, session: SessionRow) -> None:
         """Restore what was fetched, and say how the session ended."""
@@ -287,7 +276,7 @@ class Passes:
         return describe_run(run.state, self.clock())
 
 
-def _was_refused(run: RunContext) -> bool:
-    """Whether what the newest session left was refused a moment ago, and is worth another download."""
-    newest = run.state.newest
-    return newest is not None and newest.stage is Stage.ENDED and newest.refusals > 0
+def _overcome(run: RunContext) -> None:
+    """What was in the way has passed, though nothing may have moved."""
+    if run.row.trouble is not None and not run.row.trouble.is_stop:
+        run.note("recovered")

@@ -128,7 +128,8 @@ class RunContext:
     def go_on(self) -> None:
         """The user runs it again: what stopped it before counts no more."""
         self.state.change_settings(**settings_of(self.config), stopped=None)
-        self.note("continued", max((session.generation for session in self.sessions), default=0))
+        closed = (session.generation for session in self.sessions if session.stage is Stage.CLOSED)
+        self.note("continued", max(closed, default=0))  # how the one that runs will end nobody has seen yet
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 A kind has a budget - how many sessions in a row may end so before a person is asked - and a wait before the next try,
 doubled each time. Waiting for room or for the weekly quota is no failure and costs nothing: see `lifecycle`.
+
+Patience is measured between looks (`passed`), not from one date to another, so that neither a clock that is set nor a
+machine that sleeps uses it up.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ class Policy:
 # However they differ, so many failures in a row will not mend themselves.
 FAILURES_TO_STOP = 8
 LONGEST_WAIT_S = 3600.0
+# Trouble with the platform that has lasted so long needs the user.
+LASTING_S = 24 * 3600.0
+# Between two looks no more than this is known to have been trouble: the machine slept, or its clock was set.
+LONGEST_GAP_S = 6 * 3600.0
 _MINUTE = 60.0
 
 POLICIES: dict[FailureKind, Policy] = {
@@ -68,6 +75,11 @@ POLICIES: dict[FailureKind, Policy] = {
     FailureKind.GONE: Policy(3, 0.0, "find out who deletes the kernel"),
     FailureKind.OUTPUTS: Policy(3, 1 * _MINUTE, "read what was refused"),
 }
+
+
+def passed(earlier: float, now: float) -> float:
+    """Seconds between two looks, as far as they may count against anyone's patience."""
+    return min(max(0.0, now - earlier), LONGEST_GAP_S)
 
 
 def wait_after(kind: FailureKind, in_a_row: int) -> float:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,20 @@ class Trouble:
     Attributes:
         kind: name of the error's class, or `stopped`.
         retryable: whether time alone may help; see `errors.KaggleManagerError.retryable`.
+        met_at: when it was met last, seconds since the epoch; lasted_s: how long, without a success in between.
     """
 
     kind: str
     message: str
     next_step: str = ""
     retryable: bool = False
+    met_at: float = 0.0
+    lasted_s: float = 0.0
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether what time alone may help has lasted so long that the user should know."""
+        return self.retryable and self.lasted_s >= LASTING_S
 
     @property
     def is_stop(self) -> bool:
@@ -69,9 +77,10 @@ class RunRow:
         tree: folder of the training tree. platform: `local` or `kaggle`.
         settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for.
         wait, trouble: what holds it up now; None for nothing.
-        told: the message that the user was last sent about its trouble; "" for none.
+        told: what the user was told of since the run last went on, see `orchestrator.told`.
         seen_to: number of the last session whose failure the user has answered by running it again.
-        forecast: of the newest push: done_at, sessions, accelerator_s; {} when no speed is known.
+        forecast: of the newest push: done_at, sessions, accelerator_s; and `told`, the one that the user knows. {} when
+            no speed is known.
         published: manifest of the tree that lies ready on the platform for the next session; "" for none.
         counts: whole numbers that its sessions reported, summed: updates, evaluations, restores, ...
     """

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble, Wait
 
 # So many of the newest sessions are read: more than failures in a row, or speeds, are ever looked back at.
@@ -35,6 +37,8 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
     match kind:
         case "continued":
             changes["seen_to"] = generation or 0
+        case "recovered":
+            changes["wait"] = replace(run.wait, tries={}) if run.wait else None
         case "closed":
             changes["wait"] = replace(run.wait, tries={}) if run.wait else None
             changes["counts"] = dict(Counter(run.counts) + Counter(detail.get("counts", {})))
@@ -46,13 +50,15 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
         case "published":
             changes["published"] = detail["manifest_sha256"]
         case "forecast":
-            changes["forecast"] = dict(detail)
+            changes["forecast"] = {**detail, "told": run.forecast.get("told")}
         case "stopped":
             changes["trouble"] = Trouble("stopped", detail["why"])
         case "error":
-            trouble = Trouble(detail["type"], detail["message"], detail["next"], detail["retryable"])
+            known, met_at = run.trouble, detail["met_at"]
+            lasted_s = known.lasted_s + passed(known.met_at, met_at) if known and known.retryable else 0.0
+            trouble = Trouble(detail["type"], detail["message"], detail["next"], detail["retryable"], met_at, lasted_s)
             # A stop stays until the user runs it again; what needs the user is not hidden by what passes.
-            if run.trouble is None or run.trouble.retryable or not (run.trouble.is_stop or trouble.retryable):
+            if known is None or known.retryable or not (known.is_stop or trouble.retryable):
                 changes["trouble"] = trouble
     return changes
 
@@ -102,6 +108,11 @@ class RunState:
         with self.together():
             self.journal.note(self.row.run_id, generation, kind, at, **detail)
             self.change(**consequences(self.row, kind, generation, detail))
+
+    def note_error(self, error: KaggleManagerError, at: str, met_at: float) -> None:
+        """Note what ended a command, or holds a pass up, at this moment in both notations."""
+        detail = {"type": type(error).__name__, "message": error.message, "next": error.next_step}
+        self.note("error", None, at, **detail, retryable=error.retryable, met_at=met_at)
 
     def add_session(self, session: SessionRow) -> None:
         self.journal.add_session(session)

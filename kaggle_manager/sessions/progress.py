@@ -12,6 +12,7 @@ from typing import Any
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelState
 from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, ResumeEvent
+from kaggle_manager.runs.retry_policy import passed
 
 # A running session that prints nothing for so long is called wedged. Until its first progress it installs packages and
 # loads what it continues, which may take longer. In seconds.
@@ -34,7 +35,7 @@ class SessionProgress:
         queued_since, running_since: when that state was first seen.
         last_line_at: when the newest line arrived here.
         result_at: when the trainer's result event arrived here.
-        denied_since: since when the platform says that there is no such session.
+        denied_at: when the platform said last that there is no such session; denied_s: for how long it has.
     """
 
     state: str = ""
@@ -51,7 +52,8 @@ class SessionProgress:
     running_since: float | None = None
     last_line_at: float | None = None
     result_at: float | None = None
-    denied_since: float | None = None
+    denied_at: float | None = None
+    denied_s: float = 0.0
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> SessionProgress:
@@ -96,12 +98,18 @@ class SessionProgress:
         return self
 
     def after_status(self, state: KernelState, at: float) -> SessionProgress:
-        seen = replace(self, state=state.name, denied_since=None)
+        seen = replace(self.not_denied(), state=state.name)
         if state is KernelState.QUEUED:
             return replace(seen, queued_since=self.queued_since or at)
         if state is KernelState.RUNNING:
             return replace(seen, running_since=self.running_since or at)
         return seen
+
+    def after_denial(self, at: float) -> SessionProgress:
+        return replace(self, denied_at=at, denied_s=self.denied_s + passed(self.denied_at or at, at))
+
+    def not_denied(self) -> SessionProgress:
+        return replace(self, denied_at=None, denied_s=0.0)
 
     @property
     def silence_bound_s(self) -> float:

@@ -237,14 +237,14 @@ class _Watch:
             raise
         except NotFound as error:
             # Kaggle may not know a session yet in the minutes after its push.
-            self.seen = replace(self.seen, denied_since=self.seen.denied_since or self._wall())
-            if self._wall() - (self.seen.denied_since or 0.0) > UNKNOWN_FOR_S:
+            self.seen = self.seen.after_denial(self._wall())
+            if self.seen.denied_s > UNKNOWN_FOR_S:
                 raise
             self._warn_of(error)
             self.status = self.status or KernelStatus(KernelState.UNKNOWN, error.message, "not found")
             return None
         except RemoteError as error:
-            self.seen = replace(self.seen, denied_since=None)
+            self.seen = self.seen.not_denied()
             if or_raise and self.status is None:
                 raise
             self._warn_of(error)
@@ -262,7 +262,7 @@ class _Watch:
     def has_outlived_its_result(self) -> bool:
         """Whether the trainer left long ago, and the platform has not noticed."""
         said_at = self.seen.result_at
-        if said_at is None or self._wall() - said_at < RESULT_GRACE_S:
+        if said_at is None or abs(self._wall() - said_at) < RESULT_GRACE_S:  # abs: the clock may be set back
             return False
         self._reporter.warn(
             f"session {self._version.ref} printed its result {duration(self._wall() - said_at)} ago and Kaggle "

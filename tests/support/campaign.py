@@ -363,10 +363,8 @@ class Campaign:
         if isinstance(error, RemoteError | QuotaError):
             return
         status = self.status()
-        if status is not None and not status.human_action_required and _needs_a_person(error):
+        if status is not None and not status.human_action_required:
             raise BrokenPromise(f"{type(error).__name__} needs a person, and status says {status.state}: {status.why}")
-        if not _needs_a_person(error):
-            return
         self._tick_in_vain()
         self.result.persons += 1
         if self.rng.random() >= self.drawn.person_comes or self.result.persons > 12:
@@ -456,11 +454,6 @@ class Campaign:
             self.result.repeated += repeated
             if ending.kept and repeated > every:
                 raise BrokenPromise(f"generation {after.generation} repeats {repeated} steps; saved every {every}")
-
-
-def _needs_a_person(error: KaggleManagerError) -> bool:
-    """Whether the next tick cannot mend it: what was refused is downloaded once more by itself."""
-    return "downloads generation" not in error.next_step
 
 
 def run_campaign(seed: int, project: Path, folder: Path | None = None, *, aloud: bool = False) -> Result:

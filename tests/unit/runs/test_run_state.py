@@ -59,7 +59,7 @@ def test_a_wait_that_began_under_a_clock_that_was_ahead_is_over() -> None:
 
 def test_what_needs_the_user_is_not_hidden_by_what_passes() -> None:
     def after(run: RunRow, kind: str, *, retryable: bool) -> Trouble | None:
-        detail = {"type": kind, "message": kind, "next": "", "retryable": retryable}
+        detail = {"type": kind, "message": kind, "next": "", "retryable": retryable, "met_at": 0.0}
         return replace(run, **consequences(run, "error", None, detail)).trouble
 
     assert after(HELD_UP, "Unavailable", retryable=True) == HELD_UP.trouble
@@ -68,9 +68,25 @@ def test_what_needs_the_user_is_not_hidden_by_what_passes() -> None:
     assert after(replace(RUN, trouble=passing), "AuthError", retryable=False) == Trouble("AuthError", "AuthError")
 
 
+@pytest.mark.parametrize(
+    ("gaps_h", "lasted_h"),
+    [([1] * 23, 23), ([1] * 24, 24), ([1, 720, 1], 8), ([1, -720, 1], 2), ([24] * 4, 24)],
+    ids=["an hour short", "a day", "a clock that jumped ahead", "a clock that was set back", "one look a day"],
+)
+def test_how_long_trouble_lasts_is_counted_between_looks(gaps_h: list[int], lasted_h: int) -> None:
+    run, now = RUN, 1e9
+    for gap_h in [0, *gaps_h]:
+        now += 3600.0 * gap_h
+        detail = {"type": "Unavailable", "message": "", "next": "", "retryable": True, "met_at": now}
+        run = replace(run, **consequences(run, "error", None, detail))
+    assert run.trouble is not None
+    assert run.trouble.lasted_s == 3600.0 * lasted_h
+    assert run.trouble.is_lasting == (lasted_h >= 24)
+
+
 def test_a_stop_stays_until_the_user_runs_it_again_whatever_each_tick_says_of_it() -> None:
     stopped = replace(RUN, **consequences(RUN, "stopped", 3, {"why": "three crashes"}))
-    detail = {"type": "KernelFailed", "message": "it was stopped", "next": "", "retryable": False}
+    detail = {"type": "KernelFailed", "message": "it was stopped", "next": "", "retryable": False, "met_at": 0.0}
     assert "trouble" not in consequences(stopped, "error", None, detail)
     assert consequences(stopped, "continued", 3, {})["trouble"] is None
 

@@ -1,0 +1,190 @@
+"""Whatever needs the user is told once until it changes, also when the journal cannot remember it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import campaign
+import pytest
+from campaign import SECTION
+
+from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, RateLimited, StorageError, Unavailable
+from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
+from kaggle_manager.orchestrator import command as boundary
+from kaggle_manager.orchestrator import told
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.runs import journal as journal_module
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.runs.run_state import RunState
+
+HOUR = 3600.0
+
+
+class Messages(Notifier):
+    """Remembers what was sent, and to nobody while nobody can be reached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "sent", [])
+        object.__setattr__(self, "reachable", [True])
+
+    def send(self, occasion: Occasion, title: str, body: str, data: Any = None) -> tuple[Delivery, ...]:
+        if self.reachable[0]:  # type: ignore[attr-defined]
+            self.sent.append(f"{title}: {body}")  # type: ignore[attr-defined]
+        return (Delivery("a test", self.reachable[0]),)  # type: ignore[attr-defined]
+
+
+class World:
+    """A project with an unfinished run, and commands on it that end as they are told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config: RunConfig = build_config(SECTION, project_root=campaign.make_project(folder), environ={})
+        self.notifier, self.now = Messages(), 1.8e9
+        self.config.state.mkdir()
+        row = RunRow(
+            "a" * 32, SECTION, "little_task", 4, False, str(self.config.tree), "local", "me", "slug", iso(1.8e9)
+        )
+        with closing(Journal(self.config.journal)) as journal:
+            journal.add_run(row)
+
+    @property
+    def sent(self) -> list[str]:
+        return self.notifier.sent  # type: ignore[attr-defined,no-any-return]
+
+    def ends_with(self, error: Exception | None, times: int = 1, every_s: float = 1200.0) -> None:
+        for _ in range(times):
+            self.now += every_s
+            passing = suppress(KaggleManagerError, ZeroDivisionError)
+            with passing, boundary.command(self.config, self.notifier, lambda: self.now):
+                if error is not None:
+                    raise error
+
+    def goes_on(self) -> None:
+        """A session is closed."""
+        with closing(Journal(self.config.journal)) as journal:
+            RunState(journal, journal.runs()[0]).note("closed", 1, iso(self.now))
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(told, "user_state_path", lambda *_, **__: tmp_path / "home")
+    return World(tmp_path / "project")
+
+
+def test_what_needs_the_user_is_told_once_until_the_run_goes_on(world: World) -> None:
+    world.ends_with(AuthError("The token ended 3 minutes ago."))
+    for minute in range(4, 9):
+        world.ends_with(AuthError(f"The token ended {minute} minutes ago."))
+        world.ends_with(Unavailable("a moment"))
+    assert len(world.sent) == 1
+    world.ends_with(ZeroDivisionError("a defect"), times=3)
+    world.ends_with(AuthError("The token ended 9 minutes ago."), times=3)
+    assert len(world.sent) == 2
+    assert "ZeroDivisionError" in world.sent[1]
+    world.goes_on()
+    world.ends_with(AuthError("The token ended 3 minutes ago."), times=3)
+    assert len(world.sent) == 3
+
+
+def test_a_message_that_nobody_got_is_sent_again(world: World) -> None:
+    world.notifier.reachable[0] = False  # type: ignore[attr-defined]
+    world.ends_with(AuthError("The token ended."), times=2)
+    world.notifier.reachable[0] = True  # type: ignore[attr-defined]
+    world.ends_with(AuthError("The token ended."), times=3)
+    assert len(world.sent) == 1
+
+
+def test_passing_trouble_is_not_told_and_lasting_trouble_is_told_once_a_day_after_the_last_success(
+    world: World,
+) -> None:
+    for _ in range(6):  # a blip at times, and a success between two of them
+        world.ends_with(Unavailable("no answer"), every_s=5 * HOUR)
+        world.goes_on()
+    world.ends_with(Unavailable("no answer"), times=5, every_s=5 * HOUR)
+    assert world.sent == []
+    world.ends_with(RateLimited("slow down"), times=4, every_s=5 * HOUR)
+    assert len(world.sent) == 1
+    assert "has not answered for a day" in world.sent[0]
+    world.goes_on()
+    world.ends_with(Unavailable("no answer"), times=7, every_s=5 * HOUR)
+    assert len(world.sent) == 2
+
+
+def test_a_journal_that_cannot_be_opened_is_told_once(world: World) -> None:
+    whole = world.config.journal.read_bytes()
+    for turn in (1, 2):
+        world.config.journal.write_bytes(b"no journal" * 1000)
+        for _ in range(4):
+            with pytest.raises(StorageError) as caught:
+                Journal(world.config.journal)
+            world.ends_with(caught.value)
+        assert len(world.sent) == turn
+        world.config.journal.write_bytes(whole)
+        world.ends_with(None)
+
+
+def test_a_disk_that_is_full_for_the_journal_too_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = journal_module.open_to_write
+
+    def on_a_full_disk(path: Path) -> sqlite3.Connection:
+        database = opened(path)
+        database.execute(f"PRAGMA max_page_count={database.execute('PRAGMA page_count').fetchone()[0]}")
+        return database
+
+    with monkeypatch.context() as full:
+        full.setattr(journal_module, "open_to_write", on_a_full_disk)
+        for _ in range(3):
+            error = StorageError("No space left on device. " + "x" * 5000)
+            world.ends_with(error)
+            assert "could not be noted" in error.message
+            assert "full" in error.message
+    assert len(world.sent) == 1
+    world.ends_with(StorageError("No space left on device. " + "x" * 5000), times=2)
+    assert len(world.sent) == 1, "the journal has taken over what the file remembers"
+    world.goes_on()
+    world.ends_with(StorageError("No space left on device. " + "x" * 5000))
+    assert len(world.sent) == 2
+
+
+def test_a_state_folder_that_is_read_only_is_told_once(world: World) -> None:
+    world.config.journal.unlink()
+    world.config.state.rmdir()
+    world.config.state.write_text("a file in its place")
+    world.ends_with(None, times=3)
+    assert len(world.sent) == 1
+
+
+def test_settings_that_cannot_be_read_are_told_once_where_a_run_depends_on_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = world.config.project_root
+    monkeypatch.chdir(project)
+    toml = project / "sections" / SECTION / "section.toml"
+    whole = toml.read_text()
+
+    def connect(config: RunConfig) -> Any:
+        raise Unavailable("not now")
+
+    def tick(times: int = 1) -> None:
+        for _ in range(times):
+            manager = ValidationKaggleManager(project_root=project, connect_to=connect, notifier=world.notifier)
+            with suppress(KaggleManagerError):
+                manager.tick(SECTION)
+
+    for turn in (1, 2):
+        toml.write_text(whole.replace("[kernel]", "[kernel"))
+        tick(3)
+        assert len(world.sent) == turn
+        toml.write_text(whole)
+        tick()
+    world.config.journal.unlink()
+    toml.write_text("")
+    with pytest.raises(ConfigError):
+        ValidationKaggleManager(project_root=project, notifier=world.notifier).tick(SECTION)
+    assert len(world.sent) == 2, "nothing runs unattended"
