@@ -21,6 +21,7 @@ from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.sb3 import exact_state
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint
 from kaggle_manager.trainer.sb3.selftest import curves
 from kaggle_manager.trainer.sb3.selftest_cases import CASES
@@ -120,6 +121,7 @@ MATTERS: dict[str, tuple[Any, int]] = {
 
 
 def layers(items: dict[str, Any]) -> Any:
+    items["environment"] = opened(items["environment"])
     return items["environment"]["layers"]
 
 
@@ -296,9 +298,10 @@ def test_without_one_part_of_the_model_the_end_differs(
     tree = cuts(make, cut, tmp_path / "tree")
     restore = Checkpointer.restore
 
-    def restore_but(self: Checkpointer, checkpoint: Any) -> None:
-        restore(self, checkpoint)
+    def restore_but(self: Checkpointer, checkpoint: Any) -> Any:
+        lost = restore(self, checkpoint)
         forget(self.training.model)
+        return lost
 
     monkeypatch.setattr(Checkpointer, "restore", restore_but)
     assert ends_otherwise(part, lambda: end_of(tree, make()), wholes(make))

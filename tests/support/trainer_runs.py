@@ -89,6 +89,41 @@ class Opaque(Lossy):
         raise TypeError("there is a socket in here")
 
 
+class Holding(gym.Env[Any, Any]):
+    """Repeats itself, and holds an object beside its state."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, held: Any) -> None:
+        self._held, self._steps = held, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        return np.full(1, self._steps / 30, np.float32), float(action), False, self._steps == 30, {}
+
+
+class OfALibrary:
+    """An object of a library whose next version, once the file `renamed` is there, has another name for it."""
+
+    def __init__(self, renamed: str) -> None:
+        self._renamed = renamed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if Path(self._renamed).exists():
+            raise ModuleNotFoundError("No module named 'library.old_name'")
+
+
+def with_a_library(renamed: str) -> Holding:
+    return Holding(OfALibrary(renamed))
+
+
 RESETS: list[int | None] = []
 
 

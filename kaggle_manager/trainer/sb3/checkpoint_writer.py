@@ -132,13 +132,14 @@ class CheckpointWriter:
         replay = None if order.replay is None else self._replay.write(order.replay)
         self._attributes.update(pickle.loads(order.attributes))
         model = ModelSnapshot(self._attributes, order.parameters, order.variables)
-        digests = exact_state.digests(order.items, {**model.parameters, **model.variables})
+        parameters = {**model.parameters, **model.variables}
+        digests = exact_state.or_none(lambda: exact_state.digests(order.items, parameters))
         checkpoint = self._store.save_latest(
             step=order.step,
             model=model.to_bytes(),
             state=state_bytes(order.record, order.items),
             replay=replay,
-            certificate=digests["all"],
+            certificate=digests.get("all", ""),
             **self._manifest,
             **order.manifest,
         )

@@ -34,7 +34,7 @@ class Checkpointer:
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
-        digests: of the finished training, by item; empty until the final model is written.
+        digests: of the finished training, by item; empty until the final model is written, or where it has none.
     """
 
     config: TrainingConfig
@@ -67,13 +67,15 @@ class Checkpointer:
         }
         self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None))
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> dict[str, str]:
         """Before `learn()`: networks, replay rows, and the first phase of the rest.
+
+        Returns:
+            what could not be put back, as `exact_state.restore`.
 
         Raises:
             CheckpointIncompatible: the model in the checkpoint is not of this shape.
             CheckpointCorrupt: a file changed since it was verified.
-            SimulationDiverged: everything is restored but the environments.
         """
         exact_state.check_complete(self.resume_point.items)
         try:
@@ -85,11 +87,17 @@ class Checkpointer:
                 next_step="give back the settings it was trained with, or start again with --fresh.",
             ) from error
         self._rows.load(checkpoint, self.disk)
-        exact_state.restore(self.training, self.resume_point.items, Phase.BEFORE)
+        return self._restored(Phase.BEFORE)
 
     def begin(self) -> None:
         """In the first rollout start: put back what `learn()` has disturbed on its way there."""
-        exact_state.restore(self.training, self.resume_point.items, Phase.AT_START)
+        self._restored(Phase.AT_START)
+
+    def _restored(self, phase: Phase) -> dict[str, str]:
+        lost = exact_state.restore(self.training, self.resume_point.items, phase)
+        for name, why in lost.items():
+            self.record.break_at(self.resume_point.step, f"the {name.replace('_', ' ')} could not be put back ({why})")
+        return lost
 
     def save(self) -> None:
         """Begin to commit the training as it is now; the save before is on disk when this returns.
@@ -165,11 +173,11 @@ class Checkpointer:
             stream = io.BytesIO()
             model.save_replay_buffer(stream)  # type: ignore[attr-defined]
             files[tree.final_replay_name] = stream.getvalue()
-        self.digests = exact_state.digests_of(self.training)
+        self.digests = exact_state.or_none(lambda: exact_state.digests_of(self.training))
         final = self.store.save_final(
             step=model.num_timesteps,
             files=files,
-            certificate=self.digests["all"],
+            certificate=self.digests.get("all", ""),
             exact={**self.record.describe(), "items": self.digests},
             **self._common,
         )

@@ -96,7 +96,7 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "machine": f"{sys.platform}-{platform.machine()}",
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "numpy": numpy.__version__,
         "gymnasium": gymnasium.__version__,
         "stable_baselines3": stable_baselines3.__version__,

@@ -68,7 +68,8 @@ def _failure(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> 
             # As in a resume: the environment first, then the process's generators, which it may draw from.
             state, generators = original.exact_state(), random_state.collect()
             expected = _play(original, actions[_STEPS_BEFORE:])
-            copied.restore_exact_state(state)
+            if problem := copied.restore_exact_state(state):
+                return problem
             random_state.restore(generators)
             found = _play(copied, actions[_STEPS_BEFORE:])
         except Exception as error:

@@ -9,9 +9,7 @@ holds on to - the vectorised environment, its layers, the action space - are upd
 from __future__ import annotations
 
 import importlib
-import io
 import multiprocessing
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -21,10 +19,12 @@ import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
+from torch.storage import _load_from_bytes
 
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, KaggleManagerError, RunError
 from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
+from kaggle_manager.trainer.sb3.pickles import opened_with, pickled_with
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 Mode = Literal["pickle", "action-replay", "none"]
@@ -79,25 +79,28 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def exact_state(self) -> dict[str, Any]:
         """The environment, its action space's generator and, in a worker process, the process's generators."""
-        buffer = io.BytesIO()
-        _Pickler(buffer, self._shared_space).dump(self.env)
-        state: dict[str, Any] = {"env": buffer.getvalue(), "action_space": space_rng(self._shared_space)}
+        pickled = pickled_with(self.env, self._shared_space)
+        state: dict[str, Any] = {"env": pickled, "action_space": space_rng(self._shared_space)}
         if multiprocessing.parent_process() is not None:
             state["random"] = random_state.collect()
         return state
 
-    def restore_exact_state(self, state: dict[str, Any]) -> None:
-        """Become what `exact_state` described.
+    def restore_exact_state(self, state: dict[str, Any]) -> str:
+        """Become what `exact_state` described; return what kept it from that, or ''.
 
-        Raises:
-            SimulationDiverged: the environment is restored by replaying actions, and did not repeat itself.
+        Returned and not raised: an exception ends the worker process an environment may live in. What was replayed may
+        not have repeated itself, and what another version of a library pickled raises all sorts.
         """
-        restored = _Unpickler(io.BytesIO(state["env"]), self._shared_space).load()
-        self.env.close()
-        self.env = restored
-        set_space_rng(self._shared_space, state["action_space"])
-        if "random" in state:
-            random_state.restore(state["random"])
+        try:
+            restored = opened_with(state["env"], self._shared_space)
+            self.env.close()
+            self.env = restored
+            set_space_rng(self._shared_space, state["action_space"])
+            if "random" in state:
+                random_state.restore(state["random"])
+        except Exception as error:
+            return told(error)
+        return ""
 
 
 def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
@@ -129,9 +132,10 @@ def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
 
 def digests(state: dict[str, Any]) -> dict[str, Any]:
     """Digests of what `collect` returned, equal for equal states, whose pickles may differ. Runs no simulator."""
+    instead = {simulate_again: _LoggedEpisode, _load_from_bytes: host_pickle.load_storage}  # which wakes no GPU
     environments = []
     for saved in state["environments"]:
-        env = _LookingUnpickler(io.BytesIO(saved["env"]), "the action space").load()
+        env = opened_with(saved["env"], "the action space", instead)
         environments.append(digest({**saved, "env": env}))
     return {"layers": [digest(layer) for layer in state["layers"]], "environments": environments}
 
@@ -140,12 +144,20 @@ def restore(vec: VecEnv, state: dict[str, Any]) -> None:
     """Put `collect`'s state into the layers and environments of `vec`.
 
     Raises:
-        SimulationDiverged: see `StatefulEnv.restore_exact_state`; the layers are restored, the environments are not.
+        RunError: see `StatefulEnv.restore_exact_state`; the layers are restored, the environments are not.
+        Exception: the layers are not those of the state.
     """
     for layer, saved in zip(_layers(vec), state["layers"], strict=True):
         vars(layer).update(saved)
     for index, saved in enumerate(state["environments"]):
-        vec.env_method("restore_exact_state", saved, indices=[index])
+        [problem] = vec.env_method("restore_exact_state", saved, indices=[index])
+        if problem:
+            raise RunError(problem, safe="the checkpoint is intact; only open episodes cannot be continued.")
+
+
+def told(error: Exception) -> str:
+    """An error in a line."""
+    return error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
 
 
 def space_rng(space: gym.Space[Any]) -> list[dict[str, Any]]:
@@ -179,38 +191,10 @@ class _Maker:
         return make_env(self.factory, self.mode, self.seed)
 
 
-class _Pickler(pickle.Pickler):
-    """Refers to the shared action space instead of copying it, so that aliases survive."""
-
-    def __init__(self, file: io.BytesIO, shared: Any) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._shared = shared
-
-    def persistent_id(self, obj: Any) -> str | None:
-        return "action_space" if obj is self._shared else None
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, shared: Any) -> None:
-        super().__init__(file)
-        self._shared = shared
-
-    def persistent_load(self, pid: Any) -> Any:
-        return self._shared
-
-
-class _LookingUnpickler(_Unpickler):
-    """Gives the log of an episode where restoring would simulate it again, and wakes no GPU for a tensor."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("torch.storage", "_load_from_bytes"):
-            return host_pickle.load_storage
-        found = super().find_class(module, name)
-        return _LoggedEpisode if found is simulate_again else found
-
-
 @dataclass(frozen=True)
 class _LoggedEpisode:
+    """What stands in a digest for an episode that restoring would simulate again."""
+
     factory: EnvFactory
     log: EpisodeLog
 

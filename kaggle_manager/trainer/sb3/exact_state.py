@@ -24,8 +24,10 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
+from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
 
 
@@ -66,9 +68,11 @@ class Item:
     phase: Phase
     collect: Callable[[Training], Any]
     restore: Callable[[Training, Any], None]
+    can_be_lost: bool = False
+    """Whether a training goes on without it, only not with the same bits: it hangs on libraries, which change."""
 
 
-def _attributes(*names: str) -> Item:
+def _attributes(*names: str, can_be_lost: bool = False) -> Item:
     """Attributes of the model that hold plain values; those an algorithm does not have are skipped."""
 
     def collect(training: Training) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def _attributes(*names: str) -> Item:
     def restore(training: Training, saved: dict[str, Any]) -> None:
         vars(training.model).update(saved)
 
-    return Item(Phase.BEFORE, collect, restore)
+    return Item(Phase.BEFORE, collect, restore, can_be_lost)
 
 
 def _action_noise(training: Training) -> Any:
@@ -91,18 +95,18 @@ def _restore_action_noise(training: Training, saved: Any) -> None:
         vars(training.model.action_noise).update(saved)
 
 
-def _noise_matrices(training: Training) -> list[dict[str, torch.Tensor]]:
+def _noise_matrices(training: Training) -> list[dict[str, Any]]:
     names = ("exploration_mat", "exploration_matrices")
     return [
-        {name: getattr(distribution, name).detach() for name in names if hasattr(distribution, name)}
+        {name: getattr(distribution, name).detach().cpu().numpy() for name in names if hasattr(distribution, name)}
         for distribution in _noise_distributions(training.model)
     ]
 
 
-def _restore_noise_matrices(training: Training, saved: list[dict[str, torch.Tensor]]) -> None:
+def _restore_noise_matrices(training: Training, saved: list[dict[str, Any]]) -> None:
     for distribution, matrices in zip(_noise_distributions(training.model), saved, strict=True):
         for name, matrix in matrices.items():
-            setattr(distribution, name, matrix.to(training.model.device))
+            setattr(distribution, name, torch.from_numpy(matrix).to(training.model.device))
 
 
 def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDistribution]:
@@ -129,7 +133,7 @@ ITEMS: dict[str, Item] = {
     "updates": _attributes("_n_updates"),
     "exploration": _attributes("exploration_rate", "_current_progress_remaining"),
     "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts"),
-    "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer"),
+    "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer", can_be_lost=True),
     "replay": Item(
         Phase.BEFORE,
         lambda training: replay_rows.collect(training.model),
@@ -139,20 +143,23 @@ ITEMS: dict[str, Item] = {
         Phase.BEFORE,
         lambda training: env_state.collect(training.vec_env, training.mode),
         lambda training, saved: env_state.restore(training.vec_env, saved),
+        can_be_lost=True,
     ),
-    "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise),
-    "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices),
+    "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise, can_be_lost=True),
+    "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices, can_be_lost=True),
     "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
     "action_space": Item(
         Phase.AT_START,
         lambda training: env_state.space_rng(training.model.action_space),
         lambda training, saved: env_state.set_space_rng(training.model.action_space, saved),
+        can_be_lost=True,
     ),
     # Last: everything above may draw.
     "random": Item(
         Phase.AT_START,
         lambda _: random_state.collect(),
         lambda _, saved: random_state.restore(saved),
+        can_be_lost=True,
     ),
 }
 
@@ -162,15 +169,28 @@ def collect(training: Training) -> dict[str, Any]:
     return {name: item.collect(training) for name, item in ITEMS.items()}
 
 
-def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> None:
+def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> dict[str, str]:
     """Put back the items of one phase, in the table's order.
 
+    Args:
+        state: of a checkpoint that is vouched for: what was pickled apart is opened here.
+
+    Returns:
+        why, by item, for each that could not be put back, though the training can go on without its bits.
+
     Raises:
-        SimulationDiverged: from the environment, in phase BEFORE; everything before it in the table is restored.
+        Exception: an item that a training cannot go on without could not be put back.
     """
+    lost = {}
     for name, item in ITEMS.items():
         if item.phase is phase and name in state:
-            item.restore(training, state[name])
+            try:
+                item.restore(training, opened(state[name]))
+            except Exception as error:
+                if not item.can_be_lost:
+                    raise
+                lost[name] = env_state.told(error)
+    return lost
 
 
 def check_complete(state: Mapping[str, Any]) -> None:
@@ -213,3 +233,12 @@ def digests_of(training: Training) -> dict[str, str]:
         {**model.get_parameters(), **tensors_outside(model)},
         replay_rows.arrays(model),
     )
+
+
+def or_none(compute: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """What `compute` returns; nothing, with a warning, where it cannot: digests never stand before a checkpoint."""
+    try:
+        return compute()
+    except Exception as error:  # of objects of the user's code, which raise all sorts
+        warn(f"this training has no certificate, for its state cannot be read as one: {env_state.told(error)}.")
+        return {}

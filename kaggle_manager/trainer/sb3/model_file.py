@@ -19,7 +19,9 @@ import torch
 from gymnasium.spaces import Space
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.save_util import load_from_zip_file, recursive_getattr, save_to_zip_file
+from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
+
+from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,10 @@ def load_parameters(model: BaseAlgorithm, data: bytes) -> None:
 
     Raises:
         KeyError, RuntimeError, ValueError: the file's model has another shape.
+        UnsafePickle: it asks for more than tensors.
     """
-    _, parameters, variables = load_from_zip_file(io.BytesIO(data), device=model.device, load_data=False)
+    parameters, variables = read_tensors(data, model.device)
     model.set_parameters(parameters, exact_match=True, device=model.device)
-    for name, value in (variables or {}).items():
+    for name, value in variables.items():
         if value is not None:
             recursive_getattr(model, name).data = value.data

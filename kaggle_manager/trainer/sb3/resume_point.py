@@ -5,17 +5,19 @@ Never from the best model, and never from zero in silence.
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
-from kaggle_manager.errors import CheckpointIncompatible
-from kaggle_manager.trainer.sb3 import host_pickle
+from kaggle_manager.errors import CheckpointIncompatible, UnsafePickle
+from kaggle_manager.trainer.runtime.log_lines import warn as warn_in_log
 from kaggle_manager.trainer.sb3.env_probe import Exactness
+from kaggle_manager.trainer.sb3.pickles import packed, read_plain
 
-STATE_SCHEMA = 2
+STATE_SCHEMA = 3
 
 
 @dataclass
@@ -36,6 +38,11 @@ class RunRecord:
     target: int
     broken: list[dict[str, Any]] = field(default_factory=list)
 
+    def break_at(self, step: int, why: str) -> None:
+        """From here on the bits are others, and it is said."""
+        self.broken.append({"step": step, "why": why})
+        warn_in_log(f"from step {step} the bits are no longer those of an uninterrupted run: {why}.")
+
     def describe(self) -> dict[str, Any]:
         """JSON for manifests and metadata."""
         return {
@@ -50,7 +57,11 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The checkpoint to continue from with its unpickled state, or the reason to start from zero."""
+    """The checkpoint to continue from with its state, or the reason to start from zero.
+
+    Attributes:
+        items: the state by name, as `pickles.packed` made it: what is not plain is not opened yet.
+    """
 
     checkpoint: Checkpoint | None
     reason: str
@@ -83,7 +94,6 @@ def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], 
     checkpoint = store.find_latest_checkpoint()
     if checkpoint is None:
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
-    # Unpickled only now that its sha256 is known to be the one in the manifest.
     saved = read_state(checkpoint.read_state())
     return ResumePoint(checkpoint, "", saved.record, saved.items)
 
@@ -97,18 +107,29 @@ class SavedState:
 
 
 def read_state(data: bytes) -> SavedState:
-    """Unpickle a `.state` file whose bytes were verified.
+    """Read a `.state` file whose bytes were verified; nothing that was pickled apart is opened.
 
     Raises:
+        UnsafePickle: it asks for more than a state is made of; nothing of it was executed.
         CheckpointIncompatible: another version of the trainer wrote it.
     """
     try:
-        saved = pickle.loads(data)
-    except (ModuleNotFoundError, AttributeError) as error:
+        saved = read_plain(data)
+    except UnsafePickle as error:
+        if "asks for kaggle_manager." not in error.message:
+            raise
+        raise _unreadable("cannot be opened; it") from error
+    except Exception as error:  # what another version wrote raises all sorts
         raise _unreadable(f"cannot be opened ({error}); it") from error
-    if saved.get("schema") != STATE_SCHEMA:
-        raise _unreadable(f"has schema {saved.get('schema')}, and this trainer reads {STATE_SCHEMA}; it")
-    return SavedState(saved["record"], saved["items"])
+    if not isinstance(saved, dict) or saved.get("schema") != STATE_SCHEMA:
+        schema = saved.get("schema") if isinstance(saved, dict) else None
+        raise _unreadable(f"has schema {schema}, and this trainer reads {STATE_SCHEMA}; it")
+    try:
+        record = json.loads(saved["record"])
+        record["exactness"] = Exactness(**record["exactness"])
+        return SavedState(RunRecord(**record), dict(saved["items"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(f"cannot be opened ({error}); it") from error
 
 
 def _unreadable(what: str) -> CheckpointIncompatible:
@@ -122,5 +143,6 @@ def _unreadable(what: str) -> CheckpointIncompatible:
 
 def state_bytes(record: RunRecord, items: dict[str, Any]) -> bytes:
     """What goes into a checkpoint's `.state` file."""
-    saved = {"schema": STATE_SCHEMA, "record": record, "items": items}
-    return host_pickle.dumps(saved)
+    packed_items = {name: packed(value) for name, value in items.items()}
+    saved = {"schema": STATE_SCHEMA, "record": json.dumps(asdict(record)), "items": packed_items}
+    return pickle.dumps(saved, protocol=pickle.HIGHEST_PROTOCOL)

@@ -38,13 +38,14 @@ from kaggle_manager.errors import (
     CheckpointNotFound,
     KaggleManagerError,
     LineageMismatch,
+    UnsafePickle,
 )
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import model_file, replay_rows
 from kaggle_manager.trainer.sb3.local_training import open_project, tree_of
-from kaggle_manager.trainer.sb3.restricted_unpickle import open_buffer
+from kaggle_manager.trainer.sb3.pickles import open_buffer, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
 from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
 from kaggle_manager.trainer.sb3.trainer import Session
@@ -115,7 +116,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
     Raises:
         LineageMismatch: the tree holds checkpoints already.
         CheckpointCorrupt: a file cannot be read.
-        UnsafePickle: the replay buffer's file holds something else as well; nothing of it was executed.
+        UnsafePickle: a file holds something else as well; nothing of it was executed.
         CheckpointIncompatible: the pair does not fit the training.
         StorageError: the disk refused.
     """
@@ -135,6 +136,8 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
         model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
         try:
             model_file.load_parameters(model, model_zip.read_bytes())
+        except UnsafePickle:
+            raise
         except Exception as error:  # torch and Stable-Baselines3 raise all sorts when shapes or names differ
             raise _does_not_fit(model_zip, str(error)) from error
         counters = {name: data[name] for name in _COUNTERS if isinstance(data.get(name), int | float)}
@@ -191,7 +194,7 @@ def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
     )
     holder: Any = SimpleNamespace(replay_buffer=buffer)
     replay_rows.WaitingRows(holder).load(checkpoint, Disk())
-    replay_rows.restore(holder, read_state(checkpoint.read_state()).items["replay"])
+    replay_rows.restore(holder, opened(read_state(checkpoint.read_state()).items["replay"]))
     return buffer
 
 

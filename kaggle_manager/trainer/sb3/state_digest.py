@@ -7,6 +7,7 @@ is computed from them.
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import struct
 from collections import deque
@@ -77,7 +78,8 @@ def _feed_parts(hasher: Any, value: Any, path: tuple[int, ...]) -> None:
         _sequence(hasher, "generator", [value.bit_generator.state], path)
     else:
         # Any other object: the parts its own pickling is made of (maker, arguments, state, items).
-        parts = value.__reduce_ex__(4)
+        made = copyreg.dispatch_table.get(type(value))
+        parts: Any = made(value) if made else value.__reduce_ex__(4)
         if isinstance(parts, str):
             _leaf(hasher, "global", parts.encode())
         else:

@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.atomic_io import write_atomic
-from kaggle_manager.errors import CheckpointIncompatible, SimulationDiverged, WrongAccelerator
+from kaggle_manager.errors import CheckpointIncompatible, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -198,25 +198,20 @@ class Session:
             if exactness.mode == "none":
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
             return RunRecord(seed, exactness, now, config.total)
+        step = self.resume_point.step
         if changed := determinism.differences(now, record.arithmetic):
-            self._break(record, "the arithmetic changed: " + "; ".join(changed))
+            record.break_at(step, "the arithmetic changed: " + "; ".join(changed))
             record.arithmetic = now
         if record.target != config.total:
             # Schedules follow the total, so this is another training from here on, on purpose.
-            self._break(record, f"the target changed from {record.target} to {config.total} timesteps")
+            record.break_at(step, f"the target changed from {record.target} to {config.total} timesteps")
             record.target = config.total
         return record
-
-    def _break(self, record: RunRecord, why: str, step: int | None = None) -> None:
-        """Write down for good that exactness is lost, from `step` or the step of the resume on."""
-        step = self.resume_point.step if step is None else step
-        record.broken.append({"step": step, "why": why})
-        warn(f"from step {step} the bits are no longer those of an uninterrupted run: {why}.")
 
     def _note_nondeterminism(self, operation: str) -> None:
         why = f"{operation} has no deterministic kernel on {self.record.arithmetic['device']}"
         if all(known["why"] != why for known in self.record.broken):
-            self._break(self.record, why, self.model.num_timesteps)
+            self.record.break_at(self.model.num_timesteps, why)
 
     def _build_model(self) -> BaseAlgorithm:
         config, record = self.config, self.record
@@ -296,12 +291,8 @@ class Session:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
-        try:
-            self.checkpointer.restore(checkpoint)
-        except SimulationDiverged as error:
-            self._break(self.record, error.message)
-            self._begin_new_episodes()
-        if self.record.exactness.mode == "none":
+        lost = self.checkpointer.restore(checkpoint)
+        if "environment" in lost or self.record.exactness.mode == "none":
             self._begin_new_episodes()
 
     def _begin_new_episodes(self) -> None:

@@ -20,6 +20,7 @@ import pickle
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
@@ -134,6 +135,22 @@ def _gone(error: Exception) -> RunError:
     )
 
 
+def _that_travels(error: BaseException) -> BaseException:
+    """The error with its traceback, which a pickle leaves behind; in words where the error itself cannot be pickled."""
+    place = "".join(traceback.format_exception(error))
+    error.add_note(f"In the process that writes checkpoints:\n{place}")
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        told = RunError(
+            f"The process that writes checkpoints failed: {type(error).__name__}: {error}",
+            safe="the checkpoints written before still load.",
+        )
+        told.add_note(place)
+        return told
+    return error
+
+
 def _serve(
     pipe: Connection,
     not_ours: Connection,
@@ -155,6 +172,6 @@ def _serve(
             try:
                 answer: Result | BaseException = function(pickle.loads(text, buffers=buffers))
             except BaseException as error:
-                answer = error
+                answer = _that_travels(error)
             sys.stdout.flush()
             pipe.send(answer)

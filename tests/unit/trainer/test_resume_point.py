@@ -11,7 +11,7 @@ from kaggle_manager.trainer.sb3.env_probe import Exactness
 from kaggle_manager.trainer.sb3.resume_point import STATE_SCHEMA, RunRecord, read_state, state_bytes
 
 # What pickle writes for an object whose class is `gone.Class`.
-OF_A_CLASS_THAT_IS_GONE = b"cgone_with_an_earlier_version\nClass\n."
+OF_A_CLASS_THAT_IS_GONE = b"ckaggle_manager.gone_with_an_earlier_version\nClass\n."
 
 
 def test_what_is_written_is_read_back() -> None:

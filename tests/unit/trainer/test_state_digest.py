@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import deque
 from typing import Any
 
@@ -105,3 +106,8 @@ def test_saved_environments_have_equal_digests_for_equal_states_and_no_simulator
     assert env_state.digests(first) == env_state.digests(same)
     assert env_state.digests(first)["environments"] != env_state.digests(other)["environments"]
     assert len(made) == simulators
+
+
+def test_what_pickles_by_a_registered_function_has_a_digest() -> None:
+    assert digest(Part(rule=re.compile("a+"))) == digest(Part(rule=re.compile("a+")))
+    assert digest(Part(rule=re.compile("a+"))) != digest(Part(rule=re.compile("b+")))

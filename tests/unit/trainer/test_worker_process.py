@@ -51,6 +51,28 @@ def test_results_and_errors_come_back_as_from_a_call() -> None:
     worker.close()
 
 
+class OfItsOwnKind(Exception):
+    """Cannot be pickled: its constructor asks for more than a message."""
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(name)
+
+
+def fails(kind: str) -> None:
+    raise OfItsOwnKind("odd", 3) if kind == "odd" else ValueError("wrong")
+
+
+@forks
+@pytest.mark.parametrize(("kind", "raised"), [("odd", RunError), ("plain", ValueError)])
+def test_an_error_comes_with_the_traceback_of_the_other_process(kind: str, raised: type[Exception]) -> None:
+    worker = WorkerProcess(fails)
+    worker.start(kind)
+    with pytest.raises(raised) as caught:
+        worker.join()
+    assert "in fails" in "".join(caught.value.__notes__)
+    worker.close()
+
+
 @forks
 def test_what_is_handed_over_is_what_it_was_when_the_call_began(tmp_path: Path) -> None:
     def sums(arrays: list[np.ndarray[Any, Any]]) -> list[float]:

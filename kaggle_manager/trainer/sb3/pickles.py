@@ -1,0 +1,223 @@
+"""The one place where what was pickled is opened, and how far each kind of it is.
+
+    read_plain    what the trainer keeps itself: numbers, texts, arrays and containers of them
+    open_buffer   a replay buffer that stock Stable-Baselines3 pickled elsewhere
+    read_tensors  the tensors of a model file
+    Apart         anything else, such as the environment: bytes, until `opened` runs whatever they say
+
+Promises: the first three look up only the classes that such a file is made of; what asks for another one is refused
+before a line of it is executed.
+Never does: decide who may be trusted. `opened` and `opened_with` are for a checkpoint that is vouched for (see
+`checkpoints.vouched`), and for what this process has pickled itself.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from kaggle_manager.errors import CheckpointCorrupt, UnsafePickle
+from kaggle_manager.trainer.sb3 import host_pickle
+
+_ARRAYS = {
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+}
+_PLAIN = {*_ARRAYS, ("collections", "deque"), (__name__, "Apart")}
+_OF_A_BUFFER = {
+    *_ARRAYS,
+    ("numpy.random._pcg64", "PCG64"),
+    ("numpy.random._pickle", "__bit_generator_ctor"),
+    ("numpy.random._pickle", "__generator_ctor"),
+    ("numpy.random.bit_generator", "SeedSequence"),
+    ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+    ("gymnasium.spaces.box", "Box"),
+    ("gymnasium.spaces.dict", "Dict"),
+    ("gymnasium.spaces.discrete", "Discrete"),
+    ("gymnasium.spaces.multi_binary", "MultiBinary"),
+    ("gymnasium.spaces.multi_discrete", "MultiDiscrete"),
+    ("stable_baselines3.common.buffers", "DictReplayBuffer"),
+    ("stable_baselines3.common.buffers", "NStepReplayBuffer"),
+    ("stable_baselines3.common.buffers", "ReplayBuffer"),
+    ("stable_baselines3.her.goal_selection_strategy", "GoalSelectionStrategy"),
+    ("stable_baselines3.her.her_replay_buffer", "HerReplayBuffer"),
+    ("torch", "device"),
+}
+
+
+# --- what needs no trust ----------------------------------------------------------------------------------------------
+
+
+def read_plain(data: bytes) -> Any:
+    """Return what was pickled, when it is plain: numbers, texts, arrays and containers of them, and `Apart`.
+
+    Raises:
+        UnsafePickle: it asks for more; nothing of it was executed.
+        Exception: damaged pickles raise all sorts.
+    """
+    return _Restricted(io.BytesIO(data), _PLAIN, "the state that a trainer keeps").load()
+
+
+def open_buffer(path: Path) -> ReplayBuffer:
+    """Return the replay buffer in a file written by `save_replay_buffer`.
+
+    Raises:
+        UnsafePickle: the file holds something that is no part of a replay buffer; nothing of it was executed.
+        CheckpointCorrupt: it cannot be read as a pickle.
+    """
+    try:
+        with path.open("rb") as file:
+            found = _Restricted(
+                file, _OF_A_BUFFER, "a replay buffer", "take the model in without its replay buffer, if you trust it"
+            ).load()
+    except UnsafePickle:
+        raise
+    except Exception as error:  # damaged pickles raise all sorts
+        raise CheckpointCorrupt(f"{path} cannot be read as a replay buffer: {error}.") from error
+    if not isinstance(found, ReplayBuffer):
+        raise CheckpointCorrupt(f"{path} holds a {type(found).__name__}, not a replay buffer.")
+    return found
+
+
+def read_tensors(model: bytes, device: torch.device | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the state dictionaries of a model file, and its free tensors, by name; what else it holds is not opened.
+
+    Raises:
+        UnsafePickle: it asks for more than tensors; nothing of it was executed.
+        zipfile.BadZipFile, RuntimeError: it cannot be read.
+    """
+    found: dict[str, Any] = {}
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        for name in archive.namelist():
+            if name.endswith(".pth"):
+                content = io.BytesIO(archive.read(name))
+                try:
+                    found[name.removesuffix(".pth")] = torch.load(content, map_location=device, weights_only=True)
+                except pickle.UnpicklingError as error:
+                    raise UnsafePickle(
+                        f"{name} of the model file asks for more than tensors: {error}",
+                        safe="nothing of the file was executed",
+                    ) from error
+    return found, found.pop("pytorch_variables", None) or {}
+
+
+class _Restricted(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, allowed: set[tuple[str, str]], what: str, next_step: str = "") -> None:
+        super().__init__(file)
+        self._allowed, self._what, self._next_step = allowed, what, next_step
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._allowed:
+            raise UnsafePickle(
+                f"The file asks for {module}.{name}, which is no part of {self._what}.",
+                safe="nothing of the file was executed",
+                next_step=self._next_step,
+            )
+        try:
+            return super().find_class(module, name)
+        except ModuleNotFoundError:  # NumPy 2 has renamed it
+            old, new = "numpy.core", "numpy._core"
+            other = module.replace(new, old) if module.startswith(new) else module.replace(old, new)
+            return super().find_class(other, name)
+
+
+# --- what runs the code it names --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A pickle within a plain state: of objects whose classes are the environment's or a library's."""
+
+    data: bytes
+
+    def opened(self) -> Any:
+        return pickle.loads(self.data)
+
+
+def packed(value: Any) -> Any:
+    """`value` as a plain state can hold it: as it is, or the parts of it that are not plain each `Apart`."""
+    if _is_plain(value):
+        return value
+    if type(value) is dict:
+        return {key: part if _is_plain(part) else _apart(part) for key, part in value.items()}
+    return _apart(value)
+
+
+def opened(value: Any) -> Any:
+    """The inverse of `packed`. Runs whatever was pickled apart.
+
+    Raises:
+        Exception: what was pickled with other versions of the libraries raises all sorts.
+    """
+    if isinstance(value, Apart):
+        return value.opened()
+    if type(value) is dict:
+        return {key: part.opened() if isinstance(part, Apart) else part for key, part in value.items()}
+    return value
+
+
+def pickled_with(value: Any, shared: Any) -> bytes:
+    """Pickle `value`; where it refers to `shared`, the reference is kept instead of a copy, so that aliases survive."""
+    buffer = io.BytesIO()
+    _Sharing(buffer, shared).dump(value)
+    return buffer.getvalue()
+
+
+def opened_with(data: bytes, shared: Any, instead: Mapping[Any, Any] | None = None) -> Any:
+    """The inverse of `pickled_with`. Runs whatever was pickled.
+
+    Args:
+        instead: what to look up in the place of a class or function.
+    """
+    return _Shared(io.BytesIO(data), shared, instead or {}).load()
+
+
+def _apart(value: Any) -> Apart:
+    return Apart(host_pickle.dumps(value))
+
+
+def _is_plain(value: Any) -> bool:
+    data = host_pickle.dumps(value)
+    try:
+        read_plain(data)
+    except Exception:
+        return False
+    return True
+
+
+class _Sharing(pickle.Pickler):
+    def __init__(self, file: BinaryIO, shared: Any) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._shared = shared
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "shared" if obj is self._shared else None
+
+
+class _Shared(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, shared: Any, instead: Mapping[Any, Any]) -> None:
+        super().__init__(file)
+        self._shared, self._instead = shared, instead
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._shared
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return self._instead.get(found, found)
