@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaggle_manager.console.formatting import quoted
+from kaggle_manager.command_line import WhichTree
 from kaggle_manager.errors import ConfigError, StorageError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import find_project, get_section, named_folder, offered_sections
@@ -98,16 +98,15 @@ class RunConfig:
         place = Path(os.path.relpath(self.tree, self.state)).as_posix()
         return f"{self.section.name}-{self.tree.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
-    @property
-    def flags(self) -> str:
-        """The options with which a command is about the same training tree."""
-        seed = "" if self.seed is None else f" --seed {self.seed}"
-        return f"--scenario {self.scenario_name}{seed}{' --quick' * self.quick}{self.elsewhere}"
+    def command(self, name: str, *words: object) -> str:
+        """A command about this training tree, as it is typed.
 
-    @property
-    def elsewhere(self) -> str:
-        """What a command without a section needs to look into the same state folder: "" or ` --workdir ...`."""
-        return elsewhere(self.state, self.project_root)
+        Args:
+            name: of the command, such as `checkpoints ls`.
+            words: its other arguments.
+        """
+        workdir = None if self.state == self.project_root / STATE_FOLDER else self.state
+        return WhichTree(self.section.name, self.scenario_name, self.seed, self.quick, workdir).command(name, *words)
 
     @property
     def section_path(self) -> Path:
@@ -150,10 +149,9 @@ def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) 
     return folder
 
 
-def elsewhere(state: Path, project: Path | None = None) -> str:
-    """The option that brings a command to this state folder; "" for the project's own. Begins with a blank."""
-    own = state.name == STATE_FOLDER if project is None else state == project / STATE_FOLDER
-    return "" if own else f" --workdir {quoted(state)}"
+def workdir_of(state: Path) -> Path | None:
+    """The `--workdir` by which a command works on this state folder; None for the one of a project itself."""
+    return None if state.name == STATE_FOLDER else state
 
 
 def build_config(

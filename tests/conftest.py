@@ -1,10 +1,22 @@
-"""What holds for every test: default signals for what it starts, however pytest was started, and no bound on speed."""
+"""What holds for every test.
+
+Default signals for what it starts, however pytest was started; no bound on speed; and every command that a message
+names meanwhile is one that the command line takes.
+"""
 
 from __future__ import annotations
 
+import functools
+import shlex
 import signal
+import sys
+from collections.abc import Iterator
 
+import pytest
+from command_parser import parsed
 from hypothesis import HealthCheck, settings
+
+from kaggle_manager import command_line, errors
 
 
 def hand_down_default_signals() -> None:
@@ -23,3 +35,42 @@ hand_down_default_signals()  # in each process of pytest-xdist
 # By default an example may take 200 ms of wall clock, which a machine with other work does not always grant.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+_named: set[str] = set()
+_advice: set[str] = set()
+_command, _init = command_line.command, errors.KaggleManagerError.__init__
+
+
+@functools.wraps(_command)
+def _noted(*words: object, **options: object) -> str:
+    line = _command(*words, **options)  # type: ignore[arg-type]
+    _named.add(line)
+    return line
+
+
+def _noting(self: errors.KaggleManagerError, message: str, *, safe: str = "", next_step: str = "") -> None:
+    _init(self, message, safe=safe, next_step=next_step)
+    _advice.add(next_step)
+
+
+command_line.command, errors.KaggleManagerError.__init__ = _noted, _noting  # type: ignore[method-assign]
+
+
+@functools.cache
+def _check(line: str) -> None:
+    if sys.platform != "win32":  # which quotes in its own way
+        parsed(shlex.split(line))
+
+
+@pytest.fixture(autouse=True)
+def every_command_that_is_named_runs() -> Iterator[None]:
+    """Each is taken by the real command line, and can be told from the words after it."""
+    yield
+    for line in sorted(_named):
+        _check(line)
+        for advice in _advice:
+            after = advice.partition(line)[2] if line in advice else ""
+            if not any(other != line and other.startswith(line) and other in advice for other in _named):
+                assert not after or after[0] in "\n;,.)`" or after.startswith(" ("), f"{advice!r}: where does it end?"
+    _advice.clear()
+    _named.clear()

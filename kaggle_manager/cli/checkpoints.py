@@ -140,8 +140,8 @@ def verify(
         raise CheckpointCorrupt(
             f"{tree.root} does not verify:\n  " + "\n  ".join(found.problems),
             safe="nothing was changed",
-            next_step="the next run uses the newest checkpoint that verifies; `kaggle-manager checkpoints ls`, "
-            "with the same options, lists the copies that `kaggle-manager restore ... --from` puts back",
+            next_step="the next run uses the newest checkpoint that verifies; `checkpoints ls`, with the same options, "
+            "lists the copies that `restore --from` puts back",
         )
     document = {"schema": 1, "tree": str(tree.root), "files": found.files, "bytes": found.bytes}
     line = f"{tree.root}: {found.files:,} files, {size(found.bytes)}, every byte as its manifest says"

@@ -14,7 +14,7 @@ from kaggle_manager.cli.common import JsonOption, answer, print_json, reporter, 
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.cli.table import copies_table
-from kaggle_manager.console.formatting import count, quoted, size
+from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import NotFound
 
 backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now; or list and restore backups.")
@@ -55,7 +55,7 @@ def make(
         print(line, file=sys.stderr)
     lines = [
         f"step {copy.step:,} of session {copy.generation} is backed up in {copy.folder} ({size(copy.size)})",
-        f"  back again: kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copy.folder)}",
+        f"  back again: {config.command('restore', '--from', copy.folder)}",
     ]
     answer({"schema": 1, "backup": _as_json(copy), "dropped": dropped}, lines, as_json=as_json)
 
@@ -76,7 +76,7 @@ def list_backups(*, of: TreeOfOption, as_json: JsonOption = False) -> None:
     lines = copies_table(copies)
     if (latest := latest_backup(copies)) is not None:
         lines.append(f"`latest` is the newest backup: step {latest.step:,} in {latest.folder}")
-    lines.append(f"restore one: kaggle-manager restore {config.section.name} {config.flags} --from FOLDER")
+    lines.append(f"restore one: {config.command('restore', '--from', 'FOLDER')}")
     document = {"schema": 1, "copies": [_as_json(copy) for copy in copies]}
     answer(document, lines if copies else ["no copy is kept"], as_json=as_json)
 
@@ -105,8 +105,7 @@ def restore_backup(
         named = (copy for copy in copies if which in (copy.folder.name, str(copy.folder)))
         wanted = next(named, latest_backup(copies) if which == "latest" else None)
         if wanted is None and not Path(which).is_dir():
-            there = f"--section {of.section} {config.flags}"
-            raise NotFound(f"No copy is called {which!r}.", next_step=f"kaggle-manager checkpoints backup ls {there}")
+            raise NotFound(f"No copy is called {which!r}.", next_step=config.command("checkpoints backup ls"))
         source = wanted.folder if wanted else Path(which)
         done = of.manager(shown).restore_copy(config, source)
     if as_json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,29 +12,17 @@ import typer
 
 from kaggle_manager.cli.common import (
     JsonOption,
-    ScenarioOption,
-    SectionOption,
-    WorkdirOption,
     answer,
     load_module,
     print_json,
     reporter,
 )
 from kaggle_manager.cli.quick import quick_may_be_meant
-from kaggle_manager.cli.selection import Selection, TreeOfOption, as_command
+from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
 
 EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
-
-
-@dataclass(frozen=True)
-class NewTree(Selection):
-    """A training tree to begin from files of another training."""
-
-    section: SectionOption
-    scenario: ScenarioOption = None
-    workdir: WorkdirOption = None
 
 
 @as_command
@@ -56,8 +43,8 @@ def export_sb3(
         raise ConfigError(
             f"{which!r} is no checkpoint that can be exported; timesteps such as 45000, or latest, are accepted.",
             safe="nothing was written",
-            next_step="name one that `kaggle-manager checkpoints ls` lists as latest; those of best and final are "
-            "files that stock Stable-Baselines3 loads as they are",
+            next_step=f"name one that is listed as latest: {of.config().command('checkpoints ls')}\n  those of best "
+            "and final are files that stock Stable-Baselines3 loads as they are",
         )
     config = of.config()
     step = None if which == "latest" else int(which)
@@ -73,7 +60,7 @@ def import_sb3(
     replay_buffer: Annotated[Path | None, typer.Option(help="Its replay buffer, as stock saves it.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Archive the training that is there first.")] = False,
     *,
-    of: NewTree,
+    of: TreeOfOption,
     as_json: JsonOption = False,
 ) -> None:
     """Begin a training tree from such files, saying what exactness they do not hold.
@@ -86,7 +73,7 @@ def import_sb3(
     """
 
     def take_in(below: Path | None) -> Any:
-        return exchange.import_here(of.section, of.scenario, model, replay_buffer, below)
+        return exchange.import_here(of.section, of.scenario, model, replay_buffer, below, seed=of.seed, quick=of.quick)
 
     with reporter(as_json) as shown:
         config = of.config()
@@ -101,7 +88,7 @@ def import_sb3(
         print_json({"schema": 1, **facts, "not_exact": why})
 
 
-def _take_in_beside(take_in: Any, of: NewTree, state: Path, shown: Reporter) -> Any:
+def _take_in_beside(take_in: Any, of: TreeOfOption, state: Path, shown: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
     state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=state) as folder:

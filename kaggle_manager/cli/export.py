@@ -11,7 +11,8 @@ import typer
 from kaggle_manager.cli.common import JsonOption, answer, print_json, reporter, restored_as_json
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import TreeOfArgument, as_command
-from kaggle_manager.console.formatting import count, quoted, size
+from kaggle_manager.command_line import WhichTree
+from kaggle_manager.console.formatting import count, size
 
 
 @as_command
@@ -52,9 +53,8 @@ def export(
     ]
     if done.report_url:
         lines.append(f"  the report: {done.report_url}")
-    seed = "" if config.seed is None else f" --seed {config.seed}"
-    which = f"{of.section} --scenario {config.scenario_name}{seed}{' --quick' * of.quick}"
-    lines.append(f"  back again, on any machine: kaggle-manager restore {which} --from {quoted(done.url)}")
+    anywhere = WhichTree(of.section, config.scenario_name, config.seed, of.quick)
+    lines.append(f"  back again, on any machine: {anywhere.command('restore', '--from', done.url)}")
     answer({"schema": 1, **asdict(done)}, lines, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ import typer
 
 from kaggle_manager.cli.common import SectionArgument, group, libraries_needed_for, load_module
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.console.formatting import quoted
+from kaggle_manager.command_line import quoted
 from kaggle_manager.errors import ConfigError
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -15,7 +15,8 @@ import typer
 from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, as_command
-from kaggle_manager.config import elsewhere, state_folder
+from kaggle_manager.command_line import command
+from kaggle_manager.config import state_folder, workdir_of
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
 from kaggle_manager.runs.journal import Journal
@@ -83,7 +84,7 @@ def history(
         _known(section, runs)
         seen = History(tuple(runs))
         if compare is not None:
-            seen = Comparison.of(*(_by_id(runs, run_id, elsewhere(journal.path.parent)) for run_id in compare))
+            seen = Comparison.of(*(_by_id(runs, run_id, journal.path.parent) for run_id in compare))
         answer(seen.as_json(), seen.lines(), as_json=as_json)
 
 
@@ -138,12 +139,12 @@ def _known(section: str | None, runs: Sequence[RunReport]) -> None:
         get_section(find_project(Path.cwd(), section), section)
 
 
-def _by_id(runs: list[RunReport], given: str, there: str) -> RunReport:
+def _by_id(runs: list[RunReport], given: str, state: Path) -> RunReport:
     found = [run for run in runs if run.run_id.startswith(given)]
     if len(found) != 1:
         raise NotFound(
             f"{len(found) or 'No'} run{'s' * (len(found) != 1)} of this folder begin with {given!r}.",
-            next_step=f"choose from: kaggle-manager history{there}",
+            next_step=f"choose from: {command('history', workdir=workdir_of(state))}",
         )
     return found[0]
 

@@ -1,18 +1,9 @@
-"""Formats of sizes, durations, counts, dates, and paths in commands. Pure, standard library only."""
+"""Formats of sizes, durations, counts and dates. Pure, standard library only."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 from datetime import UTC, datetime
 from typing import Any
-
-
-def quoted(argument: object) -> str:
-    """An argument, such as a path with blanks, as a command line of this machine takes it."""
-    text = str(argument)
-    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
 
 
 def printable(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kaggle_manager.command_line import WhichTree
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.comparison import MOST_RUNS, comparison
 from kaggle_manager.dashboard.components import lasted, progress, score, state_word, steps, table, when
@@ -21,7 +22,7 @@ from kaggle_manager.status.report import RunReport
 # Folder of the style sheet and the script.
 STATIC = Path(__file__).with_name("static")
 TITLE = "Kaggle Manager"
-FIRST_RUN = "kaggle-manager run section_7_6_rl_performance --quick"
+FIRST_RUN = WhichTree("section_7_6_rl_performance", quick=True).command("run")
 
 
 @dataclass(frozen=True)

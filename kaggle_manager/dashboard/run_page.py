@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kaggle_manager.console.formatting import count, duration, epoch, quoted, size
+from kaggle_manager.command_line import quoted
+from kaggle_manager.console.formatting import count, duration, epoch, size
 from kaggle_manager.dashboard.charts import Mark, Series, line_chart
 from kaggle_manager.dashboard.components import (
     NONE,

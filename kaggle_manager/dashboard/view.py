@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.config import elsewhere
+from kaggle_manager.command_line import command
+from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
 from kaggle_manager.dashboard.logs import LogTail, read_log
@@ -164,7 +165,7 @@ class Dashboard:
         with closing(self._journal()) as journal:
             row = next((row for row in journal.runs() if row.run_id == run_id), None)
             if row is None:
-                todo = f"kaggle-manager history{elsewhere(self.state)}"
+                todo = command("history", workdir=workdir_of(self.state))
                 raise NotFound(f"There is no run {run_id[:80]!r} in {self.state}.", next_step=todo)
             return self._view(journal, row, verify)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager import command_line
 from kaggle_manager.errors import RunError
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 
@@ -65,7 +66,7 @@ def demo(show: Callable[[Shown], None]) -> list[Shown]:
             deadline = time.monotonic() + LONGEST_S
             while not _ENDED.search(kaggle("kernels", "status", f"{server.username}/{SLUG}")):
                 if time.monotonic() > deadline:
-                    raise RunError("The kernel of the demo did not end.", next_step="kaggle-manager doctor")
+                    raise RunError("The kernel of the demo did not end.", next_step=command_line.command("doctor"))
                 time.sleep(0.5)
             kaggle("kernels", "logs", f"{server.username}/{SLUG}")
             kaggle("kernels", "output", f"{server.username}/{SLUG}", "-p", "output")
@@ -106,7 +107,9 @@ def _official(server: ServerInfo, place: Path, arguments: tuple[str, ...]) -> Sh
     )
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()
-        raise RunError(f"`{command}` ended with {done.returncode}: {said[-500:]}", next_step="kaggle-manager doctor")
+        raise RunError(
+            f"`{command}` ended with {done.returncode}: {said[-500:]}", next_step=command_line.command("doctor")
+        )
     return Shown(command, done.stdout.strip())
 
 

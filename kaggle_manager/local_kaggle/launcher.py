@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError, Unavailable
 from kaggle_manager.local_kaggle import daemonize, disk
 
@@ -85,7 +86,7 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
                 raise ConfigError(
                     f"A local Kaggle already serves {root}, and does not play {faults}.",
                     safe="It goes on undisturbed.",
-                    next_step="Stop it with `kaggle-manager local-kaggle stop`, and run the same command again.",
+                    next_step=f"{command('local-kaggle stop', '--root', root)}\n  and then the same command again",
                 )
             return info
         if mine:

@@ -17,6 +17,7 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
+from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
@@ -49,7 +50,7 @@ def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: flo
             raise ConfigError(
                 f"Another local Kaggle already serves {root}.",
                 safe="It goes on undisturbed.",
-                next_step="Use it, or stop it with `kaggle-manager local-kaggle stop`.",
+                next_step=f"use it, or stop it: {command('local-kaggle stop', '--root', root)}",
             )
         with _listen(port, root) as listening:
             _run(listening, root, plan, faults, idle_exit_s)

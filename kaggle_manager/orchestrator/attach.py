@@ -136,4 +136,4 @@ def _bring_parent(
 
 
 def _go_on(config: RunConfig) -> str:
-    return f"kaggle-manager run {config.section.name} {config.flags}"
+    return config.command("run")

@@ -138,7 +138,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
         KernelFailed, CheckpointIncompatible, ConfigError, VerificationError: by the kind of the failure.
         NotFinished: a person has asked for the stop.
     """
-    again = f"kaggle-manager run {run.config.section.name} {run.config.flags}"
+    again = run.config.command("run")
     if action.kind is FailureKind.NONE:
         raise NotFinished(
             f"Run {run.row.run_id} is stopped: {action.why}.", safe=f"the tree {run.config.tree}", next_step=again

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import build_config, state_folder
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
@@ -27,7 +28,9 @@ def demonstrate(section: str, reporter: Reporter, *, platform: str | None, workd
     demo = get_section(project, section).demo
     if demo is None:
         raise ConfigError(
-            f"Section {section} has no demonstration.", safe="nothing was started", next_step="use --quick instead"
+            f"Section {section} has no demonstration.",
+            safe="nothing was started",
+            next_step=WhichTree(section, quick=True, workdir=workdir).command("run"),
         )
     config = build_config(
         section,

@@ -12,7 +12,6 @@ from threading import get_ident
 from types import ModuleType
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import quoted
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import has_report, module_of
@@ -28,8 +27,7 @@ def write_final_report(config: RunConfig, reporter: Reporter, *arguments: str) -
     base = config.tree
     for _ in (*config.section_path.parts, *config.scenario.models.split("/")):
         base = base.parent
-    elsewhere = f" --workdir {quoted(base)}" if base != config.project_root else ""
-    again = f"kaggle-manager report {name} --scenario {config.scenario_name}{elsewhere}"
+    again = config.command("report")
     if not has_report(config.project_root, name):
         return False
     try:

@@ -267,7 +267,7 @@ class ValidationKaggleManager:
             if row is None or not chosen or chosen[0].version is None:
                 raise NotFound(
                     f"No such session of {config.tree} is in the journal.",
-                    next_step=f"kaggle-manager history{config.elsewhere}",
+                    next_step=config.command("history"),
                 )
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"

@@ -60,7 +60,7 @@ def stop_run(
         raise NotFound(
             f"No run of {config.tree} is unfinished.",
             safe="nothing was changed",
-            next_step=f"kaggle-manager history{config.elsewhere}",
+            next_step=config.command("history"),
         )
     sessions = journal.sessions(row.run_id)
     newest = sessions[-1] if sessions else None
@@ -76,7 +76,8 @@ def stop_run(
         raise ConfigError(
             f"Generation {newest.generation} is not restored yet: deleting its kernel would lose what it has saved.",
             safe="no session follows it; nothing was deleted",
-            next_step=f"kaggle-manager tick {row.section} {config.flags} until it is closed, then stop --delete again",
+            next_step=f"{config.command('tick')}\n  until it is closed, then "
+            f"{config.command('stop', '--delete', '--yes')}",
         )
     return _cancel(connection, journal, reporter, row, newest)
 

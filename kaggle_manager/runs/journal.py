@@ -69,7 +69,9 @@ class Journal:
         """
         found = self._runs("SELECT * FROM runs WHERE run_id = ?", run_id)
         if not found:
-            raise NotFound(f"The journal {self.path} knows no run {run_id!r}.", next_step="kaggle-manager history")
+            raise NotFound(
+                f"The journal {self.path} knows no run {run_id!r}.", next_step="`status` lists those it knows"
+            )
         return found[0]
 
     def runs(self) -> list[RunRow]:

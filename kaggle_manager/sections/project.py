@@ -13,13 +13,14 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, listed, load_section
 
 DEFAULT_FOLDER = "sections"
 # The variable that names the project's folder, for commands called from elsewhere.
 PROJECT_VARIABLE = "KM_PROJECT"
-HOW_TO_BEGIN = "kaggle-manager init NAME makes one in this folder; or change into the folder of one"
+HOW_TO_BEGIN = f"{command('init', 'NAME')}\n  makes one in this folder; or change into the folder of one"
 
 
 def sections_folder(root: Path) -> str:
@@ -123,7 +124,7 @@ def get_section(root: Path, name: str) -> Section:
         raise ConfigError(
             f"{folder} has no section yet.",
             safe="nothing was started.",
-            next_step=f"make one: kaggle-manager init {name or 'NAME'}",
+            next_step=command("init", name or "NAME"),
         )
     if not name:
         several = offered_sections(root) or sorted(sections)
@@ -136,7 +137,7 @@ def get_section(root: Path, name: str) -> Section:
         raise ConfigError(
             f"There is no section {name!r} in {folder}.",
             safe="nothing was started.",
-            next_step=f"choose one of: {listed(offered_sections(root))}; or make it: kaggle-manager init {name}",
+            next_step=f"choose one of: {listed(offered_sections(root))}; or make it: {command('init', name)}",
         )
     return load_section(sections[name])
 

@@ -10,11 +10,12 @@ import importlib.util
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import get_args
 
+from kaggle_manager.command_line import WhichTree
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Algorithm, Section, load_section
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
@@ -54,12 +55,8 @@ class NewSection:
 
     @property
     def next_commands(self) -> tuple[str, ...]:
-        name = self.section.name
-        return (
-            f"kaggle-manager preflight {name}",
-            f"kaggle-manager run {name} --quick",
-            f"kaggle-manager run {name}",
-        )
+        which = WhichTree(self.section.name)
+        return which.command("preflight"), replace(which, quick=True).command("run"), which.command("run")
 
 
 @dataclass(frozen=True)

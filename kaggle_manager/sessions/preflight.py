@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
@@ -105,8 +106,7 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
         raise VerificationError(
             f"The preflight of {name} does not hold:\n  " + "\n  ".join(failed),
             safe="nothing was pushed; no training tree was touched",
-            next_step=f"mend what it names, and try: kaggle-manager preflight {config.section.name} "
-            f"--scenario {config.scenario_name}",
+            next_step=f"correct what it names, and try: {config.command('preflight')}",
         )
     reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
@@ -155,5 +155,5 @@ def _not_carried_out(section: Section, why: str) -> VerificationError:
     return VerificationError(
         f"The preflight of {section.name} could not be carried out: {why}",
         safe="nothing was pushed; no training tree was touched",
-        next_step=f"mend the cause, and try: kaggle-manager preflight {section.name}",
+        next_step=f"remove the cause, and try: {WhichTree(section.name).command('preflight')}",
     )

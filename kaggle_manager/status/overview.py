@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.config import STATE_FOLDER, build_config, elsewhere
+from kaggle_manager.command_line import WhichTree
+from kaggle_manager.config import STATE_FOLDER, build_config, workdir_of
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project_or_none, get_section, offered_sections
@@ -26,7 +27,7 @@ class UnknownTree:
 
     root: Path
     step: int
-    command: str
+    which: WhichTree
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Overview:
 
     Attributes:
         section: what was asked for, None for all.
-        elsewhere: the option that brings a command here.
+        workdir: the option that brings a command here; None where it needs none.
         trees: training trees that are here although no run is known; looked for only then.
     """
 
     runs: tuple[RunReport, ...]
     section: str | None = None
-    elsewhere: str = ""
+    workdir: Path | None = None
     trees: tuple[UnknownTree, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -53,9 +54,8 @@ class Overview:
         if self.trees:
             found = self.trees[0]
             why = f"no run is known here, but {found.root} holds a training at step {found.step}; `run` goes on with it"
-            command = f"kaggle-manager run {found.command}{self.elsewhere}"
-            return {"state": "none", "why": why, "next": command, "human_action_required": True}
-        command = f"kaggle-manager run {self.section or 'SECTION'} --quick{self.elsewhere}"
+            return {"state": "none", "why": why, "next": found.which.command("run"), "human_action_required": True}
+        command = WhichTree(self.section or "SECTION", quick=True, workdir=self.workdir).command("run")
         return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
 
     def lines(self) -> Iterator[str]:
@@ -79,7 +79,7 @@ def overview(journal: Journal, section: str | None, now: float) -> Overview:
     runs = [run for run in describe_all(journal, now) if section in (None, run.section)]
     state = journal.path.parent
     trees = () if runs else tuple(_unknown_trees(state, section))
-    return Overview(by_urgency(runs), section, elsewhere(state), trees)
+    return Overview(by_urgency(runs), section, workdir_of(state), trees)
 
 
 def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
@@ -96,7 +96,7 @@ def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
             workdir = None if is_own else state
             config = build_config(name, scenario=scenario, workdir=workdir, project_root=project, environ={})
             if step := saved_step(TrainingTree(config.tree, scenario)):
-                yield UnknownTree(config.tree, step, f"{name} --scenario {scenario}")
+                yield UnknownTree(config.tree, step, WhichTree(name, scenario, workdir=workdir))
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

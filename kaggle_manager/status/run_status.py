@@ -7,12 +7,13 @@ manifests and sizes; `checkpoints verify` reads every byte.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
-from kaggle_manager.config import STATE_FOLDER, elsewhere
+from kaggle_manager.command_line import WhichTree
+from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -33,31 +34,19 @@ class _State:
     until: float | None = None
 
 
-@dataclass(frozen=True)
-class _Commands:
-    """The commands that are about one run, with the options that make them so."""
+def which_tree(row: RunRow, state: Path) -> WhichTree:
+    """The training tree of a run, for the commands that are about it; `state` is the folder of its journal."""
+    return WhichTree(row.section, row.scenario, row.settings.get("seed"), row.quick, workdir_of(state))
 
-    row: RunRow
-    state: Path
 
-    def of(self, name: str, *, workdir_only: bool = False) -> str:
-        row = self.row
-        seed = f" --seed {row.settings['seed']}" if row.settings.get("seed") is not None else ""
-        options = "" if workdir_only else f" --scenario {row.scenario}{seed}{' --quick' * row.quick}"
-        return f"kaggle-manager {name} {row.section}{options}{elsewhere(self.state)}"
-
-    def after_the_end(self) -> str:
-        """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
-        if self.row.quick:
-            return f"kaggle-manager run {self.row.section} --scenario {self.row.scenario}{elsewhere(self.state)}"
-        project = self.state.parent if self.state.name == STATE_FOLDER else find_project_or_none(Path.cwd())
-        if project is not None and has_report(project, self.row.section):
-            return self.of("report", workdir_only=True) + f" --scenario {self.row.scenario}"
-        return self.checkpoints("ls")
-
-    def checkpoints(self, name: str) -> str:
-        which = f"--section {self.row.section} --scenario {self.row.scenario}{' --quick' * self.row.quick}"
-        return f"kaggle-manager checkpoints {name} {which}{elsewhere(self.state)}"
+def _after_the_end(row: RunRow, which: WhichTree, state: Path) -> str:
+    """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
+    if row.quick:
+        return replace(which, quick=False).command("run")
+    project = state.parent if which.workdir is None else find_project_or_none(Path.cwd())
+    if project is not None and has_report(project, row.section):
+        return which.command("report")
+    return which.command("checkpoints ls")
 
 
 def describe_run(run: RunState, now: float) -> RunReport:
@@ -71,11 +60,11 @@ def describe_run(run: RunState, now: float) -> RunReport:
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
     step = head.step if head else run.totals.step
     damage = next((view.problem for view in views if view.problem), "")
-    commands = _Commands(row, journal.path.parent)
-    state = _state(run, step, now, commands, damage)
+    which = which_tree(row, journal.path.parent)
+    state = _state(run, step, now, which, damage)
     last = journal.run_of(Path(row.tree))
     if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
-        state = _undone(row, there, views, commands) or state
+        state = _undone(row, there, views, which) or state
     newest = run.newest
     return RunReport(
         state=state.name,
@@ -112,14 +101,16 @@ def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
     return next((view.manifest for view in views if view.level == level), None)
 
 
-def _state(run: RunState, step: int, now: float, commands: _Commands, damage: str) -> _State:
+def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) -> _State:
     row, newest, wait = run.row, run.newest, run.row.wait
-    again, tick = commands.of("run"), commands.of("tick")
+    again, tick = which.command("run"), which.command("tick")
     if row.outcome == "finished" and damage:  # no session follows that would notice
         why = f"{row.target} timesteps are done, and what was saved is damaged since: {damage}"
-        return _State("finished", why, commands.checkpoints("verify"), human=True)
+        return _State("finished", why, which.command("checkpoints verify"), human=True)
     if row.outcome == "finished":
-        return _State("finished", f"{row.target} timesteps are done", commands.after_the_end())
+        return _State(
+            "finished", f"{row.target} timesteps are done", _after_the_end(row, which, run.journal.path.parent)
+        )
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
     if row.stop_asked and (newest is None or newest.stage is Stage.CLOSED):
@@ -142,17 +133,17 @@ def _state(run: RunState, step: int, now: float, commands: _Commands, damage: st
 
 
 def _undone(
-    row: RunRow, there: Sequence[CheckpointView], own: Sequence[CheckpointView], commands: _Commands
+    row: RunRow, there: Sequence[CheckpointView], own: Sequence[CheckpointView], which: WhichTree
 ) -> _State | None:
     """What a finished run is whose tree holds less than its target: an older copy was put there, or nothing is left."""
     if not there:
         why = f"{row.target} timesteps were done, and the tree {row.tree} holds no checkpoint any more"
-        return _State("error", why, commands.of("run"), human=True)
+        return _State("error", why, which.command("run"), human=True)
     head, final = _first(own, "latest"), _first(own, "final")
     if not own or (head and final and min(head.step, final.step) >= row.target):
         return None
     step = head.step if head else 0
-    return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", commands.of("tick"))
+    return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", which.command("tick"))
 
 
 def _trouble(row: RunRow, again: str) -> _State | None:

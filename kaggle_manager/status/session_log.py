@@ -40,7 +40,7 @@ def session_log(
         what = "No session" if generation is None else f"No session {generation}"
         raise NotFound(
             f"{what} of {config.tree} is known here.",
-            next_step=f"kaggle-manager history{config.elsewhere}",
+            next_step=config.command("history"),
         )
     session = chosen[0]
     tag = session_tag(session.run_id, session.generation)

@@ -100,7 +100,7 @@ def find_checkpoint(tree: TrainingTree, which: str, *, verify: bool = False) -> 
     if which not in ("latest", "best", "final") and not which.isdecimal():
         raise ConfigError(
             f"{which!r} is no checkpoint; latest, best, final, or timesteps such as 45000 are accepted.",
-            next_step="`kaggle-manager checkpoints ls`, with the same options, shows what there is",
+            next_step="`checkpoints ls`, with the same options, shows what there is",
         )
     views = look_at(tree, verify=verify)
     wanted = [view for view in views if view.manifest and which in (view.level, str(view.manifest.step))]

@@ -18,7 +18,6 @@ from kaggle_manager.checkpoints import (
     restore_tree,
 )
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import quoted
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
 from kaggle_manager.trees.backups import find_copies, stamped_name, within_limit
@@ -116,8 +115,7 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
 
 
 def _restore_command(copy: Checkpoint, config: RunConfig) -> str:
-    command = f"kaggle-manager restore {config.section.name} {config.flags} --from {quoted(copy.tree.root)}"
-    return f"{command}\n  and then the same command again"
+    return f"{config.command('restore', '--from', copy.tree.root)}\n  and then the same command again"
 
 
 def _age(copy: Checkpoint) -> tuple[str, int, int]:

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "kaggle_manager"
 # A room imports only what is on a lower layer. The lowest layer first; a module at the root is a room of its own.
 # The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
-    ("errors", "console", "notify"),
+    ("errors", "command_line", "console", "notify"),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
     ("config", "protocol"),
     ("sessions", "trees", "trainer"),
@@ -77,9 +77,9 @@ def room_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def test_at_the_root_are_folders_and_three_modules() -> None:
+def test_at_the_root_are_folders_and_four_modules() -> None:
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "errors.py", "config.py", "py.typed"}
+    assert files == {"__init__.py", "command_line.py", "errors.py", "config.py", "py.typed"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
     assert folders <= set(LAYER_OF), "each has a place in the list"
 
@@ -145,7 +145,7 @@ def test_only_the_trainer_needs_a_training_library() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize("room", ["checkpoints", "errors"])
+@pytest.mark.parametrize("room", ["checkpoints", "command_line", "errors"])
 def test_a_checkpoint_is_read_with_the_standard_library(room: str) -> None:
     for name, path in modules().items():
         if room_of(name) == room:
@@ -166,7 +166,7 @@ def test_a_decision_has_no_input_or_output(name: str) -> None:
 @pytest.mark.parametrize(
     ("room", "may_import"),
     [
-        ("local_kaggle", {"errors", "local_kaggle"}),
+        ("local_kaggle", {"command_line", "errors", "local_kaggle"}),
         ("platforms", {"errors", "platforms"}),
         ("checkpoints", {"errors", "checkpoints"}),
         ("trainer", {"errors", "protocol", "sections", "checkpoints", "trainer"}),

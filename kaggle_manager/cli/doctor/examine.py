@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
+from kaggle_manager.command_line import command
 from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
@@ -96,7 +97,7 @@ def _named(project: Path) -> tuple[str, list[Check]]:
     if len(names) < 2:
         return (names or [""])[0], []
     says = f"{' and '.join(names)} are here, and none of them was named: this is about {names[0]}"
-    todo = f"name the one that is meant: kaggle-manager doctor {names[1]}"
+    todo = f"name the one that is meant: {command('doctor', names[1])}"
     return names[0], [Check("section", "caution", says, todo)]
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.cli.schedule.entry import Entry
+from kaggle_manager.cli.schedule.entry import WRITTEN_BY, Entry
 from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
 from kaggle_manager.config import STATE_FOLDER
 from kaggle_manager.errors import ConfigError
@@ -112,7 +112,7 @@ def _workflow(job: TickJob, package: str) -> str:
     patient = "|".join(str(code) for code in (0, *PATIENT_CODES))
     # JSON is YAML: a quoted value stays what it is.
     return f"""\
-# Written by kaggle-manager schedule; --remove takes it out.
+# {WRITTEN_BY}
 name: {json.dumps(job.label)}
 on:
   schedule:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from kaggle_manager.cli.schedule.entry import Entry
+from kaggle_manager.cli.schedule.entry import WRITTEN_BY, Entry
 from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
 
 
@@ -20,7 +20,7 @@ def entry(job: TickJob, environ: Mapping[str, str] = os.environ) -> Entry:
     minutes = ",".join(f"{minute:02}" for minute in job.slots.minutes)
     command = " ".join(_quoted(argument) for argument in job.command)
     service = f"""\
-# Written by kaggle-manager schedule; --remove takes it out.
+# {WRITTEN_BY}
 [Unit]
 Description=kaggle-manager: one tick of {_plain(job.section)}
 
@@ -35,7 +35,7 @@ SuccessExitStatus={" ".join(map(str, PATIENT_CODES))}
 TimeoutStartSec=6h
 """
     timer = f"""\
-# Written by kaggle-manager schedule; --remove takes it out.
+# {WRITTEN_BY}
 [Unit]
 Description=kaggle-manager: a tick of {_plain(job.section)} every {job.every}
 

@@ -33,10 +33,13 @@ def open_project(section: str) -> tuple[Path, Section]:
     return project, get_section(project, section)
 
 
-def tree_of(project: Path, section: Section, scenario: str, base: Path, *, quick: bool) -> TrainingTree:
+def tree_of(
+    project: Path, section: Section, scenario: str, base: Path, *, quick: bool, seed: int | None = None
+) -> TrainingTree:
     """The training tree of a scenario below `base`."""
     declared = section.scenario(scenario)
     declared = declared.for_quick() if quick else declared
+    declared = declared if seed is None else declared.for_seed(seed)
     return TrainingTree(base / section.folder.relative_to(project) / declared.models, scenario)
 
 

@@ -125,7 +125,7 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
         raise LineageMismatch(
             f"{tree.root} holds a training already.",
             safe="it was not touched.",
-            next_step="give another --workdir, or archive that tree: kaggle-manager checkpoints import-sb3 … --replace",
+            next_step="give another --workdir; or the same command with --replace, which archives that tree",
         )
     data = _plain_data(model_zip)
     buffer = None if replay_buffer is None else open_buffer(replay_buffer)
@@ -154,9 +154,19 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
 
 
 def import_here(
-    section_name: str, scenario: str | None, model_zip: Path, replay_buffer: Path | None, workdir: Path | None
+    section_name: str,
+    scenario: str | None,
+    model_zip: Path,
+    replay_buffer: Path | None,
+    workdir: Path | None,
+    *,
+    seed: int | None = None,
+    quick: bool = False,
 ) -> Checkpoint:
     """`import_sb3` for a section's scenario, its default when None; the tree lies below `workdir`, else the project.
+
+    Args:
+        seed, quick: as for `run`: each has a tree of its own.
 
     Raises:
         ConfigError: there is no such section or scenario.
@@ -165,14 +175,15 @@ def import_here(
     project, section = open_project(section_name)
     name = scenario or section.default_scenario or ""
     base = (workdir or project).expanduser().resolve()
-    tree = tree_of(project, section, name, base, quick=False).root
+    tree = tree_of(project, section, name, base, quick=quick, seed=seed).root
+    declared = section.scenario(name).for_quick() if quick else section.scenario(name)
     config = from_scenario(
         name,
-        section.scenario(name),
+        declared if seed is None else declared.for_seed(seed),
         total=None,
         tree=tree,
         lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
-        identity=identity_of(section, name, project),
+        identity=identity_of(section, name, project, quick=quick, seed=seed),
     )
     with hold_tree(tree):
         return import_sb3(model_zip, replay_buffer, config)

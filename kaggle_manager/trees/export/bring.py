@@ -14,8 +14,9 @@ from pathlib import Path
 from kaggle_manager.checkpoints import Disk, FileEntry, RestoreReport
 from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, sha256_bytes, sha256_of, storage_errors
 from kaggle_manager.checkpoints.layout import inside
-from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import quoted, size
+from kaggle_manager.command_line import WhichTree
+from kaggle_manager.config import RunConfig, workdir_of
+from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
@@ -63,8 +64,9 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
             f"{store.url} holds {listing.scenario} of {listing.section}; {config.scenario_name} of "
             f"{config.section.name} was asked for.",
             safe=safe,
-            next_step=f"kaggle-manager restore {listing.section} --scenario {listing.scenario} "
-            f"--from {quoted(address)}",
+            next_step=WhichTree(listing.section, listing.scenario, workdir=workdir_of(config.state)).command(
+                "restore", "--from", address
+            ),
         )
     folder = config.state / "from_export" / f"{config.tree_key}-{sha256_bytes(data)[:16]}"
     with storage_errors(f"Downloading into {folder}", safe=safe):
@@ -75,11 +77,11 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
             if path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256:
                 continue
             tell(f"bringing {number} of {len(listing.tree)}: {file.name} ({size(file.size)})")
-            _download(store, file, path, safe)
+            _download(store, file, path, safe, config.command("export", address, "--recheck"))
     return folder
 
 
-def _download(store: Store, file: FileEntry, path: Path, safe: str) -> None:
+def _download(store: Store, file: FileEntry, path: Path, safe: str, again: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + PART_SUFFIX)
     digest, count = hashlib.sha256(), 0
@@ -98,6 +100,6 @@ def _download(store: Store, file: FileEntry, path: Path, safe: str) -> None:
         raise OutputDamaged(
             f"{file.name} at {store.url} does not have the bytes the export lists ({blob(file)}).",
             safe=safe,
-            next_step="try once more; if it stays so, run kaggle-manager export ... --recheck where the tree still is",
+            next_step=f"try once more; if it stays so, where the tree still is: {again}",
         )
     part.replace(path)

@@ -96,7 +96,7 @@ def export_run(
     with _alone(config), storage_errors(f"Exporting {config.tree}", safe=_UNTOUCHED):
         found = file_list.list_files(TrainingTree(config.tree, config.scenario_name), Disk())
         before = _listing_there(store, forgive_damage=recheck)
-        _check_lineage(before, found.head.lineage.run_id, found.head.step, store.url)
+        _check_lineage(before, found.head.lineage.run_id, found.head.step, store.url, config)
         tree = [_outgoing_item(item) for item in found.items]
         papers = _report_files(config) if report else []
         listing = ExportManifest(
@@ -164,7 +164,7 @@ def _listing_there(store: Store, *, forgive_damage: bool) -> ExportManifest | No
             raise error
 
 
-def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: str) -> None:
+def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: str, config: RunConfig) -> None:
     if before is None:
         return
     if before.run_id != run_id:
@@ -174,10 +174,11 @@ def _check_lineage(before: ExportManifest | None, run_id: str, step: int, url: s
             next_step="export to another folder",
         )
     if before.step > step:
+        bring_back = config.command("restore", "--from", url)
         raise LineageMismatch(
             f"{url} is at step {before.step:,} and the tree here is at {step:,}.",
             safe=_UNTOUCHED,
-            next_step="export to another folder, or bring the later one back: kaggle-manager restore ... --from URL",
+            next_step=f"export to another folder, or bring the later one back: {bring_back}",
         )
 
 
@@ -202,7 +203,7 @@ def _report_files(config: RunConfig) -> list[_Outgoing]:
         raise NotFound(
             f"There is no report in {folder}.",
             safe=_UNTOUCHED,
-            next_step="write it with kaggle-manager report, or leave --report out",
+            next_step=f"write it: {config.command('report')}; or leave --report out",
         )
     return sorted(found, key=lambda outgoing: outgoing[0].name)
 
