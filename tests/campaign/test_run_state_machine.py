@@ -42,6 +42,7 @@ RUN = Drawn(
     kills=0.0,
     person_comes=1.0,
     auth_until=float("inf"),
+    wrong_setting_from=float("inf"),
 )
 
 

@@ -94,6 +94,7 @@ class Drawn:
     kills: float
     person_comes: float
     auth_until: float
+    wrong_setting_from: float
 
 
 @dataclass
@@ -161,6 +162,7 @@ def draw(seed: int) -> Drawn:
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
         person_comes=rng.choice([0.0, 0.8, 1.0]),
         auth_until=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
+        wrong_setting_from=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
     )
 
 
@@ -259,6 +261,7 @@ class Campaign:
             drawn.odds,
             week_s=drawn.week_s,
             auth_until=drawn.auth_until,
+            wrong_setting_from=drawn.wrong_setting_from,
             mortality=self.mortality,
         )
         self.reporter = Quiet()
@@ -385,6 +388,7 @@ class Campaign:
     def person(self) -> None:
         """Somebody comes, mends what can be mended, and asks for the run."""
         self.kaggle.mend_token()
+        self.kaggle.mend_setting()
         self.kaggle.mend_code()
         self.kaggle.delete_misfiled()
         with suppress(KaggleManagerError):  # a person tries again with the next tick

@@ -31,6 +31,7 @@ from kaggle_manager.errors import (
     AmbiguousPush,
     AuthError,
     CapacityReached,
+    ConfigError,
     NotFound,
     OutputDamaged,
     ProtocolError,
@@ -74,6 +75,7 @@ class SimulatedKaggle:
         rng: where every draw comes from.
         week_s: GPU seconds a week; None for no limit worth a word.
         auth_until: when the token stops working, until a person `mend`s it.
+        wrong_setting_from: when the network of this machine asks for another proxy, until a person corrects it.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class SimulatedKaggle:
         *,
         week_s: float = 30 * 3600.0,
         auth_until: float = float("inf"),
+        wrong_setting_from: float = float("inf"),
         mortality: Mortality | None = None,
     ) -> None:
         self._folder, self._clock, self.rng, self.odds = folder, clock, rng, odds
@@ -99,6 +102,7 @@ class SimulatedKaggle:
         self._week_s = week_s
         self._used: Counter[int] = Counter()
         self._auth_until = auth_until
+        self._wrong_setting_from = wrong_setting_from
         self._told_left: float | None = None
         self._epoch = clock()
         self._asked: list[float] = []  # when pushes were asked for, of late
@@ -110,6 +114,9 @@ class SimulatedKaggle:
 
     def mend_token(self) -> None:
         self._auth_until = float("inf")
+
+    def mend_setting(self) -> None:
+        self._wrong_setting_from = float("inf")
 
     def mend_code(self) -> None:
         self.trainer = replace(self.trainer, bug_at=None)
@@ -188,6 +195,9 @@ class SimulatedKaggle:
         self.mortality.deed()
         self._clock.sleep(0.5)
         self._advance()
+        if self._clock() >= self._wrong_setting_from:
+            self._meet("wrong network setting")
+            raise ConfigError("The proxy from HTTPS_PROXY cannot be used.", next_step="correct HTTPS_PROXY")
         if self._clock() >= self._auth_until:
             self._meet("token expired")
             raise AuthError("Kaggle refused the access token.", next_step="create a new token")
