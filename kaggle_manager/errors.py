@@ -2,7 +2,8 @@
 
 KaggleManagerError                    1   something went wrong; see the subclass
 ├── RunError                          1   the training failed
-│   └── KernelFailed                      the kernel crashed; carries the last line of its traceback
+│   ├── KernelFailed                      the kernel crashed; carries the last line of its traceback
+│   └── Diverged                          parameters, losses or scores ran away; the run is not resumed
 ├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
 │   └── PushMismatch                      a session was started, but not as asked; carries which
@@ -76,6 +77,13 @@ class RunError(KaggleManagerError):
 
 class KernelFailed(RunError):
     """The kernel crashed or ended without reaching an orderly end."""
+
+
+class Diverged(RunError):
+    """A training ran away: parameters or losses that are not finite, or a score below what the section allows.
+
+    It is not resumed: from the same state it would run away again. A lower learning rate starts from zero.
+    """
 
 
 class ConfigError(KaggleManagerError):

@@ -12,6 +12,7 @@ from kaggle_manager.console.formatting import iso, size
 from kaggle_manager.errors import (
     CheckpointIncompatible,
     ConfigError,
+    Diverged,
     KaggleManagerError,
     KernelFailed,
     NotFinished,
@@ -22,7 +23,7 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
-from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind
+from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, ends_the_run
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
@@ -36,6 +37,7 @@ ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
     FailureKind.ORDER: ConfigError,
     FailureKind.MISFILED: ConfigError,
     FailureKind.OUTPUTS: VerificationError,
+    FailureKind.DIVERGED: Diverged,
 }
 
 
@@ -134,8 +136,10 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
 def stop(run: RunContext, action: Stop) -> NoReturn:
     """Put what cannot mend itself before a person, once; the next `run` has every try again, a `tick` has none.
 
+    Of a kind that ends the run, only a fresh start has one: see `retry_policy.Policy`.
+
     Raises:
-        KernelFailed, CheckpointIncompatible, ConfigError, VerificationError: by the kind of the failure.
+        KernelFailed, CheckpointIncompatible, ConfigError, VerificationError, Diverged: by the kind of the failure.
         NotFinished: a person has asked for the stop.
     """
     again = run.config.command("run")
@@ -144,15 +148,20 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
             f"Run {run.row.run_id} is stopped: {action.why}.", safe=f"the tree {run.config.tree}", next_step=again
         )
     newest = run.newest_session()
+    is_over = ends_the_run(action.kind)
+    own_target = run.config.target == run.config.scenario.timesteps
+    fresh = run.config.command("run", *([] if own_target else ["--timesteps", run.config.target]), "--fresh")
     if run.row.trouble is None or not run.row.trouble.is_stop:
-        run.note("stopped", newest.generation, why=action.why, failure=action.kind)
+        command = fresh if is_over else again
+        run.note("stopped", newest.generation, why=action.why, failure=action.kind, next=command)
     log = run.folder_of(newest) / LOG_FILE
     advice = compatibility.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
     reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
         f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",
-        next_step=f"{reading}{advice}, and run the same command again",
+        next_step=f"{reading}{advice}, and "
+        + (f"start from zero, which archives this tree: {fresh}" if is_over else "run the same command again"),
     )
 
 

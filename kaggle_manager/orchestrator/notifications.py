@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import duration, epoch, for_people
-from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, RemoteError
+from kaggle_manager.errors import CheckpointIncompatible, Diverged, KaggleManagerError, RemoteError
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.told import cause_of
@@ -53,6 +53,8 @@ def command_ended(
         cause, title = LASTING, "the platform has not answered for a day"
     elif isinstance(error, CheckpointIncompatible):
         occasion, title = Occasion.INCOMPATIBLE_CHECKPOINT, "the checkpoint does not fit"
+    elif isinstance(error, Diverged):
+        title = "the training has diverged"
     if cause in told:
         return ""
     facts = _facts(config, row, error=type(error).__name__)

@@ -19,7 +19,7 @@ from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, SessionPlan, TooShort
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Observation, SessionView, Stage
-from kaggle_manager.runs.retry_policy import FailureKind
+from kaggle_manager.runs.retry_policy import FailureKind, ends_the_run
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
@@ -225,8 +225,9 @@ class RunContext:
 
 
 def _view(session: SessionRow, seen_to: int) -> SessionView:
-    """A failure that the user has answered by running it again counts no more."""
-    failure = session.fingerprint if session.generation > seen_to else ""
+    """A failure that the user has answered by running it again counts no more, unless it ends the run."""
+    counts = session.generation > seen_to or ends_the_run(session.kind)
+    failure = session.fingerprint if counts else ""
     kind = FailureKind(session.kind) if failure else FailureKind.NONE
     ended = epoch(session.ended_at) if session.ended_at else None
     return SessionView(session.generation, session.stage, failure, kind, ended)

@@ -21,7 +21,7 @@ LARGEST_RESULT_BYTES = 4_000_000
 # Exit codes of a session that did not end in good order.
 CRASHED, REFUSED, INCOMPATIBLE = 1, 3, 7
 
-OutcomeName = Literal["completed", "interrupted", "crashed", "refused"]
+OutcomeName = Literal["completed", "interrupted", "crashed", "refused", "diverged"]
 
 
 class OutputEntry(Part):
@@ -50,7 +50,9 @@ class SessionResult(Document):
 
     Attributes:
         outcome: `completed` when the target is reached; `interrupted` when the next session can go on;
-            `crashed`; `refused` when it ended before training because something did not match its order.
+            `crashed`; `refused` when it ended before training because something did not match its order; `diverged`
+            when the training ran away (`errors.Diverged`), which no session continues.
+        reason: why it ended so; of a completed one, what was left out of its final model.
         exit_code: of the kernel's process: 0, or one of the codes above.
         step: timesteps in the newest checkpoint it left; None when it left none.
         resumed_from_step: timesteps it started from; 0 for a start from zero.
@@ -60,7 +62,7 @@ class SessionResult(Document):
         files: every other file of the output folder.
     """
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
 
     outcome: OutcomeName
     reason: str = ""

@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
     GONE = "kernel gone"
     OUTPUTS = "outputs refused"
     MISFILED = "filed elsewhere"
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Policy:
         tries: sessions in a row that may end so; then the run stops for a person.
         wait_s: seconds before the next session after the first failure; doubled after each further one.
         advice: what a person can do about it.
+        ends_the_run: the same run never goes on, also when the user starts it again: only a new one does.
     """
 
     tries: int
     wait_s: float
     advice: str
+    ends_the_run: bool = False
 
 
 # However they differ, so many failures in a row will not mend themselves.
@@ -68,6 +71,13 @@ POLICIES: dict[FailureKind, Policy] = {
     FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
     FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
     FailureKind.MISFILED: Policy(1, 0.0, "delete the kernel it was filed as on Kaggle, which ends that session"),
+    # From the same state it would run away again; with other hyperparameters it is another training.
+    FailureKind.DIVERGED: Policy(
+        1,
+        0.0,
+        "lower the learning rate (or correct what the environment gives, where that is named) in section.toml",
+        ends_the_run=True,
+    ),
     # The platform's own trouble passes with time.
     FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at the kernel's page on Kaggle"),
     FailureKind.WEDGED: Policy(3, 5 * _MINUTE, "read the log up to its silence"),
@@ -80,6 +90,11 @@ POLICIES: dict[FailureKind, Policy] = {
 def passed(earlier: float, now: float) -> float:
     """Seconds between two looks, as far as they may count against anyone's patience."""
     return min(max(0.0, now - earlier), LONGEST_GAP_S)
+
+
+def ends_the_run(kind: str) -> bool:
+    """Whether a run of which a session ended so never goes on; `kind` as in `FailureKind`."""
+    return bool(kind) and POLICIES[FailureKind(kind)].ends_the_run
 
 
 def wait_after(kind: FailureKind, in_a_row: int) -> float:

@@ -52,7 +52,7 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
         case "forecast":
             changes["forecast"] = {**detail, "told": run.forecast.get("told")}
         case "stopped":
-            changes["trouble"] = Trouble("stopped", detail["why"])
+            changes["trouble"] = Trouble("stopped", detail["why"], detail.get("next", ""))
         case "error":
             known, met_at = run.trouble, detail["met_at"]
             lasted_s = known.lasted_s + passed(known.met_at, met_at) if known and known.retryable else 0.0

@@ -85,6 +85,15 @@ class Evaluation(_Frozen):
     deterministic: bool = True
 
 
+class Divergence(_Frozen):
+    """When a training has run away although every number is finite: an evaluation's mean return below `reward_below`.
+
+    What is not finite is always noticed. A quick run, whose policy has learned nothing, is not judged by a return.
+    """
+
+    reward_below: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
 class Quick(_Frozen):
     """What `--quick` changes. Tables are merged into the scenario's; everything else replaces."""
 
@@ -119,6 +128,7 @@ class ScenarioConfig(_Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     save_every: PositiveInt | None = None
     evaluation: Evaluation = Evaluation()
+    divergence: Divergence = Divergence()
     models: RelativePath
     quick: Quick
 
@@ -154,6 +164,7 @@ class ScenarioConfig(_Frozen):
         merged = self.model_dump()
         for key, value in self.quick.model_dump().items():
             merged[key] = _merged(merged[key], value) if isinstance(value, dict) else value
+        merged["divergence"] = {}
         return ScenarioConfig.model_validate(merged)
 
 

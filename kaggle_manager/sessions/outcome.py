@@ -23,6 +23,7 @@ KINDS_BY_ERROR = {
     "BundleDamaged": FailureKind.PLATFORM,
     "MemoryError": FailureKind.MEMORY,
     "OutOfMemoryError": FailureKind.MEMORY,
+    "Diverged": FailureKind.DIVERGED,
 }
 # What exhausted memory looks like otherwise; a process killed by SIGKILL was nearly always killed for its memory.
 MEMORY_WORDS = ("out of memory", "cannot allocate memory", "unable to allocate", "ended with code -9")
@@ -33,7 +34,7 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        kind: completed, interrupted, crashed, refused or killed.
+        kind: completed, interrupted, crashed, refused, diverged or killed.
         why: one line for people.
         failure: fingerprint of the failure; '' when the session did what it could.
         step: timesteps now saved.
@@ -89,9 +90,10 @@ def judge(
 
 
 def _kind_of_error(name: str, cause: str) -> FailureKind:
-    if any(words in cause.lower() for words in MEMORY_WORDS):
+    known = KINDS_BY_ERROR.get(name.rpartition(".")[2])
+    if known is None and any(words in cause.lower() for words in MEMORY_WORDS):
         return FailureKind.MEMORY
-    return KINDS_BY_ERROR.get(name.rpartition(".")[2], FailureKind.CODE)
+    return known or FailureKind.CODE
 
 
 def _kind_without_result(cause: str, log: str, *, wedged: bool) -> FailureKind:

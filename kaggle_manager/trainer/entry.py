@@ -27,7 +27,7 @@ from typing import Any
 
 # Run in a process of its own: the trainer may start worker processes that import the main module again.
 TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
-RESULT_FILE, RESULT_SCHEMA = "session_result.json", 2
+RESULT_FILE, RESULT_SCHEMA = "session_result.json", 3
 CRASHED, REFUSED = 1, 3
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300

@@ -38,7 +38,8 @@ def run(order: dict[str, Any]) -> int:
     """Carry out one launch order (see docs/architecture.md).
 
     Returns:
-        the exit code of the kernel: 0 completed or interrupted, 1 crashed, 3 refused, 7 incompatible checkpoint.
+        the exit code of the kernel: 0 completed or interrupted, 1 crashed or diverged, 3 refused, 7 incompatible
+        checkpoint.
     """
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))

@@ -58,7 +58,7 @@ MAIN = """
 import hashlib, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import Diverged, KaggleManagerError
 from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
@@ -113,6 +113,8 @@ def session(order, working, inputs, emit):
         emit(ProgressEvent(step=step, target=order.target))
         if plan == "crash":
             raise RuntimeError("it went wrong after a step")
+        if plan == "diverge":
+            raise Diverged(f"The training has diverged at step {step}: train/loss is nan.", safe="s", next_step="n")
         if plan == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if plan == "hang":

@@ -14,7 +14,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import sha256_of, write_atomic
-from kaggle_manager.errors import CheckpointIncompatible, ConfigError, VerificationError
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Diverged, VerificationError
 from kaggle_manager.protocol.document import Document
 from kaggle_manager.protocol.events import ResultEvent
 from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE
@@ -72,6 +72,8 @@ def failure(error: BaseException) -> dict[str, Any]:
         outcome, exit_code = "refused", INCOMPATIBLE
     elif isinstance(error, VerificationError | ConfigError):
         outcome, exit_code = "refused", REFUSED
+    elif isinstance(error, Diverged):
+        outcome, exit_code = "diverged", CRASHED
     else:
         outcome, exit_code = "crashed", CRASHED
     return {

@@ -110,6 +110,7 @@ class BestModelCallback(_AtRolloutStart):
         committed: the best model in the tree, None when there is none yet.
         write_history: called with the bytes of evaluations.npz after each evaluation.
         emit: told of each evaluation.
+        diverged_below, refuse: a score below that, or none at all, has the training refused, with the words given.
     """
 
     def __init__(
@@ -122,9 +123,12 @@ class BestModelCallback(_AtRolloutStart):
         committed: Callable[[], Checkpoint | None],
         write_history: Callable[[bytes], None],
         emit: Emit,
+        diverged_below: float | None = None,
+        refuse: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self.every = every
+        self._diverged_below, self._refuse = diverged_below, refuse
         self.best_score = -math.inf
         self.best_step: int | None = None
         self.seconds = 0.0  # in evaluations of this session
@@ -189,6 +193,11 @@ class BestModelCallback(_AtRolloutStart):
                 seconds=round(seconds, 2),
             )
         )
+        if self._diverged_below is not None and not evaluation.score >= self._diverged_below:  # NaN as well
+            self._refuse(
+                f"the evaluation at step {step:,} has a mean reward of {evaluation.score:.6g}, and "
+                f"divergence.reward_below is {self._diverged_below:.6g}"
+            )
 
     def _check_time(self) -> None:
         if reason := self._clock.why_stop_now():

@@ -17,9 +17,10 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Traini
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import exact_state, model_file, replay_rows
+from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
 from kaggle_manager.trainer.sb3.exact_state import Phase, Training
+from kaggle_manager.trainer.sb3.model_file import ModelSnapshot
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
@@ -103,13 +104,15 @@ class Checkpointer:
         """Begin to commit the training as it is now; the save before is on disk when this returns.
 
         Raises:
+            Diverged: it is not finite, and was not saved.
             StorageError: the disk refused the save before; the checkpoints before that still load.
         """
         started = time.monotonic()
+        self.refuse(divergence.in_losses(self.training.model) or divergence.in_rewards(self.training.model))
         self._hand_over()
         self.join()
         step = self.training.model.num_timesteps
-        model = model_file.snapshot(self.training.model)
+        model = self._finite_snapshot()
         metadata = self.metadata(step)
         order = SaveOrder(
             step=step,
@@ -134,8 +137,10 @@ class Checkpointer:
         """Called at a rollout start: take note of a save that is on disk by now, hand over rows when there are many.
 
         Raises:
+            Diverged: the losses are not finite.
             StorageError: as `join`; of a save, before the next one comes.
         """
+        self.refuse(divergence.in_losses(self.training.model))
         self._note(self.writer.look())
         self._hand_over()
 
@@ -158,10 +163,35 @@ class Checkpointer:
             self.newest = saved.checkpoint
             self.clock.saved(self._stall_s + saved.seconds)
 
+    def refuse(self, what: str) -> None:
+        """Commit nothing more of a training that has diverged; `what` says how, '' that it has not.
+
+        Raises:
+            Diverged: it has; the save under way, which is finite, is on disk.
+        """
+        if what:
+            self.join()
+            newest = self.newest.step if self.newest else None
+            raise divergence.diverged(self.training.model, what, newest)
+
+    def _finite_snapshot(self) -> ModelSnapshot:
+        """The model as it is, the one way into the store.
+
+        Raises:
+            Diverged: it is not finite.
+        """
+        model = model_file.snapshot(self.training.model)
+        self.refuse(divergence.in_parameters({**model.parameters, **model.variables}))
+        return model
+
     def save_best(self, step: int, score: float) -> None:
-        """Commit the model as the best so far."""
+        """Commit the model as the best so far.
+
+        Raises:
+            Diverged: it is not finite.
+        """
         self.join()
-        data = model_file.snapshot(self.training.model).to_bytes()
+        data = self._finite_snapshot().to_bytes()
         self.store.save_best(score=score, step=step, model=data, **self._common)
 
     def save_final(self) -> Checkpoint:

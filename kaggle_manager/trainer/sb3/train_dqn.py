@@ -8,11 +8,12 @@ for.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.errors import Interrupted, KaggleManagerError
+from kaggle_manager.errors import Diverged, Interrupted, KaggleManagerError, error_context
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 
@@ -22,10 +23,12 @@ DEFAULT_SECTION = "section_7_6_rl_performance"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train towards the target; return 0 when it is reached or the session ended in good order."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    options = _parser().parse_args(given)
     clock = SessionClock(options.session_limit)
+    again = shlex.join([*_parser().prog.split(), *(word for word in given if word != "--fresh"), "--fresh"])
     try:
-        with stop_signals(clock):
+        with stop_signals(clock), error_context(Diverged, next_step=lambda text: f"{text.rstrip('.')}: {again}"):
             return _train(options, clock)
     except KeyboardInterrupt:
         error: KaggleManagerError = Interrupted(

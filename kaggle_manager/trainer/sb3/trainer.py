@@ -18,11 +18,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
 from kaggle_manager.checkpoints.atomic_io import write_atomic
-from kaggle_manager.errors import CheckpointIncompatible, WrongAccelerator
+from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, determinism, env_probe, env_state, replay_rows
+from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
 from kaggle_manager.trainer.sb3.callbacks import (
     BestModelCallback,
@@ -88,6 +88,7 @@ def train(
     Raises:
         CheckpointIncompatible: the checkpoint belongs to another experiment.
         ConfigError: the configuration cannot be trained.
+        Diverged: the training ran away; what was saved is finite, and stays.
         StorageError: the disk refused; the checkpoints that were there still load.
     """
     if resume_point.checkpoint is not None and resume_point.step >= config.total:
@@ -153,6 +154,13 @@ class Session:
         except SessionOver as over:
             reason = over.reason
             self.checkpointer.join()
+        except KaggleManagerError:
+            raise
+        except Exception as error:
+            # Distributions refuse parameters that are not finite, and environments such actions, before any save.
+            if cause := divergence.cause_of(self.model):
+                self.checkpointer.refuse(f"{cause}, and so it ended in {type(error).__name__}")
+            raise
         newest = self.checkpointer.newest
         return SessionOutcome(
             kind="interrupted" if reason else "completed",
@@ -272,6 +280,8 @@ class Session:
             committed=self.store.best,
             write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
             emit=self._emit,
+            diverged_below=config.diverged_below,
+            refuse=self.checkpointer.refuse,
         )
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)

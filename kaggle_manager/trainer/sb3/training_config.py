@@ -46,6 +46,7 @@ class TrainingConfig:
         save_every, evaluate_every: timesteps; None for the adaptive cadence.
         evaluation_episodes: episodes of an evaluation of an environment that is not deterministic.
         evaluate_deterministically: greedy actions in evaluations.
+        diverged_below: an evaluation whose mean return is below this ends the training; None for no such bound.
         n_envs, processes: how many environments, and whether each has a process of its own.
         wrap: what is put around the vectorised environment (running normalisation, frame stacks).
         device: "cpu" or "cuda".
@@ -66,6 +67,7 @@ class TrainingConfig:
     evaluate_every: int | None = None
     evaluation_episodes: int = 10
     evaluate_deterministically: bool = True
+    diverged_below: float | None = None
     n_envs: int = 1
     processes: bool = False
     wrap: Callable[[VecEnv], VecEnv] | None = None
@@ -118,6 +120,7 @@ def from_scenario(
         evaluate_every=scenario.evaluates_every(total or scenario.timesteps),
         evaluation_episodes=scenario.evaluation.episodes,
         evaluate_deterministically=scenario.evaluation.deterministic,
+        diverged_below=scenario.divergence.reward_below,
         device=device,
         identity=identity or {},
         bundle_sha256=bundle_sha256,

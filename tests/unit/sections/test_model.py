@@ -102,6 +102,12 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ("timesteps = 1000", "timesteps = -5", ["scenarios.first.timesteps", "-5", "greater than 0"]),
         ("timesteps = 1000", 'timesteps = "1000"', ["scenarios.first.timesteps", "'1000'", "integer"]),
         ("timesteps = 1000", "timestep = 1000", ["scenarios.first.timestep:", "not a key", "timesteps", "required"]),
+        (
+            "timesteps = 1000",
+            "timesteps = 1000\ndivergence = { reward_below = nan }",
+            ["divergence.reward_below", "finite"],
+        ),
+        ("timesteps = 1000", "timesteps = 1000\ndivergence = { below = 1 }", ["divergence.below", "reward_below"]),
         ("gymnasium==1.4.0", "gymnasium>=1.4", ["kernel.packages.0", "gymnasium>=1.4", "name==version"]),
         ("package.module:Env", "package.module.Env", ["scenarios.first.environment", "module:callable"]),
         ('"data/models"', '"../models"', ["scenarios.first.models", "'../models'", "stays inside"]),
@@ -123,6 +129,13 @@ def test_what_is_wrong_is_said_in_full(tmp_path: Path, old: str, new: str, said:
         load_section(path)
     for part in [str(path), *said]:
         assert part in str(refused.value)
+
+
+def test_a_bound_on_divergence_holds_for_the_training_and_not_for_a_quick_run(tmp_path: Path) -> None:
+    text = GOOD.replace("timesteps = 1000", "timesteps = 1000\ndivergence = { reward_below = -500 }", 1)
+    scenario = load_section(write(tmp_path, text)).scenario()
+    assert scenario.divergence.reward_below == -500.0
+    assert scenario.for_quick().divergence.reward_below is None
 
 
 def test_two_scenarios_never_share_a_training_tree(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
+from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.sessions.outcome import Outcome, judge, last_traceback_line, normalised_failure
 
 RESULT = {
@@ -102,3 +103,10 @@ def test_an_orderly_end_without_a_step_counts_as_a_failure_so_it_cannot_repeat_f
 def test_the_exception_is_found_in_a_log_with_text_behind_it() -> None:
     assert last_traceback_line(LOG) == "ValueError: step 17 went wrong"
     assert last_traceback_line("all fine") == ""
+
+
+def test_divergence_is_a_kind_of_its_own_whatever_its_message_says_and_whatever_was_gained() -> None:
+    error = {"type": "Diverged", "message": "The training has diverged: out of memory of good values.", "last_line": ""}
+    ended = outcome_of(parsed(outcome="diverged", exit_code=1, error=error))
+    assert (ended.kind, ended.failure_kind) == ("diverged", FailureKind.DIVERGED)
+    assert ended.why.startswith("diverged: Diverged: The training has diverged")
