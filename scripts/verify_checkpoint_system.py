@@ -167,7 +167,7 @@ def damaged_checkpoint_is_refused(ground: Ground) -> str:
     store = CheckpointStore(ground.trained, warn=lambda text: None)
     newest, older, *oldest = store.valid_checkpoints()
     flip_a_bit(newest.model_path)
-    found = store.find_latest_checkpoint()
+    found = store.claim_latest_checkpoint()
     require(found is not None and found.step == older.step, "the damaged checkpoint was used")
     require(ground.trained.quarantine.is_dir(), "the damaged checkpoint was not kept aside")
     for checkpoint in (older, *oldest):

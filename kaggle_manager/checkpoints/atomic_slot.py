@@ -16,7 +16,8 @@ Never does: choose between slots, or delete a committed file.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+
+LOOKS_AGAIN_S = (0.05, 0.3)
+"""Seconds before a reader believes that what it found is damaged: its owner may be between two renames."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,19 @@ def read(slot: Slot, disk: Disk) -> Content | None:
     with contextlib.suppress(FileNotFoundError):
         return _verify(slot, slot.manifest_path, disk)
     return None
+
+
+def look(slot: Slot, disk: Disk, sleep: Callable[[float], None] = time.sleep) -> Content | None:
+    """As `read`, beside an owner that may be replacing the content at this moment.
+
+    Raises:
+        CheckpointCorrupt, CheckpointIncompatible, OSError: as `read`.
+    """
+    for wait_s in LOOKS_AGAIN_S:
+        with contextlib.suppress(CheckpointCorrupt):
+            return read(slot, disk)
+        sleep(wait_s)
+    return read(slot, disk)
 
 
 def settle(slot: Slot, disk: Disk) -> bool:

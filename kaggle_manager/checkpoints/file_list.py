@@ -82,7 +82,7 @@ def list_files(tree: TrainingTree, disk: Disk) -> FileList:
 
     def add(where: Slot) -> Manifest | None:
         try:
-            content = atomic_slot.read(where, disk)
+            content = atomic_slot.look(where, disk)
             if content is None:
                 return None
             replay_files.verify(tree.replay, content.manifest.segments, disk)

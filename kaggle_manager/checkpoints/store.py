@@ -5,14 +5,20 @@ checkpoints exist at every instant; the older is deleted only after the newer wa
 the best model is replaced only by a strictly better one; the final model is written once for its target.
 Never does: resume from best; delete what did not verify (it goes to quarantine, loudly); take a name or a modification
 time for a fact; start from zero silently.
+
+Looking and mending are two things. `find_latest_checkpoint`, `valid_checkpoints`, `best` and `final` change nothing and
+may be called while another process saves. `recover`, `claim_latest_checkpoint` and the saves are for the one process
+that holds the tree (`tree_lock`): they alone put what is damaged into quarantine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
@@ -48,6 +54,26 @@ def warn_loudly(message: str) -> None:
 
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What a search for the newest latest checkpoint found: it, what was refused before it and why, and how it looked.
+
+    Attributes:
+        unsettled: there is more than could be read: the tree was being changed.
+    """
+
+    newest: Content | None
+    refused: Sequence[tuple[Slot, str]]
+    unreadable: Sequence[Slot]
+    disk_refuses: bool
+    unsettled: bool
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether another look would find the same."""
+        return not self.refused and (self.newest is not None or not self.unsettled)
 
 
 class CheckpointStore:
@@ -116,18 +142,50 @@ class CheckpointStore:
     def find_latest_checkpoint(self) -> Checkpoint | None:
         """Return the newest latest checkpoint that verifies, replay rows included; None when there is none at all.
 
-        One that is damaged or cannot be read is moved to quarantine with the reason, loudly, and the older one is used.
-        When no older one can be used, everything stays where it is, so that the next call says the same.
+        For one that is damaged or cannot be read the older one is returned, with a warning. Changes nothing.
 
         Raises:
-            CheckpointCorrupt: there are checkpoints and none of them verifies. Starting from zero is for the user to
-                decide.
+            CheckpointCorrupt: there are checkpoints and none of them verifies, or a restore was interrupted before its
+                last step.
             CheckpointIncompatible: another version of kaggle-manager wrote one.
             StorageError: none can be read because the disk refuses.
         """
-        if not self.tree.root.exists():  # a restore may have been cut just before its last rename
+        found = self._search()
+        for wait_s in atomic_slot.LOOKS_AGAIN_S:
+            if found.is_sound:
+                break
+            time.sleep(wait_s)
+            found = self._search()
+        if self._is_swapped:
+            raise CheckpointCorrupt(
+                f"A restore of {self.tree.root} was interrupted before its last step.",
+                safe=f"the restored tree, which is whole, in {atomic_swap.ready(self.tree.root)}",
+                next_step="run or train this again: that finishes the restore first",
+            )
+        for _, reason in found.refused if found.newest is not None else ():
+            self._warn(reason)
+        return self._chosen(found)
+
+    def claim_latest_checkpoint(self) -> Checkpoint | None:
+        """As `find_latest_checkpoint`, for the process that holds the tree: an interrupted restore is finished first.
+
+        What is damaged or cannot be read is moved to quarantine with the reason, loudly, when an older checkpoint can
+        be used: the saves to come would be behind it. Else everything stays where it is, and the next call says the
+        same.
+
+        Raises:
+            CheckpointCorrupt, CheckpointIncompatible, StorageError: as `find_latest_checkpoint`.
+        """
+        if self._is_swapped:
             with self._storage_errors("Finishing an interrupted restore"):
                 atomic_swap.finish(self.tree.root, self._disk)
+        found = self._search()
+        for where, reason in found.refused if found.newest is not None else ():
+            self._quarantine(where, reason)
+        return self._chosen(found)
+
+    def _search(self) -> _Search:
+        named = index.latest_slots(self.tree)
         found = index.read_index(self.tree, self._disk)
         refused = [(where, f"{where.manifest_name} does not match its own seal.") for where in found.damaged]
         disk_refuses, newest = bool(found.unreadable), None
@@ -141,16 +199,17 @@ class CheckpointStore:
                 refused.append((where, f"{where.manifest_name} or a file of it cannot be read."))
             if newest is not None:
                 break
-        if newest is None:
-            self._refuse_to_start_over([reason for _, reason in refused], disk_refuses)
+        return _Search(newest, refused, found.unreadable, disk_refuses, bool(named) or self._is_swapped)
+
+    def _chosen(self, found: _Search) -> Checkpoint | None:
+        if found.newest is None:
+            self._refuse_to_start_over([reason for _, reason in found.refused], found.disk_refuses)
             return None
         for where in found.unreadable:
             self._warn(f"{where.manifest_name} cannot be read. It was left where it is.")
-        for where, reason in refused:  # else the saves to come would be behind them
-            self._quarantine(where, reason)
-        if refused or found.unreadable:
-            self._warn(f"The checkpoint of step {newest.manifest.step:,} is used.")
-        return self._checkpoint(newest)
+        if found.refused or found.unreadable:
+            self._warn(f"The checkpoint of step {found.newest.manifest.step:,} is used.")
+        return self._checkpoint(found.newest)
 
     def valid_checkpoints(self) -> list[Checkpoint]:
         """Return the latest checkpoints that verify, newest first. Changes nothing and warns of nothing.
@@ -182,7 +241,7 @@ class CheckpointStore:
             StorageError: the disk refused. The best model that was there still loads.
             CheckpointCorrupt: what was written does not read back.
         """
-        current = self.best()
+        current = self._own(index.best_slot(self.tree))
         best_score = None if current is None else current.manifest.score
         if not math.isfinite(score) or (best_score is not None and score <= best_score):
             return False
@@ -194,12 +253,12 @@ class CheckpointStore:
         return True
 
     def best(self) -> Checkpoint | None:
-        """Return the best model, None when there is none yet. A damaged one goes to quarantine, loudly.
+        """Return the best model; None when there is none yet, or it is damaged, of which is warned. Changes nothing.
 
         Raises:
             StorageError: it cannot be read because the disk refuses.
         """
-        return self._found(index.best_slot(self.tree))
+        return self._seen(index.best_slot(self.tree))
 
     def save_final(
         self,
@@ -217,7 +276,7 @@ class CheckpointStore:
             StorageError: the disk refused. A final model that was there still loads.
             CheckpointCorrupt: what was written does not read back.
         """
-        current = self.final()
+        current = self._own(index.final_slot(self.tree))
         if current is not None and current.step >= step:
             return current
         manifest = self._manifest("final", step, files, facts)
@@ -225,12 +284,12 @@ class CheckpointStore:
             return self._commit(index.final_slot(self.tree), manifest, files)
 
     def final(self) -> Checkpoint | None:
-        """Return the final model, None when there is none yet. A damaged one goes to quarantine, loudly.
+        """Return the final model; None when there is none yet, or it is damaged, of which is warned. Changes nothing.
 
         Raises:
             StorageError: it cannot be read because the disk refuses.
         """
-        return self._found(index.final_slot(self.tree))
+        return self._seen(index.final_slot(self.tree))
 
     # --------------------------------------------------------------------------------------------------- recovery
 
@@ -239,7 +298,7 @@ class CheckpointStore:
 
         Returns what was done, a line each.
 
-        Meant for the start of a session, before `find_latest_checkpoint`. Doing it twice does nothing more.
+        Meant for the start of a session, before `claim_latest_checkpoint`. Doing it twice does nothing more.
 
         Raises:
             StorageError: the disk refused. Every committed checkpoint still loads.
@@ -289,7 +348,18 @@ class CheckpointStore:
                 next_step="restore the tree from its last copy, or start again with --fresh",
             )
 
-    def _found(self, where: Slot) -> Checkpoint | None:
+    def _seen(self, where: Slot) -> Checkpoint | None:
+        """A reader's view of a slot."""
+        with self._storage_errors(f"Reading {where.manifest_name}"):
+            try:
+                content = atomic_slot.look(where, self._disk)
+            except CheckpointCorrupt as error:
+                self._warn(error.message)
+                return None
+        return None if content is None else self._checkpoint(content)
+
+    def _own(self, where: Slot) -> Checkpoint | None:
+        """An owner's view of a slot: what is damaged is put aside before anything takes its place."""
         with self._storage_errors(f"Reading {where.manifest_name}"):
             content = self._read_slot(where)
         return None if content is None else self._checkpoint(content)
@@ -370,6 +440,11 @@ class CheckpointStore:
             self._warn(f"{reason} It was moved to {folder}.")
 
     @property
+    def _is_swapped(self) -> bool:
+        """Whether a restore is just before its last rename, or was cut there."""
+        return not self.tree.root.exists() and atomic_swap.ready(self.tree.root).is_dir()
+
+    @property
     def _safe(self) -> str:
         return f"the checkpoints already in {self.tree.root} were not touched and still load"
 
@@ -380,8 +455,8 @@ class CheckpointStore:
 def find_latest_checkpoint(models_dir: Path | str, scenario: str) -> Checkpoint | None:
     """Return the checkpoint a training of `scenario` would resume from, every byte verified; None when there is none.
 
-    As when a training resumes, a damaged checkpoint is moved to quarantine, with a `RuntimeWarning`, and the older one
-    is returned.
+    For a damaged checkpoint the older one is returned, with a `RuntimeWarning`. Changes nothing; a training may go on
+    meanwhile.
 
     Args:
         models_dir: the training tree, for example `validation_ch7/section_7_6_rl_performance/data/models`.

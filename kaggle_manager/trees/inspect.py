@@ -125,7 +125,7 @@ def verify_tree(tree: TrainingTree) -> Verification:
     problems: list[str] = []
     sizes, segments = {}, {}
     for where in slots:
-        problems += _problems_of(where.manifest_path, atomic_slot.read, where, _DISK)
+        problems += _problems_of(where.manifest_path, atomic_slot.look, where, _DISK)
         manifest = _manifest_of(where)
         sizes[where.manifest_path] = len(manifest.to_bytes()) if manifest else 0
         for entry in manifest.files if manifest else ():
@@ -176,7 +176,7 @@ def _view(level: str, where: Slot, tree: TrainingTree, verify: bool) -> Checkpoi
         return None
     problems = [] if manifest else [f"{where.manifest_path} does not match its own seal, or cannot be read."]
     if verify:
-        problems = _problems_of(where.manifest_path, atomic_slot.read, where, _DISK)
+        problems = _problems_of(where.manifest_path, atomic_slot.look, where, _DISK)
         if manifest:
             problems += _problems_of(tree.replay, replay_files.verify, tree.replay, manifest.segments, _DISK)
     elif manifest and not where.pending_path.exists():  # else a commit is being finished

@@ -28,14 +28,14 @@ def head_of(store: CheckpointStore, config: RunConfig, *, saved_step: int = 0) -
     """The checkpoint the next session continues; None only when the tree was never trained.
 
     Args:
-        store: of the tree `config.tree`.
+        store: of the tree `config.tree`, which the caller holds.
         saved_step: what the journal knows to have been saved.
 
     Raises:
         CheckpointCorrupt: the tree was trained, and none of its checkpoints can be used; offers the copies there are.
     """
     try:
-        head = store.find_latest_checkpoint()
+        head = store.claim_latest_checkpoint()
         problem = f"{config.tree} was trained and holds no checkpoint that can be used."
     except CheckpointCorrupt as error:
         head, problem = None, error.message

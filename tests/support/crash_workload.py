@@ -89,7 +89,7 @@ class Promises:
 def resume_log(store: CheckpointStore, disk: Disk | None = None) -> tuple[RingLog, int]:
     """Open the log where the newest checkpoint left it, as a trainer does; also return that step."""
     store.recover()
-    log, head = RingLog(store.tree, disk), store.find_latest_checkpoint()
+    log, head = RingLog(store.tree, disk), store.claim_latest_checkpoint()
     if head is None:
         return log, 0
     if head.manifest.replay is not None:
@@ -147,7 +147,7 @@ def violations(root: Path, promised: Promises, *, go_on: bool = True) -> list[st
     if store.recover():
         found.append("recovery does not settle the tree at once")
     found += [f"after recovery: {problem}" for problem in _latest_violations(store, promised)]
-    head = store.find_latest_checkpoint()
+    head = store.claim_latest_checkpoint()
     found += _best_and_final_violations(store, promised)
     return found + (_going_on_violations(store, head) if go_on else [])
 

@@ -177,7 +177,7 @@ class _Session:
         store = CheckpointStore(tree, now=lambda: self._now, warn=lambda text: None)
         if order.parent is not None:
             unpack_tree(find_mount(self._inputs, order.parent, wait_s=0.0), tree.root)
-            head = store.find_latest_checkpoint()
+            head = store.claim_latest_checkpoint()
             check_lineage(order, order.parent, head.manifest if head else None)
             assert head is not None
             ending.began = ending.trained = ending.saved = head.step

@@ -92,7 +92,7 @@ def session(order, working, inputs, emit):
     start, model = 0, b""
     if order.parent:
         unpack_tree(find_mount(inputs, order.parent, wait_s=0.5), tree.root)
-        head = store.find_latest_checkpoint()
+        head = store.claim_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
         start, model = head.step, head.read_model()
     write_start(working, SessionStart(**session_fields(order.as_json()), device="cpu", accelerator=order.accelerator,

@@ -91,7 +91,7 @@ def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], 
         return ResumePoint(None, f"--fresh was given; the earlier tree is now {kept}")
     store = CheckpointStore(tree, warn=warn)
     store.recover()
-    checkpoint = store.find_latest_checkpoint()
+    checkpoint = store.claim_latest_checkpoint()
     if checkpoint is None:
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
     saved = read_state(checkpoint.read_state())

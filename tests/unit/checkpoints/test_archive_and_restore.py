@@ -229,7 +229,7 @@ def test_a_restore_that_dies_at_any_call_is_finished_or_undone_at_the_next_start
         try:
             restore(source, local, disk=DyingDisk(number))
         except KeyboardInterrupt:
-            found = CheckpointStore(local, warn=pytest.fail).find_latest_checkpoint()
+            found = CheckpointStore(local, warn=pytest.fail).claim_latest_checkpoint()
             assert found is not None, f"died at call {number}"
             outcomes.add(found.step)
             if found.step == 1:
