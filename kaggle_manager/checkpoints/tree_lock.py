@@ -1,7 +1,8 @@
 """One program at a time in one training tree, and who it is.
 
 Two trainers in one tree would overwrite each other's replay rows and rotate each other's checkpoints away. The lock
-lies beside the tree, so it outlives a tree that is swapped, and the operating system drops it when its holder dies.
+lies beside the tree, so it outlives a tree that is swapped, and the operating system drops it when its holder dies:
+a process that the holder forked does not hold on to it.
 What is written in it is for the message of whoever is refused; nothing is decided by it.
 """
 
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from kaggle_manager.errors import Busy, StorageError
 
@@ -28,6 +30,8 @@ _TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, getattr(
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # Windows locks bytes, and nobody else can read those: one far behind what is written.
 _LOCKED_BYTE = 1 << 30
+
+_held: set[BinaryIO] = set()
 
 
 @contextmanager
@@ -65,11 +69,24 @@ def hold_file(path: Path, taken: str) -> Iterator[None]:
             handle.truncate(0)
             handle.write(json.dumps(_this_process()).encode())
             handle.flush()
+        _held.add(handle)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
+            _held.discard(handle)
+            with contextlib.suppress(OSError, ValueError):  # closed, in a forked process that comes this way
                 handle.truncate(0)
+
+
+def _let_go() -> None:
+    """In a forked process: close what it inherited, which leaves the lock to its holder alone."""
+    for handle in _held:
+        handle.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _try(descriptor: int, path: Path) -> bool:

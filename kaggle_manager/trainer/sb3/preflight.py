@@ -27,8 +27,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from kaggle_manager.checkpoints.tree_lock import hold_tree
-from kaggle_manager.errors import Busy, ConfigError, KaggleManagerError
+from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, env_state
@@ -143,7 +142,6 @@ def check_training(project: Path, section: Section, name: str) -> list[CheckResu
                     _wait_for_save(trainer, tree.checkpoints)
                 finally:
                     trainer.kill()
-            _wait_until_free(tree.root)
             log.seek(0)
             said = log.read().strip().splitlines()[-1:]
         try:
@@ -176,14 +174,6 @@ def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
     """Return once a checkpoint was committed, the trainer ended, or the time was over."""
     deadline = time.monotonic() + FIRST_SAVE_S
     while time.monotonic() < deadline and trainer.poll() is None and not any(checkpoints.glob("*.manifest.json")):
-        time.sleep(0.01)
-
-
-def _wait_until_free(tree: Path) -> None:
-    """Return once the killed trainer's other process, which dies with it, has let go of its tree."""
-    for _ in range(500):
-        with contextlib.suppress(Busy), hold_tree(tree):
-            return
         time.sleep(0.01)
 
 

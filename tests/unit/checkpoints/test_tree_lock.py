@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,3 +102,32 @@ def test_a_user_without_a_name_holds_a_tree_as_well(tree: Path, monkeypatch: pyt
     monkeypatch.setattr(tree_lock.getpass, "getuser", refuse)
     with hold_tree(tree):
         assert "of user" in refusal_of(tree).message
+
+
+HOLDER = """
+import multiprocessing, sys, time
+from pathlib import Path
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+with hold_tree(Path(sys.argv[1])):
+    helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    helper.start()
+    print(helper.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_process_that_the_holder_forked_does_not_hold_on_when_the_holder_is_killed(tree: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tree)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        helper = int(holder.stdout.readline())
+        try:
+            with pytest.raises(Busy), hold_tree(tree):
+                pass
+            holder.kill()
+            holder.wait()
+            os.kill(helper, 0)  # it lives on
+            with hold_tree(tree):
+                pass
+        finally:
+            os.kill(helper, signal.SIGKILL)
