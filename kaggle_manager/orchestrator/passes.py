@@ -33,9 +33,10 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session, load_downloaded
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.progress import SessionProgress
+from kaggle_manager.sessions.received import forget_list, keep_list, received
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.trees.recover import best_is_lost
@@ -115,11 +116,7 @@ class Passes:
                 case lifecycle.Fetch():
                     session = run.newest_session()
                     with self._refusing(run, session):
-                        self.download_results(run, session)
-                case lifecycle.Restore():
-                    session = run.newest_session()
-                    with self._refusing(run, session):
-                        self._close(run, session)
+                        self._bring_home(run, session)
                 case _:
                     return action
             _overcome(run)  # a later trouble is another one
@@ -216,9 +213,9 @@ class Passes:
             ended_by_log=bool(session.facts.get("ended_by_log")),
             settle_for_less=session.refusals >= REFUSALS_TO_SETTLE,
         )
-        with run.state.together():
-            run.state.update_session(session, stage=Stage.FETCHED)
+        if not run.state.journal.has_event(session.run_id, "fetched", session.generation):
             run.note("fetched", session.generation, folder=str(fetched.folder))
+        keep_list(fetched.folder)
         return fetched
 
     @contextmanager
@@ -230,6 +227,7 @@ class Passes:
         try:
             yield
         except (VerificationError, NotFound) as error:
+            forget_list(run.folder_of(session))
             is_last = session.refusals + 1 >= REFUSALS_TO_GIVE_UP
             with run.state.together():
                 session = run.state.add_facts(session, refusals=session.refusals + 1)
@@ -238,16 +236,15 @@ class Passes:
                     why = f"given up, for what it left was refused again: {error.message}"
                     close.give_up(run, session, "given up", why, FailureKind.OUTPUTS, cause=error.message)
                     return
-                run.state.update_session(session, stage=Stage.ENDED)
                 run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
             run.reporter.warn(
                 f"what generation {session.generation} left was refused, and is downloaded again: the training tree "
                 f"{run.config.tree} is untouched; refused {REFUSALS_TO_GIVE_UP} times, this session is given up"
             )
 
-    def _close(self, run: RunContext, session: SessionRow) -> None:
-        """Restore what was fetched, and say how the session ended."""
-        fetched = load_downloaded(run.folder_of(session), session)
+    def _bring_home(self, run: RunContext, session: SessionRow) -> None:
+        """Restore what the session left, downloaded now unless it is here, and say how it ended."""
+        fetched = received(run.folder_of(session), session) or self.download_results(run, session)
         restored = restore_fetched(run, session, fetched)
         outcome = close.close_session(run, session, fetched, restored=restored is not None)
         notifications.session_ended(self.notifier, run, session.generation, outcome)

@@ -11,7 +11,7 @@ from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
+from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, list_of
 from kaggle_manager.trees import compatibility
 
 
@@ -75,7 +75,8 @@ def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) ->
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
     """
-    kept = [run.folder_of(session) for session in run.sessions if session.stage is Stage.FETCHED]
+    ended = [session for session in run.sessions if session.stage is Stage.ENDED]
+    kept = [run.folder_of(session) for session in ended if list_of(run.folder_of(session)).is_file()]
     safe = f"the training tree {run.config.tree} is untouched"
     safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
     compatibility.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)

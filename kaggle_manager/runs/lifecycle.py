@@ -6,12 +6,14 @@
     pushed           anything                                Watch, until the platform reports a final state
     ended            outputs refused a moment ago            WaitUntil, then Fetch again
     ended            otherwise                               Fetch
-    fetched          anything                                Restore
     none / closed    target reached                          Finish
     none / closed    a person asked for a stop               Stop
     none / closed    a failure has used up its budget        Stop, naming it and what a person can do
     none / closed    a wait is not over                      WaitUntil(time, why)
     none / closed    otherwise                               Push(next generation, what it continues from)
+
+What a session left is downloaded, restored and closed in one: whether it was downloaded before, its folder alone says
+(`sessions.received`), so no cleaned disk can make an ended session one that left nothing.
 
 Waits: after a failure, by its kind (`retry_policy`); for room, for the weekly quota, for an answer of the platform.
 They cost no try.
@@ -37,7 +39,6 @@ class Stage(StrEnum):
     INTENDED = "intended"  # about to be pushed: a kernel may or may not have started
     PUSHED = "pushed"  # its version is known; it waits, runs or has ended
     ENDED = "ended"  # the platform reported a final state
-    FETCHED = "fetched"  # its outputs are here and verified
     CLOSED = "closed"  # restored, or found to hold nothing to restore
 
 
@@ -111,14 +112,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download and verify what the session left."""
-
-    generation: int
-
-
-@dataclass(frozen=True)
-class Restore:
-    """Put the fetched tree in the place of the local one."""
+    """Download and verify what the session left, and put its tree in the place of the local one."""
 
     generation: int
 
@@ -146,7 +140,7 @@ class Stop:
     kind: FailureKind = FailureKind.NONE
 
 
-Action = Push | Reconcile | Watch | Fetch | Restore | WaitUntil | Finish | Stop
+Action = Push | Reconcile | Watch | Fetch | WaitUntil | Finish | Stop
 
 
 def decide(observation: Observation) -> Action:
@@ -174,10 +168,8 @@ def _continue(session: SessionView, observation: Observation) -> Action:
             return Reconcile(session.generation)
         case Stage.PUSHED:
             return Watch(session.generation)
-        case Stage.ENDED:
-            return _wait(observation, []) or Fetch(session.generation)
         case _:
-            return Restore(session.generation)
+            return _wait(observation, []) or Fetch(session.generation)
 
 
 def _failures_in_a_row(sessions: Sequence[SessionView]) -> list[SessionView]:

@@ -76,7 +76,8 @@ def download_session(
         Unavailable: the platform does not show the outputs of a session that it still calls running.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULT_FILE).unlink(missing_ok=True)  # believed only as it is told now
+    for file in (list_of(folder), folder / RESULT_FILE):  # believed only as it is told now
+        file.unlink(missing_ok=True)
     listing = client.list_outputs(version)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in parse_log(listing.log)]
@@ -128,6 +129,11 @@ def download_session(
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
+
+
+def list_of(folder: Path) -> Path:
+    """Where `received` lists what is in `folder`, once it is whole: beside it, where no session writes."""
+    return folder.with_name(f"{folder.name}.received.json")
 
 
 def load_downloaded(folder: Path, session: SessionRow) -> DownloadedSession:

@@ -35,7 +35,7 @@ class SessionSummary:
     Attributes:
         generation: number of the session in its run: 1, 2, 3, ...
         version: of the kernel on the platform; None while it is not known.
-        stage: `intended`, `pushed`, `ended`, `fetched` or `closed`.
+        stage: `intended`, `pushed`, `ended` or `closed`.
         outcome: `completed`, `interrupted`, `refused`, `crashed`, ...; '' until it is closed.
         kind: the sort of its failure; '' for none.
         step: environment steps of the run known to be saved.

@@ -125,7 +125,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
     if wait is not None and waits:
         why = f"{wait.why} (until {for_people(wait.until)})"
         return _State("waiting", why, tick, until=wait.until)
-    if newest is not None and newest.stage in (Stage.ENDED, Stage.FETCHED):
+    if newest is not None and newest.stage is Stage.ENDED:
         why = f"generation {newest.generation} has ended; what it left is restored next"
         return _State("fetching", why, tick)
     after = f"generation {newest.generation} {newest.why}; " if newest else ""

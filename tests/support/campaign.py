@@ -157,6 +157,7 @@ def draw(seed: int) -> Drawn:
             end_lag_s=rng.choice([1.0, 60.0, 20 * MINUTE]),
             outputs_lag_s=rng.choice([0.0, 5.0, 40.0]),
             busy=odds(0.3),
+            cleaned=odds(0.4),
         ),
         tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.4, 1.0, 1.5])),
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
@@ -331,7 +332,20 @@ class Campaign:
         self._idle_ticks += waits
         return max(every, self.kaggle.refresh_at() - self.clock()) if waits and self.rng.random() < 0.8 else every
 
+    def _clean(self) -> None:
+        """Somebody frees the room of downloads between two passes, or a disk damages one."""
+        folder = self.config.downloads
+        if not folder.is_dir() or self.rng.random() >= self.drawn.odds.cleaned:
+            return
+        self.kaggle.faults["downloads cleaned or damaged"] += 1
+        models = sorted(folder.rglob("*.zip"))
+        if models and self.rng.random() < 0.3:
+            models[-1].write_bytes(b"damaged")
+        else:
+            shutil.rmtree(folder)
+
     def _tick(self) -> None:
+        self._clean()
         is_mortal = self.rng.random() < self.drawn.kills
         self.tick(int(self.rng.expovariate(1 / 25)) if is_mortal else None)
 

@@ -30,6 +30,7 @@ class Odds:
     end_lag_s: float = 5.0
     outputs_lag_s: float = 2.0
     busy: float = 0.0
+    cleaned: float = 0.0
 
 
 @dataclass

@@ -25,7 +25,7 @@ PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}
 def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending_s: float) -> None:
     facts = {"planned": PLANNED, "seen": {"running_since": STARTED}}
     ended_at = iso(STARTED + over_after_s)
-    session = SessionRow("r", 1, Stage.FETCHED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
+    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
     result = SessionResult(
         outcome="interrupted",
         reason="the session's time is used up after 520 s",

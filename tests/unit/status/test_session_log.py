@@ -26,7 +26,7 @@ def away(config: RunConfig) -> Connection:
     raise Unavailable("the platform was asked")
 
 
-@pytest.mark.parametrize(("stage", "is_live"), [(Stage.PUSHED, True), (Stage.FETCHED, False), (Stage.CLOSED, False)])
+@pytest.mark.parametrize(("stage", "is_live"), [(Stage.PUSHED, True), (Stage.ENDED, False), (Stage.CLOSED, False)])
 def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
     tmp_path: Path, stage: Stage, is_live: bool
 ) -> None:

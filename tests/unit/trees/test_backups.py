@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> RunConfig:
     tree, at = str(config.tree), "2026-01-01"
     for run_id, place in (("run", tree), ("quick", tree + "_quick")):
         journal.add_run(RunRow(run_id, "s", SCENARIO, 9, False, place, "local", "me", "slug", at))
-    for generation, stage in ((1, Stage.CLOSED), (2, Stage.FETCHED)):
+    for generation, stage in ((1, Stage.CLOSED), (2, Stage.ENDED)):
         journal.add_session(SessionRow("run", generation, stage, None, 0, "", 0, at))
     journal.close()
     return config
