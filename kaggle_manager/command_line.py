@@ -53,6 +53,12 @@ class WhichTree:
     quick: bool = False
     workdir: Path | None = None
 
+    @property
+    def words(self) -> str:
+        """The same for a sentence: `cartpole, scenario balance, seed 3, quick`."""
+        parts = [self.section, f"scenario {self.scenario}" if self.scenario else "", "quick" if self.quick else ""]
+        return ", ".join(filter(None, [*parts[:2], "" if self.seed is None else f"seed {self.seed}", parts[2]]))
+
     def command(self, name: str, *words: object) -> str:
         """The command `name` about this tree; see `command`."""
         group = name.partition(" ")[0]

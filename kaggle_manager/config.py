@@ -98,6 +98,12 @@ class RunConfig:
         place = Path(os.path.relpath(self.tree, self.state)).as_posix()
         return f"{self.section.name}-{self.tree.name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
 
+    @property
+    def which(self) -> WhichTree:
+        """The options by which a command is about this training tree."""
+        workdir = None if self.state == self.project_root / STATE_FOLDER else self.state
+        return WhichTree(self.section.name, self.scenario_name, self.seed, self.quick, workdir)
+
     def command(self, name: str, *words: object) -> str:
         """A command about this training tree, as it is typed.
 
@@ -105,8 +111,7 @@ class RunConfig:
             name: of the command, such as `checkpoints ls`.
             words: its other arguments.
         """
-        workdir = None if self.state == self.project_root / STATE_FOLDER else self.state
-        return WhichTree(self.section.name, self.scenario_name, self.seed, self.quick, workdir).command(name, *words)
+        return self.which.command(name, *words)
 
     @property
     def section_path(self) -> Path:
@@ -117,15 +122,19 @@ class RunConfig:
     def local_kaggle(self) -> Path:
         return self.state / "local_kaggle"
 
-    def with_stored(self, target: int | None, session_limit_s: float | None = None) -> RunConfig:
+    def with_stored(self, target: int, settings: Mapping[str, Any]) -> RunConfig:
         """With what the run was started with, where neither an option nor a variable says otherwise.
 
+        Nor section.toml: a target that was changed there since counts.
+
         Args:
-            target, session_limit_s: as the journal has them; None for what it does not say.
+            target, settings: of the run, as the journal has them.
         """
-        stored = {"timesteps": target, "session_limit": session_limit_s}
+        session_limit_s = settings.get("session_limit_s")
+        is_as_it_was = settings.get("section_timesteps", self.scenario.timesteps) == self.scenario.timesteps
+        stored = {"timesteps": target if is_as_it_was else None, "session_limit": session_limit_s}
         kept = {name for name, value in stored.items() if value is not None and self.sources[name] == FROM_SECTION}
-        target = target if target is not None and "timesteps" in kept else self.target
+        target = target if "timesteps" in kept else self.target
         limit_s = session_limit_s if session_limit_s is not None and "session_limit" in kept else self.session_limit_s
         return replace(
             self,
@@ -174,7 +183,7 @@ def build_config(
     Args:
         section: name of the section, e.g. `section_7_6_rl_performance`.
         scenario: one of its scenarios; None: `KM_SCENARIO`, else the section's default.
-        timesteps: the target, environment steps in all; None: `KM_TIMESTEPS`, else the scenario's.
+        timesteps: the target, environment steps in all; None: `KM_TIMESTEPS` unless `quick`, else the scenario's.
         quick: a few timesteps over two sessions, in a tree of its own.
         session_limit: longest session: seconds, or text such as `60s`, `90m`, `11h30m`; None: `KM_SESSION_LIMIT`, else
             12 h.
@@ -197,7 +206,8 @@ def build_config(
             safe="nothing was started",
             next_step=f"choose one of: {', '.join(offered_sections(project_root))}",
         )
-    chosen = _Chosen(environ)
+    # A rehearsal stays one whatever the surroundings say; only its own option makes it longer.
+    chosen = _Chosen({**environ, variable_of("timesteps"): ""} if quick else environ)
     name, config = chosen.value(
         "scenario", scenario or None, lambda name: (str(name), loaded.scenario(name)), default=loaded.default_scenario
     )

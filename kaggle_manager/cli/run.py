@@ -61,8 +61,7 @@ class Asked(Training):
         """The first `count` training seeds as one campaign."""
         from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
 
-        section = get_section(find_project(Path.cwd(), self.section), self.section)
-        configs = [self.config(seed=seed) for seed in seeds_of(section, self.scenario, count)]
+        configs = [self.config(seed=seed) for seed in seeds_of(self.config(), count)]
         return Campaign(self.manager(shown), configs, shown)
 
 
@@ -80,6 +79,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Train a section to its target, session after session; the same line again goes on after anything.
+
+    An unfinished run keeps the target and session limit it was started with, unless an option, a variable or a changed
+    section.toml says otherwise; for `tick` as well.
 
     Examples:
 

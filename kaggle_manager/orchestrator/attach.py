@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, restore_tree, unpack_tree
@@ -79,6 +79,13 @@ def attach_run(
             next_step="check the run id and --scenario",
         )
     asked = read_order(order)
+    if (asked.section, asked.seed, asked.quick) != (config.section.name, config.seed, config.quick):
+        of_it = replace(config.which, section=asked.section, seed=asked.seed, quick=asked.quick)
+        raise ConfigError(
+            f"Run {run_id} trains {of_it.words}; {config.which.words} was named.",
+            safe="nothing was changed",
+            next_step=of_it.command("attach", run_id),
+        )
     row = RunRow(
         run_id=run_id,
         section=config.section.name,

@@ -17,7 +17,6 @@ from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-from kaggle_manager.sections.model import Section
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
 
@@ -54,10 +53,10 @@ class Member:
         return self.report.step if self.report else 0
 
 
-def seeds_of(section: Section, scenario: str | None, count: int) -> list[int | None]:
+def seeds_of(config: RunConfig, count: int) -> list[int | None]:
     """The first `count` training seeds: those the section declares for its study, else consecutive ones."""
-    own = section.scenario(scenario).seed or 0
-    declared = section.study.get("training_seeds")
+    own = config.section.scenario(config.scenario_name).seed or 0
+    declared = config.section.study.get("training_seeds")
     seeds = [seed for seed in declared if isinstance(seed, int)] if isinstance(declared, list) else []
     seeds += [own + n for n in range(count) if own + n not in seeds]
     return [None if seed == own else seed for seed in seeds[:count]]

@@ -31,7 +31,6 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
@@ -131,7 +130,7 @@ class ValidationKaggleManager:
             fresh=fresh,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
-            config = _with_target_of(journal.unfinished_run(config.tree), config)
+            config = _as_started(config, journal, also_finished=False)
             with self._opened(config, journal) as run:
                 run.go_on()
                 run.reporter.line(
@@ -167,13 +166,12 @@ class ValidationKaggleManager:
             section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, seed=seed
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
-            known = current_run(config, journal)
-            if known is not None:
-                config = config.with_stored(known.target, known.settings.get("session_limit_s"))
-                if known.outcome == "finished" and known.target >= config.target:
-                    report = describe_run(RunState(journal, known), self._clock())
-                    if report.state == "finished":
-                        return report
+            known, config = current_run(config, journal), _as_started(config, journal, also_finished=True)
+            ended = known is not None and known.outcome == "finished" and journal.unfinished_run(config.tree) is None
+            if known is not None and ended and known.target >= config.target:
+                report = describe_run(RunState(journal, known), self._clock())
+                if report.state == "finished":
+                    return report
             with self._opened(config, journal) as run:
                 run.keep_settings()
                 return self._passes.once(run, may_push=may_push)
@@ -189,7 +187,7 @@ class ValidationKaggleManager:
         """
         config = self._config(section, **options)
         with self._command(config), closing(Journal(config.journal)) as journal:
-            config = _with_target_of(journal.unfinished_run(config.tree), config)
+            config = _as_started(config, journal, also_finished=False)
             with self._opened(config, journal) as run:
                 run.go_on()
 
@@ -222,12 +220,18 @@ class ValidationKaggleManager:
             return attach_run(config, connection, journal, self._reporter, run_id, at=iso(self._clock()))
 
     def restore_copy(
-        self, section: str | RunConfig, source: Path, *, scenario: str | None = None, quick: bool = False
+        self,
+        section: str | RunConfig,
+        source: Path,
+        *,
+        scenario: str | None = None,
+        seed: int | None = None,
+        quick: bool = False,
     ) -> RestoreReport:
         """Replace the training tree by a copy of it; the tree that is there is archived.
 
         Args:
-            section, scenario, quick: as for `run_validation_section`; they name the training tree.
+            section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             source: folder of the copy.
 
         Raises:
@@ -237,7 +241,7 @@ class ValidationKaggleManager:
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused; the tree that was there is whole.
         """
-        config = self._config(section, scenario=scenario, quick=quick)
+        config = self._config(section, scenario=scenario, seed=seed, quick=quick)
         with attended(config):
             return put_back(config, source, self._reporter)
 
@@ -247,19 +251,20 @@ class ValidationKaggleManager:
         generation: int | None = None,
         *,
         scenario: str | None = None,
+        seed: int | None = None,
         quick: bool = False,
     ) -> DownloadedSession:
         """Download and verify the outputs of a session again; the training tree is not touched.
 
         Args:
-            section, scenario, quick: as for `run_validation_section`; they name the training tree.
+            section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             generation: number of the session in its run, from 1; None: the newest.
 
         Raises:
             NotFound: there is no such session here, or the platform no longer has its outputs.
             LineageMismatch, OutputDamaged, RemoteError: as a download during the run.
         """
-        config = self._config(section, scenario=scenario, quick=quick)
+        config = self._config(section, scenario=scenario, seed=seed, quick=quick)
         with attended(config), closing(Journal(config.journal)) as journal:
             row = current_run(config, journal)
             known = journal.sessions(row.run_id) if row else []
@@ -304,7 +309,14 @@ class ValidationKaggleManager:
             yield run
 
 
-def _with_target_of(unfinished: RunRow | None, config: RunConfig) -> RunConfig:
-    """With the target of the unfinished run, unless it starts afresh or section.toml names another one since."""
-    same = unfinished is not None and unfinished.settings.get("section_timesteps") == config.scenario.timesteps
-    return config.with_stored(unfinished.target) if unfinished and same and not config.fresh else config
+def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> RunConfig:
+    """With the target and the session limit that the run of this tree was started with; a fresh one has none yet.
+
+    Args:
+        also_finished: what is finished stays so, as for a `tick` that nobody watches; else it goes on to the target of
+            its section.
+    """
+    known = None if config.fresh else current_run(config, journal)
+    if known is None or (known.finished_at is not None and not also_finished):
+        return config
+    return config.with_stored(known.target, known.settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
@@ -22,7 +23,9 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import kernel_slug
+from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
+from kaggle_manager.trees.inspect import look_at
 from kaggle_manager.trees.recover import head_of, set_aside
 
 
@@ -132,8 +135,11 @@ def _continued_or_new(
     config: RunConfig, connection: Connection, journal: Journal, head: Checkpoint | None, at: str
 ) -> RunRow:
     run_id = head.manifest.lineage.run_id if head else uuid.uuid4().hex
-    if run_id in {run.run_id for run in journal.runs()}:
+    known = next((run for run in journal.runs() if run.run_id == run_id), None)
+    if known is not None:
+        _check_one_tree(config, journal, known)
         with journal.together():
+            journal.move_tree(run_id, config.tree)
             journal.move_run(run_id, connection.platform, connection.owner)
             journal.reopen_run(run_id, config.target)
         return journal.run(run_id)
@@ -152,6 +158,25 @@ def _continued_or_new(
     )
     journal.add_run(row)
     return row
+
+
+def _check_one_tree(config: RunConfig, journal: Journal, known: RunRow) -> None:
+    """A tree that was moved takes its run along; of one that was copied, only the first has it.
+
+    Raises:
+        ConfigError: the tree of this run is elsewhere, and this is a copy of it.
+    """
+    if any(run.run_id == known.run_id for run in journal.runs_of(config.tree)):
+        return
+    there = look_at(TrainingTree(Path(known.tree), known.scenario), verify=False)
+    if any(view.manifest and view.manifest.lineage.run_id == known.run_id for view in there):
+        raise ConfigError(
+            f"{config.tree} is a copy of the training tree of run {known.run_id}, which is {known.tree}: two trees "
+            "of one run would overwrite each other's sessions.",
+            safe="nothing was started; both are untouched",
+            next_step=f"{which_tree(known, config.state).command('run')}\n  goes on with that run; --fresh archives "
+            "the copy and starts a run of its own",
+        )
 
 
 def _refuse_while_alive(connection: Connection, journal: Journal, run: RunRow) -> None:

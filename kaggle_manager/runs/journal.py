@@ -117,6 +117,10 @@ class Journal:
         """Let a run go on elsewhere. Its lineage, and so its id, stay."""
         self.change_run(run_id, platform=platform, owner=owner, published="")  # which lies ready over there alone
 
+    def move_tree(self, run_id: str, tree: Path) -> None:
+        """Let a run's training tree be found in another place."""
+        self.change_run(run_id, tree=self._as_stored(str(tree)))
+
     def finish_run(self, run_id: str, outcome: str, at: str) -> None:
         self.change_run(run_id, finished_at=at, outcome=outcome)
 

@@ -259,7 +259,9 @@ class Section(_Frozen):
             for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
                 tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
                 for other, owner in trees.items():
-                    if tree.is_relative_to(other) or other.is_relative_to(tree):
+                    one, two = sorted((tree, other), key=str)  # one of the two may be that of a seed of the other
+                    of_a_seed = re.match(rf"{re.escape(str(one))}_seed_\d+(/|$)", str(two))
+                    if tree.is_relative_to(other) or other.is_relative_to(tree) or of_a_seed:
                         raise ValueError(f"scenarios.{key} = {models!r} lies in the training tree of {owner}")
                 trees[tree] = key
         return self

@@ -7,11 +7,14 @@ zero. What a copy replaces is archived first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from kaggle_manager.checkpoints import (
     Checkpoint,
     CheckpointStore,
+    Manifest,
     RestoreReport,
     TrainingTree,
     archive_tree,
@@ -19,7 +22,8 @@ from kaggle_manager.checkpoints import (
 )
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.trees.backups import find_copies, stamped_name, within_limit
 from kaggle_manager.trees.compatibility import check, verdict_on
 
@@ -95,6 +99,7 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
             next_step=f"name another copy; those that verify: {others}",
         )
     newest = valid[0].manifest
+    _check_same_tree(newest, source, config, safe)
     check(newest.identity, config, safe=safe, warn=reporter.warn)
     kind = next((copy.kind for copy in find_copies(config) if copy.folder.resolve() == source), "copy")
     what, session = f"{kind} of step {newest.step:,}", newest.lineage.generation
@@ -112,6 +117,29 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
     for line in within_limit(config):
         reporter.checkpoint(line)
     return report
+
+
+def _check_same_tree(newest: Manifest, source: Path, config: RunConfig, safe: str) -> None:
+    """Refuse a copy of another tree: the journal knows whose it is, else its manifest says its seed.
+
+    Raises:
+        CheckpointIncompatible: with the command that puts it where it belongs.
+    """
+    runs = []
+    if config.journal.is_file():
+        with closing(Journal.to_read(config.journal)) as journal:
+            runs = [run for run in journal.runs() if run.run_id == newest.lineage.run_id]
+    own, seed = config.which, newest.identity.get("seed", config.scenario.seed)
+    is_own_seed = seed == config.section.scenario(config.scenario_name).seed or not isinstance(seed, int)
+    its = replace(own, seed=None if is_own_seed else seed)
+    for run in runs:
+        its = replace(own, section=run.section, scenario=run.scenario, seed=run.settings.get("seed"), quick=run.quick)
+    if its != own:
+        raise CheckpointIncompatible(
+            f"{source} is a copy of another training tree: of {its.words}; {own.words} was named.",
+            safe=safe,
+            next_step=its.command("restore", "--from", source),
+        )
 
 
 def _restore_command(copy: Checkpoint, config: RunConfig) -> str:

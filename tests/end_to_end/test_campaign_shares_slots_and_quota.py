@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from small_project import SECTION, TRAINER, Bench, installed
@@ -13,7 +14,6 @@ from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import KernelFailed, Unavailable
 from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, seeds_of
 from kaggle_manager.runs.journal import Journal
-from kaggle_manager.sections.project import get_section
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +88,10 @@ def test_a_member_that_needs_a_person_does_not_hold_up_the_others(bench: Bench) 
 
 
 def test_the_seeds_are_those_the_study_declared(bench: Bench) -> None:
-    small = get_section(bench.project, SECTION)
-    assert seeds_of(small, None, 3) == [None, 2, 3]
-    declared = small.model_copy(update={"study": {"training_seeds": [7, 1, 9]}})
-    assert seeds_of(declared, None, 2) == [7, None]
+    small = build_config(SECTION, project_root=bench.project, environ={})
+    assert seeds_of(small, 3) == [None, 2, 3]
+    declared = small.section.model_copy(update={"study": {"training_seeds": [7, 1, 9]}})
+    assert seeds_of(replace(small, section=declared), 2) == [7, None]
+    other = small.scenario.model_copy(update={"seed": 40})
+    named = small.section.model_copy(update={"scenarios": {**small.section.scenarios, "other": other}})
+    assert seeds_of(replace(small, section=named, scenario_name="other"), 2) == [None, 41], "as KM_SCENARIO may name it"

@@ -35,6 +35,12 @@ def test_quick_has_a_tree_of_its_own_and_two_sessions() -> None:
     assert full.tree == ROOT / "validation_ch7" / SECTION / "data/models"
 
 
+def test_a_rehearsal_stays_one_whatever_the_variables_say() -> None:
+    quick = build_config(SECTION, environ={"KM_TIMESTEPS": "5000000"}, quick=True)
+    assert (quick.target, quick.max_steps, quick.sources["timesteps"]) == (2, 1, "section.toml or default")
+    assert build_config(SECTION, environ={"KM_TIMESTEPS": "50"}, quick=True, timesteps=6).target == 6
+
+
 def test_everything_a_run_writes_goes_below_its_workdir(tmp_path: Path) -> None:
     one = config(workdir=tmp_path)
     assert all(p.is_relative_to(tmp_path) for p in (one.state, one.tree, one.journal, one.downloads, one.local_kaggle))

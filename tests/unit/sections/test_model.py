@@ -116,6 +116,8 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ('["library"]', '["a/../../b"]', ["kernel.include.0", "'a/../../b'", "stays inside"]),
         ('"data/models_quick"', '"data/models"', ["first.quick.models", "training tree of first.models"]),
         ('"data/models_quick"', '"data/Models/quick"', ["first.quick.models", "training tree of first.models"]),
+        ('"data/models_quick"', '"data/models_seed_12"', ["first.quick.models", "training tree of first.models"]),
+        ('"data/models"', '"data/models_quick_seed_0"', ["first.quick.models", "training tree of first.models"]),
         ("episodes = 1,", "episodes = 0,", ["scenarios.first.quick", "evaluation.episodes", "0", "greater than 0"]),
         ('default_scenario = "first"', 'default_scenario = "last"', ["default_scenario", "'last'", "accepted: first"]),
         ('name = "section_x"', 'name = "section_y"', ["name", "'section_y'", "'section_x'"]),

@@ -1,0 +1,108 @@
+"""Sections, seeds and quick runs beside each other: no command acts on the tree of another one."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from small_project import SCENARIO, SECTION, Bench
+
+from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Interrupted
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.trees.backups import back_up, find_copies
+
+
+def config_of(bench: Bench, **which: object) -> RunConfig:
+    return build_config(SECTION, workdir=bench.workdir, project_root=bench.project, environ={}, **which)  # type: ignore[arg-type]
+
+
+def test_a_copy_is_restored_into_the_tree_that_it_is_of_and_into_no_other(bench: Bench, tmp_path: Path) -> None:
+    bench.run(timesteps=2)
+    bench.run(timesteps=2, seed=3)
+    bench.run(timesteps=2, quick=True)
+    own, third, quick = config_of(bench), config_of(bench, seed=3), config_of(bench, quick=True)
+    for of, refused_for, option in ((third, own, "--seed 3"), (quick, own, "--quick"), (own, third, SCENARIO)):
+        copy = back_up(of, "a test").folder
+        assert copy in [each.folder for each in find_copies(of)]
+        assert copy not in [each.folder for each in find_copies(refused_for)]
+        before = sorted(refused_for.tree.rglob("*"))
+        with pytest.raises(CheckpointIncompatible, match="is a copy of another training tree") as refusal:
+            bench.manager().restore_copy(refused_for, copy)
+        assert refusal.value.next_step == of.command("restore", "--from", copy)
+        assert option in refusal.value.next_step
+        assert sorted(refused_for.tree.rglob("*")) == before
+        assert bench.manager().restore_copy(of, copy).step == 2
+    bench.workdir = tmp_path / "where the journal knows nothing"
+    with pytest.raises(CheckpointIncompatible) as refusal:
+        bench.manager().restore_copy(SECTION, third.tree)
+    assert "--seed 3" in refusal.value.next_step
+    assert bench.manager().restore_copy(SECTION, third.tree, seed=3).step == 2
+
+
+def test_a_tree_that_was_copied_is_not_a_second_tree_of_its_run_and_one_that_was_moved_takes_it_along(
+    bench: Bench,
+) -> None:
+    run_id = bench.run(timesteps=2).run_id
+    copy = bench.tree.root.with_name("models_seed_3")
+    shutil.copytree(bench.tree.root, copy)
+    with pytest.raises(ConfigError, match="is a copy of the training tree of run") as refusal:
+        bench.run(timesteps=4, seed=3)
+    assert refusal.value.next_step.startswith(config_of(bench).command("run"))
+    shutil.rmtree(copy)
+    moved = bench.tree.root.with_name("elsewhere")
+    bench.tree.root.rename(moved)
+    bench.edit("sections/small/section.toml", r"^models = \"data/models\"$", 'models = "data/elsewhere"')
+    report = bench.run(timesteps=4)
+    assert (report.run_id, report.step, Path(report.tree)) == (run_id, 4, moved)
+
+
+def test_a_run_is_taken_up_in_the_tree_of_its_seed_and_in_no_other(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=2, seed=3, interrupt_at="[STEP3]")
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        (run,) = journal.runs()
+    bench.workdir = tmp_path / "another machine"
+    with pytest.raises(ConfigError, match="seed 3; ") as refusal:
+        bench.manager().attach(SECTION, run.run_id)
+    assert refusal.value.next_step == config_of(bench, seed=3).command("attach", run.run_id)
+    assert bench.manager().attach(SECTION, run.run_id, seed=3).run_id == run.run_id
+    assert bench.run(timesteps=2, seed=3).step == 2
+
+
+def test_a_tick_never_calls_finished_what_has_a_session_that_runs(bench: Bench) -> None:
+    """An older run's tree was put back while a newer one's session runs."""
+    first = bench.run(timesteps=2)
+    bench.plan(g1="hang")
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, fresh=True, interrupt_at="[STEP3]")
+    (archived,) = (bench.workdir / "archive").iterdir()
+    bench.manager().restore_copy(SECTION, archived)
+    with pytest.raises(ConfigError, match="may still be running"):
+        bench.manager().tick(SECTION)
+    for session in (bench.server.root / "sessions").iterdir():
+        (session / "cancel").touch()
+    with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
+        assert {run.run_id: run.target for run in journal.runs()}[first.run_id] == 2, "not the target of the other"
+
+
+def test_run_and_tick_go_to_one_target_over_sessions_of_one_length(bench: Bench) -> None:
+    def settings() -> tuple[int, float]:
+        with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
+            (run,) = journal.runs()
+            return run.target, run.settings["session_limit_s"]
+
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=8, session_limit="90m", interrupt_at="/1 (Ctrl-C")
+    bench.manager().tick(SECTION)
+    assert settings() == (8, 5400.0)
+    bench.told.hooks.append(("/1 (Ctrl-C", lambda: (_ for _ in ()).throw(KeyboardInterrupt)))
+    with pytest.raises(Interrupted):
+        bench.manager().run_validation_section(SECTION)
+    assert settings() == (8, 5400.0)
+    bench.edit("sections/small/section.toml", r"^timesteps = 4$", "timesteps = 6")
+    bench.manager().tick(SECTION, may_push=False)
+    assert settings() == (6, 5400.0)
+    assert bench.manager().run_validation_section(SECTION).step == 6
