@@ -10,7 +10,6 @@ Never does: follow a link, keep an owner, a mode or a time, or write more bytes 
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +19,17 @@ from kaggle_manager.checkpoints import atomic_swap, file_list
 from kaggle_manager.checkpoints.atomic_io import (
     Disk,
     ensure_free_space,
-    sha256_bytes,
     storage_errors,
     write_atomic,
 )
+from kaggle_manager.checkpoints.contents import write_blocks
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
+from kaggle_manager.checkpoints.file_list import Reader
 from kaggle_manager.checkpoints.layout import TrainingTree, check_component, inside
 from kaggle_manager.checkpoints.restore import check_restored
 from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
 from kaggle_manager.checkpoints.store import warn_loudly
-from kaggle_manager.errors import OutputDamaged, StorageError, UnsafePath
+from kaggle_manager.errors import OutputDamaged, StorageError
 
 PACK_NAME = "training_tree.pack"
 INDEX_NAME = "training_tree.json"
@@ -66,7 +66,6 @@ def pack_tree(tree: TrainingTree, folder: Path) -> list[Path]:
     Raises:
         CheckpointNotFound: the tree holds no checkpoint.
         OutputDamaged: no checkpoint of the tree verifies.
-        UnsafePath: a name is too long for a pack.
         StorageError: the disk refused.
     """
     disk, safe = Disk(), f"the tree at {tree.root} was only read"
@@ -75,16 +74,14 @@ def pack_tree(tree: TrainingTree, folder: Path) -> list[Path]:
         disk.make_folder(folder)
         found = file_list.list_files(tree, disk)
         ensure_free_space(folder, found.size, safe=safe)
-        with tarfile.open(pack, "w", format=tarfile.USTAR_FORMAT) as archive:
+        # Of tar's formats the one for names and sizes without a bound, which is the same bytes for the same members.
+        with tarfile.open(pack, "w", format=tarfile.GNU_FORMAT) as archive:
             for item in found.items:
-                data = item.read(disk)
-                files.append(FileEntry.of(item.name, data))
                 member = tarfile.TarInfo(item.name)  # a name and a size, and the same for all else
-                member.size = len(data)
-                try:
-                    archive.addfile(member, io.BytesIO(data))
-                except ValueError as error:
-                    raise UnsafePath(f"{item.name!r} is too long for a pack: {error}.", safe=safe) from error
+                with item.open(disk) as reader:
+                    member.size = reader.size
+                    archive.addfile(member, reader)  # type: ignore[arg-type]
+                files.append(FileEntry(item.name, reader.size, reader.sha256))
         disk.sync(pack)
         index = PackIndex(
             scenario=tree.scenario,
@@ -165,12 +162,12 @@ def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> N
                 if file is None or (member.name, member.size, member.type) != (file.name, file.size, tarfile.REGTYPE):
                     raise OutputDamaged(f"{pack} holds {member.name[:120]!r}, which its index does not announce so.")
                 stream = archive.extractfile(member)
-                data = stream.read(file.size) if stream is not None else b""
-                if len(data) != file.size or sha256_bytes(data) != file.sha256:
-                    raise OutputDamaged(f"{file.name} in {pack} has other bytes than announced.")
-                path = inside(folder, file.name)
+                assert stream is not None, "a regular file"
+                path, reader = inside(folder, file.name), Reader(stream, file.size)  # type: ignore[arg-type]
                 disk.make_folder(path.parent)
-                disk.write(path, data)
+                write_blocks(disk, path, reader.blocks())
+                if reader.left or reader.sha256 != file.sha256:
+                    raise OutputDamaged(f"{file.name} in {pack} has other bytes than announced.")
                 disk.sync(path)
     except tarfile.TarError as error:
         raise OutputDamaged(f"{pack} is not a readable pack: {error}.") from error

@@ -130,8 +130,15 @@ def write_atomic(disk: Disk, path: Path, data: bytes) -> None:
     Raises:
         OSError: from the disk; `path` then still has its old bytes.
     """
+    with replacing(disk, path) as temporary:
+        disk.write(temporary, data)
+
+
+@contextlib.contextmanager
+def replacing(disk: Disk, path: Path) -> Iterator[Path]:
+    """As `write_atomic`, of what is written inside to the temporary file that is given."""
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    disk.write(temporary, data)
+    yield temporary
     disk.sync(temporary)
     disk.replace(temporary, path)
     disk.sync_folder(path.parent)

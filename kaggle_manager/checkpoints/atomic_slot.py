@@ -21,7 +21,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
+from kaggle_manager.checkpoints import contents as content
+from kaggle_manager.checkpoints.atomic_io import Disk
+from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
@@ -64,12 +66,12 @@ class Content:
     paths: Mapping[str, Path]
 
 
-def entries_for(contents: Mapping[str, bytes]) -> tuple[FileEntry, ...]:
-    """Return what a manifest says of `contents` (name -> bytes), ordered by name."""
-    return tuple(FileEntry.of(name, data) for name, data in sorted(contents.items()))
+def entries_for(contents: Contents) -> tuple[FileEntry, ...]:
+    """Return what a manifest says of `contents`, ordered by name."""
+    return tuple(content.entry_of(name, contents[name]) for name in sorted(contents))
 
 
-def commit(slot: Slot, manifest: Manifest, contents: Mapping[str, bytes], disk: Disk) -> None:
+def commit(slot: Slot, manifest: Manifest, contents: Contents, disk: Disk) -> None:
     """Replace the slot's content by `contents`, the files that `manifest` names.
 
     Raises:
@@ -81,7 +83,7 @@ def commit(slot: Slot, manifest: Manifest, contents: Mapping[str, bytes], disk: 
     disk.make_folder(slot.folder)
     try:
         for name, path in sorted(pending.items()):
-            disk.write(path, contents[name])
+            content.write(disk, path, contents[name])
             disk.sync(path)
         disk.write(slot.pending_path, manifest.to_bytes())
         disk.sync(slot.pending_path)
@@ -193,7 +195,7 @@ def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str:
         size = path.stat().st_size
         if size != entry.size:
             return f"{name} has {size:,} bytes where {entry.size:,} were written"
-        if sha256_bytes(disk.read(path)) != entry.sha256:
+        if disk.sha256(path, entry.size).hexdigest() != entry.sha256:
             return f"{name} has other bytes than were written (SHA-256 differs)"
     except FileNotFoundError:
         return f"{name} is missing"

@@ -1,21 +1,54 @@
 """Everything committed in a training tree, as a flat list of files: what travels between machines.
 
-Promises: only committed content is listed, under its final names, however the session that wrote it ended; `read`
-returns bytes that match the manifest; damage is named by file.
+Promises: only committed content is listed, under its final names, however the session that wrote it ended; what is read
+of it matches the manifest, and is never whole in memory; damage is named by file.
 Never does: change the tree, list quarantine or leftovers, or follow a symbolic link.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from kaggle_manager.checkpoints import atomic_slot, index, replay_files
-from kaggle_manager.checkpoints.atomic_io import Disk, sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import Disk
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
+from kaggle_manager.checkpoints.contents import BLOCK
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, OutputDamaged
+
+
+class Reader:
+    """A file that is read once, from its beginning to its end, and hashed on the way.
+
+    Attributes:
+        size: bytes it has. left: those that were not read yet.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.size = self.left = size
+        self._file, self._hash = file, hashlib.sha256()
+
+    def read(self, count: int) -> bytes:
+        data = self._file.read(min(count, self.left))
+        self._hash.update(data)
+        self.left -= len(data)
+        return data
+
+    def blocks(self) -> Iterator[bytes]:
+        while block := self.read(BLOCK):
+            yield block
+
+    @property
+    def sha256(self) -> str:
+        """Of what was read so far."""
+        return self._hash.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -30,22 +63,29 @@ class Item:
     size: int
     sha256: str | None
 
-    def read(self, disk: Disk) -> bytes:
-        """Return the verified bytes.
+    @contextmanager
+    def open(self, disk: Disk) -> Iterator[Reader]:
+        """Read it in blocks, whole.
 
         Raises:
-            OutputDamaged: they changed since the list was made, or cannot be read.
+            OutputDamaged: it changed since the list was made, or cannot be read.
         """
         try:
-            data = disk.read(self.path)
+            with disk.open(self.path) as file:
+                # Behind its size a replay segment may hold rows that are not committed. What no manifest names may
+                # have grown: it is taken as it is now.
+                size = self.size if self.sha256 is not None else os.fstat(file.fileno()).st_size
+                reader = Reader(file, size)
+                yield reader
         except OSError as error:
             raise OutputDamaged(f"{self.name} cannot be read: {error}") from error
-        if self.sha256 is None:
-            return data
-        data = data[: self.size]  # behind it, a replay segment may hold rows that are not committed
-        if sha256_bytes(data) != self.sha256:
+        if reader.left or self.sha256 not in (None, reader.sha256):
             raise OutputDamaged(f"{self.name} changed while it was being copied.")
-        return data
+
+    def read(self, disk: Disk) -> bytes:
+        """Return the verified bytes, for a file that is known to be small. Raises what `open` raises."""
+        with self.open(disk) as reader:
+            return b"".join(reader.blocks())
 
 
 @dataclass(frozen=True)

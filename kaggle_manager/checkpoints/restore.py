@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import atomic_swap, file_list
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors, write_atomic
+from kaggle_manager.checkpoints.contents import write_blocks
 from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
@@ -127,7 +128,8 @@ def copy_verified(found: FileList, folder: Path, disk: Disk) -> None:
     for item in found.items:
         path = inside(folder, item.name)
         disk.make_folder(path.parent)
-        disk.write(path, item.read(disk))
+        with item.open(disk) as reader:
+            write_blocks(disk, path, reader.blocks())
         disk.sync(path)
 
 

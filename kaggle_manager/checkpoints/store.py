@@ -27,6 +27,7 @@ from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
+from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
 from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
@@ -264,7 +265,7 @@ class CheckpointStore:
         self,
         *,
         step: int,
-        files: Mapping[str, bytes],
+        files: Contents,
         **facts: Unpack[Facts],
     ) -> Checkpoint:
         """Write the final model once. `files` is keyed by the names in `TrainingTree` (`final_model_name`, ...).
@@ -309,7 +310,7 @@ class CheckpointStore:
     # ---------------------------------------------------------------------------------------------------- helpers
 
     def _manifest(
-        self, kind: Kind, step: int, contents: Mapping[str, bytes], facts: Facts, replay: ReplayCommit | None = None
+        self, kind: Kind, step: int, contents: Contents, facts: Facts, replay: ReplayCommit | None = None
     ) -> Manifest:
         return Manifest(
             kind=kind,
@@ -377,14 +378,14 @@ class CheckpointStore:
                 next_step="resume from that checkpoint, or archive the tree with --fresh",
             )
 
-    def _commit(self, where: Slot, manifest: Manifest, contents: Mapping[str, bytes]) -> Checkpoint:
+    def _commit(self, where: Slot, manifest: Manifest, contents: Contents) -> Checkpoint:
         """Replace a slot's content and read it back.
 
         Raises:
             CheckpointCorrupt: it does not read back as it was written.
         """
         self._disk.make_folder(where.folder)
-        needed = sum(map(len, contents.values())) + len(manifest.to_bytes())
+        needed = sum(file.size for file in manifest.files) + len(manifest.to_bytes())
         ensure_free_space(where.folder, needed, safe=self._safe)
         atomic_slot.commit(where, manifest, contents, self._disk)
         content = atomic_slot.read(where, self._disk)

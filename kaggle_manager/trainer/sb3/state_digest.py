@@ -50,7 +50,8 @@ def _feed(hasher: Any, value: Any, path: tuple[int, ...]) -> None:
     elif isinstance(value, float):
         _leaf(hasher, "float", struct.pack("<d", value))
     elif isinstance(value, np.ndarray) and value.dtype != object:
-        _leaf(hasher, f"array {value.dtype.str} {value.shape}", np.ascontiguousarray(value).tobytes())
+        # Without a copy: the rows of a replay buffer may fill most of the memory there is.
+        _leaf(hasher, f"array {value.dtype.str} {value.shape}", np.ascontiguousarray(value).reshape(-1).view(np.uint8))
     elif isinstance(value, np.generic):
         _leaf(hasher, f"scalar {value.dtype.str}", value.tobytes())
     elif isinstance(value, torch.Tensor):
@@ -94,7 +95,7 @@ def _sequence(hasher: Any, tag: str, items: Iterable[Any], path: tuple[int, ...]
         _feed(hasher, item, path)
 
 
-def _leaf(hasher: Any, tag: str, content: bytes) -> None:
+def _leaf(hasher: Any, tag: str, content: bytes | np.ndarray[Any, np.dtype[np.uint8]]) -> None:
     hasher.update(f"{tag}:{len(content)}:".encode())
     hasher.update(content)
 

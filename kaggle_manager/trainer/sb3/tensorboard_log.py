@@ -9,11 +9,12 @@ each. Nothing is written where tensorboard is not installed.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -80,7 +81,8 @@ class EventFile(KVWriter):
         if not self._path.exists():
             self.begin()
         self.points = points
-        found, length = _whole_records(self._path.read_bytes(), points + 1)  # one more names the format
+        with self._path.open("rb") as file:
+            found, length = _whole_records(file, points + 1)  # one more names the format
         if found < points + 1:
             warn(
                 f"{self._path.name} has {max(found - 1, 0)} of the {points} points the checkpoint counted; the curves "
@@ -179,14 +181,15 @@ def read_points(path: Path) -> list[tuple[int, str, float]]:
     return points
 
 
-def _whole_records(data: bytes, most: int) -> tuple[int, int]:
+def _whole_records(file: BinaryIO, most: int) -> tuple[int, int]:
     """How many of the first `most` records are whole, and where they end."""
-    end = 0
+    end, size = 0, os.fstat(file.fileno()).st_size
     for number in range(most):
-        if end + _BEFORE > len(data):
+        if end + _BEFORE > size:
             return number, end
-        after = end + _BEFORE + _LENGTH.unpack_from(data, end)[0] + _BEHIND
-        if after > len(data):
+        file.seek(end)
+        after = end + _BEFORE + _LENGTH.unpack(file.read(_LENGTH.size))[0] + _BEHIND
+        if after > size:
             return number, end
         end = after
     return most, end
