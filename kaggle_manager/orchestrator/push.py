@@ -29,8 +29,6 @@ from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
 # Waits before the next try; each is doubled up to its longest, and none costs an attempt.
 CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
 UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
-# After a refusal for the quota, when the platform does not say when the week starts again.
-QUOTA_WAIT_S = 3600.0
 
 
 def push_generation(run: RunContext, generation: int, parent: Checkpoint | None) -> None:
@@ -87,8 +85,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
             run.state.drop_intent(session)
             run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
     except QuotaError as error:
-        run.state.drop_intent(session)
-        _wait_for_quota(run, error)
+        with run.state.together():
+            run.state.drop_intent(session)
+            run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
         reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
@@ -129,13 +128,6 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
         lost_push.check_not_elsewhere(run.connection.client, run.row, session)
     except PushMismatch as error:
         _changed(run, session, error)
-
-
-def _wait_for_quota(run: RunContext, error: QuotaError) -> None:
-    quota = run.quota()
-    refresh = quota.refresh_at if quota else None
-    wait_s = refresh - run.clock() if refresh is not None and refresh > run.clock() else QUOTA_WAIT_S
-    run.postpone("quota", error.message, wait_s, wait_s)
 
 
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:

@@ -29,6 +29,7 @@ from kaggle_manager.trees.recover import head_of
 
 # Cause of a wait for the weekly quota that Kaggle has not asked for: a session is not worth what is left.
 PLANNED_WAIT = "little quota"
+QUOTA_AGAIN_S = 3600.0
 
 
 @dataclass
@@ -142,6 +143,11 @@ class RunContext:
     def wait_until(self, cause: str, why: str, until: float) -> None:
         self.note("waits", cause=cause, why=why, since=self.clock(), until=until)
 
+    def replan_at(self, reset: float | None) -> float:
+        """When to look at the quota again: at its reset, and each hour, for what other sessions reserve comes back."""
+        again = self.clock() + QUOTA_AGAIN_S
+        return again if reset is None or reset <= self.clock() else min(reset, again)
+
     @property
     def waits_until(self) -> float:
         """When the newest wait ends, seconds since the epoch; it may be over. 0 without one."""
@@ -217,9 +223,12 @@ class RunContext:
                 f"{plan.why[0].upper()}{plan.why[1:]}.", safe="nothing was pushed", next_step=plan.what_to_do
             )
         if isinstance(plan, NotWorthIt):
+            until = self.replan_at(plan.until)
+            reset = f" on {for_people(plan.until)}, or for sessions that end before" * (plan.until > until)
+            why = plan.why + reset
             if self.row.wait is None or not self.row.wait.is_on(self.clock()):
-                self.wait_until(PLANNED_WAIT, plan.why, plan.until)
-            return plan.until, plan.why
+                self.wait_until(PLANNED_WAIT, why, until)
+            return until, why
         self.planned = plan
         return None
 

@@ -34,9 +34,9 @@ class Connection:
         """
         if config.section.kernel.accelerator is None:
             return None
-        quota = self.client.quota()
+        quota = self.client.quota(config.section.kernel.accelerator)
         refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
-        return QuotaView(quota.gpu_left_s, quota.gpu_total_s, refresh)
+        return QuotaView(quota.left_s, quota.total_s, refresh)
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

@@ -34,7 +34,7 @@ DATASET_SUFFIX = "-tree"
 
 def kernel_slug(scenario: str, run_id: str) -> str:
     """Slug of a run's kernel; its title is the same text, so that Kaggle derives the same slug from it."""
-    words = scenario.replace("_", "-").strip("-")
+    words = re.sub("[^0-9a-z]+", "-", scenario.lower()).strip("-") or "run"
     tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
     room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
     return f"km-{words[:room].rstrip('-')}{tail}"
@@ -139,5 +139,5 @@ def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
         dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
-        session_timeout_s=round(timeout_s),
+        session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota
     )

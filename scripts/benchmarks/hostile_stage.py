@@ -238,7 +238,7 @@ def delete_kernel(at: Stage, client: KaggleClient) -> str:
 
 
 def quota(at: Stage, client: KaggleClient) -> str:
-    got = client.quota().gpu_total_s
+    got = client.quota().total_s
     return _check(at.state.limits.gpu_week_s, got)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from campaign import HOUR, Campaign, Drawn, stage
+from campaign import BEGINNING, HOUR, SECTION, Campaign, Drawn, stage
 from simulated_record import Odds
 from simulated_session import Trainer
 
 from kaggle_manager.errors import AmbiguousPush, NotFound, PushMismatch, Unavailable
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelStatus, KernelVersion, PushedKernel
+from kaggle_manager.notify.notifier import Occasion
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelStatus, KernelVersion, PushedKernel, Quota
+from kaggle_manager.status.report import RunReport
 
 RUN = Drawn(
     target=100_000,
@@ -80,6 +83,96 @@ def test_the_quota_a_session_is_planned_with_is_the_one_that_was_told(project: P
         campaign.tick()
     pushed = asked.index("ASKED push")
     assert asked[:pushed].count("ASKED quota") == 1
+
+
+def test_quota_that_others_give_back_is_used_within_the_hour(project: Path, tmp_path: Path) -> None:
+    """By a `run` that sleeps, whether the wait was planned or the platform refused the push."""
+    for name, planned in (("planned", True), ("refused", False)):
+        back_at = BEGINNING + 0.8 * HOUR
+        campaign = Campaign(1, tmp_path / name, project, replace(RUN, elsewhere=(30 * HOUR, back_at)))
+        kaggle = campaign.kaggle
+        kaggle.quota = kaggle.quota if planned else _no_quota_is_stated  # type: ignore[method-assign]
+        with stage(campaign.mortality):
+            _run(campaign, RUN.target)
+        assert kaggle.sessions[0].pushed_at < back_at + HOUR
+        assert kaggle.faults["no quota"] == (not planned)
+
+
+def _run(campaign: Campaign, target: int) -> RunReport:
+    """A `run`, which looks at a session every ten minutes here: each second of days would take too long."""
+    manager = campaign.manager()
+    look = manager._passes.watch_session
+
+    def look_and_wait(*given: Any, **options: Any) -> KernelStatus:
+        status = look(*given, **{**options, "until": 0.0})
+        campaign.clock.sleep(600.0)
+        return status
+
+    manager._passes.watch_session = look_and_wait
+    return manager.run_validation_section(SECTION, timesteps=target, session_limit=RUN.limit_s)
+
+
+def _no_quota_is_stated(machine: str = "") -> Quota:
+    raise Unavailable("the quota cannot be read")
+
+
+def test_blips_at_hour_0_and_on_later_days_do_not_end_a_healthy_run(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, target=800_000, week_s=200 * HOUR))
+    begins_at = [BEGINNING + hour * HOUR for hour in (0, 25, 50)]
+    met, ask = set(), campaign.kaggle.kernel_status
+
+    def kernel_status(version: KernelVersion) -> KernelStatus:
+        for blip in begins_at:
+            if blip <= campaign.clock() < blip + 0.5 * HOUR:
+                met.add(blip)
+                raise Unavailable("a moment")
+        return ask(version)
+
+    monkeypatch.setattr(campaign.kaggle, "kernel_status", kernel_status)
+    with stage(campaign.mortality):
+        report = _run(campaign, 800_000)
+    assert (report.state, len(met)) == ("finished", 3)
+    assert not [text for occasion, text in campaign.mailbox.received if occasion is Occasion.PERSON_NEEDED]
+
+
+@pytest.mark.parametrize("days", [-30, 30])
+@pytest.mark.parametrize("odds", [Odds(busy=1.0), Odds(call_fails=1.0), Odds(death=1.0, fates=("killed",))])
+def test_a_clock_that_is_wrong_by_a_month_while_a_wait_is_noted_holds_nothing_up(
+    days: int, odds: Odds, project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, target=20_000))
+    with stage(campaign.mortality):
+        campaign.wrong_by_s, campaign.kaggle.odds = days * 24 * HOUR, odds
+        for _ in range(3):
+            campaign.tick()
+            campaign.clock.sleep(HOUR)
+        campaign.wrong_by_s, campaign.kaggle.odds = 0.0, Odds()
+        assert campaign.run().outcome == "finished"
+    assert campaign.clock() < BEGINNING + 24 * HOUR
+
+
+def test_a_clock_that_jumps_ahead_while_a_live_session_is_denied_does_not_give_it_up(
+    project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, RUN)
+    ask = campaign.kaggle.kernel_status
+
+    def denied(version: KernelVersion) -> KernelStatus:
+        raise NotFound("There is no such kernel.")
+
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(HOUR)
+        campaign.kaggle.kernel_status = denied  # type: ignore[method-assign]
+        for days in (0, 30, 30, 0):
+            campaign.wrong_by_s = days * 24 * HOUR
+            campaign.tick()
+            campaign.clock.sleep(0.2 * HOUR)
+        campaign.kaggle.kernel_status = ask  # type: ignore[method-assign]
+        assert campaign.run().outcome == "finished"
+    assert len(campaign.kaggle.sessions) == 2
 
 
 @pytest.mark.parametrize("deeds", range(0, 60, 6))

@@ -369,13 +369,20 @@ def test_quota_is_in_seconds_and_aware_utc(kaggle):
     )
     client = kaggle.client()
     quota = client.quota()
-    assert (quota.gpu_used_s, quota.gpu_reserved_s, quota.gpu_total_s) == (3600.5, 86400, 108000)
-    assert quota.gpu_left_s == 17999.5
+    assert (quota.used_s, quota.reserved_s, quota.total_s) == (3600.5, 86400, 108000)
+    assert quota.left_s == 17999.5
     assert quota.refresh_time == datetime(2026, 11, 28, tzinfo=UTC)
     fresh = client.quota()
-    assert (fresh.gpu_used_s, fresh.refresh_time) == (0, None)
+    assert (fresh.used_s, fresh.refresh_time) == (0, None)
     with pytest.raises(ProtocolError):
         client.quota()
+
+
+def test_a_tpu_is_planned_with_its_own_quota(kaggle):
+    hours = {name: {"totalTimeAllowed": f"{hours * 3600}s"} for name, hours in (("gpuQuota", 30), ("tpuQuota", 20))}
+    kaggle.script("GetAcceleratorQuotaStatistics", *[answer(hours)] * 3)
+    client = kaggle.client()
+    assert [client.quota(machine).total_s / 3600 for machine in ("TpuV5E8", "NvidiaTeslaT4", "")] == [20, 30, 30]
 
 
 # Secrets

@@ -205,7 +205,7 @@ def test_the_week_can_shrink_for_pushes_too(at):
     at.play({"kind": "quota_shrinks", "hours": 0, "on": ["GetAcceleratorQuotaStatistics"]})
     try:
         with at.client() as client:
-            assert client.quota().gpu_total_s == 0
+            assert client.quota().total_s == 0
             with pytest.raises(Exception, match="Maximum weekly GPU quota"):
                 client.push_kernel(KernelPush("local", at.name("late"), "pass", accelerator="NvidiaTeslaT4"))
     finally:

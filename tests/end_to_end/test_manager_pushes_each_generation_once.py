@@ -116,7 +116,7 @@ def test_a_quota_refusal_is_waited_out_and_costs_no_generation(bench: Bench) -> 
     bench.make_client = scripted(no_quota)
     report = bench.run(timesteps=2)
     assert [session.generation for session in report.sessions] == [1]
-    assert sum(bench.slept) >= 3600, "until the reset, which this Kaggle states"
+    assert 3590 < sum(bench.slept) <= 3600, "an hour: what others reserve comes back before the reset"
 
 
 def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wait(bench: Bench) -> None:

@@ -7,18 +7,20 @@ A campaign ends well when the run is finished, or stands still for a person and 
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import itertools
 import lzma
 import random
+import re
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,10 +37,11 @@ from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
-from kaggle_manager.notify.notifier import Notifier
-from kaggle_manager.orchestrator import manager, push
+from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
+from kaggle_manager.orchestrator import command, manager, push
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.journal_file import refusal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import get_section
@@ -75,6 +78,8 @@ models = "data/models_quick"
 MOST_TICKS = 600
 BEGINNING = 1_800_000_000.0
 MINUTE, HOUR = 60.0, 3600.0
+NEEDS_A_PERSON = (Occasion.PERSON_NEEDED, Occasion.INCOMPATIBLE_CHECKPOINT)
+LASTS = "has not answered for a day"
 ALL_FATES = (
     "killed", "crash", "memory", "install", "device", "wedge", "half a save", "no final", "nothing kept", "damaged",
     "deleted", "cancelled", "zombie",
@@ -83,7 +88,12 @@ ALL_FATES = (
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a seed stands for."""
+    """What a seed stands for.
+
+    Attributes:
+        jumps: share of the passes under a clock that is wrong by days. disk_fills: of those from which on the journal
+            cannot be written for a while. elsewhere: quota that other sessions reserve at first, and how long.
+    """
 
     target: int
     limit_s: float
@@ -95,6 +105,9 @@ class Drawn:
     person_comes: float
     auth_until: float
     wrong_setting_from: float
+    jumps: float = 0.0
+    disk_fills: float = 0.0
+    elsewhere: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass
@@ -136,7 +149,7 @@ def draw(seed: int) -> Drawn:
         return rng.choice([0.0, rng.uniform(0, most), rng.uniform(0, most)]) * misery
 
     fates = tuple(rng.sample(ALL_FATES, rng.randint(1, len(ALL_FATES))))
-    return Drawn(
+    drawn = Drawn(
         target=target,
         limit_s=limit_s,
         week_s=rng.choice([30.0, 30.0, 30.0, 12.0, 4.0]) * HOUR,
@@ -165,6 +178,12 @@ def draw(seed: int) -> Drawn:
         auth_until=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
         wrong_setting_from=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
     )
+    return replace(
+        drawn,
+        jumps=odds(0.2),
+        disk_fills=odds(0.05),
+        elsewhere=(odds(1.0) * drawn.week_s, BEGINNING + rng.choice([0.8, 5.0, 30.0]) * HOUR),
+    )
 
 
 class Quiet(Reporter):
@@ -182,6 +201,18 @@ class Quiet(Reporter):
     def status(self, text: str, *, share: float | None = None, now: bool = False) -> None: ...
 
 
+class Mailbox(Notifier):
+    """What the user is told, by occasion."""
+
+    @functools.cached_property
+    def received(self) -> list[tuple[Occasion, str]]:
+        return []
+
+    def send(self, occasion: Occasion, title: str, body: str, data: Any = None) -> tuple[Delivery, ...]:
+        self.received.append((occasion, f"{title}: {body}"))
+        return (Delivery("a mailbox", True),)
+
+
 class MortalJournal(Journal):
     """A journal at whose writes the manager may die: before, or after they are on the disk."""
 
@@ -190,6 +221,8 @@ class MortalJournal(Journal):
     @contextmanager
     def _atomically(self) -> Iterator[Any]:
         self.mortality.deed()
+        if self.mortality.disk_is_full:
+            raise refusal(self.path, OSError(errno.ENOSPC, "No space left on device"))
         with super()._atomically() as db:
             yield db
         self.mortality.deed()
@@ -219,6 +252,7 @@ def stage(mortality: Mortality) -> Iterator[None]:
         mock.patch.object(push, "build_bundle", _bundle),
         mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
         mock.patch.object(manager, "Journal", MortalJournal),
+        mock.patch.object(command, "Journal", MortalJournal),
         mock.patch.object(config, "get_section", _section),
         mock.patch.object(Disk, "replace", mortal_rename),
     ):
@@ -265,6 +299,11 @@ class Campaign:
             wrong_setting_from=drawn.wrong_setting_from,
             mortality=self.mortality,
         )
+        self.kaggle.elsewhere = drawn.elsewhere
+        self.mailbox = Mailbox()
+        self.wrong_by_s = 0.0  # the manager's clock
+        self._full_for = 0  # passes
+        self._needs = ""  # what the pass before needed a person for; "" for nothing, "?" for who knows
         self.reporter = Quiet()
         self.result = Result(seed)
         self.config = build_config(
@@ -291,10 +330,10 @@ class Campaign:
             project_root=self.project,
             reporter=self.reporter,
             connect_to=self._connect,
-            notifier=Notifier(),
+            notifier=self.mailbox,
             check_before_push=lambda config, reporter: None,
             sleep=self.clock.sleep,
-            clock=self.clock,
+            clock=lambda: self.clock() + self.wrong_by_s,
             watch_session=functools.partial(
                 watch, clock=self.clock, wait=self._wait, random_share=self.rng.random, read_log=ReaderNow
             ),
@@ -330,7 +369,8 @@ class Campaign:
         every = self.drawn.tick_every_s * self.rng.uniform(0.7, 1.3)
         waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.live_sessions()
         self._idle_ticks += waits
-        return max(every, self.kaggle.refresh_at() - self.clock()) if waits and self.rng.random() < 0.8 else every
+        over = [moment for moment in (self.kaggle.refresh_at(), self.kaggle.elsewhere[1]) if moment > self.clock()]
+        return max(every, min(over) - self.clock()) if waits and self.rng.random() < 0.8 else every
 
     def _clean(self) -> None:
         """Somebody frees the room of downloads between two passes, or a disk damages one."""
@@ -346,6 +386,13 @@ class Campaign:
 
     def _tick(self) -> None:
         self._clean()
+        if self.drawn.jumps:
+            days = self.rng.choice([-30, -1, 1, 30]) if self.rng.random() < self.drawn.jumps else 0
+            self.wrong_by_s = 24 * HOUR * days
+            self.kaggle.faults["clock set wrong"] += bool(days)
+        if self.drawn.disk_fills and not self._full_for and self.rng.random() < self.drawn.disk_fills:
+            self._full_for = self.rng.randint(1, 4)
+            self.kaggle.faults["disk full for the journal"] += 1
         is_mortal = self.rng.random() < self.drawn.kills
         self.tick(int(self.rng.expovariate(1 / 25)) if is_mortal else None)
 
@@ -353,20 +400,48 @@ class Campaign:
         """One pass of a new manager, which dies after so many deeds."""
         self.result.ticks += 1
         self.mortality.arm(deeds)
+        end = self._pass()
+        was_killed = self.mortality.dead
+        self.mortality.arm(None)
+        if isinstance(end, KaggleManagerError):
+            self._after(end)
+        elif end is not None:
+            self._after_report(end)
+        self._judge_tree(was_killed=was_killed)
+
+    def _pass(self) -> RunReport | KaggleManagerError | None:
+        """How a pass of a new manager ends; None for one that is killed."""
+        self.mortality.disk_is_full = self._full_for > 0
+        self._full_for -= self.mortality.disk_is_full
+        known = len(self.mailbox.received)
+        end: RunReport | KaggleManagerError | None = None
         try:
-            report = self.manager().tick(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
+            end = self.manager().tick(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
         except Killed:
             self.result.kills += 1
             self.tell("THE MANAGER IS KILLED")
         except KaggleManagerError as error:
             self.tell(f"ERROR {type(error).__name__}: {error}")
-            self.mortality.arm(None)
-            self._after(error)
-        else:
-            self._after_report(report)
-        was_killed = self.mortality.dead
-        self.mortality.arm(None)
-        self._judge_tree(was_killed=was_killed)
+            end = error
+        self._judge_told(end, self.mailbox.received[known:])
+        return end
+
+    def _judge_told(self, end: RunReport | KaggleManagerError | None, messages: list[tuple[Occasion, str]]) -> None:
+        """Each cause that needs a person is told once, until something changes; passing trouble is not."""
+        texts = [text for occasion, text in messages if occasion in NEEDS_A_PERSON and LASTS not in text]
+        needs = ""
+        if isinstance(end, KaggleManagerError) and not end.retryable:
+            needs = re.sub(r"\d+", "N", f"{type(end).__name__}: {end.message.splitlines()[0]}")
+        if end is not None and not needs and texts:
+            raise BrokenPromise(f"a person is asked for, and none is needed: {texts}")
+        least = int(self._needs == "" and bool(needs) and self.status() is not None)
+        most = int(self._needs != needs)
+        if end is not None and not least <= len(texts) <= most:
+            raise BrokenPromise(
+                f"told {len(texts)} times, not {least} to {most}: {needs} after {self._needs!r}: {texts}"
+            )
+        is_known = isinstance(end, RunReport) or needs or not self._needs
+        self._needs = needs if end is not None and is_known else "?"
 
     def _after_report(self, report: RunReport) -> None:
         if report.state == "finished":
@@ -377,7 +452,7 @@ class Campaign:
     def _after(self, error: KaggleManagerError) -> None:
         if not error.next_step:
             raise BrokenPromise(f"no next step: {type(error).__name__}: {error.message}")
-        if isinstance(error, RemoteError | QuotaError):
+        if isinstance(error, RemoteError | QuotaError) or self.mortality.disk_is_full:  # which passes by itself
             return
         status = self.status()
         if status is not None and not status.human_action_required:
@@ -393,9 +468,9 @@ class Campaign:
     def _tick_in_vain(self) -> None:
         """A schedule does not know that a person is needed; its next pass starts nothing."""
         started = len(self.kaggle.sessions)
-        self.clock.sleep(self.drawn.tick_every_s)
-        with suppress(KaggleManagerError):
-            self.manager().tick(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
+        for _ in range(2):
+            self.clock.sleep(self.drawn.tick_every_s)
+            self._pass()
         if len(self.kaggle.sessions) > started:
             raise BrokenPromise("a person is needed, and the next tick starts a session all the same")
 
@@ -405,6 +480,7 @@ class Campaign:
         self.kaggle.mend_setting()
         self.kaggle.mend_code()
         self.kaggle.delete_misfiled()
+        self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
         with suppress(KaggleManagerError):  # a person tries again with the next tick
             self.manager().go_on(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
 

@@ -104,6 +104,7 @@ class SimulatedKaggle:
         self._auth_until = auth_until
         self._wrong_setting_from = wrong_setting_from
         self._told_left: float | None = None
+        self.elsewhere = (0.0, 0.0)  # seconds that other sessions of the account reserve, and until when
         self._epoch = clock()
         self._asked: list[float] = []  # when pushes were asked for, of late
 
@@ -185,6 +186,7 @@ class SimulatedKaggle:
         """GPU seconds left this week: what was used, and what live sessions have reserved, is gone."""
         now = self._clock()
         reserved = sum(s.limit_s for s in self.sessions if self._is_live(s) and s.ending is None)
+        reserved += self.elsewhere[0] * (now < self.elsewhere[1])
         return max(0.0, self._week_s - self._used[self._week(now)] - reserved)
 
     # --- trouble ------------------------------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ class SimulatedKaggle:
         self._call("whoami")
         return OWNER
 
-    def quota(self) -> Quota:
+    def quota(self, machine: str = "") -> Quota:
         self._told_left = None
         self._call("quota")
         left = self._told_left = self.left_s()
@@ -328,7 +330,7 @@ class SimulatedKaggle:
         if self.rng.random() < self.odds.busy or len(self.live_sessions()) >= SLOTS:
             self._meet("no capacity")
             raise CapacityReached("Maximum batch GPU session count of 2 reached.")
-        if (push.session_timeout_s or 12 * 3600.0) > self.left_s() + 1.0:
+        if (push.session_timeout_s or 12 * 3600.0) > self.left_s():
             self._meet("no quota")
             raise QuotaError("Projected to exceed the weekly quota.", next_step="wait")
         unanswered = self._strikes(self.odds.push_unanswered)
@@ -381,7 +383,7 @@ class SimulatedKaggle:
         newest = mine[-1].ending if mine else None
         if newest is not None and not newest.has_last_word and mine[-1].told is KernelState.UNKNOWN:
             raise BrokenPromise(f"generation {generation} is pushed while the state of the one before is UNKNOWN")
-        if self._told_left is not None and (push.session_timeout_s or 0) > self._told_left + 1.0:
+        if self._told_left is not None and (push.session_timeout_s or 0) > self._told_left:
             raise BrokenPromise(f"{push.session_timeout_s} s were asked for, and {self._told_left:.0f} s were left")
         if (order["deadline_s"] or 0) > (push.session_timeout_s or 0):
             raise BrokenPromise("the deadline is later than the end")

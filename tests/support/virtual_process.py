@@ -28,6 +28,8 @@ class Mortality:
         self._left: int | None = None
         self.resting = False
         """What happens now is not the manager's doing."""
+        self.disk_is_full = False
+        """Nothing can be written in the journal."""
 
     def arm(self, deeds: int | None) -> None:
         self.dead, self._left = False, deeds

@@ -122,21 +122,21 @@ def clock(date: str, asked: datetime, answered: datetime) -> Check:
 
 def quota(quota: Quota, now: datetime) -> Check:
     """This week's accelerator time."""
-    says = f"{quota.gpu_left_s / 3600:.1f} of {quota.gpu_total_s / 3600:.0f} GPU hours left"
-    if quota.gpu_reserved_s:
-        says += f", {quota.gpu_reserved_s / 3600:.1f} reserved by running sessions"
+    says = f"{quota.left_s / 3600:.1f} of {quota.total_s / 3600:.0f} GPU hours left"
+    if quota.reserved_s:
+        says += f", {quota.reserved_s / 3600:.1f} reserved by running sessions"
     if quota.refresh_time is not None:
         wait = (quota.refresh_time - now).total_seconds()
         says += f"; the week begins anew {quota.refresh_time:%a %Y-%m-%d %H:%M} UTC (in {duration(max(0.0, wait))})"
-    if quota.gpu_total_s == 0:
+    if quota.total_s == 0:
         return Check(
             "quota", "caution", f"{says}: this account is given no GPU", f"verify your phone number at {_SETTINGS}"
         )
     return Check(
         "quota",
-        "ok" if quota.gpu_left_s > 0 else "caution",
+        "ok" if quota.left_s > 0 else "caution",
         says,
-        "" if quota.gpu_left_s > 0 else "wait, or train without an accelerator",
+        "" if quota.left_s > 0 else "wait, or train without an accelerator",
     )
 
 

@@ -165,21 +165,22 @@ class KaggleClient(ApiConnection):
             return  # a try whose answer was lost has done it
         _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
 
-    def quota(self) -> Quota:
-        """This week's GPU time.
+    def quota(self, machine: str = "") -> Quota:
+        """This week's GPU time, or the TPU time for a machine that is one.
 
         Raises:
             AuthError, RemoteError.
         """
         request = ApiGetAcceleratorQuotaStatisticsRequest()
         answer = self.call(self._kernels.get_accelerator_quota_statistics, request, about="accelerator quota")
-        gpu = answer.gpu_quota
-        if gpu is None or gpu.total_time_allowed is None:
-            raise ProtocolError("Kaggle's answer about the quota does not say how much GPU time there is.")
+        kind = "TPU" if machine.startswith("Tpu") else "GPU"
+        week = answer.tpu_quota if kind == "TPU" else answer.gpu_quota
+        if week is None or week.total_time_allowed is None:
+            raise ProtocolError(f"Kaggle's answer about the quota does not say how much {kind} time there is.")
         return Quota(
-            gpu_used_s=_seconds(gpu.time_used),
-            gpu_reserved_s=_seconds(gpu.time_reserved),
-            gpu_total_s=_seconds(gpu.total_time_allowed),
+            used_s=_seconds(week.time_used),
+            reserved_s=_seconds(week.time_reserved),
+            total_s=_seconds(week.total_time_allowed),
             refresh_time=_utc(answer.quota_refresh_time),
         )
 

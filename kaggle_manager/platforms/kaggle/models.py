@@ -140,17 +140,17 @@ class OutputListing:
 
 @dataclass(frozen=True)
 class Quota:
-    """Weekly GPU time in seconds. Running sessions reserve time they may not use.
+    """Weekly time of one kind of accelerator, in seconds. Running sessions reserve time they may not use.
 
     Attributes:
         refresh_time: when the week starts again, aware UTC; None when Kaggle did not say.
     """
 
-    gpu_used_s: float
-    gpu_reserved_s: float
-    gpu_total_s: float
+    used_s: float
+    reserved_s: float
+    total_s: float
     refresh_time: datetime | None
 
     @property
-    def gpu_left_s(self) -> float:
-        return max(0.0, self.gpu_total_s - self.gpu_used_s - self.gpu_reserved_s)
+    def left_s(self) -> float:
+        return max(0.0, self.total_s - self.used_s - self.reserved_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import campaign
@@ -16,7 +17,7 @@ from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, RateLimited, StorageError, Unavailable
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator import command as boundary
-from kaggle_manager.orchestrator import told
+from kaggle_manager.orchestrator import notifications, told
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.runs import journal as journal_module
 from kaggle_manager.runs.journal import Journal
@@ -158,6 +159,26 @@ def test_a_state_folder_that_is_read_only_is_told_once(world: World) -> None:
     world.config.state.write_text("a file in its place")
     world.ends_with(None, times=3)
     assert len(world.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("slips_h", "least", "most"),
+    [([1] * 5, 0, 0), ([1] * 145, 5, 25), ([3, -3] * 10, 0, 0), ([7], 1, 1), ([-19, 19], 0, 0), ([145], 1, 1)],
+    ids=["little", "slowly", "to and fro", "at once", "back from an early one", "by days"],
+)
+def test_a_forecast_slips_against_the_one_that_the_user_knows(
+    slips_h: list[int], least: int, most: int, world: World
+) -> None:
+    with closing(Journal(world.config.journal)) as journal:
+        run = SimpleNamespace(state=RunState(journal, journal.runs()[0]), config=world.config)
+        done_h = 20.0
+        for slip_h in (0, *slips_h):
+            done_h += slip_h
+            made_at, done_at = iso(world.now), iso(world.now + done_h * HOUR)
+            run.state.note("forecast", 1, made_at, done_at=done_at, sessions=1, accelerator_s=1, made_at=made_at)
+            run.row = run.state.row
+            notifications.forecast_slipped(world.notifier, run)  # type: ignore[arg-type]
+    assert least <= len(world.sent) <= most
 
 
 def test_settings_that_cannot_be_read_are_told_once_where_a_run_depends_on_them(

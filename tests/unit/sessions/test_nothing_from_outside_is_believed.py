@@ -6,12 +6,14 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, UnsafePath
+from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.protocol.events import ProgressEvent, parse_event
 from kaggle_manager.protocol.file_names import RESULT_FILE
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
@@ -19,7 +21,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
 from kaggle_manager.sessions.download import read_result
-from kaggle_manager.sessions.launch import kernel_slug
+from kaggle_manager.sessions.launch import DATASET_SUFFIX, kernel_slug
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.outcome import judge, last_traceback_line, normalised_failure
 from kaggle_manager.sessions.progress import SessionProgress
@@ -138,6 +140,15 @@ def test_failures_that_differ_in_hashes_and_temporary_names_alone_are_alike() ->
 def test_the_order_in_a_kernel_script_reads_back(order: dict[str, Any]) -> None:
     script = render_script(Bundle(b"", "0" * 64, ()), order)
     assert order_of(script) == json.loads(json.dumps(order))
+
+
+@steady
+@given(st.text(max_size=80), st.uuids())
+def test_every_name_of_a_scenario_gives_a_name_on_kaggle(scenario: str, run_id: UUID) -> None:
+    slug = kernel_slug(scenario, run_id.hex)
+    assert title_for(slug, shortest=5) == slug.replace("-", " ")
+    assert title_for(f"{slug}{DATASET_SUFFIX}", shortest=6)
+    assert kernel_slug("a__b", run_id.hex) == kernel_slug("a_b", run_id.hex) == f"km-a-b-{run_id.hex[-8:]}"
 
 
 def test_every_lineage_has_a_kernel_of_its_own() -> None:
