@@ -33,10 +33,13 @@ def latest_slot(tree: TrainingTree, step: int) -> Slot:
 
 
 def latest_slots(tree: TrainingTree) -> list[Slot]:
-    """Return every slot of `checkpoints/`, whether its content verifies or not, by name."""
-    names = {path.name for path in tree.checkpoints.glob(f"*{MANIFEST_SUFFIX}")}
+    """Return every slot of `checkpoints/`, whether its content verifies or not, by name.
+
+    Only a file is a manifest: a folder or a pipe of such a name, which the user's code made, is none.
+    """
+    manifests = tree.checkpoints.glob(f"*{MANIFEST_SUFFIX}")
     pending = tree.checkpoints.glob(f"*{MANIFEST_SUFFIX}{PENDING_SUFFIX}")
-    names |= {path.name.removesuffix(PENDING_SUFFIX) for path in pending}
+    names = {path.name.removesuffix(PENDING_SUFFIX) for path in (*manifests, *pending) if path.is_file()}
     return [Slot(tree.checkpoints, name) for name in sorted(names)]
 
 

@@ -27,6 +27,7 @@ from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, e
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
+from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.trees import compatibility
 
@@ -73,6 +74,16 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     if restored:
         _forget_older(run)
     return outcome
+
+
+def note_other_files(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> None:
+    """Fetch and tell what the user's code left besides, now that nothing depends on it any more."""
+    caution = fetch_others(run.connection.client, run.version_of(session), fetched.folder, fetched.result)
+    if caution:
+        run.reporter.warn(f"generation {session.generation} left {caution}")
+        with run.state.together():
+            run.state.add_facts(session, caution=caution)
+            run.note("caution", session.generation, caution=caution)
 
 
 def check_is_gone(run: RunContext, session: SessionRow) -> None:

@@ -34,6 +34,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
+from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.preflight import run_preflight
 from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
@@ -277,9 +278,12 @@ class ValidationKaggleManager:
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
             client = self._connect_to(config).client
-            return download_session(
+            fetched = download_session(
                 client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
             )
+            if caution := fetch_others(client, version, folder, fetched.result):
+                self._reporter.warn(f"it left {caution}")
+            return fetched
 
     def _config(self, section: str | RunConfig, **options: Any) -> RunConfig:
         """The configuration of a command, resolved once: here, or by the caller."""

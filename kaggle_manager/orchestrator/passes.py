@@ -248,6 +248,7 @@ class Passes:
         restored = restore_fetched(run, session, fetched)
         outcome = close.close_session(run, session, fetched, restored=restored is not None)
         notifications.session_ended(self.notifier, run, session.generation, outcome)
+        close.note_other_files(run, session, fetched)
         run.state.refresh()  # a stop may have been asked for since
         if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")

@@ -3,3 +3,5 @@
 START_FILE = "session_start.json"
 RESULT_FILE = "session_result.json"
 TREE_FOLDER = "training_tree"
+OTHERS_ARCHIVE = "other_files.tar"
+"""What the user's code left, as far as it is more files than a platform lists."""

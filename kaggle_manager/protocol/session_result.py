@@ -25,11 +25,33 @@ OutcomeName = Literal["completed", "interrupted", "crashed", "refused", "diverge
 
 
 class OutputEntry(Part):
-    """One output file as the session left it: its name relative to the output folder, bytes, sha256."""
+    """One output file of the trainer, as the session left it: its name relative to the output folder, bytes, sha256."""
 
     name: str
     size: Annotated[int, Field(ge=0)]
     sha256: Sha256
+
+
+class OtherFile(Part):
+    """A file that the user's code left, as far as its name can be written down, and its bytes."""
+
+    name: str
+    size: Annotated[int, Field(ge=0)]
+
+
+class OtherFiles(Part):
+    """What the user's code left in the output folder. Nothing of it is needed, so nothing of it is verified.
+
+    Attributes:
+        count, size: files, and bytes of them all.
+        packed: how many more are in the archive `file_names.OTHERS_ARCHIVE`, which is one of them.
+        named: the first of them by name.
+    """
+
+    count: Annotated[int, Field(ge=0)] = 0
+    size: Annotated[int, Field(ge=0)] = 0
+    packed: Annotated[int, Field(ge=0)] = 0
+    named: tuple[OtherFile, ...] = ()
 
 
 class SessionError(Part):
@@ -59,7 +81,9 @@ class SessionResult(Document):
         timings: seconds by name (install, setup, train, evaluate, save, total).
         counts: whole numbers by name (steps, updates, evaluations, checkpoints).
         accelerator_gain: how many times faster than the CPU the accelerator trained; None when it was not measured.
-        files: every other file of the output folder.
+        files: what the next session needs: each checkpoint, best and final model that verified as the session ended.
+        optional: what the trainer wrote besides: learning curves, a summary, the session's first file.
+        others: what the user's code left.
     """
 
     SCHEMA: ClassVar[int] = 3
@@ -77,8 +101,10 @@ class SessionResult(Document):
     accelerator_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
+    optional: tuple[OutputEntry, ...] = ()
+    others: OtherFiles = OtherFiles()
 
-    @field_validator("files")
+    @field_validator("files", "optional")
     @classmethod
     def _names_differ(cls, files: tuple[OutputEntry, ...]) -> tuple[OutputEntry, ...]:
         """Also on a disk that does not distinguish upper and lower case."""

@@ -179,6 +179,7 @@ class Journal:
     def session_summaries(self, run_id: str) -> list[dict[str, Any]]:
         """Of each session what a report shows, without its other facts; the first one first."""
         columns = "generation, version, stage, outcome, kind, step, gained, ran_s, lost_s, started_at, ended_at, why"
+        columns += ", coalesce(json_extract(facts, '$.caution'), '') AS caution"
         query = f"SELECT {columns} FROM sessions WHERE run_id = ? ORDER BY generation"
         with refusals_of(self.path):
             return [dict(row) for row in self._db.execute(query, (run_id,))]

@@ -1,8 +1,9 @@
-"""Bring a session's outputs here: its result first, then exactly the files it names, each verified.
+"""Bring a session's outputs here: its result first, then the trainer's files, those that are needed verified.
 
 Promises: a download that was cut goes on where it was cut; no byte travels that a SHA-256 proves to be here, in the
-folder or in the local training tree. Downloads go to a folder of the session's own; what its result does not name
-leaves that folder, so nothing older can be taken for new. Nothing here touches the training tree.
+folder or in the local training tree; what the user's code left is none of this (see `other_files`). Downloads go to a
+folder of the session's own; what its result does not name leaves that folder, so nothing older can be taken for new.
+Nothing here touches the training tree.
 """
 
 from __future__ import annotations
@@ -107,25 +108,39 @@ def download_session(
         )
     if listed_result is None:
         reporter.warn("the session left no result; what its checkpoint manifests list is used")
-        manifests = output_listing.download_manifests(client, version, listing, folder)
+        manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
         if not settle_for_less:
             output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
         expected = output_listing.expected_by_manifests(listing, manifests, folder)
+        optional = output_listing.rest_of_tree(listing, [*manifests, *(file.name for file in expected)])
     else:
         manifests = []
         client.download_file(listed_result, folder / RESULT_FILE, size=None, sha256=None)
         result = read_result(folder, session)
-        expected = [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in result.files] if result else []
+        expected, optional = (
+            [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
+            for entries in ((result.files, result.optional) if result else ((), ()))
+        )
         names = [file.name for file in expected]
-        listing = output_listing.listing_with(client, version, listing, names, sleep)
+        optional = [file for file in optional if file.name not in names]
+        listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
         _check_listed(listing, names)
-    _forget_others(folder, {file.name for file in expected}.union(manifests))
+    _forget_others(folder, {file.name for file in (*expected, *optional)}.union(manifests))
     reporter.phase("looking for what is here already")
-    found = take_what_is_here(expected, folder, copies=_copies(expected, local_tree))
+    everything = [*expected, *optional]
+    found = take_what_is_here(everything, folder, copies=_copies(everything, local_tree))
     reporter.phase("downloading")
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
-    wanted = found.missing if listed_result else [ExpectedFile(file.name, None, None) for file in found.missing]
+    needed = {file.name for file in expected}
+    wanted = [file for file in found.missing if file.name in needed]
+    if listed_result is None:
+        wanted = _whatever_they_hold(wanted)
     client.download_outputs(version, wanted, folder, listing=listing, on_progress=meter)
+    for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
+        try:
+            client.download_outputs(version, [file], folder, listing=listing, on_progress=meter)
+        except OutputDamaged as error:  # no checkpoint needs it
+            reporter.warn(f"left out: {error.message}")
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
@@ -179,9 +194,13 @@ def read_result(folder: Path, session: SessionRow) -> SessionResult | None:
         generation=session.generation,
         bundle_sha256=session.bundle_sha256,
     )
-    for entry in result.files:
+    for entry in (*result.files, *result.optional):
         check_file_name(entry.name)
     return result
+
+
+def _whatever_they_hold(files: Sequence[ExpectedFile]) -> list[ExpectedFile]:
+    return [ExpectedFile(file.name, None, None) for file in files]
 
 
 def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:

@@ -5,10 +5,11 @@ A listing leaves out what is there, but names nothing that is not: so what sever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -22,6 +23,12 @@ from kaggle_manager.sessions.metrics import progress_of
 # How often to look, and how far apart.
 LOOKS = 5
 LOOK_EVERY_S = 3.0
+# Where a trainer writes in its tree. What the user's code has put elsewhere, or under other names, is not its own.
+_MANIFEST = re.compile(rf"{TREE_FOLDER}/(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(MANIFEST_SUFFIX)}")
+_REST = re.compile(
+    rf"{TREE_FOLDER}/(?:checkpoints/replay/[\w.+=@-]+|(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(PENDING_SUFFIX)}"
+    r"|training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
+)
 # Without a list of what there should be: so many looks in a row that show nothing new.
 QUIET_LOOKS = 2
 
@@ -68,30 +75,50 @@ def find(listing: OutputListing, name: str) -> OutputFile | None:
 def _together(older: OutputListing, newer: OutputListing) -> OutputListing:
     """Everything either has; addresses are the newer one's where it has them, for they run out."""
     files = {file.name: file for listing in (older, newer) for file in listing.files}
-    return OutputListing(tuple(files.values()), newer.log or older.log)
+    not_plain = dict.fromkeys((*older.not_plain, *newer.not_plain))
+    return OutputListing(tuple(files.values()), newer.log or older.log, tuple(not_plain))
 
 
-def download_manifests(client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path) -> list[str]:
-    """Bring the manifests of the session's training tree into `folder`; their names."""
-    names = [file.name for file in listing.files if file.name.endswith(MANIFEST_SUFFIX) and _is_of_the_tree(file)]
+def download_manifests(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path, run_id: str
+) -> list[str]:
+    """Bring the manifests of the session's training tree into `folder`; their names.
+
+    A checkpoint of another run, which only the user's code can have put there, is left out.
+    """
+    names = [file.name for file in listing.files if _MANIFEST.fullmatch(file.name)]
     client.download_outputs(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
-    return names
+    latest = [name for name in names if PurePosixPath(name).parent.name == "checkpoints"]
+    foreign = {name for name, manifest in _readable(latest, folder) if manifest.lineage.run_id != run_id}
+    for name in foreign:
+        (folder / name).unlink()
+    return [name for name in names if name not in foreign]
 
 
 def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:
-    """The rest of the tree, with what its manifests list.
+    """What the manifests list, as far as it is there.
 
     These hashes say what need not travel. They are not demanded of what does: of two checkpoints one may be damaged,
     and the restore judges each by itself.
     """
-    listed: dict[str, ExpectedFile] = {}
+    expected: dict[str, ExpectedFile] = {}
     for name, manifest in _readable(manifests, folder):
         for file in _listed_in(manifest, name):
             # A segment that both checkpoints share: the newer one commits more of it.
-            if file.name not in listed or (listed[file.name].size or 0) < (file.size or 0):
-                listed[file.name] = file
-    names = [file.name for file in listing.files if _is_of_the_tree(file) and file.name not in manifests]
-    return [listed.get(name, ExpectedFile(name, None, None)) for name in names]
+            if file.name not in expected or (expected[file.name].size or 0) < (file.size or 0):
+                expected[file.name] = file
+    listed = {file.name for file in listing.files}
+    return [file for file in expected.values() if file.name in listed]
+
+
+def rest_of_tree(listing: OutputListing, named: Collection[str]) -> list[ExpectedFile]:
+    """What else lies in the tree: learning curves, and what a save that was cut has not renamed yet."""
+    taken = {name.casefold() for name in named}
+    rest = {}
+    for file in listing.files:
+        if _REST.fullmatch(file.name) and file.name.casefold() not in taken:
+            rest[file.name.casefold()] = ExpectedFile(file.name, None, None)
+    return list(rest.values())
 
 
 def check_all_saved_is_listed(
@@ -121,10 +148,6 @@ def check_all_saved_is_listed(
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
-
-
-def _is_of_the_tree(file: OutputFile) -> bool:
-    return file.name.startswith(f"{TREE_FOLDER}/")
 
 
 def _readable(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Manifest]]:

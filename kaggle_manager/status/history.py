@@ -43,6 +43,8 @@ class History:
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""
                 kind = f" [{session.kind}]" if session.kind else ""
                 yield f"  session {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
+                if session.caution:
+                    yield f"    caution: {session.caution}"
         yield self._sum()
 
     def _sum(self) -> str:

@@ -70,6 +70,9 @@ class Overview:
                 yield f"  best: {run.best_score:.4g} at step {run.best_step}"
             if run.forecast:
                 yield f"  target expected: {for_people(epoch(run.forecast['done_at']))}"
+            for session in run.sessions[-1:]:
+                if session.caution:
+                    yield f"  caution: session {session.generation} left {session.caution}"
             if run.next:
                 yield f"  {'needs you' if run.human_action_required else 'next'}: {run.next}"
 

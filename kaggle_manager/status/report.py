@@ -44,6 +44,7 @@ class SessionSummary:
         lost_s: how much of that time the next session had to repeat, in seconds.
         started_at, ended_at: ISO 8601, UTC; None while it has not ended.
         why: one line: why it ended.
+        caution: one line: what else it left; '' for nothing the user should know.
     """
 
     generation: int
@@ -58,6 +59,7 @@ class SessionSummary:
     started_at: str
     ended_at: str | None
     why: str
+    caution: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 `kaggle_manager.sessions.bundle` puts this file, unchanged, at the head of every kernel script and calls `main` at its
 end; so it uses the standard library only and imports nothing of the project. What it repeats of
 `kaggle_manager.protocol` is held to it by tests/unit/protocol/test_entry_literals.py. It promises that the bundle's
-hash is the first thing in the log, that code whose hash differs never runs, and that `session_result.json` exists at
-the end even when the trainer died before it could write one. It never writes code into the output folder.
+hash is the first thing in the log, that code whose hash differs never runs, and that this session's
+`session_result.json` exists at the end even when the trainer died before it could write one, or the user's code wrote
+another in its place. It never writes code into the output folder.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ from typing import Any
 
 # Run in a process of its own: the trainer may start worker processes that import the main module again.
 TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
-RESULT_FILE, RESULT_SCHEMA = "session_result.json", 3
+# What this file cannot list itself is listed by the code of the bundle, in a process that has run none of the user's.
+EPILOGUE = (
+    "import json, sys; from kaggle_manager.trainer.runtime.session_files import write_result_of_the_dead; "
+    "write_result_of_the_dead(json.load(open(sys.argv[1])), int(sys.argv[2]))"
+)
+RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
+RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300
@@ -67,12 +74,13 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file)
-    if not (working / RESULT_FILE).exists():
-        why = (
-            f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
-        )
-        return give_up(working, order, "crashed", why, exit_code or CRASHED)
-    return exit_code
+    if is_result_of(working / RESULT_FILE, order):
+        return exit_code
+    # What the trainer had saved before it died is worth as much as ever. If this fails, its manifests say what that is.
+    run_of_bundle(code, EPILOGUE, order_file, str(exit_code)).wait()
+    if not is_result_of(working / RESULT_FILE, order) and not (working / TREE_FOLDER).exists():
+        return give_up(working, order, "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
+    return exit_code or CRASHED
 
 
 def say(text: str) -> None:
@@ -114,31 +122,36 @@ def is_installed(package: str) -> bool:
         return False
 
 
-def run_trainer(code: Path, order_file: Path) -> int:
+def run_of_bundle(code: Path, program: str, order_file: Path, *arguments: str) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-    trainer = subprocess.Popen([sys.executable, "-u", "-c", TRAINER, str(order_file)], env=environment, cwd=code)
+    command = [sys.executable, "-u", "-c", program, str(order_file), *arguments]
+    return subprocess.Popen(command, env=environment, cwd=code)
+
+
+def run_trainer(code: Path, order_file: Path) -> int:
+    trainer = run_of_bundle(code, TRAINER, order_file)
     for name in ("SIGTERM", "SIGINT"):
         # A request to stop is the trainer's to answer: it saves and leaves; this process only waits for it.
         signal.signal(getattr(signal, name), lambda number, _frame: trainer.send_signal(number))
     return trainer.wait()
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name can be written in a result, and so be asked for."""
+def is_result_of(path: Path, order: dict[str, Any]) -> bool:
+    """Whether this is the result of this session: by what it says of itself, for the user's code may use any name."""
     try:
-        name.encode()
-    except UnicodeEncodeError:
+        if not path.is_file() or path.stat().st_size > LARGEST_RESULT_BYTES:
+            return False
+        result = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
-    return True
+    if not isinstance(result, dict):
+        return False
+    own = order.get("run_id"), order.get("generation"), order.get("bundle_sha256")
+    return (result.get("run_id"), result.get("generation"), result.get("bundle_sha256")) == own
 
 
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
-    """Write the result for a trainer that could not; `error` names its cause where the log cannot."""
+    """Write the result of a session whose trainer was never started; `error` names the cause where the log cannot."""
     result: dict[str, Any] = {
         "schema": RESULT_SCHEMA,
         "outcome": outcome,
@@ -150,14 +163,8 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         "bundle_sha256": order.get("bundle_sha256"),
     }
     working.mkdir(parents=True, exist_ok=True)
-    # What the trainer had saved before it died is worth as much as ever.
-    files = [
-        {"name": path.relative_to(working).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(working.rglob("*"))
-        if path.is_file() and not path.is_symlink() and is_text(path.relative_to(working).as_posix())
-    ]
     unfinished = working / f".{RESULT_FILE}"
-    unfinished.write_text(json.dumps({**result, "files": files}), encoding="utf-8")
+    unfinished.write_text(json.dumps(result), encoding="utf-8")
     unfinished.replace(working / RESULT_FILE)
     emit(
         order,
@@ -169,7 +176,7 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         reason=reason[:LONGEST_EVENT_REASON],
         exit_code=exit_code,
         step=None,
-        output_files=len(files),
+        output_files=0,
     )
     print(reason, file=sys.stderr, flush=True)
     return exit_code

@@ -25,6 +25,7 @@ from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
+from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
@@ -41,8 +42,9 @@ def run(order: dict[str, Any]) -> int:
         the exit code of the kernel: 0 completed or interrupted, 1 crashed or diverged, 3 refused, 7 incompatible
         checkpoint.
     """
-    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
-    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    # Absolute: the user's code may change the current folder.
+    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working")).absolute()
+    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input")).absolute()
     working.mkdir(parents=True, exist_ok=True)
     session = session_fields(order)
     emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
@@ -51,8 +53,9 @@ def run(order: dict[str, Any]) -> int:
         checked = read_order(order)
         # Importing torch takes seconds, on a busy machine many of them; they are the session's too.
         clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
+        watched = OutputWatch(working, clock.request_stop, warn).after(emit)
         with stop_signals(clock):
-            outcome = _session(checked, clock, working, inputs, emit)
+            outcome = _session(checked, clock, working, inputs, watched)
         result = SessionResult(
             **session,
             outcome=outcome.kind,

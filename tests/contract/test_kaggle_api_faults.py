@@ -24,7 +24,6 @@ from kaggle_manager.errors import (
     QuotaError,
     RateLimited,
     Unavailable,
-    UnsafePath,
 )
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
@@ -330,16 +329,19 @@ def test_all_pages_of_outputs_are_read(kaggle):
 @pytest.mark.parametrize(
     "name", ["../x", "/etc/passwd", "a//b", "a/./b", "C:\\x", "a\\b", "nul.txt", "a\x00b", "x ", ""]
 )
-def test_a_name_that_is_no_plain_path_is_refused(kaggle, name):
-    kaggle.script("ListKernelSessionOutput", answer({"files": [{"fileName": name, "url": "u"}]}))
-    with pytest.raises(UnsafePath):
-        kaggle.client().list_outputs(VERSION)
+def test_a_name_that_is_no_plain_path_is_left_out_and_told(kaggle, name):
+    files = [{"fileName": name, "url": "u"}, {"fileName": "training_tree/x", "url": "v"}]
+    kaggle.script("ListKernelSessionOutput", answer({"files": files}))
+    listing = kaggle.client().list_outputs(VERSION)
+    assert [file.name for file in listing.files] == ["training_tree/x"]
+    assert listing.not_plain == (name,)
 
 
-def test_a_name_listed_twice_is_refused(kaggle):
-    kaggle.script("ListKernelSessionOutput", answer({"files": [{"fileName": "a"}, {"fileName": "A"}]}))
-    with pytest.raises(ProtocolError, match="twice"):
-        kaggle.client().list_outputs(VERSION)
+def test_names_that_differ_in_capitals_alone_are_two_files_and_one_listed_twice_is_one(kaggle):
+    files = [{"fileName": "a", "url": "1"}, {"fileName": "A", "url": "2"}, {"fileName": "a", "url": "3"}]
+    kaggle.script("ListKernelSessionOutput", answer({"files": files}))
+    listing = kaggle.client().list_outputs(VERSION)
+    assert [(file.name, file.url) for file in listing.files] == [("a", "3"), ("A", "2")]
 
 
 def test_deleting_is_done_when_a_lost_answer_had_done_it(kaggle):

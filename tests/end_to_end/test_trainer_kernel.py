@@ -94,9 +94,10 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
 
     outputs = {p.relative_to(second).as_posix(): p for p in second.rglob("*") if p.is_file()}
     outputs.pop("session_result.json")
-    assert {entry["name"]: entry["sha256"] for entry in result["files"]} == {
+    assert {entry["name"]: entry["sha256"] for entry in (*result["files"], *result["optional"])} == {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in outputs.items()
     }
+    assert result["others"]["count"] == 0, "and nothing of the trainer's is taken for the user's"
     store = CheckpointStore(TrainingTree(second / "training_tree", SCENARIO))
     assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [2, 1]
     metadata = read_metadata(store.tree.metadata)
@@ -108,7 +109,7 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     assert "Resumed from step 1 of 2; 1 timesteps remain." in said
     last = parse_event(said.rstrip().splitlines()[-1], session_tag("run", 2))
     assert isinstance(last, ResultEvent)
-    assert (last.outcome, last.step, last.output_files) == ("completed", 2, len(result["files"]))
+    assert (last.outcome, last.step, last.output_files) == ("completed", 2, len(outputs))
 
 
 def test_stock_sb3_opens_every_model_and_the_final_replay_buffer(tmp_path: Path) -> None:

@@ -132,10 +132,14 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class OutputListing:
-    """Every output of one session, and its log as Kaggle stores it; `log_lines.parse_log` reads that."""
+    """Every output of one session, and its log as Kaggle stores it; `log_lines.parse_log` reads that.
+
+    `not_plain` has the names that are no plain path inside a folder: nothing is ever written under them.
+    """
 
     files: tuple[OutputFile, ...]
     log: str = field(repr=False)
+    not_plain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

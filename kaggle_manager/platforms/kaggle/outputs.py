@@ -15,7 +15,7 @@ from pathlib import Path
 from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
 from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
 
-from kaggle_manager.errors import OutputDamaged, ProtocolError, StorageError
+from kaggle_manager.errors import OutputDamaged, ProtocolError, StorageError, UnsafePath
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
@@ -35,26 +35,30 @@ class _Stopped(Exception):
 def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing:
     """Every output of exactly this session, over all pages, and its log.
 
+    The user's code may have given a file any name, and one that is no plain path stands in the way of no other.
+
     Raises:
         NotFound, AuthError, RemoteError.
-        UnsafePath: a name that is not a plain path. ProtocolError: a name listed twice.
     """
     request = version.pin(ApiListKernelSessionOutputRequest())
     request.page_size = _PAGE
     kernels = KernelsApiClient(client.transport)
     files: dict[str, OutputFile] = {}
+    not_plain: list[str] = []
     log = ""
     for _ in range(_MOST_PAGES):
         page = client.call(kernels.list_kernel_session_output, request, about=version.about)
         log = log or page.log or ""
         for listed in page.files or ():
             name = listed.file_name or ""
-            check_file_name(name)
-            if name.lower() in files:  # two names that one folder may not be able to keep apart
-                raise ProtocolError(f"Kaggle lists {name!r} twice for {version.ref}.")
-            files[name.lower()] = OutputFile(name, listed.url or "")
+            try:
+                check_file_name(name)
+            except UnsafePath:
+                not_plain.append(name)
+            else:
+                files[name] = OutputFile(name, listed.url or "")
         if not page.next_page_token:
-            return OutputListing(tuple(files.values()), log)
+            return OutputListing(tuple(files.values()), log, tuple(not_plain))
         request.page_token = page.next_page_token
     raise ProtocolError(f"The list of outputs of {version.ref} does not end.")
 

@@ -1,29 +1,49 @@
 """What a session leaves beside its training tree: the first file says what it continues, the last one how it ended.
 
-The result is written last, by renaming a complete file, and lists every other output with size and sha256. A crash is
-called a crash.
+The result is written last, by renaming a complete file, whatever the user's code left in its place. It lists what the
+next session needs with size and sha256, and names what else lies in the folder. A crash is called a crash.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import tarfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import sha256_of, write_atomic
+from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Diverged, VerificationError
 from kaggle_manager.protocol.document import Document
-from kaggle_manager.protocol.events import ResultEvent
-from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE
-from kaggle_manager.protocol.session_result import CRASHED, INCOMPATIBLE, REFUSED, OutputEntry, SessionResult
+from kaggle_manager.protocol.events import ResultEvent, session_tag
+from kaggle_manager.protocol.file_names import OTHERS_ARCHIVE, RESULT_FILE, START_FILE
+from kaggle_manager.protocol.session_result import (
+    CRASHED,
+    INCOMPATIBLE,
+    REFUSED,
+    OtherFile,
+    OtherFiles,
+    SessionResult,
+)
 from kaggle_manager.protocol.session_start import SessionStart
-from kaggle_manager.trainer.runtime.log_lines import Emit
+from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
+from kaggle_manager.trainer.runtime.output_folder import (
+    LEFT_FILES,
+    committed,
+    free_name,
+    make_room,
+    others,
+    own_but_not_needed,
+)
 
 # In characters: an error's text may hold anything, and the result has a bound.
 LONGEST_MESSAGE, LONGEST_EVENT_REASON = 20_000, 300
+# Of other files, so many are named; each name has 4,096 characters at most, so the result stays within its bound.
+MOST_NAMED = 100
 
 
 def session_fields(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,14 +62,10 @@ def write_start(working: Path, start: SessionStart) -> None:
 
 
 def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
-    """Write `session_result.json` with the list of all other outputs, and tell the end."""
-    outputs = {path.relative_to(working).as_posix(): path for path in sorted(working.rglob("*")) if path.is_file()}
-    files = tuple(
-        OutputEntry(name=name, size=path.stat().st_size, sha256=sha256_of(path))
-        for name, path in outputs.items()
-        if path.name != RESULT_FILE and name == _storable(name)  # a name that is no text cannot be asked for
-    )
-    _write(working / RESULT_FILE, result.model_copy(update={"files": files}))
+    """Write `session_result.json` with the lists of all other outputs, and tell the end."""
+    files, optional = tuple(committed(working, result.run_id)), tuple(own_but_not_needed(working))
+    left = _what_else_is_there(working, {RESULT_FILE, *(entry.name for entry in (*files, *optional))})
+    _write(working / RESULT_FILE, result.model_copy(update={"files": files, "optional": optional, "others": left}))
     emit(
         ResultEvent(
             run_id=result.run_id,
@@ -59,9 +75,34 @@ def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
             reason=result.reason[:LONGEST_EVENT_REASON],
             exit_code=result.exit_code,
             step=result.step,
-            output_files=len(files),
+            output_files=len(files) + len(optional),
         )
     )
+
+
+def write_result_of_the_dead(order: Mapping[str, Any], exit_code: int) -> None:
+    """What `trainer/entry.py` calls, in a process without the user's code, when a trainer left no result."""
+    session = session_fields(order)
+    why = f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
+    result = SessionResult(**session, outcome="crashed", reason=why, exit_code=exit_code or CRASHED)
+    emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
+    write_result(Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working")), result, emit)
+    print(why, file=sys.stderr, flush=True)
+
+
+def _what_else_is_there(working: Path, own: set[str]) -> OtherFiles:
+    """What the user's code left, after room was made for the trainer's files among those that a platform lists."""
+    try:
+        found = others(working, own)
+        packed = make_room(working, found, LEFT_FILES - len(own))
+        if packed:
+            warn(f"{packed:,} of the {len(found):,} files besides the training's own are now in {OTHERS_ARCHIVE}")
+            found = others(working, own)
+    except (OSError, ValueError, RecursionError, tarfile.TarError) as error:  # it stands in the way of nothing
+        warn(f"what the user's code left could not be looked at: {error}")
+        return OtherFiles()
+    named = tuple(OtherFile(name=_readable(other.name), size=other.size) for other in found[:MOST_NAMED])
+    return OtherFiles(count=len(found), size=sum(other.size for other in found), packed=packed, named=named)
 
 
 def failure(error: BaseException) -> dict[str, Any]:
@@ -89,5 +130,14 @@ def _storable(text: str) -> str:
     return text[:LONGEST_MESSAGE].encode("utf-8", "replace").decode("utf-8")
 
 
+def _readable(name: str) -> str:
+    """A file's name in characters that can be shown; one that has others is escaped, so that it is no name any more."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
 def _write(path: Path, document: Document) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for place in (path, path.with_name(path.name + TEMPORARY_SUFFIX)):
+        if place.is_symlink() or (place.exists() and not place.is_file()):  # a folder or a pipe of the user's
+            place.rename(free_name(place.with_name(f"{place.name}.other")))
     write_atomic(Disk(), path, (json.dumps(document.as_json(), indent=1) + "\n").encode())

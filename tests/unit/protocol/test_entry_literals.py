@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 from kaggle_manager.protocol import events, file_names, session_result
 from kaggle_manager.protocol.events import ResultEvent, parse_event, session_tag
 from kaggle_manager.protocol.launch_order import LaunchOrder
-from kaggle_manager.protocol.session_result import OutputEntry, SessionError, SessionResult, parse_result
+from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionError, SessionResult, parse_result
 from kaggle_manager.sessions.outcome import KINDS_BY_ERROR
 from kaggle_manager.trainer import entry
 from kaggle_manager.trainer.runtime import session_files
@@ -40,6 +39,7 @@ def test_it_imports_the_standard_library_only() -> None:
 
 def test_its_constants_are_the_models() -> None:
     assert (entry.RESULT_FILE, entry.RESULT_SCHEMA) == (file_names.RESULT_FILE, SessionResult.SCHEMA)
+    assert (entry.TREE_FOLDER, entry.LARGEST_RESULT_BYTES) == (file_names.TREE_FOLDER, LARGEST_RESULT_BYTES)
     assert (entry.CRASHED, entry.REFUSED) == (session_result.CRASHED, session_result.REFUSED)
     assert entry.LONGEST_EVENT_REASON == session_files.LONGEST_EVENT_REASON
 
@@ -89,8 +89,6 @@ def test_the_errors_it_names_are_those_the_manager_has_a_policy_for() -> None:
 def test_a_result_it_leaves_is_one_and_so_is_its_event(
     error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "training_tree").mkdir()
-    (tmp_path / "training_tree/x").write_bytes(b"abc")
     outcomes = {ast.literal_eval(call.args[2]) for call in calls("give_up")}
     assert outcomes == {"refused", "crashed"}
     for outcome in outcomes:
@@ -101,22 +99,35 @@ def test_a_result_it_leaves_is_one_and_so_is_its_event(
         assert (result.error.type if result.error else "") == error
         body = json.loads(content)
         assert set(body) - {"schema"} <= set(SessionResult.model_fields), "no field that is not read"
-        assert all(set(file) == set(OutputEntry.model_fields) for file in body["files"])
         assert set(body["error"] or {}) <= set(SessionError.model_fields)
-        assert "training_tree/x" in [file.name for file in result.files]
         said = capsys.readouterr().out
         (event,) = [found for line in said.splitlines() if (found := parse_event(line, session_tag("3fa85f64b7", 2)))]
         assert isinstance(event, ResultEvent)
         assert (event.outcome, event.output_files, event.run_id) == (outcome, len(result.files), ORDER["run_id"])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="names are text there")
-def test_a_file_whose_name_is_no_text_does_not_cost_the_result(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b"abc")
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_bytes(b"a user's")
-    assert entry.give_up(tmp_path, ORDER, "crashed", "why", 1) == 1
-    result = parse_result((tmp_path / file_names.RESULT_FILE).read_bytes(), **ORDER)  # type: ignore[arg-type]
-    assert [file.name for file in result.files] == ["x"]
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b" " * 5_000_000,
+        json.dumps({**ORDER, "generation": 1}).encode(),
+        json.dumps({**ORDER, "run_id": "another"}).encode(),
+        json.dumps({**ORDER, "bundle_sha256": "a" * 64}).encode(),
+    ],
+    ids=["empty", "half", "list", "number", "deep", "large", "older", "another run's", "other code's"],
+)
+def test_a_file_of_the_results_name_is_the_result_only_when_it_says_so(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / file_names.RESULT_FILE
+    assert not entry.is_result_of(path, ORDER)
+    path.write_bytes(content)
+    assert not entry.is_result_of(path, ORDER)
+    path.write_text(json.dumps(ORDER))
+    assert entry.is_result_of(path, ORDER)
 
 
 def test_it_writes_an_event_as_the_trainer_does(capsys: pytest.CaptureFixture[str]) -> None:
