@@ -17,6 +17,7 @@ import hashlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +43,13 @@ _REFUSALS = {
     errno.EIO: ("the disk reported an input/output error", "check the disk, then start the same command again"),
 }
 """What the operating system may refuse with, and what to do about it."""
+
+# Windows renames nothing that a program has open (WinError 5 and 32); a virus scanner is done with it in a moment.
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+_OPEN_ELSEWHERE = (
+    "Windows changes nothing that a program has open",
+    "close what has it open, such as TensorBoard, an editor or a file manager, then start the same command again",
+)
 
 
 class Disk:
@@ -111,7 +119,14 @@ class Disk:
 
     def replace(self, source: Path, destination: Path) -> None:
         """Rename `source` to `destination` in one step; a file there is replaced, a folder there must not exist."""
-        os.replace(source, destination)  # noqa: PTH105 - the name everyone knows for the atomic rename
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                os.replace(source, destination)  # noqa: PTH105 - the name everyone knows for the atomic rename
+                return
+            except PermissionError as error:
+                if pause_s is None or not _is_open_elsewhere(error):
+                    raise
+                time.sleep(pause_s)
 
     def unlink(self, path: Path) -> None:
         """Delete the file `path`; nothing happens when it is not there."""
@@ -202,6 +217,11 @@ def storage_errors(doing: str, *, safe: str) -> Iterator[None]:
         yield
     except OSError as error:
         otherwise = error.strerror or str(error), "look at the message above, then start the same command again"
-        why, next_step = _REFUSALS.get(error.errno or 0, otherwise)
+        known = _OPEN_ELSEWHERE if _is_open_elsewhere(error) else _REFUSALS.get(error.errno or 0, otherwise)
+        why, next_step = known
         where = f" ({error.filename})" if error.filename else ""
         raise StorageError(f"{doing} failed: {why}{where}.", safe=safe, next_step=next_step) from error
+
+
+def _is_open_elsewhere(error: OSError) -> bool:
+    return getattr(error, "winerror", None) in (5, 32)

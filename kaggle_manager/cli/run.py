@@ -104,8 +104,8 @@ def run(
         with of.settings_told(shown):
             of = of.of_scenario()
             config = of.config(fresh=fresh)
-            if of.seeds is not None and (fresh or of.seed is not None):
-                raise ConfigError("--seeds goes with neither --seed nor --fresh.", next_step="give one of them")
+            if of.seeds is not None and fresh:
+                raise ConfigError("--seeds and --fresh exclude each other.", next_step="give one of them")
             campaign = of.campaign(of.seeds, shown) if of.seeds is not None else None
         if campaign is not None:
             document = campaign.run().as_json()

@@ -28,6 +28,7 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.project import find_project
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class Training(RunOfArgument):
     timesteps: TimestepsOption = None
     session_limit: LimitOption = None
     seeds: SeedsOption = None
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None and self.seed is not None:
+            raise ConfigError("--seeds and --seed exclude each other.", next_step="give one of them")
 
 
 @dataclass(frozen=True)

@@ -178,9 +178,13 @@ def _text(stored: Mapping[str, Any], name: str, warn: Callable[[str], None]) -> 
     return ""
 
 
-def _command(text: str, warn: Callable[[str], None]) -> tuple[str, ...]:
+def _command(text: str, warn: Callable[[str], None], *, is_windows: bool = os.name == "nt") -> tuple[str, ...]:
+    words = shlex.shlex(text, posix=True)  # as shlex.split, but that a backslash of Windows stands between folders
+    words.whitespace_split, words.commenters = True, ""
+    if is_windows:
+        words.escape = ""
     try:
-        return tuple(shlex.split(text))
+        return tuple(words)
     except ValueError as error:
         warn(f"the notification hook is not used: {error}")
         return ()

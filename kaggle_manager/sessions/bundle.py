@@ -123,7 +123,7 @@ def render_script(bundle: Bundle, order: Mapping[str, Any]) -> str:
 
 def order_of(script: str) -> dict[str, Any] | None:
     """The launch order inside a kernel script of this program; None for any other script."""
-    found = re.search(r"^ *order=json\.loads\((.+)\),$", script, re.MULTILINE)
+    found = re.search(r"^ *order=json\.loads\((.+)\),\r?$", script, re.MULTILINE)  # a platform may change line ends
     try:
         order = json.loads(ast.literal_eval(found[1])) if found else None
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

@@ -101,14 +101,15 @@ def _refused(message: str, next_step: str) -> ConfigError:
 
 
 def _workflow(job: TickJob, package: str) -> str:
-    tree = job.tree.relative_to(job.project).as_posix()
+    trees = [Path(tree).relative_to(job.project).as_posix() for tree in job.trees]
     options = [*job.arguments, "--platform", "kaggle"]
     install = _install(package, job.project)
     command = _line(["python", "-m", "kaggle_manager.cli", "tick", *options], "An option of this run")
     hours = ",".join(map(str, job.slots.hours)) or "*"
     times = f"{','.join(map(str, job.slots.minutes))} {hours} * * *"
     journal = f"{STATE_FOLDER}/journal.sqlite"
-    content = f"hashFiles('{journal}*', '{tree}/**')"
+    kept = "\n            ".join([f"{journal}*", *(name for tree in trees for name in (tree, f"{tree}.*"))])
+    content = f"hashFiles({', '.join(repr(name) for name in [f'{journal}*', *(f'{tree}/**' for tree in trees)])})"
     patient = "|".join(str(code) for code in (0, *PATIENT_CODES))
     # JSON is YAML: a quoted value stays what it is.
     return f"""\
@@ -148,9 +149,7 @@ jobs:
         uses: actions/cache/restore@v5
         with:
           path: |
-            {journal}*
-            {tree}
-            {tree}.*
+            {kept}
           key: {job.label}/state-
           restore-keys: {job.label}/state-
       - name: Never start from zero by accident
@@ -177,8 +176,6 @@ jobs:
         uses: actions/cache/save@v5
         with:
           path: |
-            {journal}*
-            {tree}
-            {tree}.*
+            {kept}
           key: {job.label}/state-${{{{ {content} }}}}
 """

@@ -52,7 +52,7 @@ class TickJob:
         local_asked: whether the Kaggle of this machine was asked for by name.
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
-        tree: the training tree.
+        trees: the training tree, and those of the seeds of a campaign as one pattern.
         package: what a machine that starts empty installs this program from; None where this machine calls `tick`.
         cautions: what will go wrong when nobody looks.
     """
@@ -69,7 +69,7 @@ class TickJob:
     python: Path
     project: Path
     state: Path
-    tree: Path
+    trees: tuple[str, ...]
     package: str | None = None
     cautions: tuple[str, ...] = ()
 
@@ -110,14 +110,16 @@ def tick_job(
     """
     every_s = _distance(every)
     chosen = {name for name, source in config.sources.items() if source.startswith(("flag", "environment"))}
-    arguments = [config.section.name]
-    arguments += ["--scenario", config.scenario_name] if "scenario" in chosen else []
+    # The scenario by its name: another default in section.toml must not turn the schedule to another tree.
+    arguments = [config.section.name, "--scenario", config.scenario_name]
     arguments += ["--timesteps", str(config.target)] if "timesteps" in chosen else []
     arguments += ["--session-limit", f"{config.session_limit_s:g}s"] if "session_limit" in chosen else []
     arguments += ["--seed", str(config.seed)] if config.seed is not None else []
     arguments += ["--seeds", str(seeds)] if seeds is not None else []
     arguments += ["--quick"] if config.quick else []
-    label = "-".join(["kaggle-manager", config.section.name, config.scenario_name, *["quick"] * config.quick])
+    parts = ["kaggle-manager", config.section.name, config.scenario_name, *["quick"] * config.quick]
+    parts += ["seed", str(config.seed)] if config.seed is not None else []
+    label = "-".join([*parts, *(["seeds", str(seeds)] if seeds is not None else [])])
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", label)
     name = f"{label}-{hashlib.sha256(os.fsencode(config.tree)).hexdigest()[:8]}"
     where, cautions = _platform(config, environ)
@@ -134,7 +136,7 @@ def tick_job(
         python=Path(sys.executable).absolute(),
         project=config.project_root,
         state=config.state,
-        tree=config.tree,
+        trees=(str(config.tree), *([f"{config.tree}_seed_*"] if seeds is not None else [])),
         package=package,
         cautions=(*cautions, *_unseen(where, environ)),
     )

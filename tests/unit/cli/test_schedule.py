@@ -64,8 +64,11 @@ def crontab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "spool"
 
 
-def job(every: str = "15m", *, package: str | None = None, **options: Any) -> TickJob:
-    return tick_job(build_config(SECTION, project_root=ROOT, **options), every, package=package)
+WHICH = (SECTION, "--scenario", "traffic_light_control")
+
+
+def job(every: str = "15m", *, package: str | None = None, seeds: int | None = None, **options: Any) -> TickJob:
+    return tick_job(build_config(SECTION, project_root=ROOT, **options), every, package=package, seeds=seeds)
 
 
 def awkward_job(tmp_path: Path, exit_code: int = 0) -> TickJob:
@@ -185,8 +188,8 @@ def test_the_windows_task_is_read_back_as_it_was_meant() -> None:
     assert texts["WorkingDirectory"] == "C:\\a & b\\"
     assert texts["Command"] == "cmd.exe"
     assert texts["Arguments"] == (
-        f'/d /s /c ""C:\\My Python\\python.exe" "-m" "kaggle_manager.cli" "tick" "{SECTION}" "--platform" "local"'
-        f' "--workdir" "D:\\\\" >> "{windows.log}" 2>&1"'
+        f'/d /s /c ""C:\\My Python\\python.exe" "-m" "kaggle_manager.cli" "tick" "{SECTION}" "--scenario"'
+        f' "traffic_light_control" "--platform" "local" "--workdir" "D:\\\\" >> "{windows.log}" 2>&1"'
     )
     with pytest.raises(ConfigError, match="Windows would replace"):
         entry_for(dataclasses.replace(windows, project=Path("C:\\100%TEMP%")), Means.WINDOWS)
@@ -228,7 +231,25 @@ def test_the_workflow_can_read_alone_and_shows_its_secrets_to_one_step() -> None
     assert not quick.startswith(fetched["with"]["restore-keys"])
 
 
-@pytest.mark.parametrize(("code", "shown"), [(0, 0), (8, 0), (5, 0), (6, 0), (1, 1), (4, 4), (7, 7)])
+def test_each_seed_and_each_campaign_has_a_workflow_and_a_cache_of_its_own() -> None:
+    jobs = [job(package="."), *(job(package=".", seed=seed) for seed in (3, 33)), job(package=".", seeds=5)]
+    jobs += [job(package=".", quick=True, seed=3)]
+    for means in (Means.GITHUB, Means.CRON, Means.SYSTEMD, Means.WINDOWS):
+        entries = [entry_for(each, means) for each in jobs]
+        assert len({entry.name for entry in entries}) == len(jobs)
+        files = [file for entry in entries for file in entry.files]
+        assert len(set(files)) == len(files)
+    kept = [steps_of(parsed_workflow(each))["Keep what this tick knows"]["with"] for each in jobs]
+    prefixes = [each["key"].partition("/")[0] for each in kept]
+    assert len(set(prefixes)) == len(jobs)
+    of_a_campaign = kept[3]["path"].split()
+    tree = job().trees[0].removeprefix(f"{ROOT}/")
+    assert {tree, f"{tree}_seed_*"} <= set(of_a_campaign)
+    assert f"'{tree}_seed_*/**'" in kept[3]["key"]
+    assert f"{tree}_seed_3" in kept[1]["path"].split()
+
+
+@pytest.mark.parametrize(("code", "shown"), [(0, 0), (8, 0), (10, 0), (5, 0), (6, 0), (1, 1), (4, 4), (7, 7)])
 def test_the_workflow_fails_for_what_a_later_tick_will_not_mend(tmp_path: Path, code: int, shown: int) -> None:
     program(tmp_path / "python", f'#!/bin/sh\nprintf "%s\\n" "$@" > "{tmp_path}/arguments"\nexit {code}\n')
     script = steps_of(workflow(timesteps=700))["Tick"]["run"]
@@ -236,7 +257,7 @@ def test_the_workflow_fails_for_what_a_later_tick_will_not_mend(tmp_path: Path, 
     done = subprocess.run(["bash", "-e", "-c", script], env=environ, capture_output=True, check=False)
     assert done.returncode == shown
     arguments = (tmp_path / "arguments").read_text().split()
-    assert arguments == f"-m kaggle_manager.cli tick {SECTION} --timesteps 700 --platform kaggle".split()
+    assert arguments == f"-m kaggle_manager.cli tick {' '.join(WHICH)} --timesteps 700 --platform kaggle".split()
 
 
 def test_a_runner_of_github_is_not_sent_to_folders_of_this_machine(tmp_path: Path) -> None:
@@ -372,7 +393,7 @@ def test_what_this_shell_knows_and_a_scheduler_does_not_is_written_out_or_cautio
     monkeypatch.setenv("KM_SESSION_LIMIT", "90m")
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     unattended = job()
-    assert unattended.arguments == (SECTION, "--timesteps", "700", "--session-limit", "5400s")
+    assert unattended.arguments == (*WHICH, "--timesteps", "700", "--session-limit", "5400s")
     assert unattended.platform == "kaggle"
     assert "does not see" in unattended.cautions[0]
     program(tmp_path / "home/.kaggle/access_token", TOKEN).chmod(0o600)

@@ -19,6 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
+from kaggle_manager.notify import notifier as notifier_module
 from kaggle_manager.notify.notifier import WANTED_BY_DEFAULT, Notifier, Occasion
 
 SECRET = "tk-93f1a7secret"
@@ -250,3 +251,11 @@ def test_the_command_says_what_arrived(service: Service, tmp_path: Path, monkeyp
     monkeypatch.setenv("KM_NOTIFY", service.address)
     assert CliRunner().invoke(app, ["notify", "test"]).exit_code == 0
     assert len(service.received) == 2
+
+
+def test_a_hook_on_windows_keeps_the_backslashes_of_its_path(warnings: list[str]) -> None:
+    given = r'"C:\Program Files\my hook.exe" --to C:\tmp\new'
+    found = notifier_module._command(given, warnings.append, is_windows=True)
+    assert found == (r"C:\Program Files\my hook.exe", "--to", r"C:\tmp\new")
+    assert notifier_module._command(r"a\ b '#c' #d", warnings.append, is_windows=False) == ("a b", "#c", "#d")
+    assert warnings == []
