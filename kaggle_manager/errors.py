@@ -33,14 +33,47 @@ KaggleManagerError                    1   something went wrong; see the subclass
 
 A message answers three questions: what happened, what is safe, and which command comes next. Each class knows whether
 time alone can help (`retryable`). Code that can say more about an error on its way does so with `error_context`.
+A message may quote what a session or a server said, so every message is `printable`.
 Standard library only: this module travels into the session.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+
+LONGEST_TEXT = 20_000
+"""In characters; a longer text from outside is cut."""
+# What a terminal takes for colours, cursor movements, titles and links: CSI and OSC sequences, whole.
+_SEQUENCES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*+(?:\x07|\x1b\\|\x9c)")
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` from outside as everything may show it: lines of visible characters, at most `longest` of them.
+
+    Without terminal sequences, control characters, direction marks, characters of no width and halves of characters;
+    blanks of other widths are blanks, tabs and line ends stay. A longer text ends by saying how much is missing. The
+    cost is linear, and cleaning twice changes nothing.
+    """
+    if len(text) > longest:
+        end = f"… ({len(text):,} characters)"
+        text = text[: max(0, longest - len(end))] + end
+    if text.isprintable():
+        return text
+    return "".join(map(_shown, _SEQUENCES.sub("", text)))
+
+
+def one_line(text: str, longest: int = LONGEST_TEXT) -> str:
+    """As `printable`, with a blank for every line end and tab."""
+    return printable(text, longest).replace("\n", " ").replace("\t", " ")
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return " " if character.isspace() and character > "\x7f" else ""
 
 
 class KaggleManagerError(Exception):
@@ -57,10 +90,9 @@ class KaggleManagerError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, safe: str = "", next_step: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.safe = safe
-        self.next_step = next_step
+        # The next step is a command of ours, in which a path must stay what it is.
+        self.message, self.safe, self.next_step = printable(message), printable(safe), next_step
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         parts = [self.message]

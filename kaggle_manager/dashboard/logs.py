@@ -5,17 +5,15 @@ Claims of the log alone, shown as such: nothing here is verified.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.console.formatting import printable
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, parse_event, session_tag
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import LOG_FILE
 from kaggle_manager.sessions.log_rendering import without_event_gaps
+from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
 LONGEST_LINE = 2000
@@ -64,16 +62,11 @@ def read_log(downloads: Path, sessions: Sequence[SessionRow]) -> LogTail:
 
 def _tail(path: Path) -> tuple[tuple[str, ...], bool] | None:
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - TAIL_BYTES))
-            data = file.read(TAIL_BYTES)
+        lines, whole = read_tail(path, TAIL_BYTES)
     except OSError:
         return None
-    lines = data.decode("utf-8", errors="replace").splitlines()
-    cut = size > TAIL_BYTES
-    kept = (lines[1:] if cut else lines)[-TAIL_LINES:]
-    return tuple(printable(line)[:LONGEST_LINE] for line in kept), not cut and len(kept) == len(lines)
+    kept = lines[-TAIL_LINES:]
+    return tuple(line[:LONGEST_LINE] for line in kept), whole and len(kept) == len(lines)
 
 
 def _points(told: Iterable[tuple[int, float | None]]) -> tuple[tuple[int, float], ...]:

@@ -25,10 +25,11 @@ from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
 from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, ends_the_run
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession
+from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
+from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
 
 # A session denied for so long is given up even though its kernel is there.

@@ -33,10 +33,11 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
+from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.received import forget_list, keep_list, received
+from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.trees.recover import best_is_lost

@@ -11,7 +11,8 @@ from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, list_of
+from kaggle_manager.sessions.download import DownloadedSession, list_of
+from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
 
 

@@ -8,6 +8,7 @@ Nothing here touches the training tree.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,7 @@ from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionResult, parse_result
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
-
-LOG_FILE = "kernel.log"
+from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail, write_log
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DownloadedSession:
         folder: where they are.
         result: the session's own; None when it was killed before it wrote one.
         tree: the downloaded training tree; None when the session left none.
-        log: the kernel's log, as much as the platform kept.
+        log: the end of the kernel's log, as much as the platform kept and `stored_log` reads.
     """
 
     folder: Path
@@ -82,7 +82,8 @@ def download_session(
     listing = client.list_outputs(version)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in parse_log(listing.log)]
-    (folder / LOG_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+    if trouble := write_log(folder / LOG_FILE, lines):
+        reporter.warn(trouble)
     tag = session_tag(session.run_id, session.generation)
     events = [event for line in lines if (event := parse_event(line, tag))]
     _check_code(events, session)
@@ -158,12 +159,15 @@ def load_downloaded(folder: Path, session: SessionRow) -> DownloadedSession:
         LineageMismatch: the outputs are of another session.
         UnsafePath: its result names a file that would climb out of its folder.
     """
-    tree, log = folder / TREE_FOLDER, folder / LOG_FILE
+    tree = folder / TREE_FOLDER
+    log: list[str] = []
+    with contextlib.suppress(OSError):
+        log, _ = read_tail(folder / LOG_FILE)
     return DownloadedSession(
         folder=folder,
         result=read_result(folder, session),
         tree=tree if tree.is_dir() else None,
-        log=log.read_text(encoding="utf-8") if log.is_file() else "",
+        log="\n".join(log),
     )
 
 

@@ -6,7 +6,6 @@ A copy of what has come so far lies in a file, for whoever looks on; a disk that
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from pathlib import Path
@@ -15,11 +14,15 @@ from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.sessions.stored_log import LogCopy
 
 # A log that could not be opened, with all the patience of the client, is tried again after this long.
 LOG_RETRY_S = 10.0
+# Lines that were read and not taken yet: beyond them the log waits, and the memory is bounded.
+MOST_WAITING = 10_000
+_LOOK_S = 0.5
 
-LogQueue = queue.SimpleQueue[LogLine | None]
+LogQueue = queue.Queue[LogLine | None]
 
 
 class LogReader(threading.Thread):
@@ -27,9 +30,10 @@ class LogReader(threading.Thread):
 
     def __init__(self, client: KaggleClient, version: KernelVersion, copy: Path | None = None) -> None:
         super().__init__(name=f"log of {version.ref}", daemon=True)
-        self._client, self._version, self._copy = client, version, copy
+        self._client, self._version = client, version
+        self._copy = LogCopy(copy) if copy is not None else None
         self._stopping = threading.Event()
-        self.lines: LogQueue = queue.SimpleQueue()
+        self.lines: LogQueue = queue.Queue(MOST_WAITING)
         self.in_trouble = False
         """The log cannot be read just now: its silence means nothing."""
 
@@ -43,19 +47,21 @@ class LogReader(threading.Thread):
                 for line in self._client.follow_log(self._version, stop=self._stopping.is_set):
                     self.in_trouble = False
                     if line.index >= given:  # a stream that is opened anew begins with the first line again
-                        self._keep(line, anew=given == 0)
-                        self.lines.put(line)
+                        if self._copy is not None and not self._stopping.is_set():
+                            self._copy.add(line.text)
+                        self._give(line)
                         given = line.index + 1
-                self.lines.put(None)
+                self._give(None)
                 return
             except KaggleManagerError:
                 # The log is a convenience: the status polls go on, and the log is in the outputs as well.
                 self.in_trouble = True
                 self._stopping.wait(LOG_RETRY_S)
 
-    def _keep(self, line: LogLine, *, anew: bool) -> None:
-        if self._copy is not None and not self._stopping.is_set():
-            with contextlib.suppress(OSError):  # the whole log comes with the outputs
-                self._copy.parent.mkdir(parents=True, exist_ok=True)
-                with self._copy.open("w" if anew else "a", encoding="utf-8", errors="replace") as file:
-                    file.write(line.text + "\n")
+    def _give(self, line: LogLine | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.lines.put(line, timeout=_LOOK_S)
+            except queue.Full:
+                continue
+            return

@@ -40,6 +40,8 @@ _LONGEST_WAIT_S = 1.0
 _SLEPT_S = 120.0
 # One look at a live log: how long to wait for its first line and after each, and for how long in all.
 _FIRST_LINE_S, _NEXT_LINE_S, _LONGEST_LOOK_S = 5.0, 0.7, 30.0
+# A log that never stops must not keep the status waiting.
+_MOST_LINES_AT_ONCE = 1_000
 # What is left of the log of a session that has ended; a stream that hangs is not waited for longer.
 _REST_OF_LOG_S = 5.0
 
@@ -191,10 +193,13 @@ class _Watch:
         """Show the lines there are, waiting so long for the first; False when none came."""
         came = False
         try:
-            while (line := self._wait(self._reader.lines, 0.0 if came else wait_s)) is not None:
+            for _ in range(_MOST_LINES_AT_ONCE):
+                line = self._wait(self._reader.lines, 0.0 if came else wait_s)
+                if line is None:
+                    self._log_ended = True
+                    break
                 came = True
                 self._take(line)
-            self._log_ended = True
         except queue.Empty:
             pass
         return came

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import printable
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
@@ -14,8 +13,8 @@ from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.download import LOG_FILE
 from kaggle_manager.sessions.log_rendering import without_event_gaps
+from kaggle_manager.sessions.stored_log import LOG_FILE, read_lines
 from kaggle_manager.trees.current_run import current_run
 
 
@@ -27,7 +26,7 @@ def session_log(
     connect_to: Callable[[RunConfig], Connection],
     reporter: Reporter,
 ) -> Iterator[str]:
-    """The lines of a session's log, without what could drive a terminal; a live one is followed to its end.
+    """The lines of a session's log; a live one is followed to its end.
 
     Raises:
         NotFound: no run of this tree, or no such session.
@@ -47,12 +46,11 @@ def session_log(
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
     # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.
     if stored.is_file() and session.stage not in (Stage.INTENDED, Stage.PUSHED):
-        lines = stored.read_text(encoding="utf-8", errors="replace").splitlines()
-        yield from map(printable, without_event_gaps(lines, tag))
+        yield from without_event_gaps(read_lines(stored), tag)
         return
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
     version = KernelVersion(row.owner, row.slug, session.version)
     live = follow_log(connect_to(config).client, version, stop=lambda: False)
-    yield from map(printable, without_event_gaps((line.text for line in live), tag))
+    yield from without_event_gaps((line.text for line in live), tag)

@@ -22,7 +22,8 @@ from kaggle_manager.protocol.file_names import RESULT_FILE
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import LOG_FILE, DownloadedSession, download_session
+from kaggle_manager.sessions.download import DownloadedSession, download_session
+from kaggle_manager.sessions.stored_log import LOG_FILE
 
 VERSION = KernelVersion("alice", "km-run", 7)
 CODE = "c" * 64

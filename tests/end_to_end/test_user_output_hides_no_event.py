@@ -12,7 +12,7 @@ from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, ResultEvent, parse_event, session_tag
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import watch
-from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.sessions.stored_log import LOG_FILE
 
 pytestmark = pytest.mark.slow
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from kaggle_manager.errors import one_line
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 
 # Buy a new access token when less than this is left: longer than any one call, shorter than any token.
@@ -81,6 +82,5 @@ def quotable(text: str, *secrets: str) -> str:
     """A server's text as it may be shown: short, without control characters, without our secrets."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    line = " ".join(printable.split())
+    line = " ".join(one_line(text).split())
     return line if len(line) <= _LONGEST_QUOTE else f"{line[: _LONGEST_QUOTE - 1]}…"

@@ -23,6 +23,7 @@ from kagglesdk.kernels.types.kernels_api_service import (
 from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
 from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
+from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
@@ -96,7 +97,7 @@ class KaggleClient(ApiConnection):
         request = version.pin(ApiGetKernelSessionStatusRequest())
         answer = self.call(self._session_status, request, about=version.about)
         raw = str(answer.get("status") or "")
-        return KernelStatus(KernelState.parse(raw), str(answer.get("failureMessage") or ""), raw)
+        return KernelStatus(KernelState.parse(raw), quotable(str(answer.get("failureMessage") or "")), raw)
 
     def _session_status(self, request: ApiGetKernelSessionStatusRequest) -> JsonAnswer:
         return self.raw(_KERNELS, "GetKernelSessionStatus", request)

@@ -1,8 +1,8 @@
 """Follow a session's log while it runs.
 
 Promises: each line once and in order, through any number of broken connections; ends when the log does. The server
-sends the log from its start on every connection, so lines already given are recognised and left out. Never says how a
-session ended: only its status does.
+sends the log from its start on every connection, so lines already given are recognised and left out. What a log costs
+is linear in its length, and in memory next to nothing. Never says how a session ended: only its status does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import requests
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, event_lines, parse_log
+from kaggle_manager.platforms.kaggle.log_lines import LogLine, event_lines, stored_events
+from kaggle_manager.platforms.kaggle.long_strings import lines, texts, with_short_strings
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.platforms.kaggle.transport import Refused, read_body
 
@@ -25,6 +26,8 @@ _END = "END_OF_LOG"
 # catch a connection that is dead.
 _SILENT_TIMEOUTS = 4
 _CHUNK = 64 * 1024
+# In characters. Of a longer one the head and the tail are kept.
+_LONGEST_EVENT = 1_000_000
 # How often to look at `stop` while waiting to connect again.
 _LOOK_S = 0.5
 
@@ -83,24 +86,24 @@ def _open(client: ApiConnection, version: KernelVersion) -> requests.Response:
 
 def _live(response: requests.Response) -> Iterator[Mapping[str, Any] | None]:
     """Server-sent events; None stands for the end of the log."""
-    rest = b""
-    for chunk in read_body(response, _CHUNK):
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            field, _, payload = line.decode("utf-8", "replace").rstrip("\r").partition(":")
-            if field != "data":
-                continue
-            payload = payload.removeprefix(" ")
-            if payload == _END:
-                yield None
-                return
-            yield _event(payload)
+    for line in lines(_pieces(response), _LONGEST_EVENT):
+        field, _, payload = line.rstrip("\r").partition(":")
+        if field != "data":
+            continue
+        payload = payload.removeprefix(" ")
+        if payload == _END:
+            yield None
+            return
+        yield _event(payload)
 
 
 def _stored(response: requests.Response, stalled_after_s: float) -> Iterator[Mapping[str, Any]]:
-    text = b"".join(read_body(response, _CHUNK, stalled_after_s=stalled_after_s)).decode("utf-8", "replace")
-    for line in parse_log(text):
-        yield {"stream_name": line.stream, "time": line.time_s, "data": f"{line.text}\n"}
+    return stored_events(_pieces(response, stalled_after_s))
+
+
+def _pieces(response: requests.Response, stalled_after_s: float | None = None) -> Iterator[str]:
+    pieces = texts(read_body(response, _CHUNK, stalled_after_s=stalled_after_s))
+    return with_short_strings(pieces, head=_LONGEST_EVENT // 4, tail=_LONGEST_EVENT // 4)
 
 
 def _event(payload: str) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ from kaggle_manager.errors import (
     Unavailable,
 )
 from kaggle_manager.platforms.kaggle.auth import NoAuth, quotable
+from kaggle_manager.platforms.kaggle.long_strings import texts, with_short_strings
 from kaggle_manager.platforms.kaggle.network_settings import causes, proxy_for, setting_behind, wrong_setting
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
 
@@ -45,7 +46,10 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
 # An answer that comes slower than this for the length of a read time-out has stalled: a byte now and then would keep
 # any time-out from ever ending it.
 _SLOWEST_BYTES_PER_S = 1024
-_LARGEST_ANSWER = 512 * 1024**2
+# What is kept of an answer, in characters. Of a longer string in it only the head and the tail: a session's log is one,
+# and it has no bound.
+_LARGEST_ANSWER = 16 * 1024**2
+_HEAD_OF_STRING, _TAIL_OF_STRING = 1024**2, 3 * 1024**2
 # 408 and 425: the server gave up on the request, or wants it later.
 _LATER = (408, 425)
 
@@ -255,7 +259,6 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
             redirect = HttpRedirect()
             redirect.url = response.url
             return redirect
-        response.encoding = "utf-8"
         self._read_whole(response)
         self._refuse(response)
         if not isinstance(_json(response), dict):
@@ -268,13 +271,14 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
 
     def _read_whole(self, response: requests.Response) -> None:
         """Take the body off the wire, within bounds of time and size."""
-        body = bytearray()
-        for chunk in read_body(response, _CHUNK, stalled_after_s=self.read_timeout_s):
-            body += chunk
-            if len(body) > _LARGEST_ANSWER:
+        kept = io.StringIO()
+        pieces = texts(read_body(response, _CHUNK, stalled_after_s=self.read_timeout_s))
+        for piece in with_short_strings(pieces, head=_HEAD_OF_STRING, tail=_TAIL_OF_STRING):
+            kept.write(piece)
+            if kept.tell() > _LARGEST_ANSWER:
                 response.close()
                 raise ProtocolError(f"{self.host} sends an answer without end.")
-        response.raw = io.BytesIO(body)
+        response.raw, response.encoding = io.BytesIO(kept.getvalue().encode()), "utf-8"
 
     def _refuse(self, response: requests.Response) -> None:
         status, text = _refusal(response)
@@ -342,7 +346,7 @@ def _refusal(response: requests.Response) -> tuple[int, str]:
 def _json(response: requests.Response) -> Any:
     try:
         return json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

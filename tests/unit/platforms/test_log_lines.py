@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, parse_log
+from kaggle_manager.platforms.kaggle.log_lines import LONGEST_LINE, LogLine, parse_log, stored_events
+from kaggle_manager.platforms.kaggle.long_strings import with_short_strings
 
 
 @given(st.text())
@@ -47,3 +49,58 @@ def test_an_empty_log_has_no_lines(text):
 
 def test_plain_text_is_taken_as_lines():
     assert [line.text for line in parse_log("one\ntwo\n")] == ["one", "two"]
+
+
+@given(st.lists(st.text(max_size=20), max_size=6), st.integers(1, 9))
+def test_a_log_that_comes_in_pieces_has_the_same_events(said, size):
+    events = [{"stream_name": "stdout", "time": 1, "data": text} for text in said]
+    text = json.dumps(events, ensure_ascii=False)
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    assert list(stored_events(pieces)) == events
+
+
+def test_a_log_without_its_middle_says_so_in_its_middle():
+    events = [{"data": f"line {n}\n"} for n in range(10_000)]
+    answer = json.dumps({"log": json.dumps(events)})
+    pieces = [answer[at : at + 1_000] for at in range(0, len(answer), 1_000)]
+    short = json.loads("".join(with_short_strings(pieces, head=2_000, tail=2_000)))
+    lines = [line.text for line in parse_log(short["log"])]
+    (missing,) = [n for n, line in enumerate(lines) if "characters are left out here" in line]
+    assert lines[0] == "line 0"
+    assert lines[missing - 1].startswith("line ")
+    assert lines[-1] == "line 9999"
+    assert len(lines) < 300
+
+
+def test_a_long_line_is_cut_and_says_how_long_it_was():
+    (line,) = parse_log(json.dumps([{"data": "x" * 50_000}]))
+    assert len(line.text) == LONGEST_LINE
+    assert line.text.endswith("x… (50,000 characters)")
+
+
+def test_what_could_drive_a_terminal_ends_where_a_line_enters():
+    (line,) = parse_log(json.dumps([{"data": "a\x1b[31mred\x1b[0m\x1b]0;title\x07\x9b2J \u202eb\ud800\x00\r\tc"}]))
+    assert line.text == "ared b c"
+
+
+HOSTILE = [
+    '{"data":"',
+    '{"data":"x {"time',
+    '{"time": {"data": "x',
+    '{"data":"\\"',
+    '[{"data": "x"}, {',
+    "{",
+    "\\",
+    '"',
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("between", ["", "\n"])
+def test_the_cost_is_linear_whatever_was_cut_where(text, between):
+    whole = f"{text}{between}" * (200_000 // len(text))
+    began = time.process_time()
+    parse_log(whole)
+    for _ in stored_events(whole[at : at + 65_536] for at in range(0, len(whole), 65_536)):
+        pass
+    assert time.process_time() - began < 5  # quadratic, it would be minutes

@@ -16,7 +16,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.download import LOG_FILE
+from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.status.session_log import session_log
 
 AT = "2026-11-22T00:00:00+00:00"
