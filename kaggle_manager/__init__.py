@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnsafePath,
         UnsafePickle,
+        UntrustedTree,
         VerificationError,
         WrongAccelerator,
     )
@@ -81,6 +82,7 @@ __all__ = [
     "Unavailable",
     "UnsafePath",
     "UnsafePickle",
+    "UntrustedTree",
     "ValidationKaggleManager",
     "VerificationError",
     "WrongAccelerator",

@@ -16,9 +16,14 @@ from typing import Any, TypeVar
 from kaggle_manager.command_line import WhichTree
 from kaggle_manager.errors import ConfigError, StorageError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
-from kaggle_manager.sections.project import find_project, get_section, named_folder, offered_sections
+from kaggle_manager.sections.project import (
+    STATE_FOLDER,
+    find_project,
+    get_section,
+    named_folder,
+    offered_sections,
+)
 
-STATE_FOLDER = ".kaggle_manager"
 PLATFORMS = ("auto", "local", "kaggle")
 # What a variable KM_<NAME> may say of a run.
 SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "keep_gb")
@@ -55,6 +60,7 @@ class RunConfig:
         state: folder of the journal, the downloads and the local Kaggle.
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
+        trust: the user vouches for the checkpoint that is continued, whoever made it.
     """
 
     section: Section
@@ -73,6 +79,7 @@ class RunConfig:
     state: Path
     tree: Path
     sources: Mapping[str, str]
+    trust: bool = False
 
     @property
     def journal(self) -> Path:
@@ -144,16 +151,6 @@ class RunConfig:
             sources={**self.sources, **dict.fromkeys(kept, FROM_RUN)},
         )
 
-    def at_home(self, platform: str) -> RunConfig:
-        """With the platform where its run is, when none was named: credentials that were found move no run.
-
-        Args:
-            platform: of the run, as the journal has it.
-        """
-        if self.platform != "auto":
-            return self
-        return replace(self, platform=platform, sources={**self.sources, "platform": FROM_RUN})
-
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same.
@@ -183,6 +180,7 @@ def build_config(
     seed: int | None = None,
     max_steps: int | None = None,
     fresh: bool = False,
+    trust: bool = False,
     platform: str | None = None,
     workdir: Path | None = None,
     project_root: Path | None = None,
@@ -200,6 +198,7 @@ def build_config(
         seed: of the training; None: the scenario's.
         max_steps: most environment steps of one session; None: as many as fit in its time.
         fresh: archive the training tree that is there and start from zero.
+        trust: vouch for the checkpoint that is continued, whoever made it.
         platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
         workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.
@@ -245,6 +244,7 @@ def build_config(
         state=base or project_root / STATE_FOLDER,
         tree=(base or project_root) / loaded.folder.relative_to(project_root) / config.models,
         sources=chosen.sources,
+        trust=trust,
     )
 
 

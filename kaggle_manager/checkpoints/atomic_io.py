@@ -94,6 +94,12 @@ class Disk:
             file.seek(offset)
             file.write(data)
 
+    def append(self, path: Path, data: bytes) -> None:
+        """Write `data` behind what `path` has, in one write that others' do not come between; durable on return."""
+        with path.open("ab", buffering=0) as file:
+            file.write(data)
+        self.sync(path)
+
     def sync(self, path: Path) -> None:
         """Wait until the bytes of `path` are on the medium."""
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))

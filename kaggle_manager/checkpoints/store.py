@@ -30,6 +30,7 @@ from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
+from kaggle_manager.checkpoints.vouched import MADE_HERE, Vouched
 from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
 
 KEPT = 2
@@ -85,6 +86,7 @@ class CheckpointStore:
         disk: the effects; tests inject one that dies or fails.
         warn: told, in a sentence, what the user should know: damage and quarantine.
         now: the time written into manifests, for people.
+        vouched: told of each latest checkpoint before it is committed; None where nobody continues it unasked.
     """
 
     def __init__(
@@ -94,11 +96,13 @@ class CheckpointStore:
         disk: Disk | None = None,
         warn: Callable[[str], None] = warn_loudly,
         now: Callable[[], str] = _utc_now,
+        vouched: Vouched | None = None,
     ) -> None:
         self.tree = tree
         self._disk = disk or Disk()
         self._warn = warn
         self._now = now
+        self._vouched = vouched
 
     # ---------------------------------------------------------------------------------------------------- latest
 
@@ -131,6 +135,8 @@ class CheckpointStore:
         manifest = self._manifest("latest", step, contents, facts, replay)
         where = index.latest_slot(self.tree, step)
         self._refuse_going_back(step)
+        if self._vouched is not None:
+            self._vouched.add([manifest], MADE_HERE)
         with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
             try:
                 checkpoint = self._commit(where, manifest, contents)

@@ -49,15 +49,15 @@ SectionOption = Annotated[
 ]
 ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario; the section's default when absent.")]
 QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Open a tree that was made elsewhere: whatever its pickles say is run.")
+]
 WorkdirOption = Annotated[
     Path | None,
     typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
 ]
 PlatformOption = Annotated[
-    str | None,
-    typer.Option(
-        "--platform", help="auto (where its run is; for a new one Kaggle when credentials are there), local or kaggle."
-    ),
+    str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")
 ]
 TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]
 LimitOption = Annotated[

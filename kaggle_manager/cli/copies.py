@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, answer, print_json, reporter, restored_as_json
+from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.cli.table import copies_table
@@ -87,6 +87,7 @@ def restore_backup(
     which: Annotated[
         str, typer.Argument(help="Folder or its name, as `backup ls` shows it; `latest`: the newest backup.")
     ],
+    trust: TrustOption = False,
     *,
     of: TreeOfOption,
     as_json: JsonOption = False,
@@ -100,7 +101,7 @@ def restore_backup(
     from kaggle_manager.trees.backups import find_copies, latest_backup
 
     with reporter(as_json) as shown:
-        config = of.config()
+        config = of.config(trust=trust)
         copies = [copy for copy in find_copies(config) if copy.step is not None]
         named = (copy for copy in copies if which in (copy.folder.name, str(copy.folder)))
         wanted = next(named, latest_backup(copies) if which == "latest" else None)

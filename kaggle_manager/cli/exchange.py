@@ -10,8 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from kaggle_manager.checkpoints import Manifest
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.cli.common import (
     JsonOption,
+    TrustOption,
     answer,
     load_module,
     print_json,
@@ -29,6 +32,7 @@ EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
 def export_sb3(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, or `latest`.")],
     folder: Annotated[Path, typer.Argument(help="Where the two files are written.")],
+    trust: TrustOption = False,
     *,
     of: TreeOfOption,
     as_json: JsonOption = False,
@@ -49,8 +53,14 @@ def export_sb3(
     config = of.config()
     step = None if which == "latest" else int(which)
     exchange = load_module(EXCHANGE, needed_for="the export")
+    again = config.command("checkpoints export-sb3", which, folder, "--trust")
+
+    def check(manifest: Manifest) -> None:
+        Vouched(config.state).require(manifest, tree=config.tree, doing="The export", again=again, trust=trust)
+
     with quick_may_be_meant(of):
-        files = [str(path) for path in exchange.export_sb3(config.tree, config.scenario_name, step, folder)]
+        found = exchange.export_sb3(config.tree, config.scenario_name, step, folder, check=check)
+        files = [str(path) for path in found]
     answer({"schema": 1, "files": files}, files, as_json=as_json)
 
 
@@ -73,7 +83,8 @@ def import_sb3(
     """
 
     def take_in(below: Path | None) -> Any:
-        return exchange.import_here(of.section, of.scenario, model, replay_buffer, below, seed=of.seed, quick=of.quick)
+        which = {"seed": of.seed, "quick": of.quick, "state": config.state}
+        return exchange.import_here(of.section, of.scenario, model, replay_buffer, below, **which)
 
     with reporter(as_json) as shown:
         config = of.config()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, answer, print_json, reporter, restored_as_json
+from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import TreeOfArgument, as_command
 from kaggle_manager.command_line import WhichTree
@@ -61,11 +61,14 @@ def export(
 @as_command
 def restore(
     source: Annotated[str, typer.Option("--from", help="A kept copy's folder, or the address of an export.")],
+    trust: TrustOption = False,
     *,
     of: TreeOfArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Put a kept copy or an export in the place of the training tree; what is there is archived first.
+
+    A tree that was made elsewhere comes back as data: `run` continues it only with --trust, given here or there.
 
     Examples:
 
@@ -77,7 +80,7 @@ def restore(
     from kaggle_manager.trees.export import is_export, restore_export
 
     with reporter(as_json) as shown:
-        config = of.config()
+        config = of.config(trust=trust)
 
         def put_back(folder: Path) -> RestoreReport:
             return of.manager(shown).restore_copy(config, folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, print_json, reporter
+from kaggle_manager.cli.common import JsonOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.quick import quick_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.console.formatting import count
@@ -36,6 +36,7 @@ class Asked(Training):
         bool,
         typer.Option("--quick", help="2 timesteps over two sessions, in a tree of its own: a test of everything."),
     ] = False
+    trust: TrustOption = False
 
     def of_scenario(self) -> Asked:
         """The same with the scenario of its intersection.
@@ -184,7 +185,7 @@ def stop(
     with reporter(as_json) as shown:
         config = of.config()
         with closing(Journal(config.journal)) as journal, quick_may_be_meant(of):
-            stopped = stop_run(config, connect, journal, shown, time.time(), delete=delete and yes)
+            stopped = stop_run(config, connect(config), journal, shown, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
         shown.line(f"run {stopped.run_id} is stopped: {stopped.words}")

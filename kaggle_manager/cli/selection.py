@@ -52,6 +52,7 @@ class Selection:
     quick: bool = False
     platform: str | None = None
     workdir: Path | None = None
+    trust: bool = False
 
     def config(self, **overrides: Any) -> RunConfig:
         """The configuration of the run; `overrides` as the arguments of `build_config`."""

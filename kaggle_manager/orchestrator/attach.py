@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, restore_tree, unpack_tree
 from kaggle_manager.checkpoints.archive import INDEX_NAME, PACK_NAME
+from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
@@ -104,7 +105,9 @@ def attach_run(
         raise ConfigError(f"The order in {newest[0].ref} cannot be read.", next_step="it was edited by hand")
     step = head.step if head else None
     if head is None and session.parent_sha256 is not None:
-        step = _bring_parent(connection, row, tree, session.parent_sha256, session.min_step, reporter)
+        step = _bring_parent(
+            connection, row, tree, session.parent_sha256, session.min_step, reporter, state=config.state
+        )
     with journal.together():
         journal.add_run(row)
         journal.add_session(session)
@@ -114,7 +117,14 @@ def attach_run(
 
 
 def _bring_parent(
-    connection: Connection, row: RunRow, tree: TrainingTree, manifest_sha256: str, min_step: int, reporter: Reporter
+    connection: Connection,
+    row: RunRow,
+    tree: TrainingTree,
+    manifest_sha256: str,
+    min_step: int,
+    reporter: Reporter,
+    *,
+    state: Path,
 ) -> int:
     """Download, verify and restore the tree the newest session continues; its step."""
     slug = row.slug + launch.DATASET_SUFFIX
@@ -130,6 +140,7 @@ def _bring_parent(
                 safe="nothing was restored",
                 next_step="wait until that session has ended, and attach again",
             )
+        Vouched(state).add(manifests_of(source), f"attached from {row.owner}/{slug}, of this account")
         restored = restore_tree(
             source.root,
             tree,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from kaggle_manager.config import STATE_FOLDER, RunConfig, state_folder
+from kaggle_manager.config import RunConfig, state_folder
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import Busy, Interrupted, KaggleManagerError, QuotaError, StorageError
 from kaggle_manager.notify.notifier import Notifier
@@ -19,6 +19,7 @@ from kaggle_manager.orchestrator.locking import exclusive_lock
 from kaggle_manager.orchestrator.told import ToldFiles, cause_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.trees.current_run import current_run
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import RestoreReport
-from kaggle_manager.config import STATE_FOLDER, RunConfig, build_config
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import (
@@ -27,11 +27,13 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator.attach import Attached, attach_run
 from kaggle_manager.orchestrator.command import attended, command, settings_told, without_fresh
 from kaggle_manager.orchestrator.passes import Passes
+from kaggle_manager.orchestrator.restore import vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.other_files import fetch_others
@@ -89,6 +91,7 @@ class ValidationKaggleManager:
         seed: int | None = None,
         max_steps: int | None = None,
         fresh: bool = False,
+        trust: bool = False,
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as needed; return when the target is reached.
 
@@ -105,6 +108,7 @@ class ValidationKaggleManager:
             seed: of the training; None: the scenario's. Each seed has its own training tree.
             max_steps: most environment steps of one session; None: as many as fit in its time.
             fresh: archive the training tree that is there and start a new run from zero.
+            trust: continue the tree that is there though it was made elsewhere: what its pickles say is run.
 
         Returns:
             The finished run. Capacity, quota and an outage of the platform are waited for.
@@ -117,6 +121,7 @@ class ValidationKaggleManager:
             RemoteError: the platform has not answered for a day.
             VerificationError: what is on the disk, or what a quick run left, is not as it has to be.
             CheckpointIncompatible: the training tree belongs to another experiment than the section declares.
+            UntrustedTree: it was made elsewhere, and nobody vouches for it.
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused.
         """
@@ -129,6 +134,7 @@ class ValidationKaggleManager:
             seed=seed,
             max_steps=max_steps,
             fresh=fresh,
+            trust=trust,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
             config = _as_started(config, journal, also_finished=False)
@@ -228,12 +234,14 @@ class ValidationKaggleManager:
         scenario: str | None = None,
         seed: int | None = None,
         quick: bool = False,
+        trust: bool = False,
     ) -> RestoreReport:
         """Replace the training tree by a copy of it; the tree that is there is archived.
 
         Args:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             source: folder of the copy.
+            trust: vouch for it, though it was made elsewhere; else `run_validation_section` refuses to continue it.
 
         Raises:
             CheckpointNotFound: `source` holds no checkpoint that verifies.
@@ -242,7 +250,7 @@ class ValidationKaggleManager:
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused; the tree that was there is whole.
         """
-        config = self._config(section, scenario=scenario, seed=seed, quick=quick)
+        config = self._config(section, scenario=scenario, seed=seed, quick=quick, trust=trust)
         with attended(config):
             return put_back(config, source, self._reporter)
 
@@ -277,10 +285,11 @@ class ValidationKaggleManager:
                 )
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
-            client = self._connect_to(config.at_home(row.platform)).client
+            client = self._connect_to(config).client
             fetched = download_session(
                 client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
             )
+            vouch_for(config, chosen[0], fetched)
             if caution := fetch_others(client, version, folder, fetched.result):
                 self._reporter.warn(f"it left {caution}")
             return fetched
@@ -314,7 +323,7 @@ class ValidationKaggleManager:
 
 
 def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> RunConfig:
-    """With the target, the session limit and the platform of the run of this tree; a fresh one has none yet.
+    """With the target and the session limit that the run of this tree was started with; a fresh one has none yet.
 
     Args:
         also_finished: what is finished stays so, as for a `tick` that nobody watches; else it goes on to the target of
@@ -323,5 +332,4 @@ def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> 
     known = None if config.fresh else current_run(config, journal)
     if known is None or (known.finished_at is not None and not also_finished):
         return config
-    config = config.with_stored(known.target, known.settings)
-    return config.at_home(known.platform) if known.finished_at is None else config
+    return config.with_stored(known.target, known.settings)

@@ -24,7 +24,7 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
 from kaggle_manager.orchestrator.push import push_generation, reconcile
-from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched
+from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched, vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
 from kaggle_manager.protocol.events import session_tag
@@ -214,6 +214,7 @@ class Passes:
             ended_by_log=bool(session.facts.get("ended_by_log")),
             settle_for_less=session.refusals >= REFUSALS_TO_SETTLE,
         )
+        vouch_for(run.config, session, fetched)
         if not run.state.journal.has_event(session.run_id, "fetched", session.generation):
             run.note("fetched", session.generation, folder=str(fetched.folder))
         keep_list(fetched.folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kaggle_manager.checkpoints import Checkpoint
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import (
     AmbiguousPush,
     CapacityReached,
@@ -17,7 +18,6 @@ from kaggle_manager.errors import (
     QuotaError,
     error_context,
 )
-from kaggle_manager.orchestrator.publish import is_mountable
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
@@ -32,6 +32,17 @@ CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
 UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
 
 
+def vouching(run: RunContext, parent: Checkpoint) -> str:
+    """Who vouches for what the next session continues; the row of that session keeps it, beside the parent's hash.
+
+    Raises:
+        UntrustedTree: nobody does.
+    """
+    again = run.config.command("run", "--trust")
+    vouched, tree = Vouched(run.config.state), run.config.tree
+    return vouched.require(parent.manifest, tree=tree, doing="The next session", again=again, trust=run.config.trust)
+
+
 def push_generation(run: RunContext, generation: int, parent: Checkpoint | None) -> None:
     """Package and push `generation`, which continues `parent`; the journal then says what became of it.
 
@@ -39,14 +50,23 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
 
     Raises:
         PushMismatch: the session was filed under another address; its generation is closed.
+        UntrustedTree: nobody vouches for `parent`; nothing was started.
         ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
     """
     config, row, client, reporter = run.config, run.row, run.connection.client, run.reporter
     reporter.step(1, f"package generation {generation}")
     bundle = build_bundle(config.project_root, config.section)
     plan = run.plan
+    who = vouching(run, parent) if parent else ""
     order = launch.launch_order(
-        config, row, generation, parent=parent, bundle=bundle, identity=run.identity, deadline_s=plan.deadline_s
+        config,
+        row,
+        generation,
+        parent=parent,
+        vouched_by=who,
+        bundle=bundle,
+        identity=run.identity,
+        deadline_s=plan.deadline_s,
     )
     script = render_script(bundle, order.as_json())
     reporter.line(f"  {describe(bundle, script)}")
@@ -58,8 +78,11 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if parent is not None and not is_mountable(run, parent, generation):
-        return
+    if parent is not None and run.row.published != parent.manifest.sha256:
+        uploads = config.state / "uploads" / row.run_id  # an upload is used once: never by two runs
+        dataset = launch.publish_tree(client, row, run.tree, parent, generation, reporter=reporter, uploads=uploads)
+        run.note("published", generation, manifest_sha256=parent.manifest.sha256)
+        reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
     session = SessionRow(
         run_id=row.run_id,
         generation=generation,
@@ -69,7 +92,10 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         bundle_sha256=bundle.sha256,
         baseline_version=newest[0].version if newest else 0,
         started_at=run.now(),
-        facts={"planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps}},
+        facts={
+            "vouched_by": who,
+            "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
+        },
     )
     run.state.add_session(session)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere

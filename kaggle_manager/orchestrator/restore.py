@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
+from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -14,6 +16,18 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession, list_of
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
+
+
+def vouch_for(config: RunConfig, session: SessionRow, fetched: DownloadedSession) -> None:
+    """What a session of this journal left was made by code that was sent from here: its checkpoints may be continued.
+
+    Raises:
+        StorageError: this machine's disk refused.
+    """
+    if fetched.tree is not None:
+        left = manifests_of(TrainingTree(fetched.tree, config.scenario_name))
+        who = f"brought by session {session.generation} of run {session.run_id}"
+        Vouched(config.state).add(left, who)
 
 
 def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> RestoreReport | None:

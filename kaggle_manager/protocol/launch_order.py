@@ -13,11 +13,16 @@ from kaggle_manager.sections.model import inside_its_folder
 
 
 class Parent(Part):
-    """What to continue: the newest checkpoint's manifest, its step at least, and the dataset it travels in."""
+    """What to continue: the newest checkpoint's manifest, its step at least, and the dataset it travels in.
+
+    Attributes:
+        vouched_by: who vouches for that checkpoint, in words; a session opens the pickles of no other.
+    """
 
     manifest_sha256: Sha256
     min_step: Annotated[int, Field(ge=0)]
     dataset: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    vouched_by: str = ""
 
 
 class LaunchOrder(Document):
@@ -38,7 +43,7 @@ class LaunchOrder(Document):
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
     """
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
 
     run_id: str
     generation: PositiveInt

@@ -18,6 +18,8 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, listed, load_section
 
 DEFAULT_FOLDER = "sections"
+# In a project: where the journal, the downloads and the local Kaggle are.
+STATE_FOLDER = ".kaggle_manager"
 # The variable that names the project's folder, for commands called from elsewhere.
 PROJECT_VARIABLE = "KM_PROJECT"
 HOW_TO_BEGIN = f"{command('init', 'NAME')}\n  makes one in this folder; or change into the folder of one"
@@ -92,6 +94,11 @@ def find_project_or_none(
             if section is None or section in find_sections(folder):
                 return folder
     return nearest
+
+
+def state_of(project: Path, base: Path) -> Path:
+    """The state folder of what lies below `base`: the project itself, or the folder that --workdir names."""
+    return project / STATE_FOLDER if base == project else base
 
 
 def named_folder(given: str | Path, who: str) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.document import first_problem
@@ -46,6 +46,7 @@ def launch_order(
     generation: int,
     *,
     parent: Checkpoint | None,
+    vouched_by: str,
     bundle: Bundle,
     identity: Mapping[str, Any],
     deadline_s: float,
@@ -54,6 +55,7 @@ def launch_order(
 
     Args:
         parent: the checkpoint it continues; None to start from zero.
+        vouched_by: who vouches for that checkpoint.
         deadline_s: seconds after which it must have ended, from its start.
 
     Raises:
@@ -71,7 +73,9 @@ def launch_order(
             seed=config.seed,
             quick=config.quick,
             fresh=config.fresh,
-            parent=Parent(manifest_sha256=parent.manifest.sha256, min_step=parent.step, dataset=dataset)
+            parent=Parent(
+                manifest_sha256=parent.manifest.sha256, min_step=parent.step, dataset=dataset, vouched_by=vouched_by
+            )
             if parent
             else None,
             deadline_s=deadline_s,
@@ -99,15 +103,12 @@ def publish_tree(
     *,
     reporter: Reporter | None = None,
     uploads: Path | None = None,
-    on_order: Callable[[Submission], None] = lambda submission: None,
-    on_accepted: Callable[[], None] = lambda: None,
-) -> DatasetVersion | NotReady:
-    """Upload what verifies of the training tree as a private dataset; the version, once Kaggle would mount it.
+) -> DatasetVersion:
+    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version.
 
     Args:
         reporter: where the upload's progress is shown.
         uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
-        on_order, on_accepted: as for `publish_dataset`.
 
     Raises:
         OutputDamaged: the parent is not the newest checkpoint that verifies.
@@ -131,8 +132,6 @@ def publish_tree(
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
             on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
             memory=UploadMemory(uploads) if uploads else None,
-            on_order=on_order,
-            on_accepted=on_accepted,
         )
 
 

@@ -18,6 +18,8 @@ KINDS_BY_ERROR = {
     "CheckpointCorrupt": FailureKind.MOUNT,
     "WrongAccelerator": FailureKind.DEVICE,
     "CheckpointIncompatible": FailureKind.CHECKPOINT,
+    "UntrustedTree": FailureKind.CHECKPOINT,
+    "UnsafePickle": FailureKind.CHECKPOINT,
     "ConfigError": FailureKind.ORDER,
     "InstallFailed": FailureKind.PLATFORM,
     "BundleDamaged": FailureKind.PLATFORM,

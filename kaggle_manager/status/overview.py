@@ -9,10 +9,10 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.command_line import WhichTree
-from kaggle_manager.config import STATE_FOLDER, build_config, workdir_of
+from kaggle_manager.config import build_config, workdir_of
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.runs.journal import Journal
-from kaggle_manager.sections.project import find_project_or_none, get_section, offered_sections
+from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, get_section, offered_sections
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.trees.inspect import saved_step

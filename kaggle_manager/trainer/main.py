@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import TrainingTree, unpack_tree
+from kaggle_manager.checkpoints import Manifest, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -23,7 +23,7 @@ from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
-from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
@@ -114,8 +114,14 @@ def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> ResumePoint
     if parent is None:
         return ResumePoint(None, "--fresh was given" if order.fresh else f"generation {order.generation} has no parent")
     unpack_tree(find_mount(inputs, parent), tree.root, warn=warn)
-    origin = find_resume_point(tree, fresh=False, warn=warn)
-    check_lineage(order, parent, origin.checkpoint.manifest if origin.checkpoint else None)
+
+    def check(head: Manifest) -> None:
+        check_lineage(order, parent, head)
+        check_vouched(parent)
+
+    origin = find_resume_point(tree, fresh=False, warn=warn, check=check)
+    if origin.checkpoint is None:
+        check_lineage(order, parent, None)
     return origin
 
 

@@ -20,6 +20,7 @@ from kaggle_manager.checkpoints import (
     archive_tree,
     restore_tree,
 )
+from kaggle_manager.checkpoints.vouched import BY_USER, Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError
@@ -114,6 +115,7 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         warn=reporter.warn,
     )
     reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+    _ask_who_vouches(config, newest, reporter)
     for line in within_limit(config):
         reporter.checkpoint(line)
     return report
@@ -139,6 +141,21 @@ def _check_same_tree(newest: Manifest, source: Path, config: RunConfig, safe: st
             f"{source} is a copy of another training tree: of {its.words}; {own.words} was named.",
             safe=safe,
             next_step=its.command("restore", "--from", source),
+        )
+
+
+def _ask_who_vouches(config: RunConfig, head: Manifest, reporter: Reporter) -> None:
+    """A tree that comes back is data; that it may be continued is known, or said by the user, or missing and told."""
+    vouched = Vouched(config.state)
+    if config.trust:
+        vouched.add(manifests_of(TrainingTree(config.tree, config.scenario_name)), BY_USER)
+    if who := vouched.who(head):
+        reporter.checkpoint(f"it is {who}")
+    else:
+        reporter.warn(
+            "nobody here vouches for this tree: it was not made on this machine, and no session that was started here "
+            "brought it. To continue it runs whatever its pickles say. If you trust whoever made it: "
+            + config.command("run", "--trust")
         )
 
 

@@ -284,7 +284,9 @@ def restore(case: Case, folder: Path, side: str) -> Times:
         with ExitStack() as resources:
 
             def resume() -> None:
-                origin = find_resume_point(TrainingTree(settings.tree, "cost"), fresh=False, warn=print)
+                origin = find_resume_point(
+                    TrainingTree(settings.tree, "cost"), fresh=False, warn=print, check=lambda _: None
+                )
                 session = Session(settings, origin, SessionClock(), Disk(), resources)
                 assert origin.checkpoint is not None
                 session.checkpointer.restore(origin.checkpoint)

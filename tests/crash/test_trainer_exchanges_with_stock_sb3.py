@@ -70,7 +70,7 @@ def test_stock_loads_an_export_and_trains_on(algorithm: str, env_id: str, change
     session(settings(tmp_path / "tree", save_every=20, **changes))
     tree = TrainingTree(tmp_path / "tree", SCENARIO)
     before = {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()}
-    files = export_sb3(tree.root, SCENARIO, None, tmp_path / "out")
+    files = export_sb3(tree.root, SCENARIO, None, tmp_path / "out", check=lambda _: None)
     assert {path: path.read_bytes() for path in tree.root.rglob("*") if path.is_file()} == before
     total = changes["total"]
     names = [f"{SCENARIO}_checkpoint_{total}_steps.zip", f"{SCENARIO}_checkpoint_{total}_steps_replay_buffer.pkl"]
@@ -81,13 +81,13 @@ def test_stock_loads_an_export_and_trains_on(algorithm: str, env_id: str, change
 
 def test_an_older_checkpoint_is_exported_with_the_rows_of_its_step(tmp_path: Path) -> None:
     session(settings(tmp_path / "tree", save_every=50, total=120))
-    _, pickled = export_sb3(tmp_path / "tree", SCENARIO, 100, tmp_path)
+    _, pickled = export_sb3(tmp_path / "tree", SCENARIO, 100, tmp_path, check=lambda _: None)
     buffer = pickle.loads(pickled.read_bytes())
     newest = pickle.loads((tmp_path / "tree" / f"{SCENARIO}_final_replay_buffer.pkl").read_bytes())
     assert (buffer.pos, newest.pos) == (100, 120)
     assert buffer.observations[:100].tobytes() == newest.observations[:100].tobytes()
     with pytest.raises(CheckpointNotFound, match=r"no checkpoint of step 70 .* 120, 100"):
-        export_sb3(tmp_path / "tree", SCENARIO, 70, tmp_path)
+        export_sb3(tmp_path / "tree", SCENARIO, 70, tmp_path, check=lambda _: None)
 
 
 def test_damaged_rows_are_never_exported(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_damaged_rows_are_never_exported(tmp_path: Path) -> None:
     data[len(data) // 2] ^= 1
     segment.write_bytes(data)
     with pytest.raises(CheckpointNotFound, match="those that do: none"):
-        export_sb3(tree.root, SCENARIO, 100, tmp_path / "exported")
+        export_sb3(tree.root, SCENARIO, 100, tmp_path / "exported", check=lambda _: None)
     assert not (tmp_path / "exported").exists()
     assert segment.read_bytes() == data, "an export only reads"
 
@@ -127,7 +127,7 @@ def test_a_stock_pair_is_taken_in_and_goes_on_across_sessions(
     assert ("replay rows" in broken["why"]) is not with_rows
     assert checkpoint.manifest.exact["exact"] == "none"
     # Taken in, it is as exact as any other: cut again and again, it ends as when it is not.
-    [files] = [export_sb3(tmp_path / "tree", SCENARIO, None, tmp_path / "back")]
+    [files] = [export_sb3(tmp_path / "tree", SCENARIO, None, tmp_path / "back", check=lambda _: None)]
     size = 80 if with_rows else 0
     assert pickle.loads(files[1].read_bytes()).size() == size
     if with_rows:
@@ -181,7 +181,7 @@ class Evil:
 def test_the_command_says_what_it_wrote_or_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     session(settings(tmp_path / "tree", total=50))
     capsys.readouterr()
-    call = ["export", "--tree", str(tmp_path / "tree"), "--scenario", SCENARIO]
+    call = ["export", "--trust", "--state", str(tmp_path), "--tree", str(tmp_path / "tree"), "--scenario", SCENARIO]
     assert sb3_exchange.main([*call, str(tmp_path / "out")]) == 0
     assert [Path(line).is_file() for line in capsys.readouterr().out.splitlines()] == [True, True]
     assert sb3_exchange.main([*call, "--step", "7", str(tmp_path / "out")]) == 9

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from small_project import SECTION, Bench
 
 from kaggle_manager.config import build_config
+from kaggle_manager.errors import UntrustedTree
 from kaggle_manager.trees.export import export_run, restore_export
 
 
@@ -20,6 +22,10 @@ def test_a_run_goes_on_on_another_machine_from_what_was_exported(bench: Bench, t
     other = Bench(bench.project, tmp_path / "another machine", bench.server)
     there = build_config(SECTION, workdir=other.workdir, project_root=other.project, environ={})
     restore_export(there, url, lambda folder: other.manager().restore_copy(SECTION, folder), lambda _: None)
+    assert "nobody here vouches for this tree" in other.output
+    with pytest.raises(UntrustedTree):
+        other.run(timesteps=4)
+    other.manager().restore_copy(SECTION, here.tree, trust=True)
     assert other.steps() == bench.steps() == [2, 1]
     assert not any((there.state / "from_export").iterdir()), "the download is gone once the tree is in place"
 

@@ -38,7 +38,7 @@ def kernel_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def order(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "schema": 2,
+        "schema": 3,
         "run_id": "run",
         "generation": 1,
         "section": SECTION,
@@ -67,7 +67,7 @@ def left(folder: Path, name: str) -> dict[str, Any]:
 def parent_of(working: Path) -> dict[str, Any]:
     head = find_latest_checkpoint(working / "training_tree", SCENARIO)
     assert head is not None
-    return {"manifest_sha256": head.manifest.sha256, "min_step": head.step, "dataset": "me/km-tree"}
+    return {"manifest_sha256": head.manifest.sha256, "min_step": head.step, "dataset": "me/km-tree", "vouched_by": "me"}
 
 
 def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(

@@ -29,7 +29,7 @@ from kaggle_manager.protocol.events import (
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
-from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 
 CRASH = "RuntimeError: the environment broke at step {step}"
@@ -179,6 +179,7 @@ class _Session:
             unpack_tree(find_mount(self._inputs, order.parent, wait_s=0.0), tree.root)
             head = store.claim_latest_checkpoint()
             check_lineage(order, order.parent, head.manifest if head else None)
+            check_vouched(order.parent)
             assert head is not None
             ending.began = ending.trained = ending.saved = head.step
             assert head.model_path.read_bytes() == model_at(head.step), "the mounted model is not the one of its step"

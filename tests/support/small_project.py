@@ -63,7 +63,7 @@ from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
-from kaggle_manager.trainer.runtime.input_mount import check_lineage, find_mount
+from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import emit_to_log
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
 
@@ -94,6 +94,7 @@ def session(order, working, inputs, emit):
         unpack_tree(find_mount(inputs, order.parent, wait_s=0.5), tree.root)
         head = store.claim_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
+        check_vouched(order.parent)
         start, model = head.step, head.read_model()
     write_start(working, SessionStart(**session_fields(order.as_json()), device="cpu", accelerator=order.accelerator,
                                       target=order.target, from_zero=f"it has {start} steps"))

@@ -20,6 +20,7 @@ from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.sections.project import state_of
 from validation_ch7.section_7_6_rl_performance.experiment import differences
 
 if TYPE_CHECKING:
@@ -31,7 +32,13 @@ PATH = FOLDER.relative_to(PROJECT)  # also below a --workdir
 
 
 def train(
-    name: str, *, base: Path, seed: int | None = None, quick: bool = False, timesteps: int | None = None
+    name: str,
+    *,
+    base: Path,
+    seed: int | None = None,
+    quick: bool = False,
+    timesteps: int | None = None,
+    trust: bool = False,
 ) -> SessionOutcome:
     """Train a scenario to its target, from wherever its tree below `base` is; Ctrl-C stops it in good order.
 
@@ -41,14 +48,18 @@ def train(
         seed: of the training; the scenario's own when absent.
         quick: the quick variant.
         timesteps: the target; the scenario's own when absent.
+        trust: continue a tree that nobody here vouches for.
 
     Raises:
+        UntrustedTree: the tree was made elsewhere.
         CheckpointIncompatible: the tree is of another experiment.
         KaggleManagerError: whatever the trainer raises.
     """
     # Imported here: the report, which this module's neighbours import, needs no torch to draw.
+    from kaggle_manager.checkpoints.vouched import Vouched
     from kaggle_manager.trainer.runtime.log_lines import warn
     from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
+    from kaggle_manager.trainer.sb3.local_training import may_be_opened
     from kaggle_manager.trainer.sb3.resume_point import find_resume_point
     from kaggle_manager.trainer.sb3.trainer import train as train_session
     from kaggle_manager.trainer.sb3.training_config import from_scenario
@@ -61,7 +72,8 @@ def train(
     tree = TrainingTree(base.resolve() / PATH / config.models, name)
     clock = SessionClock()
     with hold_tree(tree.root), stop_signals(clock):
-        origin = find_resume_point(tree, fresh=False, warn=warn)
+        vouched = Vouched(state_of(PROJECT, base.resolve()))
+        origin = find_resume_point(tree, fresh=False, warn=warn, check=may_be_opened(vouched, tree, trust))
         parent = origin.checkpoint.manifest if origin.checkpoint else None
         if parent and (found := differences(parent.identity, identity)):
             raise CheckpointIncompatible(
@@ -81,6 +93,7 @@ def train(
                 min_step=origin.step,
             ),
             identity=identity,
+            vouched=vouched,
         )
         return train_session(settings, origin, clock)
 
@@ -92,9 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="of the training; default: the scenario's")
     parser.add_argument("--timesteps", type=int, help="the total to reach; default: the scenario's")
     parser.add_argument("--workdir", type=Path, default=PROJECT, help="everything is written below this folder")
+    parser.add_argument("--trust", action="store_true", help="continue a tree that was made elsewhere")
     options = parser.parse_args(arguments)
     try:
-        outcome = train(options.scenario, base=options.workdir, seed=options.seed, timesteps=options.timesteps)
+        outcome = train(
+            options.scenario,
+            base=options.workdir,
+            seed=options.seed,
+            timesteps=options.timesteps,
+            trust=options.trust,
+        )
         if outcome.kind == "interrupted":
             raise Interrupted(
                 f"{options.scenario}: {outcome.reason}.",

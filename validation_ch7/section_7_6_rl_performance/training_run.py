@@ -8,7 +8,6 @@ name or a time of modification. The manager's journal, when it is given, adds wh
 from __future__ import annotations
 
 import csv
-import io
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -92,25 +91,29 @@ class TrainingRun:
         model = next(entry for entry in checkpoint.manifest.files if entry.name.endswith(".zip"))
         return Contender(
             "model",
-            make=lambda: _Agent(self.config.algorithm, checkpoint.read_model()),
+            make=lambda: _Agent(self.config, checkpoint.read_model()),
             content={"model_sha256": model.sha256, "torch": torch.__version__.partition("+")[0]},
         )
 
 
 class _Agent:
-    """A trained model; greedy."""
+    """A trained model; greedy. Of its file only tensors are read, so it may come from anywhere."""
 
-    def __init__(self, algorithm: str, model: bytes) -> None:
-        # The package pins the arithmetic before torch is loaded.
-        from kaggle_manager.trainer.sb3.algorithms import ALGORITHMS
-
-        self._model = ALGORITHMS[algorithm].load(io.BytesIO(model), device="cpu")
+    def __init__(self, config: ScenarioConfig, model: bytes) -> None:
+        self._config, self._model = config, model
+        self._policy: Any = None
 
     def start(self, seed: int) -> None:
         pass
 
     def act(self, env: TrafficSignalEnv, observation: Observation) -> int:
-        return int(self._model.predict(observation, deterministic=True)[0])
+        if self._policy is None:
+            # The package pins the arithmetic before torch is loaded.
+            from kaggle_manager.trainer.sb3.model_file import read_policy
+
+            config, spaces = self._config, (env.observation_space, env.action_space)
+            self._policy = read_policy(self._model, config.algorithm, config.policy, config.hyperparameters, *spaces)
+        return int(self._policy.predict(observation, deterministic=True)[0])
 
 
 def find_runs(

@@ -16,11 +16,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kaggle_manager.checkpoints.vouched import FILE_NAME as VOUCHED
 from kaggle_manager.cli.schedule.entry import WRITTEN_BY, Entry
 from kaggle_manager.cli.schedule.job import PATIENT_CODES, TickJob, one_line
-from kaggle_manager.config import STATE_FOLDER
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.project import sections_folder
+from kaggle_manager.sections.project import STATE_FOLDER, sections_folder
 
 _ACCEPTED = "give what pip installs, such as git+https://...@TAG, the version you have tried, or . for this repository"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -108,7 +108,8 @@ def _workflow(job: TickJob, package: str) -> str:
     hours = ",".join(map(str, job.slots.hours)) or "*"
     times = f"{','.join(map(str, job.slots.minutes))} {hours} * * *"
     journal = f"{STATE_FOLDER}/journal.sqlite"
-    kept = "\n            ".join([f"{journal}*", *(name for tree in trees for name in (tree, f"{tree}.*"))])
+    vouched = f"{STATE_FOLDER}/{VOUCHED}"
+    kept = "\n            ".join([f"{journal}*", vouched, *(name for tree in trees for name in (tree, f"{tree}.*"))])
     content = f"hashFiles({', '.join(repr(name) for name in [f'{journal}*', *(f'{tree}/**' for tree in trees)])})"
     patient = "|".join(str(code) for code in (0, *PATIENT_CODES))
     # JSON is YAML: a quoted value stays what it is.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import Manifest
 from kaggle_manager.checkpoints.archive import PACK_NAME
-from kaggle_manager.errors import LineageMismatch
+from kaggle_manager.errors import LineageMismatch, UntrustedTree
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
 
 # A dataset may be mounted a moment after the process starts.
@@ -76,6 +76,21 @@ def check_lineage(order: LaunchOrder, parent: Parent, head: Manifest | None) -> 
         problems.append(f"manifest: asked {parent.manifest_sha256[:12]}, mounted {head.sha256[:12]}")
     if problems:
         raise _mismatch(problems)
+
+
+def check_vouched(parent: Parent) -> None:
+    """Obey the manager, which knows where a tree comes from.
+
+    Raises:
+        UntrustedTree: it does not say that the checkpoint may be opened.
+    """
+    if not parent.vouched_by:
+        raise UntrustedTree(
+            "The order of this session names nobody who vouches for the checkpoint it is to continue, whose pickles "
+            "can run any code.",
+            safe="nothing of it was opened, and nothing was trained.",
+            next_step="if you trust whoever made the tree, run the same command again with --trust.",
+        )
 
 
 def _mismatch(problems: list[str]) -> LineageMismatch:

@@ -23,6 +23,7 @@ from kaggle_manager.checkpoints import (
 )
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import ReplayLog
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.trainer.sb3 import exact_state, host_pickle
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot, never_changes
 from kaggle_manager.trainer.sb3.resume_point import RunRecord, state_bytes
@@ -101,10 +102,13 @@ class CheckpointWriter:
         tree: where.
         disk: the effects on files.
         warn: called with a sentence the user should see.
+        vouched: as `CheckpointStore`.
     """
 
-    def __init__(self, tree: TrainingTree, disk: Disk, warn: Callable[[str], None]) -> None:
-        self._store = CheckpointStore(tree, disk=disk, warn=warn)
+    def __init__(
+        self, tree: TrainingTree, disk: Disk, warn: Callable[[str], None], vouched: Vouched | None = None
+    ) -> None:
+        self._store = CheckpointStore(tree, disk=disk, warn=warn, vouched=vouched)
         self._replay = ReplayLog(tree.replay, disk=disk)
         self._disk = disk
         self._attributes: dict[str, Any] = {}

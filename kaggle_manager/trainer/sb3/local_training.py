@@ -1,19 +1,22 @@
 """One session of a section's training on this machine, without Kaggle; the next one goes on where it stopped.
 
-The training tree is the project's own, or lies below another folder; nothing is written elsewhere.
+The training tree is the project's own, or lies below another folder. Nothing is written elsewhere, but a line for each
+checkpoint into the state folder, so that the next call knows its own.
 """
 
 from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from kaggle_manager.checkpoints import Lineage, TrainingTree
+from kaggle_manager.checkpoints import Lineage, Manifest, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import Section
-from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.sections.project import find_project, get_section, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
@@ -43,6 +46,14 @@ def tree_of(
     return TrainingTree(base / section.folder.relative_to(project) / declared.models, scenario)
 
 
+def may_be_opened(
+    vouched: Vouched, tree: TrainingTree, trust: bool, doing: str = "Training on"
+) -> Callable[[Manifest], str]:
+    """The check of a tree on this machine; see `find_resume_point`."""
+    again = "the same command with --trust"
+    return lambda manifest: vouched.require(manifest, tree=tree.root, doing=doing, again=again, trust=trust)
+
+
 def train_here(
     project: Path,
     section: Section,
@@ -54,6 +65,7 @@ def train_here(
     fresh: bool = False,
     timesteps: int | None = None,
     save_every: int | None = None,
+    trust: bool = False,
 ) -> SessionOutcome:
     """Train towards the target until `clock` says stop.
 
@@ -62,14 +74,17 @@ def train_here(
         base: folder the training tree lies below.
         timesteps: the target over all sessions; the scenario's own when absent.
         save_every: timesteps between checkpoints; the scenario's own when absent.
+        trust: continue a tree that nobody here vouches for.
 
     Raises:
+        UntrustedTree: the tree was made elsewhere.
         KaggleManagerError: whatever the trainer raises.
     """
     tree = tree_of(project, section, scenario, base, quick=quick)
     declared = section.scenario(scenario)
     with hold_tree(tree.root):
-        resume_point = find_resume_point(tree, fresh=fresh, warn=warn)
+        vouched = Vouched(state_of(project, base))
+        resume_point = find_resume_point(tree, fresh=fresh, warn=warn, check=may_be_opened(vouched, tree, trust))
         parent = resume_point.checkpoint.manifest if resume_point.checkpoint else None
         config = from_scenario(
             scenario,
@@ -84,5 +99,6 @@ def train_here(
             ),
             save_every=save_every,
             identity=identity_of(section, scenario, project, quick=quick),
+            vouched=vouched,
         )
         return train(config, resume_point, clock)

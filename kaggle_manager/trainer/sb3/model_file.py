@@ -1,14 +1,14 @@
 """The model file of a checkpoint, written the way Stable-Baselines3 writes it: stock `Algorithm.load()` opens it.
 
-`snapshot` gathers what the file will hold without copying it; `load_parameters` reads tensors only and never opens the
-pickled Python objects in the file.
+`snapshot` gathers what the file will hold without copying it; `load_parameters` and `read_policy` read tensors only and
+never open the pickled Python objects in the file.
 """
 
 from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
@@ -19,8 +19,10 @@ import torch
 from gymnasium.spaces import Space
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
 
+from kaggle_manager.trainer.sb3.algorithms import ALGORITHMS
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 
@@ -112,6 +114,31 @@ def tensors_outside(model: BaseAlgorithm) -> dict[str, Any]:
     _, names = model._get_torch_save_params()
     found = {name: recursive_getattr(model, name) for name in names}
     return {name: tensor.detach() if hasattr(tensor, "detach") else tensor for name, tensor in found.items()}
+
+
+def read_policy(
+    model: bytes,
+    algorithm: str,
+    policy: str,
+    hyperparameters: Mapping[str, Any],
+    observation_space: Space[Any],
+    action_space: Space[Any],
+) -> BasePolicy:
+    """The policy in a model file, on the CPU, ready to predict: made as a section declares it, of the file's tensors.
+
+    Raises:
+        RuntimeError: the file's policy has another shape.
+        UnsafePickle: it asks for more than tensors.
+    """
+    maker = ALGORITHMS[algorithm].policy_aliases[policy]
+    arguments = dict(hyperparameters.get("policy_kwargs", {}))
+    if hyperparameters.get("use_sde"):
+        arguments["use_sde"] = True
+    made = maker(observation_space, action_space, lambda _: 0.0, **arguments)
+    parameters, _ = read_tensors(model, "cpu")
+    made.load_state_dict(parameters["policy"])
+    made.set_training_mode(False)
+    return made
 
 
 def load_parameters(model: BaseAlgorithm, data: bytes) -> None:

@@ -7,8 +7,8 @@
 
 Promises: the first three look up only the classes that such a file is made of; what asks for another one is refused
 before a line of it is executed.
-Never does: decide who may be trusted. `opened` and `opened_with` are for a checkpoint that is vouched for (see
-`checkpoints.vouched`), and for what this process has pickled itself.
+Never does: decide who may be trusted. `opened`, `opened_with` and `model_attributes` are for a checkpoint that is
+vouched for (see `checkpoints.vouched`), and for what this process has pickled itself.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import json_to_data
 
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePickle
 from kaggle_manager.trainer.sb3 import host_pickle
@@ -170,6 +171,12 @@ def opened(value: Any) -> Any:
     if type(value) is dict:
         return {key: part.opened() if isinstance(part, Apart) else part for key, part in value.items()}
     return value
+
+
+def model_attributes(model: bytes) -> dict[str, Any]:
+    """The attributes of a model file, as stock `load` reads them. Runs whatever was pickled."""
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        return json_to_data(archive.read("data").decode())
 
 
 def pickled_with(value: Any, shared: Any) -> bytes:

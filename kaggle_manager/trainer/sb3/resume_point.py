@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Manifest, TrainingTree, archive_tree
 from kaggle_manager.errors import CheckpointIncompatible, UnsafePickle
 from kaggle_manager.trainer.runtime.log_lines import warn as warn_in_log
 from kaggle_manager.trainer.sb3.env_probe import Exactness
@@ -73,12 +73,18 @@ class ResumePoint:
         return 0 if self.checkpoint is None else self.checkpoint.step
 
 
-def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], None]) -> ResumePoint:
+def find_resume_point(
+    tree: TrainingTree, *, fresh: bool, warn: Callable[[str], None], check: Callable[[Manifest], object]
+) -> ResumePoint:
     """Bring the tree in order and find what to continue from.
 
-    With `fresh` a tree that is there is moved aside, never deleted.
+    Args:
+        fresh: a tree that is there is moved aside, never deleted.
+        check: called with the manifest of the checkpoint before anything of it is opened; raises what refuses it.
 
     Raises:
+        KaggleManagerError: what `check` raises.
+        UnsafePickle: its state asks for more than a state is made of.
         CheckpointCorrupt: there are checkpoints and none verifies.
         CheckpointIncompatible: the newest was written by another version of the trainer.
         StorageError: the disk refused.
@@ -94,6 +100,7 @@ def find_resume_point(tree: TrainingTree, *, fresh: bool, warn: Callable[[str], 
     checkpoint = store.claim_latest_checkpoint()
     if checkpoint is None:
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
+    check(checkpoint.manifest)
     saved = read_state(checkpoint.read_state())
     return ResumePoint(checkpoint, "", saved.record, saved.items)
 

@@ -12,13 +12,12 @@ Never does: replace a training that is there, or call an imported training exact
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import pickle
 import secrets
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,11 +26,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.save_util import load_from_zip_file
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, TrainingTree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, Manifest, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import storage_errors, write_atomic
 from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import (
     CheckpointCorrupt,
     CheckpointIncompatible,
@@ -41,11 +40,12 @@ from kaggle_manager.errors import (
     UnsafePickle,
 )
 from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.project import STATE_FOLDER, find_project, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import model_file, replay_rows
-from kaggle_manager.trainer.sb3.local_training import open_project, tree_of
-from kaggle_manager.trainer.sb3.pickles import open_buffer, opened
+from kaggle_manager.trainer.sb3.local_training import may_be_opened, open_project, tree_of
+from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
 from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
 from kaggle_manager.trainer.sb3.trainer import Session
@@ -63,7 +63,9 @@ _MAX_DATA_BYTES = 64 << 20
 _UNTOUCHED = "no training tree was changed"
 
 
-def export_sb3(tree_root: Path, scenario: str, step: int | None, folder: Path) -> list[Path]:
+def export_sb3(
+    tree_root: Path, scenario: str, step: int | None, folder: Path, *, check: Callable[[Manifest], object]
+) -> list[Path]:
     """Write a latest checkpoint the way stock Stable-Baselines3 reads it.
 
     Args:
@@ -71,12 +73,14 @@ def export_sb3(tree_root: Path, scenario: str, step: int | None, folder: Path) -
         scenario: its name, which the files begin with.
         step: which checkpoint; None for the newest.
         folder: where to; made when missing. Files of these names are replaced.
+        check: called with the manifest before anything of the checkpoint is opened; raises what refuses it.
 
     Returns:
         the model, and the replay buffer where the algorithm has one.
 
     Raises:
         CheckpointNotFound: there is none that verifies, or none of this step.
+        KaggleManagerError: what `check` raises.
         StorageError: the disk refused.
     """
     tree = TrainingTree(tree_root, scenario)
@@ -91,6 +95,7 @@ def export_sb3(tree_root: Path, scenario: str, step: int | None, folder: Path) -
             next_step="name one of these steps, or look at the tree and the scenario.",
         )
     checkpoint = chosen[0]
+    check(checkpoint.manifest)
     model = checkpoint.read_model()
     name = tree.model_name(checkpoint.step)
     contents = {name: model}
@@ -162,10 +167,12 @@ def import_here(
     *,
     seed: int | None = None,
     quick: bool = False,
+    state: Path | None = None,
 ) -> Checkpoint:
     """`import_sb3` for a section's scenario, its default when None; the tree lies below `workdir`, else the project.
 
     Args:
+        state: the state folder that will vouch for it; that of `workdir` when absent.
         seed, quick: as for `run`: each has a tree of its own.
 
     Raises:
@@ -184,6 +191,7 @@ def import_here(
         tree=tree,
         lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
         identity=identity_of(section, name, project, quick=quick, seed=seed),
+        vouched=Vouched(state or state_of(project, base)),
     )
     with hold_tree(tree):
         return import_sb3(model_zip, replay_buffer, config)
@@ -191,8 +199,7 @@ def import_here(
 
 def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
     """Build a checkpoint's replay buffer outside of any training."""
-    data, _, _ = load_from_zip_file(io.BytesIO(model))  # of this very tree, and verified
-    assert data is not None
+    data = model_attributes(model)
     arguments = {**data["replay_buffer_kwargs"], "device": "cpu", "n_envs": data["n_envs"]}
     if issubclass(data["replay_buffer_class"], HerReplayBuffer):
         arguments["env"] = None  # given again by `load_replay_buffer`
@@ -285,7 +292,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    for path in export_sb3(options.tree, options.scenario, options.step, options.folder):
+    vouched = Vouched(options.state or find_project(Path.cwd()) / STATE_FOLDER)
+    check = may_be_opened(vouched, TrainingTree(options.tree, options.scenario), options.trust, "The export")
+    for path in export_sb3(options.tree, options.scenario, options.step, options.folder, check=check):
         print(path)
     return 0
 
@@ -304,6 +313,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="where to write them")
     export.add_argument("--tree", type=Path, required=True, help="the training tree, for example .../data/models")
     export.add_argument("--scenario", required=True)
+    export.add_argument("--state", type=Path, help="state folder that vouches for the tree; default: the project's")
+    export.add_argument("--trust", action="store_true", help="open a tree that was made elsewhere")
     export.add_argument("--step", type=int, help="default: the newest checkpoint")
     export.set_defaults(run=_export)
     take_in = commands.add_parser("import", help="files of stock Stable-Baselines3 as a new training tree")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import multiprocessing
 import os
@@ -29,11 +28,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.pickles import read_tensors
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
 from kaggle_manager.trainer.sb3.selftest_cases import CASES, SHIPPED
 from kaggle_manager.trainer.sb3.selftest_disk import FatalDisk
@@ -184,7 +183,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
         tree = TrainingTree(config.tree, _SCENARIO)
         disk = None if kill.at_effect is None else FatalDisk(kill.at_effect, dying.set)
         resume_point, clock = (
-            find_resume_point(tree, fresh=False, warn=warn),
+            find_resume_point(tree, fresh=False, warn=warn, check=lambda _: None),  # of this very proof
             _AnnouncingClock(kill.at_rollout, reached),
         )
         outcome = train(config, resume_point, clock, disk=disk)
@@ -209,7 +208,7 @@ def curves(tree: TrainingTree) -> dict[str, str]:
     """Digests of what a training leaves for readers: episodes, evaluations, best model, TensorBoard's curves."""
     found = {} if not is_available() else {"tensorboard": digest(read_points(tree.history / "tensorboard" / FILE_NAME))}
     rows = (tree.history / "monitor.csv").read_text().splitlines()[2:]
-    _, parameters, _ = load_from_zip_file(io.BytesIO(tree.best_model.read_bytes()), load_data=False)
+    parameters, _ = read_tensors(tree.best_model.read_bytes(), "cpu")
     return found | {
         "monitor.csv": digest([row.rpartition(",")[0] for row in rows]),  # without the time
         "evaluations.npz": digest(dict(np.load(tree.history / "evaluations.npz"))),

@@ -54,6 +54,7 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
         fresh=options.fresh,
         timesteps=options.timesteps,
         save_every=options.save_every,
+        trust=options.trust,
     )
     if outcome.kind == "interrupted":
         print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
@@ -77,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="a few timesteps in a tree of their own, to try everything"
     )
     parser.add_argument("--fresh", action="store_true", help="start from zero; an existing tree is moved aside")
+    parser.add_argument(
+        "--trust", action="store_true", help="continue a tree that was made elsewhere: what its pickles say is run"
+    )
     parser.add_argument(
         "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"
     )

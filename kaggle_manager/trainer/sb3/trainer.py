@@ -119,7 +119,7 @@ class Session:
         self._emit = emit
         self.tree = TrainingTree(config.tree, config.scenario)
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
-        self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn))
+        self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn, config.vouched))
         resources.callback(self.writer.close)
         _check_device(config.device)
         determinism.make_deterministic(config.device)

@@ -13,6 +13,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.checkpoints import Lineage
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
 
@@ -52,6 +53,7 @@ class TrainingConfig:
         device: "cpu" or "cuda".
         identity: what the manager fingerprinted; the trainer adds what only it can measure.
         bundle_sha256: content hash of the code, '' outside a kernel.
+        vouched: the list that its checkpoints are written to; None in a kernel, whose manager vouches for what it left.
     """
 
     scenario: str
@@ -74,6 +76,7 @@ class TrainingConfig:
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
     bundle_sha256: str = ""
+    vouched: Vouched | None = None
 
     @property
     def saves_every(self) -> int:
@@ -104,6 +107,7 @@ def from_scenario(
     device: str = "cpu",
     identity: Mapping[str, Any] | None = None,
     bundle_sha256: str = "",
+    vouched: Vouched | None = None,
 ) -> TrainingConfig:
     """Settings of a section's scenario; `total` and `save_every` given here come before the section's."""
     return TrainingConfig(
@@ -124,4 +128,5 @@ def from_scenario(
         device=device,
         identity=identity or {},
         bundle_sha256=bundle_sha256,
+        vouched=vouched,
     )

@@ -21,7 +21,7 @@ ORDER = LaunchOrder(
     scenario="walk",
     target=3000,
     seed=1,
-    parent=Parent(manifest_sha256="a" * 64, min_step=10, dataset="me/km-walk-tree"),
+    parent=Parent(manifest_sha256="a" * 64, min_step=10, dataset="me/km-walk-tree", vouched_by="made here"),
     packages=("gymnasium==1.0.0",),
     identity={"algorithm": "DQN", "spaces": [1, 2]},
 )
