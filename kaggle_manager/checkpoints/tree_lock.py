@@ -9,7 +9,6 @@ What is written in it is for the message of whoever is refused; nothing is decid
 from __future__ import annotations
 
 import contextlib
-import errno
 import getpass
 import json
 import os
@@ -22,14 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from kaggle_manager.errors import Busy, StorageError
-
-# What a lock that somebody else holds is called: by flock, and by Windows.
-_TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK, getattr(errno, "EDEADLOCK", errno.EDEADLK)}
-# What a file system says that has no locks, such as NFS without its lock service, and many of FUSE.
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-# Windows locks bytes, and nobody else can read those: one far behind what is written.
-_LOCKED_BYTE = 1 << 30
+from kaggle_manager.errors import Busy
+from kaggle_manager.file_lock import take
 
 _held: set[BinaryIO] = set()
 
@@ -59,7 +52,7 @@ def hold_file(path: Path, taken: str) -> Iterator[None]:
     """Hold a lock file, made with its folder when missing. Raises as `hold_tree`; `taken` begins the message."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
-        if not _try(handle.fileno(), path):
+        if not take(handle.fileno(), path):
             raise Busy(
                 f"{taken}: {_holder(path)} Its lock file is {path}.",
                 safe="nothing was started, and nothing of it was touched",
@@ -87,33 +80,6 @@ def _let_go() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
-
-
-def _try(descriptor: int, path: Path) -> bool:
-    """Take the lock; False when somebody else has it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            return False
-        if error.errno in _NO_LOCKS:
-            raise StorageError(
-                f"The file system of {path.parent} has no file locks ({error.strerror}), so two commands could change "
-                "one training tree at the same time.",
-                safe="nothing was started",
-                next_step="use a folder on a disk of this machine: --workdir FOLDER; or let the file system be mounted "
-                "with locks (NFS: without nolock)",
-            ) from error
-        raise
-    return True
 
 
 def _this_process() -> dict[str, object]:

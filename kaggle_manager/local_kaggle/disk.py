@@ -5,16 +5,14 @@ Never deletes anything.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from kaggle_manager import file_lock
 from kaggle_manager.errors import StorageError
 
 
@@ -60,19 +58,9 @@ def read_json(path: Path) -> Any:
     return json.loads(text)
 
 
-@contextlib.contextmanager
-def hold(path: Path, *, wait_s: float = 0.0) -> Iterator[bool]:
-    """Hold the lock file `path` inside the block; yields False when another process kept it for `wait_s` seconds.
-
-    The operating system frees the lock when its holder dies, however it dies.
-    """
-    lock = FileLock(path, mode=0o600)
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=wait_s, poll_interval=0.02)
-    try:
-        yield lock.is_locked
-    finally:
-        lock.release()
+def hold(path: Path, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
+    """Hold the lock file `path`, made for its owner alone; see `file_lock.hold`."""
+    return file_lock.hold(path, wait_s=wait_s, mode=0o600)
 
 
 def is_held(path: Path) -> bool:

@@ -34,6 +34,7 @@ RUNTIME = (
     f"{PACKAGE}/__init__.py",
     f"{PACKAGE}/command_line.py",
     f"{PACKAGE}/errors.py",
+    f"{PACKAGE}/file_lock.py",
     f"{PACKAGE}/protocol",
     f"{PACKAGE}/sections/__init__.py",
     f"{PACKAGE}/sections/model.py",

@@ -16,11 +16,11 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound, OutputDamaged, RunError
+from kaggle_manager.file_lock import hold
 from kaggle_manager.orchestrator.final_report import write_final_report
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.trainer.sb3.train_dqn import main as train_on
@@ -425,7 +425,7 @@ def test_two_commands_never_write_one_report_at_the_same_time(tmp_path: Path) ->
 
     results = report_folder(tmp_path, quick=False).parent
     results.mkdir(parents=True)
-    with FileLock(results / ".report.lock"):  # as the other command holds it
+    with hold(results / ".report.lock"):  # as the other command holds it
         second = Thread(target=write)
         second.start()
         assert waits.wait(120)

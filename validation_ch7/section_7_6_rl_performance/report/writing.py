@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock, Timeout
-
 from kaggle_manager.errors import NotFound, OutputDamaged
+from kaggle_manager.file_lock import hold
 from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
@@ -124,16 +124,12 @@ def check_report(
 def _alone(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """One report at a time below `folder`: two would simulate the same episodes and replace each other's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".report.lock")  # the operating system drops it when its holder dies
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"another command is writing a report in {folder}; waiting for it (Ctrl-C is safe)")
-        lock.acquire()
-    try:
+    lock = folder / ".report.lock"
+    with ExitStack() as stack:
+        if not stack.enter_context(hold(lock)):
+            say(f"another command is writing a report in {folder}; waiting for it (Ctrl-C is safe)")
+            stack.enter_context(hold(lock, wait_s=math.inf))
         yield
-    finally:
-        lock.release()
 
 
 def _gather(arguments: Mapping[str, Any], base: Path, journal: Path | None, say: Callable[[str], None]) -> list[Result]:
