@@ -151,6 +151,16 @@ class RunConfig:
             sources={**self.sources, **dict.fromkeys(kept, FROM_RUN)},
         )
 
+    def at_home(self, platform: str) -> RunConfig:
+        """With the platform where its run is, when none was named: credentials that were found move no run.
+
+        Args:
+            platform: of the run, as the journal has it.
+        """
+        if self.platform != "auto":
+            return self
+        return replace(self, platform=platform, sources={**self.sources, "platform": FROM_RUN})
+
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
     """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same.

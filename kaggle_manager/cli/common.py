@@ -57,7 +57,10 @@ WorkdirOption = Annotated[
     typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
 ]
 PlatformOption = Annotated[
-    str | None, typer.Option("--platform", help="auto (Kaggle when credentials are there), local or kaggle.")
+    str | None,
+    typer.Option(
+        "--platform", help="auto (where its run is; for a new one Kaggle when credentials are there), local or kaggle."
+    ),
 ]
 TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]
 LimitOption = Annotated[

@@ -185,7 +185,7 @@ def stop(
     with reporter(as_json) as shown:
         config = of.config()
         with closing(Journal(config.journal)) as journal, quick_may_be_meant(of):
-            stopped = stop_run(config, connect(config), journal, shown, time.time(), delete=delete and yes)
+            stopped = stop_run(config, connect, journal, shown, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
         shown.line(f"run {stopped.run_id} is stopped: {stopped.words}")

@@ -285,7 +285,7 @@ class ValidationKaggleManager:
                 )
             version = KernelVersion(row.owner, row.slug, chosen[0].version)
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
-            client = self._connect_to(config).client
+            client = self._connect_to(config.at_home(row.platform)).client
             fetched = download_session(
                 client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
             )
@@ -323,7 +323,7 @@ class ValidationKaggleManager:
 
 
 def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> RunConfig:
-    """With the target and the session limit that the run of this tree was started with; a fresh one has none yet.
+    """With the target, the session limit and the platform of the run of this tree; a fresh one has none yet.
 
     Args:
         also_finished: what is finished stays so, as for a `tick` that nobody watches; else it goes on to the target of
@@ -332,4 +332,5 @@ def _as_started(config: RunConfig, journal: Journal, *, also_finished: bool) -> 
     known = None if config.fresh else current_run(config, journal)
     if known is None or (known.finished_at is not None and not also_finished):
         return config
-    return config.with_stored(known.target, known.settings)
+    config = config.with_stored(known.target, known.settings)
+    return config.at_home(known.platform) if known.finished_at is None else config

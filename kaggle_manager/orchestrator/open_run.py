@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
-from kaggle_manager.config import RunConfig
+from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.platforms.kaggle.models import KernelVersion
@@ -116,7 +116,8 @@ def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: R
     here, there = (connection.platform, connection.owner), (run.platform, run.owner)
     if here == there:
         return run
-    asked = config.platform == connection.platform  # by name, not because credentials happened to be found
+    # By name, not because credentials happened to be found.
+    asked = config.platform == connection.platform and config.sources["platform"] != FROM_RUN
     between = all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id, newest=1))
     if not asked or not between:
         move = f", or --platform {connection.platform} to move it" if between else ""

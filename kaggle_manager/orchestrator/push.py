@@ -18,6 +18,7 @@ from kaggle_manager.errors import (
     QuotaError,
     error_context,
 )
+from kaggle_manager.orchestrator.publish import is_mountable
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
@@ -78,11 +79,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if parent is not None and run.row.published != parent.manifest.sha256:
-        uploads = config.state / "uploads" / row.run_id  # an upload is used once: never by two runs
-        dataset = launch.publish_tree(client, row, run.tree, parent, generation, reporter=reporter, uploads=uploads)
-        run.note("published", generation, manifest_sha256=parent.manifest.sha256)
-        reporter.checkpoint(f"step {parent.step} goes in as dataset {dataset.ref}")
+    if parent is not None and not is_mountable(run, parent, generation):
+        return
     session = SessionRow(
         run_id=row.run_id,
         generation=generation,

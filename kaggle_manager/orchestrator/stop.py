@@ -8,6 +8,7 @@ be watching the run, and finds out through the journal.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kaggle_manager.config import RunConfig
@@ -43,11 +44,18 @@ class Stopped:
 
 
 def stop_run(
-    config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, now: float, *, delete: bool = False
+    config: RunConfig,
+    connect_to: Callable[[RunConfig], Connection],
+    journal: Journal,
+    reporter: Reporter,
+    now: float,
+    *,
+    delete: bool = False,
 ) -> Stopped:
     """Stop the unfinished run of `config`'s tree.
 
     Args:
+        connect_to: returns the connection to the platform of a configuration.
         delete: delete the kernel as well; refused while anything of it is not here and verified.
 
     Raises:
@@ -62,14 +70,13 @@ def stop_run(
             safe="nothing was changed",
             next_step=config.command("history"),
         )
-    sessions = journal.sessions(row.run_id)
-    newest = sessions[-1] if sessions else None
+    newest = next(iter(journal.sessions(row.run_id, newest=1)), None)
     with journal.together():
         journal.change_settings(row.run_id, stopped=True)
         journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
-            connection.client.delete_kernel(row.owner, row.slug)
+            _connected(config, connect_to, row).client.delete_kernel(row.owner, row.slug)
         words = "no session runs, and none follows"
         return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
     if delete:
@@ -79,7 +86,20 @@ def stop_run(
             next_step=f"{config.command('tick')}\n  until it is closed, then "
             f"{config.command('stop', '--delete', '--yes')}",
         )
-    return _cancel(connection, journal, reporter, row, newest)
+    return _cancel(_connected(config, connect_to, row), journal, reporter, row, newest)
+
+
+def _connected(config: RunConfig, connect_to: Callable[[RunConfig], Connection], row: RunRow) -> Connection:
+    """Where the run is: nothing of that number is ended or deleted anywhere else."""
+    connection = connect_to(config.at_home(row.platform))
+    if (connection.platform, connection.owner) != (row.platform, row.owner):
+        raise ConfigError(
+            f"Run {row.run_id} is on {row.platform} as {row.owner}, and this command would use {connection.platform} "
+            f"as {connection.owner} ({connection.why}).",
+            safe="no session follows the one that runs; nothing was ended or deleted",
+            next_step=config.command("stop", "--platform", row.platform),
+        )
+    return connection
 
 
 def _cancel(connection: Connection, journal: Journal, reporter: Reporter, row: RunRow, session: SessionRow) -> Stopped:

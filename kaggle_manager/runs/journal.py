@@ -115,7 +115,7 @@ class Journal:
 
     def move_run(self, run_id: str, platform: str, owner: str) -> None:
         """Let a run go on elsewhere. Its lineage, and so its id, stay."""
-        self.change_run(run_id, platform=platform, owner=owner, published="")  # which lies ready over there alone
+        self.change_run(run_id, platform=platform, owner=owner, published=None)  # which lies ready over there alone
 
     def move_tree(self, run_id: str, tree: Path) -> None:
         """Let a run's training tree be found in another place."""

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from kaggle_manager.errors import StorageError
 
-VERSION = 2
+VERSION = 3
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,
     quick INTEGER NOT NULL, tree TEXT NOT NULL, platform TEXT NOT NULL, owner TEXT NOT NULL, slug TEXT NOT NULL,
     created_at TEXT NOT NULL, finished_at TEXT, outcome TEXT NOT NULL, settings TEXT NOT NULL,
     wait TEXT, trouble TEXT, told TEXT NOT NULL, seen_to INTEGER NOT NULL, forecast TEXT NOT NULL,
-    published TEXT NOT NULL, counts TEXT NOT NULL);
+    published TEXT, counts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
     parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL,

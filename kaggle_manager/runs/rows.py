@@ -70,6 +70,27 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A tree that was sent to the platform for the next session; it may still be processed there.
+
+    Attributes:
+        manifest_sha256: of its newest checkpoint.
+        after, newest, sizes: of the version it becomes, see `platforms.kaggle.datasets.Submission`.
+        since: when the platform was asked for it, seconds since the epoch.
+        accepted: the platform has said that it takes it.
+        failed: it could not be processed; it is sent anew when the user runs it again.
+    """
+
+    manifest_sha256: str
+    after: int
+    newest: int
+    sizes: Mapping[str, int]
+    since: float
+    accepted: bool = False
+    failed: bool = False
+
+
+@dataclass(frozen=True)
 class RunRow:
     """One target.
 
@@ -81,7 +102,7 @@ class RunRow:
         seen_to: number of the last session whose failure the user has answered by running it again.
         forecast: of the newest push: done_at, sessions, accelerator_s; and `told`, the one that the user knows. {} when
             no speed is known.
-        published: manifest of the tree that lies ready on the platform for the next session; "" for none.
+        published: the tree that was sent to the platform and no session has taken yet; None for none.
         counts: whole numbers that its sessions reported, summed: updates, evaluations, restores, ...
     """
 
@@ -103,7 +124,7 @@ class RunRow:
     told: str = ""
     seen_to: int = 0
     forecast: Mapping[str, Any] = field(default_factory=dict)
-    published: str = ""
+    published: Published | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -169,6 +190,7 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
             "forecast": _table(row["forecast"]),
             "counts": {name: int(count) for name, count in _table(row["counts"]).items()},
             "wait": None if row["wait"] is None else _wait(_table(row["wait"])),
+            "published": None if row["published"] is None else Published(**_table(row["published"])),
             "trouble": None if row["trouble"] is None else Trouble(**_table(row["trouble"])),
         }
     )

@@ -16,7 +16,7 @@ from typing import Any
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.retry_policy import passed
-from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble, Wait
+from kaggle_manager.runs.rows import Published, RunRow, SessionRow, Trouble, Wait
 
 # So many of the newest sessions are read: more than failures in a row, or speeds, are ever looked back at.
 RECENT = 32
@@ -33,10 +33,12 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
     if kind in ENDS_A_WAIT:
         changes["wait"] = None
     if kind in ("pushed", "adopted"):
-        changes["published"] = ""  # a session has taken it
+        changes["published"] = None  # a session has taken it
     match kind:
         case "continued":
             changes["seen_to"] = generation or 0
+            if run.published and run.published.failed:
+                changes["published"] = None
         case "recovered":
             changes["wait"] = replace(run.wait, tries={}) if run.wait else None
         case "closed":
@@ -47,8 +49,14 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
             tries[detail["cause"]] = tries.get(detail["cause"], 0) + 1
             since = detail["since"]
             changes["wait"] = Wait(detail["cause"], detail["why"], since, detail["until"] - since, tries)
-        case "published":
-            changes["published"] = detail["manifest_sha256"]
+        case "submitting":
+            changes["published"] = Published(**detail)
+        case "submitted":
+            changes["published"] = replace(run.published, accepted=True) if run.published else None
+        case "publication_failed":
+            changes["published"] = replace(run.published, failed=True) if run.published else None
+        case "not_published":
+            changes["published"] = None
         case "forecast":
             changes["forecast"] = {**detail, "told": run.forecast.get("told")}
         case "stopped":

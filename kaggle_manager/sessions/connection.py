@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kaggle_manager.config import RunConfig
+from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.errors import AuthError, RemoteError, error_context
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -46,17 +46,20 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
         AuthError: Kaggle was asked for and there are no credentials, or it refuses them.
         RemoteError: the chosen Kaggle does not answer.
     """
+    is_known = config.sources["platform"] == FROM_RUN
     credentials = find_credentials(environ) if config.platform != "local" else None
     if config.platform == "kaggle" and credentials is None:
         raise AuthError(
-            "Kaggle was asked for, but no credentials were found.",
+            "The run is on Kaggle, but no credentials were found."
+            if is_known
+            else "Kaggle was asked for, but no credentials were found.",
             safe="nothing was started",
             next_step="put an API token from kaggle.com/settings in ~/.kaggle/access_token or KAGGLE_API_TOKEN, "
             "or use --platform local",
         )
     if credentials is None:
         asked = "--platform local was given" if config.platform == "local" else "no Kaggle credentials were found"
-        return _connect_local(config, asked)
+        return _connect_local(config, "its run is there" if is_known else asked)
     client = KaggleClient(credentials)
     why = f"{credentials.kind} credentials were found in {credentials.source}"
     with error_context(

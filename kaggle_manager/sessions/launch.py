@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.document import first_problem
@@ -103,12 +103,15 @@ def publish_tree(
     *,
     reporter: Reporter | None = None,
     uploads: Path | None = None,
-) -> DatasetVersion:
-    """Upload what verifies of the training tree as a private dataset; return once Kaggle would mount this version.
+    on_order: Callable[[Submission], None] = lambda submission: None,
+    on_accepted: Callable[[], None] = lambda: None,
+) -> DatasetVersion | NotReady:
+    """Upload what verifies of the training tree as a private dataset; the version, once Kaggle would mount it.
 
     Args:
         reporter: where the upload's progress is shown.
         uploads: a private folder where an upload is written down while it lasts; the next process goes on with it.
+        on_order, on_accepted: as for `publish_dataset`.
 
     Raises:
         OutputDamaged: the parent is not the newest checkpoint that verifies.
@@ -132,6 +135,8 @@ def publish_tree(
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
             on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
             memory=UploadMemory(uploads) if uploads else None,
+            on_order=on_order,
+            on_accepted=on_accepted,
         )
 
 

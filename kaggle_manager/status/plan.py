@@ -105,7 +105,7 @@ def plan_run(
     report = None if state is None else describe_run(state, now)
     sessions = journal.sessions(row.run_id) if row else []
     if row is not None:
-        config = config.with_stored(row.target, row.settings)
+        config = config.with_stored(row.target, row.settings).at_home(row.platform)
     past = past_sessions(sessions)
     pace, step = (
         budget.measure(past),

@@ -52,5 +52,5 @@ def session_log(
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
     version = KernelVersion(row.owner, row.slug, session.version)
-    live = follow_log(connect_to(config).client, version, stop=lambda: False)
+    live = follow_log(connect_to(config.at_home(row.platform)).client, version, stop=lambda: False)
     yield from without_event_gaps((line.text for line in live), tag)

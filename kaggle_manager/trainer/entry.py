@@ -11,20 +11,24 @@ another in its place. It never writes code into the output folder.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import io
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
+from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # Run in a process of its own: the trainer may start worker processes that import the main module again.
 TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
@@ -38,6 +42,11 @@ RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300
+# In bytes, of what the trainer prints in a session: kept from its beginning as it comes, and from its end. Events have
+# room of their own: a session of 12 h writes about 2 MB of them. A longer line is taken in parts.
+HEAD_OF_LOG, TAIL_OF_LOG, EVENTS_IN_LOG, LONGEST_LINE = 4_000_000, 1_000_000, 16_000_000, 64_000
+# A process that the user's code left behind may hold the trainer's output open; it is not waited for longer.
+REST_OF_LOG_S = 5.0
 
 
 def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
@@ -73,7 +82,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
-    exit_code = run_trainer(code, order_file)
+    exit_code = run_trainer(code, order_file, Log(session_tag(order)))
     if is_result_of(working / RESULT_FILE, order):
         return exit_code
     # What the trainer had saved before it died is worth as much as ever. If this fails, its manifests say what that is.
@@ -89,9 +98,12 @@ def say(text: str) -> None:
 
 def emit(order: dict[str, Any], kind: str, **values: Any) -> None:
     """Write one event of this session; see kaggle_manager/protocol/events.py."""
-    tag = f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
-    sys.stdout.write(f"\n{kind} {json.dumps({'session': tag, **values})}\n")
+    sys.stdout.write(f"\n{kind} {json.dumps({'session': session_tag(order), **values})}\n")
     sys.stdout.flush()
+
+
+def session_tag(order: dict[str, Any]) -> str:
+    return f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
 
 
 def install_missing(packages: list[str]) -> str:
@@ -122,18 +134,107 @@ def is_installed(package: str) -> bool:
         return False
 
 
-def run_of_bundle(code: Path, program: str, order_file: Path, *arguments: str) -> subprocess.Popen[bytes]:
+class Log:
+    """What the trainer prints, within bounds: its head as it comes, then the session's events alone, its tail last.
+
+    Args:
+        tag: by which the session's events are known.
+    """
+
+    def __init__(self, tag: str) -> None:
+        self._event = re.compile(rb'KM_[A-Z]+ \{"session": ' + re.escape(json.dumps(tag).encode()))
+        self._lock = threading.Lock()
+        self._head_left, self._events_left, self._tail_left = HEAD_OF_LOG, EVENTS_IN_LOG, TAIL_OF_LOG
+        self._tail: deque[tuple[int, bytes]] = deque()
+        self._cut = False
+        self._left_out = self._left_out_bytes = 0
+
+    def copy(self, pipe: IO[bytes], to: int) -> None:
+        """Read `pipe` to its end, however little of it is written to the file descriptor `to`."""
+        begun, begun_in_log = b"", 0  # a line without its end; how much more of it may follow where it was begun
+        with pipe:
+            while chunk := os.read(pipe.fileno(), LONGEST_LINE):
+                with self._lock:
+                    if self._head_left > 0:
+                        self._head_left -= len(chunk)
+                        self._write(to, chunk)
+                        begun_in_log = 0 if chunk.endswith(b"\n") else LONGEST_LINE
+                        continue
+                    if begun_in_log > 0:
+                        end = chunk.find(b"\n") + 1
+                        self._write(to, chunk[: end or len(chunk)])
+                        begun_in_log = 0 if end else begun_in_log - len(chunk)
+                        chunk = chunk[end:] if end else b""
+                    *lines, begun = (begun + chunk).split(b"\n")
+                    if len(begun) > LONGEST_LINE:
+                        lines, begun = [*lines, begun], b""
+                    for line in lines:
+                        self._keep(to, line)
+        with self._lock:
+            self._keep(to, begun)
+
+    def _keep(self, to: int, line: bytes) -> None:
+        if not line:
+            return
+        if not self._cut:
+            self._cut = True
+            self._say(to, f"beyond {HEAD_OF_LOG:,} bytes only events are shown, and at the end the last lines")
+        if len(line) <= self._events_left and self._event.search(line):
+            self._events_left -= len(line)
+            self._write(to, b"\n%s\n" % line)
+            return
+        self._tail.append((to, line))
+        self._tail_left -= len(line)
+        while self._tail_left < 0:
+            _, oldest = self._tail.popleft()
+            self._tail_left += len(oldest)
+            self._left_out, self._left_out_bytes = self._left_out + 1, self._left_out_bytes + len(oldest)
+
+    def end(self) -> None:
+        """Say what was left out, and write the tail."""
+        with self._lock:
+            if self._left_out:
+                self._say(1, f"{self._left_out:,} lines, {self._left_out_bytes:,} bytes, are left out here")
+            for to, line in self._tail:
+                self._write(to, line + b"\n")
+
+    def _say(self, to: int, what: str) -> None:
+        self._write(to, f"\n[… the log of this session is long: {what} …]\n".encode())
+
+    def _write(self, to: int, data: bytes) -> None:
+        # A log that nobody takes any more must not end a training.
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(to, data) :]
+
+
+def run_of_bundle(
+    code: Path, program: str, order_file: Path, *arguments: str, **options: Any
+) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-u", "-c", program, str(order_file), *arguments]
-    return subprocess.Popen(command, env=environment, cwd=code)
+    return subprocess.Popen(command, env=environment, cwd=code, **options)
 
 
-def run_trainer(code: Path, order_file: Path) -> int:
-    trainer = run_of_bundle(code, TRAINER, order_file)
+def run_trainer(code: Path, order_file: Path, log: Log) -> int:
+    sys.stdout.flush()
+    trainer = run_of_bundle(code, TRAINER, order_file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
     for name in ("SIGTERM", "SIGINT"):
         # A request to stop is the trainer's to answer: it saves and leaves; this process only waits for it.
         signal.signal(getattr(signal, name), lambda number, _frame: trainer.send_signal(number))
-    return trainer.wait()
+    assert trainer.stdout is not None
+    assert trainer.stderr is not None
+    copies = [
+        threading.Thread(target=log.copy, args=(pipe, to), daemon=True)
+        for pipe, to in ((trainer.stdout, 1), (trainer.stderr, 2))
+    ]
+    for copy in copies:
+        copy.start()
+    exit_code = trainer.wait()
+    for copy in copies:
+        copy.join(REST_OF_LOG_S)
+    log.end()
+    return exit_code
 
 
 def is_result_of(path: Path, order: dict[str, Any]) -> bool:

@@ -69,6 +69,7 @@ FAULTS: dict[str, dict[str, object]] = {
     "partial listing": {"kind": "partial_list"},
     "log without head": {"kind": "log_cut", "lost_bytes": 333},
     "quota shrinks": {"kind": "quota_shrinks", "hours": 1},
+    "slow ingestion": {"kind": "slow_ingestion", "seconds": 2},
     "inputs dropped": {"kind": "dropped_sources"},
     "old input mounted": {"kind": "stale_mount"},
     "empty mount": {"kind": "empty_mount"},

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import uvicorn
 
-from kaggle_manager.errors import AmbiguousPush, KaggleManagerError
+from kaggle_manager.errors import AmbiguousPush, KaggleManagerError, Unavailable
 from kaggle_manager.local_kaggle.app import create_app
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
@@ -28,7 +28,7 @@ from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
 from kaggle_manager.local_kaggle.server import bound, configuration
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.datasets import NotReady, publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
@@ -257,6 +257,8 @@ def _publish(at: Stage, client: KaggleClient, slug: str) -> str:
         file = Path(folder) / "tree.pack"
         file.write_bytes(slug.encode() * 20_000)
         published = publish_dataset(client, owner=OWNER, slug=slug, files=[file], notes="a note")
+        if isinstance(published, NotReady):
+            raise Unavailable("It did not become current in time.")
         with at.state.transaction() as database:
             row = database.execute("SELECT id FROM datasets WHERE slug = ?", (slug,)).fetchone()
         there = at.state.dataset_folder(row["id"], published.version) / "files/tree.pack"

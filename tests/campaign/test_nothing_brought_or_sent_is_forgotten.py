@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from campaign import HOUR, Campaign, stage
+from campaign import HOUR, Campaign, Drawn, stage
+from simulated_dataset import SimulatedDataset, Version
+from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 from virtual_process import Killed
 
 from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.orchestrator import passes
 
 
@@ -64,3 +68,89 @@ def test_what_was_downloaded_and_is_whole_is_restored_though_kaggle_has_it_no_mo
         ending.files = {}
         campaign.tick()
         assert CheckpointStore(campaign.tree).valid_checkpoints()
+
+
+def slow(ingestion_s: float) -> Drawn:
+    return replace(RUN, odds=Odds(ingestion_s=ingestion_s))
+
+
+def orders(campaign: Campaign) -> list[str]:
+    """From now on: each order of a version; the simulated Kaggle itself refuses a second one of a tree."""
+    asked: list[str] = []
+    campaign.kaggle.tell = asked.append
+    return asked
+
+
+def test_a_tree_that_kaggle_processes_over_many_ticks_is_published_once_and_then_continued(
+    project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, slow(5.5 * HOUR))
+    asked = orders(campaign)
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        campaign.tick()
+        told = campaign.status()
+        assert told is not None
+        assert (told.state, told.human_action_required) == ("waiting", False)
+        assert "processing the training tree" in told.why
+        assert campaign.run().outcome == "finished"
+    assert asked.count("ASKED order a version") == 1
+    assert len(campaign.kaggle.sessions) == 2
+
+
+@pytest.mark.parametrize("where", ["before the order", "after the order", "after the answer"])
+def test_a_manager_killed_around_its_order_publishes_nothing_twice(where: str, project: Path, tmp_path: Path) -> None:
+    campaign = Campaign(1, tmp_path, project, slow(2 * HOUR))
+    asked = orders(campaign)
+    order = campaign.kaggle.order_version
+
+    def deadly(versions: list[Version]) -> RemoteError | None:
+        if where != "before the order":
+            assert order(versions) is None
+        raise Killed
+
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        if where == "after the answer":
+            with mock.patch.object(SimulatedDataset, "wait_for", side_effect=Killed):
+                campaign.tick()
+        else:
+            with mock.patch.object(campaign.kaggle, "order_version", deadly):
+                campaign.tick()
+        assert len(campaign.kaggle.sessions) == 1
+        assert campaign.run().outcome == "finished"
+    assert asked.count("ASKED order a version") == 1
+
+
+def test_a_tree_that_kaggle_could_not_process_is_published_anew_by_the_next_command(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = Campaign(1, tmp_path, project, RUN)
+    asked = orders(campaign)
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        with monkeypatch.context() as patched:
+            patched.setattr(SimulatedDataset, "_ready_version", failed)
+            campaign.tick()
+        assert asked.count("ASKED order a version") == 1, "a schedule sends it again in vain"
+        assert campaign.run().outcome == "finished"
+    assert asked.count("ASKED order a version") == 2
+
+
+def failed(dataset: SimulatedDataset, status: str, submission: object) -> int | None:
+    dataset._versions[-1].is_taken = True  # whoever runs it again may send it again
+    raise ConfigError("Kaggle could not process it: FAILED.", next_step="run the same command again")
+
+
+def test_a_published_tree_that_somebody_deleted_is_published_again(project: Path, tmp_path: Path) -> None:
+    campaign = Campaign(1, tmp_path, project, slow(2 * HOUR))
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        campaign.tick()
+        (versions,) = campaign.kaggle.datasets.values()
+        versions.clear()
+        assert campaign.run().outcome == "finished"

@@ -8,7 +8,14 @@ import pytest
 from scripted_kaggle import IMPATIENT_S, SECRET, Reply, ScriptedKaggle, SeenRequest, answer, page, reset, stall
 
 from kaggle_manager.errors import AuthError, ConfigError, ProtocolError, Unavailable
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, publish_dataset
+from kaggle_manager.platforms.kaggle.datasets import (
+    NEVER_READY_S,
+    DatasetVersion,
+    NotReady,
+    Submission,
+    find_submitted,
+    publish_dataset,
+)
 
 DATA = bytes(range(256)) * 2000
 MISSING = answer({"code": 403, "message": "Permission 'datasets.get' was denied"}, 403)
@@ -82,7 +89,7 @@ class Clock:
         self.waits.append(seconds)
 
 
-def publish(kaggle, *files: Path, clock: Clock | None = None, **options) -> DatasetVersion:
+def publish(kaggle, *files: Path, clock: Clock | None = None, **options):
     clock = clock or Clock()
     client = kaggle.client(sleep=clock.sleep, clock=lambda: clock.now)
     return publish_dataset(client, owner="alice", slug="km-run-tree", files=files, notes="gen 2", **options)
@@ -128,15 +135,13 @@ def test_names_and_sizes_must_be_the_ones_that_were_sent(kaggle, pack):
     World(kaggle)
     stale = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 7}]})
     kaggle.script("ListDatasetFiles", stale)
-    with pytest.raises(Unavailable, match="did not become current"):
-        publish(kaggle, pack, ready_within_s=30)
+    assert publish(kaggle, pack, ready_within_s=30) is NotReady.PROCESSED
 
 
 def test_waiting_is_bounded(kaggle, pack):
     World(kaggle, looks_until_current=10**6)
     clock = Clock()
-    with pytest.raises(Unavailable):
-        publish(kaggle, pack, clock=clock, ready_within_s=60)
+    assert publish(kaggle, pack, clock=clock, ready_within_s=60) is NotReady.PROCESSED
     assert 30 < clock.now <= 61
 
 
@@ -224,6 +229,55 @@ def test_what_no_dataset_takes_is_refused_before_anything_is_sent(kaggle, pack, 
         with pytest.raises(ConfigError):
             publish(kaggle, *files)
     assert kaggle.seen == []
+
+
+# What was ordered, looked for again
+
+
+def look(kaggle, submission: Submission, *, clock: Clock | None = None, **options):
+    clock = clock or Clock()
+    client = kaggle.client(sleep=clock.sleep, clock=lambda: clock.now)
+    return find_submitted(client, owner="alice", slug="km-run-tree", submission=submission, **options)
+
+
+def test_what_is_processed_for_hours_is_found_by_what_was_written_down_before_it_was_ordered(kaggle, pack):
+    world = World(kaggle, version=4, looks_until_current=10**6)
+    written: list[Submission] = []
+    accepted: list[bool] = []
+
+    def write_down(submission: Submission) -> None:
+        assert kaggle.asked("CreateDatasetVersion") == [], "before it is ordered"
+        written.append(submission)
+
+    options = {"on_order": write_down, "on_accepted": lambda: accepted.append(True)}
+    assert publish(kaggle, pack, ready_within_s=60, **options) is NotReady.PROCESSED
+    assert accepted == [True]
+    (submission,) = written
+    assert look(kaggle, submission, accepted=True, age_s=7200.0, within_s=60) is NotReady.PROCESSED
+    world.looks = 0
+    assert look(kaggle, submission, accepted=True, age_s=7500.0) == DatasetVersion("alice", "km-run-tree", 5)
+    assert len(kaggle.asked("CreateDatasetVersion")) == 1
+
+
+def test_an_order_without_an_answer_is_lost_only_when_nothing_is_processed_and_no_newer_version_is_shown(kaggle):
+    World(kaggle, version=4)
+    submission = Submission(4, 5, {"training_tree.pack": len(DATA)})
+    assert look(kaggle, submission, accepted=False, age_s=0.0) is NotReady.LOST
+    assert look(kaggle, submission, accepted=True, age_s=0.0) is NotReady.PROCESSED
+    assert look(kaggle, submission, accepted=True, age_s=NEVER_READY_S) is NotReady.LOST
+    shown = {"currentVersionNumber": 4, "isPrivate": True, "versions": [{"versionNumber": 5}]}
+    kaggle.script("GetDataset", answer(shown))
+    assert look(kaggle, submission, accepted=False, age_s=3600.0, within_s=30) is NotReady.PROCESSED
+    kaggle.script("GetDatasetStatus", answer({"status": "BLOBS_RECEIVED"}))
+    assert look(kaggle, submission, accepted=False, age_s=3600.0, within_s=30) is NotReady.PROCESSED
+
+
+def test_nothing_is_uploaded_while_an_earlier_version_is_processed(kaggle, pack):
+    World(kaggle, version=4)
+    kaggle.script("GetDatasetStatus", answer({"status": "BLOBS_RECEIVED"}))
+    with pytest.raises(Unavailable, match="earlier version"):
+        publish(kaggle, pack, ready_within_s=30)
+    assert kaggle.asked("StartBlobUpload") == []
 
 
 # The upload itself

@@ -25,7 +25,7 @@ POINTS = {
         "2 journal: update_session ended #1 after",
         "2 disk: .ready becomes models #1 before",
         "2 disk: .ready becomes models #1 after",
-        "2 journal: note published #1 before",
+        "2 journal: note submitted #1 before",
         "3 journal: note closed #1 after",
         "3 journal: note finished #1 before",
     ],

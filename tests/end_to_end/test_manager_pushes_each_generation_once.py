@@ -10,6 +10,7 @@ from small_project import Bench
 
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
 from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import launch, reconcile
@@ -179,10 +180,9 @@ def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
 
     def publish(client: Any, run: Any, tree: Any, parent: Any, generation: int, **options: Any) -> Any:
         # As if Kaggle mounted the version before: generation 3 gets what generation 2 got.
-        return real(client, run, tree, parent, generation, **options) if generation != 3 else Stale()
+        return real(client, run, tree, parent, generation, **options) if generation != 3 else stale
 
-    class Stale:
-        ref = "the version before"
+    stale = DatasetVersion("local", "the-version-before", 1)
 
     monkeypatch.setattr(launch, "publish_tree", publish)
     report = bench.run(timesteps=6)

@@ -49,7 +49,7 @@ def journal(bench: Bench) -> Journal:
 def stop(bench: Bench, *, delete: bool = False) -> Stopped:
     config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
     with closing(journal(bench)) as opened:
-        return stop_run(config, bench.connect(config), opened, bench.told, time.time(), delete=delete)
+        return stop_run(config, bench.connect, opened, bench.told, time.time(), delete=delete)
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,11 @@ from small_project import SCENARIO, SECTION, Bench
 
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Interrupted
+from kaggle_manager.orchestrator.stop import stop_run
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.session_log import session_log
 from kaggle_manager.trees.backups import back_up, find_copies
 
 
@@ -86,6 +92,33 @@ def test_a_tick_never_calls_finished_what_has_a_session_that_runs(bench: Bench) 
         (session / "cancel").touch()
     with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
         assert {run.run_id: run.target for run in journal.runs()}[first.run_id] == 2, "not the target of the other"
+
+
+def test_a_run_is_carried_on_and_stopped_where_it_is_although_credentials_for_another_place_were_found(
+    bench: Bench,
+) -> None:
+    bench.plan(g1="hang")
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="[STEP3]")
+    bench.platform, asked = "auto", []
+
+    def connect(config: RunConfig) -> Connection:
+        asked.append(config.platform)
+        platform = "kaggle" if config.platform == "auto" else config.platform  # as credentials make of it
+        return replace(bench.connect(config), platform=platform)
+
+    manager = bench.manager()
+    manager._connect_to = connect
+    manager.tick(SECTION)
+    auto = config_of(bench)
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        assert next(session_log(auto, journal, 1, connect_to=connect, reporter=bench.told))
+        plan_run(auto, connect, journal, time.time())
+        stop_run(auto, connect, journal, bench.told, time.time())
+        assert set(asked) == {"local"}
+        with pytest.raises(ConfigError, match="is on local as") as refusal:
+            stop_run(config_of(bench, platform="kaggle"), connect, journal, bench.told, time.time())
+    assert refusal.value.next_step == auto.command("stop", "--platform", "local")
 
 
 def test_run_and_tick_go_to_one_target_over_sessions_of_one_length(bench: Bench) -> None:

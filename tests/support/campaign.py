@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 from reader_now import ReaderNow
+from simulated_dataset import simulated_datasets
 from simulated_kaggle import WEEK_S, BrokenPromise, SimulatedKaggle
 from simulated_record import Odds
 from simulated_session import Trainer, final_at, model_at
@@ -171,6 +172,8 @@ def draw(seed: int) -> Drawn:
             outputs_lag_s=rng.choice([0.0, 5.0, 40.0]),
             busy=odds(0.3),
             cleaned=odds(0.4),
+            publish_unanswered=odds(0.3),
+            ingestion_s=rng.choice([30.0, 30.0, 20 * MINUTE, 5 * HOUR]),
         ),
         tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.4, 1.0, 1.5])),
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
@@ -249,6 +252,7 @@ def stage(mortality: Mortality) -> Iterator[None]:
         rename(disk, source, destination)
 
     with (
+        simulated_datasets(),
         mock.patch.object(push, "build_bundle", _bundle),
         mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
         mock.patch.object(manager, "Journal", MortalJournal),

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from reader_now import Quiet
+from simulated_dataset import LOST, Pace, Version
 from simulated_record import Odds, Session
 from simulated_session import Ending, Fate, Trainer, run_session
 from virtual_process import Clock, Mortality
@@ -38,9 +39,10 @@ from kaggle_manager.errors import (
     PushMismatch,
     QuotaError,
     RateLimited,
+    RemoteError,
     Unavailable,
 )
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
+from kaggle_manager.platforms.kaggle import datasets
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.models import (
@@ -98,7 +100,9 @@ class SimulatedKaggle:
         self.sessions: list[Session] = []
         self.faults: Counter[str] = Counter()
         self.tell: Callable[[str], None] = lambda text: None
-        self._datasets: dict[str, list[dict[str, bytes]]] = {}
+        self.datasets: dict[str, list[Version]] = {}
+        self.clock, self.sleep, self.retry, self.ask = clock, clock.sleep, Pace(), self._call
+        self._sent: dict[str, bytes] = {}
         self._week_s = week_s
         self._used: Counter[int] = Counter()
         self._auth_until = auth_until
@@ -144,7 +148,8 @@ class SimulatedKaggle:
     def _happen(self, session: Session) -> Ending:
         place = self._folder / f"session_{session.slug}_{session.version}"
         inputs = place / "input"
-        versions = self._datasets.get(f"{session.slug.removesuffix('-other')}-tree", [])
+        known = self.datasets.get(f"{session.slug.removesuffix('-other')}-tree", [])
+        versions = [version.content for version in known if version.ready_at <= session.starts_at]
         if session.mounts and versions:
             stale = self.rng.random() < self.odds.stale_mount
             chosen = versions[-2 if len(versions) > 1 else -1] if stale else versions[-1]
@@ -358,6 +363,8 @@ class SimulatedKaggle:
             end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
         )
         self.sessions.append(session)
+        for known in self.datasets.get(f"{push.slug}-tree", []):
+            known.is_taken = True
         self.mortality.deed()  # between what was done and its being known
         if changed:
             self._meet(f"push {changed}")
@@ -403,14 +410,32 @@ class SimulatedKaggle:
                 saved, began = session.ending.saved, session.generation
                 raise BrokenPromise(f"step {saved} of generation {began} could be had; the next starts at {start}")
 
-    def publish_dataset(self, *, owner: str, slug: str, files: Sequence[Path], notes: str, **_: Any) -> DatasetVersion:
+    def publish_dataset(self, *, files: Sequence[Path], **options: Any) -> datasets.DatasetVersion | datasets.NotReady:
         self._call("publish")
-        content = {path.name: path.read_bytes() for path in files}
-        versions = self._datasets.setdefault(slug, [])
-        versions.append(content)
-        self._clock.sleep(30.0)
-        self.mortality.deed()
-        return DatasetVersion(owner, slug, len(versions))
+        self._sent = {path.name: path.read_bytes() for path in files}
+        return datasets.publish_dataset(self, files=files, **options)  # type: ignore[arg-type]
+
+    def find_submitted(self, **options: Any) -> datasets.DatasetVersion | datasets.NotReady:
+        return datasets.find_submitted(self, **options)  # type: ignore[arg-type]
+
+    def order_version(self, versions: list[Version]) -> RemoteError | None:
+        """A new version of what was sent; the error when the answer is lost."""
+        self._call("order a version")
+        version = Version(self._sent, self._clock() + self.odds.ingestion_s)
+        if any(known.head == version.head and not known.is_taken for known in versions):
+            raise BrokenPromise("a tree is published a second time")
+        is_lost = self._strikes(self.odds.publish_unanswered)
+        if is_lost and self.rng.random() < 0.4:
+            self._meet("publication without answer, not done")
+            return LOST
+        versions.append(version)
+        if version.ready_at > self._clock() + 15 * MINUTE:
+            self._meet("a tree that is processed for long")
+        self.mortality.deed()  # between what was done and its being known
+        if is_lost:
+            self._meet("publication without answer, done")
+            return LOST
+        return None
 
     def download_outputs(
         self,

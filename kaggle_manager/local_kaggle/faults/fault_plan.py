@@ -209,6 +209,14 @@ class QuotaShrinks(Fault):
     hours: Annotated[float, Field(ge=0)]
 
 
+class SlowIngestion(Fault):
+    """From this version of a dataset on, Kaggle takes so long until one is current."""
+
+    kind: Literal["slow_ingestion"]
+    seconds: Seconds
+    meets: ClassVar[tuple[str, ...]] = ("CreateDataset", "CreateDatasetVersion", "CreateDatasetVersionById")
+
+
 # Of sessions
 
 
@@ -251,8 +259,8 @@ class KilledAtWall(_OfSession):
 
 AnyFault = (
     Refuse | ExpiredLink | Reset | Stall | Delay | Drip | Truncate | Length | Flip | Swap | TokenExpires | PushRefused
-    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | DroppedSources | StaleMount | EmptyMount
-    | WrongAccelerator | KilledAtWall
+    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | SlowIngestion | DroppedSources | StaleMount
+    | EmptyMount | WrongAccelerator | KilledAtWall
 )  # fmt: skip
 KINDS: dict[str, type[Fault]] = {
     get_args(fault.model_fields["kind"].annotation)[0]: fault for fault in get_args(AnyFault)

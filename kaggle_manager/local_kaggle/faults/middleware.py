@@ -122,6 +122,9 @@ class FaultMiddleware:
             case fault_plan.QuotaShrinks():
                 self._state.limits = replace(self._state.limits, gpu_week_s=fault.hours * 3600)
                 await self._app(exchange.scope, exchange.receive, exchange.send)
+            case fault_plan.SlowIngestion():
+                self._state.limits = replace(self._state.limits, ingestion_s=fault.seconds)
+                await self._app(exchange.scope, exchange.receive, exchange.send)
             case fault_plan.IgnoresVersion():
                 await self._app(*await _about_the_newest(exchange))
             case fault_plan.Swap():

@@ -25,7 +25,7 @@ from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsLi
 from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
-from kaggle_manager.platforms.kaggle.datasets import publish_dataset
+from kaggle_manager.platforms.kaggle.datasets import find_submitted, publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import (
@@ -55,6 +55,7 @@ class KaggleClient(ApiConnection):
     list_outputs = list_outputs
     follow_log = follow_log
     publish_dataset = publish_dataset
+    find_submitted = find_submitted
 
     @property
     def _kernels(self) -> Any:

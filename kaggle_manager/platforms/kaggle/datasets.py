@@ -1,14 +1,17 @@
-"""Publish files as a private dataset, and return only when Kaggle would mount exactly these.
+"""Publish files as a private dataset, and say which version it became once Kaggle would mount exactly these.
 
 Promises: a new dataset is private, an existing public one is refused; the returned version is ready, is the current
-one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once without
-looking first. Sizes and names are all Kaggle tells; the kernel compares hashes.
+one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once, however long
+Kaggle processes it: the caller writes a submission down before it is ordered, and any later process waits for that one
+first. Sizes and names are all Kaggle tells; the kernel compares hashes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +43,16 @@ _MOST_FILES = 50  # top-level files a dataset may have
 _LICENSE = "unknown"
 _PAGE = 200
 _MOST_PAGES = 50
-# How long Kaggle may take to make a version current, and how long to look for one whose answer was lost.
-_READY_WITHIN_S = 900.0
-_LOOK_FOR_S = 90.0
+# How long one call waits until a version is current; Kaggle may take longer, and is then asked again later.
+READY_WITHIN_S = 120.0
+# How long a version is looked for: one whose answer was lost; a new dataset that Kaggle does not show yet; and one that
+# was accepted and stays in processing, after which it is published anew.
+LOOK_FOR_S, _SHOWN_WITHIN_S, NEVER_READY_S = 90.0, 900.0, 24 * 3600.0
 # How often to look: a small dataset is current within a second, a large one takes minutes.
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.25, 15.0
 _TRIES = 3
+# No version is being processed: the newest is ready or failed, or there is no dataset.
+_SETTLED = ("", "READY", "FAILED", "DELETED")
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,28 @@ class DatasetVersion:
         return f"{self.owner}/{self.slug}/{self.version}"
 
 
+@dataclass(frozen=True)
+class Submission:
+    """A version that was ordered, or is about to be: what to look for, also in another process.
+
+    Attributes:
+        after: the current version before it; 0 when there was no dataset.
+        newest: the highest number that it may have got.
+        sizes: bytes of each of its files.
+    """
+
+    after: int
+    newest: int
+    sizes: Mapping[str, int]
+
+
+class NotReady(Enum):
+    """What a submission is that is not the current version."""
+
+    PROCESSED = "Kaggle is processing it, or may be"
+    LOST = "it was never accepted, or does not become current any more"
+
+
 def publish_dataset(
     client: ApiConnection,
     *,
@@ -70,27 +99,32 @@ def publish_dataset(
     notes: str,
     on_progress: Callable[[str, int, int], None] | None = None,
     on_uploaded: Callable[[], None] | None = None,
+    on_order: Callable[[Submission], None] = lambda submission: None,
+    on_accepted: Callable[[], None] = lambda: None,
     memory: UploadMemory | None = None,
-    ready_within_s: float = _READY_WITHIN_S,
-) -> DatasetVersion:
-    """Create the dataset or its next version from these files, and wait until it is current.
+    ready_within_s: float = READY_WITHIN_S,
+) -> DatasetVersion | NotReady:
+    """Create the dataset or its next version from these files; the version, unless Kaggle still processes it.
 
     Args:
         files: they become the dataset's flat content, under their own names.
         notes: shown beside the version on Kaggle.
         on_progress: called with (file name, bytes sent, bytes in all).
         on_uploaded: called when every byte has arrived; what follows is Kaggle's work.
+        on_order: called before Kaggle is asked for the version, to write down what `find_submitted` needs.
+        on_accepted: called when Kaggle has said that it takes it.
         memory: where begun uploads are written down, so that another process can go on with them.
-        ready_within_s: how long Kaggle may take.
+        ready_within_s: how long to wait until the version is current.
 
     Raises:
         ConfigError: these files or this name cannot be published, or the dataset is public or somebody else's work.
-        Unavailable: not current in time. AuthError, RemoteError.
+        Unavailable: nothing was accepted; or an earlier version is still being processed, and nothing was uploaded.
+        AuthError, RemoteError.
     """
     title = title_for(slug, shortest=_SHORTEST_TITLE)
     sizes = _check_files(files)
     dataset = _Dataset(client, owner, slug)
-    before = dataset.current_version()
+    before = dataset.settled_version(ready_within_s)
     tokens = []
     for path in files:
         tell = None if on_progress is None else _named(on_progress, path.name)
@@ -101,18 +135,43 @@ def publish_dataset(
         on_uploaded()
     for attempt in range(1, _TRIES + 1):
         # A try whose answer was lost may still arrive; its content is the same, so either number will do.
-        numbers = range(before + 1, before + attempt + 1)
+        submission = Submission(before, before + attempt, sizes)
+        on_order(submission)
         lost = dataset.submit(title, tokens, notes) if before == 0 else dataset.submit_version(tokens, notes)
-        version = dataset.wait_for(numbers, sizes, ready_within_s if lost is None else _LOOK_FOR_S)
-        if version is not None:
-            return DatasetVersion(owner, slug, version)
         if lost is None:
-            break
+            on_accepted()
+        within_s = ready_within_s if lost is None else LOOK_FOR_S
+        found = dataset.wait_for(submission, within_s, accepted=lost is None, age_s=0.0)
+        if found is not NotReady.LOST:
+            return found
     raise Unavailable(
-        f"Dataset {owner}/{slug} did not become current as version {before + 1} in time.",
+        f"Kaggle answered no order to publish dataset {owner}/{slug}, and shows no new version of it.",
         safe="no session was started with it",
-        next_step="run the same command again; Kaggle may still be processing the upload",
+        next_step="run the same command again",
     )
+
+
+def find_submitted(
+    client: ApiConnection,
+    *,
+    owner: str,
+    slug: str,
+    submission: Submission,
+    accepted: bool,
+    age_s: float,
+    within_s: float = READY_WITHIN_S,
+) -> DatasetVersion | NotReady:
+    """Wait for a version that was ordered, perhaps by another process; nothing is ordered here.
+
+    Args:
+        accepted: Kaggle has said that it takes it.
+        age_s: seconds since it was ordered.
+
+    Raises:
+        ConfigError: Kaggle could not process it, or somebody else publishes to this dataset.
+        AuthError, RemoteError.
+    """
+    return _Dataset(client, owner, slug).wait_for(submission, within_s, accepted=accepted, age_s=age_s)
 
 
 class _Dataset:
@@ -125,11 +184,8 @@ class _Dataset:
 
     def current_version(self) -> int:
         """Number of the version a kernel would mount; 0 when there is no such dataset."""
-        request = ApiGetDatasetRequest()
-        request.owner_slug, request.dataset_slug = self._owner, self._slug
-        try:
-            answer = self._client.call(self._get, request, about=self._about)
-        except NotFound:
+        answer = self._described()
+        if answer is None:
             return 0
         if not answer.get("isPrivate"):
             raise ConfigError(
@@ -138,6 +194,21 @@ class _Dataset:
                 next_step="make it private on Kaggle, or delete it",
             )
         return int(answer.get("currentVersionNumber") or 0)
+
+    def _newest_listed(self) -> int:
+        """The highest number Kaggle shows of this dataset, also of a version that is not current yet."""
+        answer = self._described() or {}
+        listed = [int(version.get("versionNumber") or 0) for version in answer.get("versions") or ()]
+        return max(int(answer.get("currentVersionNumber") or 0), *listed, 0)
+
+    def _described(self) -> dict[str, Any] | None:
+        """What Kaggle says of the dataset; None when there is none."""
+        request = ApiGetDatasetRequest()
+        request.owner_slug, request.dataset_slug = self._owner, self._slug
+        try:
+            return self._client.call(self._get, request, about=self._about)
+        except NotFound:
+            return None
 
     def submit(self, title: str, tokens: Sequence[str], notes: str) -> RemoteError | None:
         """Ask for a new dataset; an error means that the answer was lost and it may exist."""
@@ -155,22 +226,59 @@ class _Dataset:
         request.body.version_notes, request.body.files = notes, _new_files(tokens)
         return self._order(self._api.create_dataset_version, request)
 
-    def wait_for(self, numbers: range, sizes: dict[str, int], within_s: float) -> int | None:
-        """Wait until one of these versions is ready, current and complete; None when that takes too long."""
+    def settled_version(self, within_s: float) -> int:
+        """The current version, once no other is being processed: the next one is then known by its number.
+
+        Raises:
+            Unavailable: one still is.
+        """
+        for _ in self._looks(within_s):
+            if self._status() in _SETTLED:
+                return self.current_version()
+        raise Unavailable(
+            f"Kaggle is still processing an earlier version of {self._about}.",
+            safe="nothing was uploaded; no session was started",
+            next_step="run the same command again later",
+        )
+
+    def wait_for(
+        self, submission: Submission, within_s: float, *, accepted: bool, age_s: float
+    ) -> DatasetVersion | NotReady:
+        """Wait until a submission is ready, current and complete; NotReady when that takes longer."""
+        begun, state = self._client.clock(), NotReady.PROCESSED
+        for _ in self._looks(within_s):
+            status = self._status()
+            version = self._ready_version(status, submission)
+            if version is not None:
+                return DatasetVersion(self._owner, self._slug, version)
+            age = age_s + self._client.clock() - begun
+            state = self._judge(status, submission, accepted=accepted, age_s=age)
+            if state is NotReady.LOST:
+                break
+        return state
+
+    def _judge(self, status: str, submission: Submission, *, accepted: bool, age_s: float) -> NotReady:
+        """What a submission is that is not current `age_s` seconds after it was ordered."""
+        patience_s = NEVER_READY_S
+        if not status:  # there is no such dataset: not yet, or not any more
+            patience_s = _SHOWN_WITHIN_S if accepted else LOOK_FOR_S
+        elif not accepted and status in _SETTLED and self._newest_listed() <= submission.after:
+            patience_s = LOOK_FOR_S
+        return NotReady.LOST if age_s >= patience_s else NotReady.PROCESSED
+
+    def _looks(self, within_s: float) -> Iterator[None]:
+        """Again and again, at a growing pace, until so many seconds have passed; once at least."""
         client = self._client
         pace = replace(client.retry, base_s=_FIRST_LOOK_S, cap_s=_SLOWEST_LOOK_S)
-        deadline, looks = client.clock() + within_s, 0
-        while True:
-            if (version := self._ready_version(numbers, sizes)) is not None:
-                return version
-            looks += 1
+        deadline = client.clock() + within_s
+        for looks in itertools.count(1):
+            yield
             pause_s = min(pace.pause_s(looks), deadline - client.clock())
             if pause_s <= 0:
-                return None
+                return
             client.sleep(pause_s)
 
-    def _ready_version(self, numbers: range, sizes: dict[str, int]) -> int | None:
-        status = self._status()
+    def _ready_version(self, status: str, submission: Submission) -> int | None:
         if status in ("FAILED", "DELETED"):
             raise ConfigError(
                 f"Kaggle could not process {self._about}: {status}.",
@@ -180,14 +288,14 @@ class _Dataset:
         if status != "READY":
             return None
         current = self.current_version()
-        if current >= numbers.stop:
+        if current > submission.newest:
             raise ConfigError(
-                f"{self._about} is at version {current}, but version {numbers.start} was published here: something "
-                "else publishes to it.",
+                f"{self._about} is at version {current}, but version {submission.after + 1} was published here: "
+                "something else publishes to it.",
                 safe="no session was started with it",
                 next_step="stop the other program, or give the run another name",
             )
-        return current if current in numbers and self._listed(current) == sizes else None
+        return current if current > submission.after and self._listed(current) == submission.sizes else None
 
     def _status(self) -> str:
         request = ApiGetDatasetStatusRequest()

@@ -11,13 +11,15 @@ import pytest
 
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble, Wait
+from kaggle_manager.runs.rows import Published, RunRow, SessionRow, Trouble, Wait
 from kaggle_manager.runs.run_state import GOES_ON, RECENT, RunState, consequences
 
 AT = "2026-01-01T00:00:00+00:00"
 RUN = RunRow("r", "section", "scenario", 100, False, "/tree", "local", "me", "km-x", AT)
 WAIT = Wait("capacity", "no room", 1000.0, 60.0, {"capacity": 1})
-HELD_UP = replace(RUN, wait=WAIT, trouble=Trouble("StorageError", "full"), told="full", published="a" * 64)
+SENT = Published("a" * 64, 1, 2, {}, 0.0)
+HELD_UP = replace(RUN, wait=WAIT, trouble=Trouble("StorageError", "full"), told="full", published=SENT)
+SUBMISSION = {"manifest_sha256": "c" * 64, "after": 1, "newest": 2, "sizes": {"tree.pack": 9}, "since": 1.5}
 
 
 @pytest.fixture
@@ -92,20 +94,23 @@ def test_a_stop_stays_until_the_user_runs_it_again_whatever_each_tick_says_of_it
 
 
 def test_counts_of_sessions_are_summed_and_a_published_tree_is_taken_once(run: RunState) -> None:
-    run.note("published", 1, AT, manifest_sha256="c" * 64)
-    assert run.row.published == "c" * 64
+    run.note("submitting", 1, AT, **SUBMISSION)
+    assert run.row.published == Published(**SUBMISSION)
+    run.note("submitted", 1, AT)
+    assert run.row.published == Published(**SUBMISSION, accepted=True)
+    assert run.journal.run("r").published == run.row.published
     for number in (1, 2):
         run.note("pushed", number, AT, version=number)
         run.note("closed", number, AT, counts={"updates": 5, "restores": number})
-    assert run.row.published == ""
+    assert run.row.published is None
     assert run.row.counts == {"updates": 10, "restores": 3}
 
 
 def test_what_lies_ready_on_one_platform_is_not_taken_for_ready_on_another(run: RunState) -> None:
-    run.note("published", 1, AT, manifest_sha256="c" * 64)
+    run.note("submitting", 1, AT, **SUBMISSION)
     run.journal.move_run("r", "kaggle", "somebody")
     run.refresh()
-    assert run.row.published == ""
+    assert run.row.published is None
 
 
 def test_memory_and_file_are_the_same_after_every_write_and_after_one_that_failed(run: RunState) -> None:
