@@ -288,7 +288,11 @@ class CheckpointStore:
             return current
         manifest = self._manifest("final", step, files, facts)
         with self._storage_errors("Saving the final model"):
-            return self._commit(index.final_slot(self.tree), manifest, files)
+            final = self._commit(index.final_slot(self.tree), manifest, files)
+            for old in current.manifest.files if current else ():
+                if old.name not in files:  # else it would lie beside a model that it is not of
+                    self._disk.unlink(self.tree.root / old.name)
+        return final
 
     def final(self) -> Checkpoint | None:
         """Return the final model; None when there is none yet, or it is damaged, of which is warned. Changes nothing.

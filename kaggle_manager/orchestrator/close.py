@@ -228,6 +228,10 @@ def describe_tree(run: RunContext) -> Iterator[str]:
         if level is not None:
             score = level.manifest.score
             yield _level(name, level) + (f", mean reward {score:.3f}" if score is not None else "")
+    final = run.store.final()
+    named = [] if final is None else [file.name for file in final.manifest.files]
+    if final is not None and run.tree.final_replay_name not in named and any(run.tree.replay.glob("*")):
+        yield f"the final model's replay buffer: {run.config.command('checkpoints export-sb3', 'latest', 'exported')}"
     yield f"tree    {run.config.tree}"
 
 

@@ -176,7 +176,7 @@ def test_an_accelerator_that_is_not_there_is_refused_not_quietly_replaced(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main.run(order()) == 3
-    assert "has no CUDA device" in left(tmp_path / "working", "session_result.json")["reason"]
+    assert "has no GPU" in left(tmp_path / "working", "session_result.json")["reason"]
 
 
 def train_dqn(workdir: Path, *options: str) -> subprocess.Popen[str]:

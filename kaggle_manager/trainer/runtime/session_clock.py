@@ -1,7 +1,8 @@
 """How long this session has, and when to stop: a decision on numbers, with the clock passed in.
 
 A session stops at a rollout start when what remains would not hold one more stretch of training - the longest seen so
-far, evaluations included - plus the save and the epilogue that must follow it. The cost of a save is measured, not
+far - plus the save and the epilogue that must follow it. Evaluations are no such stretch: one that would take too long
+is given up and done in the next session. The cost of a save is measured, not
 assumed. A signal asks for the same stop.
 """
 
@@ -64,11 +65,22 @@ class SessionClock:
     def stop_requested(self) -> bool:
         return bool(self._request)
 
-    def why_stop_now(self) -> str:
-        """Inside something long that can be done again, such as an evaluation: the reason to give it up, or ''."""
+    def not_trained(self, seconds: float) -> None:
+        """Something that can be given up took this long since the last rollout start: it is no stretch of training."""
+        if self._last_start is not None:
+            self._last_start += seconds
+
+    def why_stop_now(self, needed_s: float = 0.0) -> str:
+        """Before or inside something that can be given up, such as an evaluation: the reason to do so, or ''.
+
+        Args:
+            needed_s: seconds it will take from here, as far as known.
+        """
         if self._request:
             return self._request
-        return self._used_up() if self._end is not None and self._now() + self.reserve_s() >= self._end else ""
+        return (
+            self._used_up() if self._end is not None and self._now() + needed_s + self.reserve_s() >= self._end else ""
+        )
 
     def reserve_s(self) -> float:
         """Seconds to keep for a save and the epilogue."""

@@ -42,6 +42,16 @@ def build_model(
         return maker(policy, vec_env, seed=seed, device=device, **arguments)
     except (AssertionError, TypeError, ValueError) as error:
         raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
+    except MemoryError as error:
+        raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
+
+
+def without_buffer(algorithm: str, hyperparameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Hyperparameters with a replay buffer of one row, and how many it was to have; 0 rows where there is no buffer."""
+    known = inspect.signature(ALGORITHMS[algorithm]).parameters.get("buffer_size")
+    if known is None:
+        return dict(hyperparameters), 0
+    return {**hyperparameters, "buffer_size": 1}, int(hyperparameters.get("buffer_size", known.default))
 
 
 def rollout_steps(model: BaseAlgorithm) -> int:

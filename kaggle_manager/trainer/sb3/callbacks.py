@@ -98,8 +98,8 @@ class DeadlineCallback(_AtRolloutStart):
 class BestModelCallback(_AtRolloutStart):
     """Evaluates at the first rollout start at or after every multiple of `every` timesteps, and the last policy.
 
-    A policy is the best only when its score is strictly greater than every score before; NaN never is. Phase, score
-    and history are state: they survive a resume.
+    A policy is the best only when its score is strictly greater than every score before; one that is not finite never
+    is. Phase, score and history are state: they survive a resume.
 
     Args:
         evaluator: plays the episodes.
@@ -110,6 +110,8 @@ class BestModelCallback(_AtRolloutStart):
         committed: the best model in the tree, None when there is none yet.
         write_history: called with the bytes of evaluations.npz after each evaluation.
         emit: told of each evaluation.
+        most_share: an evaluation is left out while those before it are more than this share of all environment steps,
+            the last one never; None for no bound.
         diverged_below, refuse: a score below that, or none at all, has the training refused, with the words given.
     """
 
@@ -123,11 +125,13 @@ class BestModelCallback(_AtRolloutStart):
         committed: Callable[[], Checkpoint | None],
         write_history: Callable[[bytes], None],
         emit: Emit,
+        most_share: float | None = None,
         diverged_below: float | None = None,
         refuse: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self.every = every
+        self._most_share = most_share
         self._diverged_below, self._refuse = diverged_below, refuse
         self.best_score = -math.inf
         self.best_step: int | None = None
@@ -139,14 +143,16 @@ class BestModelCallback(_AtRolloutStart):
         self._save_best, self._committed = save_best, committed
         self._write_history = write_history
         self._emit = emit
-        self._evaluated_at = 0
+        self._passed = 0  # the last multiple was at or before this step
+        self._longest_s = 0.0
         self._steps: list[int] = []
         self._evaluations: list[Evaluation] = []
+        self._steps_before = 0
 
     @property
     def count(self) -> int:
-        """Evaluations done over all sessions."""
-        return len(self._steps)
+        """Evaluations done in this session."""
+        return len(self._steps) - self._steps_before
 
     @property
     def total_seconds(self) -> float:
@@ -154,16 +160,25 @@ class BestModelCallback(_AtRolloutStart):
         return self._seconds_before + self.seconds
 
     def _on_rollout_start(self) -> None:
-        if self.model.num_timesteps // self.every > self._evaluated_at // self.every:
-            self._evaluate()
+        step = self.model.num_timesteps
+        if step // self.every > self._passed // self.every:
+            if self._most_share is None or self._played <= self._most_share * (self._played + step):
+                self._evaluate()
+            self._passed = step
 
     def _on_training_end(self) -> None:
-        if self.model.num_timesteps > self._evaluated_at:
+        if not self._steps or self.model.num_timesteps > self._steps[-1]:
             self._evaluate()
+
+    @property
+    def _played(self) -> int:
+        """Environment steps of all evaluations."""
+        return sum(evaluation.played for evaluation in self._evaluations)
 
     def _evaluate(self) -> None:
         step, started = self.model.num_timesteps, self._clock.elapsed()
         try:
+            self._check_time(self._longest_s)  # one that could not be finished is not begun
             evaluation = self._evaluator(self.model, self._check_time)
         except SessionOver:
             self.seconds += self._clock.elapsed() - started
@@ -171,11 +186,12 @@ class BestModelCallback(_AtRolloutStart):
             raise
         seconds = self._clock.elapsed() - started
         self.seconds += seconds
-        self._evaluated_at = step
+        self._longest_s = max(self._longest_s, seconds)
+        self._clock.not_trained(seconds)
         self._steps.append(step)
         self._evaluations.append(evaluation)
         is_again = (step, evaluation.score) == (self.best_step, self.best_score)  # evaluated before, and cut since
-        is_best = is_again or evaluation.score > self.best_score  # false for NaN
+        is_best = is_again or (math.isfinite(evaluation.score) and evaluation.score > self.best_score)
         if is_best and not is_again:
             self.best_score, self.best_step = evaluation.score, step
             self._save_best(step, evaluation.score)
@@ -189,7 +205,7 @@ class BestModelCallback(_AtRolloutStart):
                 score=evaluation.score,
                 best=is_best,
                 episodes=len(evaluation.returns),
-                env_steps=sum(evaluation.lengths),
+                env_steps=evaluation.played,
                 seconds=round(seconds, 2),
             )
         )
@@ -199,8 +215,8 @@ class BestModelCallback(_AtRolloutStart):
                 f"divergence.reward_below is {self._diverged_below:.6g}"
             )
 
-    def _check_time(self) -> None:
-        if reason := self._clock.why_stop_now():
+    def _check_time(self, needed_s: float = 0.0) -> None:
+        if reason := self._clock.why_stop_now(needed_s):
             raise SessionOver(reason)
 
     def _as_npz(self) -> bytes:
@@ -215,17 +231,18 @@ class BestModelCallback(_AtRolloutStart):
 
     def state(self) -> dict[str, Any]:
         return {
-            "evaluated_at": self._evaluated_at,
+            "passed": self._passed,
             "best_score": self.best_score,
             "best_step": self.best_step,
             "steps": list(self._steps),
             "returns": [evaluation.returns for evaluation in self._evaluations],
             "lengths": [evaluation.lengths for evaluation in self._evaluations],
+            "played": [evaluation.played for evaluation in self._evaluations],
             "wall_clock": self.total_seconds,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._evaluated_at = state["evaluated_at"]
+        self._passed = state["passed"]
         self.best_score = state["best_score"]
         self.best_step = state["best_step"]
         # The policy at the target is evaluated after its last save: when the target is raised, the tree knows better.
@@ -234,9 +251,10 @@ class BestModelCallback(_AtRolloutStart):
         if best is not None and score is not None and score > self.best_score:
             self.best_score, self.best_step = score, best.step
         self._steps = list(state["steps"])
+        self._steps_before = len(self._steps)
         self._seconds_before = state.get("wall_clock", 0.0)  # checkpoints of older sessions do not have it
-        pairs = zip(state["returns"], state["lengths"], strict=True)
-        self._evaluations = [Evaluation(returns, lengths) for returns, lengths in pairs]
+        parts = zip(state["returns"], state["lengths"], state["played"], strict=True)
+        self._evaluations = [Evaluation(*each) for each in parts]
         if self._steps:
             self._write_history(self._as_npz())
 

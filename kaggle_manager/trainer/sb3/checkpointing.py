@@ -7,17 +7,18 @@ business, how bytes reach the disk the store's.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows
+from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
 from kaggle_manager.trainer.sb3.exact_state import Phase, Training
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot
@@ -33,8 +34,10 @@ class Checkpointer:
     Attributes:
         writer: commits what is captured.
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
+        best: the best model on disk, by which the metadata goes; None when there is none.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
+        left_out: what the final model goes without, and why; '' for nothing.
         digests: of the finished training, by item; empty until the final model is written, or where it has none.
     """
 
@@ -49,16 +52,19 @@ class Checkpointer:
     disk: Disk
     writer: WorkerProcess[Begin | NewRows | SaveOrder, Saved | None]
     newest: Checkpoint | None = None
+    best: Checkpoint | None = None
     count: int = 0
     stall_s: float = 0.0
+    left_out: str = ""
     digests: dict[str, str] = field(default_factory=dict)
     _common: dict[str, Any] = field(init=False)
     _stall_s: float = 0.0
+    _sizes_known: bool = False
     _rows: replay_rows.WaitingRows = field(init=False)
     _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.newest = self.resume_point.checkpoint
+        self.newest, self.best = self.resume_point.checkpoint, self.store.best()
         self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
             "target": self.config.total,
@@ -161,6 +167,11 @@ class Checkpointer:
     def _note(self, saved: Saved | None) -> None:
         if saved is not None:
             self.newest = saved.checkpoint
+            if not self._sizes_known:
+                self._sizes_known = True
+                rows = sizes.rows_in_the_end(self.training.model, self.config.total)
+                if found := sizes.too_large_for_disk(self.store.tree.root, saved.checkpoint.manifest, rows):
+                    warn(f"this training may not end: {found}.")
             self.clock.saved(self._stall_s + saved.seconds)
 
     def refuse(self, what: str) -> None:
@@ -193,16 +204,18 @@ class Checkpointer:
         self.join()
         data = self._finite_snapshot().to_bytes()
         self.store.save_best(score=score, step=step, model=data, **self._common)
+        self.best = self.store.best()
 
     def save_final(self) -> Checkpoint:
-        """Write the final model, and the replay buffer the way stock Stable-Baselines3 reads it."""
+        """Write the final model, and where there is room its replay buffer, as stock Stable-Baselines3 reads them."""
         self.join()
         tree, model = self.store.tree, self.training.model
-        files = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
+        files: dict[str, Content] = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
         if replay_rows.buffer_of(model) is not None:
-            stream = io.BytesIO()
-            model.save_replay_buffer(stream)  # type: ignore[attr-defined]
-            files[tree.final_replay_name] = stream.getvalue()
+            size = sum(array.nbytes for array in replay_rows.arrays(model).values())
+            self.left_out = sizes.buffer_file_left_out(size, tree.root)
+            if not self.left_out:
+                files[tree.final_replay_name] = Streamed(model.save_replay_buffer)  # type: ignore[attr-defined]
         self.digests = exact_state.or_none(lambda: exact_state.digests_of(self.training))
         final = self.store.save_final(
             step=model.num_timesteps,

@@ -60,10 +60,15 @@ def metadata(
     step: int,
     training_seconds: float,
     evaluation_seconds: float,
-    best_score: float | None,
-    best_step: int | None,
+    best: Checkpoint | None,
+    left_out: str,
 ) -> TrainingMetadata:
-    """The content of training_metadata.json at a checkpoint."""
+    """The content of training_metadata.json at a checkpoint.
+
+    Args:
+        best: the best model that is on disk.
+        left_out: what the final model goes without, and why.
+    """
     return TrainingMetadata(
         scenario=config.scenario,
         algorithm=config.algorithm,
@@ -80,18 +85,23 @@ def metadata(
         training_seconds=round(training_seconds, 3),
         evaluation_seconds=round(evaluation_seconds, 3),
         updated_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        best_score=best_score,
-        best_step=best_step,
+        best_score=best.manifest.score if best else None,
+        best_step=best.step if best else None,
         resumed_from=_resumed_from(resume_point.checkpoint),
         strategy={
             "latest": f"every {config.saves_every} timesteps, the two newest are kept; a resume is always from here",
-            "best": f"evaluated every {config.evaluates_every} timesteps; replaced by a strictly higher score only",
-            "final": "written once, when the target is reached",
+            "best": f"{_evaluated(config)}; replaced by a strictly higher score only",
+            "final": "written once, when the target is reached" + (f"; {left_out}" if left_out else ""),
         },
         run_id=config.lineage.run_id,
         generation=config.lineage.generation,
         exact=record.describe(),
     )
+
+
+def _evaluated(config: TrainingConfig) -> str:
+    every, share = f"evaluated every {config.evaluates_every} timesteps", config.evaluation_share
+    return every if share is None else f"{every}, where that is at most {share:.0%} of all environment steps"
 
 
 def _resumed_from(checkpoint: Checkpoint | None) -> dict[str, Any] | None:

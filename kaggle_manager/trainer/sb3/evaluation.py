@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from kaggle_manager.trainer.sb3 import env_state, random_state
+from kaggle_manager.trainer.sb3.state_digest import digest
 
 # Keeps evaluation episodes apart from training episodes of the same run.
 _SEED_OFFSET = 0x5EED
@@ -32,10 +33,11 @@ _SEED_OFFSET = 0x5EED
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: return and length (environment steps) of each episode."""
+    """One evaluation: return and length (environment steps) of each episode that counts, and all steps it played."""
 
     returns: list[float]
     lengths: list[int]
+    played: int
 
     @property
     def score(self) -> float:
@@ -54,6 +56,8 @@ class Evaluator:
         episodes: how many episodes.
         deterministic: greedy actions instead of sampled ones.
         wrap: what is put around the vectorised environment, as in the training.
+        all_alike: every episode is expected to be the same. Two are played then, of which one counts; that they are
+            alike is seen each time, and when they are not, all episodes are played.
     """
 
     factory: env_state.EnvFactory
@@ -62,9 +66,27 @@ class Evaluator:
     episodes: int
     deterministic: bool = True
     wrap: Callable[[VecEnv], VecEnv] | None = None
+    all_alike: bool = False
 
     def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
         """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
+        if not self.all_alike or self.episodes == 1:
+            return self._play(model, self.episodes, lambda _: each_step())
+        shown: list[list[str]] = [[]]
+
+        def look(seen: dict[str, Any]) -> None:
+            shown[-1].append(digest([seen["observations"], seen["reward"], seen["done"]]))
+            if seen["done"]:
+                shown.append([])
+            each_step()
+
+        two = self._play(model, 2, look)
+        if shown[0] == shown[1]:
+            return Evaluation(two.returns[:1], two.lengths[:1], two.played)
+        full = self._play(model, self.episodes, lambda _: each_step())
+        return Evaluation(full.returns, full.lengths, two.played + full.played)
+
+    def _play(self, model: BaseAlgorithm, episodes: int, each_step: Callable[[dict[str, Any]], None]) -> Evaluation:
         training: Any = model.get_env()
         # Environments of one class may share its spaces, so those played here would seed those of the training.
         spaces = (model.action_space, training.unwrapped.observation_space)
@@ -78,9 +100,9 @@ class Evaluator:
                 returns, lengths = evaluate_policy(
                     model,
                     vec,
-                    self.episodes,
+                    episodes,
                     deterministic=self.deterministic,
-                    callback=lambda *_: each_step(),
+                    callback=lambda seen, _: each_step(seen),
                     return_episode_rewards=True,
                 )
             finally:
@@ -89,7 +111,8 @@ class Evaluator:
                     env_state.set_space_rng(space, states)
         assert isinstance(returns, list)
         assert isinstance(lengths, list)
-        return Evaluation([float(value) for value in returns], [int(value) for value in lengths])
+        lengths = [int(value) for value in lengths]
+        return Evaluation([float(value) for value in returns], lengths, sum(lengths))
 
     def _environment(self, model: BaseAlgorithm) -> VecEnv:
         vec = env_state.make_vec_env(self.factory, self.mode, (self.seed + _SEED_OFFSET) % 2**31)

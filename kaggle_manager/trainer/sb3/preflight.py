@@ -27,10 +27,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3 import algorithms, env_state, sizes
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 
 STEPS = 200
@@ -61,7 +62,7 @@ def preflight(project: Path, section: Section, scenarios: Sequence[str] = ()) ->
         scenario = section.scenario(name)
         found = check_environment(scenario.for_quick())
         if all(result.ok for result in found):
-            found += check_training(project, section, name)
+            found += [check_sizes(scenario), *check_training(project, section, name)]
         if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
             found.append(CheckResult("a rollout fits the target", True, f"WARNING: {warning}"))
         results += [CheckResult(f"{name}: {result.name}", result.ok, result.detail) for result in found]
@@ -124,6 +125,30 @@ def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) ->
             return CheckResult(name, True, f"actions {vec.action_space}")
     except Exception as error:
         return CheckResult(name, False, _told(error))
+
+
+def check_sizes(scenario: ScenarioConfig) -> CheckResult:
+    """The whole training's replay buffer, against what a session has; nothing of it is filled here."""
+    name = "fits a session"
+    try:
+        vec = env_state.make_vec_env(
+            env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs)), "none", SEED
+        )
+        with contextlib.closing(vec):
+            given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+            model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
+    except Exception as error:
+        return CheckResult(name, False, _told(error))
+    rows, row = min(capacity, scenario.timesteps), sizes.row_bytes(model)
+    if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session on Kaggle"):
+        return CheckResult(name, False, found)
+    said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
+    if rows * row > MAX_TREE_BYTES:
+        said += (
+            f"; WARNING: a session may leave {sizes.gigabytes(MAX_TREE_BYTES)}: the first save says how much of it the "
+            "replay log will take, and the final model goes without the file of its buffer"
+        )
+    return CheckResult(name, True, said)
 
 
 def check_training(project: Path, section: Section, name: str) -> list[CheckResult]:

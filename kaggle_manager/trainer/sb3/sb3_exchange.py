@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import secrets
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.save_util import save_to_pkl
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, Manifest, TrainingTree
-from kaggle_manager.checkpoints.atomic_io import storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_io import replacing, storage_errors
+from kaggle_manager.checkpoints.contents import Content, Streamed, write
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import (
@@ -43,7 +45,7 @@ from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import model_file, replay_rows
+from kaggle_manager.trainer.sb3 import model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.local_training import may_be_opened, open_project, tree_of
 from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
@@ -80,7 +82,7 @@ def export_sb3(
 
     Raises:
         CheckpointNotFound: there is none that verifies, or none of this step.
-        KaggleManagerError: what `check` raises.
+        KaggleManagerError: what `check` raises; or the replay buffer does not fit into memory.
         StorageError: the disk refused.
     """
     tree = TrainingTree(tree_root, scenario)
@@ -98,15 +100,16 @@ def export_sb3(
     check(checkpoint.manifest)
     model = checkpoint.read_model()
     name = tree.model_name(checkpoint.step)
-    contents = {name: model}
+    contents: dict[str, Content] = {name: model}
     if checkpoint.manifest.replay is not None:
-        buffer = pickle.dumps(_buffer_of(checkpoint, model), protocol=pickle.HIGHEST_PROTOCOL)
-        contents[f"{name.removesuffix('.zip')}_replay_buffer.pkl"] = buffer
+        buffer = _buffer_of(checkpoint, model)
+        contents[f"{name.removesuffix('.zip')}_replay_buffer.pkl"] = Streamed(partial(save_to_pkl, obj=buffer))
     disk = Disk()
     with storage_errors("Exporting the checkpoint", safe="the training tree was only read"):
         disk.make_folder(folder)
-        for file_name, data in contents.items():
-            write_atomic(disk, folder / file_name, data)
+        for file_name, content in contents.items():
+            with replacing(disk, folder / file_name) as temporary:
+                write(disk, temporary, content)
     return [folder / file_name for file_name in contents]
 
 
@@ -211,6 +214,15 @@ def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
         **arguments,
     )
     holder: Any = SimpleNamespace(replay_buffer=buffer)
+    assert checkpoint.manifest.replay is not None
+    needed = sizes.row_bytes(holder) * min(checkpoint.manifest.replay.rows, buffer.buffer_size)
+    if needed > (there := sizes.available_memory() or needed):
+        raise KaggleManagerError(
+            f"The replay buffer of step {checkpoint.step:,} takes {sizes.gigabytes(needed)} of memory, and this "
+            f"machine has {sizes.gigabytes(there)} left.",
+            safe="nothing was written.",
+            next_step=f"export it where there is more memory; the model alone is {checkpoint.model_path}",
+        )
     replay_rows.WaitingRows(holder).load(checkpoint, Disk())
     replay_rows.restore(holder, opened(read_state(checkpoint.read_state()).items["replay"]))
     return buffer

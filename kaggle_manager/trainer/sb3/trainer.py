@@ -22,7 +22,7 @@ from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, Wr
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows
+from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows, sizes
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
 from kaggle_manager.trainer.sb3.callbacks import (
     BestModelCallback,
@@ -49,7 +49,7 @@ class SessionOutcome:
 
     Attributes:
         kind: `completed` when the target is reached, else `interrupted`.
-        reason: why it was interrupted.
+        reason: why it was interrupted, or what was left out of the final model.
         step: timesteps in the newest checkpoint; None when there is none.
         resumed_from: timesteps it started from.
         timings: seconds by name.
@@ -136,10 +136,12 @@ class Session:
         before = self.clock.elapsed()
         if self.resume_point.checkpoint is not None:
             self._restore(self.resume_point.checkpoint)
+        else:  # a run that has begun could not take other settings
+            sizes.check_memory(self.model, self.config.total)
         start, updates = self.model.num_timesteps, self._updates
         gain = self._gain()
         self._announce(start)
-        reason = ""
+        kind: Literal["completed", "interrupted"] = "completed"
         try:
             # Every callback acts at rollout starts; the first one puts a resumed training back.
             with determinism.nondeterminism_noted(self._note_nondeterminism):
@@ -151,8 +153,11 @@ class Session:
                     reset_num_timesteps=self.resume_point.checkpoint is None,
                 )
             self.checkpointer.save_final()
+            reason = self.checkpointer.left_out
+            if reason:
+                warn(f"the final model is saved; {reason}.")
         except SessionOver as over:
-            reason = over.reason
+            kind, reason = "interrupted", over.reason
             self.checkpointer.join()
         except KaggleManagerError:
             raise
@@ -163,7 +168,7 @@ class Session:
             raise
         newest = self.checkpointer.newest
         return SessionOutcome(
-            kind="interrupted" if reason else "completed",
+            kind=kind,
             reason=reason,
             step=newest.step if newest else None,
             resumed_from=start,
@@ -248,9 +253,10 @@ class Session:
             config.environment,
             record.exactness.mode,
             record.seed,
-            1 if record.exactness.deterministic else config.evaluation_episodes,
+            config.evaluation_episodes,
             config.evaluate_deterministically,
             config.wrap,
+            all_alike=self._episodes_are_alike,
         )
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", config.environment_name, self.clock.elapsed)
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
@@ -277,9 +283,10 @@ class Session:
             self.clock,
             self.checkpoint,
             save_best=self.checkpointer.save_best,
-            committed=self.store.best,
+            committed=lambda: self.checkpointer.best,
             write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
             emit=self._emit,
+            most_share=config.evaluation_share,
             diverged_below=config.diverged_below,
             refuse=self.checkpointer.refuse,
         )
@@ -295,9 +302,13 @@ class Session:
             step=step,
             training_seconds=self.monitor.training_seconds,
             evaluation_seconds=self.best.total_seconds,
-            best_score=self.best.best_score,
-            best_step=self.best.best_step,
+            best=self.checkpointer.best,
+            left_out=self.checkpointer.left_out,
         )
+
+    @property
+    def _episodes_are_alike(self) -> bool:
+        return self.record.exactness.deterministic and self.config.evaluate_deterministically
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
@@ -322,8 +333,12 @@ class Session:
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
             print(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
-        if self.record.exactness.deterministic and self.config.evaluation_episodes > 1:
-            print("The environment is deterministic: one evaluation episode says as much as many.", flush=True)
+        if self._episodes_are_alike and (episodes := self.config.evaluation_episodes) > 1:
+            print(
+                "The environment is deterministic, as far as was tried: an evaluation plays its episode twice, and "
+                f"only where the two differ all {episodes}.",
+                flush=True,
+            )
         head = self.resume_point.checkpoint
         self._emit(
             ResumeEvent(

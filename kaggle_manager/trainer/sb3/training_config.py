@@ -25,6 +25,11 @@ def adaptive_save_every(total: int) -> int:
     return 500 if total < 20_000 else 1_000
 
 
+EVALUATION_SHARE = 0.2
+"""Of all environment steps, as much as evaluations may take where the section does not say how often they come: ten
+episodes of 1,000 steps after every 1,000 timesteps would be nine steps of ten."""
+
+
 def adaptive_evaluate_every(save_every: int) -> int:
     """Timesteps between evaluations, given those between checkpoints."""
     return max(save_every, 1_000)
@@ -85,6 +90,11 @@ class TrainingConfig:
     @property
     def evaluates_every(self) -> int:
         return self.evaluate_every or adaptive_evaluate_every(self.saves_every)
+
+    @property
+    def evaluation_share(self) -> float | None:
+        """Most that evaluations may take of all environment steps; None where the section says how often they come."""
+        return None if self.evaluate_every else EVALUATION_SHARE
 
     @property
     def curves_every(self) -> int:

@@ -112,11 +112,16 @@ class Scripted:
 
     def __call__(self, model: Any, each_step: Any) -> Evaluation:
         each_step()
-        return Evaluation([self.scores[model.num_timesteps]], [10])
+        return Evaluation([self.scores[model.num_timesteps]], [10], 100)
 
 
 def best_callback(
-    scores: dict[int, float], every: int, save_best: Any = None, clock: SessionClock | None = None, best: Any = None
+    scores: dict[int, float],
+    every: int,
+    save_best: Any = None,
+    clock: SessionClock | None = None,
+    best: Any = None,
+    share: float | None = None,
 ) -> tuple[BestModelCallback, list[Any]]:
     written: list[Any] = []
     callback = BestModelCallback(
@@ -128,17 +133,72 @@ def best_callback(
         lambda: best,
         lambda data: written.append(dict(np.load(io.BytesIO(data)))["timesteps"].tolist()),
         lambda event: None,
+        most_share=share,
     )
     callback.model = SimpleNamespace(num_timesteps=0, logger=Logger(None, []))  # type: ignore[assignment]
     return callback, written
 
 
-def test_only_a_strictly_better_score_wins_and_nan_never() -> None:
-    scores = {100: math.nan, 200: -5.0, 300: -5.0, 400: math.nan, 500: -4.0, 600: -math.inf}
+def test_only_a_strictly_better_score_wins_and_one_that_is_not_finite_never() -> None:
+    scores = {100: math.nan, 200: -5.0, 300: -5.0, 400: math.inf, 500: -4.0, 600: -math.inf}
     callback, written = best_callback(scores, 100)
     rollouts(callback, sorted(scores))
     assert [entry for entry in written if isinstance(entry, tuple)] == [(200, -5.0), (500, -4.0)]
     assert (callback.best_score, callback.best_step) == (-4.0, 500)
+
+
+def test_evaluations_take_no_more_than_their_share_and_a_resume_changes_nothing_of_it() -> None:
+    steps = range(100, 2_001, 100)
+    scores = dict.fromkeys([*steps, 2_050], 1.0)
+
+    def evaluated(seam: int | None) -> list[int]:
+        """Each evaluation plays 100 steps: as many as are trained, without a bound."""
+        callback, _ = best_callback(scores, 100, share=0.2)
+        for step in steps:
+            if step == seam:
+                resumed, _ = best_callback(scores, 100, share=0.2)
+                resumed.load_state(callback.state())
+                callback = resumed
+            rollouts(callback, [step])
+        callback.model.num_timesteps = 2_050
+        callback._on_training_end()
+        return callback._steps
+
+    # After the first, whenever those before it are a fifth of all steps: 100 of 500, 200 of 1,000, ...
+    assert evaluated(None) == [100, 400, 800, 1_200, 1_600, 2_000, 2_050], "the last policy always"
+    assert all(evaluated(seam) == evaluated(None) for seam in (200, 400, 500, 1_300))
+
+
+def test_counts_of_evaluations_are_those_of_the_session() -> None:
+    first, _ = best_callback({100: 3.0, 200: 1.0}, 100)
+    rollouts(first, [100, 200])
+    second, _ = best_callback({300: 2.0}, 100)
+    second.load_state(first.state())
+    rollouts(second, [300])
+    assert (first.count, second.count) == (2, 1)
+
+
+def test_an_evaluation_that_could_not_be_finished_is_not_begun_and_none_shortens_the_training() -> None:
+    now = [100.0]
+    clock = SessionClock(100.0, epilogue_s=1.0, now=lambda: now[0])
+    clock.saved(0.5)
+    callback, _ = best_callback(dict.fromkeys(range(100, 1_000, 100), 1.0), 100, clock=clock)
+    play = callback._evaluator
+
+    def slow(model: Any, each_step: Any) -> Evaluation:
+        now[0] += 20.0
+        return play(model, each_step)
+
+    callback._evaluator = slow  # type: ignore[assignment]
+    for step in (100, 200, 300, 400):
+        assert not clock.why_stop(step)
+        rollouts(callback, [step])
+        now[0] += 2.0
+    assert not clock.why_stop(450), "12 s are left: the longest stretch without its evaluation is 2 s, the rest takes 2"
+    before = now[0]
+    with pytest.raises(SessionOver):
+        rollouts(callback, [500])
+    assert now[0] == before, "20 s were not there, so no second of the quota went into it"
 
 
 def test_score_history_and_phase_survive_a_resume() -> None:

@@ -90,3 +90,29 @@ def test_observations_are_normalised_as_in_the_training_and_rewards_are_not() ->
     result = evaluator(wrap=normalise)(model, lambda: None)
     assert digest(normaliser.obs_rms) == before
     assert result.returns == [float(length) for length in result.lengths], "CartPole pays 1 a step"
+
+
+def test_episodes_that_were_said_to_be_alike_are_played_twice_and_all_where_they_differ() -> None:
+    """One short random episode proves nothing of the long ones that a policy plays later."""
+    random_starts = PPO("MlpPolicy", env_state.make_vec_env(CARTPOLE, "pickle", 1), seed=1)
+    found = evaluator(all_alike=True)(random_starts, lambda: None)
+    assert (len(found.returns), found.played > sum(found.lengths)) == (4, True)
+    assert found.returns == evaluator()(random_starts, lambda: None).returns
+    always_the_same = PPO("MlpPolicy", env_state.make_vec_env(Same, "pickle", 1), seed=1)
+    found = evaluator(factory=Same, all_alike=True)(always_the_same, lambda: None)
+    assert (found.returns, found.lengths, found.played) == ([7.0], [7], 14)
+
+
+class Same(gym.Env[Any, Any]):
+    """Every episode is seven steps."""
+
+    observation_space = gym.spaces.Box(0.0, 1.0, (1,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+        self._left = 7
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._left -= 1
+        return np.zeros(1, np.float32), 1.0, self._left == 0, False, {}
