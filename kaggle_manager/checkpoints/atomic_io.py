@@ -52,6 +52,10 @@ _OPEN_ELSEWHERE = (
 )
 
 
+LARGEST_READ = 16 << 20
+"""In bytes; larger than every file that is read at once."""
+
+
 class Disk:
     """The primitive effects on files. Subclassed by tests; nothing else in the package touches a checkpoint file.
 
@@ -60,8 +64,9 @@ class Disk:
     """
 
     def read(self, path: Path) -> bytes:
-        """Return all bytes of `path`."""
-        return path.read_bytes()
+        """Return all bytes of `path`, a manifest; of a file that is no manifest by its size only the beginning."""
+        with path.open("rb") as file:
+            return file.read(LARGEST_READ)
 
     def open(self, path: Path) -> BinaryIO:
         """Return `path` to be read piece by piece."""

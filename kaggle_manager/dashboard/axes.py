@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+LARGEST = 1e100
+"""Beyond it, sums and differences of values would not be numbers any more."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -16,8 +19,8 @@ class Scale:
 
     @classmethod
     def around(cls, values: Iterable[float]) -> Scale:
-        """The range of `values` with 6 % of room at both ends; never empty."""
-        found = list(values) or [0.0, 1.0]
+        """The range of `values` with 6 % of room at both ends; never empty. What cannot be drawn is left out."""
+        found = [value for value in values if abs(value) < LARGEST] or [0.0, 1.0]
         low, high = min(found), max(found)
         space = (high - low) * 0.06 or max(abs(high) * 0.06, 0.5)
         return cls(low - space, high + space)

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.dashboard.axes import LARGEST
 from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.platforms.kaggle.long_strings import lines
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
-MAX_MONITOR_BYTES = 64 << 20
+MAX_MONITOR_BYTES = 16 << 20
+# In characters, about: a row is a return, a length and a time.
+LONGEST_ROW = 4_000
+LONGEST_EPISODE = 2**53
 # More points than this cannot be told apart on a screen.
 MOST_POINTS = 400
 
@@ -46,7 +51,7 @@ def read_curve(history: Path) -> Curve:
     episodes: list[tuple[int, float]] = []
     problems = []
     try:
-        evaluations = [point for point in read_evaluations(history / "evaluations.npz") if math.isfinite(point.mean)]
+        evaluations = [point for point in read_evaluations(history / "evaluations.npz") if abs(point.mean) < LARGEST]
     except CheckpointCorrupt as error:
         problems.append(error.message)
     try:
@@ -75,19 +80,21 @@ def read_episodes(path: Path) -> tuple[list[tuple[int, float]], int]:
         return [], 0
     if path.stat().st_size > MAX_MONITOR_BYTES:
         raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
-    found, skipped, step = [], 0, 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line or line.startswith(("#", "r,")):
-            continue
-        try:
-            value, length = float(line.split(",")[0]), int(line.split(",")[1])
-            if not math.isfinite(value) or length < 0:
-                raise ValueError(line)
-        except (ValueError, IndexError):
-            skipped += 1
-            continue
-        step += length
-        found.append((step, value))
+    found: list[tuple[int, float]] = []
+    skipped, step = 0, 0
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
+            if not line or line.startswith(("#", "r,")):
+                continue
+            try:
+                value, length = float(line.split(",")[0]), int(line.split(",")[1])
+                if not abs(value) < LARGEST or not 0 <= length < LONGEST_EPISODE:
+                    raise ValueError(line)
+            except (ValueError, IndexError):
+                skipped += 1
+                continue
+            step += length
+            found.append((step, value))
     return found, skipped
 
 

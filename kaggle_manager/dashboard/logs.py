@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.dashboard.axes import LARGEST
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, parse_event, session_tag
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
@@ -17,7 +18,6 @@ from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
 LONGEST_LINE = 2000
-LARGEST_DRAWN = 1e15
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,4 @@ def _tail(path: Path) -> tuple[tuple[str, ...], bool] | None:
 
 
 def _points(told: Iterable[tuple[int, float | None]]) -> tuple[tuple[int, float], ...]:
-    return tuple((step, value) for step, value in told if value is not None and abs(value) < LARGEST_DRAWN)
+    return tuple((step, value) for step, value in told if value is not None and abs(value) < LARGEST)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged
@@ -153,7 +154,7 @@ def check_all_saved_is_listed(
 def _readable(names: Sequence[str], folder: Path) -> Iterator[tuple[str, Manifest]]:
     for name in names:
         try:
-            yield name, parse_manifest((folder / name).read_bytes())
+            yield name, parse_manifest(Disk().read(folder / name))
         except CheckpointCorrupt:
             continue  # the restore will say so
 

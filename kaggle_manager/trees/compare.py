@@ -7,6 +7,7 @@ Never does: judge which experiment is right, or call two runs comparable: the di
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, index
 from kaggle_manager.checkpoints.compatibility import ABSENT, shown
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, NotFound
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, NotFound
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.trees.backups import find_copies
@@ -61,12 +62,14 @@ class Side:
         manifest: of the checkpoint in question.
         best: of the best model, when there is one.
         curve: the evaluations, oldest first.
+        problem: why there is no curve; "" where it was read.
     """
 
     label: str
     manifest: Manifest
     best: Manifest | None = None
     curve: tuple[Evaluation, ...] = ()
+    problem: str = ""
 
 
 def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) -> Side:
@@ -74,7 +77,6 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
 
     Raises:
         CheckpointNotFound: it has no checkpoint whose manifest can be read.
-        CheckpointCorrupt: its evaluation curve cannot be read.
     """
     views = [view for view in look_at(tree, verify=False) if view.manifest is not None]
     if not views:
@@ -84,8 +86,14 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
     newest = min(views, key=lambda view: order[view.level]).manifest
     chosen = manifest or newest
     assert chosen is not None
-    curve = [point for point in read_evaluations(tree.history / "evaluations.npz") if point.step <= chosen.step]
-    return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve))
+    curve: list[Evaluation] = []
+    problem = ""
+    try:
+        points = read_evaluations(tree.history / "evaluations.npz")
+        curve = [point for point in points if point.step <= chosen.step and math.isfinite(point.mean)]
+    except CheckpointCorrupt as error:
+        problem = error.message
+    return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve), problem)
 
 
 def compare_trees(a: TrainingTree, b: TrainingTree, *, labels: tuple[str, str] = ("a", "b")) -> list[TreeDifference]:
@@ -156,7 +164,11 @@ def _results(a: Side, b: Side) -> Iterator[TreeDifference]:
     curves = {point.step: point for point in a.curve}, {point.step: point for point in b.curve}
     common = sorted({*curves[0]} & {*curves[1]})
     parted = [step for step in common if curves[0][step] != curves[1][step]]
-    if parted:
+    if a.problem or b.problem:
+        left_out = [side for side in (a, b) if side.problem]
+        words = " ".join(f"the evaluation curve of {side.label} is left out: {side.problem}" for side in left_out)
+        yield difference("curve", a.problem or len(a.curve), b.problem or len(b.curve), words)
+    elif parted:
         first, last = parted[0], parted[-1]
         ends = _better(a, b, curves[0][last].mean, curves[1][last].mean)
         words = f"the evaluation curves part at step {first:,}; at step {last:,} the mean return is {ends}"

@@ -1,7 +1,8 @@
 """The evaluation curve of a training tree, read from `history/evaluations.npz` without numpy.
 
-Promises: what is returned is what the file says, in order of timesteps.
-Never does: unpickle; a file that asks for it, or is damaged, is an error and no curve.
+Promises: what is returned is what the file says, in order of timesteps; a file costs as much as a curve may, whatever
+it is.
+Never does: unpickle; a file that asks for it, is damaged or is too large, is an error in one sentence and no curve.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ import math
 import struct
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import CheckpointCorrupt
 
-MAX_BYTES = 64 << 20
+# Of the file, and of all that is in it: a million values, each evaluation and each episode counted.
+MAX_BYTES = 16 << 20
+# numpy writes headers of about a hundred characters.
+_LONGEST_HEADER = 10_000
+_LARGEST_STEP = 2**53
 # Kinds of numbers Stable-Baselines3 writes there, as `array` calls them.
 _TYPECODES = {"<i8": "q", "<i4": "i", "<f8": "d", "<f4": "f"}
 
@@ -38,30 +45,55 @@ def read_evaluations(path: Path) -> list[Evaluation]:
     Raises:
         CheckpointCorrupt: the file cannot be understood.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            steps, _ = _read(archive, "timesteps.npy")
-            returns, shape = _read(archive, "results.npy")
+    if not path.exists():
+        return []
+    with _opened(path) as archive:
+        steps, _ = _read(archive, "timesteps.npy")
+        returns, shape = _read(archive, "results.npy")
         episodes = math.prod(shape[1:])
         if len(steps) != shape[0] or episodes < 1:
             raise ValueError(f"{len(steps)} timesteps and results of shape {shape}")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, SyntaxError, TypeError, struct.error, zipfile.BadZipFile) as error:
-        raise CheckpointCorrupt(f"{path} cannot be understood: {error}.", safe="the checkpoints") from error
-    rows = [returns[index * episodes : (index + 1) * episodes] for index in range(len(steps))]
-    return [Evaluation(int(step), math.fsum(row) / episodes, episodes) for step, row in zip(steps, rows, strict=True)]
+        if not all(0 <= step < _LARGEST_STEP for step in steps):
+            raise ValueError("a timestep is none")
+        rows = (returns[index * episodes : (index + 1) * episodes] for index in range(len(steps)))
+        return [Evaluation(int(step), _mean(row), episodes) for step, row in zip(steps, rows, strict=True)]
+
+
+def check_checksums(path: Path) -> None:
+    """Compare everything in an `.npz` file with the checksums written with it.
+
+    Raises:
+        CheckpointCorrupt: it is damaged, or too large for a curve.
+    """
+    with _opened(path) as archive:
+        if bad := archive.testzip():
+            raise ValueError(f"{bad} does not have the checksum written with it")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
+            yield archive
+    # A damaged archive makes the standard library raise nearly anything, its decompressors' own errors included.
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise CheckpointCorrupt(f"{path} cannot be understood: {why}.", safe="the checkpoints") from error
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> tuple[array.array[Any], tuple[int, ...]]:
     """One array of an .npz, flat, and its shape. Format: numpy.lib.format, versions 1 and 2."""
-    if archive.getinfo(name).file_size > MAX_BYTES:
-        raise ValueError(f"{name} is larger than {MAX_BYTES:,} bytes")
     data = archive.read(name)
     if data[:6] != b"\x93NUMPY":
         raise ValueError(f"{name} is no array")
     form = "<H" if data[6] == 1 else "<I"
     (length,) = struct.unpack_from(form, data, 8)
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"{name} begins with {length:,} bytes of description")
     begin = 8 + struct.calcsize(form)
     header = ast.literal_eval(data[begin : begin + length].decode("latin1"))
     if header["fortran_order"] and len(header["shape"]) > 1:
@@ -73,3 +105,11 @@ def _read(archive: zipfile.ZipFile, name: str) -> tuple[array.array[Any], tuple[
     if len(values) != math.prod(shape):
         raise ValueError(f"{name} has {len(values)} values where {shape} are announced")
     return values, shape
+
+
+def _mean(row: array.array[Any]) -> float:
+    """NaN where the returns have none: infinities of both signs, or a sum beyond what a number holds."""
+    try:
+        return math.fsum(row) / len(row)
+    except (OverflowError, ValueError):
+        return math.nan

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError, UnsafePath
+from kaggle_manager.trees.evaluations import check_checksums, read_evaluations
 
 HashState = Literal["verified", "damaged", "incompatible", "not read"]
 """`incompatible`: another version of kaggle-manager wrote it."""
@@ -136,8 +136,9 @@ def verify_tree(tree: TrainingTree) -> Verification:
     problems += _problems_of(tree.replay, replay_files.verify, tree.replay, segments.values(), _DISK)
     for path in tree.without_manifest():
         try:
-            sizes[path] = len(_DISK.read(inside(tree.root, path.relative_to(tree.root).as_posix())))
-            problems += _content_problems(path)
+            sizes[path] = inside(tree.root, path.relative_to(tree.root).as_posix()).stat().st_size
+            _DISK.sha256(path, sizes[path])
+            _check_content(path)
         except (OSError, CheckpointCorrupt, UnsafePath) as error:
             problems.append(_sentence(path, error))
     return Verification(len(sizes), sum(sizes.values()), tuple(dict.fromkeys(problems)))
@@ -225,18 +226,17 @@ def _manifest_of(where: Slot) -> Manifest | None:
     return None
 
 
-def _content_problems(path: Path) -> list[str]:
-    """No manifest lists curves and metadata; those with a checksum of their own are verified against it."""
+def _check_content(path: Path) -> None:
+    """No manifest lists curves and metadata; those with a checksum of their own are verified against it.
+
+    Raises:
+        CheckpointCorrupt: it is not what was written.
+    """
     if path.suffix == ".npz":
-        try:
-            with zipfile.ZipFile(path) as archive:
-                bad = archive.testzip()
-        except zipfile.BadZipFile as error:
-            return [f"{path} is not readable: {error}."]
-        return [f"{path}: {bad} does not have the checksum written with it."] if bad else []
-    if path.name == "training_metadata.json":
+        check_checksums(path)
+        read_evaluations(path)
+    elif path.name == "training_metadata.json":
         read_metadata(path)
-    return []
 
 
 def _sentence(path: Path, error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from kaggle_manager.checkpoints.atomic_io import storage_errors
 
 _COLUMNS = "r,l,t"
+_HEADER_LINES = 2
+# In characters. The header names the environment, and a row is three numbers.
+_LONGEST_ROW = 10_000
 
 
 class MonitorLog(BaseCallback):
@@ -65,14 +69,22 @@ class MonitorLog(BaseCallback):
     def load_state(self, state: dict[str, Any]) -> None:
         self._rows = state["rows"]
         self._seconds_before = max(0.0, state["wall_clock"] - self._elapsed())
-        lines = self._path.read_text(encoding="utf-8").splitlines()[2:] if self._path.exists() else []
+        lines = self._first(self._rows)
         if len(lines) < self._rows:
             print(
                 f"WARNING: {self._path.name} has {len(lines)} of the {self._rows} episodes the checkpoint counted; "
                 "the curve has a gap, the training has not.",
                 flush=True,
             )
-        self._cut(lines[: self._rows])
+        self._cut(lines)
+
+    def _first(self, rows: int) -> list[str]:
+        """As many rows as there are, whatever became of the file: it is a curve, and no reason to end a training."""
+        if not self._path.exists():
+            return []
+        with self._path.open(encoding="utf-8", errors="replace") as file:
+            lines = iter(lambda: file.readline(_LONGEST_ROW), "")
+            return [line.rstrip("\n") for line in islice(lines, _HEADER_LINES, _HEADER_LINES + rows)]
 
     def _cut(self, lines: list[str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
