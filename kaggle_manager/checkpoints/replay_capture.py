@@ -94,7 +94,7 @@ class ReplayCapture:
         )
         tail: dict[str, Array] = {}
         rewritten: dict[str, tuple[Array, Array]] = {}
-        if upto is None:
+        if upto is None and rows > self._whole:  # else the log, which gets no row, would not hear of what was rewritten
             tail = {name: array[rows % capacity] for name, array in appended.items()}
             new = np.arange(max(self._whole, rows - capacity), rows) % capacity
             rewritten = {name: self._changed(name, arrays[name], new) for name in self._rewritten}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,56 @@ def test_an_environment_that_nothing_can_put_back_trains_on_inexactly_and_says_w
     assert (told["exact"], told["environment"]) == ("none", "none")
     assert why_not_pickled in told["reason"]
     assert "did not do the same again" in told["reason"]
+
+
+def test_the_end_of_an_episode_at_a_resume_is_known_to_every_later_session(tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "tree", environment=Opaque, hyperparameters={**DQN, "buffer_size": 300})
+    for _ in range(3):  # none of these is where an episode of 35 steps ends
+        session(chosen, max_steps=80)
+    session(chosen)
+    buffer = load_from_pkl(tmp_path / "tree" / TrainingTree(tmp_path / "tree", "cart").final_replay_name)
+    ends = set(buffer.dones.nonzero()[0].tolist())
+    assert ends == {34, 69, 79, 114, 149, 159, 194, 229, 239, 274}
+    assert {79, 159, 239} <= set(buffer.timeouts.nonzero()[0].tolist()), "cut off, not over: still bootstrapped"
+
+
+@pytest.mark.parametrize("steps_between", [0, 20])
+@pytest.mark.parametrize("ring", [400, 90])
+def test_hindsight_rows_of_an_episode_that_was_cut_stay_usable(steps_between: int, ring: int) -> None:
+    """Restored by what a session saves: the arrays as the log has them, and the state."""
+    case = CASES["dqn-hindsight"]
+
+    def make() -> Any:
+        vec = make_vec_env(case.environment, "pickle", 1)
+        hyperparameters = {**case.hyperparameters(), "buffer_size": ring}
+        return build_model("DQN", case.settings["policy"], hyperparameters, vec, seed=1, device="cpu")
+
+    first = make()
+    first.learn(103)  # in the middle of an episode of 6 steps
+    rows = replay_rows.WaitingRows(first)
+    log = {name: array.copy() for name, array in replay_rows.arrays(first).items()}
+    rows._capture.restored(replay_rows.arrays(first), replay_rows.rows_written(first))
+    replay_rows.end_open_episodes(first)
+    if steps_between:
+        first.learn(steps_between, reset_num_timesteps=False)
+    new = rows.all()
+    assert new is not None
+    position = new.first_row
+    for stretch in new.stretches:
+        for name, values in stretch.items():
+            log[name][(position + np.arange(len(values))) % ring] = values
+        position += len(next(iter(stretch.values())))
+    for name, (where, values) in new.rewritten.items():
+        log[name][where] = values
+    state = pickle.loads(pickle.dumps(replay_rows.collect(first)))
+    again = make()
+    again.num_timesteps = first.num_timesteps
+    for name, array in replay_rows.arrays(again).items():
+        array[:] = log[name]
+    replay_rows.restore(again, state)
+    for name, array in replay_rows.arrays(again).items():
+        if name in ("dones", "timeouts", "ep_start", "ep_length"):
+            assert np.array_equal(array, replay_rows.arrays(first)[name]), name
 
 
 @pytest.mark.parametrize("case", ["dqn", "dqn-hindsight", "sac-n-step"])

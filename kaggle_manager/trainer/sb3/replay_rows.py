@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from kaggle_manager.checkpoints.replay_capture import NewRows, ReplayCapture
 _APPENDED = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 # HerReplayBuffer goes back to the rows of an episode when it ends, or when its first row is overwritten.
 _REWRITTEN = ("ep_start", "ep_length")
+# What the end of an episode changes in rows that are there.
+_ENDS = ("dones", "timeouts", *_REWRITTEN)
+_CUT = "rows_cut"
 
 MOST_WAITING_BYTES = 16 << 20
 """Rows that wait for the next save; more of them are handed over before it."""
@@ -89,6 +93,44 @@ def rows_written(model: BaseAlgorithm) -> int:
     return model.num_timesteps // model.n_envs - getattr(buffer_of(model), BEFORE_ROWS, 0)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """What the ends of episodes that could not be continued have changed in rows that were in the log already.
+
+    Attributes:
+        at: rows written when the newest of them was made.
+        rows, values: by array, the rows, counted from the first one the run ever wrote, and what they hold since.
+    """
+
+    at: int = 0
+    rows: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    values: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+
+    def with_changes(self, before: dict[str, Any], now: dict[str, Any], at: int) -> _Cut:
+        kept = self.at_save(at, {name: len(array) for name, array in now.items()})
+        rows, values = dict(kept.rows), dict(kept.values)
+        for name, array in now.items():
+            ring = np.flatnonzero((array != before[name]).any(axis=1))
+            new = at - 1 - (at - 1 - ring) % len(array)
+            older = ~np.isin(rows.get(name, new[:0]), new)
+            rows[name] = np.concatenate([rows.get(name, new[:0])[older], new])
+            values[name] = np.concatenate([values.get(name, array[:0])[older], array[ring]])
+        return _Cut(at, rows, values)
+
+    def at_save(self, rows: int, capacities: dict[str, int]) -> _Cut:
+        """What the log does not say by now: it has rewritten arrays as they are, and no row twice."""
+        kept = {
+            name: own >= rows - capacities[name]
+            for name, own in self.rows.items()
+            if name not in _REWRITTEN or rows == self.at
+        }
+        return _Cut(
+            self.at,
+            {name: self.rows[name][mask] for name, mask in kept.items()},
+            {name: self.values[name][mask] for name, mask in kept.items()},
+        )
+
+
 def collect(model: BaseAlgorithm) -> dict[str, Any]:
     """What the rows do not hold; empty without a replay buffer."""
     buffer = buffer_of(model)
@@ -97,27 +139,47 @@ def collect(model: BaseAlgorithm) -> dict[str, Any]:
     names = ["pos", "full", "_current_ep_start", BEFORE_ROWS]
     if getattr(buffer, "copy_info_dict", False):
         names.append("infos")
-    return {name: getattr(buffer, name) for name in names if hasattr(buffer, name)}
+    state = {name: getattr(buffer, name) for name in names if hasattr(buffer, name)}
+    if (cut := getattr(buffer, _CUT, None)) is not None:
+        capacities = {name: len(array) for name, array in arrays(model).items()}
+        state[_CUT] = vars(cut.at_save(rows_written(model), capacities))
+    return state
 
 
 def restore(model: BaseAlgorithm, state: dict[str, Any]) -> None:
-    """Put `collect`'s state back; the rows themselves come from the log, into `arrays`."""
+    """Put `collect`'s state back; the rows themselves come from the log, into `arrays`, before."""
     buffer = buffer_of(model)
-    if buffer is not None:
-        vars(buffer).update(state)
+    if buffer is None:
+        return
+    vars(buffer).update(state)
+    if _CUT in state:
+        cut, live = _Cut(**state[_CUT]), arrays(model)
+        setattr(buffer, _CUT, cut)
+        for name, rows in cut.rows.items():
+            live[name][rows % len(live[name])] = cut.values[name]
 
 
 def end_open_episodes(model: BaseAlgorithm) -> None:
     """Make the newest transition the last of its episode: what will be stored next does not follow from it.
 
     As Stable-Baselines3 does it for hindsight replay: cut off, so that values are still bootstrapped, where the buffer
-    knows the difference.
+    knows the difference. The log holds that transition as it was, and is only ever appended to: the change is state.
     """
     buffer = buffer_of(model)
+    if buffer is None or not buffer.size():
+        return
+    ends = {name: array for name, array in arrays(model).items() if name in _ENDS}
+    before = {name: array.copy() for name, array in ends.items()}
+    _end_newest(buffer)
+    cut = getattr(buffer, _CUT, _Cut()).with_changes(before, ends, rows_written(model))
+    setattr(buffer, _CUT, cut)
+
+
+def _end_newest(buffer: ReplayBuffer) -> None:
     if isinstance(buffer, HerReplayBuffer):
         with warnings.catch_warnings(action="ignore"):  # that it does what it is asked
             buffer.truncate_last_trajectory()
-    elif buffer is not None and buffer.size():
+    else:
         still_open = buffer.dones[buffer.pos - 1] == 0
         buffer.dones[buffer.pos - 1] = 1
         if buffer.handle_timeout_termination:
