@@ -26,6 +26,7 @@ from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
 from kaggle_manager.orchestrator.push import push_generation, reconcile
 from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched, vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.stop import end_if_stopped
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
@@ -166,7 +167,7 @@ class Passes:
                 run.reporter,
                 tag=session_tag(session.run_id, session.generation),
                 bundle_sha256=session.bundle_sha256,
-                until=time.monotonic() + WATCH_S if to_the_end else 0.0,
+                until=time.monotonic() + self._watch_s(run) if to_the_end else 0.0,
                 earlier=progress_of(session),
                 on_seen=lambda seen: self._note_seen(run, session, seen),
                 session_s=(session.facts.get("planned") or {}).get("timeout_s"),
@@ -178,6 +179,8 @@ class Passes:
             close.give_up(run, session, "gone", error.message, FailureKind.GONE)
             return True
         if not status.state.is_terminal and not status.ended_by_log:
+            run.state.refresh()
+            end_if_stopped(run)
             return False
         ended = f"{status.state.name} {status.failure_message}".strip()
         with run.state.together():
@@ -186,6 +189,12 @@ class Passes:
             run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")
         return True
+
+    @staticmethod
+    def _watch_s(run: RunContext) -> float:
+        """How long to watch: briefly while a stop was asked for and the session has not told by what to end it."""
+        is_to_end = run.row.stop_asked and not run.newest_session().facts.get("cancel_asked")
+        return NAP_S if is_to_end else WATCH_S
 
     def _note_seen(self, run: RunContext, session: SessionRow, seen: SessionProgress) -> None:
         run.state.add_facts(session, seen=seen.as_facts())

@@ -10,6 +10,7 @@ from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
+from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.sessions import launch
 
 # Cause of a wait until the platform has processed a tree.
@@ -40,6 +41,7 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
             run.reporter.checkpoint(f"step {parent.step} goes in as dataset {found.ref}")
         return True
     why = f"Kaggle is processing the training tree of step {parent.step:,}, and no session can mount it yet."
+    run.note("processing", generation, looked_at=run.clock())
     run.postpone(PROCESSING, why, PROCESSING_WAIT_S, PROCESSING_LONGEST_S)
     return False
 
@@ -55,7 +57,7 @@ def _submitted(run: RunContext, parent: Checkpoint) -> DatasetVersion | NotReady
         slug=run.row.slug + launch.DATASET_SUFFIX,
         submission=Submission(known.after, known.newest, known.sizes),
         accepted=known.accepted,
-        age_s=max(0.0, run.clock() - known.since),
+        age_s=known.waited_s + passed(known.looked_at, run.clock()),
     )
     if found is NotReady.LOST:
         run.note("not_published")
@@ -72,7 +74,7 @@ def _publish(run: RunContext, parent: Checkpoint, generation: int) -> DatasetVer
             after=submission.after,
             newest=submission.newest,
             sizes=dict(submission.sizes),
-            since=run.clock(),
+            looked_at=run.clock(),
         )
 
     return launch.publish_tree(

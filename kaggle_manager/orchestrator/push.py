@@ -95,7 +95,11 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
             "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
         },
     )
-    run.state.add_session(session)
+    with run.state.together():
+        run.state.refresh()
+        if run.row.stop_asked:  # while the tree was sent
+            return
+        run.state.add_session(session)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")

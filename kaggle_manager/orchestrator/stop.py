@@ -15,6 +15,8 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
@@ -55,7 +57,7 @@ def stop_run(
     """Stop the unfinished run of `config`'s tree.
 
     Args:
-        connect_to: returns the connection to the platform of a configuration.
+        connect_to: asked for a connection once the stop is in the journal.
         delete: delete the kernel as well; refused while anything of it is not here and verified.
 
     Raises:
@@ -70,8 +72,8 @@ def stop_run(
             safe="nothing was changed",
             next_step=config.command("history"),
         )
-    newest = next(iter(journal.sessions(row.run_id, newest=1)), None)
-    with journal.together():
+    with journal.together():  # one moment: a push that is under way has written its intent before it, or never will
+        newest = next(iter(journal.sessions(row.run_id, newest=1)), None)
         journal.change_settings(row.run_id, stopped=True)
         journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
     if newest is None or newest.stage is Stage.CLOSED:
@@ -86,7 +88,15 @@ def stop_run(
             next_step=f"{config.command('tick')}\n  until it is closed, then "
             f"{config.command('stop', '--delete', '--yes')}",
         )
-    return _cancel(_connected(config, connect_to, row), journal, reporter, row, newest)
+    if newest.version is None:
+        words = "whether its last push was accepted is not known; the next tick looks, and ends that session if it was"
+        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
+    connection = _connected(config, connect_to, row)
+    container = progress_of(newest).container or _ask_log(connection, reporter, row, newest)
+    said = cancel(connection.client, newest, container)
+    if said.is_settled:
+        journal.add_facts(newest, cancel_asked=True)
+    return Stopped(row.run_id, cancelled=said.is_done, deleted=False, words=said.words)
 
 
 def _connected(config: RunConfig, connect_to: Callable[[RunConfig], Connection], row: RunRow) -> Connection:
@@ -102,27 +112,46 @@ def _connected(config: RunConfig, connect_to: Callable[[RunConfig], Connection],
     return connection
 
 
-def _cancel(connection: Connection, journal: Journal, reporter: Reporter, row: RunRow, session: SessionRow) -> Stopped:
-    """Ask the platform to end the running session, by the number in the name it printed."""
-    by_itself = "it saves and leaves by itself at its deadline"
-    if session.version is None:
-        words = "whether its last push was accepted is not known; the next tick looks, and pushes nothing more"
-        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
-    container = progress_of(session).container or _ask_log(connection, reporter, row, session)
+@dataclass(frozen=True)
+class Cancelled:
+    """What came of asking the platform to end a session: `is_settled` when asking again would change nothing."""
+
+    is_done: bool
+    is_settled: bool
+    words: str
+
+
+def cancel(client: KaggleClient, session: SessionRow, container: str) -> Cancelled:
+    """Ask the platform to end a running session, by the number in the name that it printed.
+
+    Raises:
+        RemoteError, AuthError: the platform could not be asked.
+    """
     found = _SESSION_ID.search(container)
     if found is None:
-        words = f"generation {session.generation} has not told its id, so it cannot be cancelled: {by_itself}"
-        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
+        words = (
+            f"generation {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
+        )
+        return Cancelled(is_done=False, is_settled=False, words=words)
     try:
-        connection.client.cancel_session(int(found[1]))
+        client.cancel_session(int(found[1]))
     except NotFound as error:
-        words = f"the platform would not cancel generation {session.generation} ({error.message}): {by_itself}"
-        return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
-    words = (
-        f"the platform was asked to end generation {session.generation}; the next tick restores what it had saved, and "
-        "no session follows"
-    )
-    return Stopped(row.run_id, cancelled=True, deleted=False, words=words)
+        words = f"the platform would not cancel generation {session.generation} ({error.message}): "
+        words += "it saves and leaves by itself at its deadline"
+        return Cancelled(is_done=False, is_settled=True, words=words)
+    words = f"the platform was asked to end generation {session.generation}; the next tick restores what it had saved, "
+    return Cancelled(is_done=True, is_settled=True, words=words + "and no session follows")
+
+
+def end_if_stopped(run: RunContext) -> None:
+    """End the running session of a run that was asked to stop: its push was under way then, perhaps."""
+    session = run.newest_session()
+    if not run.row.stop_asked or session.facts.get("cancel_asked"):
+        return
+    said = cancel(run.connection.client, session, progress_of(session).container)
+    if said.is_settled:
+        run.state.add_facts(session, cancel_asked=True)
+        run.reporter.line(f"  {said.words}")
 
 
 def _ask_log(connection: Connection, reporter: Reporter, row: RunRow, session: SessionRow) -> str:

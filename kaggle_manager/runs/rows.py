@@ -76,7 +76,7 @@ class Published:
     Attributes:
         manifest_sha256: of its newest checkpoint.
         after, newest, sizes: of the version it becomes, see `platforms.kaggle.datasets.Submission`.
-        since: when the platform was asked for it, seconds since the epoch.
+        looked_at: when it was ordered, or looked for last, seconds since the epoch. waited_s: how long before that.
         accepted: the platform has said that it takes it.
         failed: it could not be processed; it is sent anew when the user runs it again.
     """
@@ -85,7 +85,8 @@ class Published:
     after: int
     newest: int
     sizes: Mapping[str, int]
-    since: float
+    looked_at: float
+    waited_s: float = 0.0
     accepted: bool = False
     failed: bool = False
 

@@ -53,6 +53,10 @@ def consequences(run: RunRow, kind: str, generation: int | None, detail: Mapping
             changes["published"] = Published(**detail)
         case "submitted":
             changes["published"] = replace(run.published, accepted=True) if run.published else None
+        case "processing":
+            if sent := run.published:
+                waited_s = sent.waited_s + passed(sent.looked_at, detail["looked_at"])
+                changes["published"] = replace(sent, looked_at=detail["looked_at"], waited_s=waited_s)
         case "publication_failed":
             changes["published"] = replace(run.published, failed=True) if run.published else None
         case "not_published":

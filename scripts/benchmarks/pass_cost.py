@@ -61,7 +61,7 @@ time.sleep(3600)
 EVENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("quota", {"left_s": 90_000.0, "total_s": 108_000.0, "refresh_at": BEGAN}),
     ("forecast", {"done_at": iso(BEGAN + 9e6), "sessions": 3, "accelerator_s": 1e5}),
-    ("submitting", {"manifest_sha256": "a" * 64, "after": 1, "newest": 2, "sizes": {"a": 1}, "since": BEGAN}),
+    ("submitting", {"manifest_sha256": "a" * 64, "after": 1, "newest": 2, "sizes": {"a": 1}, "looked_at": BEGAN}),
     ("submitted", {}),
     ("pushed", {"version": 1}),
     ("ended", {"status": "COMPLETE"}),

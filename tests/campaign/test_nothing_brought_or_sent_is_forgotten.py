@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -15,8 +16,12 @@ from test_lies_are_not_believed import RUN
 from virtual_process import Killed
 
 from kaggle_manager.checkpoints import CheckpointStore
-from kaggle_manager.errors import ConfigError, RemoteError
-from kaggle_manager.orchestrator import passes
+from kaggle_manager.config import RunConfig
+from kaggle_manager.errors import ConfigError, RemoteError, Unavailable
+from kaggle_manager.orchestrator import passes, stop
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.sessions.connection import Connection
 
 
 def killed_between_download_and_restore(campaign: Campaign) -> Path:
@@ -154,3 +159,70 @@ def test_a_published_tree_that_somebody_deleted_is_published_again(project: Path
         (versions,) = campaign.kaggle.datasets.values()
         versions.clear()
         assert campaign.run().outcome == "finished"
+
+
+def stop_at(campaign: Campaign, name: str) -> None:
+    """Stop the run from another process when the manager asks this of Kaggle, once."""
+
+    def before(asked: str) -> None:
+        if asked == name:
+            campaign.kaggle.before_call = lambda other: None
+            campaign.stop()
+
+    campaign.kaggle.before_call = before
+
+
+@pytest.mark.parametrize("name", ["newest kernel", "order a version", "dataset files"])
+def test_a_stop_while_the_tree_is_sent_lets_no_session_follow(name: str, project: Path, tmp_path: Path) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, person_comes=0.0))
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        stop_at(campaign, name)
+        campaign.tick()
+    assert len(campaign.kaggle.sessions) == 1
+    assert campaign.result.why.startswith("NotFinished")
+    assert not campaign.kaggle.may_push, "the stop had said that none follows"
+
+
+def test_a_session_whose_push_was_under_way_when_the_stop_came_is_ended_when_it_tells_its_id(
+    project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, person_comes=0.0))
+    with stage(campaign.mortality):
+        stop_at(campaign, "push")
+        campaign.tick()
+        assert len(campaign.kaggle.sessions) == 1
+        assert campaign.kaggle.cancelled == [], "it waits in the queue and has told nothing"
+        for _ in range(3):
+            campaign.clock.sleep(HOUR)
+            campaign.tick()
+        assert campaign.kaggle.cancelled == [1], "once"
+
+
+def test_what_a_stop_sees_is_of_the_moment_it_is_written(project: Path, tmp_path: Path) -> None:
+    """Else a push that is under way writes its intent in between, and the kernel is deleted under its session."""
+    campaign = Campaign(1, tmp_path, project, RUN)
+    read = Journal.sessions
+
+    def within(journal: Journal, run_id: str, newest: int = -1) -> list[SessionRow]:
+        assert journal._db.in_transaction
+        return read(journal, run_id, newest)
+
+    with stage(campaign.mortality):
+        campaign.tick()
+        with mock.patch.object(Journal, "sessions", within):
+            campaign.stop()
+    assert campaign.kaggle.faults["a stop asked for"] == 1
+
+
+def test_a_stop_is_noted_before_the_platform_is_asked_for(project: Path, tmp_path: Path) -> None:
+    def offline(config: RunConfig) -> Connection:
+        raise Unavailable("no answer")
+
+    campaign = Campaign(1, tmp_path, project, RUN)
+    with stage(campaign.mortality), closing(Journal(campaign.config.journal)) as journal:
+        campaign.tick()
+        with pytest.raises(Unavailable):
+            stop.stop_run(campaign.config, offline, journal, campaign.reporter, campaign.clock())
+        assert journal.runs()[0].stop_asked

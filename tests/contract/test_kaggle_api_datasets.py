@@ -269,7 +269,7 @@ def test_an_order_without_an_answer_is_lost_only_when_nothing_is_processed_and_n
     kaggle.script("GetDataset", answer(shown))
     assert look(kaggle, submission, accepted=False, age_s=3600.0, within_s=30) is NotReady.PROCESSED
     kaggle.script("GetDatasetStatus", answer({"status": "BLOBS_RECEIVED"}))
-    assert look(kaggle, submission, accepted=False, age_s=3600.0, within_s=30) is NotReady.PROCESSED
+    assert look(kaggle, submission, accepted=False, age_s=10 * NEVER_READY_S, within_s=30) is NotReady.PROCESSED
 
 
 def test_nothing_is_uploaded_while_an_earlier_version_is_processed(kaggle, pack):

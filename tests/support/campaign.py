@@ -37,9 +37,9 @@ from kaggle_manager import config
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import KaggleManagerError, QuotaError, RemoteError
+from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, QuotaError, RemoteError
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
-from kaggle_manager.orchestrator import command, manager, push
+from kaggle_manager.orchestrator import command, manager, push, stop
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import refusal
@@ -173,6 +173,7 @@ def draw(seed: int) -> Drawn:
             busy=odds(0.3),
             cleaned=odds(0.4),
             publish_unanswered=odds(0.3),
+            stops=odds(0.01),
             ingestion_s=rng.choice([30.0, 30.0, 20 * MINUTE, 5 * HOUR]),
         ),
         tick_every_s=max(20 * MINUTE, limit_s * rng.choice([0.4, 1.0, 1.5])),
@@ -256,6 +257,7 @@ def stage(mortality: Mortality) -> Iterator[None]:
         mock.patch.object(push, "build_bundle", _bundle),
         mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
         mock.patch.object(manager, "Journal", MortalJournal),
+        mock.patch.object(stop, "_ask_log", return_value=""),
         mock.patch.object(command, "Journal", MortalJournal),
         mock.patch.object(config, "get_section", _section),
         mock.patch.object(Disk, "replace", mortal_rename),
@@ -318,6 +320,7 @@ class Campaign:
         self._is_cut = False
         self._idle_ticks = 0
         self.tell: Callable[[str], None] = lambda text: None
+        self.kaggle.before_call = self._perhaps_stop
 
     def speak(self) -> None:
         """Print what is said and what happens, with the hour of the campaign."""
@@ -387,6 +390,22 @@ class Campaign:
             models[-1].write_bytes(b"damaged")
         else:
             shutil.rmtree(folder)
+
+    def _perhaps_stop(self, name: str) -> None:
+        """Somebody asks for a stop, between any two steps of the manager's."""
+        if not self.mortality.resting and self.rng.random() < self.drawn.odds.stops:
+            self.stop()
+
+    def stop(self) -> None:
+        """Another process stops the run."""
+        with (
+            closing(Journal(self.config.journal)) as journal,
+            self.mortality.rests(),
+            suppress(NotFound, RemoteError, AuthError),
+        ):
+            stopped = stop.stop_run(self.config, self._connect, journal, self.reporter, self.clock())
+            self.kaggle.faults["a stop asked for"] += 1
+            self.kaggle.may_push = stopped.words != "no session runs, and none follows"
 
     def _tick(self) -> None:
         self._clean()
@@ -487,6 +506,7 @@ class Campaign:
         self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
         with suppress(KaggleManagerError):  # a person tries again with the next tick
             self.manager().go_on(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
+        self.kaggle.may_push = True
 
     def status(self) -> RunReport | None:
         if not self.config.journal.is_file():

@@ -103,6 +103,9 @@ class SimulatedKaggle:
         self.datasets: dict[str, list[Version]] = {}
         self.clock, self.sleep, self.retry, self.ask = clock, clock.sleep, Pace(), self._call
         self._sent: dict[str, bytes] = {}
+        self.cancelled: list[int] = []
+        self.before_call: Callable[[str], None] = lambda name: None
+        self.may_push = True  # False: a stop was asked for when nothing was under way
         self._week_s = week_s
         self._used: Counter[int] = Counter()
         self._auth_until = auth_until
@@ -199,6 +202,7 @@ class SimulatedKaggle:
     def _call(self, name: str) -> None:
         """Every question begins here: the manager may die at it, and Kaggle may fail to answer."""
         self.tell(f"ASKED {name}")
+        self.before_call(name)
         self.mortality.deed()
         self._clock.sleep(0.5)
         self._advance()
@@ -320,6 +324,7 @@ class SimulatedKaggle:
 
     def cancel_session(self, session_id: int) -> None:
         self._call("cancel")
+        self.cancelled.append(session_id)
 
     def delete_kernel(self, owner: str, slug: str) -> None:
         self._call("delete")
@@ -381,6 +386,8 @@ class SimulatedKaggle:
 
     def _check_push(self, push: KernelPush, order: dict[str, Any]) -> None:
         """What must never be pushed."""
+        if not self.may_push:
+            raise BrokenPromise("a session is pushed although a stop had said that none follows")
         run_id, generation = order["run_id"], order["generation"]
         if self.known_pushes()[run_id, generation]:
             raise BrokenPromise(f"generation {generation} is pushed a second time")

@@ -31,6 +31,7 @@ class Odds:
     outputs_lag_s: float = 2.0
     busy: float = 0.0
     cleaned: float = 0.0
+    stops: float = 0.0
     publish_unanswered: float = 0.0
     ingestion_s: float = 30.0
 

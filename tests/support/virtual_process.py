@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class Killed(BaseException):
     """The manager's process is gone."""
@@ -30,6 +33,15 @@ class Mortality:
         """What happens now is not the manager's doing."""
         self.disk_is_full = False
         """Nothing can be written in the journal."""
+
+    @contextmanager
+    def rests(self) -> Iterator[None]:
+        """What happens inside is another process's doing."""
+        before, self.resting = self.resting, True
+        try:
+            yield
+        finally:
+            self.resting = before
 
     def arm(self, deeds: int | None) -> None:
         self.dead, self._left = False, deeds

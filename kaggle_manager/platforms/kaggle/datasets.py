@@ -46,7 +46,7 @@ _MOST_PAGES = 50
 # How long one call waits until a version is current; Kaggle may take longer, and is then asked again later.
 READY_WITHIN_S = 120.0
 # How long a version is looked for: one whose answer was lost; a new dataset that Kaggle does not show yet; and one that
-# was accepted and stays in processing, after which it is published anew.
+# was accepted and never seen again, after which it is published anew.
 LOOK_FOR_S, _SHOWN_WITHIN_S, NEVER_READY_S = 90.0, 900.0, 24 * 3600.0
 # How often to look: a small dataset is current within a second, a large one takes minutes.
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.25, 15.0
@@ -259,10 +259,12 @@ class _Dataset:
 
     def _judge(self, status: str, submission: Submission, *, accepted: bool, age_s: float) -> NotReady:
         """What a submission is that is not current `age_s` seconds after it was ordered."""
+        if status not in _SETTLED:
+            return NotReady.PROCESSED  # however long it takes
         patience_s = NEVER_READY_S
         if not status:  # there is no such dataset: not yet, or not any more
             patience_s = _SHOWN_WITHIN_S if accepted else LOOK_FOR_S
-        elif not accepted and status in _SETTLED and self._newest_listed() <= submission.after:
+        elif not accepted and self._newest_listed() <= submission.after:
             patience_s = LOOK_FOR_S
         return NotReady.LOST if age_s >= patience_s else NotReady.PROCESSED
 

@@ -19,7 +19,7 @@ RUN = RunRow("r", "section", "scenario", 100, False, "/tree", "local", "me", "km
 WAIT = Wait("capacity", "no room", 1000.0, 60.0, {"capacity": 1})
 SENT = Published("a" * 64, 1, 2, {}, 0.0)
 HELD_UP = replace(RUN, wait=WAIT, trouble=Trouble("StorageError", "full"), told="full", published=SENT)
-SUBMISSION = {"manifest_sha256": "c" * 64, "after": 1, "newest": 2, "sizes": {"tree.pack": 9}, "since": 1.5}
+SUBMISSION = {"manifest_sha256": "c" * 64, "after": 1, "newest": 2, "sizes": {"tree.pack": 9}, "looked_at": 1.5}
 
 
 @pytest.fixture
@@ -98,6 +98,9 @@ def test_counts_of_sessions_are_summed_and_a_published_tree_is_taken_once(run: R
     assert run.row.published == Published(**SUBMISSION)
     run.note("submitted", 1, AT)
     assert run.row.published == Published(**SUBMISSION, accepted=True)
+    run.note("processing", 1, AT, looked_at=61.5)
+    run.note("processing", 1, AT, looked_at=31.5)  # a clock that was ahead, and is right again
+    assert run.row.published == replace(Published(**SUBMISSION, accepted=True), looked_at=31.5, waited_s=60.0)
     assert run.journal.run("r").published == run.row.published
     for number in (1, 2):
         run.note("pushed", number, AT, version=number)
