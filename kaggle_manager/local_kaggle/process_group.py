@@ -1,7 +1,7 @@
 """A kernel process and everything it started: none may outlive its session, however deep it hides.
 
-Where namespaces hold a session, killing its first process is enough. Elsewhere its process group is killed, and on
-Linux also every descendant that left the group. (On macOS and Windows a descendant that detached itself can escape.)
+Where namespaces hold a session, killing its first process is enough. Elsewhere every descendant is killed, and what is
+left of its process group. (On macOS and Windows a descendant whose parent ended before it can escape.)
 Standard library only.
 """
 
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
@@ -50,27 +51,41 @@ def kill(kernel: subprocess.Popen[bytes]) -> None:
         if kernel.poll() is None:
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(kernel.pid)], capture_output=True, check=False)
     else:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
-            os.killpg(kernel.pid, signal.SIGKILL)
         while remaining := _descendants():
-            for pid in remaining:
+            for pid in reversed(remaining):  # children first: without a subreaper they are found by their parents
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
+            os.killpg(kernel.pid, signal.SIGKILL)
     kernel.wait()
 
 
 def _descendants() -> list[int]:
-    """Every living process below this one, from `/proc`; empty where there is no such thing."""
-    parents: dict[int, int] = {}
+    """Every living process below this one, parents before their children."""
+    parents = dict(_from_proc() if Path("/proc/self").exists() else _from_ps())
+    found = [os.getpid()]
+    for process in found:
+        found.extend(child for child, parent in parents.items() if parent == process)
+    return found[1:]
+
+
+def _from_proc() -> Iterator[tuple[int, int]]:
+    """Each living process and its parent."""
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
             after_name = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             continue  # It ended between the listing and the reading.
         if after_name[0] != "Z":
-            parents[int(entry.parent.name)] = int(after_name[1])
-    found = [os.getpid()]
-    for process in found:
-        found.extend(child for child, parent in parents.items() if parent == process)
-    return found[1:]
+            yield int(entry.parent.name), int(after_name[1])
+
+
+def _from_ps() -> Iterator[tuple[int, int]]:
+    """The same where there is no `/proc`, without the process that lists them."""
+    with subprocess.Popen(["ps", "-A", "-o", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True) as listing:
+        assert listing.stdout is not None
+        for line in listing.stdout.read().splitlines():
+            process, parent, state = line.split()[:3]
+            if not state.startswith("Z") and int(process) != listing.pid:
+                yield int(process), int(parent)

@@ -3,9 +3,9 @@
 `kaggle_manager.sessions.bundle` puts this file, unchanged, at the head of every kernel script and calls `main` at its
 end; so it uses the standard library only and imports nothing of the project. What it repeats of
 `kaggle_manager.protocol` is held to it by tests/unit/protocol/test_entry_literals.py. It promises that the bundle's
-hash is the first thing in the log, that code whose hash differs never runs, and that this session's
-`session_result.json` exists at the end even when the trainer died before it could write one, or the user's code wrote
-another in its place. It never writes code into the output folder.
+hash is the first thing in the log, that code whose hash differs never runs, that this session's `session_result.json`
+exists at the end even when the trainer died before it could write one, or the user's code wrote another in its place,
+and that a request to stop reaches the trainer once, whenever it comes. It never writes code into the output folder.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ EPILOGUE = (
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
 RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300
 # In bytes, of what the trainer prints in a session: kept from its beginning as it comes, and from its end. Events have
@@ -58,6 +59,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         payload: the code archive, xz-compressed, in base 85.
     """
     started = time.monotonic()
+    stop = StopRequests()
     emit(order, "KM_BUNDLE", sha256=bundle_sha256)
     emit(order, "KM_SESSION", container=os.environ.get("KAGGLE_CONTAINER_NAME", "unknown")[:200])
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
@@ -82,7 +84,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
-    exit_code = run_trainer(code, order_file, Log(session_tag(order)))
+    exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop)
     if is_result_of(working / RESULT_FILE, order):
         return exit_code
     # What the trainer had saved before it died is worth as much as ever. If this fails, its manifests say what that is.
@@ -92,8 +94,34 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     return exit_code or CRASHED
 
 
+class StopRequests:
+    """Requests to stop are the trainer's to answer: it saves and leaves, and this process only waits for it.
+
+    One that comes before the trainer runs is handed on when it does. A signal that was ignored stays so (`nohup`).
+    """
+
+    def __init__(self) -> None:
+        self._trainer: subprocess.Popen[bytes] | None = None
+        self._asked: int | None = None
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._hand_on)
+
+    def give_to(self, trainer: subprocess.Popen[bytes]) -> None:
+        self._trainer = trainer
+        if self._asked is not None:
+            trainer.send_signal(self._asked)
+
+    def _hand_on(self, number: int, _frame: Any) -> None:
+        self._asked = number
+        if self._trainer is not None:
+            self._trainer.send_signal(number)
+
+
 def say(text: str) -> None:
-    print(text, flush=True)
+    # One call: of `print`, an unbuffered output makes two, and what another process prints may come between them.
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def emit(order: dict[str, Any], kind: str, **values: Any) -> None:
@@ -115,7 +143,7 @@ def install_missing(packages: list[str]) -> str:
     started = time.monotonic()
     # Few retries: without internet pip would otherwise spend minutes of the session before saying so.
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--retries", "2", "--timeout", "30", *missing]
-    done = subprocess.run(command, check=False)
+    done = subprocess.run(command, check=False, process_group=0)
     if done.returncode != 0:
         return (
             f"pip could not install {', '.join(missing)} (code {done.returncode}); "
@@ -211,17 +239,17 @@ class Log:
 def run_of_bundle(
     code: Path, program: str, order_file: Path, *arguments: str, **options: Any
 ) -> subprocess.Popen[bytes]:
+    """Start a program in a process group of its own: signals of a terminal reach it from here alone, and once."""
     environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-u", "-c", program, str(order_file), *arguments]
-    return subprocess.Popen(command, env=environment, cwd=code, **options)
+    return subprocess.Popen(command, env=environment, cwd=code, process_group=0, **options)
 
 
-def run_trainer(code: Path, order_file: Path, log: Log) -> int:
+def run_trainer(code: Path, order_file: Path, log: Log, stop: StopRequests) -> int:
     sys.stdout.flush()
+    # The trainer inherits this, and has handlers only after the seconds of an import; threads never get a signal.
+    hold_signals(True)
     trainer = run_of_bundle(code, TRAINER, order_file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
-    for name in ("SIGTERM", "SIGINT"):
-        # A request to stop is the trainer's to answer: it saves and leaves; this process only waits for it.
-        signal.signal(getattr(signal, name), lambda number, _frame: trainer.send_signal(number))
     assert trainer.stdout is not None
     assert trainer.stderr is not None
     copies = [
@@ -230,11 +258,19 @@ def run_trainer(code: Path, order_file: Path, log: Log) -> int:
     ]
     for copy in copies:
         copy.start()
+    hold_signals(False)
+    stop.give_to(trainer)
     exit_code = trainer.wait()
+    hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
     for copy in copies:
         copy.join(REST_OF_LOG_S)
     log.end()
     return exit_code
+
+
+def hold_signals(hold: bool) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def is_result_of(path: Path, order: dict[str, Any]) -> bool:
@@ -279,5 +315,6 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         step=None,
         output_files=0,
     )
-    print(reason, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{reason}\n")
+    sys.stderr.flush()
     return exit_code

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
-from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
+from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, say, warn
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
@@ -48,15 +49,23 @@ def run(order: dict[str, Any]) -> int:
     working.mkdir(parents=True, exist_ok=True)
     session = session_fields(order)
     emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
-    clock = SessionClock()
+    with ExitStack() as until_the_result_is_written:
+        result = _result(order, session, working, inputs, emit, until_the_result_is_written)
+        write_result(working, result, emit)
+    return result.exit_code
+
+
+def _result(
+    order: dict[str, Any], session: dict[str, Any], working: Path, inputs: Path, emit: Emit, signals: ExitStack
+) -> SessionResult:
     try:
         checked = read_order(order)
         # Importing torch takes seconds, on a busy machine many of them; they are the session's too.
         clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
         watched = OutputWatch(working, clock.request_stop, warn).after(emit)
-        with stop_signals(clock):
-            outcome = _session(checked, clock, working, inputs, watched)
-        result = SessionResult(
+        signals.enter_context(stop_signals(clock, second_interrupts=False))
+        outcome = _session(checked, clock, working, inputs, watched)
+        return SessionResult(
             **session,
             outcome=outcome.kind,
             reason=outcome.reason,
@@ -69,12 +78,10 @@ def run(order: dict[str, Any]) -> int:
         )
     except BaseException as error:
         if isinstance(error, KaggleManagerError):
-            print(error, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{error}\n")
         else:
             traceback.print_exc()
-        result = SessionResult(**session, **failure(error))
-    write_result(working, result, emit)
-    return result.exit_code
+        return SessionResult(**session, **failure(error))
 
 
 def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path, emit: Emit) -> SessionOutcome:
@@ -135,7 +142,7 @@ def _device(accelerator: str | None) -> str:
         return "cpu"
     if os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1":
         _check_accelerator(accelerator, os.environ.get("KAGGLE_ACCELERATOR_FOUND", accelerator))
-        print(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.", flush=True)
+        say(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.")
         return "cpu"
     _check_accelerator(accelerator, gpu_name())
     return "cuda"

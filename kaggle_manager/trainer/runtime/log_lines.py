@@ -26,9 +26,15 @@ def emit_to_log(tag: str) -> Emit:
 def emit_in_words(event: Event) -> None:
     """For a training that its user watches: the sentences that the manager shows of a session."""
     if text := sentence(event):
-        print(f"  {text}", flush=True)
+        say(f"  {text}")
+
+
+def say(text: str) -> None:
+    """Print a line, with one call: an unbuffered `print` makes two, and another process may print between them."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def warn(message: str) -> None:
     """Print something the user should know."""
-    print(f"WARNING: {message}", flush=True)
+    say(f"WARNING: {message}")

@@ -8,6 +8,7 @@ assumed. A signal asks for the same stop.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -105,21 +106,49 @@ class SessionClock:
         return f"the session's time is used up after {self.elapsed():.0f} s"
 
 
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
+"""What asks a training to stop. SIGHUP: its terminal is gone."""
+
+
 @contextmanager
-def stop_signals(clock: SessionClock) -> Iterator[None]:
-    """SIGTERM and SIGINT ask `clock` for a stop; the second SIGINT interrupts at once."""
+def stop_signals(clock: SessionClock, *, second_interrupts: bool = True) -> Iterator[None]:
+    """SIGTERM, SIGINT and SIGHUP ask `clock` for a stop. A signal that was ignored stays so (`nohup`).
+
+    Args:
+        second_interrupts: the second SIGINT interrupts at once: a user at a terminal insists.
+    """
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and clock.stop_requested:
+        if number == signal.SIGINT and clock.stop_requested and second_interrupts:
             raise KeyboardInterrupt
         clock.request_stop(f"asked to stop by {signal.Signals(number).name}")
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, ask) for number in heard}
+    # `trainer/entry.py` starts a trainer with the signals held back: until here, and again from the end on.
+    mask = set_mask(signal.SIG_UNBLOCK, STOP_SIGNALS) if (set_mask := getattr(signal, "pthread_sigmask", None)) else ()
     try:
         yield
     finally:
+        if set_mask:
+            set_mask(signal.SIG_SETMASK, mask)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def outlive_stop_signals() -> None:
+    """In a process that works for a training: the training decides when it ends, whoever the signals are sent to.
+
+    What this process starts is out of a terminal's reach as well, but ends by a SIGTERM of its own.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, _pass)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, this is not inherited by the programs that a process starts."""
 
 
 def parse_duration(text: str) -> float:

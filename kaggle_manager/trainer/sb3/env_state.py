@@ -8,6 +8,7 @@ holds on to - the vectorised environment, its layers, the action space - are upd
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +23,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from torch.storage import _load_from_bytes
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError, RunError
+from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
 from kaggle_manager.trainer.sb3.pickles import opened_with, pickled_with
 from kaggle_manager.trainer.sb3.state_digest import digest
+
+# For an environment to end its simulator in, seconds.
+_CLOSING_S = 10.0
 
 Mode = Literal["pickle", "action-replay", "none"]
 EnvFactory = Callable[[], gym.Env[Any, Any]]
@@ -123,6 +128,26 @@ def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *,
     return vec
 
 
+def close(vec: VecEnv) -> None:
+    """Close the environments, whatever state their processes are in: one may be gone, or have stopped to answer.
+
+    `SubprocVecEnv.close` would wait for ever for an answer that it has read, and the end of this interpreter for a
+    process that outlives its SIGTERM.
+    """
+    innermost = vec.unwrapped
+    if not isinstance(innermost, SubprocVecEnv):
+        vec.close()
+        return
+    for remote in innermost.remotes:
+        with contextlib.suppress(OSError):
+            remote.send(("close", None))
+    for process in innermost.processes:
+        process.join(_CLOSING_S)
+        process.kill()
+        process.join()
+    innermost.closed = True
+
+
 def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
     """State of every layer, outermost first, and of every sub-environment (none where exactness is impossible)."""
     layers = [_plain(layer) for layer in _layers(vec)]
@@ -187,6 +212,7 @@ class _Maker:
 
     def __call__(self) -> gym.Env[Any, Any]:
         if multiprocessing.parent_process() is not None:
+            outlive_stop_signals()
             set_random_seed(self.seed)  # nobody else seeds the generators of a worker process
         return make_env(self.factory, self.mode, self.seed)
 

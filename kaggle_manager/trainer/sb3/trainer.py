@@ -20,7 +20,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Traini
 from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
-from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, warn
+from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, say, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows, sizes
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
@@ -94,9 +94,7 @@ def train(
     if resume_point.checkpoint is not None and resume_point.step >= config.total:
         final = CheckpointStore(resume_point.checkpoint.tree, warn=warn).final()
         if final is not None and final.step == resume_point.step:
-            print(
-                f"The target of {config.total} timesteps is already reached, at step {resume_point.step}.", flush=True
-            )
+            say(f"The target of {config.total} timesteps is already reached, at step {resume_point.step}.")
             items = dict(final.manifest.exact.get("items", {}))
             return SessionOutcome("completed", "already reached", resume_point.step, resume_point.step, digests=items)
     with ExitStack() as resources:
@@ -197,7 +195,7 @@ class Session:
         except Exception as error:  # it is a figure for the user; nothing depends on it
             warn(f"how much the accelerator gains was not measured: {type(error).__name__}: {error}.")
             return None
-        print(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.", flush=True)
+        say(f"The accelerator carries a batch through the policy {gain:.3g} times as fast as the CPU.")
         return gain
 
     # --- putting together ---------------------------------------------------------------------------------------------
@@ -235,7 +233,7 @@ class Session:
             config.n_envs,
             processes=config.processes,
         )
-        self.resources.callback(vec.close)
+        self.resources.callback(env_state.close, vec)
         if config.wrap is not None:
             vec = config.wrap(vec)
         return algorithms.build_model(
@@ -324,20 +322,19 @@ class Session:
     def _announce(self, start: int) -> None:
         total = self.config.total
         if self.resume_point.checkpoint is None:
-            print(f"Starting from zero: {self.resume_point.reason}. Target: {total} timesteps.", flush=True)
+            say(f"Starting from zero: {self.resume_point.reason}. Target: {total} timesteps.")
         elif start >= total:
-            print(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.", flush=True)
+            say(f"The target of {total} timesteps is already reached: the newest checkpoint has {start}.")
         else:
-            print(f"Resumed from step {start} of {total}; {total - start} timesteps remain.", flush=True)
+            say(f"Resumed from step {start} of {total}; {total - start} timesteps remain.")
         rollout = algorithms.rollout_steps(self.model)
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
-            print(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+            say(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
         if self._episodes_are_alike and (episodes := self.config.evaluation_episodes) > 1:
-            print(
+            say(
                 "The environment is deterministic, as far as was tried: an evaluation plays its episode twice, and "
-                f"only where the two differ all {episodes}.",
-                flush=True,
+                f"only where the two differ all {episodes}."
             )
         head = self.resume_point.checkpoint
         self._emit(

@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar
 
 from kaggle_manager.errors import RunError
+from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle
 from kaggle_manager.trainer.sb3.shared_memory import SharedMemory
 
@@ -160,8 +161,7 @@ def _serve(
 ) -> None:  # pragma: no cover - in the other process
     not_ours.close()
     # The process that stops the session decides what is still saved; this process ends when its pipe does.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    outlive_stop_signals()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before that was in force
         return
