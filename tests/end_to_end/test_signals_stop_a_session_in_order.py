@@ -46,7 +46,7 @@ def run(order):
         while not Counting.asked:
             time.sleep(0.01)
         time.sleep(0.3)
-    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps(Counting.asked))
+    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps({"asked": Counting.asked, "own_group": os.getpgrp() == os.getpid()}))
     return 0
 """
 ENTRY = """
@@ -111,7 +111,10 @@ def test_a_signal_to_the_whole_group_reaches_the_trainer_once(tmp_path: Path, nu
         wait_for(process.stdout, "trains")
         os.killpg(process.pid, number)
         assert process.wait(HANGS_AFTER_S) == 0
-    assert json.loads((tmp_path / "working/session_result.json").read_text()) == [number.name]
+    assert json.loads((tmp_path / "working/session_result.json").read_text()) == {
+        "asked": [number.name],
+        "own_group": True,
+    }
 
 
 @pytest.mark.parametrize("said", ["KM_SESSION", "ready to train"])
@@ -120,17 +123,23 @@ def test_a_signal_that_comes_before_the_trainer_can_hear_is_heard_when_it_can(tm
         wait_for(process.stdout, said)
         process.send_signal(signal.SIGTERM)
         assert process.wait(HANGS_AFTER_S) == 0
-    assert json.loads((tmp_path / "working/session_result.json").read_text()) == ["SIGTERM"]
+    assert json.loads((tmp_path / "working/session_result.json").read_text()) == {
+        "asked": ["SIGTERM"],
+        "own_group": True,
+    }
 
 
 @pytest.mark.slow
 def test_signals_without_end_leave_an_orderly_result_and_a_checkpoint(tmp_path: Path) -> None:
-    order = launch_order(tmp_path / "code", target=10**6, save_every=10**6)
+    order = launch_order(tmp_path / "code", target=10**6, save_every=200)
     files = {**code(), "sections/cart/section.toml": (tmp_path / "code/sections/cart/section.toml").read_bytes()}
     with kernel(tmp_path, files, order) as process:
         with (tmp_path / "working/large.bin").open("wb") as file:
             file.truncate(600_000_000)  # to be hashed, while more signals come
         wait_for(process.stdout, "KM_RESUME")
+        while not list((tmp_path / "working").glob("training_tree/checkpoints/*.manifest.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
         numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
         while process.poll() is None:
             os.killpg(process.pid, numbers[0])

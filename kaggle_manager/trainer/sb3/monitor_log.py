@@ -16,6 +16,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from kaggle_manager.checkpoints.atomic_io import storage_errors
+from kaggle_manager.trainer.runtime.log_lines import warn
 
 _COLUMNS = "r,l,t"
 _HEADER_LINES = 2
@@ -71,10 +72,9 @@ class MonitorLog(BaseCallback):
         self._seconds_before = max(0.0, state["wall_clock"] - self._elapsed())
         lines = self._first(self._rows)
         if len(lines) < self._rows:
-            print(
-                f"WARNING: {self._path.name} has {len(lines)} of the {self._rows} episodes the checkpoint counted; "
-                "the curve has a gap, the training has not.",
-                flush=True,
+            warn(
+                f"{self._path.name} has {len(lines)} of the {self._rows} episodes the checkpoint counted; "
+                "the curve has a gap, the training has not."
             )
         self._cut(lines)
 

@@ -76,6 +76,23 @@ def test_signals_ask_for_a_stop_and_only_the_second_interrupt_interrupts() -> No
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_a_lost_terminal_asks_for_a_stop_unless_the_user_said_nohup() -> None:
+    clock = SessionClock(now=Time())
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with stop_signals(clock):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert clock.why_stop(0) == ""
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with stop_signals(clock):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert clock.why_stop(0) == "asked to stop by SIGHUP"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("90", 90), ("15m", 900), ("1.5h", 5400)])
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
