@@ -46,7 +46,8 @@ def run(order):
         while not Counting.asked:
             time.sleep(0.01)
         time.sleep(0.3)
-    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps({"asked": Counting.asked, "own_group": os.getpgrp() == os.getpid()}))
+    said = {"asked": Counting.asked, "own_group": os.getpgrp() == os.getpid()}
+    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps(said))
     return 0
 """
 ENTRY = """
