@@ -60,6 +60,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     """
     started = time.monotonic()
     stop = StopRequests()
+    stop.listen()
     emit(order, "KM_BUNDLE", sha256=bundle_sha256)
     emit(order, "KM_SESSION", container=os.environ.get("KAGGLE_CONTAINER_NAME", "unknown")[:200])
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
@@ -85,6 +86,7 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop)
+    hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
     if is_result_of(working / RESULT_FILE, order):
         return exit_code
     # What the trainer had saved before it died is worth as much as ever. If this fails, its manifests say what that is.
@@ -103,6 +105,8 @@ class StopRequests:
     def __init__(self) -> None:
         self._trainer: subprocess.Popen[bytes] | None = None
         self._asked: int | None = None
+
+    def listen(self) -> None:
         for number in STOP_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._hand_on)
@@ -261,7 +265,6 @@ def run_trainer(code: Path, order_file: Path, log: Log, stop: StopRequests) -> i
     hold_signals(False)
     stop.give_to(trainer)
     exit_code = trainer.wait()
-    hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
     for copy in copies:
         copy.join(REST_OF_LOG_S)
     log.end()
