@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from kaggle_manager.checkpoints.manifest import plain
+
 ABSENT = "not stated"
 
 
@@ -99,6 +101,7 @@ def compare(checkpoint_identity: Mapping[str, Any], current_identity: Mapping[st
             of None means that this side does not know.
         current_identity: the same, now.
     """
+    checkpoint_identity, current_identity = plain(checkpoint_identity), plain(current_identity)
     differences: list[Difference] = []
     for name in sorted({*checkpoint_identity, *current_identity, *_ESSENTIAL}):
         old, new = checkpoint_identity.get(name), current_identity.get(name)

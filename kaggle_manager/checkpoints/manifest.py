@@ -18,7 +18,7 @@ from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.layout import check_component
 from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
-from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+from kaggle_manager.errors import CheckpointCorrupt, UnsafePath, one_line
 
 SCHEMA = 2
 MAX_MANIFEST_BYTES = 1 << 20
@@ -152,7 +152,10 @@ def parse_manifest(data: bytes) -> Manifest:
     except ValueError as error:
         raise CheckpointCorrupt(f"The manifest is damaged: {error}.") from error
     try:
-        return _build(body)
+        manifest = _build(body)
+        if manifest.to_bytes() != data:  # its text is none that `plain` lets through
+            raise ValueError("its text could not be shown as it is")
+        return manifest
     except (KeyError, TypeError, ValueError, RecursionError, UnsafePath) as error:
         raise CheckpointCorrupt(f"The manifest says something that cannot be: {error}.") from error
 
@@ -213,11 +216,16 @@ def _build_replay(body: dict[str, Any]) -> ReplayCommit:
 
 
 def plain(value: Any) -> Any:
-    """Return `value` as JSON will give it back: text keys, lists, and null for a number that is not finite."""
+    """Return `value` as JSON will give it back and anything may show it.
+
+    Keys are text, and text is one printable line; tuples are lists; a number that is not finite is null.
+    """
     if hasattr(value, "item") and not isinstance(value, Mapping):  # a numpy scalar
         value = value.item()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return one_line(value, len(value))
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
-from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.errors import CheckpointIncompatible, one_line
 
 MAX_INTEGER = 1 << 53
 """The largest integer that every JSON reader keeps exactly."""
@@ -88,9 +88,11 @@ def canonical(body: Any) -> bytes:
 
 
 def text(value: Any) -> str:
-    """Return `value` when it is text, else raise TypeError."""
+    """Return `value` when it is a line of printable text, else raise TypeError or ValueError."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    if value != one_line(value, len(value)):
+        raise ValueError(f"{value[:120]!r} is not a line of text")
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from kaggle_manager.console.formatting import duration, printable, size
+from kaggle_manager.console.formatting import duration, size
 
 if TYPE_CHECKING:
     from kaggle_manager.trees.backups import Copy
@@ -16,7 +16,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with the cells of each column under each other, two spaces apart."""
     widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))] if rows else []
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return [printable(line.rstrip()) for line in lines]
+    return [line.rstrip() for line in lines]
 
 
 def age(moment: str) -> str:

@@ -1,1 +1,1 @@
-"""What a terminal shows: lines, the live line, transfers, numbers in words. Imports no other room."""
+"""What a terminal shows: lines, the live line, transfers, numbers in words. Imports `errors` alone."""

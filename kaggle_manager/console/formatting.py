@@ -6,11 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def printable(text: str) -> str:
-    """`text` without control characters other than tab and line ends."""
-    return "".join(c for c in text if c.isprintable() or c in "\t\n")
-
-
 def size(count: float) -> str:
     """A number of bytes: `999 B`, `1.5 kB`, `2.0 GB`; a kB is 1000 bytes."""
     value = float(count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kaggle_manager.console.formatting import duration, printable
+from kaggle_manager.console.formatting import duration
+from kaggle_manager.errors import one_line
 
 # Drawings a second: as often as the time on it changes, for 5 CPU-seconds in 12 h (scripts/benchmarks/watch_cost.py).
 FRAMES_PER_S = 1
@@ -52,7 +53,7 @@ def line_of(activity: Activity, now: float, glyphs: Glyphs) -> str:
     parts = [duration(lasted), f"{bar}{activity.detail or activity.phase}", activity.footer]
     text = glyphs.between.join(part for part in parts if part)
     spinner = glyphs.spinner[int(lasted * FRAMES_PER_S) % len(glyphs.spinner)]
-    return printable(f"{spinner} {text}").replace("\n", " ").replace("\t", " ")
+    return one_line(f"{spinner} {text}")
 
 
 def _bar(share: float, glyphs: Glyphs) -> str:

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from kaggle_manager.console.formatting import printable
 from kaggle_manager.console.live_line import FRAMES_PER_S, Activity, Glyphs, line_of
+from kaggle_manager.errors import printable
 
 # Plain lines about progress: at most one in this many seconds, and fewer once a phase lasts.
 PLAIN_INTERVAL_S, PLAIN_INTERVAL_LATER_S = 5.0, 60.0

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from kaggle_manager.protocol.document import Part, Sha256
+from kaggle_manager.protocol.document import Line, Part, Sha256
 from kaggle_manager.protocol.session_result import OutcomeName
 
 # JSON numbers above this are not exact everywhere; no training is so long.
@@ -50,7 +50,7 @@ class ContainerEvent(Part):
     """What the session calls itself on the platform; its id is part of the name."""
 
     kind: ClassVar[str] = "KM_SESSION"
-    container: Annotated[str, Field(max_length=200)]
+    container: Annotated[Line, Field(max_length=200)]
 
 
 class ResumeEvent(Part):
@@ -62,9 +62,9 @@ class ResumeEvent(Part):
     kind: ClassVar[str] = "KM_RESUME"
     step: Steps
     target: Steps
-    manifest_sha256: str | None = None
-    from_zero: str | None = None
-    exact: str | None = None
+    manifest_sha256: Line | None = None
+    from_zero: Line | None = None
+    exact: Line | None = None
 
 
 class ProgressEvent(Part):
@@ -94,11 +94,11 @@ class ResultEvent(Part):
     """The last event: how the session ended, as `session_result.json` says at more length."""
 
     kind: ClassVar[str] = "KM_RESULT"
-    run_id: str
+    run_id: Line
     generation: int
-    bundle_sha256: str
+    bundle_sha256: Line
     outcome: OutcomeName
-    reason: str
+    reason: Line
     exit_code: int
     step: Steps | None
     output_files: Steps

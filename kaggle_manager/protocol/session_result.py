@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from pydantic_core import from_json
 
-from kaggle_manager.errors import LineageMismatch, OutputDamaged
-from kaggle_manager.protocol.document import Document, Part, Sha256
+from kaggle_manager.errors import LineageMismatch, OutputDamaged, printable
+from kaggle_manager.protocol.document import Document, Line, Part, Sha256
 from kaggle_manager.protocol.file_names import RESULT_FILE
 
 # A result is a page of JSON; anything much larger is not one.
@@ -35,7 +35,7 @@ class OutputEntry(Part):
 class OtherFile(Part):
     """A file that the user's code left, as far as its name can be written down, and its bytes."""
 
-    name: str
+    name: Line
     size: Annotated[int, Field(ge=0)]
 
 
@@ -54,12 +54,16 @@ class OtherFiles(Part):
     named: tuple[OtherFile, ...] = ()
 
 
+def _text(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value
+
+
 class SessionError(Part):
     """Why a session ended badly: exception type, message, last line of the traceback."""
 
-    type: str = ""
-    message: str = ""
-    last_line: str = ""
+    type: Line = ""
+    message: Annotated[str, BeforeValidator(_text)] = ""
+    last_line: Line = ""
 
 
 def _finite(values: dict[str, float]) -> dict[str, float]:
@@ -89,15 +93,15 @@ class SessionResult(Document):
     SCHEMA: ClassVar[int] = 3
 
     outcome: OutcomeName
-    reason: str = ""
+    reason: Line = ""
     exit_code: int
-    run_id: str
+    run_id: Line
     generation: int
-    bundle_sha256: str
+    bundle_sha256: Line
     step: int | None = None
     resumed_from_step: int = 0
-    timings: Annotated[dict[str, float], AfterValidator(_finite)] = Field(default_factory=dict)
-    counts: dict[str, int] = Field(default_factory=dict)
+    timings: Annotated[dict[Line, float], AfterValidator(_finite)] = Field(default_factory=dict)
+    counts: dict[Line, int] = Field(default_factory=dict)
     accelerator_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from kaggle_manager.protocol.document import Document, Part
+from kaggle_manager.protocol.document import Document, Line, Part
 
 
 class ResumedFrom(Part):
     """The checkpoint a session continues: timesteps trained, and the sha256 of its manifest."""
 
     step: int
-    manifest_sha256: str
+    manifest_sha256: Line
 
 
 class SessionStart(Document):
@@ -27,11 +27,11 @@ class SessionStart(Document):
 
     SCHEMA: ClassVar[int] = 2
 
-    run_id: str
+    run_id: Line
     generation: int
-    bundle_sha256: str
-    device: str
-    accelerator: str | None
+    bundle_sha256: Line
+    device: Line
+    accelerator: Line | None
     target: int
     resumed: ResumedFrom | None = None
-    from_zero: str | None = None
+    from_zero: Line | None = None

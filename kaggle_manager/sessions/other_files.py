@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.console.formatting import count, printable, size
-from kaggle_manager.errors import KaggleManagerError, RemoteError
+from kaggle_manager.console.formatting import count, size
+from kaggle_manager.errors import KaggleManagerError, RemoteError, one_line
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputListing
@@ -104,5 +104,5 @@ def _fetch(
 
 
 def _short(name: str) -> str:
-    shown = printable(name).replace("\n", " ")
+    shown = one_line(name)
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"

@@ -17,7 +17,14 @@ from typing import Literal
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import inside
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, ConfigError, UnsafePath
+from kaggle_manager.errors import (
+    CheckpointCorrupt,
+    CheckpointIncompatible,
+    CheckpointNotFound,
+    ConfigError,
+    UnsafePath,
+    one_line,
+)
 from kaggle_manager.trees.evaluations import check_checksums, read_evaluations
 
 HashState = Literal["verified", "damaged", "incompatible", "not read"]
@@ -153,7 +160,8 @@ def quarantined(tree: TrainingTree) -> Iterator[tuple[Path, str]]:
 def reason_in(folder: Path) -> str:
     """Why a folder was put where it is: the first line of its reason.txt."""
     try:
-        return (folder / "reason.txt").read_text(encoding="utf-8", errors="replace").partition("\n")[0][:500]
+        with (folder / "reason.txt").open(encoding="utf-8", errors="replace") as file:
+            return one_line(file.readline(500).rstrip("\n"))
     except OSError:
         return ""
 

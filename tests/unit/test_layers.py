@@ -19,7 +19,8 @@ PACKAGE = ROOT / "kaggle_manager"
 # A room imports only what is on a lower layer. The lowest layer first; a module at the root is a room of its own.
 # The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
-    ("errors", "command_line", "console", "notify"),
+    ("errors",),
+    ("command_line", "console", "notify"),
     ("file_lock",),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
     ("config", "protocol"),
