@@ -164,8 +164,8 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     own_target = run.config.target == run.config.scenario.timesteps
     fresh = run.config.command("run", *([] if own_target else ["--timesteps", run.config.target]), "--fresh")
     if run.row.trouble is None or not run.row.trouble.is_stop:
-        command = fresh if is_over else again
-        run.note("stopped", newest.generation, why=action.why, failure=action.kind, next=command)
+        why = f"{action.why}: {POLICIES[action.kind].advice}" if is_over else action.why
+        run.note("stopped", newest.generation, why=why, failure=action.kind, next=fresh if is_over else again)
     log = run.folder_of(newest) / LOG_FILE
     advice = compatibility.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
     reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""

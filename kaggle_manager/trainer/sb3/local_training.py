@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from kaggle_manager.checkpoints import Lineage, Manifest, TrainingTree
+from kaggle_manager.checkpoints import Disk, Lineage, Manifest, TrainingTree
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.checkpoints.vouched import Vouched
+from kaggle_manager.errors import Diverged
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
@@ -22,6 +25,9 @@ from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
 from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
 from kaggle_manager.trainer.sb3.training_config import from_scenario
+
+DIVERGED_FILE = "diverged.txt"
+"""In a training tree of this machine: how its training diverged."""
 
 
 def open_project(section: str) -> tuple[Path, Section]:
@@ -77,6 +83,7 @@ def train_here(
         trust: continue a tree that nobody here vouches for.
 
     Raises:
+        Diverged: the training ran away, now or when it was last started; only a fresh start trains again.
         UntrustedTree: the tree was made elsewhere.
         KaggleManagerError: whatever the trainer raises.
     """
@@ -101,4 +108,21 @@ def train_here(
             identity=identity_of(section, scenario, project, quick=quick),
             vouched=vouched,
         )
-        return train(config, resume_point, clock)
+        with _not_resumed_once_diverged(tree.root / DIVERGED_FILE):
+            return train(config, resume_point, clock)
+
+
+@contextmanager
+def _not_resumed_once_diverged(note: Path) -> Iterator[None]:
+    """From the newest checkpoint the training would diverge again; a fresh start moves the note aside with its tree."""
+    if note.exists():
+        raise Diverged(
+            note.read_text(encoding="utf-8"),
+            safe=f"the checkpoints in {note.parent} are finite, and stay.",
+            next_step="lower the learning rate in section.toml and start from zero with --fresh.",
+        )
+    try:
+        yield
+    except Diverged as error:
+        write_atomic(Disk(), note, error.message.encode())
+        raise

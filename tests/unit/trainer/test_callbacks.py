@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3.common.logger import Logger
+from support import trainer_runs
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.callbacks import (
@@ -287,6 +289,20 @@ def test_the_timeline_of_a_hundred_thousand_steps_ends_with_the_best_of_twenty_t
     assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [100_000, 99_000]
     assert (latest.step, final.step, best.step, best.manifest.score) == (100_000, 100_000, 20_000, -25.0)
     assert best.read_model() == b"model 20000"
+
+
+def test_the_metadata_says_of_the_best_model_what_the_tree_holds(tmp_path: Path) -> None:
+    chosen = trainer_runs.settings(tmp_path)
+    trainer_runs.session(chosen, max_steps=150)
+    tree = TrainingTree(tmp_path, trainer_runs.SCENARIO)
+    # Of a session that was lost after it, and that the resumed one, not being exact, does not find again.
+    common: dict[str, Any] = {"target": 300, "lineage": chosen.lineage, "bundle_sha256": ""}
+    CheckpointStore(tree).save_best(score=900.0, step=290, model=b"better", **common)
+    trainer_runs.session(chosen)
+    best, metadata = CheckpointStore(tree).best(), read_metadata(tree.metadata)
+    assert best is not None
+    assert metadata is not None
+    assert (metadata.best_step, metadata.best_score) == (best.step, best.manifest.score) == (290, 900.0)
 
 
 # --- progress

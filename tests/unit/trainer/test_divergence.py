@@ -199,5 +199,6 @@ def test_on_this_machine_the_message_names_the_command_that_starts_from_zero_and
     command = capsys.readouterr().err.partition("from zero with --fresh: ")[2].split()
     assert command[:3] == ["python", "-m", "kaggle_manager.trainer.sb3.train_dqn"]
     section.write_text(SECTION_TOML.replace("1000.0", "1.0"))
+    assert train_dqn.main(["--section", "runaway"]) == Diverged.exit_code, "it is not resumed"
     assert train_dqn.main(command[3:]) == 0
     assert "Starting from zero" in capsys.readouterr().out
