@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROGRAM = "kaggle-manager"
@@ -65,9 +65,18 @@ class WhichTree:
         section: list[object] = ["--section", self.section] if group == "checkpoints" else [self.section]
         if group in _OF_THE_FOLDER:
             return command(name, *words, workdir=self.workdir)
+        options = self._options(with_tree=group not in _OF_A_SECTION)
+        where = ["--workdir", self.workdir] if self.workdir else []
+        return command(name, *section, *options, *where, *words)
+
+    def options(self, *, beside: WhichTree) -> str:
+        """The options that name this tree where those of `beside`, of the same section, name that one."""
+        its = replace(self, scenario=None) if self.scenario == beside.scenario else self
+        return " ".join(map(quoted, its._options(with_tree=True)))
+
+    def _options(self, *, with_tree: bool) -> list[object]:
         options: list[object] = ["--scenario", self.scenario] if self.scenario else []
-        if group not in _OF_A_SECTION:
+        if with_tree:
             options += ["--seed", self.seed] if self.seed is not None else []
             options += ["--quick"] if self.quick else []
-        options += ["--workdir", self.workdir] if self.workdir else []
-        return command(name, *section, *options, *words)
+        return options

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from kaggle_manager.cli.common import JsonOption, answer, group
-from kaggle_manager.cli.quick import HINT, only_quick_is_here, quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant, hint
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.cli.table import age, copies_table, table
 from kaggle_manager.console.formatting import size
@@ -60,7 +60,7 @@ def ls(
         rows.append((view.level, *claims, *sizes, age(m.created_at) if m else "-", view.hash_state))
     lines = [str(config.tree), *_indented(table(rows))]
     if not views:
-        lines[1:] = [f"  no checkpoint yet; {HINT}" if only_quick_is_here(of) else "  no checkpoint yet"]
+        lines[1:] = ["; ".join(filter(None, ["  no checkpoint yet", hint(of)]))]
     lines += [f"  ! {view.problem}" for view in views if view.problem]
     if copies:
         lines += [f"kept copies ({size(sum(copy.size for copy in copies))})", *_indented(copies_table(copies, states))]
@@ -87,7 +87,7 @@ def show(
     from kaggle_manager.trees.inspect import find_checkpoint
 
     config = of.config()
-    with quick_may_be_meant(of):
+    with another_tree_may_be_meant(of):
         view = find_checkpoint(TrainingTree(config.tree, config.scenario_name), which, verify=True)
     described = _view_as_json(view)
     manifest = described["manifest"]
@@ -134,7 +134,7 @@ def verify(
         config = of.config()
         own = TrainingTree(config.tree, config.scenario_name)
         tree = tree_at(folder, config.scenario_name) if folder else own
-        with quick_may_be_meant(of):
+        with another_tree_may_be_meant(of):
             found = verify_tree(tree)
     if found.problems:
         raise CheckpointCorrupt(
@@ -168,7 +168,7 @@ def diff(
     from kaggle_manager.trees.compare import TOPICS, compare_sides, find_side
 
     config = of.config()
-    with quick_may_be_meant(of):
+    with another_tree_may_be_meant(of):
         differences = compare_sides(find_side(a, config), find_side(b, config))
     lines = []
     for topic in TOPICS:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
-from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.cli.table import copies_table
 from kaggle_manager.console.formatting import count, size
@@ -48,7 +48,7 @@ def make(
             raise typer.BadParameter(f"options are written after {context.invoked_subcommand}, not before it")
         return
     config = of.config()
-    with quick_may_be_meant(of), attended(config):
+    with another_tree_may_be_meant(of), attended(config):
         copy = back_up(config, reason)
         dropped = within_limit(config)
     for line in dropped:

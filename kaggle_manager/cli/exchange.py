@@ -20,7 +20,7 @@ from kaggle_manager.cli.common import (
     print_json,
     reporter,
 )
-from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
@@ -58,7 +58,7 @@ def export_sb3(
     def check(manifest: Manifest) -> None:
         Vouched(config.state).require(manifest, tree=config.tree, doing="The export", again=again, trust=trust)
 
-    with quick_may_be_meant(of):
+    with another_tree_may_be_meant(of):
         found = exchange.export_sb3(config.tree, config.scenario_name, step, folder, check=check)
         files = [str(path) for path in found]
     answer({"schema": 1, "files": files}, files, as_json=as_json)

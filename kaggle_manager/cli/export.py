@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
-from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfArgument, as_command
 from kaggle_manager.command_line import WhichTree
 from kaggle_manager.console.formatting import count, size
@@ -41,7 +41,7 @@ def export(
 
     with reporter(as_json) as shown:
         config = of.config()
-        with quick_may_be_meant(of):
+        with another_tree_may_be_meant(of):
             done = export_run(config, url, report=report, recheck=recheck, dry_run=dry_run, tell=shown.status)
         for line in done.left_out:
             shown.warn(f"left out, for it does not verify: {line}")

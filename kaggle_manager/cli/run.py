@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, TrustOption, print_json, reporter
-from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
@@ -184,7 +184,7 @@ def stop(
 
     with reporter(as_json) as shown:
         config = of.config()
-        with closing(Journal(config.journal)) as journal, quick_may_be_meant(of):
+        with closing(Journal(config.journal)) as journal, another_tree_may_be_meant(of):
             stopped = stop_run(config, connect, journal, shown, time.time(), delete=delete and yes)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
@@ -207,7 +207,7 @@ def fetch(
       kaggle-manager fetch section_7_6_rl_performance --generation 2
     """
     with reporter(as_json) as shown:
-        with quick_may_be_meant(of):
+        with another_tree_may_be_meant(of):
             fetched = of.manager(shown).fetch_outputs(of.config(), generation)
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:

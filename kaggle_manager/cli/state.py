@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
-from kaggle_manager.cli.quick import quick_may_be_meant
+from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, as_command
 from kaggle_manager.command_line import command
 from kaggle_manager.config import state_folder, workdir_of
@@ -128,7 +128,7 @@ def logs(
 
     with Reporter(sys.stderr) as shown:
         config = of.config()
-        with closing(Journal.to_read(config.journal)) as journal, quick_may_be_meant(of):
+        with closing(Journal.to_read(config.journal)) as journal, another_tree_may_be_meant(of):
             for line in session_log(config, journal, generation, connect_to=connect, reporter=shown):
                 print(line, flush=True)
 

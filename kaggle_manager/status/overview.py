@@ -9,12 +9,13 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.command_line import WhichTree
-from kaggle_manager.config import build_config, workdir_of
+from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.runs.journal import Journal
-from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, get_section, offered_sections
+from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, offered_sections
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import saved_step
 
 # The most urgent first: what needs the user, then what goes on, then what is over.
@@ -94,12 +95,9 @@ def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
     for name in offered_sections(project):
         if section not in (None, name):
             continue
-        loaded = get_section(project, name)
-        for scenario in loaded.scenarios:
-            workdir = None if is_own else state
-            config = build_config(name, scenario=scenario, workdir=workdir, project_root=project, environ={})
-            if step := saved_step(TrainingTree(config.tree, scenario)):
-                yield UnknownTree(config.tree, step, WhichTree(name, scenario, workdir=workdir))
+        for config in trees_here(project, name, None if is_own else state):
+            if not config.quick and (step := saved_step(TrainingTree(config.tree, config.scenario_name))):
+                yield UnknownTree(config.tree, step, config.which)
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

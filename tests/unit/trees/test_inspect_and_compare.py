@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from documents import ROOT
 from small_trees import IDENTITY, SCENARIO, SECTION, config_in, content, curve, flip, plant
 from typer.testing import CliRunner
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, NotFound
 from kaggle_manager.trees.compare import TreeDifference, compare_trees, find_side
+from kaggle_manager.trees.compatibility import current_identity
 from kaggle_manager.trees.evaluations import read_evaluations
+from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import find_checkpoint, look_at, verify_tree
 
 
@@ -184,3 +191,41 @@ def test_a_training_that_only_a_quick_run_was_made_of_is_found_by_what_is_said(l
     assert run(app, [*arguments, "--quick"]).exit_code == 0
     plant(config_in(tmp_path).tree)
     assert "add --quick" not in run(app, arguments).output
+
+
+def test_seeds_and_quick_runs_of_seeds_are_found_by_what_is_said_and_named_when_no_journal_knows_them(
+    tmp_path: Path,
+) -> None:
+    def config(**which: Any) -> RunConfig:
+        return build_config(SECTION, workdir=tmp_path, environ={}, **which)
+
+    for which in ({"seed": 3}, {"seed": 12, "quick": True}):
+        plant(config(**which).tree)
+    (config().tree.with_name("models_seed_notes")).mkdir()
+    found = [each.which for each in trees_here(config().project_root, SECTION, tmp_path)]
+    assert [(each.seed, each.quick) for each in found] == [(3, False), (12, True)]
+    said = CliRunner().invoke(app, ["checkpoints", "show", "--workdir", str(tmp_path)]).output
+    assert "the same command finds with --seed 3 or with --seed 12 --quick" in said
+    seen = CliRunner().invoke(app, ["status", "--json", "--workdir", str(tmp_path)]).output
+    assert json.loads(seen)["next"] == config(seed=3).command("run")
+
+
+def test_what_a_command_prints_to_be_typed_does_it_when_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command that is found in the output of one is typed in turn, for a tree that is none by default."""
+    monkeypatch.chdir(ROOT)
+    config = build_config(SECTION, workdir=tmp_path / "a work folder", seed=3, quick=True, environ={})
+    plant(config.tree, identity=current_identity(config))
+    typed: set[str] = set()
+    waiting = [config.command("checkpoints ls"), config.command("checkpoints backup")]
+    waiting += [config.command("export", tmp_path / "an export"), config.command("checkpoints backup ls")]
+    before = {file.name: file.read_bytes() for file in config.tree.rglob("*.zip")}
+    while waiting:
+        line = waiting.pop()
+        typed.add(line)
+        done = CliRunner().invoke(app, [*shlex.split(line)[1:], "--workdir", str(config.state)])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+        found = re.findall(r"kaggle-manager [^\n]+", done.output)
+        waiting += [each for each in found if each not in typed and "FOLDER" not in each and " run " not in each]
+    assert sum("restore" in line for line in typed) == 2
+    assert {file.name: file.read_bytes() for file in config.tree.rglob("*.zip")} == before
+    assert not build_config(SECTION, workdir=config.state, environ={}).tree.exists()
