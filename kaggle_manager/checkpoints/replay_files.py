@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import Disk
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.checkpoints.manifest import SegmentRef
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
 
 _READERS = 4
+MOST_KEPT_BYTES = 1 << 30
+"""Rows kept with a checkpoint in quarantine: a session's output may have 20 GB, and those that verify come first."""
 
 
 def verify(folder: Path, segments: Iterable[SegmentRef], disk: Disk) -> None:
@@ -62,6 +64,26 @@ def verified_hash(folder: Path, ref: SegmentRef, disk: Disk) -> hashlib._Hash:
     if digest.hexdigest() != ref.sha256:
         raise CheckpointCorrupt(f"{segment} is damaged: its bytes are not those that were committed.")
     return digest
+
+
+def keep_copy(folder: Path, segments: Iterable[SegmentRef], into: Path, disk: Disk) -> str:
+    """Copy the committed bytes of segments, as they are, beside a checkpoint in quarantine; say what became of them.
+
+    Raises:
+        OSError: from the disk.
+    """
+    there = [ref for ref in segments if (folder / ref.name).is_file()]
+    size = sum(ref.length for ref in there)
+    if not there:
+        return "It has no replay rows."
+    if size > MOST_KEPT_BYTES:
+        return f"Its replay rows, {size:,} bytes, are not kept: they go when no valid checkpoint needs them."
+    ensure_free_space(folder, size, safe="it is in quarantine, without its rows")
+    disk.make_folder(into)
+    for ref in there:
+        with disk.open(inside(folder, ref.name)) as file:
+            disk.write(into / ref.name, file.read(ref.length))
+    return f"Its replay rows, as they were then, are in {into.name}/."
 
 
 def drop_unneeded(folder: Path, needed: set[str], disk: Disk) -> None:

@@ -65,10 +65,11 @@ class ReplayLog:
                 self._open_hash = replay_files.verified_hash(self.folder, commit.segments[-1], self._disk)
 
     def write(self, new: NewRows) -> ReplayCommit:
-        """Append rows, wait until they are on the medium, and return what a manifest must say to have them back.
+        """Append rows, wait until they are on the medium, read them back, and return what a manifest must say of them.
 
         Raises:
             ValueError: some of the rows are in the log already.
+            CheckpointCorrupt: they do not read back as they were written.
             StorageError: the disk refused; the rows committed before still load, and the same write may be tried again.
         """
         before = 0 if self._commit is None else self._commit.rows
@@ -90,7 +91,7 @@ class ReplayLog:
     def _write_pieces(self, new: NewRows) -> tuple[list[SegmentRef], Any]:
         """Append every piece of `new`; return the segments and the running hash of the open one, as they now are."""
         segments, open_hash = list(self._segments), self._open_hash.copy()
-        touched: list[Path] = []
+        written: dict[Path, list[tuple[int, int, bytes]]] = {}
         for first, rows in _pieces(new, segments[-1] if segments else None):
             if not segments or _is_full(segments[-1], new.capacity):
                 segments.append(SegmentRef(self._new_name(first), first, first, 0, ""))
@@ -110,12 +111,30 @@ class ReplayLog:
             open_hash.update(chunk)
             length, sha256 = current.length + len(chunk), open_hash.hexdigest()
             segments[-1] = replace(current, end_row=end, length=length, sha256=sha256)
-            if path not in touched:
-                touched.append(path)
-        for path in touched:
+            written.setdefault(path, []).append((current.length, len(chunk), hashlib.sha256(chunk).digest()))
+        for path in written:
             self._disk.sync(path)
         self._disk.sync_folder(self.folder)
+        for path, chunks in written.items():
+            self._read_back(path, chunks)
         return segments, open_hash
+
+    def _read_back(self, path: Path, chunks: list[tuple[int, int, bytes]]) -> None:
+        """Hold what was written (offset, bytes, SHA-256) against what the file has; one chunk in memory at a time.
+
+        Raises:
+            CheckpointCorrupt: it has something else.
+            OSError: from the disk.
+        """
+        with self._disk.open(path) as file:
+            for offset, length, sha256 in chunks:
+                file.seek(offset)
+                if hashlib.sha256(file.read(length)).digest() != sha256:
+                    raise CheckpointCorrupt(
+                        f"Replay segment {path.name} does not read back as it was written.",
+                        safe=_SAFE,
+                        next_step="check the disk",
+                    )
 
     def _new_name(self, first_row: int) -> str:
         """Return a name that no file has: what an older session left behind is never written over."""

@@ -31,7 +31,7 @@ from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
 from kaggle_manager.checkpoints.vouched import MADE_HERE, Vouched
-from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError
+from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError, UnsafePath
 
 KEPT = 2
 """Latest checkpoints kept."""
@@ -440,15 +440,25 @@ class CheckpointStore:
             return None
 
     def _quarantine(self, where: Slot, reason: str) -> None:
-        """Move a damaged slot's files aside. Its replay segments stay, for the other checkpoint shares them."""
+        """Move a damaged slot's files aside, with a copy of its rows: the segments stay, for others share them."""
         name = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
         try:
+            manifest = index.read_manifest(where.manifest_path, self._disk)
             paths = index.slot_files(where, self._disk)
             folder = index.put_in_quarantine(self.tree, name, paths, reason, self._disk)
         except OSError as error:
             self._warn(f"{reason} It could not be moved to quarantine: {error}.")
         else:
-            self._warn(f"{reason} It was moved to {folder}.")
+            self._warn(f"{reason} It was moved to {folder}.{self._keep_rows(manifest, folder)}")
+
+    def _keep_rows(self, manifest: Manifest | None, folder: Path) -> str:
+        if manifest is None or not manifest.segments:
+            return ""
+        try:
+            rows = folder / self.tree.replay.name
+            return " " + replay_files.keep_copy(self.tree.replay, manifest.segments, rows, self._disk)
+        except (OSError, StorageError, UnsafePath) as error:
+            return f" Its replay rows could not be copied: {error}."
 
     @property
     def _is_swapped(self) -> bool:

@@ -12,7 +12,7 @@ import crash_workload as workload
 import pytest
 from crash_workload import CAPACITY, SCENARIO, mixed, ring, rows_at
 
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, atomic_slot
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, atomic_slot, replay_files
 from kaggle_manager.checkpoints.replay_log import load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
@@ -223,3 +223,30 @@ def test_a_best_model_that_cannot_be_read_is_not_replaced(tree: TrainingTree) ->
     with pytest.raises(StorageError):
         workload.save_best(store, 9, 1000.0)
     assert store_of(tree)[0].best() is not None
+
+
+@pytest.mark.parametrize("most", [1 << 30, 10], ids=["small", "larger than what is kept"])
+def test_a_checkpoint_in_quarantine_keeps_its_rows_or_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(replay_files, "MOST_KEPT_BYTES", most)
+    tree, warned = TrainingTree(tmp_path / "models", workload.SCENARIO), []
+    store = CheckpointStore(tree, warn=warned.append)
+    log, _ = workload.resume_log(store)
+    for step in (1, 2):
+        newest = workload.save(store, log, step)
+    newest.model_path.write_bytes(b"damaged")
+    log, step = workload.resume_log(store)
+    assert step == 1
+    for step in (2, 3, 4, 5):  # the ring turns: of the rows of that time, none is in the log any more
+        workload.save(store, log, step)
+    [folder] = tree.quarantine.iterdir()
+    assert "replay rows" in warned[0]
+    if most == 10:
+        assert not (folder / "replay").exists()
+        return
+    arrays = workload.ring(0)
+    assert newest.manifest.replay is not None
+    load(folder / "replay", newest.manifest.replay, arrays)
+    expected = workload.ring(workload.rows_at(2))
+    assert all(arrays[name].tobytes() == expected[name].tobytes() for name in expected)

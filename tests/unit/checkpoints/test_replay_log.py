@@ -337,3 +337,34 @@ def test_a_write_that_failed_may_be_tried_again(tmp_path: Path) -> None:
         log.log.write(new)
     Log(tmp_path, restored).load(log.log.write(new))
     assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
+
+
+@pytest.mark.parametrize("batch", [3, 9], ids=["into a segment that is there", "into a new one"])
+def test_rows_that_do_not_read_back_are_no_commit_and_the_one_before_still_loads(tmp_path: Path, batch: int) -> None:
+    class Lies(Disk):
+        """Calls written what is not."""
+
+        lies = False
+
+        def write_at(self, path: Path, offset: int, data: bytes) -> None:
+            super().write_at(path, offset, data[:-1] + bytes([data[-1] ^ 1]) if self.lies else data)
+
+    disk = Lies()
+    player = Player(plain_buffer(64, 1), seed=8)
+    live = arrays_of(player.buffer)
+    log = Log(tmp_path, live, disk)
+    player.play(5)
+    committed = log.append(5)
+    expected = {name: array.copy() for name, array in live.items()}
+    player.play(batch)
+    new = log.capture.take(live, rows=5 + batch)
+    disk.lies = True
+    with pytest.raises(CheckpointCorrupt, match=r"segment_\d+\.bin does not read back") as damaged:
+        log.log.write(new)
+    assert damaged.value.safe
+    restored = arrays_of(plain_buffer(64, 1))
+    Log(tmp_path, restored).load(committed)
+    assert all(restored[name].tobytes() == expected[name].tobytes() for name in expected)
+    disk.lies = False
+    Log(tmp_path, restored).load(log.log.write(new))
+    assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
