@@ -64,6 +64,8 @@ def _facts(view: RunView) -> Markup:
         speed = f", {seen['steps_per_s']:.3g} steps/s" if seen.get("steps_per_s") else ""
         reward = f", mean return {seen['reward']:.4g}" if seen.get("reward") is not None else ""
         pairs.append(("This session", f"at step {seen['step']:,}{speed}{reward}"))
+    if report.exactness:
+        pairs.append(("Exactness", report.exactness))
     return join(
         h("p", state_word(report.state, report.human_action_required), " ", report.why, class_="why"),
         progress(share, f"{report.step:,} of {report.target:,} steps saved"),

@@ -21,6 +21,7 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.file_names import TREE_FOLDER
+from kaggle_manager.protocol.sentences import exactness
 from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
 from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, ends_the_run
@@ -232,6 +233,8 @@ def describe_tree(run: RunContext) -> Iterator[str]:
     named = [] if final is None else [file.name for file in final.manifest.files]
     if final is not None and run.tree.final_replay_name not in named and any(run.tree.replay.glob("*")):
         yield f"the final model's replay buffer: {run.config.command('checkpoints export-sb3', 'latest', 'exported')}"
+    if (head := run.head()) is not None and (lost := exactness(head.manifest.exact)):
+        yield lost
     yield f"tree    {run.config.tree}"
 
 

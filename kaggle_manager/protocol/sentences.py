@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+from kaggle_manager.errors import one_line
 from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, ProgressEvent
+
+# In characters, of a reason.
+_LONGEST_WHY = 300
+
+
+def exactness(exact: Mapping[str, Any]) -> str:
+    """Up to where a training has the bits of one that was never interrupted; '' for throughout, or when nobody says.
+
+    Args:
+        exact: of a checkpoint's manifest. What broke it in any session is there: later sessions carry it forward.
+    """
+    broken = exact.get("broken")
+    found = [entry for entry in broken if isinstance(entry, Mapping)] if isinstance(broken, list) else []
+    steps = [entry["step"] for entry in found if type(entry.get("step")) is int]
+    if not steps:
+        return ""
+    first = next(entry for entry in found if entry.get("step") == min(steps))
+    more = f" (and {len(found) - 1} more later)" if len(found) > 1 else ""
+    return f"exact up to step {min(steps):,}, then {one_line(str(first.get('why', '')), _LONGEST_WHY)}{more}"
 
 
 def sentence(event: Event) -> str:

@@ -38,6 +38,8 @@ class History:
         """One line a session, a line above each run, and the sums."""
         for run in self.runs:
             yield f"run {run.run_id}  {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target}  {run.state}"
+            if run.exactness:
+                yield f"  {run.exactness}"
             for session in run.sessions:
                 cost = f", {duration(session.ran_s)}" if session.ran_s else ""
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""

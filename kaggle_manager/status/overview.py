@@ -69,6 +69,8 @@ class Overview:
             yield f"  run {run.run_id}"
             if run.best_score is not None:
                 yield f"  best: {run.best_score:.4g} at step {run.best_step}"
+            if run.exactness:
+                yield f"  {run.exactness}"
             if run.forecast:
                 yield f"  target expected: {for_people(epoch(run.forecast['done_at']))}"
             for session in run.sessions[-1:]:

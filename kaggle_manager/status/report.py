@@ -78,6 +78,8 @@ class RunReport:
         step, target: environment steps saved, and asked for.
         tree: folder of the training tree.
         bundle_sha256: hash of the code of its newest session.
+        exactness: up to which step its bits are those of a training that was never interrupted, and what changed them
+            there; "" when nothing did.
         best_score, best_step: mean reward and environment steps of the best model; None when none was evaluated.
         progress: what the log of the running session last reported (step, steps_per_s, reward, ...); {} for none.
         forecast: done_at, sessions and accelerator_s still to come; {} when no speed is known.
@@ -100,6 +102,7 @@ class RunReport:
     target: int
     tree: str
     bundle_sha256: str
+    exactness: str
     best_score: float | None
     best_step: int | None
     progress: dict[str, Any]

@@ -15,6 +15,7 @@ from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
+from kaggle_manager.protocol.sentences import exactness
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -81,6 +82,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         target=row.target,
         tree=row.tree,
         bundle_sha256=newest.bundle_sha256 if newest else "",
+        exactness=exactness(head.exact) if head else "",
         best_score=best.score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},

@@ -17,6 +17,8 @@ from kaggle_manager.trainer.runtime.log_lines import warn as warn_in_log
 from kaggle_manager.trainer.sb3.env_probe import Exactness
 from kaggle_manager.trainer.sb3.pickles import packed, read_plain
 
+# Breaks of exactness kept beside the first one.
+MOST_BREAKS = 19
 STATE_SCHEMA = 3
 
 
@@ -39,8 +41,10 @@ class RunRecord:
     broken: list[dict[str, Any]] = field(default_factory=list)
 
     def break_at(self, step: int, why: str) -> None:
-        """From here on the bits are others, and it is said."""
-        self.broken.append({"step": step, "why": why})
+        """From here on the bits are others, and it is said; the first break stays, what repeats is written once."""
+        if all(known["why"] != why for known in self.broken):
+            self.broken.append({"step": step, "why": why})
+            del self.broken[1:-MOST_BREAKS]
         warn_in_log(f"from step {step} the bits are no longer those of an uninterrupted run: {why}.")
 
     def describe(self) -> dict[str, Any]:

@@ -115,6 +115,7 @@ class Session:
     ) -> None:
         self.config, self.resume_point, self.clock, self.resources = config, resume_point, clock, resources
         self._emit = emit
+        self._heard: set[str] = set()
         self.tree = TrainingTree(config.tree, config.scenario)
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn, config.vouched))
@@ -221,7 +222,8 @@ class Session:
 
     def _note_nondeterminism(self, operation: str) -> None:
         why = f"{operation} has no deterministic kernel on {self.record.arithmetic['device']}"
-        if all(known["why"] != why for known in self.record.broken):
+        if why not in self._heard:
+            self._heard.add(why)
             self.record.break_at(self.model.num_timesteps, why)
 
     def _build_model(self) -> BaseAlgorithm:
@@ -311,6 +313,9 @@ class Session:
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
         lost = self.checkpointer.restore(checkpoint)
+        if self.record.exactness.mode == "none":
+            why = f"the environment cannot be put back where it was ({self.record.exactness.reason})"
+            self.record.break_at(checkpoint.step, why)
         if "environment" in lost or self.record.exactness.mode == "none":
             self._begin_new_episodes()
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, ProgressEvent, ResumeEvent
-from kaggle_manager.protocol.sentences import sentence
+from kaggle_manager.protocol.sentences import exactness, sentence
 
 PROGRESS = ProgressEvent(step=1200, target=3000, steps_per_s=35.25, reward=-12.345, checkpoint=1000)
 EVALUATION = EvaluationEvent(step=1000, score=1.5, best=True, episodes=1, env_steps=9, seconds=3.21)
@@ -45,3 +47,21 @@ def test_an_evaluation_in_words() -> None:
 def test_the_code_is_named_and_what_the_trainer_prints_in_words_is_not_said_twice() -> None:
     assert sentence(BundleEvent(sha256="0123456789abcdef" * 4)) == "runs code sha256 0123456789ab…"
     assert sentence(ResumeEvent(step=1, target=2)) == ""
+
+
+def test_the_first_loss_of_exactness_is_told_with_its_reason_and_later_ones_do_not_hide_it() -> None:
+    broken = [{"step": 1200, "why": "torch: 2.1 -> 2.2"}, {"step": 3000, "why": "the target changed"}]
+    assert exactness({"exact": "pickle", "broken": []}) == ""
+    assert exactness({"broken": broken[:1]}) == "exact up to step 1,200, then torch: 2.1 -> 2.2"
+    assert exactness({"broken": broken}) == "exact up to step 1,200, then torch: 2.1 -> 2.2 (and 1 more later)"
+
+
+@pytest.mark.parametrize("broken", [None, 7, "x", [7, None], [{"step": "1"}], [{"step": True}], [{"why": "x"}]])
+def test_nonsense_about_exactness_is_no_error(broken: object) -> None:
+    assert exactness({"broken": broken}) == ""
+
+
+def test_a_reason_from_a_session_is_cleaned_and_bounded() -> None:
+    said = exactness({"broken": [{"step": 1, "why": "\x1b[31mred\nline" + "x" * 10_000}]})
+    assert said.startswith("exact up to step 1, then red line")
+    assert len(said) < 400

@@ -14,11 +14,13 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
+from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.status.history import History
+from kaggle_manager.status.overview import overview
 from kaggle_manager.status.plan import plan_run
 from kaggle_manager.status.run_status import describe_all, describe_run
 
@@ -152,3 +154,28 @@ def test_what_only_reads_works_where_nothing_can_be_written(was_trained: bool, t
     codes = [line[:2].strip() for line in done.stdout.splitlines() if workdir in line]
     assert codes == ["0", "0", "0", "0", "1"], done.stdout
     assert done.stdout.count("error: The journal") == 1, "what writes says so"
+
+
+def test_where_exactness_was_lost_is_shown_by_every_face(tmp_path: Path) -> None:
+    row, tree = run_in(tmp_path)
+    CheckpointStore(tree).save_latest(
+        step=30,
+        target=30,
+        lineage=Lineage("r", 2, None, 0),
+        bundle_sha256="b",
+        model=b"m",
+        state=b"s",
+        # The session that wrote this was exact again: the break is an earlier one's.
+        exact={"exact": "none", "environment": "pickle", "broken": [{"step": 20, "why": "numpy: 1.26 -> 2.0"}]},
+    )
+    lost = "exact up to step 20, then numpy: 1.26 -> 2.0"
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        [report] = describe_all(journal, NOW)
+        shown = overview(journal, None, NOW)
+    assert report.as_json()["exactness"] == lost
+    assert shown.as_json()["exactness"] == lost
+    assert f"  {lost}" in list(shown.lines())
+    assert f"  {lost}" in list(History((report,)).lines())
+    write_html(tmp_path, tmp_path / "page.html")
+    assert lost.replace(">", "&gt;") in (tmp_path / "page.html").read_text(encoding="utf-8")

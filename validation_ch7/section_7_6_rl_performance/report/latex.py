@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 
+from kaggle_manager.protocol.sentences import exactness
 from validation_ch7.section_7_6_rl_performance.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.report.provenance import is_exact
 from validation_ch7.section_7_6_rl_performance.report.results import REPORTED, Result
@@ -76,6 +77,7 @@ def _environment(language: Language) -> jinja2.Environment:
         "number": number,
         "interval": interval,
         "percent": percent,
+        "exactness": exactness,
         "short": lambda text: str(text)[:8],
     }
     made.globals |= {"is_exact": is_exact, "evaluation_aim": EVALUATION_SHARE, "zip": zip}
