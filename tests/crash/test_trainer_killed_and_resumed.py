@@ -150,7 +150,7 @@ def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
 ) -> None:
     steps = 0
 
-    def stop_in_the_second_evaluation(self: SessionClock) -> str:
+    def stop_in_the_second_evaluation(self: SessionClock, needed_s: float = 0.0) -> str:
         nonlocal steps
         steps += 1
         return "enough" if steps == 25 else ""
@@ -200,7 +200,7 @@ def test_the_best_model_survives_a_resume_that_only_sees_worse_ones(
     monkeypatch.setattr(
         evaluation.Evaluator,
         "__call__",
-        lambda self, model, _: evaluation.Evaluation([scores[model.num_timesteps]], [1]),
+        lambda self, model, _: evaluation.Evaluation([scores[model.num_timesteps]], [1], 1),
     )
     session(settings(tmp_path / "tree"), max_steps=150)
     session(settings(tmp_path / "tree"))
