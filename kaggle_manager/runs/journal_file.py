@@ -8,7 +8,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
+from urllib.parse import quote
 
 from kaggle_manager.errors import StorageError
 
@@ -168,19 +169,35 @@ def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
 
 def _copy(path: Path, into: sqlite3.Connection) -> None:
     """Copy a journal as it is, without leaving anything beside it."""
-    log = path.with_name(path.name + "-wal")
-    # Without a log it is at rest. One with a log is read by an index beside it, which a manager at work has made.
-    how = "mode=ro" if log.is_file() else "immutable=1"
+    log, undo = path.with_name(path.name + "-wal"), path.with_name(path.name + "-journal")
+    # Of those that keep a log, one without it is at rest, and one with it is read by an index beside it, which a
+    # manager at work has made. Where a file system can have no such index, SQLite's locks say what is committed.
+    how = "immutable=1" if _keeps_log(path) and not log.is_file() else "mode=ro"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=PATIENCE_S)) as file:
+        with closing(sqlite3.connect(_uri(path, how), uri=True, timeout=PATIENCE_S, isolation_level=None)) as file:
+            file.execute("BEGIN")
+            file.execute("SELECT 1 FROM sqlite_master").fetchone()  # waits for a writer; the copy would, for ever
             file.backup(into)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
-        # No index, and none can be made here: nobody is at work, so a copy elsewhere has all that is in the log.
+        # No index, and none can be made here, or a writer that died: nobody is at work, so a copy elsewhere has all
+        # that is in the log, and nothing that was not committed.
         with tempfile.TemporaryDirectory() as folder:
-            for part in (path, log):
+            for part in (path, log, undo):
                 if part.is_file():
                     shutil.copyfile(part, Path(folder) / part.name)
             with closing(sqlite3.connect(Path(folder) / path.name)) as file:
                 file.backup(into)
+
+
+def _keeps_log(path: Path) -> bool:
+    """Whether the file's header says that it has a write-ahead log."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\2\2"
+
+
+def _uri(path: PurePath, how: str) -> str:
+    """With no host, whatever the path: SQLite takes that of a Windows share for one, and refuses it."""
+    name = path.as_posix()
+    return f"file://{'' if name.startswith('/') else '/'}{quote(name)}?{how}"

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
 from kaggle_manager.errors import NotFound, StorageError
+from kaggle_manager.runs import journal_file
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import VERSION, refusal
 from kaggle_manager.runs.lifecycle import Stage
@@ -243,6 +244,55 @@ def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_ho
     (there / "journal.sqlite-wal").unlink()
     with pytest.raises(StorageError, match="cannot be used"):
         Journal(there / "journal.sqlite")
+
+
+WRITER_WITHOUT_A_LOG = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size=1")
+database.execute("BEGIN IMMEDIATE")
+database.execute("UPDATE runs SET target = 999")
+for number in range(200):
+    database.execute("INSERT INTO events (at, run_id, kind, detail) VALUES ('', 'r1', 'x', ?)", ("x" * 4000,))
+print("half written", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_where_no_log_can_be_kept_a_reader_sees_nothing_that_is_not_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither beside the writer, which has written half of it into the file, nor after its death."""
+    monkeypatch.setattr(journal_file, "_set_write_ahead_log", lambda database: None)
+    monkeypatch.setattr(journal_file, "PATIENCE_S", 0.1)
+    path = tmp_path / "journal.sqlite"
+    with closing(Journal(path)) as journal:
+        journal.add_run(RUN)
+    with closing(Journal.to_read(path)) as reader:
+        assert reader.run("r1") == RUN
+    command = [sys.executable, "-c", WRITER_WITHOUT_A_LOG, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "half written\n"
+        with pytest.raises(StorageError, match="locked"):
+            Journal.to_read(path)
+        writer.send_signal(signal.SIGKILL)
+    with closing(Journal.to_read(path)) as reader:
+        assert reader.run("r1") == RUN
+        assert reader.events("r1") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PureWindowsPath(r"\\server\share\a b\journal.sqlite"), "file:////server/share/a%20b/journal.sqlite?mode=ro"),
+        (PureWindowsPath(r"C:\a\journal.sqlite"), "file:///C%3A/a/journal.sqlite?mode=ro"),
+        (PurePosixPath("/a/50%?#/journal.sqlite"), "file:///a/50%25%3F%23/journal.sqlite?mode=ro"),
+    ],
+)
+def test_a_journal_on_a_share_has_an_address_that_sqlite_takes(path: PurePath, uri: str) -> None:
+    assert journal_file._uri(path, "mode=ro") == uri
 
 
 def test_an_unreadable_journal_is_refused_in_words_to_readers_too(tmp_path: Path) -> None:
