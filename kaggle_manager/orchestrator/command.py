@@ -49,10 +49,11 @@ def settings_told(section: str, workdir: Path | None, notifier: Notifier, about:
     """
     try:
         yield
-    except KaggleManagerError as error:
+    except Exception as raised:
         state = _state_of(workdir)
         if state is None or not _is_unattended(state, section):
             raise
+        error = raised if isinstance(raised, KaggleManagerError) else KaggleManagerError(f"{section}: {raised!r}")
         files, cause = ToldFiles(state, about), cause_of(error)
         if cause not in files.causes() and notifications.settings_unreadable(notifier, section, error):
             files.add(cause)
@@ -111,12 +112,13 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
             sent = notifications.command_ended(notifier, config, run.row, error, told)
             if sent or known:
                 run.change(told=" ".join(sorted({*told, sent} - {""})))
-    except StorageError as refusal:
+    except Exception as refusal:  # whatever it is, the error itself is what the caller must see
         sent = sent or notifications.command_ended(notifier, config, row, error, told)
         if sent:
             files.add(sent)
-        if refusal.message != error.message:  # the error itself is what the caller must see
-            error.message = f"{error.message}\nIt could not be noted: {refusal.message}"
+        why = getattr(refusal, "message", str(refusal))
+        if why != error.message:
+            error.message = f"{error.message}\nIt could not be noted: {why}"
     else:
         files.clear()
 

@@ -153,6 +153,23 @@ def test_a_disk_that_is_full_for_the_journal_too_is_told_once(world: World, monk
     assert len(world.sent) == 2
 
 
+def test_an_error_that_cannot_be_noted_is_told_and_raised_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: Any) -> None:
+        raise PermissionError("no entry")
+
+    monkeypatch.setattr(boundary, "current_run", denied)
+    for _ in range(3):
+        error = AuthError("The token ended.")
+        with (
+            pytest.raises(AuthError, match="could not be noted: no entry"),
+            boundary.command(world.config, world.notifier, lambda: 0.0),
+        ):
+            raise error
+    assert len(world.sent) == 1
+
+
 def test_a_state_folder_that_is_read_only_is_told_once(world: World) -> None:
     world.config.journal.unlink()
     world.config.state.rmdir()
