@@ -20,7 +20,16 @@ from typing import Any
 from kaggle_manager.errors import NotFound
 from kaggle_manager.runs.journal_file import copy_to_read, open_to_write, refusal, refusals_of
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow, SessionRow, Totals, run_of_row, session_of_row, stored
+from kaggle_manager.runs.rows import (
+    RunRow,
+    SessionRow,
+    Totals,
+    event_of_row,
+    run_of_row,
+    session_of_row,
+    stored,
+    summary_of_row,
+)
 
 _OF_SESSION = ", ".join(field.name for field in fields(SessionRow))
 
@@ -182,7 +191,7 @@ class Journal:
         columns += ", coalesce(json_extract(facts, '$.caution'), '') AS caution"
         query = f"SELECT {columns} FROM sessions WHERE run_id = ? ORDER BY generation"
         with refusals_of(self.path):
-            return [dict(row) for row in self._db.execute(query, (run_id,))]
+            return [summary_of_row(dict(row)) for row in self._db.execute(query, (run_id,))]
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -199,7 +208,7 @@ class Journal:
         only, values = ("", (run_id,)) if kind is None else (" AND kind = ?", (run_id, kind))
         with refusals_of(self.path):
             rows = self._db.execute(f"SELECT * FROM events WHERE run_id = ?{only} ORDER BY id", values)
-            return [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]
+            return [event_of_row(dict(row)) for row in rows]
 
     def has_event(self, run_id: str, kind: str, generation: int) -> bool:
         with refusals_of(self.path):

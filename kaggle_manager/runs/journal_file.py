@@ -107,6 +107,7 @@ def refusals_of(path: Path) -> Iterator[None]:
         KeyError,
         AttributeError,
         RecursionError,
+        ArithmeticError,
     ) as error:  # JSON that is none, an unknown stage or column
         raise StorageError(
             f"The journal {path} is damaged, or was written by a newer version: {error}.",

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar
 
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
+
+_T = TypeVar("_T")
+# What a stored value may be, by the type of its field; those of other fields are read one by one.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "str | None": (str, NoneType),
+    "int": int,
+    "int | None": (int, NoneType),
+    "float": (int, float),
+    "bool": bool,
+    "Mapping[str, int]": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -182,42 +195,84 @@ def stored(value: object) -> object:
 
 
 def run_of_row(row: Mapping[str, Any]) -> RunRow:
-    _check(row, whole=("target", "seen_to"), dates=("created_at", "finished_at"))
-    return RunRow(
-        **{
-            **row,
-            "quick": bool(row["quick"]),
-            "settings": _table(row["settings"]),
-            "forecast": _table(row["forecast"]),
-            "counts": {name: int(count) for name, count in _table(row["counts"]).items()},
-            "wait": None if row["wait"] is None else _wait(_table(row["wait"])),
-            "published": None if row["published"] is None else Published(**_table(row["published"])),
-            "trouble": None if row["trouble"] is None else Trouble(**_table(row["trouble"])),
-        }
-    )
+    forecast, settings = _table(row["forecast"]), _table(row["settings"])
+    if forecast:
+        _check(forecast, dates=("done_at", "made_at"), numbers=("sessions", "accelerator_s"))
+    if forecast.get("told"):
+        _check(forecast["told"], dates=("done_at", "made_at"), numbers=("target",))
+    _check({"seed": None, "session_limit_s": None, **settings}, numbers=("seed", "session_limit_s"))
+    _check(row, dates=("created_at", "finished_at"))
+    values = {
+        "quick": bool(row["quick"]),
+        "settings": settings,
+        "forecast": forecast,
+        "counts": _table(row["counts"]),
+        "wait": None if row["wait"] is None else _value(Wait, _table(row["wait"])),
+        "published": None if row["published"] is None else _value(Published, _table(row["published"])),
+        "trouble": None if row["trouble"] is None else _value(Trouble, _table(row["trouble"])),
+    }
+    return _value(RunRow, {**row, **values})
 
 
 def session_of_row(row: Mapping[str, Any]) -> SessionRow:
-    _check(row, whole=("generation", "min_step", "version", "step"), dates=("started_at", "ended_at"))
+    _check(row, dates=("started_at", "ended_at"))
     FailureKind(row["kind"])  # refused here, in words, when it is none
     facts = _table(row["facts"])
-    for name in ("seen", "planned", "counts", "timings"):
-        if not isinstance(facts.get(name) or {}, dict):
-            raise ValueError(f"{name} of session {row['generation']} is not a table")
-    return SessionRow(**{**row, "stage": Stage(row["stage"]), "facts": facts})
+    for name in ("planned", "counts", "timings"):
+        table = facts.get(name) or {}
+        _check(table, numbers=tuple(table))
+    if facts.get("planned"):
+        _check(facts["planned"], numbers=("timeout_s", "deadline_s", "steps"))
+    if facts.get("timings"):
+        _check(facts, numbers=("gained",))
+    for name, value in (facts.get("seen") or {}).items():
+        if (name in ("state", "container")) != isinstance(value, str) or isinstance(value, dict | list):
+            raise ValueError(f"{name} = {value!r} is not what is seen of a session")
+    optional = ("gained", "ran_s", "lost_s", "ending_s", "refusals", "accelerator_gain")
+    _check(facts, numbers=[name for name in optional if name in facts])
+    return _value(SessionRow, {**row, "stage": Stage(row["stage"]), "facts": facts})
 
 
-def _check(row: Mapping[str, Any], *, whole: Sequence[str], dates: Sequence[str]) -> None:
-    for name in whole:
-        if row[name] is not None and type(row[name]) is not int:
-            raise ValueError(f"{name} = {row[name]!r} is not a whole number")
+def summary_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report shows of a session."""
+    Stage(row["stage"])
+    _check(
+        row, dates=("started_at", "ended_at"), numbers=("generation", "version", "step", "gained", "ran_s", "lost_s")
+    )
+    return dict(row)
+
+
+# What is read of the events of a kind.
+_DATES_OF_EVENTS = {"forecast": ("done_at",)}
+_NUMBERS_OF_EVENTS = {"forecast": ("sessions",), "quota": ("left_s", "total_s", "refresh_at"), "waits": ("until",)}
+
+
+def event_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    _check(row, dates=("at",), numbers=("generation",))
+    detail, kind = _table(row["detail"]), row["kind"]
+    _check(detail, dates=_DATES_OF_EVENTS.get(kind, ()), numbers=_NUMBERS_OF_EVENTS.get(kind, ()))
+    return {**row, "detail": detail}
+
+
+def _value(kind: type[_T], table: Mapping[str, Any]) -> _T:
+    """A value of its own from what is stored of it, whose names and types are those of its fields."""
+    for each in fields(kind):  # type: ignore[arg-type]
+        value, accepted = table.get(each.name), _TYPES.get(str(each.type))
+        if each.name in table and accepted is not None and not isinstance(value, accepted):
+            raise ValueError(f"{each.name} = {value!r} is not {each.type}")
+        if each.type == "Mapping[str, int]":
+            _check(table.get(each.name, {}), numbers=tuple(table.get(each.name, {})))
+    return kind(**table)
+
+
+def _check(table: Mapping[str, Any], *, dates: Sequence[str] = (), numbers: Sequence[str] = ()) -> None:
+    """Refuse a missing name, and what is neither None nor a date from 1970 on, or a number."""
     for name in dates:
-        if row[name] is not None:
-            datetime.fromisoformat(row[name])
-
-
-def _wait(table: dict[str, Any]) -> Wait:
-    return Wait(**{**table, "since": float(table["since"]), "for_s": float(table["for_s"])})
+        if table[name] is not None and datetime.fromisoformat(table[name]).timestamp() < 0:
+            raise ValueError(f"{name} = {table[name]!r} is not a date of a session")
+    for name in numbers:
+        if not isinstance(table[name], int | float | None):
+            raise ValueError(f"{name} = {table[name]!r} is not a number")
 
 
 def _table(text: str) -> dict[str, Any]:
