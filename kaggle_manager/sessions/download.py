@@ -17,12 +17,12 @@ from pathlib import Path
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
+from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, Unavailable
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.download import PART_SUFFIX
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
 from kaggle_manager.platforms.kaggle.log_lines import parse_log
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputListing
+from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputFile, OutputListing
 from kaggle_manager.platforms.kaggle.names import check_file_name
 from kaggle_manager.protocol.events import BundleEvent, Event, ResultEvent, parse_event, session_tag
 from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
@@ -107,7 +107,14 @@ def download_session(
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )
-    if listed_result is None:
+    result = None
+    if listed_result is not None:
+        accepted: tuple[type[KaggleManagerError], ...] = () if well or announced else (OutputDamaged,)
+        accepted = (OutputDamaged, LineageMismatch) if settle_for_less else accepted
+        result = _own_result(client, listed_result, folder, session, reporter, or_else=accepted)
+        if result is None:
+            listing = output_listing.settled(client, version, listing, sleep)
+    if result is None:
         reporter.warn("the session left no result; what its checkpoint manifests list is used")
         manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
         if not settle_for_less:
@@ -116,11 +123,9 @@ def download_session(
         optional = output_listing.rest_of_tree(listing, [*manifests, *(file.name for file in expected)])
     else:
         manifests = []
-        client.download_file(listed_result, folder / RESULT_FILE, size=None, sha256=None)
-        result = read_result(folder, session)
         expected, optional = (
             [ExpectedFile(entry.name, entry.size, entry.sha256) for entry in entries]
-            for entries in ((result.files, result.optional) if result else ((), ()))
+            for entries in (result.files, result.optional)
         )
         names = [file.name for file in expected]
         optional = [file for file in optional if file.name not in names]
@@ -134,7 +139,7 @@ def download_session(
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
     needed = {file.name for file in expected}
     wanted = [file for file in found.missing if file.name in needed]
-    if listed_result is None:
+    if result is None:
         wanted = _whatever_they_hold(wanted)
     client.download_outputs(version, wanted, folder, listing=listing, on_progress=meter)
     for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
@@ -145,6 +150,28 @@ def download_session(
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")
     return load_downloaded(folder, session)
+
+
+def _own_result(
+    client: KaggleClient,
+    listed: OutputFile,
+    folder: Path,
+    session: SessionRow,
+    reporter: Reporter,
+    *,
+    or_else: tuple[type[KaggleManagerError], ...],
+) -> SessionResult | None:
+    """The session's result; None when what lies under its name is refused by one of these errors.
+
+    A session that was killed wrote none, and its user's code may have left a file of that name.
+    """
+    client.download_file(listed, folder / RESULT_FILE, size=None, sha256=None)
+    try:
+        return read_result(folder, session)
+    except or_else as error:
+        reporter.warn(f"{error.message} It is not used.")
+        (folder / RESULT_FILE).unlink()
+        return None
 
 
 def list_of(folder: Path) -> Path:

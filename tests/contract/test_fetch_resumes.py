@@ -254,6 +254,15 @@ def test_a_last_word_of_another_session_changes_nothing_here(session):
     assert content(session.folder) == TREE
 
 
+@pytest.mark.parametrize("users", [b"", b"{}", b"{" * 5000, b"not json", b"\xff\xfe", b'{"schema": 3}'])
+def test_a_users_file_in_the_place_of_the_result_costs_a_killed_session_nothing(session, tmp_path, users):
+    files, _ = killed(tmp_path)
+    session.serves({**files, RESULT_FILE: users})
+    assert session.fetch().result is None
+    assert content(session.folder) == files
+    assert not (session.folder / RESULT_FILE).exists()
+
+
 def test_a_file_that_is_named_and_never_listed_is_damage(session):
     session.leaves(TREE)
     session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *list(TREE)[1:]]))

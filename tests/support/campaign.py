@@ -37,7 +37,7 @@ from kaggle_manager import config
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, QuotaError, RemoteError
+from kaggle_manager.errors import AuthError, Diverged, KaggleManagerError, NotFound, QuotaError, RemoteError
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator import command, manager, push, stop
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
@@ -182,8 +182,14 @@ def draw(seed: int) -> Drawn:
         auth_until=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
         wrong_setting_from=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
     )
+    trainer = replace(
+        drawn.trainer,
+        diverges_at=rng.randrange(target) if rng.random() < 0.03 else None,
+        litters=rng.random() < 0.4,
+    )
     return replace(
         drawn,
+        trainer=trainer,
         jumps=odds(0.2),
         disk_fills=odds(0.05),
         elsewhere=(odds(1.0) * drawn.week_s, BEGINNING + rng.choice([0.8, 5.0, 30.0]) * HOUR),
@@ -482,6 +488,9 @@ class Campaign:
             raise BrokenPromise(f"{type(error).__name__} needs a person, and status says {status.state}: {status.why}")
         self._tick_in_vain()
         self.result.persons += 1
+        if isinstance(error, Diverged):  # nobody resumes it; a person would lower the learning rate and start again
+            self.result.outcome, self.result.why = "waits for a person", f"Diverged: {error.message}"
+            return
         if self.rng.random() >= self.drawn.person_comes or self.result.persons > 12:
             self.result.outcome, self.result.why = "waits for a person", f"{type(error).__name__}: {error.message}"
             return

@@ -402,6 +402,9 @@ class SimulatedKaggle:
         if (order["deadline_s"] or 0) > (push.session_timeout_s or 0):
             raise BrokenPromise("the deadline is later than the end")
         self._check_start(mine, order)
+        for session in mine:
+            if session.ending is not None and session.ending.diverged and session.ending.has_last_word:
+                raise BrokenPromise(f"generation {generation} resumes a training that diverged")
 
     def known_pushes(self) -> Counter[tuple[str, int]]:
         """How often each run's generation was pushed; of what was deleted nobody can know that it was there."""

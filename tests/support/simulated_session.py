@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
-from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
+from kaggle_manager.errors import Diverged, KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import (
     BundleEvent,
     ContainerEvent,
@@ -36,16 +36,37 @@ CRASH = "RuntimeError: the environment broke at step {step}"
 # The real trainer keeps this for its last save and its last word.
 RESERVE_S = 12.0
 REFUSED_AFTER_S = 20.0
+GROWS = "episodes.csv"
+LITTER = (
+    GROWS,
+    "session_result.json",
+    "SESSION_RESULT.JSON",
+    "sub folder/session_result.json",
+    "training_tree/notes ä.txt",
+    "training_tree/checkpoints/mine.zip",
+    "training_tree/checkpoints/mine_checkpoint_99999999_steps.manifest.json",
+    "training_tree/best_model/mine.manifest.json",
+    "training_tree.json",
+    "other_files.tar",
+    f"{'n' * 200}.txt",
+)
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """How fast a run trains, in seconds and timesteps; `bug_at` is a step its code cannot get past."""
+    """How fast a run trains, in seconds and timesteps.
+
+    Attributes:
+        bug_at: a step its code cannot get past. diverges_at: one from which on its parameters are not finite.
+        litters: whether the user's code leaves files of its own, some of them where the trainer's are.
+    """
 
     steps_per_s: float
     setup_s: float
     save_every: int
     bug_at: int | None = None
+    diverges_at: int | None = None
+    litters: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,7 @@ class Ending:
     trained: int = 0
     saved: int = 0
     has_last_word: bool = False
+    diverged: bool = False
 
 
 class _Died(BaseException):
@@ -199,9 +221,14 @@ class _Session:
             "identity": order.identity,
         }
         end, cut = self._end(order)
+        if trainer.litters:
+            self._litter()
         self._save_on_the_way(store, order, end, common)
         self.at_s = trainer.setup_s + (end - ending.began) / trainer.steps_per_s
         ending.trained = end
+        if cut == "diverged":
+            ending.diverged = True
+            raise Diverged(f"a parameter of the model is not finite at step {end}")
         if cut == "bug":
             raise RuntimeError(CRASH.partition(": ")[2].format(step=end))
         if cut == "wall":
@@ -232,11 +259,21 @@ class _Session:
         most = max(0, int(room_s * trainer.steps_per_s))
         end = min(order.target, began + min(most, order.max_steps or most))
         in_limit = began + max(0, int((self._limit_s - trainer.setup_s) * trainer.steps_per_s))
+        if trainer.diverges_at is not None and began <= trainer.diverges_at < end:
+            return trainer.diverges_at, "diverged"
         if trainer.bug_at is not None and began <= trainer.bug_at < end:
             return trainer.bug_at, "bug"
         if fate.kind in ("killed", "crash", "memory", "wedge", "half a save", "nothing kept", "cancelled", "deleted"):
             return min(in_limit, began + int(fate.share * (end - began))), fate.kind
         return (in_limit, "wall") if in_limit < end else (end, "")
+
+    def _litter(self) -> None:
+        """Files of the user's code. What of them stands in the trainer's way is the trainer's to replace."""
+        count = int(self._fate.share * 1000)
+        for number in range(1 + count % len(LITTER)):
+            path = self._working / LITTER[(count + number) % len(LITTER)]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"{}" * (1 + number))
 
     def _save_on_the_way(self, store: CheckpointStore, order: LaunchOrder, end: int, common: dict[str, Any]) -> None:
         """The saves of the training up to `end`: the two that stay, and the one they replace."""
@@ -308,6 +345,8 @@ class _Session:
         for path in sorted(self._working.rglob("*")):
             if path.is_file():
                 ending.files[path.relative_to(self._working).as_posix()] = path.read_bytes()
+        if GROWS in ending.files:  # its process wrote on while the result was written
+            ending.files[GROWS] += b"and one more line\n"
         if self._fate.kind == "damaged" and ending.saved > ending.began:
             ending.kept = False
             for name in [name for name in ending.files if name.endswith(".zip")]:
