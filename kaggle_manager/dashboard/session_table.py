@@ -14,7 +14,7 @@ from kaggle_manager.status.report import SessionSummary
 # Earlier sessions than these are collapsed.
 SESSIONS_SHOWN = 12
 STAGES = {"intended": "being pushed", "pushed": "queued or running", "ended": "ended"}
-GOOD_ENDS = ("completed", "interrupted")
+GOOD_ENDS = ("completed", "interrupted", "stopped")
 BARS = {"good": "as planned", "bad": "failed or cut", "lost": "lost", "wait": "waited", "running": "running"}
 
 

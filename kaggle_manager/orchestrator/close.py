@@ -55,6 +55,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         step_after=head.step if head else 0,
         target_reached=final is not None and final.step >= run.config.target,
         wedged=progress_of(session).wedged,
+        asked_to_stop=run.row.stop_asked and bool(session.facts.get("cancel_asked")),
     )
     facts = measurements(
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)

@@ -36,7 +36,7 @@ class Outcome:
     """How a session ended.
 
     Attributes:
-        kind: completed, interrupted, crashed, refused, diverged or killed.
+        kind: completed, interrupted, stopped, crashed, refused, diverged or killed.
         why: one line for people.
         failure: fingerprint of the failure; '' when the session did what it could.
         step: timesteps now saved.
@@ -59,6 +59,7 @@ def judge(
     step_after: int,
     target_reached: bool,
     wedged: bool = False,
+    asked_to_stop: bool = False,
 ) -> Outcome:
     """Say how a session ended.
 
@@ -68,9 +69,12 @@ def judge(
         step_before, step_after: timesteps saved in the training tree before and after this session.
         target_reached: whether the tree now holds the final model that was asked for.
         wedged: whether it had been silent beyond the bound while the platform called it running.
+        asked_to_stop: whether the user asked for its end: then an end without a result, or a gain, is no failure.
     """
     gained = max(0, step_after - step_before)
     saved = f"{gained} {'step' if gained == 1 else 'steps'} gained, {step_after} saved"
+    if asked_to_stop and (result is None or result.outcome == "interrupted"):
+        return Outcome("stopped", f"ended, as `stop` asked; {saved}", "", step_after)
     if result is None:
         cause = last_traceback_line(log) or platform_says
         words = f"killed before it wrote its result ({cause}); {saved}"

@@ -117,6 +117,10 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
         return _State("abandoned", row.outcome)
     if row.stop_asked and (newest is None or newest.stage is Stage.CLOSED):
         return _State("stopped", "it was asked to stop", again, human=True)
+    if row.stop_asked and newest is not None and newest.stage is Stage.ENDED:
+        held_up = f": {row.trouble.message}" if row.trouble is not None else ""
+        why = f"it was asked to stop, and generation {newest.generation} has ended; what it left is not restored yet"
+        return _State("stopped", why + held_up, tick, human=row.trouble is not None and not row.trouble.retryable)
     waits = wait is not None and wait.is_on(now)
     # What time alone may help is a wait, once it is known until when.
     if (trouble := _trouble(row, again)) and (trouble.human or not waits):

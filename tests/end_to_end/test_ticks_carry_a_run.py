@@ -102,6 +102,8 @@ def test_a_stop_ends_the_session_by_the_id_it_printed_and_nothing_follows_until_
     with closing(journal(bench)) as opened:
         seen = overview(opened, None, time.time()).as_json()
     assert (seen["state"], seen["human_action_required"]) == ("stopped", True)
+    [session] = seen["sessions"]
+    assert (session["outcome"], session["kind"]) == ("stopped", ""), "what was asked for is no failure"
     assert bench.run(timesteps=4).step == 4
 
 

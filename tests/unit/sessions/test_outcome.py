@@ -110,3 +110,16 @@ def test_divergence_is_a_kind_of_its_own_whatever_its_message_says_and_whatever_
     ended = outcome_of(parsed(outcome="diverged", exit_code=1, error=error))
     assert (ended.kind, ended.failure_kind) == ("diverged", FailureKind.DIVERGED)
     assert ended.why.startswith("diverged: Diverged: The training has diverged")
+
+
+def test_an_end_that_the_user_asked_for_is_no_failure() -> None:
+    asked = judge(
+        result=None,
+        platform_says="cancelled",
+        log="",
+        step_before=5,
+        step_after=5,
+        target_reached=False,
+        asked_to_stop=True,
+    )
+    assert (asked.kind, asked.failure, asked.failure_kind) == ("stopped", "", FailureKind.NONE)

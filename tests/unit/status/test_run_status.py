@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from kaggle_manager.checkpoints.atomic_swap import ready
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
@@ -179,3 +180,20 @@ def test_where_exactness_was_lost_is_shown_by_every_face(tmp_path: Path) -> None
     assert f"  {lost}" in list(History((report,)).lines())
     write_html(tmp_path, tmp_path / "page.html")
     assert lost.replace(">", "&gt;") in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", [Stage.ENDED, Stage.CLOSED])
+@pytest.mark.parametrize("trouble", [None, Trouble("stopped", "three crashes"), Trouble("OutputDamaged", "it is cut")])
+def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
+    tmp_path: Path, stage: Stage, trouble: Trouble | None
+) -> None:
+    row, _ = run_in(tmp_path)
+    row = replace(row, settings={"stopped": True}, trouble=trouble)
+    session = SessionRow("r", 1, stage, None, 0, "b", 0, row.created_at, 1, outcome="crashed", kind="code error")
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        journal.add_session(session)
+        found = describe_run(RunState(journal, row), NOW)
+    assert found.state == "stopped"
+    if stage is Stage.ENDED and trouble is not None:
+        assert trouble.message in found.why, "what keeps the last session from being restored is not hidden"
