@@ -25,6 +25,7 @@ def config_of(bench: Bench, **which: object) -> RunConfig:
     return build_config(SECTION, workdir=bench.workdir, project_root=bench.project, environ={}, **which)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_copy_is_restored_into_the_tree_that_it_is_of_and_into_no_other(bench: Bench, tmp_path: Path) -> None:
     bench.run(timesteps=2)
     bench.run(timesteps=2, seed=3)
@@ -138,4 +139,14 @@ def test_run_and_tick_go_to_one_target_over_sessions_of_one_length(bench: Bench)
     bench.edit("sections/small/section.toml", r"^timesteps = 4$", "timesteps = 6")
     bench.manager().tick(SECTION, may_push=False)
     assert settings() == (6, 5400.0)
-    assert bench.manager().run_validation_section(SECTION).step == 6
+
+
+def test_a_rehearsal_that_was_made_long_is_tried_before_a_session_is_spent_on_it(bench: Bench) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("it was tried")
+
+    manager = bench.manager()
+    manager._passes.check_before_push = refuse
+    with pytest.raises(ConfigError, match="it was tried"):
+        manager.tick(SECTION, quick=True, seed=3, timesteps=4)
+    assert manager.tick(SECTION, quick=True).state == "running", "a rehearsal is a trial itself"
