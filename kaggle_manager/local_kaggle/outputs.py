@@ -1,12 +1,14 @@
 """What sessions left behind: their output files and their log, shown only once the session ended.
 
-A listing has at most the first 500 files, in pages. Links inside an output are not followed: they could lead anywhere.
+A listing has at most the first 500 files, in pages. Only files are listed: links inside an output are not followed, for
+they could lead anywhere. A name that is no text has no place in an answer, and is left out.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.database import ServerState
@@ -61,10 +63,23 @@ class Outputs:
         if row["ended_at"] is None or not folder.exists():
             return []
         paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
-        found = sorted(
-            path.relative_to(folder).as_posix() for path in paths if path.is_file() and not path.is_symlink()
-        )
-        return found[: self._state.limits.output_files]
+        found = sorted(path.relative_to(folder).as_posix() for path in paths if _is_plain_file(path))
+        return [name for name in found if _is_text(name)][: self._state.limits.output_files]
+
+
+def _is_plain_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # such as a path that is too long
+        return False
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def kept_log(state: ServerState, row: sqlite3.Row) -> str:

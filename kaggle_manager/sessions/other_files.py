@@ -90,11 +90,13 @@ def _fetch(
         if key in seen:
             continue
         seen.add(key)
+        if moved + file.size > MOST_BYTES:
+            return fetched, f"it is more than {size(MOST_BYTES)}"
         try:
             wanted = [ExpectedFile(file.name, None, None)]
             client.download_outputs(version, wanted, folder, listing=listing, on_progress=progress)
         except _Enough:
-            return fetched, f"more than {size(MOST_BYTES)} or {LONGEST_S:.0f} s"
+            return fetched, f"it takes more than {size(MOST_BYTES)} or {LONGEST_S:.0f} s"
         except RemoteError as error:
             return fetched, error.message
         except KaggleManagerError:

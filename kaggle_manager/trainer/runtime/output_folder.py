@@ -33,6 +33,7 @@ KEPT_BYTES = 20_000_000_000
 # Shares of it: of which the user is told, and at which a session that others fill is ended while it can be saved.
 TOLD_AT, STOPPED_AT = (0.5, 0.8), 0.9
 LOOK_EVERY_S = 60.0
+LARGEST_ODD_BYTES = 10_000_000
 # A look at a folder of very many files may take this share of the time.
 _LOOK_SHARE = 0.01
 
@@ -99,15 +100,22 @@ def others(working: Path, own: Collection[str]) -> list[Other]:
 
 
 def make_room(working: Path, found: Collection[Other], most: int) -> int:
-    """Move the smallest of the other files into one archive until no more than `most` files are left; how many."""
-    if len(found) <= most:
+    """Move other files into one archive, the smallest first, until no more than `most` files are left; how many.
+
+    One whose name cannot be shown goes there anyhow, unless that takes long: nobody knows what a platform's list makes
+    of it.
+    """
+    odd = {other for other in found if not other.name.isprintable() and other.size <= LARGEST_ODD_BYTES}
+    by_size = sorted((other for other in found if other not in odd), key=lambda other: other.size)
+    surplus = len(found) + 1 - most if len(found) > most else 0
+    if not odd and not surplus:
         return 0
     archive, packed = free_name(working / OTHERS_ARCHIVE), 0
     with archive.open("xb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-        for other in sorted(found, key=lambda other: other.size):
-            packed += _moved(working / other.name, other.name, tar, stream)
-            if len(found) - packed + 1 <= most:
+        for other in (*odd, *by_size):
+            if packed >= surplus and other not in odd:
                 break
+            packed += _moved(working / other.name, other.name, tar, stream)
     return packed
 
 

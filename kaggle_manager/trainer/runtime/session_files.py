@@ -64,8 +64,11 @@ def write_start(working: Path, start: SessionStart) -> None:
 def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
     """Write `session_result.json` with the lists of all other outputs, and tell the end."""
     files, optional = tuple(committed(working, result.run_id)), tuple(own_but_not_needed(working))
+    result = result.model_copy(update={"files": files, "optional": optional})
+    _write(working / RESULT_FILE, result)  # before what may take a while, and is not needed
     left = _what_else_is_there(working, {RESULT_FILE, *(entry.name for entry in (*files, *optional))})
-    _write(working / RESULT_FILE, result.model_copy(update={"files": files, "optional": optional, "others": left}))
+    if left.count:
+        _write(working / RESULT_FILE, result.model_copy(update={"others": left}))
     emit(
         ResultEvent(
             run_id=result.run_id,

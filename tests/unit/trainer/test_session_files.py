@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 import tarfile
 from pathlib import Path
@@ -175,12 +176,17 @@ def test_an_error_has_its_outcome_and_exit_code(error: BaseException, outcome: s
 
 
 @pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are text there")
-def test_an_output_whose_name_is_no_text_is_named_all_the_same(tmp_path: Path) -> None:
+def test_an_output_whose_name_cannot_be_shown_is_packed_or_named_escaped(tmp_path: Path) -> None:
     for name in ("odd\udce9.csv", "line\nend", "\x1b[31mred", "even.csv", "a\u202eb"):
         (tmp_path / name).write_text("x")
-    result, _ = left(tmp_path, outcome="completed", exit_code=0)
-    named = ["\\x1b[31mred", "a\\u202eb", "even.csv", "line\\nend", "odd\\udce9.csv"]
-    assert [file.name for file in result.others.named] == named
+    os.mkfifo(tmp_path / "a pipe\n")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "no archive\nholds this"))
+        result, _ = left(tmp_path, outcome="completed", exit_code=0)
+    assert [file.name for file in result.others.named] == ["even.csv", "no archive\\nholds this", "other_files.tar"]
+    assert result.others.packed == 5
+    with tarfile.open(tmp_path / "other_files.tar") as archive:
+        assert set(archive.getnames()) == {"odd\udce9.csv", "line\nend", "\x1b[31mred", "a\u202eb", "a pipe\n"}
 
 
 @pytest.mark.parametrize(
