@@ -100,8 +100,8 @@ class Disk:
             file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
-        """Write `data` behind what `path` has, in one write that others' do not come between; durable on return."""
-        with path.open("ab", buffering=0) as file:
+        """Write `data` behind what `path` has, durable on return; a few lines are one write, not mixed with others'."""
+        with path.open("ab") as file:
             file.write(data)
         self.sync(path)
 

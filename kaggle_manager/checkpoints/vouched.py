@@ -54,11 +54,9 @@ class Vouched:
         Raises:
             StorageError: the disk refused.
         """
-        known = self._known()
-        new = [manifest.sha256 for manifest in manifests if manifest.sha256 not in known]
-        if new:
-            # Begins with a line end as well, for a line that was cut must not swallow it.
-            text = "".join(f"\n{sha256} {who}\n" for sha256 in new)
+        # Each begins with a line end as well, for a line that was cut must not swallow it.
+        text = "".join(f"\n{manifest.sha256} {who}\n" for manifest in manifests)
+        if text:
             with storage_errors(f"Writing {self._path}", safe="every checkpoint is untouched"):
                 self._disk.make_folder(self._path.parent)
                 self._disk.append(self._path, text.encode())
@@ -93,7 +91,8 @@ class Vouched:
             if not self._path.is_file():
                 return {}
             text = self._disk.read(self._path).decode("utf-8", errors="replace")
-        return {found[1]: found[2] for line in text.splitlines() if (found := _LINE.fullmatch(line))}
+        # The first who vouched for it is the one who is named.
+        return {found[1]: found[2] for line in reversed(text.splitlines()) if (found := _LINE.fullmatch(line))}
 
 
 def manifests_of(tree: TrainingTree, disk: Disk | None = None) -> Iterator[Manifest]:

@@ -132,7 +132,7 @@ ITEMS: dict[str, Item] = {
     "calls": _attributes("_n_calls"),
     "updates": _attributes("_n_updates"),
     "exploration": _attributes("exploration_rate", "_current_progress_remaining"),
-    "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts"),
+    "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts", can_be_lost=True),
     "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer", can_be_lost=True),
     "replay": Item(
         Phase.BEFORE,
@@ -179,18 +179,31 @@ def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> dict[
         why, by item, for each that could not be put back, though the training can go on without its bits.
 
     Raises:
-        Exception: an item that a training cannot go on without could not be put back.
+        CheckpointIncompatible: an item that a training cannot go on without does not open here.
+        Exception: it opens, and cannot be put back.
     """
     lost = {}
     for name, item in ITEMS.items():
         if item.phase is phase and name in state:
             try:
-                item.restore(training, opened(state[name]))
+                item.restore(training, opened(state[name]) if item.can_be_lost else _opened_here(name, state[name]))
             except Exception as error:
                 if not item.can_be_lost:
                     raise
                 lost[name] = env_state.told(error)
     return lost
+
+
+def _opened_here(name: str, saved: Any) -> Any:
+    try:
+        return opened(saved)
+    except Exception as error:  # what another version of a library pickled raises all sorts
+        raise CheckpointIncompatible(
+            f"The {name} in the checkpoint's state does not open with the libraries that are installed: "
+            f"{env_state.told(error)}",
+            safe="the checkpoint was not touched.",
+            next_step="install the versions it was made with, as `checkpoints show` names them, or give --fresh.",
+        ) from error
 
 
 def check_complete(state: Mapping[str, Any]) -> None:

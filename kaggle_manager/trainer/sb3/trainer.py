@@ -316,7 +316,7 @@ class Session:
         if self.record.exactness.mode == "none":
             why = f"the environment cannot be put back where it was ({self.record.exactness.reason})"
             self.record.break_at(checkpoint.step, why)
-        if "environment" in lost or self.record.exactness.mode == "none":
+        if lost.keys() & {"environment", "observations"} or self.record.exactness.mode == "none":
             self._begin_new_episodes()
 
     def _begin_new_episodes(self) -> None:

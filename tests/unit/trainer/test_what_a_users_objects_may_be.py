@@ -10,7 +10,9 @@ import pytest
 from trainer_runs import Holding, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.pickles import Apart
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +73,7 @@ def test_what_does_not_unpickle_any_more_breaks_exactness_and_nothing_else(
     assert broken["why"] in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["random", "action_space", "episode_statistics"])
+@pytest.mark.parametrize("name", ["random", "action_space", "episode_statistics", "observations"])
 def test_what_libraries_keep_may_be_of_another_form(name: str, tmp_path: Path) -> None:
     chosen = settings(tmp_path / "tree", **SHORT)
     session(chosen, max_steps=60)
@@ -80,3 +82,12 @@ def test_what_libraries_keep_may_be_of_another_form(name: str, tmp_path: Path) -
     assert session(chosen, origin=origin).kind == "completed"
     [broken] = head_of(chosen.tree).exact["broken"]
     assert f"the {name.replace('_', ' ')} could not be put back" in broken["why"]
+
+
+def test_what_a_training_cannot_go_on_without_is_refused_in_words(tmp_path: Path) -> None:
+    chosen = settings(tmp_path / "tree", **SHORT)
+    session(chosen, max_steps=60)
+    origin = origin_of(chosen.tree)
+    origin.items["replay"] = Apart(b"cgone\nClass\n.")
+    with pytest.raises(CheckpointIncompatible, match="The replay in the checkpoint's state does not open"):
+        session(chosen, origin=origin)
