@@ -128,7 +128,7 @@ def buffer_file_left_out(size: int, tree: Path) -> str:
         return ""
     return (
         f"its replay buffer, a file of {gigabytes(size)}, was left to the replay log ({why}); "
-        "`kaggle-manager checkpoints export-sb3 latest` makes it"
+        "`checkpoints export-sb3 latest FOLDER`, with the options of this training, makes it"
     )
 
 
