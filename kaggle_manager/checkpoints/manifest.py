@@ -225,7 +225,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, str):
-        return one_line(value, len(value))
+        return one_line(value)
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -182,6 +182,7 @@ class Bench:
     slept: list[float] = field(default_factory=list)
     owner: str = "local"
     platform: str = "local"
+    notifier: Notifier = field(default_factory=Notifier)
 
     def plan(self, **steps: str) -> None:
         """What the trainer does in a generation, as g1="crash"."""
@@ -208,7 +209,7 @@ class Bench:
             reporter=self.told,
             connect_to=self.connect,
             check_before_push=lambda config, reporter: None,
-            notifier=Notifier(),
+            notifier=self.notifier,
             sleep=self.slept.append,
             clock=lambda: time.time() + sum(self.slept),
         )
