@@ -2,13 +2,13 @@
 
 Promises: every file that is sent is read back and hashed before the listing names it; the listing comes last, so a
 command cut anywhere leaves the earlier export as it was; the same command then goes on with what is there.
-Never does: replace the export of another run or of a later step; delete before the new listing is in place.
+Never does: replace the export of another run or of a later step; delete before the new listing is in place, or delete
+what no earlier listing named: another machine may be sending it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +30,6 @@ from kaggle_manager.errors import (
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, ExportManifest, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small, sha256_in
 
-_OURS = re.compile(r"blobs/[0-9a-f]{64}(\.tmp)?|reports/[0-9a-f]{16}/.+")
 _UNTOUCHED = "the export that was there, and the training tree"
 
 
@@ -112,15 +111,16 @@ def export_run(
         )
         readers = {file.sha256: read for file, read in (*tree, *papers)}
         verified = before.places() if before and not recheck else {}
-        missing = _missing(store, listing, verified)
+        missing, removed = _missing(store, listing, verified), 0
         if not dry_run:
-            for number, (place, file) in enumerate(missing.items(), start=1):
-                if file.sha256 not in readers:
-                    raise NotFound(f"{store.url}/{place} is gone.", next_step="export once more with --report")
-                tell(f"sending {number} of {len(missing)}: {file.name} ({size(file.size)})")
-                _send(store, place, file, readers[file.sha256]())
+            _send_all(store, missing, readers, tell)
+            latest = _listing_there(store, forgive_damage=recheck)
+            if latest != before:  # another machine has exported meanwhile, and removed what its listing does not name
+                _check_lineage(latest, listing.run_id, listing.step, store.url, config)
+                _send_all(store, _missing(store, listing, verified), readers, tell)
             _commit(store, listing)
-        removed = 0 if dry_run else _remove_unneeded(store, listing)
+            removed = _remove_superseded(store, [one for one in (before, latest) if one], listing)
+            _send_all(store, _missing(store, listing, listing.places()), readers, tell)  # another's removal may go on
     places = listing.places()
     sent = sum(file.size for file in missing.values())
     return ExportReport(
@@ -223,6 +223,19 @@ def _missing(store: Store, listing: ExportManifest, verified: dict[str, FileEntr
     return missing
 
 
+def _send_all(
+    store: Store,
+    missing: Mapping[str, FileEntry],
+    readers: Mapping[str, Callable[[], bytes]],
+    tell: Callable[[str], None],
+) -> None:
+    for number, (place, file) in enumerate(missing.items(), start=1):
+        if file.sha256 not in readers:
+            raise NotFound(f"{store.url}/{place} is gone.", next_step="export once more with --report")
+        tell(f"sending {number} of {len(missing)}: {file.name} ({size(file.size)})")
+        _send(store, place, file, readers[file.sha256]())
+
+
 def _send(store: Store, place: str, file: FileEntry, data: bytes) -> None:
     store.write(place, data)
     if sha256_in(store, place) != file.sha256:
@@ -241,10 +254,11 @@ def _commit(store: Store, listing: ExportManifest) -> None:
         raise OutputDamaged(f"{store.url}/{LISTING_NAME} does not read back as it was written.", safe=_UNTOUCHED)
 
 
-def _remove_unneeded(store: Store, listing: ExportManifest) -> int:
-    needed = listing.places()
-    unneeded = [name for name in {**store.sizes("blobs"), **store.sizes("reports")} if name not in needed]
-    unneeded = [name for name in unneeded if _OURS.fullmatch(name)]
-    for name in unneeded:
+def _remove_superseded(store: Store, earlier: Sequence[ExportManifest], listing: ExportManifest) -> int:
+    """Delete what earlier listings named and neither this one does nor the one that is there by now."""
+    latest = _listing_there(store, forgive_damage=False) or listing
+    unneeded = {name for one in earlier for name in one.places()} - listing.places().keys() - latest.places().keys()
+    there = {**store.sizes("blobs"), **store.sizes("reports")}
+    for name in sorted(unneeded & there.keys()):
         store.remove(name)
-    return len(unneeded)
+    return len(unneeded & there.keys())

@@ -297,3 +297,60 @@ def test_only_one_export_of_a_tree_at_a_time_cleans_up_and_another_trees_goes_on
         export_run(config, str(there))
     with send._alone(replace(config, tree=config.tree.with_name("another"))):
         export_run(config, str(there))
+
+
+def with_steps(folder: Path, *steps: int) -> RunConfig:
+    """Another machine's tree of the same run, with these checkpoints."""
+    config = config_in(folder)
+    plant(config.tree, steps)
+    return config
+
+
+def between(monkeypatch: pytest.MonkeyPatch, name: str, other: RunConfig, there: Path) -> None:
+    """Let another machine export before, or with `after`, one machine's call of a function of `send`."""
+    real = getattr(send, name)
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        before = name == "_commit"
+        made = real(*arguments) if before else None
+        export_run(other, str(there))
+        return made if before else real(*arguments)
+
+    monkeypatch.setattr(send, name, meanwhile)
+
+
+@pytest.mark.parametrize("name", ["_send_all", "_commit"])
+def test_two_machines_that_export_one_run_to_one_address_leave_one_whole_export(
+    name: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_run(with_steps(tmp_path / "first", 1, 2), str(there))
+    one, other = with_steps(tmp_path / "one", 1, 3), with_steps(tmp_path / "other", 2, 3)
+    if name == "_commit":  # the other commits between this one's commit and its removals
+        one, other = other, one
+    between(monkeypatch, name, other, there)
+    export_run(one, str(there))
+    monkeypatch.undo()
+    assert bring(tmp_path, there), "every file that the listing names is there"
+    assert {file.sha256 for file in listing_of(there).tree} <= {path.name for path in (there / "blobs").iterdir()}
+
+
+def test_a_machine_that_was_overtaken_by_a_later_step_replaces_nothing(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = with_steps(tmp_path / "one", 1, 2), with_steps(tmp_path / "other", 2, 3)
+    export_run(one, str(there))
+    between(monkeypatch, "_send_all", other, there)
+    with pytest.raises(LineageMismatch, match="is at step 3"):
+        export_run(one, str(there))
+    assert listing_of(there).step == 3
+    bring(tmp_path, there)
+
+
+def test_what_another_machine_is_sending_is_not_cleared_away(config: RunConfig, there: Path) -> None:
+    export_run(config, str(there))
+    begun = there / "blobs" / ("a" * 64)
+    begun.write_bytes(b"named by no listing yet")
+    grow(config)
+    assert export_run(config, str(there)).removed_files > 0
+    assert begun.is_file()
