@@ -24,6 +24,7 @@ from kaggle_manager.errors import (
     error_context,
 )
 from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import notifications
 from kaggle_manager.orchestrator.attach import Attached, attach_run
 from kaggle_manager.orchestrator.command import attended, command, settings_told, without_fresh
 from kaggle_manager.orchestrator.passes import Passes
@@ -176,8 +177,10 @@ class ValidationKaggleManager:
             known, config = current_run(config, journal), _as_started(config, journal, also_finished=True)
             ended = known is not None and known.outcome == "finished" and journal.unfinished_run(config.tree) is None
             if known is not None and ended and known.target >= config.target:
-                report = describe_run(RunState(journal, known), self._clock())
+                state = RunState(journal, known)
+                report = describe_run(state, self._clock())
                 if report.state == "finished":
+                    notifications.run_finished(self._notifier, config, state)
                     return report
             with self._opened(config, journal) as run:
                 run.keep_settings()

@@ -11,10 +11,12 @@ from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.told import cause_of
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.outcome import Outcome
 
 # A forecast that moved by less than this, or by less than this share of what is left, has not slipped.
 SLIP_S, SLIP_SHARE = 6 * 3600.0, 0.2
+FINISHED = "finished"
 LASTING = "lasting-trouble"  # the cause that is told, however the platform's trouble is worded
 
 
@@ -28,11 +30,20 @@ def session_ended(notifier: Notifier, run: RunContext, generation: int, outcome:
     )
 
 
-def run_finished(notifier: Notifier, run: RunContext, why: str) -> None:
-    title = f"{run.config.scenario_name}: finished"
-    notifier.send(
-        Occasion.RUN_FINISHED, title, f"{why}. The models are in {run.config.tree}.", _facts(run.config, run.row)
-    )
+def run_finished(notifier: Notifier, config: RunConfig, run: RunState) -> None:
+    """Send that a run is finished, unless that was sent: a command may have died between the end and the message."""
+    told = run.row.told.split()
+    if FINISHED in told:
+        return
+    body = f"{why_finished(run)}. The models are in {config.tree}."
+    sent = notifier.send(Occasion.RUN_FINISHED, f"{config.scenario_name}: finished", body, _facts(config, run.row))
+    if _is_delivered(sent) or not sent:
+        run.change(told=" ".join([*told, FINISHED]))
+
+
+def why_finished(run: RunState) -> str:
+    sessions = run.totals.count
+    return f"{run.row.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
 
 
 def command_ended(

@@ -267,12 +267,12 @@ class Passes:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _finish(self, run: RunContext) -> RunReport:
-        head, sessions = run.head(), run.state.totals.count
+        head = run.head()
         if head is not None:
             check_compatible(run, head.manifest.identity)
         if run.store.best() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)
-        why = f"{run.config.target} timesteps are done, over {sessions} session{'s' * (sessions != 1)}"
+        why = notifications.why_finished(run.state)
         with run.state.together():
             run.state.change(finished_at=run.now(), outcome="finished")
             run.note("finished", why=why)
@@ -280,7 +280,7 @@ class Passes:
             check_quick_run(run, run.row.counts)
         for line in describe_tree(run):
             run.reporter.checkpoint(line)
-        notifications.run_finished(self.notifier, run, why)
+        notifications.run_finished(self.notifier, run.config, run.state)
         run.reporter.line(f"finished: {why}", "bold green")
         return describe_run(run.state, self.clock())
 

@@ -6,10 +6,10 @@ The trainer writes it and the manager reads it, as something from outside: a mis
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import from_json
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, printable
@@ -66,9 +66,30 @@ class SessionError(Part):
     last_line: Line = ""
 
 
-def _finite(values: dict[str, float]) -> dict[str, float]:
-    """A time that is not a finite number is not known; it must not cost the result."""
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+# More than this is no measurement of a session, and not exact in every reader of JSON.
+_LARGEST = 2**53
+
+
+def _measured(values: object) -> object:
+    """A figure that is no finite number within bounds is not known; it must not cost the result."""
+    if isinstance(values, Mapping):
+        return {name: value for name, value in values.items() if _is_figure(value)}
+    return values if _is_figure(values) else None
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+
+
+def _gain(value: object) -> object:
+    return value if isinstance(value, int | float) and _is_figure(value) and value >= 0 else None
+
+
+def _whole(values: object) -> object:
+    measured = _measured(values)
+    if isinstance(measured, dict):
+        return {name: value for name, value in measured.items() if value == int(value)}
+    return measured
 
 
 class SessionResult(Document):
@@ -100,9 +121,9 @@ class SessionResult(Document):
     bundle_sha256: Line
     step: int | None = None
     resumed_from_step: int = 0
-    timings: Annotated[dict[Line, float], AfterValidator(_finite)] = Field(default_factory=dict)
-    counts: dict[Line, int] = Field(default_factory=dict)
-    accelerator_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    timings: Annotated[dict[Line, float], BeforeValidator(_measured)] = Field(default_factory=dict)
+    counts: Annotated[dict[Line, int], BeforeValidator(_whole)] = Field(default_factory=dict)
+    accelerator_gain: Annotated[float | None, BeforeValidator(_gain)] = None
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
     optional: tuple[OutputEntry, ...] = ()

@@ -8,7 +8,6 @@ or written is a `StorageError`, in every method.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from kaggle_manager.runs.rows import (
     RunRow,
     SessionRow,
     Totals,
+    as_json,
     event_of_row,
     run_of_row,
     session_of_row,
@@ -115,7 +115,7 @@ class Journal:
         """Add to a run's settings; a value of None takes one out."""
         with self._atomically() as db:
             db.execute(
-                "UPDATE runs SET settings = json_patch(settings, ?) WHERE run_id = ?", (json.dumps(settings), run_id)
+                "UPDATE runs SET settings = json_patch(settings, ?) WHERE run_id = ?", (as_json(settings), run_id)
             )
 
     def reopen_run(self, run_id: str, target: int) -> None:
@@ -155,7 +155,7 @@ class Journal:
         with self._atomically() as db:
             db.execute(
                 "UPDATE sessions SET facts = json_patch(facts, ?) WHERE run_id = ? AND generation = ?",
-                (json.dumps(facts), session.run_id, session.generation),
+                (as_json(facts), session.run_id, session.generation),
             )
         return self._session(session)
 
@@ -200,7 +200,7 @@ class Journal:
         with self._atomically() as db:
             db.execute(
                 "INSERT INTO events (at, run_id, generation, kind, detail) VALUES (?, ?, ?, ?, ?)",
-                (at, run_id, generation, kind, json.dumps(detail, sort_keys=True)),
+                (at, run_id, generation, kind, as_json(detail)),
             )
 
     def events(self, run_id: str, kind: str | None = None) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ anything a newer or damaged journal may hold raises ValueError, TypeError or Key
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import datetime
@@ -191,7 +192,23 @@ def stored(value: object) -> object:
     """What a column holds: tables and values of their own as JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    return json.dumps(value) if isinstance(value, Mapping) else value
+    return as_json(value) if isinstance(value, Mapping) else value
+
+
+def as_json(value: Any) -> str:
+    """`value` as JSON that SQLite reads: a number that is not finite, for which JSON has no sign, becomes null."""
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), sort_keys=True, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_of_row(row: Mapping[str, Any]) -> RunRow:

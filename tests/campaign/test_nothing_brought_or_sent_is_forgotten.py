@@ -18,7 +18,8 @@ from virtual_process import Killed
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError, RemoteError, Unavailable
-from kaggle_manager.orchestrator import passes, stop
+from kaggle_manager.notify.notifier import Occasion
+from kaggle_manager.orchestrator import notifications, passes, stop
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.connection import Connection
@@ -159,6 +160,21 @@ def test_a_published_tree_that_somebody_deleted_is_published_again(project: Path
         (versions,) = campaign.kaggle.datasets.values()
         versions.clear()
         assert campaign.run().outcome == "finished"
+
+
+def test_the_message_of_the_end_is_sent_though_the_manager_died_before_it_and_once(
+    project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, replace(RUN, target=1_000))
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        with mock.patch.object(notifications, "run_finished", side_effect=Killed):
+            campaign.tick()
+        assert campaign.status().state == "finished"  # type: ignore[union-attr]
+        for _ in range(3):
+            campaign.tick()
+    assert [occasion for occasion, _ in campaign.mailbox.received].count(Occasion.RUN_FINISHED) == 1
 
 
 def stop_at(campaign: Campaign, name: str) -> None:

@@ -80,3 +80,14 @@ def test_a_refusal_names_the_field() -> None:
 def test_what_is_no_object_is_no_order(body: object) -> None:
     with pytest.raises(ConfigError, match="a JSON object is expected"):
         read_order(body)
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), 10**400, "many", None, True])
+def test_a_figure_that_is_no_number_costs_only_itself(figure: object) -> None:
+    told = RESULT.as_json() | {
+        "timings": {"total": 2.5, "train": figure},
+        "counts": {"updates": 3, "evaluations": figure, "half": 0.5},
+        "accelerator_gain": figure,
+    }
+    read = parse_result(json.dumps(told).encode(), **WHO)
+    assert (read.timings, read.counts, read.accelerator_gain) == ({"total": 2.5}, {"updates": 3}, None)

@@ -366,3 +366,13 @@ def test_only_damage_is_advised_to_be_moved_away(tmp_path: Path, code: int, says
 def test_a_folder_is_one_tree_in_either_spelling_of_windows(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.path.normcase", str.lower)  # what it does there
     assert journal.run_of(Path("/TREE")) is not None
+
+
+def test_a_number_that_is_not_finite_is_written_as_unknown(journal: Journal) -> None:
+    session = SessionRow("r1", 1, Stage.ENDED, None, 0, "b", 0, RUN.created_at)
+    journal.add_session(session)
+    nan = float("nan")
+    facts = journal.add_facts(session, ran_s=1.5, other=[nan, 2.0]).facts
+    assert facts == {"ran_s": 1.5, "other": [None, 2.0]}
+    journal.note("r1", 1, "closed", RUN.created_at, lost_s=float("inf"))
+    assert journal.events("r1")[-1]["detail"] == {"lost_s": None}
