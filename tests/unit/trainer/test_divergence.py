@@ -144,6 +144,19 @@ def test_a_training_that_ran_away_keeps_its_finite_checkpoints(
         assert f"{head:,}" in raised.value.safe
 
 
+class Overwhelming(Poisoned):
+    """Finite rewards of which a batch has no finite mean; clipped gradients keep the parameters finite."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, LARGEST, terminated, truncated, info
+
+
+def test_a_loss_that_is_not_finite_ends_a_training_whose_parameters_are(tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match=r"at step 24: train/loss is inf\.\n"):
+        trainer_runs.session(settings(tmp_path, environment=Overwhelming, hyperparameters={**DQN, "gamma": 0.0}))
+
+
 def test_an_evaluation_below_the_bound_of_the_section_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"at step 100.*mean reward.*reward_below is 1000"):
         trainer_runs.session(settings(tmp_path, diverged_below=1000.0))
