@@ -34,12 +34,14 @@ from typing import IO, Any
 TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
 # What this file cannot list itself is listed by the code of the bundle, in a process that has run none of the user's.
 EPILOGUE = (
-    "import json, sys; from kaggle_manager.trainer.runtime.session_files import write_result_of_the_dead; "
-    "write_result_of_the_dead(json.load(open(sys.argv[1])), int(sys.argv[2]))"
+    "import json, sys; from kaggle_manager.trainer.runtime.session_files import close_folder; "
+    "close_folder(json.load(open(sys.argv[1])), int(sys.argv[2]))"
 )
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
 RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
+# So many files a platform surely lists.
+LEFT_FILES = 450
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300
@@ -87,10 +89,14 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     say(f"ready to train after {elapsed:.1f} s")
     exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop)
     hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
-    if is_result_of(working / RESULT_FILE, order):
+    has_result = is_result_of(working / RESULT_FILE, order)
+    if has_result and sum(len(names) for _, _, names in os.walk(working)) <= LEFT_FILES:
         return exit_code
-    # What the trainer had saved before it died is worth as much as ever. If this fails, its manifests say what that is.
+    # What the trainer had saved before it died is worth as much as ever, and the user's code may have left files until
+    # its process ended. If this fails, the manifests say what was saved.
     run_of_bundle(code, EPILOGUE, order_file, str(exit_code)).wait()
+    if has_result:
+        return exit_code
     if not is_result_of(working / RESULT_FILE, order) and not (working / TREE_FOLDER).exists():
         return give_up(working, order, "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
     return exit_code or CRASHED

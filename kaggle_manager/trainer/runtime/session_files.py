@@ -28,6 +28,7 @@ from kaggle_manager.protocol.session_result import (
     OtherFile,
     OtherFiles,
     SessionResult,
+    parse_result,
 )
 from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
@@ -66,9 +67,7 @@ def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
     files, optional = tuple(committed(working, result.run_id)), tuple(own_but_not_needed(working))
     result = result.model_copy(update={"files": files, "optional": optional})
     _write(working / RESULT_FILE, result)  # before what may take a while, and is not needed
-    left = _what_else_is_there(working, {RESULT_FILE, *(entry.name for entry in (*files, *optional))})
-    if left.count:
-        _write(working / RESULT_FILE, result.model_copy(update={"others": left}))
+    _write_with_others(working, result)
     emit(
         ResultEvent(
             run_id=result.run_id,
@@ -83,14 +82,31 @@ def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
     )
 
 
-def write_result_of_the_dead(order: Mapping[str, Any], exit_code: int) -> None:
-    """What `trainer/entry.py` calls, in a process without the user's code, when a trainer left no result."""
+def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
+    """What `trainer/entry.py` calls after the trainer's process, in one without the user's code.
+
+    Room is made among what the user's code left since the result was written; a result that is not there is written.
+    """
+    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     session = session_fields(order)
-    why = f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
-    result = SessionResult(**session, outcome="crashed", reason=why, exit_code=exit_code or CRASHED)
-    emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
-    write_result(Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working")), result, emit)
-    print(why, file=sys.stderr, flush=True)
+    try:
+        result = parse_result((working / RESULT_FILE).read_bytes(), **session)
+    except (OSError, VerificationError):
+        why = (
+            f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
+        )
+        result = SessionResult(**session, outcome="crashed", reason=why, exit_code=exit_code or CRASHED)
+        write_result(working, result, emit_to_log(session_tag(session["run_id"], session["generation"])))
+        print(why, file=sys.stderr, flush=True)
+    else:
+        _write_with_others(working, result)
+
+
+def _write_with_others(working: Path, result: SessionResult) -> None:
+    left = _what_else_is_there(working, {RESULT_FILE, *(entry.name for entry in (*result.files, *result.optional))})
+    if left.count:
+        left = left.model_copy(update={"packed": left.packed + result.others.packed})
+        _write(working / RESULT_FILE, result.model_copy(update={"others": left}))
 
 
 def _what_else_is_there(working: Path, own: set[str]) -> OtherFiles:

@@ -16,7 +16,7 @@ from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionError, SessionResult, parse_result
 from kaggle_manager.sessions.outcome import KINDS_BY_ERROR
 from kaggle_manager.trainer import entry
-from kaggle_manager.trainer.runtime import session_files
+from kaggle_manager.trainer.runtime import output_folder, session_files
 
 TREE = ast.parse(inspect.getsource(entry))
 MODELS = {each.kind: each for each in events.Event.__args__}
@@ -42,6 +42,7 @@ def test_its_constants_are_the_models() -> None:
     assert (entry.TREE_FOLDER, entry.LARGEST_RESULT_BYTES) == (file_names.TREE_FOLDER, LARGEST_RESULT_BYTES)
     assert (entry.CRASHED, entry.REFUSED) == (session_result.CRASHED, session_result.REFUSED)
     assert entry.LONGEST_EVENT_REASON == session_files.LONGEST_EVENT_REASON
+    assert entry.LEFT_FILES == output_folder.LEFT_FILES
 
 
 def test_each_event_it_writes_has_the_kind_and_the_fields_of_its_model() -> None:
