@@ -152,7 +152,7 @@ class Strange(gym.Env[np.ndarray, int]):
         if self.wrong == "step":
             raise KeyError("joint")
         reward = float("nan") if self.wrong == "nan" else float(self.wrong != "flat" and action)
-        return np.zeros(2, np.float32), reward, False, False, {}
+        return np.zeros(2, np.float32), reward, False, self.wrong != "endless", {}
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,7 @@ class Strange(gym.Env[np.ndarray, int]):
         ("shape", "PPO", "resets and steps", "shape (3,)"),
         ("nan", "PPO", "resets and steps", "a reward is nan"),
         ("step", "PPO", "resets and steps", "KeyError: 'joint'"),
+        ("endless", "PPO", "an episode ends", "TimeLimit"),
         ("", "SAC", "SAC takes the environment", "Discrete(2)"),
     ],
 )

@@ -18,6 +18,8 @@ from types import FrameType
 # Until the first save is measured, and to cover one twice as slow as the slowest seen.
 _FIRST_SAVE_S = 2.0
 _SAVE_FACTOR = 2.0
+# How long a rollout may go on after a request to stop: so many seconds at least, so many times the longest one seen.
+_ROLLOUT_ENDS_S, _ROLLOUT_FACTOR = 30.0, 2.0
 
 
 class SessionClock:
@@ -49,6 +51,7 @@ class SessionClock:
         self._longest_stretch_s = 0.0
         self._last_start: float | None = None
         self._request = ""
+        self._requested_at = 0.0
 
     def elapsed(self) -> float:
         """Seconds since the session began."""
@@ -60,7 +63,8 @@ class SessionClock:
 
     def request_stop(self, reason: str) -> None:
         """Ask for a stop at the next rollout start; the first reason is kept."""
-        self._request = self._request or reason
+        if not self._request:
+            self._request, self._requested_at = reason, self._now()
 
     @property
     def stop_requested(self) -> bool:
@@ -101,6 +105,13 @@ class SessionClock:
         if self._end is not None and now + self._longest_stretch_s + self.reserve_s() >= self._end:
             return self._used_up()
         return ""
+
+    def why_leave_rollout(self) -> str:
+        """Called inside a rollout, where nothing can be saved: the reason to leave it for all that, or ''."""
+        if self._request:
+            patience_s = max(_ROLLOUT_ENDS_S, _ROLLOUT_FACTOR * self._longest_stretch_s)
+            return self._request if self._now() >= self._requested_at + patience_s else ""
+        return self._used_up() if self._end is not None and self._now() + self._epilogue_s >= self._end else ""
 
     def _used_up(self) -> str:
         return f"the session's time is used up after {self.elapsed():.0f} s"

@@ -77,13 +77,17 @@ class RotatingCheckpointCallback(_AtRolloutStart):
 
 
 class DeadlineCallback(_AtRolloutStart):
-    """Saves and ends the session when its clock says so. Comes before evaluations, which may take long."""
+    """Saves and ends the session when its clock says so. Comes before evaluations, which may take long.
+
+    Inside a rollout that goes on beyond that the session ends as well, with what was saved before it: an episode may
+    never end, and a rollout of whole episodes with it.
+    """
 
     def __init__(self, clock: SessionClock, checkpoint: RotatingCheckpointCallback) -> None:
         super().__init__()
         self._clock = clock
         self._checkpoint = checkpoint
-        self._first_step = 0
+        self._first_step = self._rollout_began = 0
 
     def _on_training_start(self) -> None:
         self._first_step = self.model.num_timesteps
@@ -93,6 +97,16 @@ class DeadlineCallback(_AtRolloutStart):
         if reason:
             self._checkpoint.save_now()
             raise SessionOver(reason)
+        self._rollout_began = self.model.num_timesteps
+
+    def _on_step(self) -> bool:
+        if reason := self._clock.why_leave_rollout():
+            steps = self.model.num_timesteps - self._rollout_began
+            raise SessionOver(
+                f"{reason}, inside a rollout of {steps:,} timesteps so far, which are lost: a training is saved "
+                "between rollouts; a smaller train_freq or n_steps, or a time limit of the episodes, shortens them"
+            )
+        return True
 
 
 class BestModelCallback(_AtRolloutStart):

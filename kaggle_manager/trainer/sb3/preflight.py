@@ -39,6 +39,12 @@ STEPS = 200
 
 SLOWEST_LOOK_S = 10.0
 FIRST_SAVE_S = 120.0
+TRAINING_S = 900.0
+"""The resumed quick training may take so long: one whose evaluation plays an endless episode takes for ever."""
+
+ENDLESS_AFTER = 50_000
+"""Random actions after which an episode that is not over, and has no time limit, is called endless."""
+
 SEED = 101
 
 
@@ -80,15 +86,56 @@ def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
         return [CheckResult("environment can be made", False, _told(error))]
     with contextlib.closing(env):
         try:
-            seen, problem = _play(env)
+            seen, problem, has_ended = _play(env)
         except Exception as error:
             return [CheckResult("resets and steps", False, _told(error))]
-    played = CheckResult("resets and steps", not problem, problem or seen)
-    return [played] if problem else [played, _check_algorithm(scenario, factory)]
+        played = CheckResult("resets and steps", not problem, problem or seen)
+        if problem:
+            return [played]
+        try:
+            ends = _check_episode(env, has_ended)
+        except Exception as error:
+            return [CheckResult("an episode ends", False, _told(error))]
+    return [played, ends, _check_algorithm(scenario, factory)]
 
 
-def _play(env: gym.Env[Any, Any]) -> tuple[str, str]:
-    """What random actions showed, and what is wrong with it, or ''."""
+def _check_episode(env: gym.Env[Any, Any], has_ended: bool) -> CheckResult:
+    """Evaluations, and with `train_freq` in episodes the saves as well, wait for the end of an episode."""
+    name = "an episode ends"
+    if has_ended:
+        return CheckResult(name, True, f"within {STEPS} random actions")
+    if limit := _time_limit(env):
+        return CheckResult(name, True, f"after {limit:,} steps at most")
+    env.reset(seed=SEED)
+    deadline = time.monotonic() + SLOWEST_LOOK_S
+    for step in range(1, ENDLESS_AFTER + 1):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            return CheckResult(name, True, f"one of random actions did after {step:,} steps")
+        if time.monotonic() >= deadline:
+            return CheckResult(name, True, f"WARNING: none did in {step:,} steps; is there an end? {_WANTS_AN_END}")
+    why = f"none did in {ENDLESS_AFTER:,} random actions, and there is no time limit: {_WANTS_AN_END}"
+    return CheckResult(name, False, why)
+
+
+_WANTS_AN_END = (
+    "an evaluation plays whole episodes, and a simulator that cannot be pickled is put back by playing the open one "
+    "again; gymnasium.wrappers.TimeLimit(env, max_episode_steps) gives one"
+)
+
+
+def _time_limit(env: gym.Env[Any, Any]) -> int | None:
+    """Steps after which a wrapper ends an episode; None where none does."""
+    layer: Any = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.TimeLimit):
+            return layer._max_episode_steps
+        layer = layer.env
+    return None
+
+
+def _play(env: gym.Env[Any, Any]) -> tuple[str, str, bool]:
+    """What random actions showed, what is wrong with it, or '', and whether an episode ended."""
     env.action_space.seed(SEED)
     observation, _ = env.reset(seed=SEED)
     rewards: list[float] = []
@@ -97,10 +144,10 @@ def _play(env: gym.Env[Any, Any]) -> tuple[str, str]:
     while len(rewards) < STEPS and (time.monotonic() < deadline or not rewards):
         if not env.observation_space.contains(observation):
             shape, kind = getattr(observation, "shape", None), getattr(observation, "dtype", type(observation).__name__)
-            return "", f"an observation of shape {shape}, {kind}, is not in {env.observation_space}"
+            return "", f"an observation of shape {shape}, {kind}, is not in {env.observation_space}", False
         observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
         if not np.isfinite(float(reward)):
-            return "", f"a reward is {reward}"
+            return "", f"a reward is {reward}", False
         rewards.append(float(reward))
         returns[-1] += float(reward)
         if terminated or truncated:
@@ -111,7 +158,7 @@ def _play(env: gym.Env[Any, Any]) -> tuple[str, str]:
     if distinct == 1 and len(set(returns[:-1])) < 2:
         # Not a failure: where nothing is won before a goal is reached, chance may never see it.
         seen += f"; every one is {rewards[0]}, and so far no episode was better than another: look at the reward"
-    return seen, ""
+    return seen, "", len(returns) > 1
 
 
 def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) -> CheckResult:
@@ -173,7 +220,7 @@ def check_training(project: Path, section: Section, name: str) -> list[CheckResu
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 # Further than the first was to go: it may have got there before it was killed.
                 outcome = train_here(
-                    project, section, name, base=base, clock=SessionClock(), quick=True, timesteps=2 * target
+                    project, section, name, base=base, clock=SessionClock(TRAINING_S), quick=True, timesteps=2 * target
                 )
         except Exception as error:
             return [CheckResult("resumes after a kill", False, f"{_told(error)}; the trainer said: {''.join(said)}")]

@@ -102,3 +102,26 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_duration(text)
+
+
+def test_a_rollout_may_end_after_a_request_to_stop_but_not_go_on_for_ever() -> None:
+    time = Time()
+    clock = SessionClock(1000.0, epilogue_s=3.0, now=time)
+    clock.why_stop(0)
+    time.now += 40.0
+    clock.why_stop(1)
+    assert clock.why_leave_rollout() == ""
+    clock.request_stop("asked to stop by SIGTERM")
+    time.now += 79.0
+    assert clock.why_leave_rollout() == "", "twice the longest rollout so far"
+    time.now += 1.0
+    assert clock.why_leave_rollout() == "asked to stop by SIGTERM"
+
+
+def test_a_rollout_is_left_when_only_the_result_can_still_be_written() -> None:
+    time = Time()
+    clock = SessionClock(100.0, epilogue_s=3.0, now=time)
+    time.now += 96.0
+    assert clock.why_leave_rollout() == ""
+    time.now += 1.0
+    assert "time is used up" in clock.why_leave_rollout()
