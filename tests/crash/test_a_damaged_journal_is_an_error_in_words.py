@@ -71,6 +71,7 @@ class World:
             "watch_session": self.campaign.manager()._passes.watch_session,
         }
         with (
+            stage(self.campaign.mortality),
             chdir(self.campaign.project),
             mock.patch.dict(ValidationKaggleManager.__init__.__kwdefaults__, manager),
             mock.patch("kaggle_manager.sessions.connection.connect", self.campaign._connect),
