@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -20,6 +21,8 @@ from kaggle_manager.local_kaggle.sessions import session_by_id, session_of
 
 _POLL_S = 0.1
 _KEEP_ALIVE_S = 15.0
+# In bytes: of a long log, what is in memory at a time.
+_AT_ONCE = 1 << 20
 
 
 async def respond(state: ServerState, body: Body) -> Response:
@@ -49,20 +52,26 @@ async def _events(state: ServerState, session_id: int) -> AsyncIterator[bytes]:
     while True:
         # Asked before reading: what was printed before the end is read after it.
         ended = await run_in_threadpool(_ended, state, session_id)
-        text = b""
-        if path.exists():
-            with path.open("rb") as stream:
-                stream.seek(position)
-                text = stream.read()
-        complete = text[: text.rfind(b"\n") + 1]
-        position += len(complete)
-        for line in complete.splitlines():
-            yield b"data: " + line + b"\n\n"
-        if ended:
+        lines = await run_in_threadpool(_lines_from, path, position)
+        position += sum(map(len, lines))
+        for line in lines:
+            yield b"data: " + line.rstrip(b"\n") + b"\n\n"
+        if ended and not lines:
             yield b"data: END_OF_LOG\n\n"
             return
-        quiet_s = 0.0 if complete else quiet_s + _POLL_S
+        quiet_s = 0.0 if lines else quiet_s + _POLL_S
         if quiet_s >= _KEEP_ALIVE_S:
             yield b": still running\n\n"
             quiet_s = 0.0
-        await asyncio.sleep(_POLL_S)
+        if not lines:
+            await asyncio.sleep(_POLL_S)
+
+
+def _lines_from(path: Path, position: int) -> list[bytes]:
+    """Whole lines from there on, about as many as `_AT_ONCE`; none when there is no whole one yet."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(position)
+            return [line for line in stream.readlines(_AT_ONCE) if line.endswith(b"\n")]
+    except FileNotFoundError:
+        return []
