@@ -7,25 +7,55 @@
 
 Promises: whatever crashes, the old tree or the new one is there, whole, after `finish`: cut before 3 the new tree is
 dropped (its source still exists), cut after 3 it is put in place. The old tree is kept, always.
-Never does: copy a tree it replaces, or delete it.
+Never does: copy a tree it replaces, or delete it; replace a link to a tree by a tree.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import Disk, remove_tree
+from kaggle_manager.errors import StorageError
+
+
+def place_of(root: Path) -> Path:
+    """Return where a tree lies: what `root` links to, so that a tree on another disk stays there and the link stays."""
+    return Path(os.path.realpath(root)) if root.is_symlink() else root
+
+
+def check_place(root: Path) -> None:
+    """Refuse what is in the place of a training tree and can be none.
+
+    Raises:
+        StorageError: a file is there, or `root` links to a disk that is not there.
+    """
+    place = place_of(root)
+    if place.exists() and not place.is_dir():
+        raise StorageError(
+            f"{place} is a file, where the training tree belongs.",
+            safe="nothing was changed",
+            next_step="move that file to another name, and run the same command again",
+        )
+    if root.is_symlink() and not place.parent.is_dir():
+        raise StorageError(
+            f"The training tree {root} is a link to {place}, and the folder {place.parent} is not there.",
+            safe="nothing was changed",
+            next_step=f"mount the disk it was on, or make the folder {place.parent}, and run the same command again",
+        )
 
 
 def incoming(root: Path) -> Path:
     """Return the folder in which a new tree is built."""
-    return root.with_name(root.name + ".incoming")
+    place = place_of(root)
+    return place.with_name(place.name + ".incoming")
 
 
 def ready(root: Path) -> Path:
     """Return the folder of a new tree that is complete and not yet in place."""
-    return root.with_name(root.name + ".ready")
+    place = place_of(root)
+    return place.with_name(place.name + ".ready")
 
 
 def finish(root: Path, disk: Disk) -> bool:
@@ -34,13 +64,14 @@ def finish(root: Path, disk: Disk) -> bool:
     Raises:
         OSError: from the disk; doing it again goes on.
     """
-    if not ready(root).is_dir():
+    place = place_of(root)
+    if not ready(place).is_dir():
         return False
-    if root.exists():
-        remove_tree(disk, ready(root))
+    if place.exists():
+        remove_tree(disk, ready(place))
     else:
-        disk.replace(ready(root), root)
-        disk.sync_folder(root.parent)
+        disk.replace(ready(place), place)
+        disk.sync_folder(place.parent)
     return True
 
 
@@ -64,11 +95,12 @@ def put_in_place(root: Path, keep_replaced: Path, disk: Disk) -> Path | None:
     for folder in sorted(path for path in incoming(root).rglob("*") if path.is_dir()):
         disk.sync_folder(folder)
     disk.sync_folder(incoming(root))
-    disk.replace(incoming(root), ready(root))
-    disk.sync_folder(root.parent)
-    kept = set_aside(root, keep_replaced, disk) if root.exists() else None
-    disk.replace(ready(root), root)
-    disk.sync_folder(root.parent)
+    place = place_of(root)
+    disk.replace(incoming(place), ready(place))
+    disk.sync_folder(place.parent)
+    kept = set_aside(place, keep_replaced, disk) if place.exists() else None
+    disk.replace(ready(place), place)
+    disk.sync_folder(place.parent)
     return kept
 
 
@@ -96,7 +128,7 @@ def set_aside(folder: Path, wanted: Path, disk: Disk) -> Path:
 def free_name(wanted: Path) -> Path:
     """Return `wanted`, or the first of `wanted_2`, `wanted_3`, ... that does not exist."""
     candidate, number = wanted, 1
-    while candidate.exists():
+    while os.path.lexists(candidate):  # a link to nothing is in the way as well
         number += 1
         candidate = wanted.with_name(f"{wanted.name}_{number}")
     return candidate

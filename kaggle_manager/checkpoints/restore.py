@@ -76,12 +76,13 @@ def restore_tree(
     disk = disk or Disk()
     safe = f"the tree at {tree.root} was not touched"
     with storage_errors(f"Restoring into {tree.root}", safe=safe):
+        atomic_swap.check_place(tree.root)
         disk.make_folder(tree.root.parent)
         atomic_swap.begin(tree.root, disk)
         found = file_list.list_files(TrainingTree(source, tree.scenario), disk)
         _check_lineage(found, run_id, generation, min_step, safe)
         _check_not_older(found, tree, disk, safe)
-        ensure_free_space(tree.root.parent, found.size, safe=safe)
+        ensure_free_space(atomic_swap.place_of(tree.root).parent, found.size, safe=safe)
         copy_verified(found, atomic_swap.incoming(tree.root), disk)
         replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
     check_restored(tree, found, disk, warn)
@@ -109,11 +110,12 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str) -> Path:
     """
     disk = Disk()
     with storage_errors(f"Archiving {tree.root}", safe="the tree is here or in the archive, whole"):
-        atomic_swap.finish(tree.root, disk)
-        if not tree.root.is_dir():
+        place = atomic_swap.place_of(tree.root)
+        atomic_swap.finish(place, disk)
+        if not place.is_dir():
             raise CheckpointNotFound(f"There is no training tree at {tree.root}.")
-        kept = atomic_swap.set_aside(tree.root, archive, disk)
-        disk.sync_folder(tree.root.parent)
+        kept = atomic_swap.set_aside(place, archive, disk)
+        disk.sync_folder(place.parent)
         write_atomic(disk, kept / "reason.txt", (reason + "\n").encode())
     return kept
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import StorageError
@@ -38,6 +39,7 @@ def exclusive_lock(config: RunConfig) -> Iterator[None]:
             safe="nothing was started",
             next_step="give another --workdir" if file else "make it writable, or choose another with --workdir",
         ) from error
+    check_place(config.tree)
     with hold_tree(config.tree):
         yield
 

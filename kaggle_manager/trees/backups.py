@@ -17,7 +17,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
-from kaggle_manager.checkpoints.atomic_swap import free_name
+from kaggle_manager.checkpoints.atomic_swap import free_name, place_of
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt, ConfigError
@@ -178,11 +178,11 @@ def stamped_name(config: RunConfig) -> str:
 
 
 def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
-    tree = config.tree
+    place = place_of(config.tree)
     places = {
         "backup": backups_folder(config).glob("*"),
-        "archive": [*config.archive.glob("*"), *tree.parent.glob(f"{tree.name}_archived*")],
-        "replaced": [*config.replaced.glob("*/*"), *tree.parent.glob(f"{tree.name}.kept*")],
+        "archive": [*config.archive.glob("*"), *place.parent.glob(f"{place.name}_archived*")],
+        "replaced": [*config.replaced.glob("*/*"), *place.parent.glob(f"{place.name}.kept*")],
         "download": config.downloads.glob(f"*/*/{TREE_FOLDER}"),
     }
     for kind, folders in places.items():
@@ -219,7 +219,7 @@ def _age(copy: Copy) -> tuple[str, int, int, int, str]:
 
 def _belongs(copy: Copy, config: RunConfig, others: frozenset[str]) -> bool:
     """Whether a copy is of this very tree: by the name it was given, else by the run that made it."""
-    if copy.folder.parent == config.tree.parent:
+    if copy.folder.parent == place_of(config.tree).parent:
         return True
     if stamped := re.fullmatch(rf"(.+)-{_STAMP}(_\d+)?", copy.folder.name):
         return stamped[1] == config.tree_key

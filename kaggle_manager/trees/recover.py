@@ -20,6 +20,7 @@ from kaggle_manager.checkpoints import (
     archive_tree,
     restore_tree,
 )
+from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.vouched import BY_USER, Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
@@ -79,6 +80,7 @@ def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
 
 def set_aside(config: RunConfig, why: str) -> Path | None:
     """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
+    check_place(config.tree)
     if not config.tree.exists() or not any(config.tree.iterdir()):
         return None
     archive = config.archive / stamped_name(config)
