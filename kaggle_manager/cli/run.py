@@ -196,6 +196,7 @@ def stop(
 @as_command
 def fetch(
     generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of a run that was given up, such as by --fresh.")] = None,
     *,
     of: RunOfArgument,
     as_json: JsonOption = False,
@@ -208,7 +209,7 @@ def fetch(
     """
     with reporter(as_json) as shown:
         with another_tree_may_be_meant(of):
-            fetched = of.manager(shown).fetch_outputs(of.config(), generation)
+            fetched = of.manager(shown).fetch_outputs(of.config(), generation, run_id=run)
         files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
         if as_json:
             print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})

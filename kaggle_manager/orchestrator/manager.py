@@ -262,6 +262,7 @@ class ValidationKaggleManager:
         section: str | RunConfig,
         generation: int | None = None,
         *,
+        run_id: str | None = None,
         scenario: str | None = None,
         seed: int | None = None,
         quick: bool = False,
@@ -271,6 +272,7 @@ class ValidationKaggleManager:
         Args:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             generation: number of the session in its run, from 1; None: the newest.
+            run_id: a run that this tree was left by, see `kaggle-manager history`; None: the run of the tree.
 
         Raises:
             NotFound: there is no such session here, or the platform no longer has its outputs.
@@ -278,7 +280,7 @@ class ValidationKaggleManager:
         """
         config = self._config(section, scenario=scenario, seed=seed, quick=quick)
         with attended(config), closing(Journal(config.journal)) as journal:
-            row = current_run(config, journal)
+            row = journal.run(run_id) if run_id else current_run(config, journal)
             known = journal.sessions(row.run_id) if row else []
             chosen = [s for s in known if generation in (None, s.generation) and s.stage is not Stage.INTENDED][-1:]
             if row is None or not chosen or chosen[0].version is None:

@@ -22,6 +22,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.download import list_of
 from kaggle_manager.sessions.launch import kernel_slug
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
@@ -72,6 +73,7 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
         _refuse_while_alive(connection, journal, unfinished)
+        _name_left_behind(config, journal, unfinished, reporter)
         reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
         journal.finish_run(unfinished.run_id, "another training's tree took its place", at)
         unfinished = None
@@ -222,3 +224,16 @@ def _keep_unrestored(config: RunConfig, journal: Journal, run: RunRow, reporter:
                 "It was downloaded and not restored before a fresh start was asked for.",
             )
             reporter.checkpoint(f"what generation {session.generation} left was set aside as {kept}")
+    _name_left_behind(config, journal, run, reporter)
+
+
+def _name_left_behind(config: RunConfig, journal: Journal, run: RunRow, reporter: Reporter) -> None:
+    """Say what is given up with `run` that only its platform has, and how it is brought here."""
+    for session in journal.sessions(run.run_id, newest=1):
+        folder = config.downloads / run.run_id / f"generation_{session.generation}"
+        if session.stage is not Stage.CLOSED and session.version is not None and not list_of(folder).is_file():
+            fetch = config.command("fetch", "--run", run.run_id, "--generation", session.generation)
+            reporter.warn(
+                f"what generation {session.generation} of run {run.run_id} left is on {run.platform} and was not "
+                f"fetched. To bring it here, as long as it is there: {fetch}"
+            )

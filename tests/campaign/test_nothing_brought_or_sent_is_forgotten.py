@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 import shutil
 from contextlib import closing
 from dataclasses import replace
@@ -15,7 +17,7 @@ from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 from virtual_process import Killed
 
-from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError, RemoteError, Unavailable
 from kaggle_manager.notify.notifier import Occasion
@@ -242,3 +244,24 @@ def test_a_stop_is_noted_before_the_platform_is_asked_for(project: Path, tmp_pat
         with pytest.raises(Unavailable):
             stop.stop_run(campaign.config, offline, journal, campaign.reporter, campaign.clock())
         assert journal.runs()[0].stop_asked
+
+
+def test_what_a_fresh_start_leaves_on_the_platform_is_named_and_the_named_command_brings_it(
+    project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, RUN)
+    warned: list[str] = []
+    campaign.reporter.warn = warned.append  # type: ignore[method-assign]
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        with mock.patch.object(passes, "download_session", side_effect=Unavailable("no answer")):
+            campaign.tick()
+        campaign.manager().go_on("small", timesteps=RUN.target, fresh=True)
+        (told,) = [line for line in warned if "was not fetched" in line]
+        words = shlex.split(told[told.index("kaggle-manager fetch") :])
+        asked = dict(itertools.pairwise(words))
+        config = campaign.config
+        fetched = campaign.manager().fetch_outputs(config, int(asked["--generation"]), run_id=asked["--run"])
+    assert fetched.tree is not None
+    assert CheckpointStore(TrainingTree(fetched.tree, "little_task")).valid_checkpoints()
