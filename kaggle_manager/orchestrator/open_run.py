@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
+from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound
@@ -26,7 +27,7 @@ from kaggle_manager.sessions.download import list_of
 from kaggle_manager.sessions.launch import kernel_slug
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
-from kaggle_manager.trees.inspect import look_at
+from kaggle_manager.trees.inspect import look_at, newest_of_run
 from kaggle_manager.trees.recover import head_of, set_aside
 
 
@@ -60,6 +61,8 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         unfinished = None
     if unfinished is not None:
         unfinished = _at_home(config, connection, journal, unfinished, reporter)
+        if newest := _beside_a_session(config, journal, unfinished):
+            return OpenedRun(_reopened(config, journal, unfinished, reporter), newest.lineage.generation)
     store = CheckpointStore(TrainingTree(config.tree, config.scenario_name), warn=reporter.warn)
     if unfinished is None and (config.fresh or config.quick):
         why = "--fresh was given" if config.fresh else "a quick run starts anew each time"
@@ -79,11 +82,26 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
         unfinished = None
     earlier = head.manifest.lineage.generation if head else 0
     if unfinished is not None:
-        if unfinished.target != config.target:
-            reporter.line(f"  the target of run {unfinished.run_id} is now {config.target} (was {unfinished.target})")
-        journal.reopen_run(unfinished.run_id, config.target)
-        return OpenedRun(journal.run(unfinished.run_id), earlier)
+        return OpenedRun(_reopened(config, journal, unfinished, reporter), earlier)
     return OpenedRun(_continued_or_new(config, connection, journal, head, at), earlier)
+
+
+def _beside_a_session(config: RunConfig, journal: Journal, run: RunRow) -> Manifest | None:
+    """The newest checkpoint's manifest, where nothing else needs to be read: a session of `run` is not closed yet.
+
+    The tree is read in full, every byte hashed, before a session is started from it; not at each look at one.
+    """
+    if all(session.stage is Stage.CLOSED for session in journal.sessions(run.run_id, newest=1)):
+        return None
+    newest = newest_of_run(TrainingTree(config.tree, config.scenario_name), run.run_id)
+    return newest if newest and config.target >= min(newest.step, newest.target) else None
+
+
+def _reopened(config: RunConfig, journal: Journal, run: RunRow, reporter: Reporter) -> RunRow:
+    if run.target != config.target:
+        reporter.line(f"  the target of run {run.run_id} is now {config.target} (was {run.target})")
+    journal.reopen_run(run.run_id, config.target)
+    return journal.run(run.run_id)
 
 
 def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:

@@ -17,7 +17,7 @@ from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 from virtual_process import Killed
 
-from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import ConfigError, RemoteError, Unavailable
 from kaggle_manager.notify.notifier import Occasion
@@ -265,3 +265,16 @@ def test_what_a_fresh_start_leaves_on_the_platform_is_named_and_the_named_comman
         fetched = campaign.manager().fetch_outputs(config, int(asked["--generation"]), run_id=asked["--run"])
     assert fetched.tree is not None
     assert CheckpointStore(TrainingTree(fetched.tree, "little_task")).valid_checkpoints()
+
+
+def test_a_look_at_a_running_session_reads_no_checkpoint(project: Path, tmp_path: Path) -> None:
+    campaign = Campaign(1, tmp_path, project, RUN)
+    with stage(campaign.mortality):
+        campaign.tick()
+        campaign.clock.sleep(7 * HOUR)
+        campaign.tick()
+        assert len(campaign.kaggle.live_sessions()) == 1, "the second session runs"
+        reads = {name: mock.Mock(side_effect=AssertionError(name)) for name in ("open", "sha256")}
+        with mock.patch.multiple(Disk, **reads), mock.patch.object(CheckpointStore, "valid_checkpoints", reads["open"]):
+            report = campaign.manager().tick("small", timesteps=RUN.target)
+    assert report.state == "running"
