@@ -114,7 +114,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.mark.parametrize("command", ["status", "tick", "history", "plan", "stop"])
 def test_every_command_ends_in_words(command: str, world: World) -> None:
     with world.commands() as runner:
-        for name, content in damages(world, 8, 8):
+        for name, content in damages(world, 5, 5):
             world.put(content)
             assert problem_of(runner, COMMANDS[command]) == "", name
 

@@ -123,7 +123,7 @@ def test_a_kernel_deleted_before_its_outputs_came_is_given_up_after_a_second_loo
     bench.told.hooks.append(("the platform says", delete))
     report = bench.manager().run_validation_section("small", timesteps=4)
     assert outcomes(report) == ["completed", "given up", "completed"]
-    assert "downloaded once more" in bench.output
+    assert "is downloaded again" in bench.output
     assert bench.steps() == [4, 3]
 
 
