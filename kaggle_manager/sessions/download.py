@@ -17,7 +17,7 @@ from pathlib import Path
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, Unavailable
+from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.download import PART_SUFFIX
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
@@ -120,7 +120,9 @@ def download_session(
         if not settle_for_less:
             output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
         expected = output_listing.expected_by_manifests(listing, manifests, folder)
-        optional = output_listing.rest_of_tree(listing, [*manifests, *(file.name for file in expected)])
+        named = [*manifests, *(file.name for file in expected)]
+        expected += output_listing.of_cut_saves(listing, named)
+        optional = output_listing.curves(listing, named)
     else:
         manifests = []
         expected, optional = (
@@ -145,7 +147,7 @@ def download_session(
     for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
         try:
             client.download_outputs(version, [file], folder, listing=listing, on_progress=meter)
-        except OutputDamaged as error:  # no checkpoint needs it
+        except (OutputDamaged, ProtocolError) as error:  # no checkpoint needs it
             reporter.warn(f"left out: {error.message}")
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")

@@ -26,10 +26,13 @@ LOOKS = 5
 LOOK_EVERY_S = 3.0
 # Where a trainer writes in its tree. What the user's code has put elsewhere, or under other names, is not its own.
 _MANIFEST = re.compile(rf"{TREE_FOLDER}/(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(MANIFEST_SUFFIX)}")
-_REST = re.compile(
-    rf"{TREE_FOLDER}/(?:checkpoints/replay/[\w.+=@-]+|(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(PENDING_SUFFIX)}"
-    r"|training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
+_OF_A_SAVE = re.compile(
+    rf"{TREE_FOLDER}/(?:checkpoints/replay/[\w.+=@-]+|(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(PENDING_SUFFIX)})"
 )
+_CURVES = re.compile(
+    rf"{TREE_FOLDER}/(?:training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
+)
+_PENDING_MANIFEST = f"{MANIFEST_SUFFIX}{PENDING_SUFFIX}"
 # Without a list of what there should be: so many looks in a row that show nothing new.
 QUIET_LOOKS = 2
 
@@ -112,14 +115,25 @@ def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], fold
     return [file for file in expected.values() if file.name in listed]
 
 
-def rest_of_tree(listing: OutputListing, named: Collection[str]) -> list[ExpectedFile]:
-    """What else lies in the tree: learning curves, and what a save that was cut has not renamed yet."""
+def of_cut_saves(listing: OutputListing, named: Collection[str]) -> list[ExpectedFile]:
+    """What a save left that was cut before its manifest had its name: all of it, under either of its names."""
+    cut = tuple(
+        file.name.removesuffix(_PENDING_MANIFEST)
+        for file in listing.files
+        if file.name.endswith(_PENDING_MANIFEST) and _OF_A_SAVE.fullmatch(file.name)
+    )
+    return _besides(listing, named, lambda name: bool(_OF_A_SAVE.fullmatch(name)) or name.startswith(cut))
+
+
+def curves(listing: OutputListing, named: Collection[str]) -> list[ExpectedFile]:
+    """The learning curves and the summary of the tree, which no checkpoint needs."""
+    return _besides(listing, named, lambda name: bool(_CURVES.fullmatch(name)))
+
+
+def _besides(listing: OutputListing, named: Collection[str], is_wanted: Callable[[str], bool]) -> list[ExpectedFile]:
     taken = {name.casefold() for name in named}
-    rest = {}
-    for file in listing.files:
-        if _REST.fullmatch(file.name) and file.name.casefold() not in taken:
-            rest[file.name.casefold()] = ExpectedFile(file.name, None, None)
-    return list(rest.values())
+    names = [file.name for file in listing.files if is_wanted(file.name) and file.name.casefold() not in taken]
+    return [ExpectedFile(name, None, None) for name in {name.casefold(): name for name in names}.values()]
 
 
 def check_all_saved_is_listed(

@@ -254,6 +254,20 @@ def test_a_last_word_of_another_session_changes_nothing_here(session):
     assert content(session.folder) == TREE
 
 
+@pytest.mark.parametrize("renamed", [(), ("zip",), ("zip", "state")])
+def test_a_save_that_was_cut_between_its_renames_comes_back_whole(session, tmp_path, renamed):
+    files, _ = killed(tmp_path)
+    newest = "training_tree/checkpoints/little_checkpoint_200_steps"
+    for end in ("manifest.json", "state", "zip"):
+        if end not in renamed:
+            files[f"{newest}.{end}.next"] = files.pop(f"{newest}.{end}")
+    session.serves(files)
+    fetched = session.fetch()
+    assert content(session.folder) == files
+    store = CheckpointStore(TrainingTree(fetched.tree, "little"))
+    assert store.valid_checkpoints()[0].step == 200
+
+
 @pytest.mark.parametrize("users", [b"", b"{}", b"{" * 5000, b"not json", b"\xff\xfe", b'{"schema": 3}'])
 def test_a_users_file_in_the_place_of_the_result_costs_a_killed_session_nothing(session, tmp_path, users):
     files, _ = killed(tmp_path)

@@ -180,11 +180,11 @@ def draw(seed: int) -> Drawn:
         kills=rng.choice([0.0, 0.1, 0.4]) * min(1.0, misery),
         person_comes=rng.choice([0.0, 0.8, 1.0]),
         auth_until=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
-        wrong_setting_from=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.1 else float("inf"),
+        wrong_setting_from=BEGINNING + rng.uniform(0, 3 * 24 * HOUR) if rng.random() < 0.05 else float("inf"),
     )
     trainer = replace(
         drawn.trainer,
-        diverges_at=rng.randrange(target) if rng.random() < 0.03 else None,
+        diverges_at=rng.randrange(target) if rng.random() < 0.01 else None,
         litters=rng.random() < 0.4,
     )
     return replace(
