@@ -95,9 +95,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     # What the trainer had saved before it died is worth as much as ever, and the user's code may have left files until
     # its process ended. If this fails, the manifests say what was saved.
     run_of_bundle(code, EPILOGUE, order_file, str(exit_code)).wait()
-    if has_result:
+    if is_result_of(working / RESULT_FILE, order):
         return exit_code
-    if not is_result_of(working / RESULT_FILE, order) and not (working / TREE_FOLDER).exists():
+    if not (working / TREE_FOLDER).exists():
         return give_up(working, order, "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
     return exit_code or CRASHED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hostile_outputs import QUIET, HostileRun, Spec, specs
@@ -10,7 +11,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from small_project import Bench, installed, make_project
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import bundle, reconcile, watch
+from kaggle_manager.status.history import History
+from kaggle_manager.status.overview import overview
+from kaggle_manager.status.run_status import describe_all
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +47,11 @@ def test_a_log_of_episodes_costs_no_step_and_is_named(case: str, hostile_run: Ho
     spec, words = LITERAL[case]
     row = hostile_run.survives(spec)
     assert words in row.facts["caution"]
-    assert row.facts["caution"] in hostile_run.bench.output
+    caution = row.facts["caution"]
+    assert f"generation {row.generation} left {caution}" in hostile_run.bench.output
+    with closing(Journal(hostile_run.journal)) as journal:
+        assert f"    caution: {caution}" in History(tuple(describe_all(journal, 0.0))).lines()
+        assert f"  caution: session {row.generation} left {caution}" in overview(journal, None, 0.0).lines()
 
 
 # The same ones each time; 200 others by scripts/benchmarks/hostile_outputs.py.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,13 +135,14 @@ class HostileRun:
         assert "given up" not in self.bench.output
         return row
 
+    @property
+    def journal(self) -> Path:
+        return self.bench.manager()._config(SECTION).journal
+
     def _sessions(self) -> list[SessionRow]:
-        journal = Journal(self.bench.manager()._config(SECTION).journal)
-        try:
+        with closing(Journal(self.journal)) as journal:
             (run,) = journal.runs()
             return journal.sessions(run.run_id)
-        finally:
-            journal.close()
 
 
 def model_at(step: int) -> bytes:

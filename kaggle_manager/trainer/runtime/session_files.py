@@ -27,6 +27,7 @@ from kaggle_manager.protocol.session_result import (
     REFUSED,
     OtherFile,
     OtherFiles,
+    OutcomeName,
     SessionResult,
     parse_result,
 )
@@ -92,10 +93,13 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
     try:
         result = parse_result((working / RESULT_FILE).read_bytes(), **session)
     except (OSError, VerificationError):
-        why = (
-            f"the trainer's process ended with code {exit_code} before it wrote its result; its traceback is in the log"
-        )
-        result = SessionResult(**session, outcome="crashed", reason=why, exit_code=exit_code or CRASHED)
+        why = f"the trainer's process ended with code {exit_code}, and its result is not there"
+        outcome: OutcomeName = "crashed"
+        if exit_code == 0:  # it ended in good order; what it wrote, the user's code has removed or replaced
+            outcome = "interrupted"
+        else:
+            why = f"{why}; its traceback is in the log"
+        result = SessionResult(**session, outcome=outcome, reason=why, exit_code=exit_code)
         write_result(working, result, emit_to_log(session_tag(session["run_id"], session["generation"])))
         print(why, file=sys.stderr, flush=True)
     else:

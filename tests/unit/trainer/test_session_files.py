@@ -20,7 +20,13 @@ from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
 from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
-from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
+from kaggle_manager.trainer.runtime.session_files import (
+    close_folder,
+    failure,
+    session_fields,
+    write_result,
+    write_start,
+)
 
 WHO: dict[str, Any] = {"run_id": "r", "generation": 2, "bundle_sha256": "b"}
 START = SessionStart(**WHO, device="cpu", accelerator=None, target=9, from_zero="a test")
@@ -187,6 +193,34 @@ def test_an_output_whose_name_cannot_be_shown_is_packed_or_named_escaped(tmp_pat
     assert result.others.packed == 5
     with tarfile.open(tmp_path / "other_files.tar") as archive:
         assert set(archive.getnames()) == {"odd\udce9.csv", "line\nend", "\x1b[31mred", "a\u202eb", "a pipe\n"}
+
+
+@pytest.mark.parametrize(("exit_code", "outcome"), [(0, "interrupted"), (1, "crashed"), (-9, "crashed")])
+def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
+    exit_code: int, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path))
+    tree = plant(tmp_path / "training_tree", run_id="r")
+    (tmp_path / RESULT_FILE).write_text("{}")
+    close_folder(WHO, exit_code)
+    result = parse_result((tmp_path / RESULT_FILE).read_bytes(), **WHO)
+    assert (result.outcome, result.exit_code) == (outcome, exit_code)
+    assert f"training_tree/checkpoints/{tree.manifest_name(2)}" in [file.name for file in result.files]
+
+
+def test_of_a_result_that_is_there_only_what_else_was_left_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path))
+    plant(tmp_path / "training_tree", run_id="r")
+    before, _ = left(tmp_path, outcome="completed", exit_code=0, step=7)
+    for number in range(600):
+        (tmp_path / f"{number}.csv").write_text("x")
+    close_folder(WHO, 0)
+    after = parse_result((tmp_path / RESULT_FILE).read_bytes(), **WHO)
+    assert after.others.packed > 0
+    assert len(content(tmp_path)) <= 450
+    assert after.model_copy(update={"others": before.others}) == before
 
 
 @pytest.mark.parametrize(
