@@ -27,7 +27,8 @@ def tell(step, tag=sys.argv[2]):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, size in {"HEAD_OF_LOG": 20_000, "TAIL_OF_LOG": 5_000, "LONGEST_LINE": 4_000}.items():
+    # As in the real log, the tail holds more than a pipe: what stderr said last is not pushed out by older lines.
+    for name, size in {"HEAD_OF_LOG": 20_000, "TAIL_OF_LOG": 100_000, "LONGEST_LINE": 4_000}.items():
         monkeypatch.setattr(entry, name, size)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
@@ -72,7 +73,6 @@ def test_head_and_tail_are_kept_the_middle_is_told_and_no_event_is_lost(monkeypa
             if n % 1000 == 0:
                 tell(n)
         print("Traceback (most recent call last):", file=sys.stderr, flush=True)
-        time.sleep(0.2)
         print("last")
         sys.exit(7)
     """
@@ -88,7 +88,7 @@ def test_head_and_tail_are_kept_the_middle_is_told_and_no_event_is_lost(monkeypa
     shown = sum(line.startswith("line ") for line in lines)
     # One line may have been split where the head ends.
     assert abs(shown + left_out - 50_000) <= 1
-    assert len(log) < 50_000
+    assert len(log) < 200_000
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
@@ -104,12 +104,12 @@ def test_events_stand_after_output_without_end(monkeypatch, capfd, tmp_path, end
     """
     log = printed(program, monkeypatch, capfd, tmp_path)
     assert steps(log) == [*range(40), 99]
-    assert len(log) < 60_000
+    assert len(log) < 200_000
 
 
 def test_events_of_another_session_are_text_like_any_other(monkeypatch, capfd, tmp_path):
-    log = printed("for n in range(5000): tell(n, 'ffffffff/1')\nsys.exit(7)", monkeypatch, capfd, tmp_path)
-    assert len(log) < 40_000
+    log = printed("for n in range(20_000): tell(n, 'ffffffff/1')\nsys.exit(7)", monkeypatch, capfd, tmp_path)
+    assert len(log) < 200_000
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process that outlives its parent, as POSIX has it")
