@@ -100,6 +100,12 @@ def wait_for(stream: IO[bytes] | None, text: str) -> None:
     raise AssertionError("".join(read))
 
 
+def wait_for_a_save(process: subprocess.Popen[bytes], tree: Path) -> None:
+    while not list(tree.glob("checkpoints/*.manifest.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
 def code(trainer: str | None = None) -> dict[str, bytes]:
     """This program as a bundle has it, and a trainer in the place of its own."""
     files = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in (ROOT / "kaggle_manager").rglob("*.py")}
@@ -138,9 +144,7 @@ def test_signals_without_end_leave_an_orderly_result_and_a_checkpoint(tmp_path: 
         with (tmp_path / "working/large.bin").open("wb") as file:
             file.truncate(600_000_000)  # to be hashed, while more signals come
         wait_for(process.stdout, "KM_RESUME")
-        while not list((tmp_path / "working").glob("training_tree/checkpoints/*.manifest.json")):
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_for_a_save(process, tmp_path / "working/training_tree")
         numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
         while process.poll() is None:
             os.killpg(process.pid, numbers[0])
@@ -166,7 +170,7 @@ from kaggle_manager.trainer.sb3.trainer import train
 if __name__ == "__main__":
     clock = SessionClock()
     chosen = settings(
-        Path(sys.argv[1]), algorithm="A2C", hyperparameters={}, total=10**6, save_every=10**6, evaluate_every=10**6,
+        Path(sys.argv[1]), algorithm="A2C", hyperparameters={}, total=10**6, save_every=200, evaluate_every=10**6,
         n_envs=2, processes=True,
     )
     with stop_signals(clock):
@@ -189,7 +193,8 @@ def training_with_workers(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes
         stderr=subprocess.STDOUT,
     ) as process:
         try:
-            wait_for(process.stdout, "step ")
+            wait_for(process.stdout, "Starting from zero")
+            wait_for_a_save(process, folder / "tree")
             yield process, members(process.pid)
         finally:
             process.kill()
