@@ -491,7 +491,9 @@ class Campaign:
         if isinstance(error, Diverged):  # nobody resumes it; a person would lower the learning rate and start again
             self.result.outcome, self.result.why = "waits for a person", f"Diverged: {error.message}"
             return
-        if self.rng.random() >= self.drawn.person_comes or self.result.persons > 12:
+        # Who asked for a stop asks for the run as well.
+        comes = 1.0 if status is not None and status.state == "stopped" else self.drawn.person_comes
+        if self.rng.random() >= comes or self.result.persons > 12:
             self.result.outcome, self.result.why = "waits for a person", f"{type(error).__name__}: {error.message}"
             return
         self.clock.sleep(self.rng.uniform(MINUTE, 12 * HOUR))
