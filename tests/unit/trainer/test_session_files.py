@@ -60,9 +60,9 @@ def test_a_checkpoint_that_is_damaged_or_of_another_run_is_not_needed(tmp_path: 
     tree = plant(tmp_path / "training_tree", (1, 2, 3), run_id="r")
     plant(tmp_path / "another", (98, 99), run_id="another")
     flip(tree.checkpoints / tree.model_name(3))
-    for path in (tmp_path / "another/checkpoints").iterdir():
+    for path in (tmp_path / "another/checkpoints").rglob("*"):  # whole, with its replay rows
         if path.is_file():
-            path.rename(tree.checkpoints / path.name)
+            path.rename(tree.checkpoints / path.relative_to(tmp_path / "another/checkpoints"))
     result, _ = left(tmp_path, outcome="completed", exit_code=0)
     names = [file.name.rpartition("/")[2] for file in result.files]
     assert [name for name in names if name.endswith("steps.manifest.json")] == [tree.manifest_name(2)]
