@@ -251,11 +251,10 @@ def session_of_row(row: Mapping[str, Any]) -> SessionRow:
 
 
 def summary_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report shows of a session."""
-    Stage(row["stage"])
-    _check(
-        row, dates=("started_at", "ended_at"), numbers=("generation", "version", "step", "gained", "ran_s", "lost_s")
-    )
+    """What a report shows of a session; of every session of a run at each pass, so its dates alone are looked at."""
+    for date in (row["started_at"], row["ended_at"]):
+        if date is not None:
+            datetime.fromisoformat(date)
     return dict(row)
 
 
