@@ -120,7 +120,7 @@ def _what_else_is_there(working: Path, own: set[str]) -> OtherFiles:
         packed = make_room(working, found, LEFT_FILES - len(own))
         if packed:
             warn(f"{packed:,} of the {len(found):,} files besides the training's own are now in {OTHERS_ARCHIVE}")
-            found = others(working, own)
+            found = sorted(others(working, own), key=lambda other: other.name != OTHERS_ARCHIVE)  # so that it is named
     except (OSError, ValueError, RecursionError, tarfile.TarError) as error:  # it stands in the way of nothing
         warn(f"what the user's code left could not be looked at: {error}")
         return OtherFiles()

@@ -104,6 +104,7 @@ def test_more_files_than_a_platform_lists_are_moved_into_one_archive_the_smalles
     assert len(listed) <= 450
     assert ours | {RESULT_FILE, "other_files.tar", "episodes/599.csv"} <= listed
     assert (result.others.count, result.others.packed) == (len(listed - ours) - 1, 601 - len(listed - ours) + 2)
+    assert result.others.named[0].name == "other_files.tar", "which is fetched before the others"
     with tarfile.open(tmp_path / "other_files.tar") as archive:
         packed = {member.name: member.size for member in archive if member.isfile()}
     there = {name: int(name[-7:-4]) for name in packed}
@@ -189,7 +190,7 @@ def test_an_output_whose_name_cannot_be_shown_is_packed_or_named_escaped(tmp_pat
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "no archive\nholds this"))
         result, _ = left(tmp_path, outcome="completed", exit_code=0)
-    assert [file.name for file in result.others.named] == ["even.csv", "no archive\\nholds this", "other_files.tar"]
+    assert [file.name for file in result.others.named] == ["other_files.tar", "even.csv", "no archive\\nholds this"]
     assert result.others.packed == 5
     with tarfile.open(tmp_path / "other_files.tar") as archive:
         assert set(archive.getnames()) == {"odd\udce9.csv", "line\nend", "\x1b[31mred", "a\u202eb", "a pipe\n"}
