@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.errors import ConfigError, StorageError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import (
@@ -23,6 +22,7 @@ from kaggle_manager.sections.project import (
     named_folder,
     offered_sections,
 )
+from kaggle_manager.system.command_line import WhichTree
 
 PLATFORMS = ("auto", "local", "kaggle")
 # What a variable KM_<NAME> may say of a run.

@@ -16,7 +16,8 @@ import pytest
 from command_parser import parsed
 from hypothesis import HealthCheck, settings
 
-from kaggle_manager import command_line, errors
+from kaggle_manager import errors
+from kaggle_manager.system import command_line
 
 
 def hand_down_default_signals() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaggle_manager.errors import Busy
-from kaggle_manager.file_lock import take
+from kaggle_manager.system.file_lock import take
 
 _held: set[BinaryIO] = set()
 

@@ -11,8 +11,8 @@ import typer
 from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfArgument, as_command
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.console.formatting import count, size
+from kaggle_manager.system.command_line import WhichTree
 
 
 @as_command

@@ -8,8 +8,8 @@ import typer
 
 from kaggle_manager.cli.common import SectionArgument, group, libraries_needed_for, load_module
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.command_line import quoted
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.system.command_line import quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")

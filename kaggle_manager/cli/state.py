@@ -15,13 +15,13 @@ import typer
 from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, as_command
-from kaggle_manager.command_line import command
 from kaggle_manager.config import state_folder, workdir_of
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.command_line import command
 
 AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.comparison import MOST_RUNS, comparison
 from kaggle_manager.dashboard.components import lasted, progress, score, state_word, steps, table, when
@@ -18,6 +17,7 @@ from kaggle_manager.dashboard.run_page import run_parts
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.command_line import WhichTree
 
 # Folder of the style sheet and the script.
 STATIC = Path(__file__).with_name("static")

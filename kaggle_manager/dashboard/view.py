@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.command_line import command
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.dashboard.curves import Curve, read_curve
@@ -31,6 +30,7 @@ from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.status.overview import Overview, overview
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.command_line import command
 from kaggle_manager.trees.inspect import newest_of_run
 
 DOWNLOADS, ARCHIVE, REPLACED = "downloads", "archive", "replaced"

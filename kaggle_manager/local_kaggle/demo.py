@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager import command_line
 from kaggle_manager.errors import RunError
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
+from kaggle_manager.system import command_line
 
 SLUG = "local-demo"
 SOURCE = """\

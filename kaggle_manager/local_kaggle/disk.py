@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager import file_lock
 from kaggle_manager.errors import StorageError
+from kaggle_manager.system import file_lock
 
 
 def make_folder(root: Path) -> None:

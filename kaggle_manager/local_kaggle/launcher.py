@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError, Unavailable
 from kaggle_manager.local_kaggle import daemonize, disk
+from kaggle_manager.system.command_line import command
 
 _START_S = 30.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -17,7 +17,6 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
-from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle import disk
 from kaggle_manager.local_kaggle.app import create_app
@@ -25,6 +24,7 @@ from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
+from kaggle_manager.system.command_line import command
 
 _WATCH_S = 1.0
 

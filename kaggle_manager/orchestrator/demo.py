@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import build_config, state_folder
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
@@ -15,6 +14,7 @@ from kaggle_manager.orchestrator.final_report import write_final_report
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import RunReport
+from kaggle_manager.system.command_line import WhichTree
 
 
 def demonstrate(section: str, reporter: Reporter, *, platform: str | None, workdir: Path | None) -> RunReport:

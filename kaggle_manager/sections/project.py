@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from kaggle_manager.command_line import command
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, listed, load_section
+from kaggle_manager.system.command_line import command
 
 DEFAULT_FOLDER = "sections"
 # In a project: where the journal, the downloads and the local Kaggle are.

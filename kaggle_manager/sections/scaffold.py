@@ -15,10 +15,10 @@ from pathlib import Path
 from string import Template
 from typing import get_args
 
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Algorithm, Section, load_section
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
+from kaggle_manager.system.command_line import WhichTree
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What every training needs in a kernel; those that are installed here, else those this program was tested with.

@@ -32,9 +32,8 @@ INSTALLED = Path(__file__).resolve().parents[2]
 # What of this program runs in a session. It imports nothing else of it (held by tests/unit/test_layers.py).
 RUNTIME = (
     f"{PACKAGE}/__init__.py",
-    f"{PACKAGE}/command_line.py",
     f"{PACKAGE}/errors.py",
-    f"{PACKAGE}/file_lock.py",
+    f"{PACKAGE}/system",
     f"{PACKAGE}/protocol",
     f"{PACKAGE}/sections/__init__.py",
     f"{PACKAGE}/sections/model.py",

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
@@ -24,6 +23,7 @@ from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import INSTALLED, PACKAGE, build_bundle
+from kaggle_manager.system.command_line import WhichTree
 
 GENERIC = "kaggle_manager.trainer.sb3.preflight"
 LONGEST_S = 600.0

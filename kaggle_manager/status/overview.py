@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, offered_sections
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import saved_step
 

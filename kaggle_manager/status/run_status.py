@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
-from kaggle_manager.command_line import WhichTree
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.protocol.sentences import exactness
@@ -23,6 +22,7 @@ from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import find_project_or_none, has_report
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.status.report import RunReport, SessionSummary
+from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.trees.inspect import CheckpointView, look_at
 
 

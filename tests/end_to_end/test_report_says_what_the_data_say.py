@@ -20,9 +20,9 @@ import pytest
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, NotFound, OutputDamaged, RunError
-from kaggle_manager.file_lock import hold
 from kaggle_manager.orchestrator.final_report import write_final_report
 from kaggle_manager.sections.model import load_section
+from kaggle_manager.system.file_lock import hold
 from kaggle_manager.trainer.sb3.train_dqn import main as train_on
 from validation_ch7.section_7_6_rl_performance import comparison, study, training
 from validation_ch7.section_7_6_rl_performance.comparison import Estimate

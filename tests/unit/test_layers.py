@@ -20,8 +20,7 @@ PACKAGE = ROOT / "kaggle_manager"
 # The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
     ("errors",),
-    ("command_line", "console", "notify"),
-    ("file_lock",),
+    ("console", "notify", "system"),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
     ("config", "protocol"),
     ("sessions", "trees", "trainer"),
@@ -79,9 +78,9 @@ def room_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def test_at_the_root_are_folders_and_five_modules() -> None:
+def test_at_the_root_are_folders_and_three_modules() -> None:
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "command_line.py", "errors.py", "file_lock.py", "config.py", "py.typed"}
+    assert files == {"__init__.py", "errors.py", "config.py", "py.typed"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
     assert folders <= set(LAYER_OF), "each has a place in the list"
 
@@ -147,7 +146,7 @@ def test_only_the_trainer_needs_a_training_library() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize("room", ["checkpoints", "command_line", "errors", "file_lock"])
+@pytest.mark.parametrize("room", ["checkpoints", "errors", "system"])
 def test_a_checkpoint_is_read_with_the_standard_library(room: str) -> None:
     for name, path in modules().items():
         if room_of(name) == room:
@@ -168,9 +167,9 @@ def test_a_decision_has_no_input_or_output(name: str) -> None:
 @pytest.mark.parametrize(
     ("room", "may_import"),
     [
-        ("local_kaggle", {"command_line", "errors", "file_lock", "local_kaggle"}),
+        ("local_kaggle", {"errors", "local_kaggle", "system"}),
         ("platforms", {"errors", "platforms"}),
-        ("checkpoints", {"errors", "file_lock", "checkpoints"}),
+        ("checkpoints", {"errors", "system", "checkpoints"}),
         ("trainer", {"errors", "protocol", "sections", "checkpoints", "trainer"}),
     ],
 )
@@ -181,7 +180,7 @@ def test_what_stands_alone_knows_nothing_of_the_manager(room: str, may_import: s
 
 
 def test_the_project_of_this_repository_uses_what_travels_and_what_is_public() -> None:
-    allowed = ("errors", "file_lock", "config", "protocol", "sections", "checkpoints", "trainer", "runs")
+    allowed = ("errors", "system", "config", "protocol", "sections", "checkpoints", "trainer", "runs")
     for path in sorted((ROOT / "validation_ch7").rglob("*.py")):
         for other in imports_of(path):
             if other.startswith("kaggle_manager."):

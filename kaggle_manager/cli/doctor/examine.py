@@ -13,12 +13,12 @@ from pathlib import Path
 
 from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
-from kaggle_manager.command_line import command
 from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.platforms.kaggle.transport import KAGGLE
 from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, offered_sections
+from kaggle_manager.system.command_line import command
 
 
 def examine(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaggle_manager.command_line import PROGRAM
 from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.system.command_line import PROGRAM
 
 WRITTEN_BY = f"Written by {PROGRAM} schedule; --remove takes it out."
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from kaggle_manager.errors import NotFound, OutputDamaged
-from kaggle_manager.file_lock import hold
 from kaggle_manager.sections.model import load_section
+from kaggle_manager.system.file_lock import hold
 from validation_ch7.section_7_6_rl_performance.episode_cache import EpisodeCache
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import latex, provenance, tables

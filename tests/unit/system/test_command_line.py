@@ -14,8 +14,8 @@ from command_parser import leaf_commands, parsed
 from documents import ROOT
 from small_project import SCENARIO, SECTION, make_project
 
-from kaggle_manager.command_line import WhichTree, command
 from kaggle_manager.config import build_config
+from kaggle_manager.system.command_line import WhichTree, command
 
 PACKAGE = ROOT / "kaggle_manager"
 COMMANDS = leaf_commands()

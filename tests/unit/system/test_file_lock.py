@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import StorageError
-from kaggle_manager.file_lock import hold
 from kaggle_manager.local_kaggle import disk
+from kaggle_manager.system.file_lock import hold
 
 
 def test_the_second_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:

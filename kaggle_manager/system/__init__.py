@@ -1,0 +1,1 @@
+"""What this machine's system is asked for alike everywhere: locks on files, and commands as its shell takes them."""
