@@ -20,9 +20,8 @@ def test_campaigns_end_well(part: int, project: Path) -> None:
     results = [run_campaign(seed, project) for seed in range(part, SEEDS, PARTS)]
     broken = [f"seed {result.seed}: {result.why}" for result in results if not result.is_well]
     assert not broken, "\n".join(broken)
-    goes_on = [result for result in results if not result.faults["a stop asked for"]]
-    finished = [result for result in goes_on if result.outcome == "finished"]
-    assert len(finished) > 0.8 * len(goes_on), "most campaigns that nobody stops are not to need a person"
+    finished = [result for result in results if result.outcome == "finished"]
+    assert len(finished) > 0.8 * len(results), "most campaigns are not to need a person"
     assert sum(result.kills for result in results) > 10, "the manager was to be killed"
     assert sum(sum(result.faults.values()) for result in results) > 200, "much was to go wrong"
 
