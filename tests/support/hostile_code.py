@@ -23,7 +23,9 @@ HELD: list[Any] = []  # open files, never closed
 def act(working: str, acts: list[list[Any]]) -> None:
     for kind, name, number in acts:
         path = os.path.join(os.fsencode(working), name.encode("latin-1"))  # noqa: PTH118 - names that are no text
-        with contextlib.suppress(OSError, ValueError, shutil.Error):
+        with contextlib.suppress(
+            OSError, ValueError, RecursionError, shutil.Error
+        ):  # a tree copied into itself has no end
             os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
             ACTS[kind](path, number, os.fsencode(working))
 
