@@ -3,7 +3,7 @@
     REFUSE   the weights, the replay rows or their meaning would be wrong: algorithm, network, spaces, hyperparameters,
              environment, reward
     WARN     the training goes on and the difference is told: library versions, device, target, cadence, evaluation, and
-             whatever could not be compared because one side does not state it
+             whatever else could not be compared because one side does not state it
     OK       everything that is known agrees
 
 Promises: every difference is listed, with both values and what to do; what only one side states is a difference too; a
@@ -120,8 +120,10 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
             continue
         matters = name == "hyperparameters" and key not in _HARMLESS_HYPERPARAMETERS
         severity, advice = (Level.REFUSE, _GIVE_BACK) if matters else (Level.WARN, _WARNED)
-        if matters and (key in old) != (key in new):
-            severity, advice = Level.WARN, "only one side states it; make sure the other side's default is the same"
+        if matters and key not in new:
+            advice = "the checkpoint was trained with it: put it back into section.toml"
+        elif matters and key not in old:
+            advice = "the checkpoint was trained without it, by the library's default: take it out of section.toml"
         found.append(Difference(f"{name}.{key}", old.get(key, ABSENT), new.get(key, ABSENT), severity, advice))
     return found
 

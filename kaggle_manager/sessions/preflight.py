@@ -99,7 +99,9 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     name = f"{config.section.name}/{config.scenario_name}"
     if _passed(config).get(name) == _state_of(config):
         return
-    reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (some seconds, once)")
+    reporter.line(
+        f"  preflight of {config.scenario_name}, before a session is spent on it (once; longer for a slow environment)"
+    )
     checks = check_section(config.project_root, config.section, [config.scenario_name])["checks"]
     failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
     if failed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.runs.journal import Journal
@@ -16,7 +17,7 @@ from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.trees.here import trees_here
-from kaggle_manager.trees.inspect import saved_step
+from kaggle_manager.trees.inspect import newest_saved
 
 # The most urgent first: what needs the user, then what goes on, then what is over.
 ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
@@ -24,11 +25,16 @@ ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped"
 
 @dataclass(frozen=True)
 class UnknownTree:
-    """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost."""
+    """A training tree no run of the journal is about: restored from elsewhere, or the journal was lost.
+
+    Attributes:
+        is_vouched: whether a command goes on with it without `--trust`.
+    """
 
     root: Path
     step: int
     which: WhichTree
+    is_vouched: bool
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,12 @@ class Overview:
     def _nothing(self) -> dict[str, Any]:
         if self.trees:
             found = self.trees[0]
-            why = f"no run is known here, but {found.root} holds a training at step {found.step}; `run` goes on with it"
-            return {"state": "none", "why": why, "next": found.which.command("run"), "human_action_required": True}
+            trust = [] if found.is_vouched else ["--trust"]
+            goes_on = " ".join(["run", *trust])
+            holds = f"{found.root} holds a training at step {found.step}"
+            why = f"no run is known here, but {holds}; `{goes_on}` goes on with it"
+            again = found.which.command("run", *trust)
+            return {"state": "none", "why": why, "next": again, "human_action_required": True}
         command = WhichTree(self.section or "SECTION", quick=True, workdir=self.workdir).command("run")
         return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
 
@@ -98,8 +108,9 @@ def _unknown_trees(state: Path, section: str | None) -> Iterator[UnknownTree]:
         if section not in (None, name):
             continue
         for config in trees_here(project, name, None if is_own else state):
-            if not config.quick and (step := saved_step(TrainingTree(config.tree, config.scenario_name))):
-                yield UnknownTree(config.tree, step, config.which)
+            newest = None if config.quick else newest_saved(TrainingTree(config.tree, config.scenario_name))
+            if newest is not None:
+                yield UnknownTree(config.tree, newest.step, config.which, bool(Vouched(state).who(newest)))
 
 
 def by_urgency(runs: Iterable[RunReport]) -> tuple[RunReport, ...]:

@@ -85,10 +85,16 @@ def newest_of_run(tree: TrainingTree, run_id: str) -> Manifest | None:
     return manifests[0] if manifests and manifests[0].lineage.run_id == run_id else None
 
 
+def newest_saved(tree: TrainingTree) -> Manifest | None:
+    """The manifest of the newest checkpoint; None for none. No other file is read."""
+    found = [view.manifest for view in look_at(tree, verify=False) if view.level == "latest" and view.manifest]
+    return max(found, key=lambda manifest: manifest.step, default=None)
+
+
 def saved_step(tree: TrainingTree) -> int:
-    """Timesteps of the newest checkpoint, as its manifest says; 0 for none. No other file is read."""
-    views = look_at(tree, verify=False)
-    return max((view.manifest.step for view in views if view.level == "latest" and view.manifest), default=0)
+    """Timesteps of the newest checkpoint, as its manifest says; 0 for none."""
+    newest = newest_saved(tree)
+    return newest.step if newest else 0
 
 
 def worst_state(views: Sequence[CheckpointView]) -> HashState:

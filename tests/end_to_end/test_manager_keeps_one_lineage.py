@@ -13,6 +13,7 @@ import pytest
 from small_project import SCENARIO, SECTION, Bench
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import (
     CheckpointCorrupt,
@@ -283,7 +284,12 @@ def test_a_tree_that_no_journal_knows_is_shown_with_the_command_that_goes_on(
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         seen = overview(journal, None, time.time()).as_json()
     assert f"{bench.tree.root} holds a training at step 3" in seen["why"]
-    assert seen["next"] == f"kaggle-manager run {SECTION} --scenario {SCENARIO} --workdir {bench.workdir}"
+    again = f"kaggle-manager run {SECTION} --scenario {SCENARIO} --workdir {bench.workdir}"
+    assert seen["next"] == f"{again} --trust"
+    (newest,) = CheckpointStore(bench.tree).valid_checkpoints()
+    Vouched(bench.workdir).add([newest.manifest], "a test")
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        assert overview(journal, None, time.time()).as_json()["next"] == again
 
 
 def test_without_its_journal_a_running_session_is_adopted(bench: Bench) -> None:

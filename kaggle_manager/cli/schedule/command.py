@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager import __version__
 from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.schedule import Means, entry_for, install, remove, tick_job
 from kaggle_manager.cli.schedule.job import DEFAULT_EVERY
@@ -52,8 +51,8 @@ def schedule(
         raise ConfigError(
             "A runner of GitHub starts empty: --package must say what it installs this program from.",
             safe="nothing was written",
-            next_step=f"add --package kaggle-manager=={__version__}, git+https://...@TAG, or . for a repository "
-            "that holds this program",
+            next_step="add --package git+https://...@TAG, a wheel's path in the repository, or . where it holds "
+            "this program",
         )
     job = tick_job(of.config(), every, seeds=of.seeds, package=package)
     entry = entry_for(job, means)
