@@ -171,25 +171,30 @@ def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
 def _copy(path: Path, into: sqlite3.Connection) -> None:
     """Copy a journal as it is, without leaving anything beside it."""
     log, undo = path.with_name(path.name + "-wal"), path.with_name(path.name + "-journal")
-    # Of those that keep a log, one without it is at rest, and one with it is read by an index beside it, which a
+    # Of those that keep a log, one with nothing in it is at rest, and any other is read by an index beside it, which a
     # manager at work has made. Where a file system can have no such index, SQLite's locks say what is committed.
-    how = "immutable=1" if _keeps_log(path) and not log.is_file() else "mode=ro"
+    how = "immutable=1" if _keeps_log(path) and not _has_content(log) else "mode=ro"
     try:
         with closing(sqlite3.connect(_uri(path, how), uri=True, timeout=PATIENCE_S, isolation_level=None)) as file:
             file.execute("BEGIN")
             file.execute("SELECT 1 FROM sqlite_master").fetchone()  # waits for a writer; the copy would, for ever
             file.backup(into)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if error.sqlite_errorcode & 0xFF not in _OF_THE_DISK or error.sqlite_errorcode in _OF_THE_LOCKS:
             raise
-        # No index, and none can be made here, or a writer that died: nobody is at work, so a copy elsewhere has all
-        # that is in the log, and nothing that was not committed.
+        # No index, and none can be made here (the disk is full, or may not be written), or a writer that died: nobody
+        # is at work, so a copy elsewhere has all that is in the log, and nothing that was not committed.
         with tempfile.TemporaryDirectory() as folder:
             for part in (path, log, undo):
                 if part.is_file():
                     shutil.copyfile(part, Path(folder) / part.name)
             with closing(sqlite3.connect(Path(folder) / path.name)) as file:
+                file.execute("PRAGMA locking_mode=EXCLUSIVE")  # its index is in memory then
                 file.backup(into)
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _keeps_log(path: Path) -> bool:

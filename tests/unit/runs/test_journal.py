@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
@@ -244,6 +244,46 @@ def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_ho
     (there / "journal.sqlite-wal").unlink()
     with pytest.raises(StorageError, match="cannot be used"):
         Journal(there / "journal.sqlite")
+
+
+@contextmanager
+def no_file_over(size: int) -> Iterator[None]:
+    """Refuse this process bytes beyond the first `size` of any file, as a full disk does."""
+    import resource
+
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, was[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="RLIMIT_FSIZE")
+@pytest.mark.parametrize("log_is_empty", [True, False])
+def test_what_a_writer_leaves_that_a_full_disk_has_refused_keeps_no_reader_out(
+    log_is_empty: bool, tmp_path: Path
+) -> None:
+    """It leaves the beginning of an index, and a log: an empty one, or that of a manager which was killed."""
+    at_work, path = tmp_path / "journal.sqlite", tmp_path / "full/journal.sqlite"
+    path.parent.mkdir()
+    with closing(Journal(at_work)) as journal:
+        journal.add_run(RUN)
+    with closing(Journal(at_work)) as journal:
+        if not log_is_empty:
+            journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
+        for file in tmp_path.glob("journal.sqlite*"):
+            if not file.name.endswith("-shm"):
+                shutil.copyfile(file, path.parent / file.name)
+    copies = 0 if log_is_empty else 32_000  # what is copied is smaller, and an index is larger
+    with no_file_over(copies):
+        with pytest.raises(StorageError, match="disk I/O error"):
+            Journal(path)
+        assert (path.parent / "journal.sqlite-shm").stat().st_size <= copies
+        assert ((path.parent / "journal.sqlite-wal").stat().st_size == 0) is log_is_empty
+        with closing(Journal.to_read(path)) as reader:
+            assert len(reader.runs()) == 1
+            assert len(reader.events("r1")) == (not log_is_empty)
 
 
 WRITER_WITHOUT_A_LOG = """
