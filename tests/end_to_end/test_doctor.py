@@ -147,6 +147,19 @@ def test_a_server_that_never_answers_is_a_caution_within_seconds(
             thread.join(10)
 
 
+@pytest.mark.parametrize(("at", "name"), [("Transport", "endpoint"), ("KaggleClient", "account")])
+def test_questions_that_end_without_an_answer_are_a_problem(
+    at: str, name: str, project: Path, tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(account, at, ends)
+    found = look(tmp_path, {"KAGGLE_API_TOKEN": kaggle_here.token}, endpoint=kaggle_here.url)
+    assert found[name].state == "problem"
+    assert found["exit"].says == "1"
+
+
 def test_a_wrong_network_setting_is_a_problem_with_the_code_of_configuration(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

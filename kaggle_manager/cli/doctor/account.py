@@ -55,7 +55,12 @@ def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
     found: list[Check] = []
 
     def asking() -> None:
-        found.extend(guarded("account", lambda: _ask(credentials, endpoint, found)))
+        try:
+            found.extend(guarded("account", lambda: _ask(credentials, endpoint, found)))
+        except BaseException as end:  # such as SystemExit, which ends a thread without a word
+            says = f"asking for it ended in {type(end).__name__}: nothing is known of it"
+            name, todo = "account" if found else "endpoint", "report it: it is a defect of this program"
+            found.append(Check(name, "problem", says, todo, KaggleManagerError.exit_code))
 
     thread = threading.Thread(target=asking, daemon=True, name="doctor")
     thread.start()
