@@ -19,7 +19,7 @@ from kaggle_manager.orchestrator.locking import exclusive_lock
 from kaggle_manager.orchestrator.told import ToldFiles, cause_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
-from kaggle_manager.sections.project import STATE_FOLDER
+from kaggle_manager.sections.project import STATE_FOLDER, find_project, get_section
 from kaggle_manager.trees.current_run import current_run
 
 
@@ -44,6 +44,9 @@ def command(config: RunConfig, notifier: Notifier, clock: Callable[[], float]) -
 def settings_told(section: str, workdir: Path | None, notifier: Notifier, about: str) -> Iterator[None]:
     """Find out what a command is about: settings that cannot be read are told where a run depends on them.
 
+    What is wrong with the section is told once, however many commands meet it; what is wrong with one command is that
+    command's, and another one that is well does not let it be told again.
+
     Args:
         about: the command as it was given.
     """
@@ -54,12 +57,13 @@ def settings_told(section: str, workdir: Path | None, notifier: Notifier, about:
         if state is None or not _is_unattended(state, section):
             raise
         error = raised if isinstance(raised, KaggleManagerError) else KaggleManagerError(f"{section}: {raised!r}")
-        files, cause = ToldFiles(state, about), cause_of(error)
+        files, cause = ToldFiles(state, about if _is_readable(section) else section), cause_of(error)
         if cause not in files.causes() and notifications.settings_unreadable(notifier, section, error):
             files.add(cause)
         raise
     if (state := _state_of(workdir)) is not None:
-        ToldFiles(state, about).clear()
+        for told in (about, section):
+            ToldFiles(state, told).clear()
 
 
 @contextmanager
@@ -129,6 +133,14 @@ def _state_of(workdir: Path | None) -> Path | None:
         return state_folder(workdir)
     above = [folder / STATE_FOLDER for folder in (Path.cwd(), *Path.cwd().parents)]
     return next((folder for folder in above if folder.is_dir()), None)
+
+
+def _is_readable(section: str) -> bool:
+    """Whether the section itself is well, so that an error is the command's."""
+    with suppress(Exception):
+        get_section(find_project(Path.cwd(), section), section)
+        return True
+    return False
 
 
 def _is_unattended(state: Path, section: str) -> bool:

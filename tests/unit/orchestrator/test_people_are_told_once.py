@@ -12,8 +12,10 @@ import campaign
 import pytest
 from campaign import SECTION
 
+from kaggle_manager.cli.run import Asked
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.formatting import iso
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, RateLimited, StorageError, Unavailable
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
 from kaggle_manager.orchestrator import command as boundary
@@ -226,3 +228,30 @@ def test_settings_that_cannot_be_read_are_told_once_where_a_run_depends_on_them(
     with pytest.raises(ConfigError):
         ValidationKaggleManager(project_root=project, notifier=world.notifier).tick(SECTION)
     assert len(world.sent) == 2, "nothing runs unattended"
+
+
+def test_a_broken_section_is_told_once_whatever_commands_meet_it_and_again_when_it_breaks_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world.config.project_root)
+    monkeypatch.setattr(Notifier, "from_environment", lambda **_: world.notifier)
+    toml = world.config.project_root / "sections" / SECTION / "section.toml"
+    whole = toml.read_text()
+
+    def tick(**options: Any) -> None:
+        asked = Asked(SECTION, **options)
+        with suppress(KaggleManagerError), asked.settings_told(Reporter()):
+            asked.config()
+
+    for turn in (1, 2):
+        toml.write_text(whole.replace("[kernel]", "[kernel"))
+        for _ in range(2):
+            tick()
+            tick(platform="local")
+        assert len(world.sent) == turn
+        toml.write_text(whole)
+        tick(platform="local")
+    for _ in range(3):
+        tick(scenario="renamed")
+        tick()
+    assert len(world.sent) == 3, "a command that is well does not let the error of another be told again"
