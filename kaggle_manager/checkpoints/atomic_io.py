@@ -16,6 +16,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -56,6 +57,33 @@ LARGEST_READ = 16 << 20
 """In bytes; larger than every file that is read at once."""
 
 
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+
+
+def regular(path: str, flags: int) -> int:
+    """As an `opener` of `open`: only a regular file is one; opening a pipe would wait for ever for its other end.
+
+    Raises:
+        FileNotFoundError: there is none: no name, a folder, a pipe or a device to read of that name, or a file as its
+            folder.
+    """
+    try:
+        descriptor = os.open(path, flags | _NO_WAIT, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ENXIO) or Path(path).is_dir():
+            raise _no_file(path) from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not (stat.S_ISCHR(mode) and flags & os.O_WRONLY):  # a device takes what it is given
+        os.close(descriptor)
+        raise _no_file(path)
+    return descriptor
+
+
+def _no_file(path: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "there is no file; what has its name is something else", str(path))
+
+
 class Disk:
     """The primitive effects on files. Subclassed by tests; nothing else in the package touches a checkpoint file.
 
@@ -65,17 +93,17 @@ class Disk:
 
     def read(self, path: Path) -> bytes:
         """Return all bytes of `path`, a manifest; of a file that is no manifest by its size only the beginning."""
-        with path.open("rb") as file:
+        with open(path, "rb", opener=regular) as file:
             return file.read(LARGEST_READ)
 
     def open(self, path: Path) -> BinaryIO:
         """Return `path` to be read piece by piece."""
-        return path.open("rb")
+        return open(path, "rb", opener=regular)
 
     def sha256(self, path: Path, length: int) -> hashlib._Hash:
         """Return the running SHA-256 of the first `length` bytes of `path`, which need not all be there."""
         digest, block = hashlib.sha256(), memoryview(bytearray(_HASH_BLOCK))
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=regular) as file:
             while length and (count := file.readinto(block[: min(length, len(block))])):
                 digest.update(block[:count])
                 length -= count
@@ -90,18 +118,19 @@ class Disk:
 
     def write(self, path: Path, data: bytes) -> None:
         """Create or truncate `path` and write `data`. Not durable before `sync`."""
-        path.write_bytes(data)
+        with open(path, "wb", opener=regular) as file:
+            file.write(data)
 
     def write_at(self, path: Path, offset: int, data: bytes) -> None:
         """Cut or create `path` at `offset` bytes, then write `data` behind. Not durable before `sync`."""
-        with path.open("r+b" if path.exists() else "xb") as file:
+        with open(path, "r+b" if path.exists() else "xb", opener=regular) as file:
             file.truncate(offset)
             file.seek(offset)
             file.write(data)
 
     def append(self, path: Path, data: bytes) -> None:
         """Write `data` behind what `path` has, durable on return; a few lines are one write, not mixed with others'."""
-        with path.open("ab") as file:
+        with open(path, "ab", opener=regular) as file:
             file.write(data)
         self.sync(path)
 
@@ -191,7 +220,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: when it cannot be read.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

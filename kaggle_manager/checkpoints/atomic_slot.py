@@ -197,7 +197,7 @@ def _problem(folder: Path, name: str, entry: FileEntry, disk: Disk) -> str:
             return f"{name} has {size:,} bytes where {entry.size:,} were written"
         if disk.sha256(path, entry.size).hexdigest() != entry.sha256:
             return f"{name} has other bytes than were written (SHA-256 differs)"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return f"{name} is missing"
     except UnsafePath as error:
         return error.message.rstrip(".")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import sha256_bytes
+from kaggle_manager.checkpoints.atomic_io import regular, sha256_bytes
 from kaggle_manager.checkpoints.layout import TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.errors import CheckpointCorrupt
@@ -71,7 +71,8 @@ class Checkpoint:
         path = self._path(suffix)
         expected = next(entry.sha256 for entry in self.manifest.files if self.paths[entry.name] == path)
         try:
-            data = path.read_bytes()
+            with open(path, "rb", opener=regular) as file:
+                data = file.read()
         except OSError as error:
             raise CheckpointCorrupt(f"{path} cannot be read: {error.strerror}.") from error
         if sha256_bytes(data) != expected:

@@ -162,6 +162,8 @@ def _other_items(tree: TrainingTree) -> list[Item]:
     """List the learning curves and the metadata."""
     found = []
     for path in tree.without_manifest():
+        if not path.is_file() and not path.is_symlink():
+            continue  # the user's code made something else in the place of the metadata
         name = path.relative_to(tree.root).as_posix()
         found.append(Item(name, inside(tree.root, name), path.stat().st_size, None))
     return found

@@ -101,9 +101,10 @@ def read_metadata(path: Path) -> TrainingMetadata | None:
         CheckpointIncompatible: another version of kaggle-manager wrote it.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        data = Disk().read(path)
+        if len(data) > MAX_BYTES:
             raise ValueError(f"over {MAX_BYTES:,} bytes")
-        body = json.loads(path.read_bytes())
+        body = json.loads(data)
         check_schema(body.pop("schema"), SCHEMA, str(path))
         return TrainingMetadata(**body)
     except FileNotFoundError:

@@ -57,7 +57,7 @@ def verified_hash(folder: Path, ref: SegmentRef, disk: Disk) -> hashlib._Hash:
         if size < ref.length:
             raise CheckpointCorrupt(f"{segment} has {size:,} bytes where {ref.length:,} were committed.")
         digest = disk.sha256(path, ref.length)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointCorrupt(f"{segment} is missing.") from error
     except UnsafePath as error:
         raise CheckpointCorrupt(f"{segment}: {error.message}") from error

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.checkpoints import Disk
 from kaggle_manager.errors import CheckpointCorrupt
 
 # Of the file, and of all that is in it: a million values, each evaluation and each episode counted.
@@ -75,7 +76,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
-        with zipfile.ZipFile(path) as archive:
+        with Disk().open(path) as file, zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise ValueError(f"it holds more than {MAX_BYTES:,} bytes")
             yield archive

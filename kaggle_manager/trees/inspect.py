@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
+from kaggle_manager.checkpoints.atomic_io import regular
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.errors import (
@@ -166,7 +167,7 @@ def quarantined(tree: TrainingTree) -> Iterator[tuple[Path, str]]:
 def reason_in(folder: Path) -> str:
     """Why a folder was put where it is: the first line of its reason.txt."""
     try:
-        with (folder / "reason.txt").open(encoding="utf-8", errors="replace") as file:
+        with open(folder / "reason.txt", encoding="utf-8", errors="replace", opener=regular) as file:
             return one_line(file.readline(500).rstrip("\n"))
     except OSError:
         return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, atomic_slot, index, replay_files
-from kaggle_manager.checkpoints.atomic_io import sha256_of
+from kaggle_manager.checkpoints.atomic_io import regular, sha256_of
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.errors import KaggleManagerError
@@ -191,7 +191,10 @@ def _slots(tree: TrainingTree) -> Iterator[Slot]:
     yield index.best_slot(tree)
     pattern = f"*_final{MANIFEST_SUFFIX}"
     names = {
-        path.name.removesuffix(PENDING_SUFFIX) for end in ("", PENDING_SUFFIX) for path in tree.root.glob(pattern + end)
+        path.name.removesuffix(PENDING_SUFFIX)
+        for end in ("", PENDING_SUFFIX)
+        for path in tree.root.glob(pattern + end)
+        if path.is_file()
     }
     yield from (Slot(tree.root, name) for name in sorted(names))
 
@@ -225,7 +228,7 @@ def _moved(path: Path, name: str, tar: tarfile.TarFile, archive: BinaryIO) -> bo
             return False
         member = tar.gettarinfo(path, name)
         if member.isreg():
-            with path.open("rb") as stream:
+            with open(path, "rb", opener=regular) as stream:
                 tar.addfile(member, stream)
         else:
             tar.addfile(member)

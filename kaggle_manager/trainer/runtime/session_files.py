@@ -91,7 +91,7 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
     working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
     session = session_fields(order)
     try:
-        result = parse_result((working / RESULT_FILE).read_bytes(), **session)
+        result = parse_result(Disk().read(working / RESULT_FILE), **session)
     except (OSError, VerificationError):
         why = f"the trainer's process ended with code {exit_code}, and its result is not there"
         outcome: OutcomeName = "crashed"

@@ -15,7 +15,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from kaggle_manager.checkpoints.atomic_io import storage_errors
+from kaggle_manager.checkpoints.atomic_io import regular, storage_errors
 from kaggle_manager.trainer.runtime.log_lines import warn
 
 _COLUMNS = "r,l,t"
@@ -58,7 +58,7 @@ class MonitorLog(BaseCallback):
             said = "".join(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
             with (
                 storage_errors("Writing monitor.csv", safe="the checkpoints still load"),
-                self._path.open("a", encoding="utf-8", newline="\n") as file,
+                open(self._path, "a", encoding="utf-8", newline="\n", opener=regular) as file,
             ):
                 file.write(said)
             self._rows += len(rows)
@@ -80,9 +80,9 @@ class MonitorLog(BaseCallback):
 
     def _first(self, rows: int) -> list[str]:
         """As many rows as there are, whatever became of the file: it is a curve, and no reason to end a training."""
-        if not self._path.exists():
+        if not self._path.is_file():
             return []
-        with self._path.open(encoding="utf-8", errors="replace") as file:
+        with open(self._path, encoding="utf-8", errors="replace", opener=regular) as file:
             lines = iter(lambda: file.readline(_LONGEST_ROW), "")
             return [line.rstrip("\n") for line in islice(lines, _HEADER_LINES, _HEADER_LINES + rows)]
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from kaggle_manager.checkpoints.atomic_io import storage_errors
+from kaggle_manager.checkpoints.atomic_io import regular, storage_errors
 from kaggle_manager.trainer.runtime.log_lines import warn
 
 try:
@@ -78,17 +78,17 @@ class EventFile(KVWriter):
         if Event is None:
             self.points = points
             return
-        if not self._path.exists():
+        if not self._path.is_file():
             self.begin()
         self.points = points
-        with self._path.open("rb") as file:
+        with open(self._path, "rb", opener=regular) as file:
             found, length = _whole_records(file, points + 1)  # one more names the format
         if found < points + 1:
             warn(
                 f"{self._path.name} has {max(found - 1, 0)} of the {points} points the checkpoint counted; the curves "
                 "have a gap, the training has not."
             )
-        with self._path.open("ab") as file:
+        with open(self._path, "ab", opener=regular) as file:
             file.truncate(length)
 
     def _append(self, event: Any) -> None:
@@ -96,7 +96,7 @@ class EventFile(KVWriter):
         RecordWriter(record).write(event.SerializeToString())
         with (
             storage_errors("Writing TensorBoard's curves", safe="the checkpoints still load"),
-            self._path.open("ab") as file,
+            open(self._path, "ab", opener=regular) as file,
         ):
             file.write(record.getvalue())
 
