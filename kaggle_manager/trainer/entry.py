@@ -5,7 +5,8 @@ end; so it uses the standard library only and imports nothing of the project. Wh
 `kaggle_manager.protocol` is held to it by tests/unit/protocol/test_entry_literals.py. It promises that the bundle's
 hash is the first thing in the log, that code whose hash differs never runs, that this session's `session_result.json`
 exists at the end even when the trainer died before it could write one, or the user's code wrote another in its place,
-and that a request to stop reaches the trainer once, whenever it comes. It never writes code into the output folder.
+that a session ends with its training whatever the user's code has started, and that a request to stop reaches the
+trainer once, whenever it comes. It never writes code into the output folder.
 """
 
 from __future__ import annotations
@@ -27,11 +28,32 @@ import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-# Run in a process of its own: the trainer may start worker processes that import the main module again.
-TRAINER = "import json, sys; from kaggle_manager.trainer.main import run; sys.exit(run(json.load(open(sys.argv[1]))))"
+# Run in a process of its own: the trainer may start worker processes that import the main module again. What the user's
+# code does when a process ends (threads, exit handlers, child processes) is waited for so many seconds, not for ever.
+LAST_WORDS_S = 30
+TRAINER = """
+import json, os, sys, threading
+
+def leave():
+    try:
+        os.write(2, b"\\nThreads, exit handlers or child processes of the user's code do not end: they are ended.\\n")
+    finally:
+        os._exit(code)
+
+code = 1
+try:
+    from kaggle_manager.trainer.main import run
+    code = run(json.load(open(sys.argv[1])))
+finally:
+    last_words = threading.Timer(float(sys.argv[2]), leave)
+    last_words.daemon = True
+    last_words.start()
+sys.exit(code)
+"""
 # What this file cannot list itself is listed by the code of the bundle, in a process that has run none of the user's.
 EPILOGUE = (
     "import json, sys; from kaggle_manager.trainer.runtime.session_files import close_folder; "
@@ -50,6 +72,9 @@ LONGEST_EVENT_REASON = 300
 HEAD_OF_LOG, TAIL_OF_LOG, EVENTS_IN_LOG, LONGEST_LINE = 4_000_000, 1_000_000, 16_000_000, 64_000
 # A process that the user's code left behind may hold the trainer's output open; it is not waited for longer.
 REST_OF_LOG_S = 5.0
+# So often it is looked whether there is a result; and so long after it the trainer has ended, else it is ended. In
+# between it makes room among what the user's code left, which may be gigabytes.
+LOOK_S, AFTER_RESULT_S = 10.0, 300.0
 
 
 def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
@@ -87,15 +112,19 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
-    exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop)
+    result = working / RESULT_FILE
+    exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop, lambda: bool(result_of(result, order)))
     hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
-    has_result = is_result_of(working / RESULT_FILE, order)
-    if has_result and sum(len(names) for _, _, names in os.walk(working)) <= LEFT_FILES:
+    written = result_of(result, order)
+    # A process that was ended, or died, while it was leaving, has a code that says nothing of the training.
+    if isinstance(said := written.get("exit_code"), int):
+        exit_code = said
+    if written and sum(len(names) for _, _, names in os.walk(working)) <= LEFT_FILES:
         return exit_code
     # What the trainer had saved before it died is worth as much as ever, and the user's code may have left files until
     # its process ended. If this fails, the manifests say what was saved.
     run_of_bundle(code, EPILOGUE, order_file, str(exit_code)).wait()
-    if is_result_of(working / RESULT_FILE, order):
+    if result_of(result, order):
         return exit_code
     if not (working / TREE_FOLDER).exists():
         return give_up(working, order, "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
@@ -255,26 +284,49 @@ def run_of_bundle(
     return subprocess.Popen(command, env=environment, cwd=code, process_group=0, **options)
 
 
-def run_trainer(code: Path, order_file: Path, log: Log, stop: StopRequests) -> int:
+def run_trainer(code: Path, order_file: Path, log: Log, stop: StopRequests, has_result: Callable[[], bool]) -> int:
+    """Run the trainer to its end, and end what the user's code left behind; return its exit code."""
     sys.stdout.flush()
     # The trainer inherits this, and has handlers only after the seconds of an import; threads never get a signal.
     hold_signals(True)
-    trainer = run_of_bundle(code, TRAINER, order_file, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+    trainer = run_of_bundle(
+        code, TRAINER, order_file, str(LAST_WORDS_S), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
     assert trainer.stdout is not None
     assert trainer.stderr is not None
     copies = [
         threading.Thread(target=log.copy, args=(pipe, to), daemon=True)
         for pipe, to in ((trainer.stdout, 1), (trainer.stderr, 2))
     ]
-    for copy in copies:
-        copy.start()
+    ended = threading.Event()
+
+    def end_overdue() -> None:
+        while not ended.wait(LOOK_S):
+            if has_result() and not ended.wait(AFTER_RESULT_S):
+                say("the trainer has written its result and does not end: it is ended")
+                end_group(trainer)
+                return
+
+    for thread in (*copies, threading.Thread(target=end_overdue, daemon=True)):
+        thread.start()
     hold_signals(False)
     stop.give_to(trainer)
     exit_code = trainer.wait()
+    ended.set()
     for copy in copies:
         copy.join(REST_OF_LOG_S)
+    end_group(trainer)
     log.end()
     return exit_code
+
+
+def end_group(trainer: subprocess.Popen[bytes]) -> None:
+    """End the trainer, and what it has started."""
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(trainer.pid, signal.SIGKILL)
+    else:
+        trainer.kill()
 
 
 def hold_signals(hold: bool) -> None:
@@ -282,18 +334,18 @@ def hold_signals(hold: bool) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK if hold else signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def is_result_of(path: Path, order: dict[str, Any]) -> bool:
-    """Whether this is the result of this session: by what it says of itself, for the user's code may use any name."""
+def result_of(path: Path, order: dict[str, Any]) -> dict[str, Any]:
+    """The result of this session, {} for none: by what it says of itself, for the user's code may use any name."""
     try:
         if not path.is_file() or path.stat().st_size > LARGEST_RESULT_BYTES:
-            return False
+            return {}
         result = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return False
+        return {}
     if not isinstance(result, dict):
-        return False
+        return {}
     own = order.get("run_id"), order.get("generation"), order.get("bundle_sha256")
-    return (result.get("run_id"), result.get("generation"), result.get("bundle_sha256")) == own
+    return result if (result.get("run_id"), result.get("generation"), result.get("bundle_sha256")) == own else {}
 
 
 def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:

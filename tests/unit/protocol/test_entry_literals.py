@@ -124,11 +124,11 @@ def test_a_result_it_leaves_is_one_and_so_is_its_event(
 )
 def test_a_file_of_the_results_name_is_the_result_only_when_it_says_so(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / file_names.RESULT_FILE
-    assert not entry.is_result_of(path, ORDER)
+    assert not entry.result_of(path, ORDER)
     path.write_bytes(content)
-    assert not entry.is_result_of(path, ORDER)
+    assert not entry.result_of(path, ORDER)
     path.write_text(json.dumps(ORDER))
-    assert entry.is_result_of(path, ORDER)
+    assert entry.result_of(path, ORDER)
 
 
 def test_it_writes_an_event_as_the_trainer_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ def printed(program: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     """What is in the log after a trainer that is this program."""
     text = PREAMBLE.replace("sys.argv[2]", repr(TAG)) + dedent(program)
     monkeypatch.setattr(entry, "TRAINER", text)
-    assert entry.run_trainer(here, here / "order.json", entry.Log(TAG), entry.StopRequests()) == 7
+    assert entry.run_trainer(here, here / "order.json", entry.Log(TAG), entry.StopRequests(), bool) == 7
     out, err = capfd.readouterr()
     return out + err
 
@@ -116,7 +116,8 @@ def test_events_of_another_session_are_text_like_any_other(monkeypatch, capfd, t
 def test_a_process_that_was_left_behind_does_not_hold_the_session_up(monkeypatch, capfd, tmp_path):
     monkeypatch.setattr(entry, "REST_OF_LOG_S", 0.1)
     program = """
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        # Out of the trainer's group, so that it is not ended with it.
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
         print(json.dumps({"child": child.pid}), flush=True)
         os._exit(7)
     """
