@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ import typer
 from kaggle_manager.cli.common import JsonOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, NotFinished
+from kaggle_manager.errors import ConfigError, NotFinished, NotFound
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import REPORT_SCHEMA
+from kaggle_manager.trees.current_run import is_begun
 
 if TYPE_CHECKING:
     from kaggle_manager.orchestrator.campaign import Campaign
@@ -58,12 +61,11 @@ class Asked(Training):
 
         return settings_told(self.section, self.workdir, Notifier.from_environment(warn=shown.warn), about=repr(self))
 
-    def campaign(self, count: int, shown: Reporter) -> Campaign:
-        """The first `count` training seeds as one campaign."""
-        from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
+    def campaign(self, shown: Reporter) -> Campaign:
+        """The first `seeds` training seeds as one campaign."""
+        from kaggle_manager.orchestrator.campaign import Campaign
 
-        configs = [self.config(seed=seed) for seed in seeds_of(self.config(), count)]
-        return Campaign(self.manager(shown), configs, shown)
+        return Campaign(self.manager(shown), self.members(), shown)
 
 
 @as_command
@@ -107,7 +109,7 @@ def run(
             config = of.config(fresh=fresh)
             if of.seeds is not None and fresh:
                 raise ConfigError("--seeds and --fresh exclude each other.", next_step="give one of them")
-            campaign = of.campaign(of.seeds, shown) if of.seeds is not None else None
+            campaign = of.campaign(shown) if of.seeds is not None else None
         if campaign is not None:
             document = campaign.run().as_json()
         else:
@@ -133,11 +135,20 @@ def _check_demo_alone(of: Asked, fresh: bool) -> None:
 
 
 @as_command
-def tick(*, of: Asked, as_json: JsonOption = False) -> None:
+def tick(
+    existing: Annotated[
+        bool,
+        typer.Option("--existing", help="Go on with a run that is there; never begin one, which a schedule must not."),
+    ] = False,
+    *,
+    of: Asked,
+    as_json: JsonOption = False,
+) -> None:
     """Do all that can be done for a run now, wait for nothing, and say where it stands; for cron and the like.
 
     Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or the platform must be
-    waited for, 10 when another command is at work on the run; anything else needs you.
+    waited for, 10 when another command is at work on the run; anything else needs you. With --existing, 9
+    says that no run is here, as where the disk of --workdir is not mounted.
 
     Examples:
 
@@ -149,7 +160,9 @@ def tick(*, of: Asked, as_json: JsonOption = False) -> None:
         with of.settings_told(shown):
             of = of.of_scenario()
             config = of.config()
-            campaign = of.campaign(of.seeds, shown) if of.seeds is not None else None
+            campaign = of.campaign(shown) if of.seeds is not None else None
+        if existing:
+            _check_begun(of.members())
         if campaign is not None:
             campaign.round()
             document, finished = campaign.overview().as_json(), campaign.is_finished()
@@ -161,6 +174,23 @@ def tick(*, of: Asked, as_json: JsonOption = False) -> None:
             print_json(document)
     if not finished:
         raise typer.Exit(NotFinished.exit_code)
+
+
+def _check_begun(configs: Sequence[RunConfig]) -> None:
+    """Refuse to begin a run, before anything is made: a folder on a bare mount point would hide that its disk is away.
+
+    Raises:
+        NotFound: the journal knows a run of none of these trees, or is not there.
+    """
+    if not any(is_begun(config) for config in configs):
+        config = configs[0]
+        raise NotFound(
+            f"There is no run of {config.tree} to go on with: the journal {config.journal} "
+            + ("knows none." if config.journal.is_file() else "is not there."),
+            safe="nothing was made and nothing was started",
+            next_step=f"see whether the disk of {config.state} is mounted; to begin a run on purpose: "
+            f"{config.command('run')}",
+        )
 
 
 @as_command

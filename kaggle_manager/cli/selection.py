@@ -99,6 +99,13 @@ class Training(RunOfArgument):
         if self.seeds is not None and self.seed is not None:
             raise ConfigError("--seeds and --seed exclude each other.", next_step="give one of them")
 
+    def members(self) -> list[RunConfig]:
+        """The run that is meant; with `--seeds` those of the campaign."""
+        from kaggle_manager.orchestrator.campaign import seeds_of
+
+        config = self.config()
+        return [config] if self.seeds is None else [self.config(seed=seed) for seed in seeds_of(config, self.seeds)]
+
 
 @dataclass(frozen=True)
 class TreeOfOption(TreeOfArgument):

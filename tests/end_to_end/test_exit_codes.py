@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,37 @@ def test_what_the_platform_does_not_allow_now_waits_in_the_exit_code_of_a_tick(s
     assert json.loads(shell.ends_with(0, "status", "--json"))["state"] == "waiting"
     shell.limits()
     assert '"state": "running"' in shell.ends_with(8, "tick", SECTION, "--timesteps", "1", "--json"), "it came back"
+
+
+def test_a_scheduled_tick_whose_disk_is_not_mounted_begins_no_run(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sleep").symlink_to("/bin/true")
+    environ = {**shell.environment, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+
+    def scheduled() -> subprocess.CompletedProcess[str]:
+        """The command of the crontab line, as cron runs it."""
+        command = line.split(" ", 5)[5].replace("\\%", "%")
+        return subprocess.run(["/bin/sh", "-c", command], env=environ, capture_output=True, text=True, check=False)
+
+    shell.limits()
+    which = (SECTION, "--timesteps", "2", "--workdir", str(shell.work))
+    line = json.loads(shell.ends_with(0, "schedule", which[0], "cron", *which[1:], "--json"))["crontab_line"]
+    assert "--existing" not in line, "there is no run yet, which its first tick begins"
+    shell.does({1: "hang"})
+    shell.ends_with(8, "tick", *which)
+    line = json.loads(shell.ends_with(0, "schedule", which[0], "cron", *which[1:], "--json"))["crontab_line"]
+    assert scheduled().returncode == 8, "the run that is there goes on"
+    stop(shell.work / "local_kaggle")
+    shell.work.rename(tmp_path / "away")
+    refused = shell.ends_with(9, "tick", *which, "--existing", "--json")
+    assert "is not there" in refused
+    assert "is mounted" in refused
+    assert scheduled().returncode not in (0, 8)
+    assert not shell.work.exists(), "a folder on a bare mount point would be taken for the state of a run"
+    shell.work.mkdir()  # the mount point itself
+    shell.ends_with(9, "tick", *which, "--seeds", "2", "--existing")
+    assert scheduled().returncode == 9
+    assert [path.suffix for path in shell.work.iterdir()] == [".log"], "nothing is made but what cron writes down"
 
 
 def test_a_platform_that_is_not_there_is_to_be_asked_later(bench: Bench) -> None:

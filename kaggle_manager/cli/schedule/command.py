@@ -12,6 +12,7 @@ from kaggle_manager.cli.schedule import Means, entry_for, install, remove, tick_
 from kaggle_manager.cli.schedule.job import DEFAULT_EVERY
 from kaggle_manager.cli.selection import Training, as_command
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.trees.current_run import is_begun
 
 
 @as_command
@@ -54,7 +55,8 @@ def schedule(
             next_step="add --package git+https://...@TAG, a wheel's path in the repository, or . where it holds "
             "this program",
         )
-    job = tick_job(of.config(), every, seeds=of.seeds, package=package)
+    existing = not take_out and any(is_begun(config) for config in of.members())
+    job = tick_job(of.config(), every, seeds=of.seeds, existing=existing, package=package)
     entry = entry_for(job, means)
     changed = install(entry) if write else remove(entry) if take_out else []
     cautions = () if take_out or means is Means.GITHUB else job.cautions
@@ -88,6 +90,10 @@ def schedule(
         _show(entry.crontab_line, texts)
     if not take_out:
         print(f"\n{entry.words}\nOnce the target is reached a tick does nothing and ends with 0.")
+        if not existing and means is not Means.GITHUB:
+            print(
+                "There is no run yet: the first tick begins it. Write this again when it runs: then no tick begins one."
+            )
     if run_next and (changed or not take_out):
         print("\nThen run:" if write or take_out else "\nAfter --write, run:")
         for line in run_next:

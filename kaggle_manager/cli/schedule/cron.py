@@ -21,7 +21,9 @@ def entry(job: TickJob) -> Entry:
     run = shlex.join(job.command)
     place, state, log = (shlex.quote(str(path)) for path in (job.project, job.state, job.log))
     # Cron starts all its jobs in the first second of a minute: hence the sleep.
-    shell = f"sleep {job.slots.second}; cd {place} && mkdir -p {state} && {run} >> {log} 2>&1{crontab_mark(job.name)}"
+    # A folder made on a bare mount point would be taken for the state of a run: only a run that is to begin makes it.
+    made = "" if job.existing else f"mkdir -p {state} && "
+    shell = f"sleep {job.slots.second}; cd {place} && {made}{run} >> {log} 2>&1{crontab_mark(job.name)}"
     # Cron would end the command at a bare % and give what follows to it as its input.
     command = one_line(shell, "A path of this run").replace("%", "\\%")
     if len(command) > LONGEST_COMMAND:

@@ -46,13 +46,14 @@ class TickJob:
     Attributes:
         label: the run in words for file names, equal for every copy of the project.
         name: `label` and a digest of the training tree, so that two runs of one machine do not share a schedule.
-        arguments: of the `tick` command, section first, without `--platform` and `--workdir`.
+        arguments: of the `tick` command, section first, without `--platform`, `--workdir` and `--existing`.
         platform: `kaggle` or `local`: what `auto` chose when the schedule was made, so that credentials which vanish
             are an error then, not a quiet change to the Kaggle of this machine.
         local_asked: whether the Kaggle of this machine was asked for by name.
         workdir: as given; None for the project itself.
         state: folder of the journal and of the log.
         trees: the training tree, and those of the seeds of a campaign as one pattern.
+        existing: its run was there when the schedule was made, so a tick goes on with it and never begins another.
         package: what a machine that starts empty installs this program from; None where this machine calls `tick`.
         cautions: what will go wrong when nobody looks.
     """
@@ -70,6 +71,7 @@ class TickJob:
     project: Path
     state: Path
     trees: tuple[str, ...]
+    existing: bool = False
     package: str | None = None
     cautions: tuple[str, ...] = ()
 
@@ -77,7 +79,7 @@ class TickJob:
     def command(self) -> tuple[str, ...]:
         """Program and arguments, to be run in the project folder."""
         workdir = ("--workdir", str(self.workdir)) if self.workdir else ()
-        options = (*self.arguments, "--platform", self.platform, *workdir)
+        options = (*self.arguments, "--platform", self.platform, *workdir, *["--existing"] * self.existing)
         return (str(self.python), "-m", "kaggle_manager.cli", "tick", *options)
 
     @property
@@ -95,6 +97,7 @@ def tick_job(
     every: str = DEFAULT_EVERY,
     *,
     seeds: int | None = None,
+    existing: bool = False,
     package: str | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> TickJob:
@@ -102,7 +105,7 @@ def tick_job(
 
     Args:
         seeds: carry on so many training seeds as one campaign, instead of one run.
-        package: see `TickJob`; not looked at here.
+        existing, package: see `TickJob`; not looked at here.
 
     Raises:
         ConfigError: `every` is not a distance that all schedulers can keep.
@@ -137,6 +140,7 @@ def tick_job(
         project=config.project_root,
         state=config.state,
         trees=(str(config.tree), *([f"{config.tree}_seed_*"] if seeds is not None else [])),
+        existing=existing,
         package=package,
         cautions=(*cautions, *_unseen(where, environ)),
     )

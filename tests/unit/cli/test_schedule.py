@@ -132,6 +132,20 @@ def test_what_cron_runs_is_the_tick_that_was_asked_for(tmp_path: Path, exit_code
     assert sorted(awkward.log.read_text().split()) == ["said", "warned"]
 
 
+@pytest.mark.parametrize("means", [Means.CRON, Means.SYSTEMD, Means.WINDOWS])
+def test_a_schedule_of_a_run_that_is_there_never_begins_one_and_makes_no_folder_for_it(means: Means) -> None:
+    def text(each: TickJob) -> str:
+        entry = entry_for(each, means)
+        return entry.crontab_line + "".join(
+            file.decode("utf-16" if means is Means.WINDOWS else "utf-8") for file in entry.files.values()
+        )
+
+    begun = text(dataclasses.replace(job(), existing=True))
+    assert "--existing" in begun
+    assert "mkdir" not in begun
+    assert "--existing" not in text(job()), "else nothing would ever begin it"
+
+
 def test_a_line_that_cron_would_cut_or_misread_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="990"):
         entry_for(job(workdir=tmp_path / "/".join(["x" * 200] * 4)), Means.CRON)
