@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,6 +23,7 @@ from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions.preflight import check_section, run_preflight
 from kaggle_manager.trainer.sb3 import preflight
 
+ROOT = Path(__file__).resolve().parents[2]
 OWN = """
 import json, pathlib, sys
 pathlib.Path("ran").open("a").write("x")
@@ -222,3 +227,29 @@ def test_a_trainer_that_saves_nothing_is_no_pass(tmp_path: Path, monkeypatch: py
     result = check_section(tmp_path, made.section)
     assert not result["ok"]
     assert "the licence server is gone" in result["checks"][-1]["detail"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX's")
+@pytest.mark.parametrize("to", ["the command", "the checks alone"])
+def test_sigterm_during_the_trial_training_leaves_no_trainer_and_no_folder(tmp_path: Path, to: str) -> None:
+    new_section("mine", tmp_path)
+    environment = tmp_path / "sections/mine/environment.py"
+    hangs = "import os, pathlib, sys, time\nif 'train_dqn' in sys.argv[0]:\n"
+    hangs += "    pathlib.Path('trainer').write_text(str(os.getpid()))\n    time.sleep(120)\n"
+    environment.write_text(environment.read_text() + hangs)
+    (tmp_path / "temporary").mkdir()
+    words = ["kaggle_manager.cli", "preflight"] if to == "the command" else ["kaggle_manager.trainer.sb3.preflight"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", *words, "mine"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL) as preflight_command:
+        told, deadline = tmp_path / "trainer", time.monotonic() + 120
+        while not (told.is_file() and told.read_text()):
+            assert preflight_command.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        preflight_command.terminate()
+        assert preflight_command.wait(60) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.read_text()), 0)
+    assert list((tmp_path / "temporary").glob("km_preflight_*")) == []

@@ -15,13 +15,16 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import gymnasium as gym
@@ -261,7 +264,8 @@ def _told(error: Exception) -> str:
 def report(check: Callable[[], list[CheckResult]], *, as_json: bool) -> int:
     """Print the results of `check`; 0 when all hold, 1 when one does not, else the code of what kept it from trying."""
     try:
-        results = check()
+        with _sigterm_in_order():
+            results = check()
     except KaggleManagerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -272,6 +276,24 @@ def report(check: Callable[[], list[CheckResult]], *, as_json: bool) -> int:
         for result in results:
             print(f"{'ok    ' if result.ok else 'FAILED'} {result.name}: {result.detail}")
     return 0 if ok else 1
+
+
+@contextlib.contextmanager
+def _sigterm_in_order() -> Iterator[None]:
+    """SIGTERM is a SystemExit inside: the trainer that was started here ends, and its folder is removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
