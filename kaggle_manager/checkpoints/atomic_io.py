@@ -19,6 +19,7 @@ import shutil
 import stat
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -122,8 +123,9 @@ class Disk:
             file.write(data)
 
     def write_at(self, path: Path, offset: int, data: bytes) -> None:
-        """Cut or create `path` at `offset` bytes, then write `data` behind. Not durable before `sync`."""
-        with open(path, "r+b" if path.exists() else "xb", opener=regular) as file:
+        """Cut `path` at `offset` bytes, or create it for 0, then write `data` behind. Not durable before `sync`."""
+        # What is to be continued and is gone is an error: a new file would have zeros for it.
+        with open(path, "r+b" if offset or path.exists() else "xb", opener=regular) as file:
             file.truncate(offset)
             file.seek(offset)
             file.write(data)
@@ -193,10 +195,59 @@ def write_atomic(disk: Disk, path: Path, data: bytes) -> None:
 def replacing(disk: Disk, path: Path) -> Iterator[Path]:
     """As `write_atomic`, of what is written inside to the temporary file that is given."""
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    make_way(disk, temporary)
     yield temporary
     disk.sync(temporary)
-    disk.replace(temporary, path)
+    put(disk, temporary, path)
     disk.sync_folder(path.parent)
+
+
+def make_way(disk: Disk, path: Path) -> None:
+    """Rename what stands in the place of a file of ours and is none: a folder, a pipe, a link. Loudly; it is kept.
+
+    Raises:
+        OSError: from the disk.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        _rename_aside(disk, path)
+
+
+def put(disk: Disk, source: Path, destination: Path) -> None:
+    """Rename the file `source` to `destination`, a file of ours: one there is replaced, what else is there makes way.
+
+    Raises:
+        OSError: from the disk.
+    """
+    if not destination.is_symlink():  # a rename replaces the link itself
+        make_way(disk, destination)
+    disk.replace(source, destination)
+
+
+def own_folder(disk: Disk, folder: Path) -> None:
+    """As `Disk.make_folder`, for a folder of ours: what else is in its place makes way. A link to nowhere is an error.
+
+    Raises:
+        OSError: from the disk.
+    """
+    if folder.exists() and not folder.is_dir():
+        _rename_aside(disk, folder)
+    disk.make_folder(folder)
+
+
+def _rename_aside(disk: Disk, path: Path) -> None:
+    aside = free_name(path.with_name(f"{path.name}.other"))
+    disk.replace(path, aside)
+    with contextlib.suppress(RuntimeWarning):  # where warnings are errors, this is none
+        warnings.warn(f"{path} was not made by this project and was in its way: it is now {aside}", RuntimeWarning, 4)
+
+
+def free_name(wanted: Path) -> Path:
+    """Return `wanted`, or the first of `wanted_2`, `wanted_3`, ... that does not exist."""
+    candidate, number = wanted, 1
+    while os.path.lexists(candidate):  # a link to nothing is in the way as well
+        number += 1
+        candidate = wanted.with_name(f"{wanted.name}_{number}")
+    return candidate
 
 
 def remove_tree(disk: Disk, folder: Path) -> None:

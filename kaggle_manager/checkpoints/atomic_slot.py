@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints import contents as content
-from kaggle_manager.checkpoints.atomic_io import Disk
+from kaggle_manager.checkpoints.atomic_io import Disk, make_way, own_folder, put
 from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.file_entry import FileEntry
 from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
@@ -80,7 +80,9 @@ def commit(slot: Slot, manifest: Manifest, contents: Contents, disk: Disk) -> No
     pending = {name: slot.folder / (name + PENDING_SUFFIX) for name in contents}
     if any(path.exists() for path in (slot.pending_path, *pending.values())):
         settle(slot, disk)
-    disk.make_folder(slot.folder)
+    own_folder(disk, slot.folder)
+    for path in (*pending.values(), slot.pending_path):
+        make_way(disk, path)
     try:
         for name, path in sorted(pending.items()):
             content.write(disk, path, contents[name])
@@ -152,7 +154,7 @@ def settle(slot: Slot, disk: Disk) -> bool:
 
 def _finish(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> None:
     _move_files(slot, paths, disk)
-    disk.replace(slot.pending_path, slot.manifest_path)
+    put(disk, slot.pending_path, slot.manifest_path)
     disk.sync_folder(slot.folder)
 
 
@@ -160,7 +162,7 @@ def _move_files(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> bool:
     """Give each file that lies under its pending name its final one; say whether there was any."""
     pending = [(name, path) for name, path in paths.items() if path.name != name]
     for name, path in pending:
-        disk.replace(path, slot.folder / name)
+        put(disk, path, slot.folder / name)
     return bool(pending)
 
 

@@ -16,7 +16,7 @@ import errno
 import os
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import Disk, remove_tree
+from kaggle_manager.checkpoints.atomic_io import Disk, free_name, remove_tree
 from kaggle_manager.errors import StorageError
 
 
@@ -123,12 +123,3 @@ def set_aside(folder: Path, wanted: Path, disk: Disk) -> Path:
         disk.replace(folder, destination)
     disk.sync_folder(destination.parent)
     return destination
-
-
-def free_name(wanted: Path) -> Path:
-    """Return `wanted`, or the first of `wanted_2`, `wanted_3`, ... that does not exist."""
-    candidate, number = wanted, 1
-    while os.path.lexists(candidate):  # a link to nothing is in the way as well
-        number += 1
-        candidate = wanted.with_name(f"{wanted.name}_{number}")
-    return candidate

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
+from kaggle_manager.checkpoints.atomic_io import Disk, own_folder, write_atomic
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
@@ -99,6 +99,7 @@ def put_in_quarantine(tree: TrainingTree, name: str, paths: list[Path], reason: 
     Raises:
         OSError: from the disk; what was not moved is where it was.
     """
+    own_folder(disk, tree.quarantine)
     number = 1
     while (folder := tree.quarantine / f"{name}_{number}").exists():
         number += 1

@@ -11,7 +11,7 @@ import contextlib
 from pathlib import Path
 
 from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index
-from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, Disk
+from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, Disk, make_way
 from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt
@@ -66,6 +66,7 @@ def _finish_deletion(marked: Path, disk: Disk) -> None:
     """
     with contextlib.suppress(CheckpointCorrupt):  # then its files are orphans, which go to quarantine
         for entry in parse_manifest(disk.read(marked)).files:
+            make_way(disk, marked.with_name(entry.name))
             disk.unlink(marked.with_name(entry.name))
     disk.unlink(marked)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import replay_codec, replay_files
-from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, own_folder, storage_errors
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.checkpoints.manifest import ReplayCommit, SegmentRef
 from kaggle_manager.checkpoints.replay_capture import Array, NewRows, capacity_of
@@ -78,7 +78,9 @@ class ReplayLog:
         if new.first_row < before:
             raise ValueError(f"row {new.first_row:,} is in the log already, as one of {before:,}")
         with storage_errors("Writing the replay rows", safe=_SAFE):
-            self._disk.make_folder(self.folder)
+            if not self._segments:  # else the rows in them are lost with the folder, and that is an error
+                own_folder(self._disk, self.folder.parent)
+                own_folder(self._disk, self.folder)
             needed = sum(rows.nbytes for stretch in new.stretches for rows in stretch.values())
             ensure_free_space(self.folder, needed, safe=_SAFE)
             segments, open_hash = self._write_pieces(new)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
 from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery, replay_files
-from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors
+from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, own_folder, storage_errors
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.contents import Contents
@@ -394,7 +394,7 @@ class CheckpointStore:
         Raises:
             CheckpointCorrupt: it does not read back as it was written.
         """
-        self._disk.make_folder(where.folder)
+        own_folder(self._disk, where.folder)
         needed = sum(file.size for file in manifest.files) + len(manifest.to_bytes())
         ensure_free_space(where.folder, needed, safe=self._safe)
         atomic_slot.commit(where, manifest, contents, self._disk)

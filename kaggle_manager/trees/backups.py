@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, restore_tree
-from kaggle_manager.checkpoints.atomic_io import remove_tree, storage_errors, write_atomic
-from kaggle_manager.checkpoints.atomic_swap import free_name, place_of
+from kaggle_manager.checkpoints.atomic_io import free_name, remove_tree, storage_errors, write_atomic
+from kaggle_manager.checkpoints.atomic_swap import place_of
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt, ConfigError

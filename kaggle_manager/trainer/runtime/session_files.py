@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, write_atomic
+from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Diverged, VerificationError
 from kaggle_manager.protocol.document import Document
 from kaggle_manager.protocol.events import ResultEvent, session_tag
@@ -36,7 +36,6 @@ from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.output_folder import (
     LEFT_FILES,
     committed,
-    free_name,
     make_room,
     others,
     own_but_not_needed,
@@ -160,7 +159,4 @@ def _readable(name: str) -> str:
 
 def _write(path: Path, document: Document) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for place in (path, path.with_name(path.name + TEMPORARY_SUFFIX)):
-        if place.is_symlink() or (place.exists() and not place.is_file()):  # a folder or a pipe of the user's
-            place.rename(free_name(place.with_name(f"{place.name}.other")))
     write_atomic(Disk(), path, (json.dumps(document.as_json(), indent=1) + "\n").encode())
