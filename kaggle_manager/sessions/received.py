@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import sha256_of, storage_errors, write_atomic
+from kaggle_manager.errors import OutputDamaged
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, is_there
 from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
@@ -22,13 +23,22 @@ def keep_list(folder: Path) -> None:
     """List what a download has brought into `folder`, whole and verified.
 
     Raises:
+        OutputDamaged: somebody has removed it meanwhile, so that it has to be downloaded again.
         StorageError: the disk refused.
     """
     with storage_errors(f"Listing what is in {folder}", safe="what was downloaded"):
-        listed = {
-            path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in _files(folder)
-        }
-        write_atomic(Disk(), list_of(folder), json.dumps(listed).encode())
+        try:
+            if not folder.is_dir():
+                raise FileNotFoundError(folder)
+            listed = {
+                path.relative_to(folder).as_posix(): (path.stat().st_size, sha256_of(path)) for path in _files(folder)
+            }
+            write_atomic(Disk(), list_of(folder), json.dumps(listed).encode())
+        except FileNotFoundError as gone:
+            raise OutputDamaged(
+                f"What was downloaded into {folder} is not there any more: something else removed it.",
+                safe="the local training tree is untouched",
+            ) from gone
 
 
 def received(folder: Path, session: SessionRow) -> DownloadedSession | None:
