@@ -47,13 +47,14 @@ ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
 def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSession, *, restored: bool) -> Outcome:
     """Say how a session ended, from what it left, and make room for the next one."""
     head, final, result = run.head(), run.store.final(), fetched.result
+    target = min(run.config.target, session.facts.get("target", run.config.target))  # one raised since was not its own
     outcome = judge(
         result=result,
         platform_says=session.why,
         log=fetched.log,
         step_before=session.min_step,
         step_after=head.step if head else 0,
-        target_reached=final is not None and final.step >= run.config.target,
+        target_reached=final is not None and final.step >= target,
         wedged=progress_of(session).wedged,
         asked_to_stop=run.row.stop_asked and bool(session.facts.get("cancel_asked")),
     )

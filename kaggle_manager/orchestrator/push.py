@@ -92,6 +92,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         started_at=run.now(),
         facts={
             "vouched_by": who,
+            "target": order.target,
             "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
         },
     )

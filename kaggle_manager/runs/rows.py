@@ -245,7 +245,7 @@ def session_of_row(row: Mapping[str, Any]) -> SessionRow:
     for name, value in (facts.get("seen") or {}).items():
         if (name in ("state", "container")) != isinstance(value, str) or isinstance(value, dict | list):
             raise ValueError(f"{name} = {value!r} is not what is seen of a session")
-    optional = ("gained", "ran_s", "lost_s", "ending_s", "refusals", "accelerator_gain")
+    optional = ("gained", "ran_s", "lost_s", "ending_s", "refusals", "accelerator_gain", "target")
     _check(facts, numbers=[name for name in optional if name in facts])
     return _value(SessionRow, {**row, "stage": Stage(row["stage"]), "facts": facts})
 

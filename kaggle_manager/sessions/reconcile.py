@@ -101,4 +101,5 @@ def unknown_session(
         baseline_version=version.version - 1,
         version=version.version,
         started_at=at,
+        facts={"target": order.target},
     )

@@ -150,6 +150,18 @@ def test_history_sums_what_sessions_cost_and_logs_are_kept(bench: Bench) -> None
     assert any("1 " in line or "saved" in line for line in plan.lines())
 
 
+def test_a_session_is_judged_by_the_target_it_was_sent_for_and_not_by_one_that_was_raised_since(bench: Bench) -> None:
+    bench.plan(g1="no final")
+    tick(bench, 2)
+    deadline = time.monotonic() + 120
+    while len(tick(bench).sessions) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    report = bench.run(timesteps=4)  # while the second session makes the final model of step 2 and gains no step
+    second = report.sessions[1]
+    assert (second.outcome, second.kind) == ("completed", ""), second
+    assert report.step == 4
+
+
 def test_outputs_are_fetched_once_more_without_touching_the_tree(bench: Bench) -> None:
     bench.run(timesteps=4)
     before = {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()}
