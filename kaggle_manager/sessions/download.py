@@ -19,7 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.download import PART_SUFFIX
+from kaggle_manager.platforms.kaggle.download import PART_SUFFIX, sha256_of
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
 from kaggle_manager.platforms.kaggle.log_lines import parse_log
 from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputFile, OutputListing
@@ -68,7 +68,8 @@ def download_session(
         local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
             segments, above all) are copied instead of downloaded.
         ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
-        settle_for_less: of a session without a result, take what is listed even if its log names more than that.
+        settle_for_less: the last of several tries: take what there is, whatever it holds. The restore judges each
+            checkpoint by itself, and one damaged file costs no other.
 
     Raises:
         LineageMismatch: the outputs are of another session, or of other code.
@@ -132,7 +133,11 @@ def download_session(
         names = [file.name for file in expected]
         optional = [file for file in optional if file.name not in names]
         listing = output_listing.listing_with(client, version, listing, [*names, *(f.name for f in optional)], sleep)
-        _check_listed(listing, names)
+        if settle_for_less:
+            absent = output_listing.missing(listing, names)
+            expected = [file for file in expected if file.name not in absent]
+        else:
+            _check_listed(listing, names)
     _forget_others(folder, {file.name for file in (*expected, *optional)}.union(manifests))
     reporter.phase("looking for what is here already")
     everything = [*expected, *optional]
@@ -141,9 +146,13 @@ def download_session(
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
     needed = {file.name for file in expected}
     wanted = [file for file in found.missing if file.name in needed]
-    if result is None:
+    if result is None or settle_for_less:
         wanted = _whatever_they_hold(wanted)
     client.download_outputs(version, wanted, folder, listing=listing, on_progress=meter)
+    if settle_for_less and result is not None:
+        for file in expected:
+            if sha256_of(folder / file.name) != file.sha256:
+                reporter.warn(f"{file.name} is damaged, also where it comes from")
     for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
         try:
             client.download_outputs(version, [file], folder, listing=listing, on_progress=meter)

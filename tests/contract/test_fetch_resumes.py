@@ -277,6 +277,21 @@ def test_a_users_file_in_the_place_of_the_result_costs_a_killed_session_nothing(
     assert not (session.folder / RESULT_FILE).exists()
 
 
+def test_in_the_last_try_one_damaged_or_missing_file_costs_no_other(session, tmp_path):
+    files, model = killed(tmp_path)
+    damaged = next(name for name in files if name.endswith(model))
+    gone = next(name for name in files if "best_model" in name or name.endswith("100_steps.state"))
+    session.leaves(files)
+    session.kaggle.script(damaged.rpartition("/")[2], serve_file(b"flipped"))
+    session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *sorted(set(files) - {gone})]))
+    with pytest.raises(OutputDamaged):
+        session.fetch()
+    fetched = session.fetch(settle_for_less=True)
+    assert fetched.result is not None
+    assert f"{damaged} is damaged" in session.text
+    assert set(content(session.folder)) == set(files) - {gone}
+
+
 def test_a_file_that_is_named_and_never_listed_is_damage(session):
     session.leaves(TREE)
     session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *list(TREE)[1:]]))

@@ -109,6 +109,7 @@ class Drawn:
     jumps: float = 0.0
     disk_fills: float = 0.0
     elsewhere: tuple[float, float] = (0.0, 0.0)
+    stopper_comes: float = 0.0
 
 
 @dataclass
@@ -190,6 +191,7 @@ def draw(seed: int) -> Drawn:
     return replace(
         drawn,
         trainer=trainer,
+        stopper_comes=1.0,
         jumps=odds(0.2),
         disk_fills=odds(0.05),
         elsewhere=(odds(1.0) * drawn.week_s, BEGINNING + rng.choice([0.8, 5.0, 30.0]) * HOUR),
@@ -492,7 +494,8 @@ class Campaign:
             self.result.outcome, self.result.why = "waits for a person", f"Diverged: {error.message}"
             return
         # Who asked for a stop asks for the run as well.
-        comes = 1.0 if status is not None and status.state == "stopped" else self.drawn.person_comes
+        is_stopped = status is not None and status.state == "stopped"
+        comes = max(self.drawn.person_comes, self.drawn.stopper_comes * is_stopped)
         if self.rng.random() >= comes or self.result.persons > 12:
             self.result.outcome, self.result.why = "waits for a person", f"{type(error).__name__}: {error.message}"
             return
