@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,6 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFinished, NotFound
-from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import REPORT_SCHEMA
 from kaggle_manager.trees.current_run import is_begun
@@ -209,13 +208,13 @@ def stop(
 
       kaggle-manager stop section_7_6_rl_performance --delete --yes
     """
-    from kaggle_manager.orchestrator.stop import stop_run
+    from kaggle_manager.orchestrator.stop import journal_to_stop, stop_run
     from kaggle_manager.sessions.connection import connect
 
     with reporter(as_json) as shown:
         config = of.config()
-        with closing(Journal(config.journal)) as journal, another_tree_may_be_meant(of):
-            stopped = stop_run(config, connect, journal, shown, time.time(), delete=delete and yes)
+        with journal_to_stop(config.journal) as (journal, refused), another_tree_may_be_meant(of):
+            stopped = stop_run(config, connect, journal, shown, time.time(), delete=delete and yes, refused=refused)
         if as_json:
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
         shown.line(f"run {stopped.run_id} is stopped: {stopped.words}")

@@ -2,19 +2,22 @@
 
 Kaggle ends a session when asked by its id, which the session alone knows and prints first. Nothing is deleted before
 every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another command may
-be watching the run, and finds out through the journal.
+be watching the run, and finds out through the journal. Where that cannot be written, as on a full disk, the session
+that it knows is ended all the same, and the error says that the run goes on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, NotFound
+from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelVersion
@@ -45,6 +48,22 @@ class Stopped:
     words: str
 
 
+@contextmanager
+def journal_to_stop(path: Path) -> Iterator[tuple[Journal, StorageError | None]]:
+    """The journal; where it cannot be opened to be written, as it can be read, and what refused it.
+
+    Raises:
+        StorageError: it cannot be read either.
+    """
+    refused = None
+    try:
+        journal = Journal(path)
+    except StorageError as error:
+        journal, refused = Journal.to_read(path), error
+    with closing(journal):
+        yield journal, refused
+
+
 def stop_run(
     config: RunConfig,
     connect_to: Callable[[RunConfig], Connection],
@@ -53,17 +72,20 @@ def stop_run(
     now: float,
     *,
     delete: bool = False,
+    refused: StorageError | None = None,
 ) -> Stopped:
     """Stop the unfinished run of `config`'s tree.
 
     Args:
-        connect_to: asked for a connection once the stop is in the journal.
+        connect_to: asked for a connection once the stop is in the journal, or refused there.
         delete: delete the kernel as well; refused while anything of it is not here and verified.
+        refused: why `journal` cannot be written, when that is known.
 
     Raises:
         NotFound: nothing is unfinished there.
         ConfigError: `delete` was asked for, and something would be lost.
         RemoteError, AuthError: the platform could not be asked; no session will follow all the same.
+        StorageError: the stop could not be written down; the session that runs was ended if it could be.
     """
     row = journal.unfinished_run(config.tree)
     if row is None:
@@ -72,10 +94,16 @@ def stop_run(
             safe="nothing was changed",
             next_step=config.command("history"),
         )
-    with journal.together():  # one moment: a push that is under way has written its intent before it, or never will
-        newest = next(iter(journal.sessions(row.run_id, newest=1)), None)
-        journal.change_settings(row.run_id, stopped=True)
-        journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
+    if refused is None:
+        try:
+            with journal.together():  # one moment: a push under way has written its intent before it, or never will
+                newest = _newest(journal, row)
+                journal.change_settings(row.run_id, stopped=True)
+                journal.note(row.run_id, newest.generation if newest else None, "stop_asked", iso(now))
+        except StorageError as error:
+            refused = error
+    if refused is not None:
+        raise _end_unwritten(config, connect_to, reporter, row, _newest(journal, row), refused) from refused
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
             _connected(config, connect_to, row).client.delete_kernel(row.owner, row.slug)
@@ -91,12 +119,52 @@ def stop_run(
     if newest.version is None:
         words = "whether its last push was accepted is not known; the next tick looks, and ends that session if it was"
         return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
-    connection = _connected(config, connect_to, row)
-    container = progress_of(newest).container or _ask_log(connection, reporter, row, newest)
-    said = cancel(connection.client, newest, container)
+    said = _end(config, connect_to, reporter, row, newest)
     if said.is_settled:
         journal.add_facts(newest, cancel_asked=True)
     return Stopped(row.run_id, cancelled=said.is_done, deleted=False, words=said.words)
+
+
+def _newest(journal: Journal, row: RunRow) -> SessionRow | None:
+    return next(iter(journal.sessions(row.run_id, newest=1)), None)
+
+
+def _end_unwritten(
+    config: RunConfig,
+    connect_to: Callable[[RunConfig], Connection],
+    reporter: Reporter,
+    row: RunRow,
+    newest: SessionRow | None,
+    refused: StorageError,
+) -> StorageError:
+    """End the session that the journal knows, and return what is to be said of a stop that nobody will find there."""
+    unwritten = (
+        f"That run {row.run_id} is stopped could not be written down, so a `run`, a `tick` or a schedule goes on "
+    )
+    unwritten += f"with it. {refused.message}"
+    done = "No session of it is known to run."
+    if newest is not None and newest.stage is not Stage.CLOSED and newest.version is not None:
+        with error_context(message=lambda text: f"{text}\n{unwritten}"):
+            said = _end(config, connect_to, reporter, row, newest)
+        done = f"The platform was asked to end generation {newest.generation}." if said.is_done else f"{said.words}."
+    return StorageError(
+        f"{done} {unwritten}",
+        safe="what was saved, here and on the platform; nothing was deleted",
+        next_step=f"switch its schedule off, {refused.next_step}: {config.command('stop')}",
+    )
+
+
+def _end(
+    config: RunConfig,
+    connect_to: Callable[[RunConfig], Connection],
+    reporter: Reporter,
+    row: RunRow,
+    newest: SessionRow,
+) -> Cancelled:
+    """Ask the platform, where the run is, to end its newest session."""
+    connection = _connected(config, connect_to, row)
+    container = progress_of(newest).container or _ask_log(connection, reporter, row, newest)
+    return cancel(connection.client, newest, container)
 
 
 def _connected(config: RunConfig, connect_to: Callable[[RunConfig], Connection], row: RunRow) -> Connection:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import shlex
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from campaign import HOUR, Campaign, Drawn, stage
+from full_disk import no_file_over
 from simulated_dataset import SimulatedDataset, Version
 from simulated_record import Odds
 from test_lies_are_not_believed import RUN
@@ -19,7 +20,7 @@ from virtual_process import Killed
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, RemoteError, Unavailable
+from kaggle_manager.errors import ConfigError, RemoteError, StorageError, Unavailable
 from kaggle_manager.notify.notifier import Occasion
 from kaggle_manager.orchestrator import notifications, passes, stop
 from kaggle_manager.runs.journal import Journal
@@ -244,6 +245,31 @@ def test_a_stop_is_noted_before_the_platform_is_asked_for(project: Path, tmp_pat
         with pytest.raises(Unavailable):
             stop.stop_run(campaign.config, offline, journal, campaign.reporter, campaign.clock())
         assert journal.runs()[0].stop_asked
+
+
+@pytest.mark.parametrize("full", ["when it is opened", "when it is written"])
+def test_a_stop_that_cannot_be_written_down_ends_the_session_and_says_that_the_run_goes_on(
+    full: str, project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, RUN)
+    with stage(campaign.mortality):
+        for _ in range(2):  # it is pushed, then seen at work
+            campaign.tick()
+            campaign.clock.sleep(HOUR)
+        with ExitStack() as opened:
+            if full == "when it is opened":
+                opened.enter_context(no_file_over(0))
+            journal, refused = opened.enter_context(stop.journal_to_stop(campaign.config.journal))
+            assert (refused is not None) is (full == "when it is opened")
+            opened.enter_context(no_file_over(0))
+            with pytest.raises(StorageError, match=r"asked to end generation 1\. .*could not be written down") as said:
+                stop.stop_run(
+                    campaign.config, campaign._connect, journal, campaign.reporter, campaign.clock(), refused=refused
+                )
+    assert campaign.kaggle.cancelled == [1]
+    assert said.value.next_step.endswith(campaign.config.command("stop"))
+    with closing(Journal.to_read(campaign.config.journal)) as journal:
+        assert not journal.runs()[0].stop_asked
 
 
 def test_what_a_fresh_start_leaves_on_the_platform_is_named_and_the_named_command_brings_it(

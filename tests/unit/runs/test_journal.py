@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
+from full_disk import no_file_over
 
 from kaggle_manager.errors import NotFound, StorageError
 from kaggle_manager.runs import journal_file
@@ -246,19 +247,6 @@ def test_a_journal_that_cannot_be_written_is_read_with_all_that_its_log_still_ho
         Journal(there / "journal.sqlite")
 
 
-@contextmanager
-def no_file_over(size: int) -> Iterator[None]:
-    """Refuse this process bytes beyond the first `size` of any file, as a full disk does."""
-    import resource
-
-    was = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, was[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, was)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="RLIMIT_FSIZE")
 @pytest.mark.parametrize("log_is_empty", [True, False])
 def test_what_a_writer_leaves_that_a_full_disk_has_refused_keeps_no_reader_out(
@@ -344,7 +332,7 @@ def test_an_unreadable_journal_is_refused_in_words_to_readers_too(tmp_path: Path
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_a_committed_intent_survives_a_kill_of_its_writer(tmp_path: Path) -> None:
     program = (
-        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "import sys, time; sys.path[:0] = [sys.argv[2], sys.argv[2] + '/tests/support']\n"
         "from pathlib import Path\n"
         "from tests.unit.runs.test_journal import RUN, session\n"
         "from kaggle_manager.runs.journal import Journal\n"
