@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kaggle_manager.errors import ConfigError, StorageError, error_context
+from kaggle_manager.errors import ConfigError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import (
     STATE_FOLDER,
@@ -23,6 +23,7 @@ from kaggle_manager.sections.project import (
     offered_sections,
 )
 from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.place import check
 
 PLATFORMS = ("auto", "local", "kaggle")
 # What a variable KM_<NAME> may say of a run.
@@ -170,8 +171,7 @@ def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) 
     """
     given = workdir or environ.get("KM_WORKDIR")
     folder = named_folder(given, "workdir") if given else find_project(Path.cwd()) / STATE_FOLDER
-    if folder.exists() and not folder.is_dir():
-        raise StorageError(f"{folder} is not a folder.", safe="it was left alone", next_step="give another --workdir")
+    check(folder)
     return folder
 
 

@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import Disk, free_name, remove_tree
-from kaggle_manager.errors import StorageError
+from kaggle_manager.system.place import check
 
 
 def place_of(root: Path) -> Path:
@@ -29,21 +29,12 @@ def check_place(root: Path) -> None:
     """Refuse what is in the place of a training tree and can be none.
 
     Raises:
-        StorageError: a file is there, or `root` links to a disk that is not there.
+        StorageError: a file is there, or `root`, or a folder above it, links to a disk that is not there or to itself.
     """
     place = place_of(root)
-    if place.exists() and not place.is_dir():
-        raise StorageError(
-            f"{place} is a file, where the training tree belongs.",
-            safe="nothing was changed",
-            next_step="move that file to another name, and run the same command again",
-        )
-    if root.is_symlink() and not place.parent.is_dir():
-        raise StorageError(
-            f"The training tree {root} is a link to {place}, and the folder {place.parent} is not there.",
-            safe="nothing was changed",
-            next_step=f"mount the disk it was on, or make the folder {place.parent}, and run the same command again",
-        )
+    if root.is_symlink() and not os.path.lexists(place) and place.parent.is_dir():
+        return  # the tree was set aside, and the next one goes where it was
+    check(root)
 
 
 def incoming(root: Path) -> Path:

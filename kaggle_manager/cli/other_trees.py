@@ -38,7 +38,5 @@ def hint(of: Selection) -> str:
 def _was_trained(config: RunConfig) -> bool:
     if any(config.tree.rglob("*.manifest.json")):
         return True
-    if not config.journal.exists():
-        return False
     with contextlib.closing(Journal.to_read(config.journal)) as journal:
         return journal.run_of(config.tree) is not None

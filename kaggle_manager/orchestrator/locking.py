@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import StorageError
+from kaggle_manager.system.place import check
 
 
 @contextmanager
@@ -23,28 +23,20 @@ def exclusive_lock(config: RunConfig) -> Iterator[None]:
 
     Raises:
         Busy: another command holds it.
-        StorageError: the folders cannot be written, or their file system has no locks.
+        StorageError: the folders are none or cannot be written, or their file system has no locks.
     """
+    check(config.state)
+    check_place(config.tree)
     try:
         for folder in (config.state, config.tree.parent):
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass  # refused here in a moment, not after hours of a session
     except OSError as error:
-        place = Path(error.filename or config.state)
-        file = no_folder(place) if isinstance(error, FileExistsError | NotADirectoryError) else None
-        why = f"{file} is not a folder" if file else error.strerror or error
         raise StorageError(
-            f"The folder {place} cannot be written: {why}.",
+            f"The folder {error.filename or config.state} cannot be written: {error.strerror or error}.",
             safe="nothing was started",
-            next_step="give another --workdir" if file else "make it writable, or choose another with --workdir",
+            next_step="make it writable, or choose another with --workdir",
         ) from error
-    check_place(config.tree)
     with hold_tree(config.tree):
         yield
-
-
-def no_folder(wanted: Path) -> Path | None:
-    """What is in the place of a folder, or of one above it, and is none; None when nothing is."""
-    there = next(place for place in (wanted, *wanted.parents) if place.exists())
-    return None if there.is_dir() else there

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from urllib.parse import quote
 
 from kaggle_manager.errors import StorageError
+from kaggle_manager.system.place import check
 
 VERSION = 3
 SCHEMA = f"""
@@ -59,6 +60,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         StorageError: it cannot be opened, is not a journal of this version, or the disk refuses.
     """
     with refusals_of(path):
+        check(path, is_file=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(path, timeout=PATIENCE_S, isolation_level=None)
         try:
@@ -80,11 +82,12 @@ def copy_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         StorageError: the file is not a journal of this version, or cannot be read.
     """
+    check(path, is_file=True)
     path = path.resolve()  # its log lies beside the file, not beside a link to it
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with refusals_of(path):
-            if path.is_file():
+            if path.exists():
                 _copy(path, copy)
             _make_or_check(copy, path)
             copy.execute("PRAGMA query_only=ON")  # what was written would be lost with the copy

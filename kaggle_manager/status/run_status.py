@@ -14,6 +14,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
+from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.sentences import exactness
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -54,7 +55,10 @@ def describe_run(run: RunState, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
     row, journal = run.row, run.journal
     sessions = tuple(SessionSummary(**summary) for summary in journal.session_summaries(row.run_id))
-    there = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False)
+    try:
+        there, obstacle = look_at(TrainingTree(Path(row.tree), row.scenario), verify=False), None
+    except StorageError as error:  # the other runs are shown all the same
+        there, obstacle = [], error
     # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
     views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
     head, best = (_first(views, level) for level in ("latest", "best"))
@@ -63,6 +67,8 @@ def describe_run(run: RunState, now: float) -> RunReport:
     damage = next((view.problem for view in views if view.problem), "")
     which = which_tree(row, journal.path.parent)
     state = _state(run, step, now, which, damage)
+    if obstacle is not None:
+        state = _State("error", obstacle.message, obstacle.next_step, human=True)
     last = journal.run_of(Path(row.tree))
     if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
         state = _undone(row, there, views, which) or state

@@ -228,8 +228,6 @@ def _belongs(copy: Copy, config: RunConfig, others: frozenset[str]) -> bool:
 
 def _journal_says(config: RunConfig) -> tuple[frozenset[str], set[Path]]:
     """The runs of other trees, and the downloaded trees of sessions that are not closed."""
-    if not config.journal.is_file():
-        return frozenset(), set()
     with contextlib.closing(Journal.to_read(config.journal)) as journal:
         runs, own = journal.runs(), {run.run_id for run in journal.runs_of(config.tree)}
         opened = {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.sections.project import get_section
 
@@ -17,11 +18,15 @@ def trees_here(project: Path, section: str, workdir: Path | None) -> Iterator[Ru
 
     Args:
         workdir: below which they lie; None: the project itself.
+
+    Raises:
+        StorageError: where one belongs is something that can be none.
     """
     for scenario in get_section(project, section).scenarios:
         for quick in (False, True):
             build = partial(build_config, section, workdir=workdir, project_root=project, environ={})
             own = build(scenario=scenario, quick=quick)
+            check_place(own.tree)
             for seed in (None, *_seeds_beside(own.tree)):
                 config = build(scenario=scenario, quick=quick, seed=seed)
                 if any(config.tree.rglob("*.manifest.json")):

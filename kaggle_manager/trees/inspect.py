@@ -17,6 +17,7 @@ from typing import Literal
 from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot, index, read_metadata, replay_files
 from kaggle_manager.checkpoints.atomic_io import regular
 from kaggle_manager.checkpoints.atomic_slot import Slot
+from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.errors import (
     CheckpointCorrupt,
@@ -72,7 +73,11 @@ def look_at(tree: TrainingTree, *, verify: bool = True) -> list[CheckpointView]:
     Args:
         tree: where to look; need not exist.
         verify: read and hash every file; else believe the manifests, where the files have the sizes they say.
+
+    Raises:
+        StorageError: something is there that can be no tree, such as a link to a disk that is not mounted.
     """
+    check_place(tree.root)
     slots = [("latest", where) for where in index.latest_slots(tree)]
     slots += [("best", index.best_slot(tree)), ("final", index.final_slot(tree))]
     views = [view for level, where in slots if (view := _view(level, where, tree, verify)) is not None]
@@ -131,7 +136,9 @@ def verify_tree(tree: TrainingTree) -> Verification:
     Raises:
         CheckpointNotFound: there is no checkpoint in it at all.
         CheckpointIncompatible: another version of kaggle-manager wrote one, or the metadata.
+        StorageError: as for `look_at`.
     """
+    check_place(tree.root)
     slots = [*index.latest_slots(tree), index.best_slot(tree), index.final_slot(tree)]
     slots = [where for where in slots if _manifest_of(where) or where.manifest_path.exists()]
     if not slots:

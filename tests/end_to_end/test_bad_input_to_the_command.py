@@ -201,10 +201,10 @@ def test_folders_that_cannot_be_written(
     spoil(tmp_path / "work")
     code, shown = words_of(capsys, "run", REAL, "--quick", "--platform", "local", "--workdir", str(tmp_path / "work"))
     assert code == 1
-    assert "cannot be written" in shown
     assert "is not a folder" in shown
-    assert "Safe: nothing was started" in shown
-    assert "Next: give another --workdir" in shown
+    assert "Safe: nothing was changed" in shown
+    assert "Next: move that file to another name" in shown
+    assert "or give another --workdir" in shown
 
 
 @pytest.mark.parametrize("line", [f"export {REAL} elsewhere", "checkpoints import-sb3 model.zip --replace", "status"])

@@ -258,7 +258,7 @@ def test_a_damaged_journal_and_an_impossible_state_folder_are_problems(project: 
     assert found["exit"].says == "1"
     (tmp_path / "file").touch()
     impossible = look(tmp_path, workdir=tmp_path / "file" / "below")["state folder"]
-    assert (impossible.state, impossible.says) == ("problem", f"{tmp_path / 'file'} is not a folder")
+    assert (impossible.state, impossible.says) == ("problem", f"{tmp_path / 'file'} is not a folder.")
 
 
 def test_a_disk_without_room_for_the_trees_copies_is_a_problem(

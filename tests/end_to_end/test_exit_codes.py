@@ -42,7 +42,7 @@ def test_what_cannot_even_begin(shell: Shell) -> None:
     assert "no credentials were found" in shell.ends_with(4, "tick", SECTION, "--platform", "kaggle", "--json")
     assert "holds nothing" in shell.ends_with(9, "checkpoints", "show", "--section", SECTION, "--json")
     (shell.project / "a_file").write_text("not a folder")
-    assert "cannot be written" in shell.ends_with(1, "tick", SECTION, "--workdir", "a_file", "--json")
+    assert "is not a folder" in shell.ends_with(1, "tick", SECTION, "--workdir", "a_file", "--json")
 
 
 def test_what_the_platform_does_not_allow_now_waits_in_the_exit_code_of_a_tick(shell: Shell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ from urllib.parse import urlsplit
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import duration
-from kaggle_manager.errors import KaggleManagerError, RemoteError
+from kaggle_manager.errors import KaggleManagerError, RemoteError, StorageError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.models import Quota
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import Transport
+from kaggle_manager.runs.journal_file import copy_to_read
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.
@@ -147,18 +149,15 @@ def quota(quota: Quota, now: datetime) -> Check:
 
 def phone(config: RunConfig | None) -> Check:
     """Kaggle's API does not tell whether the phone number is verified; a session that was refused internet does."""
-    if config is not None and config.journal.is_file():
+    if config is not None:
         try:
-            connection = sqlite3.connect(f"{config.journal.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
-            try:
-                refused = connection.execute(
+            with closing(copy_to_read(config.journal)) as journal:
+                refused = journal.execute(
                     "SELECT COUNT(*) FROM sessions JOIN runs USING (run_id) "
                     "WHERE platform = 'kaggle' AND instr(why, ?)",
                     (_NO_INTERNET,),
                 ).fetchone()[0]
-            finally:
-                connection.close()
-        except sqlite3.Error:
+        except (StorageError, sqlite3.Error):
             refused = 0  # the check of the journal says so
         if refused:
             return Check(

@@ -54,6 +54,7 @@ def examine(
         looks |= {
             "state folder": partial(machine.state_folder, config),
             "journal": partial(machine.journal, config),
+            "training tree": partial(machine.training_tree, config),
             "disk": partial(machine.disk, config),
             "local Kaggle": partial(machine.local_kaggle, config),
             "secrets": partial(secret_files.look, config, credentials),

@@ -6,21 +6,23 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
+from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.local_kaggle.launcher import find
-from kaggle_manager.orchestrator.locking import no_folder
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.preflight import missing_packages
+from kaggle_manager.system.place import check
 from kaggle_manager.trees.inspect import size_of
 
 OLDEST_PYTHON = (3, 11)
@@ -90,9 +92,7 @@ def _sumo() -> Check:
 
 def state_folder(config: RunConfig) -> Check:
     """Whether the state folder, or the folder it would be made in, can be written."""
-    if file := no_folder(config.state):
-        told, todo = f"{file} is not a folder", "give another --workdir"
-        return Check("state folder", "problem", told, todo, StorageError.exit_code)
+    check(config.state)
     place = _existing(config.state)
     try:
         with tempfile.TemporaryFile(dir=place):
@@ -110,27 +110,19 @@ def state_folder(config: RunConfig) -> Check:
 
 def journal(config: RunConfig) -> Check:
     """The journal, opened read-only and read to its end."""
-    if not config.journal.is_file():
+    with closing(Journal.to_read(config.journal)) as opened:
+        runs = opened.runs()
+    if not config.journal.exists():
         return Check("journal", "ok", "none yet: nothing was run here")
-    try:
-        connection = sqlite3.connect(f"{config.journal.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        try:
-            (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            (runs,) = connection.execute("SELECT COUNT(*) FROM runs").fetchone()
-            (unfinished,) = connection.execute("SELECT COUNT(*) FROM runs WHERE finished_at IS NULL").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        sound = str(error)
-    if sound != "ok":
-        return Check(
-            "journal",
-            "problem",
-            f"{config.journal} is damaged: {sound}",
-            "move it away; the next command goes on from the training tree",
-            StorageError.exit_code,
-        )
-    return Check("journal", "ok", f"{count(runs, 'run')}, {unfinished} unfinished")
+    return Check(
+        "journal", "ok", f"{count(len(runs), 'run')}, {sum(run.finished_at is None for run in runs)} unfinished"
+    )
+
+
+def training_tree(config: RunConfig) -> Check:
+    """Whether a training tree is there, or can be."""
+    check_place(config.tree)
+    return Check("training tree", "ok", f"{config.tree}" + ("" if config.tree.is_dir() else " (not made yet)"))
 
 
 def disk(config: RunConfig) -> Check:

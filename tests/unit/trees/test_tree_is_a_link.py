@@ -98,7 +98,7 @@ def test_a_file_in_the_place_of_the_tree_is_named_and_moving_it_away_helps(
         lambda: set_aside(config, "a fresh start"),
         lambda: exclusive_lock(config).__enter__(),
     ):
-        with pytest.raises(StorageError, match=f"{file} is a file") as refused:
+        with pytest.raises(StorageError, match=f"{file} is not a folder") as refused:
             command()
         assert "move that file" in refused.value.next_step
     assert file.read_text() == "no tree"
