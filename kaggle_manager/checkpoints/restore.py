@@ -50,6 +50,7 @@ def restore_tree(
     run_id: str | None = None,
     generation: int | None = None,
     min_step: int = 0,
+    reason: str = "",
     disk: Disk | None = None,
     warn: Callable[[str], None] = warn_loudly,
 ) -> RestoreReport:
@@ -62,6 +63,7 @@ def restore_tree(
         run_id: the run the head must belong to; None for any.
         generation: the session that must have written the head; None for any.
         min_step: the step the head must have reached.
+        reason: why the tree that is here is replaced, in a sentence, kept with it; it may then be newer.
         disk: the effects; tests inject one that dies or fails.
         warn: told what the user should know.
 
@@ -81,11 +83,15 @@ def restore_tree(
         atomic_swap.begin(tree.root, disk)
         found = file_list.list_files(TrainingTree(source, tree.scenario), disk)
         _check_lineage(found, run_id, generation, min_step, safe)
-        _check_not_older(found, tree, disk, safe)
+        if not reason:
+            _check_not_older(found, tree, disk, safe)
         ensure_free_space(atomic_swap.place_of(tree.root).parent, found.size, safe=safe)
         copy_verified(found, atomic_swap.incoming(tree.root), disk)
         replaced = atomic_swap.put_in_place(tree.root, keep_replaced, disk)
     check_restored(tree, found, disk, warn)
+    if reason and replaced is not None:
+        with storage_errors("Writing down why", safe=f"{tree.root} is restored, and what was there is in {replaced}"):
+            write_atomic(disk, replaced / "reason.txt", (reason + "\n").encode())
     return RestoreReport(
         step=found.head.step,
         manifest_sha256=found.head.sha256,

@@ -1,7 +1,7 @@
 """The way from a tree without checkpoints back to one, by the copies this machine keeps (see `backups`).
 
 A tree that was trained and now has no checkpoint that verifies is an error that offers its copies, never a start from
-zero. What a copy replaces is archived first.
+zero. What a copy replaces is archived.
 """
 
 from __future__ import annotations
@@ -107,15 +107,16 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
     kind = next((copy.kind for copy in find_copies(config) if copy.folder.resolve() == source), "copy")
     what, session = f"{kind} of step {newest.step:,}", newest.lineage.generation
     reporter.checkpoint(f"restoring the {what}, session {session}, saved {newest.created_at}, from {source}")
-    if kept := set_aside(config, f"replaced by the {what}: {source}"):
-        reporter.checkpoint(f"the tree that was there is kept in {kept}")
     report = restore_tree(
         source,
         TrainingTree(config.tree, config.scenario_name),
         min_step=newest.step,
-        keep_replaced=config.replaced / "by_hand" / stamped_name(config),
+        keep_replaced=config.archive / stamped_name(config),
+        reason=f"replaced by the {what}: {source}.",
         warn=reporter.warn,
     )
+    if report.replaced is not None:
+        reporter.checkpoint(f"the tree that was there is kept in {report.replaced}")
     reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
     _ask_who_vouches(config, newest, reporter)
     for line in within_limit(config):

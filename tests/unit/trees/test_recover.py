@@ -13,7 +13,7 @@ from small_trees import config_in, content, flip, plant, reseal
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, pack_tree
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, CheckpointNotFound, UnsafePath
 from kaggle_manager.trees.backups import back_up, find_copies
 from kaggle_manager.trees.compatibility import current_identity
 from kaggle_manager.trees.export import export_run
@@ -69,3 +69,25 @@ def test_a_tree_of_an_earlier_version_is_refused_as_such_and_left_as_it_is(tmp_p
     assert [(copy.kind, copy.step) for copy in find_copies(config)] == [("download", None)]
     with pytest.raises(CheckpointNotFound, match="an earlier development version"):
         find_checkpoint(tree, "latest")
+
+
+def test_the_tree_stays_in_its_place_until_the_whole_copy_is_there(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    plant(config.tree, (1, 2, 3), identity=current_identity(config))
+    copy = plant(tmp_path / "copy", identity=current_identity(config))
+    curve = copy.history / "evaluations.npz"
+    data = curve.read_bytes()
+    curve.unlink()
+    curve.symlink_to(tmp_path / "elsewhere")
+    before = content(config.tree)
+    with pytest.raises(UnsafePath):
+        put_back(config, copy.root, Reporter())
+    assert content(config.tree) == before
+    curve.unlink()
+    curve.write_bytes(data)
+    report = put_back(config, copy.root, Reporter())
+    assert report.step == 2, "an older copy is what was asked for"
+    assert report.replaced is not None
+    assert report.replaced.parent == config.archive
+    assert {name: data for name, data in content(report.replaced).items() if name != "reason.txt"} == before
+    assert (report.replaced / "reason.txt").read_text().startswith("replaced by the copy of step 2")
