@@ -19,15 +19,18 @@ from kaggle_manager.trees import compatibility
 
 
 def vouch_for(config: RunConfig, session: SessionRow, fetched: DownloadedSession) -> None:
-    """What a session of this journal left was made by code that was sent from here: its checkpoints may be continued.
+    """What a session of this journal saved was made by code that was sent from here: it may be continued.
+
+    A checkpoint that only lies there, of another run or session, is not vouched for by that.
 
     Raises:
         StorageError: this machine's disk refused.
     """
     if fetched.tree is not None:
         left = manifests_of(TrainingTree(fetched.tree, config.scenario_name))
+        own = [it for it in left if (it.lineage.run_id, it.lineage.generation) == (session.run_id, session.generation)]
         who = f"brought by session {session.generation} of run {session.run_id}"
-        Vouched(config.state).add(left, who)
+        Vouched(config.state).add(own, who)
 
 
 def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> RestoreReport | None:
