@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.events import Event, format_event
 from kaggle_manager.protocol.sentences import sentence
 
@@ -38,3 +39,27 @@ def say(text: str) -> None:
 def warn(message: str) -> None:
     """Print something the user should know."""
     say(f"WARNING: {message}")
+
+
+class Caution:
+    """Around what only tells of a training and ends none: an error of the disk is a warning, once until it works again.
+
+    Args:
+        what: completes "... could not be written".
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._told = what, False
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            self._told = False
+        if not isinstance(error, OSError | StorageError):
+            return False
+        if not self._told:
+            why = error.message if isinstance(error, StorageError) else error
+            warn(f"{self._what} could not be written, and the training goes on without: {why}")
+        self._told = True
+        return True

@@ -24,6 +24,7 @@ from kaggle_manager.checkpoints import (
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import ReplayLog
 from kaggle_manager.checkpoints.vouched import Vouched
+from kaggle_manager.trainer.runtime.log_lines import Caution
 from kaggle_manager.trainer.sb3 import exact_state, host_pickle
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot, never_changes
 from kaggle_manager.trainer.sb3.resume_point import RunRecord, state_bytes
@@ -111,6 +112,7 @@ class CheckpointWriter:
         self._store = CheckpointStore(tree, disk=disk, warn=warn, vouched=vouched)
         self._replay = ReplayLog(tree.replay, disk=disk)
         self._disk = disk
+        self._caution = Caution("training_metadata.json")
         self._attributes: dict[str, Any] = {}
         self._manifest: Mapping[str, Any] = {}
 
@@ -147,5 +149,6 @@ class CheckpointWriter:
             **self._manifest,
             **order.manifest,
         )
-        write_metadata(self._store.tree.metadata, order.metadata, disk=self._disk)
+        with self._caution:
+            write_metadata(self._store.tree.metadata, order.metadata, disk=self._disk)
         return Saved(checkpoint, time.monotonic() - begun)

@@ -16,7 +16,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Traini
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.errors import CheckpointIncompatible
-from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
@@ -224,5 +224,6 @@ class Checkpointer:
             exact={**self.record.describe(), "items": self.digests},
             **self._common,
         )
-        write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)
+        with Caution(tree.metadata.name):
+            write_metadata(tree.metadata, self.metadata(model.num_timesteps), disk=self.disk)
         return final

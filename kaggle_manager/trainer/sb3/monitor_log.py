@@ -15,8 +15,9 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from kaggle_manager.checkpoints.atomic_io import regular, storage_errors
-from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.checkpoints import Disk
+from kaggle_manager.checkpoints.atomic_io import own_folder, regular, write_atomic
+from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 
 _COLUMNS = "r,l,t"
 _HEADER_LINES = 2
@@ -40,6 +41,7 @@ class MonitorLog(BaseCallback):
         self._elapsed = elapsed
         self._seconds_before = 0.0
         self._rows = 0
+        self._caution = Caution(path.name)
 
     @property
     def training_seconds(self) -> float:
@@ -57,7 +59,7 @@ class MonitorLog(BaseCallback):
             seconds = round(self.training_seconds, 3)
             said = "".join(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
             with (
-                storage_errors("Writing monitor.csv", safe="the checkpoints still load"),
+                self._caution,
                 open(self._path, "a", encoding="utf-8", newline="\n", opener=regular) as file,
             ):
                 file.write(said)
@@ -82,12 +84,12 @@ class MonitorLog(BaseCallback):
         """As many rows as there are, whatever became of the file: it is a curve, and no reason to end a training."""
         if not self._path.is_file():
             return []
-        with open(self._path, encoding="utf-8", errors="replace", opener=regular) as file:
+        with self._caution, open(self._path, encoding="utf-8", errors="replace", opener=regular) as file:
             lines = iter(lambda: file.readline(_LONGEST_ROW), "")
             return [line.rstrip("\n") for line in islice(lines, _HEADER_LINES, _HEADER_LINES + rows)]
+        return []
 
     def _cut(self, lines: list[str]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(self._header + "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-        temporary.replace(self._path)
+        with self._caution:
+            own_folder(Disk(), self._path.parent)
+            write_atomic(Disk(), self._path, (self._header + "".join(f"{line}\n" for line in lines)).encode())

@@ -21,8 +21,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from kaggle_manager.checkpoints.atomic_io import regular, storage_errors
-from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.checkpoints import Disk
+from kaggle_manager.checkpoints.atomic_io import make_way, own_folder, regular
+from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -49,6 +50,7 @@ class EventFile(KVWriter):
     def __init__(self, path: Path) -> None:
         self.points = 0
         self._path = path
+        self._caution = Caution("TensorBoard's curves")
 
     def write(self, key_values: dict[str, Any], key_excluded: Mapping[str, tuple[str, ...]], step: int = 0) -> None:
         """Append one point: the numbers among the values that are not excluded from TensorBoard."""
@@ -68,8 +70,11 @@ class EventFile(KVWriter):
     def begin(self) -> None:
         """Start from zero: what a session left that never saved is trained again."""
         self.points = 0
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
+        with self._caution:
+            own_folder(Disk(), self._path.parent.parent)
+            own_folder(Disk(), self._path.parent)
+            make_way(Disk(), self._path)
+            self._path.unlink(missing_ok=True)
         if Event is not None:
             self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
@@ -81,23 +86,21 @@ class EventFile(KVWriter):
         if not self._path.is_file():
             self.begin()
         self.points = points
-        with open(self._path, "rb", opener=regular) as file:
+        found = length = 0
+        with self._caution, open(self._path, "rb", opener=regular) as file:
             found, length = _whole_records(file, points + 1)  # one more names the format
         if found < points + 1:
             warn(
                 f"{self._path.name} has {max(found - 1, 0)} of the {points} points the checkpoint counted; the curves "
                 "have a gap, the training has not."
             )
-        with open(self._path, "ab", opener=regular) as file:
+        with self._caution, open(self._path, "r+b", opener=regular) as file:
             file.truncate(length)
 
     def _append(self, event: Any) -> None:
         record = io.BytesIO()
         RecordWriter(record).write(event.SerializeToString())
-        with (
-            storage_errors("Writing TensorBoard's curves", safe="the checkpoints still load"),
-            open(self._path, "ab", opener=regular) as file,
-        ):
+        with self._caution, open(self._path, "ab", opener=regular) as file:
             file.write(record.getvalue())
 
 

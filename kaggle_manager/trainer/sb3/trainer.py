@@ -17,10 +17,10 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
-from kaggle_manager.checkpoints.atomic_io import write_atomic
+from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
-from kaggle_manager.trainer.runtime.log_lines import Emit, emit_in_words, say, warn
+from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows, sizes
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
@@ -128,7 +128,7 @@ class Session:
         self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
             _check_compatible(resume_point.checkpoint, self.identity)
-        disk.make_folder(self.tree.history)
+        own_folder(disk, self.tree.history)
         self._make_callbacks(disk)
 
     def run(self) -> SessionOutcome:
@@ -259,6 +259,7 @@ class Session:
             all_alike=self._episodes_are_alike,
         )
         self.monitor = MonitorLog(self.tree.history / "monitor.csv", config.environment_name, self.clock.elapsed)
+        self._history_caution = Caution("evaluations.npz")
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
         keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
@@ -284,7 +285,7 @@ class Session:
             self.checkpoint,
             save_best=self.checkpointer.save_best,
             committed=lambda: self.checkpointer.best,
-            write_history=lambda data: write_atomic(disk, self.tree.history / "evaluations.npz", data),
+            write_history=self._write_history,
             emit=self._emit,
             most_share=config.evaluation_share,
             diverged_below=config.diverged_below,
@@ -292,6 +293,12 @@ class Session:
         )
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)
+
+    def _write_history(self, data: bytes) -> None:
+        path, disk = self.tree.history / "evaluations.npz", self.checkpointer.disk
+        with self._history_caution:
+            own_folder(disk, path.parent)
+            write_atomic(disk, path, data)
 
     def _metadata(self, step: int) -> TrainingMetadata:
         return metadata(

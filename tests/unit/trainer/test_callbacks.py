@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -318,3 +320,27 @@ def test_progress_is_told_at_a_bounded_rate() -> None:
         rollouts(progress, [second * 10])
     assert 1000 < len(told) < 2000
     assert told[0] == ProgressEvent(step=50, target=1_000_000, steps_per_s=10.0, reward=2.0, checkpoint=7)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+def test_what_a_users_code_makes_in_the_places_of_the_trainer_ends_no_training(tmp_path: Path) -> None:
+    chosen = trainer_runs.settings(tmp_path)
+    trainer_runs.session(chosen, max_steps=150)
+    tree = TrainingTree(tmp_path, trainer_runs.SCENARIO)
+    for folder in (tree.history, tree.best_folder):
+        shutil.rmtree(folder)
+        folder.write_text("a user's")
+    tree.metadata.unlink()
+    tree.metadata.mkdir()
+    tree.final.mkdir()
+    for step in range(150, 301):
+        os.mkfifo(tree.checkpoints / f"{tree.model_name(step)}.next")
+    trainer_runs.session(chosen)
+    store, metadata = CheckpointStore(tree), read_metadata(tree.metadata)
+    final = store.final()
+    assert final is not None
+    assert metadata is not None
+    assert (final.step, metadata.timesteps_done) == (300, 300)
+    assert (tree.history / "evaluations.npz").is_file()
+    assert (tmp_path / "history.other").read_text() == "a user's"

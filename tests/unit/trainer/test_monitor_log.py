@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kaggle_manager.errors import StorageError
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 
 
@@ -68,7 +69,29 @@ def test_time_is_that_of_all_sessions(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
+def test_a_full_disk_is_said_once_and_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
     log = MonitorLog(Path("/dev/full"), "Test-v0", lambda: 1.5)
-    with pytest.raises(StorageError, match=r"Writing monitor.csv failed: the disk is full"):
-        end_episode(log, 1.0)
+    end_episode(log, 1.0)
+    end_episode(log, 2.0)
+    assert capsys.readouterr().out.count("could not be written, and the training goes on without") == 1
+    assert log.state()["rows"] == 2, "so that the gap is told after a resume"
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["history/monitor.csv", "history/monitor.csv.tmp", "history"])
+def test_what_a_users_code_makes_in_its_place_ends_no_training(
+    name: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    make(tmp_path / name)
+    log = log_in(tmp_path / "history")
+    end_episode(log, 1.0)
+    assert rewards(tmp_path / "history") == [1.0]
+    (tmp_path / "history/monitor.csv").unlink()
+    make(tmp_path / "history/monitor.csv")
+    end_episode(log, 2.0)
+    state = log.state()
+    log_in(tmp_path / "history", step=9).load_state(state)
+    assert rewards(tmp_path / "history") == []

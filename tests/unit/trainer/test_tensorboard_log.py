@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +11,6 @@ import pytest
 from stable_baselines3.common.logger import Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kaggle_manager.errors import StorageError
 from kaggle_manager.trainer.sb3 import tensorboard_log
 from kaggle_manager.trainer.sb3.tensorboard_log import EventFile, TensorBoardLog
 
@@ -107,7 +108,22 @@ def test_values_gathered_for_the_next_point_survive_a_resume(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_a_full_disk_is_a_typed_error(tmp_path: Path) -> None:
-    file = EventFile(Path("/dev/full"))
-    with pytest.raises(StorageError, match="Writing TensorBoard's curves failed: the disk is full"):
-        write(file, 10)
+def test_a_full_disk_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
+    write(EventFile(Path("/dev/full")), 10)
+    assert "TensorBoard's curves could not be written, and the training goes on" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+@pytest.mark.parametrize("name", ["history", "history/tensorboard", f"history/tensorboard/{tensorboard_log.FILE_NAME}"])
+def test_what_a_users_code_makes_in_its_place_ends_no_training(
+    name: str, make: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    make(tmp_path / name)
+    file = EventFile(tmp_path / "history/tensorboard" / tensorboard_log.FILE_NAME)
+    file.cut(0)
+    write(file, 10)
+    assert file.points == 1
+    assert (tmp_path / "history/tensorboard" / tensorboard_log.FILE_NAME).is_file()
