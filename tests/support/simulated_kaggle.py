@@ -403,7 +403,8 @@ class SimulatedKaggle:
             raise BrokenPromise("the deadline is later than the end")
         self._check_start(mine, order)
         for session in mine:
-            if session.ending is not None and session.ending.diverged and session.ending.has_last_word:
+            is_known = session.fate.kind != "deleted" and session.ending is not None and session.ending.has_last_word
+            if is_known and session.ending is not None and session.ending.diverged:
                 raise BrokenPromise(f"generation {generation} resumes a training that diverged")
 
     def known_pushes(self) -> Counter[tuple[str, int]]:
