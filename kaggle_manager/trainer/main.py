@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +24,7 @@ from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
-from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, say, warn
+from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, say, streams_kept, warn
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
@@ -50,6 +49,7 @@ def run(order: dict[str, Any]) -> int:
     session = session_fields(order)
     emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
     with ExitStack() as until_the_result_is_written:
+        until_the_result_is_written.enter_context(streams_kept())
         result = _result(order, session, working, inputs, emit, until_the_result_is_written)
         write_result(working, result, emit)
     return result.exit_code
@@ -78,9 +78,9 @@ def _result(
         )
     except BaseException as error:
         if isinstance(error, KaggleManagerError):
-            sys.stderr.write(f"{error}\n")
+            complain(str(error))
         else:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         return SessionResult(**session, **failure(error))
 
 

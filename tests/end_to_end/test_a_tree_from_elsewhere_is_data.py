@@ -107,11 +107,11 @@ def test_a_restored_tree_is_data_until_the_user_says_otherwise(hostile: Path, tm
         assert train_dqn.main([*SHORT, "--timesteps", "120", "--workdir", str(work)]) == UntrustedTree.exit_code
 
 
-def test_training_on_refuses_it(hostile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_on_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = sorted((path, path.stat().st_size) for path in hostile.rglob("*"))
     line = [*SHORT, "--timesteps", "120", "--workdir", str(tmp_path / "work")]
     assert train_dqn.main(line) == UntrustedTree.exit_code
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "Nobody here vouches for the checkpoint of step 100" in said
     assert "--trust" in said
     assert sorted((path, path.stat().st_size) for path in hostile.rglob("*")) == before

@@ -71,7 +71,7 @@ def parent_of(working: Path) -> dict[str, Any]:
 
 
 def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = tmp_path / "working"
     assert main.run(order(max_steps=1, trainer_started=time.monotonic() - 100)) == 0
@@ -105,7 +105,7 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     assert (metadata.timesteps_done, metadata.generation) == (2, 2)
     assert metadata.exact["environment"] == "action-replay"
     assert metadata.policy_architecture == [64, 64]
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert "Resumed from step 1 of 2; 1 timesteps remain." in said
     last = parse_event(said.rstrip().splitlines()[-1], session_tag("run", 2))
     assert isinstance(last, ResultEvent)

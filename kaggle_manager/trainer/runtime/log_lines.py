@@ -1,9 +1,14 @@
-"""What a trainer writes to standard output: events, for the manager or in words, and warnings."""
+"""What a trainer writes to standard output: events, for the manager or in words, and warnings.
+
+A log that nobody takes must not end a training, so nothing here raises for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.events import Event, format_event
@@ -12,14 +17,31 @@ from kaggle_manager.protocol.sentences import sentence
 Emit = Callable[[Event], None]
 """Where a trainer's events go."""
 
+_kept: dict[int, int] = {}
+"""Of standard output and standard error (1 and 2) the session's own file descriptor, while it has one."""
+
+
+@contextlib.contextmanager
+def streams_kept() -> Iterator[None]:
+    """Until the end of this, what is written here goes where it leads now.
+
+    Whatever the user's code does to `sys.stdout` or to the file descriptor; in processes that are forked as well.
+    """
+    for number in (1, 2):
+        with contextlib.suppress(OSError):  # it was closed from the beginning
+            _kept[number] = os.dup(number)
+    try:
+        yield
+    finally:
+        while _kept:
+            os.close(_kept.popitem()[1])
+
 
 def emit_to_log(tag: str) -> Emit:
     """For a session: events as the manager finds them in the log; `tag` is the session's (`events.session_tag`)."""
 
     def emit(event: Event) -> None:
-        # One call, so that nothing another thread or process prints comes between its parts.
-        sys.stdout.write(format_event(event, tag))
-        sys.stdout.flush()
+        _write(1, format_event(event, tag))
 
     return emit
 
@@ -31,14 +53,30 @@ def emit_in_words(event: Event) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line, with one call: an unbuffered `print` makes two, and another process may print between them."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a line."""
+    _write(1, f"{text}\n")
 
 
 def warn(message: str) -> None:
     """Print something the user should know."""
     say(f"WARNING: {message}")
+
+
+def complain(text: str) -> None:
+    """Print what has ended the training, to standard error."""
+    _write(2, f"{text}\n")
+
+
+def _write(number: int, text: str) -> None:
+    """With one call, so that nothing another process prints comes between: an unbuffered `print` makes two."""
+    with contextlib.suppress(OSError, ValueError):
+        if number in _kept:
+            data = text.encode("utf-8", "backslashreplace")
+            while data:
+                data = data[os.write(_kept[number], data) :]
+        elif (stream := sys.stdout if number == 1 else sys.stderr) is not None:
+            stream.write(text)
+            stream.flush()
 
 
 class Caution:

@@ -173,5 +173,6 @@ def _serve(
                 answer: Result | BaseException = function(pickle.loads(text, buffers=buffers))
             except BaseException as error:
                 answer = _that_travels(error)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # the user's code may have closed it
+                sys.stdout.flush()
             pipe.send(answer)

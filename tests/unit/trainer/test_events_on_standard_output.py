@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -56,3 +58,46 @@ def test_a_user_reads_words_and_nothing_for_machines(capsys: pytest.CaptureFixtu
         "  step 1200/3000 · 35 steps/s · reward -12.3 · last checkpoint 1000 · target in 51 s",
         "  evaluated at step 5: mean reward 1.500 (2 episodes in 3 s)",
     ]
+
+
+HOSTILE = """
+import multiprocessing, os, sys
+from kaggle_manager.trainer.runtime.log_lines import complain, emit_to_log, say, streams_kept, warn
+from kaggle_manager.protocol.events import ResumeEvent
+
+with streams_kept():
+    exec(sys.argv[1])
+    emit_to_log("r/1")(ResumeEvent(step=7, target=9))
+    say("said")
+    complain("complained")
+    child = multiprocessing.get_context("fork").Process(target=warn, args=("from the writer",))
+    child.start()
+    child.join()
+assert child.exitcode == 0
+say("nobody hears this")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sessions run on Linux")
+@pytest.mark.parametrize(
+    "users_code",
+    [
+        "sys.stdout.close(); sys.stderr.close()",
+        "os.close(1); os.close(2)",
+        "os.close(1); os.close(2); file = open('users', 'w'); other = open('others', 'w')",
+        "sys.stdout = sys.stderr = None",
+        "sys.stdout = sys.stderr = open('users', 'w')",
+    ],
+)
+def test_whatever_the_users_code_does_to_its_streams_the_log_has_what_was_written(
+    tmp_path: Path, users_code: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-u", "-c", HOSTILE, users_code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("\n")
+    assert ResumeEvent(step=7, target=9) in [parse_event(line, "r/1") for line in lines]
+    assert "said" in lines
+    assert "WARNING: from the writer" in lines
+    assert done.stderr == "complained\n"
