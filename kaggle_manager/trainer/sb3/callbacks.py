@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
-from kaggle_manager.trainer.runtime.log_lines import Emit
+from kaggle_manager.trainer.runtime.log_lines import Emit, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.evaluation import Evaluation, Evaluator
@@ -223,6 +223,11 @@ class BestModelCallback(_AtRolloutStart):
                 seconds=round(seconds, 2),
             )
         )
+        if not math.isfinite(evaluation.score):
+            warn(
+                f"the evaluation at step {step:,} has a mean reward of {evaluation.score}: the environment's reward is "
+                "not finite; such a policy is never the best"
+            )
         if self._diverged_below is not None and not evaluation.score >= self._diverged_below:  # NaN as well
             self._refuse(
                 f"the evaluation at step {step:,} has a mean reward of {evaluation.score:.6g}, and "

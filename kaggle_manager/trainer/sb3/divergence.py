@@ -19,6 +19,7 @@ from kaggle_manager.errors import Diverged
 from kaggle_manager.trainer.sb3 import model_file, replay_rows
 
 _ROWS_AT_ONCE = 4096
+_OBSERVATION = "an observation is not finite"
 _ADVICE = "lower the learning rate in section.toml and start from zero with --fresh"
 """Which command that is, whoever started the training adds."""
 
@@ -46,13 +47,20 @@ def in_rewards(model: BaseAlgorithm) -> str:
     return "" if buffer is None or _is_finite(buffer.rewards) else "a reward is not finite"
 
 
-def cause_of(model: BaseAlgorithm) -> str:
-    """What is not finite in a training that an exception has ended, and it very likely died of; '' for nothing."""
+def cause_of(model: BaseAlgorithm, evaluated: Any = None) -> str:
+    """What is not finite in a training that an exception has ended, and it very likely died of; '' for nothing.
+
+    Args:
+        model: in training.
+        evaluated: the observation at which an evaluation ended, if it was one.
+    """
     if found := in_parameters({**model.get_parameters(), **model_file.tensors_outside(model)}) or in_losses(model):
         return found
     seen = model._last_obs
     if _not_finite(_as_mapping(seen)):
-        return "an observation is not finite"
+        return _OBSERVATION
+    if _not_finite(_as_mapping(evaluated)):
+        return f"in an evaluation {_OBSERVATION}"
     if seen is None or not getattr(model, "_n_updates", 0):
         return ""
     try:
@@ -76,7 +84,7 @@ def diverged(model: BaseAlgorithm, what: str, newest: int | None) -> Diverged:
     return Diverged(
         f"The training has diverged at step {model.num_timesteps:,}: {what}.{given and f' {given}'}",
         safe=f"{saved}; it is not resumed, for it would diverge again.",
-        next_step="correct what the environment gives, or " * bool(given) + f"{_ADVICE}.",
+        next_step="correct what the environment gives, or " * (bool(given) or _OBSERVATION in what) + f"{_ADVICE}.",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -45,7 +45,7 @@ class Evaluation:
         return fmean(self.returns) if self.returns else math.nan
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evaluator:
     """Plays `episodes` seeded episodes with a model's policy.
 
@@ -58,6 +58,7 @@ class Evaluator:
         wrap: what is put around the vectorised environment, as in the training.
         all_alike: every episode is expected to be the same. Two are played then, of which one counts; that they are
             alike is seen each time, and when they are not, all episodes are played.
+        last_observation: what the policy was shown last in an evaluation that an exception has ended, else None.
     """
 
     factory: env_state.EnvFactory
@@ -67,6 +68,7 @@ class Evaluator:
     deterministic: bool = True
     wrap: Callable[[VecEnv], VecEnv] | None = None
     all_alike: bool = False
+    last_observation: Any = field(default=None, init=False)
 
     def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
         """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
@@ -88,6 +90,13 @@ class Evaluator:
 
     def _play(self, model: BaseAlgorithm, episodes: int, each_step: Callable[[dict[str, Any]], None]) -> Evaluation:
         training: Any = model.get_env()
+
+        class Noting:
+            @staticmethod
+            def predict(observation: Any, *args: Any, **options: Any) -> Any:
+                self.last_observation = observation
+                return model.predict(observation, *args, **options)
+
         # Environments of one class may share its spaces, so those played here would seed those of the training.
         spaces = (model.action_space, training.unwrapped.observation_space)
         generators = [env_state.space_rng(space) for space in spaces]
@@ -98,13 +107,14 @@ class Evaluator:
             vec = self._environment(model)
             try:
                 returns, lengths = evaluate_policy(
-                    model,
+                    Noting(),
                     vec,
                     episodes,
                     deterministic=self.deterministic,
                     callback=lambda seen, _: each_step(seen),
                     return_episode_rewards=True,
                 )
+                self.last_observation = None
             finally:
                 vec.close()
                 for space, states in zip(spaces, generators, strict=True):

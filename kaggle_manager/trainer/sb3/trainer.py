@@ -162,7 +162,7 @@ class Session:
             raise
         except Exception as error:
             # Distributions refuse parameters that are not finite, and environments such actions, before any save.
-            if cause := divergence.cause_of(self.model):
+            if cause := divergence.cause_of(self.model, self.evaluator.last_observation):
                 self.checkpointer.refuse(f"{cause}, and so it ended in {type(error).__name__}")
             raise
         newest = self.checkpointer.newest
@@ -249,7 +249,7 @@ class Session:
 
     def _make_callbacks(self, disk: Disk) -> None:
         config, record = self.config, self.record
-        evaluator = Evaluator(
+        self.evaluator = Evaluator(
             config.environment,
             record.exactness.mode,
             record.seed,
@@ -279,7 +279,7 @@ class Session:
         self.checkpoint = RotatingCheckpointCallback(config.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.best = BestModelCallback(
-            evaluator,
+            self.evaluator,
             config.evaluates_every,
             self.clock,
             self.checkpoint,

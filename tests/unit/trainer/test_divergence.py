@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.vec_env import DummyVecEnv
 from support import trainer_runs
 from support.trainer_runs import DQN, SCENARIO, settings
 
@@ -161,6 +164,40 @@ def test_an_evaluation_below_the_bound_of_the_section_ends_the_training(tmp_path
     with pytest.raises(Diverged, match=r"at step 100.*mean reward.*reward_below is 1000"):
         trainer_runs.session(settings(tmp_path, diverged_below=1000.0))
     assert finite_head(tmp_path) == 100
+
+
+@pytest.mark.parametrize("at", [0, 5])
+def test_an_observation_of_an_evaluation_that_is_not_finite_is_what_ended_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    class Blind(Poisoned):
+        def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+            observation, info = super().reset(**options)
+            return observation + (math.nan if at == 0 else 0.0), info
+
+    monkeypatch.setattr(
+        Evaluator, "_environment", lambda *_: DummyVecEnv([lambda: Monitor(Blind(at=at, seen=math.nan))])
+    )
+    config = settings(
+        tmp_path, environment=Poisoned, algorithm="PPO", hyperparameters=PPO, save_every=32, evaluate_every=64
+    )
+    with pytest.raises(Diverged, match="at step 64: in an evaluation an observation is not finite") as raised:
+        trainer_runs.session(config)
+    assert raised.value.next_step.startswith("correct what the environment gives, or")
+    assert finite_head(tmp_path) == 64
+
+
+@pytest.mark.parametrize("below", [None, -1e9])
+def test_a_score_that_is_not_finite_is_said_and_is_below_every_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: float | None
+) -> None:
+    monkeypatch.setattr(
+        Evaluator, "_environment", lambda *_: DummyVecEnv([lambda: Monitor(Poisoned(at=5, reward=math.nan))])
+    )
+    config = settings(tmp_path, environment=Poisoned, total=100, diverged_below=below)
+    with pytest.raises(Diverged, match="mean reward of nan") if below else contextlib.nullcontext():
+        trainer_runs.session(config)
+    assert "mean reward of nan: the environment's reward is not finite" in capsys.readouterr().out
 
 
 def test_a_model_that_is_not_finite_never_becomes_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
