@@ -207,7 +207,7 @@ def test_seeds_and_quick_runs_of_seeds_are_found_by_what_is_said_and_named_when_
     said = CliRunner().invoke(app, ["checkpoints", "show", "--workdir", str(tmp_path)]).output
     assert "the same command finds with --seed 3 or with --seed 12 --quick" in said
     seen = CliRunner().invoke(app, ["status", "--json", "--workdir", str(tmp_path)]).output
-    assert json.loads(seen)["next"] == config(seed=3).command("run")
+    assert json.loads(seen)["next"] == config(seed=3).command("run", "--trust")
 
 
 def test_what_a_command_prints_to_be_typed_does_it_when_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
