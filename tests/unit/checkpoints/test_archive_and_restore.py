@@ -420,8 +420,10 @@ assert store.find_latest_checkpoint().step == 1
 def test_the_package_works_in_an_interpreter_that_has_nothing_else(tmp_path: Path, with_numpy: bool) -> None:
     package = Path(checkpoints.__file__).parent
     alone = tmp_path / "alone" / "kaggle_manager"
-    (alone / "checkpoints").mkdir(parents=True)
-    for path in [*package.glob("*.py"), package.parent / "__init__.py", package.parent / "errors.py"]:
+    for room in (package, package.parent / "system"):  # the rooms that this one may import, see `test_layers`
+        (alone / room.name).mkdir(parents=True)
+    system = (package.parent / "system").glob("*.py")
+    for path in [*package.glob("*.py"), *system, package.parent / "__init__.py", package.parent / "errors.py"]:
         (alone / path.relative_to(package.parent)).write_bytes(path.read_bytes())
     paths, more = [str(alone.parent)], ""
     if with_numpy:
