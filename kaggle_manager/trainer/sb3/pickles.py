@@ -203,7 +203,7 @@ def _is_plain(value: Any) -> bool:
     data = host_pickle.dumps(value)
     try:
         read_plain(data)
-    except Exception:
+    except Exception:  # whatever its reader would refuse or fail at is kept apart, as bytes
         return False
     return True
 
