@@ -25,7 +25,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
-from campaign import Result, draw, make_project, run_campaign  # noqa: E402
+from campaign import Result, run_campaign  # noqa: E402
+from campaign_draw import draw  # noqa: E402
+from campaign_stage import make_project  # noqa: E402
 
 DOCUMENT = ROOT / "docs/robustness.md"
 BEGIN, END = "<!-- campaigns: begin -->", "<!-- campaigns: end -->"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from campaign import make_project
+from campaign_stage import make_project
 
 
 @pytest.fixture(scope="session")

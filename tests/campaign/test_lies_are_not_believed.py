@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import BEGINNING, HOUR, SECTION, Campaign, Drawn, stage
+from campaign import Campaign
+from campaign_draw import BEGINNING, HOUR, Drawn
+from campaign_stage import SECTION, stage
 from simulated_record import Odds
 from simulated_session import Trainer
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from campaign import HOUR, Campaign, Drawn, stage
+from campaign import Campaign
+from campaign_draw import HOUR, Drawn
+from campaign_stage import stage
 from full_disk import no_file_over
 from simulated_dataset import SimulatedDataset, Version
 from simulated_record import Odds

@@ -12,7 +12,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from campaign import ALL_FATES, BEGINNING, HOUR, Campaign, Drawn, make_project, stage
+from campaign import Campaign
+from campaign_draw import ALL_FATES, BEGINNING, HOUR, Drawn
+from campaign_stage import make_project, stage
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule

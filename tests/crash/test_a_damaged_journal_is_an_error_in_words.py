@@ -22,7 +22,9 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import pytest
-from campaign import HOUR, SECTION, Campaign, draw, make_project, stage
+from campaign import Campaign
+from campaign_draw import HOUR, draw
+from campaign_stage import SECTION, make_project, stage
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app

@@ -7,46 +7,37 @@ A campaign ends well when the run is finished, or stands still for a person and 
 
 from __future__ import annotations
 
-import errno
 import functools
 import io
 import itertools
-import lzma
 import random
 import re
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from campaign_draw import BEGINNING, HOUR, MINUTE, Drawn, draw
+from campaign_stage import SCENARIO, SECTION, stage
 from reader_now import ReaderNow
-from simulated_dataset import simulated_datasets
 from simulated_kaggle import WEEK_S, BrokenPromise, SimulatedKaggle
 from simulated_session import final_at, model_at
 from virtual_process import Clock, Killed, Mortality
 
-from kaggle_manager import config
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Diverged, KaggleManagerError, NotFound, QuotaError, RemoteError
 from kaggle_manager.notify.notifier import Delivery, Notifier, Occasion
-from kaggle_manager.orchestrator import command, manager, push, stop
+from kaggle_manager.orchestrator import stop
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.runs.journal import Journal
-from kaggle_manager.runs.journal_file import refusal
 from kaggle_manager.runs.run_state import RunState
-from kaggle_manager.sections.model import Section
-from kaggle_manager.sections.project import get_section
-from kaggle_manager.sessions import bundle
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.watch import watch
@@ -54,27 +45,6 @@ from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.trees.current_run import current_run
 
-SECTION, SCENARIO = "small", "little_task"
-SECTION_TOML = f"""
-name = "{SECTION}"
-title = "A small section"
-trains = true
-default_scenario = "{SCENARIO}"
-
-[kernel]
-accelerator = "NvidiaTeslaT4"
-include = ["code"]
-
-[scenarios.{SCENARIO}]
-environment = "gymnasium:make"
-algorithm = "DQN"
-timesteps = 4
-seed = 1
-models = "data/models"
-
-[scenarios.{SCENARIO}.quick]
-models = "data/models_quick"
-"""
 # Passes of one campaign, those left out in which the week's quota is used up and nothing can be done.
 MOST_TICKS = 600
 NEEDS_A_PERSON = (Occasion.PERSON_NEEDED, Occasion.INCOMPATIBLE_CHECKPOINT)
@@ -129,74 +99,6 @@ class Mailbox(Notifier):
     def send(self, occasion: Occasion, title: str, body: str, data: Any = None) -> tuple[Delivery, ...]:
         self.received.append((occasion, f"{title}: {body}"))
         return (Delivery("a mailbox", True),)
-
-
-class MortalJournal(Journal):
-    """A journal at whose writes the manager may die: before, or after they are on the disk."""
-
-    mortality: Mortality
-
-    @contextmanager
-    def _atomically(self) -> Iterator[Any]:
-        self.mortality.deed()
-        if self.mortality.disk_is_full:
-            raise refusal(self.path, OSError(errno.ENOSPC, "No space left on device"))
-        with super()._atomically() as db:
-            yield db
-        self.mortality.deed()
-
-
-def make_project(folder: Path) -> Path:
-    """A project with one section of next to no code; a bundle of it is made in no time."""
-    section = folder / "sections" / SECTION
-    section.mkdir(parents=True)
-    (section / "section.toml").write_text(SECTION_TOML)
-    (folder / "code").mkdir()
-    (folder / "code/trainer.py").write_text('"""What is simulated."""\n')
-    return folder
-
-
-@contextmanager
-def stage(mortality: Mortality) -> Iterator[None]:
-    """The real code. What is the same each time (section, archive, compression) is kept; renames may be deadly."""
-    rename = Disk.replace
-    MortalJournal.mortality = mortality
-
-    def mortal_rename(disk: Disk, source: Path, destination: Path) -> None:
-        mortality.deed()
-        rename(disk, source, destination)
-
-    with (
-        simulated_datasets(),
-        mock.patch.object(push, "build_bundle", _bundle),
-        mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
-        mock.patch.object(manager, "Journal", MortalJournal),
-        mock.patch.object(stop, "_ask_log", return_value=""),
-        mock.patch.object(command, "Journal", MortalJournal),
-        mock.patch.object(config, "get_section", _section),
-        mock.patch.object(Disk, "replace", mortal_rename),
-    ):
-        yield
-
-
-@functools.cache
-def _section(root: Path, name: str) -> Section:
-    return get_section(root, name)
-
-
-@functools.cache
-def _compress(content: bytes, preset: int) -> bytes:
-    return lzma.compress(content, preset=0)
-
-
-@functools.cache
-def _bundle_of(root: Path) -> bundle.Bundle:
-    with mock.patch.object(bundle, "RUNTIME", ()):
-        return bundle.build_bundle(root, get_section(root, SECTION))
-
-
-def _bundle(root: Path, section: Section) -> bundle.Bundle:
-    return _bundle_of(root)
 
 
 class Campaign:

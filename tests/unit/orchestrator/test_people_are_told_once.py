@@ -8,9 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import campaign
+import campaign_stage
 import pytest
-from campaign import SECTION
+from campaign_stage import SECTION
 
 from kaggle_manager.cli.run import Asked
 from kaggle_manager.config import RunConfig, build_config
@@ -47,7 +47,7 @@ class World:
     """A project with an unfinished run, and commands on it that end as they are told."""
 
     def __init__(self, folder: Path) -> None:
-        self.config: RunConfig = build_config(SECTION, project_root=campaign.make_project(folder), environ={})
+        self.config: RunConfig = build_config(SECTION, project_root=campaign_stage.make_project(folder), environ={})
         self.notifier, self.now = Messages(), 1.8e9
         self.config.state.mkdir()
         row = RunRow(
