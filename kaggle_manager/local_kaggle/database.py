@@ -78,7 +78,11 @@ CREATE TABLE IF NOT EXISTS blobs (
 
 @dataclass(frozen=True)
 class Limits:
-    """Kaggle's limits; `limits.json` in the root may name others. Times in seconds, sizes in bytes."""
+    """Kaggle's limits; `limits.json` in the root may name others. Times in seconds, sizes in bytes.
+
+    Attributes:
+        oldest_image, newest_image: numbers of the images that a session can be started in; see `images`.
+    """
 
     session_s: float = 12 * 3600.0
     tpu_session_s: float = 9 * 3600.0
@@ -93,6 +97,8 @@ class Limits:
     dataset_bytes: int = 200 * 1024**3
     ingestion_s: float = 1.0
     link_s: float = 3600.0
+    oldest_image: int = 1
+    newest_image: int = 1
 
     @classmethod
     def of(cls, root: Path) -> Limits:

@@ -57,6 +57,7 @@ class Kernels:
         settings = json.loads(session["settings"])
         owner = self._state.account.username
         as_pushed = ("kernelType", "isPrivate", "enableInternet", "machineShape", "categoryIds", *sources.KINDS)
+        as_pushed += ("dockerImage", "dockerImagePinningType")
         return {
             "id": kernel["id"],
             "ref": f"{owner}/{kernel['slug']}",

@@ -14,6 +14,7 @@ from kaggle_manager.local_kaggle import accelerators, launch, notebook, quota, s
 from kaggle_manager.local_kaggle.accelerators import Machine
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults import session_faults
+from kaggle_manager.local_kaggle.images import Images
 from kaggle_manager.local_kaggle.serialization import Body, bad_request, denied, whole_number
 
 
@@ -38,6 +39,11 @@ class Pushes:
             slug, title = self._address(database, body)
             if runs and (refusal := self._refusal(database, machine)):
                 return {"versionNumber": 0, "error": refusal}
+            image = Images(state.limits.oldest_image, state.limits.newest_image).chosen(
+                body, sessions.images_of(database, slug)
+            )
+            if image is None:
+                return {"versionNumber": 0, "error": f"Docker image {body['dockerImage']} is not available."}
             kernel_id = self._kernel_id(database, slug, title)
             version = sessions.newest_version(database, kernel_id) + 1
             found = sources.resolve(state, database, body, slug, session_faults.current.get())
@@ -48,6 +54,8 @@ class Pushes:
                 "enableInternet": internet,
                 "machineShape": machine.shape,
                 "categoryIds": body.get("categoryIds") or [],
+                "dockerImage": image.digest,
+                "dockerImagePinningType": str(body.get("dockerImagePinningType") or ""),
                 **found.valid,
             }
             limit_s = accelerators.time_limit(machine, whole_number(body, "sessionTimeoutSeconds"), state.limits)

@@ -52,6 +52,16 @@ def newest_version(database: sqlite3.Connection, kernel_id: int) -> int:
     return int(newest or 0)
 
 
+def images_of(database: sqlite3.Connection, slug: str) -> list[str]:
+    """Digests of the images of a kernel's versions, the first one first; none where there is no such kernel."""
+    rows = database.execute(
+        "SELECT json_extract(s.settings, '$.dockerImage') FROM sessions s JOIN kernels k ON k.id = s.kernel_id "
+        "WHERE k.slug = ? AND k.deleted_at IS NULL ORDER BY s.version",
+        (slug,),
+    ).fetchall()
+    return [row[0] for row in rows if row[0]]
+
+
 def alive(database: sqlite3.Connection, accelerator: str) -> int:
     """How many sessions of `accelerator` hold a place. Deleting a kernel frees its places at once."""
     count: int = database.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -308,6 +309,42 @@ def test_looking_for_a_push_finds_the_newest_version_or_none(kaggle):
     client = kaggle.client()
     assert client.newest_kernel("alice", "km-run") is None
     assert client.newest_kernel("alice", "km-run") == (VERSION, "print('hello')")
+
+
+# A kernel's description
+
+IMAGE = f"gcr.io/kaggle-images/python@sha256:{'5a' * 32}"
+ODD_FIELDS = {"lastRunTime": "yesterday", "categoryIds": 7, "language": {"id": 1}, "id": "x", "brandNew": [None]}
+
+
+def test_fields_that_nobody_asks_for_never_cost_a_push_whatever_they_hold(kaggle):
+    described = {"metadata": ODD_FIELDS | {"currentVersionNumber": 7, "dockerImage": IMAGE}, "blob": {"source": "x"}}
+    kaggle.script("GetKernel", *[answer(described | {"brandNew": 1})] * 2)
+    client = kaggle.client()
+    assert client.newest_kernel("alice", "km-run") == (VERSION, "x")
+    assert client.image_of(VERSION) == IMAGE
+    assert kaggle.seen[-1].json["versionLabel"] == "v7"
+
+
+@pytest.mark.parametrize("said", [None, "", 7, "python:latest", "gcr.io/x@sha256:short", IMAGE + "\nrm", f"{IMAGE} "])
+def test_what_is_no_digest_is_no_image(kaggle, said):
+    kaggle.script("GetKernel", answer({"metadata": {"currentVersionNumber": 7, "dockerImage": said}}))
+    assert kaggle.client().image_of(VERSION) == ""
+
+
+@pytest.mark.parametrize("described", [{}, {"metadata": None}, {"metadata": [1]}])
+def test_a_description_without_metadata_names_no_image(kaggle, described):
+    kaggle.script("GetKernel", answer(described))
+    assert kaggle.client().image_of(VERSION) == ""
+
+
+def test_an_image_is_pinned_only_where_one_is_named(kaggle):
+    kaggle.script("SaveKernel", *[answer({"versionNumber": 7})] * 2)
+    kaggle.client().push_kernel(PUSH)
+    kaggle.client().push_kernel(replace(PUSH, image=IMAGE))
+    plain, pinned = (seen.json for seen in kaggle.seen)
+    assert not {"dockerImage", "dockerImagePinningType"} & plain.keys()
+    assert (pinned["dockerImage"], pinned["dockerImagePinningType"]) == (IMAGE, "original")
 
 
 # Listing, stopping, quota

@@ -37,6 +37,12 @@ def test_questions_about_a_session_can_still_name_its_version(request_type):
     assert hasattr(getattr(kernels, request_type)(), "version_label")
 
 
+def test_a_push_can_still_pin_an_image():
+    request = kernels.ApiSaveKernelRequest()
+    assert {"docker_image", "docker_image_pinning_type"} <= {name for name in dir(request) if "docker" in name}
+    assert hasattr(kernels.ApiKernelMetadata(), "docker_image")
+
+
 def test_the_real_address_and_a_local_one_are_built_as_the_sdk_builds_them():
     with KaggleClient(TOKEN) as real, KaggleClient(TOKEN, endpoint="http://127.0.0.1:9/") as local:
         assert real.transport._get_request_url("s.S", "M") == "https://api.kaggle.com/v1/s.S/M"

@@ -212,6 +212,25 @@ def test_the_week_can_shrink_for_pushes_too(at):
         at.state.limits = limits
 
 
+def test_the_newest_image_can_move_and_the_pinned_one_can_go(at):
+    limits, name = at.state.limits, at.name("moved")
+
+    def image_after(fault, **pin):
+        at.play(fault)
+        with at.client() as client:
+            pushed = client.push_kernel(KernelPush("local", name, "pass", **pin))
+            return client.newest_kernel("local", name)[0] == pushed.version and client.image_of(pushed.version)
+
+    try:
+        first = image_after({"kind": "delay", "seconds": 0})
+        assert image_after({"kind": "image_moves"}, image=first) == first
+        assert image_after({"kind": "delay", "seconds": 0}) != first
+        with pytest.raises(ConfigError, match="is not available"):
+            image_after({"kind": "image_moves", "gone": True}, image=first)
+    finally:
+        at.state.limits = limits
+
+
 # The example of the guide, as a user runs it
 
 

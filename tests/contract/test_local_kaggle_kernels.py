@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,28 @@ def first_line(client: Any) -> str:
         line = next(line for line in answer.iter_lines(decode_unicode=True) if line)
     data: str = json.loads(line.removeprefix("data: "))["data"]
     return data.strip()
+
+
+def image_of(client: Any, version: int) -> str:
+    return client.kernel(version=version).metadata.docker_image
+
+
+def test_a_session_runs_in_the_newest_image_unless_its_push_pins_one(loopback: Any) -> None:
+    local = loopback()
+    save = {"kernel_execution_type": kernel_types.KernelExecutionType.QUICK_SAVE}
+
+    def pushed(**fields: Any) -> str:
+        answer = local.client.push("", **save, **fields)
+        return answer.error or image_of(local.client, answer.version_number)
+
+    first = pushed()
+    assert first.startswith("gcr.io/kaggle-images/python@sha256:")
+    local.state.limits = replace(local.state.limits, newest_image=2)
+    pinned = {"docker_image": first, "docker_image_pinning_type": "original"}
+    assert pushed(**pinned) == first
+    newest = pushed()
+    assert newest != first, "without a pin a later push goes back to the newest image"
+    assert pushed(**pinned | {"docker_image_pinning_type": "latest"}) == newest
+    local.state.limits = replace(local.state.limits, oldest_image=2)
+    assert pushed(**pinned) == f"Docker image {first} is not available."
+    assert local.client.kernel().metadata.current_version_number == 4, "nothing of a refused push is kept"

@@ -209,6 +209,14 @@ class QuotaShrinks(Fault):
     hours: Annotated[float, Field(ge=0)]
 
 
+class ImageMoves(Fault):
+    """A newer image is there from this push on; `gone`: those before it can no longer be had."""
+
+    kind: Literal["image_moves"]
+    gone: bool = False
+    meets: ClassVar[tuple[str, ...]] = (PUSH,)
+
+
 class SlowIngestion(Fault):
     """From this version of a dataset on, Kaggle takes so long until one is current."""
 
@@ -259,8 +267,8 @@ class KilledAtWall(_OfSession):
 
 AnyFault = (
     Refuse | ExpiredLink | Reset | Stall | Delay | Drip | Truncate | Length | Flip | Swap | TokenExpires | PushRefused
-    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | SlowIngestion | DroppedSources | StaleMount
-    | EmptyMount | WrongAccelerator | KilledAtWall
+    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | ImageMoves | SlowIngestion | DroppedSources
+    | StaleMount | EmptyMount | WrongAccelerator | KilledAtWall
 )  # fmt: skip
 KINDS: dict[str, type[Fault]] = {
     get_args(fault.model_fields["kind"].annotation)[0]: fault for fault in get_args(AnyFault)

@@ -122,6 +122,11 @@ class FaultMiddleware:
             case fault_plan.QuotaShrinks():
                 self._state.limits = replace(self._state.limits, gpu_week_s=fault.hours * 3600)
                 await self._app(exchange.scope, exchange.receive, exchange.send)
+            case fault_plan.ImageMoves():
+                newest = self._state.limits.newest_image + 1
+                oldest = newest if fault.gone else self._state.limits.oldest_image
+                self._state.limits = replace(self._state.limits, oldest_image=oldest, newest_image=newest)
+                await self._app(exchange.scope, exchange.receive, exchange.send)
             case fault_plan.SlowIngestion():
                 self._state.limits = replace(self._state.limits, ingestion_s=fault.seconds)
                 await self._app(exchange.scope, exchange.receive, exchange.send)

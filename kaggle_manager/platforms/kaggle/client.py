@@ -7,6 +7,7 @@ been accepted, and never reads an unknown status as an end.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,6 +45,10 @@ from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refus
 _KERNELS = "kernels.KernelsApiService"
 _OWN_KERNELS = 20
 _SHORTEST_TITLE = 5
+# How Kaggle names an image; a tag such as ":latest" names none for long.
+_DIGEST = re.compile(r"[\w./:-]{1,200}@sha256:[0-9a-f]{64}", re.ASCII)
+# Without it Kaggle takes its newest image, whatever an earlier version of the kernel ran in.
+_THIS_IMAGE = "original"
 
 
 class KaggleClient(ApiConnection):
@@ -112,13 +117,27 @@ class KaggleClient(ApiConnection):
         request = ApiGetKernelRequest()
         request.user_name, request.kernel_slug = owner, slug
         try:
-            answer = self.call(self._kernels.get_kernel, request, about=f"kernel {owner}/{slug}")
+            answer = self.call(self._get_kernel, request, about=f"kernel {owner}/{slug}")
         except NotFound:
             return None
-        number = answer.metadata.current_version_number if answer.metadata else None
-        if not number:
+        number, source = _part(answer, "metadata").get("currentVersionNumber"), _part(answer, "blob").get("source")
+        if not isinstance(number, int) or number < 1:
             raise ProtocolError(f"Kaggle describes kernel {owner}/{slug} without a version number.")
-        return KernelVersion(owner, slug, number), (answer.blob.source or "") if answer.blob else ""
+        return KernelVersion(owner, slug, number), source if isinstance(source, str) else ""
+
+    def image_of(self, version: KernelVersion) -> str:
+        """The docker image this version ran in, by its digest; "" when Kaggle does not say.
+
+        Raises:
+            NotFound, AuthError, RemoteError.
+        """
+        answer = self.call(self._get_kernel, version.pin(ApiGetKernelRequest()), about=version.about)
+        image = _part(answer, "metadata").get("dockerImage")
+        return image if isinstance(image, str) and _DIGEST.fullmatch(image) else ""
+
+    def _get_kernel(self, request: ApiGetKernelRequest) -> JsonAnswer:
+        """Without the SDK's types: a field that nobody asks for, of a kind they do not know, must not cost a push."""
+        return self.raw(_KERNELS, "GetKernel", request)
 
     def own_kernels(self, owner: str) -> list[str]:
         """Slugs of the kernels `owner` ran last, newest first; one page of them.
@@ -202,7 +221,14 @@ def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
     request.machine_shape = push.accelerator
     request.dataset_data_sources = list(push.dataset_sources)
     request.session_timeout_seconds = push.session_timeout_s
+    if push.image:
+        request.docker_image, request.docker_image_pinning_type = push.image, _THIS_IMAGE
     return request
+
+
+def _part(answer: JsonAnswer, name: str) -> dict[str, Any]:
+    part = answer.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _no_error(message: str | None, what: str) -> None:

@@ -99,6 +99,7 @@ class KernelPush:
         accelerator: Kaggle's machine shape such as "NvidiaTeslaT4"; None runs on CPU.
         dataset_sources: datasets to mount, as "owner/slug".
         session_timeout_s: Kaggle ends the session after this many seconds; None leaves Kaggle's own limit.
+        image: digest of the docker image it runs in; "" takes Kaggle's newest.
     """
 
     owner: str
@@ -111,6 +112,7 @@ class KernelPush:
     private: bool = True
     dataset_sources: tuple[str, ...] = ()
     session_timeout_s: int | None = None
+    image: str = ""
 
 
 @dataclass(frozen=True)
