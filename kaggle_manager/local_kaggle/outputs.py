@@ -1,7 +1,8 @@
 """What sessions left behind: their output files and their log, shown only once the session ended.
 
-A listing has at most the first 500 files, in pages. Only files are listed: links inside an output are not followed, for
-they could lead anywhere. A name that is no text has no place in an answer, and is left out.
+A listing has at most the first 500 files, in pages; by its name every file is found. Only files are listed: links
+inside an output are not followed, for they could lead anywhere. A name that is no text has no place in an answer, and
+is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Outputs:
 
     def list_kernel_session_output(self, body: Body) -> Body:
         row = self._session(body)
-        names, token = page(self._names(row), body)
+        names, token = page(self._listed(row), body)
         return {
             "files": [{"fileName": name, "url": self._link(row, name)} for name in names],
             "log": kept_log(self._state, row) if row["ended_at"] is not None else "",
@@ -33,7 +34,7 @@ class Outputs:
 
     def list_kernel_files(self, body: Body) -> Body:
         row = self._session(body)
-        names, token = page(self._names(row), body)
+        names, token = page(self._listed(row), body)
         files: list[Body] = []
         for name in names:
             facts = (self._folder(row) / name).stat()
@@ -64,7 +65,10 @@ class Outputs:
             return []
         paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
         found = sorted(path.relative_to(folder).as_posix() for path in paths if _is_plain_file(path))
-        return [name for name in found if _is_text(name)][: self._state.limits.output_files]
+        return [name for name in found if _is_text(name)]
+
+    def _listed(self, row: sqlite3.Row) -> list[str]:
+        return self._names(row)[: self._state.limits.output_files]
 
 
 def _is_plain_file(path: Path) -> bool:

@@ -99,6 +99,7 @@ def download_session(
         )
     if output_listing.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
         listing = output_listing.settled(client, version, listing, sleep)
+        listing = output_listing.with_unlisted(client, version, listing, [RESULT_FILE])
     listed_result = output_listing.find(listing, RESULT_FILE)
     well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its result
     if listed_result is None and (well or announced) and not settle_for_less:
@@ -117,7 +118,9 @@ def download_session(
             listing = output_listing.settled(client, version, listing, sleep)
     if result is None:
         reporter.warn("the session left no result; what its checkpoint manifests list is used")
+        listing = output_listing.with_unlisted_manifests(client, version, listing, folder, events)
         manifests = output_listing.download_manifests(client, version, listing, folder, session.run_id)
+        listing = output_listing.with_listed_in(client, version, listing, manifests, folder)
         if not settle_for_less:
             output_listing.check_all_saved_is_listed(listing, manifests, folder, session, events)
         expected = output_listing.expected_by_manifests(listing, manifests, folder)

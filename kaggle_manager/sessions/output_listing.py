@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from kaggle_manager.checkpoints import Disk
+from kaggle_manager.checkpoints import Disk, TrainingTree, read_metadata
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
-from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged
+from kaggle_manager.checkpoints.store import KEPT
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, OutputDamaged, UnsafePath
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
@@ -29,6 +31,7 @@ _MANIFEST = re.compile(rf"{TREE_FOLDER}/(?:checkpoints/|best_model/|)[\w.+=@-]+{
 _OF_A_SAVE = re.compile(
     rf"{TREE_FOLDER}/(?:checkpoints/replay/[\w.+=@-]+|(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(PENDING_SUFFIX)})"
 )
+_METADATA = f"{TREE_FOLDER}/training_metadata.json"
 _CURVES = re.compile(
     rf"{TREE_FOLDER}/(?:training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
 )
@@ -50,7 +53,41 @@ def listing_with(
             break
         sleep(LOOK_EVERY_S)
         listing = _together(listing, client.list_outputs(version))
-    return listing
+    return with_unlisted(client, version, listing, names)
+
+
+def with_unlisted(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, names: Sequence[str]
+) -> OutputListing:
+    """`listing`, and of these names those that it lacks and that are there: a list ends after 500 files."""
+    found = [client.output_named(version, name) for name in missing(listing, names)]
+    return replace(listing, files=(*listing.files, *(file for file in found if file is not None)))
+
+
+def with_unlisted_manifests(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path, events: Sequence[Event]
+) -> OutputListing:
+    """`listing`, and the manifests of a session that left no result, where the user's files fill the list.
+
+    Which steps there are say training_metadata.json, written at each save, and what the session told in its log. Either
+    only says what to ask for.
+    """
+    listing = with_unlisted(client, version, listing, [_METADATA])
+    if (listed := find(listing, _METADATA)) is None:
+        return listing
+    client.download_file(listed, folder / _METADATA, size=None, sha256=None)
+    try:
+        metadata = read_metadata(folder / _METADATA)
+        if metadata is None:
+            return listing
+        tree, newest = TrainingTree(folder, str(metadata.scenario)), int(metadata.timesteps_done)
+    except (CheckpointCorrupt, CheckpointIncompatible, UnsafePath, TypeError, ValueError):
+        return listing
+    told = {event.checkpoint for event in events if isinstance(event, ProgressEvent) and event.checkpoint}
+    steps = sorted({newest, *told}, reverse=True)[:KEPT]
+    names = [f"{TREE_FOLDER}/checkpoints/{tree.manifest_name(step)}" for step in steps]
+    names += [f"{TREE_FOLDER}/best_model/{tree.best_manifest_name}", f"{TREE_FOLDER}/{tree.final_manifest_name}"]
+    return with_unlisted(client, version, listing, names)
 
 
 def settled(
@@ -97,6 +134,14 @@ def download_manifests(
     for name in foreign:
         (folder / name).unlink()
     return [name for name in names if name not in foreign]
+
+
+def with_listed_in(
+    client: KaggleClient, version: KernelVersion, listing: OutputListing, manifests: Sequence[str], folder: Path
+) -> OutputListing:
+    """`listing`, and what these manifests list, where it is there."""
+    names = {file.name for name, manifest in _readable(manifests, folder) for file in _listed_in(manifest, name)}
+    return with_unlisted(client, version, listing, sorted(names))
 
 
 def expected_by_manifests(listing: OutputListing, manifests: Sequence[str], folder: Path) -> list[ExpectedFile]:

@@ -25,7 +25,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile
+from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
 
 VERSION = KernelVersion("alice", "km-run", 7)
@@ -334,3 +334,24 @@ def test_a_few_bytes_now_and_then_are_no_progress(kaggle, tmp_path):
     with pytest.raises(Unavailable):
         fetch(kaggle, tmp_path / "model.bin")
     assert len(kaggle.seen) == 6
+
+
+NO_ANSWER = {"404": answer({}, 404), "500": answer({}, 500), "429": answer({}, 429), "a page": page(200), "cut": reset}
+
+
+@pytest.mark.parametrize("fault", NO_ANSWER)
+def test_an_output_asked_for_by_name_is_asked_for_once_and_refusals_stop_nothing(kaggle, fault):
+    kaggle.script("DownloadKernelOutput", NO_ANSWER[fault])
+    assert kaggle.client().output_named(VERSION, "model.bin") is None
+    assert (len(kaggle.asked("DownloadKernelOutput")), kaggle.waits) == (1, [])
+
+
+def test_the_address_of_an_output_that_no_list_names_is_renewed_by_its_name(kaggle, tmp_path):
+    kaggle.script("blob", serve_file(DATA))
+    kaggle.script("stale", answer(b"expired", 403))
+    kaggle.script("DownloadKernelOutput", answer({}, 302, Location=f"{kaggle.url}/blob?signature=new"))
+    kaggle.script("ListKernelSessionOutput", listing(kaggle, "other.bin"))
+    known = OutputListing((OutputFile("model.bin", f"{kaggle.url}/stale"),), "")
+    download_outputs(kaggle.client(), VERSION, [ExpectedFile("model.bin", len(DATA), SHA)], tmp_path, listing=known)
+    assert (tmp_path / "model.bin").read_bytes() == DATA
+    assert kaggle.asked("DownloadKernelOutput")[0].json["filePath"] == "model.bin"

@@ -120,6 +120,9 @@ def test_outputs_come_in_pages_of_20_and_stop_at_500(client: Any) -> None:
         if not (token := page.next_page_token):
             break
     assert names == [f"{i:03}.txt" for i in range(500)]
+    request = kernel_types.ApiDownloadKernelOutputRequest()
+    fields = {"owner_slug": "local", "kernel_slug": "little-kernel", "file_path": "502.txt"}
+    assert client.call("kernels", "download_kernel_output", request, version_number=1, **fields).content == b""
 
 
 def test_a_link_inside_the_output_leads_nowhere(client: Any) -> None:

@@ -42,6 +42,12 @@ LITERAL: dict[str, tuple[Spec, str]] = {
 }
 
 
+def test_a_session_killed_whole_beside_more_files_than_a_platform_lists_loses_no_step(hostile_run: HostileRun) -> None:
+    """Nobody made room, and everything that is listed sorts before what the trainer wrote."""
+    hostile_run.survives({**QUIET, "before": [["many", "a", 600]], "end": "all killed"})
+    hostile_run.survives({**QUIET, "before": [["many", "a", 600]], "end": "killed"})
+
+
 @pytest.mark.parametrize("case", LITERAL)
 def test_a_log_of_episodes_costs_no_step_and_is_named(case: str, hostile_run: HostileRun) -> None:
     spec, words = LITERAL[case]

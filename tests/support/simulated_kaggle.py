@@ -322,6 +322,13 @@ class SimulatedKaggle:
         files = tuple(OutputFile(name, f"signed://{version.ref}/{name}") for name in names)
         return OutputListing(files, json.dumps(log))
 
+    def output_named(self, version: KernelVersion, name: str) -> OutputFile | None:
+        self._call("output by name")
+        session = self._find(version)
+        if self._is_live(session) or session.ending is None or name not in session.ending.files:
+            return None
+        return OutputFile(name, f"signed://{version.ref}/{name}")
+
     def cancel_session(self, session_id: int) -> None:
         self._call("cancel")
         self.cancelled.append(session_id)

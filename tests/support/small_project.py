@@ -55,9 +55,10 @@ models = "data/models_quick"
 """
 
 MAIN = """
-import hashlib, os, signal, sys, time, traceback
+import dataclasses, hashlib, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
+from kaggle_manager.checkpoints.metadata import TrainingMetadata, write_metadata
 from kaggle_manager.errors import Diverged, KaggleManagerError
 from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
@@ -69,6 +70,8 @@ from kaggle_manager.trainer.runtime.session_files import failure, session_fields
 
 PLAN = {}
 STEPS = 2
+METADATA = {field.name: None for field in dataclasses.fields(TrainingMetadata)
+            if field.name not in ("scenario", "timesteps_done")}
 
 
 def run(order):
@@ -111,6 +114,7 @@ def session(order, working, inputs, emit):
         if plan == "too large" and step == end:
             model *= 250_000
         store.save_latest(step=step, model=model, state=b"state %d" % step, **common)
+        write_metadata(tree.metadata, TrainingMetadata(**METADATA, scenario=order.scenario, timesteps_done=step))
         emit(ProgressEvent(step=step, target=order.target))
         if plan == "crash":
             raise RuntimeError("it went wrong after a step")
@@ -123,7 +127,6 @@ def session(order, working, inputs, emit):
     store.save_best(score=1.0, step=end, model=b"best", **common)
     if end == order.target and plan != "no final":
         store.save_final(step=end, files={tree.final_model_name: model}, **common)
-    (tree.root / "training_metadata.json").write_text("{}")
     done = end == order.target and plan != "no final"
     return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,
             "resumed_from_step": start, "counts": {"updates": 1, "evaluations": 1}}

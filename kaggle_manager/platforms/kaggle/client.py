@@ -38,7 +38,7 @@ from kaggle_manager.platforms.kaggle.models import (
     Quota,
 )
 from kaggle_manager.platforms.kaggle.names import title_for
-from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs
+from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs, output_named
 from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_reply, refusal
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused
 
@@ -58,6 +58,7 @@ class KaggleClient(ApiConnection):
     download_file = download_file
     download_outputs = download_outputs
     list_outputs = list_outputs
+    output_named = output_named
     follow_log = follow_log
     publish_dataset = publish_dataset
     find_submitted = find_submitted

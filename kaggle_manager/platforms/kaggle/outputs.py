@@ -13,14 +13,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
-from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+from kagglesdk.kernels.types.kernels_api_service import (
+    ApiDownloadKernelOutputRequest,
+    ApiListKernelSessionOutputRequest,
+)
 
-from kaggle_manager.errors import OutputDamaged, ProtocolError, StorageError, UnsafePath
+from kaggle_manager.errors import OutputDamaged, ProtocolError, RemoteError, StorageError, UnsafePath
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.platforms.kaggle.names import check_file_name
+from kaggle_manager.platforms.kaggle.transport import Refused
 
 _PAGE = 200
 # No kernel has this many pages of outputs; a listing that does not end is not followed for ever.
@@ -61,6 +65,22 @@ def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing
             return OutputListing(tuple(files.values()), log, tuple(not_plain))
         request.page_token = page.next_page_token
     raise ProtocolError(f"The list of outputs of {version.ref} does not end.")
+
+
+def output_named(client: ApiConnection, version: KernelVersion, name: str) -> OutputFile | None:
+    """One output of exactly this session, asked for by its name; None when there is none, or Kaggle does not say.
+
+    A list ends after 500 files, and what lies behind them is reached in no other way. Asked once: nobody promises that
+    this is answered, so nothing waits for it.
+    """
+    request = ApiDownloadKernelOutputRequest()
+    request.owner_slug, request.kernel_slug, request.version_number = version.owner, version.slug, version.version
+    request.file_path = name
+    try:
+        answer = client.send(KernelsApiClient(client.transport).download_kernel_output, request, on=())
+    except (Refused, RemoteError):
+        return None
+    return OutputFile(name, answer.url or "")
 
 
 def download_outputs(
@@ -152,6 +172,8 @@ class _Links:
         with self._lock:
             if self._files[name].url == stale:
                 fresh = self._by_name(list_outputs(self._client, self._version))
+                if name not in fresh and (unlisted := output_named(self._client, self._version, name)):
+                    fresh[name] = unlisted
                 self._files = {**self._files, **fresh}
             return self._files[name]
 
