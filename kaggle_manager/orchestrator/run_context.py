@@ -239,4 +239,4 @@ def _view(session: SessionRow, seen_to: int) -> SessionView:
     failure = session.fingerprint if counts else ""
     kind = FailureKind(session.kind) if failure else FailureKind.NONE
     ended = epoch(session.ended_at) if session.ended_at else None
-    return SessionView(session.generation, session.stage, failure, kind, ended)
+    return SessionView(session.generation, session.stage, failure, kind, ended, session.why)

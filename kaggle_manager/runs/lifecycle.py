@@ -47,9 +47,10 @@ class SessionView:
     """What is known of one session.
 
     Attributes:
-        failure: fingerprint of its failure, '' for none.
+        failure: fingerprint of its failure, '' for none: what equal failures are recognised by, and not for people.
         kind: what sort of failure it was.
         ended_at: seconds since the epoch; None while it has not ended.
+        why: how it ended, in words.
     """
 
     generation: int
@@ -57,6 +58,7 @@ class SessionView:
     failure: str = ""
     kind: FailureKind = FailureKind.NONE
     ended_at: float | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def _budget_used_up(failures: Sequence[SessionView], *, rehearsal: bool) -> Stop
     tries = 1 if rehearsal and newest.kind is FailureKind.CODE else POLICIES[newest.kind].tries
     if len(_alike(failures)) >= tries:
         times = f"{tries} sessions in a row ended with the same failure" if tries > 1 else "A session ended"
-        return Stop(f"{times}: {newest.failure} ({newest.kind})", newest.kind)
+        return Stop(f"{times}: {newest.why} ({newest.kind})", newest.kind)
     if len(failures) >= FAILURES_TO_STOP:
         return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way", newest.kind)
     return None
@@ -201,5 +203,5 @@ def _wait(observation: Observation, failures: Sequence[SessionView]) -> WaitUnti
         newest = failures[0]
         after = failures[0].ended_at + wait_after(newest.kind, len(_alike(failures)))
         if after > until:
-            until, why = after, f"generation {newest.generation} ended with: {newest.failure} ({newest.kind})"
+            until, why = after, f"generation {newest.generation} ended: {newest.why} ({newest.kind})"
     return WaitUntil(until, why) if until > observation.now else None

@@ -28,8 +28,8 @@ NOW = 1_000_000.0
 FAILING = [kind for kind in FailureKind if kind is not FailureKind.NONE]
 
 
-def closed(generation: int, failure: str = "", kind: FailureKind = FailureKind.CODE) -> SessionView:
-    return SessionView(generation, Stage.CLOSED, failure, kind if failure else FailureKind.NONE, ended_at=NOW)
+def closed(generation: int, failure: str = "", kind: FailureKind = FailureKind.CODE, why: str = "") -> SessionView:
+    return SessionView(generation, Stage.CLOSED, failure, kind if failure else FailureKind.NONE, NOW, why)
 
 
 def seen(step: int, final: int | None, *sessions: SessionView, **what: object) -> Observation:
@@ -70,9 +70,11 @@ def test_each_row_of_the_table(observation: Observation, action: Action) -> None
 
 
 def test_three_equal_code_errors_stop_and_say_which() -> None:
-    action = decide(seen(4, None, *(closed(n, "KeyError: 'x'") for n in (1, 2, 3))))
+    failures = (closed(n, "KeyError: N", why=f"crashed: KeyError: {n}; 0 steps gained") for n in (1, 2, 3))
+    action = decide(seen(4, None, *failures))
     assert isinstance(action, Stop)
-    assert "3 sessions in a row ended with the same failure: KeyError: 'x'" in action.why
+    assert "3 sessions in a row ended with the same failure: crashed: KeyError: 3;" in action.why
+    assert "KeyError: N" not in action.why, "what failures are recognised by is not what happened"
     assert action.kind is FailureKind.CODE
 
 
@@ -103,6 +105,14 @@ def test_each_kind_of_failure_has_its_own_budget_and_its_own_pause(kind: Failure
         assert action.time == NOW + pause
         later = [replace(closed(n, "f", kind), ended_at=NOW - pause) for n in range(1, tries)]
         assert isinstance(decide(seen(4, None, *later)), Push)
+
+
+def test_a_pause_says_what_happened_and_not_what_it_is_recognised_by() -> None:
+    failed = closed(1, "HTTP N", FailureKind.PLATFORM, "refused: HTTP 502")
+    action = decide(seen(4, None, failed))
+    assert isinstance(action, WaitUntil)
+    assert "refused: HTTP 502" in action.why
+    assert "HTTP N" not in action.why
 
 
 def test_pauses_double_and_end_at_an_hour() -> None:
