@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import ConfigError, error_context
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import (
@@ -120,6 +121,11 @@ class RunConfig:
             words: its other arguments.
         """
         return self.which.command(name, *words)
+
+    @property
+    def name(self) -> str:
+        """What to call this training beside others."""
+        return training(self.scenario_name, self.seed, quick=self.quick)
 
     @property
     def section_path(self) -> Path:

@@ -21,10 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from kaggle_manager.errors import Busy
+from kaggle_manager.errors import Busy, one_line
 from kaggle_manager.system.file_lock import take
 
 _held: set[BinaryIO] = set()
+_IN_WORDS = "process {pid} of user {user} on {host}, since {since}: {command}."
 
 
 @contextmanager
@@ -45,6 +46,19 @@ def lock_of(tree: Path) -> Path:
     real = Path(os.path.realpath(tree))
     place = real if real.parent.is_dir() else tree  # a disk that is not mounted gets no folder in its place
     return place.with_name(f".{place.name}.lock")
+
+
+def at_work_on(tree: Path) -> str:
+    """Which other process works on a tree now, in words, by what it wrote into its lock; "" for none that is known.
+
+    The lock is not tried: that would refuse it, for a moment, to whoever starts.
+    """
+    says = _written(lock_of(tree))
+    if not says or (
+        says["host"] == socket.gethostname() and (says["pid"] == str(os.getpid()) or _has_ended(says["pid"]))
+    ):
+        return ""
+    return _IN_WORDS.format_map(says).removesuffix(".")
 
 
 @contextmanager
@@ -100,9 +114,27 @@ def _this_process() -> dict[str, object]:
 
 def _holder(path: Path) -> str:
     """In words, what the holder of the lock has written into it."""
+    says = _written(path)
+    return _IN_WORDS.format_map(says) if says else "it does not say who it is."
+
+
+def _written(path: Path) -> dict[str, str]:
+    """What the holder of a lock wrote; {} when it has only just taken it, or let it go, or another version did."""
     try:
         says = json.loads(path.read_bytes())
-        words = "process {pid} of user {user} on {host}, since {since}: {command}.".format_map(says)
-    except (OSError, ValueError, TypeError, KeyError):  # it has only just taken it, or another version did
-        return "it does not say who it is."
-    return "".join(c for c in words if c.isprintable())
+        return {name: one_line(str(says[name])) for name in ("pid", "command", "user", "host", "since")}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _has_ended(pid: str) -> bool:
+    """Whether there is no such process on this machine; where that cannot be asked, it counts as ended."""
+    if os.name == "nt" or not pid.isdecimal():  # there a signal to a process ends it, whatever its number
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False

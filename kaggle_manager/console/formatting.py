@@ -33,6 +33,11 @@ def count(number: int, thing: str, things: str = "") -> str:
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
 
 
+def training(scenario: str, seed: int | None, *, quick: bool) -> str:
+    """What a run is called beside others: `balance`, `balance, seed 3 (quick)`; no seed is the scenario's own."""
+    return scenario + ("" if seed is None else f", seed {seed}") + " (quick)" * quick
+
+
 def number(value: Any, form: str) -> str:
     """`value` in a format such as ".3g"; a log may hold anything."""
     try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TextIO
@@ -39,6 +40,7 @@ class Reporter:
         self._live: Live | None = None
         self._activity = Activity("starting", clock())
         self._last_plain = float("-inf")
+        self._about = ""
 
     def __enter__(self) -> Reporter:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
@@ -59,9 +61,18 @@ class Reporter:
         text = line_of(self._activity, self._clock(), self._glyphs)
         return Text(text, style="cyan", no_wrap=True, overflow="ellipsis")
 
+    @contextmanager
+    def about(self, name: str) -> Iterator[None]:
+        """Every line inside begins with `name`: several runs share one output."""
+        before, self._about = self._about, f"{name}: "
+        try:
+            yield
+        finally:
+            self._about = before
+
     def line(self, text: str, style: str = "") -> None:
         """One line, kept."""
-        self.console.print(Text(printable(text), style=style))
+        self.console.print(Text(printable(self._about + text), style=style))
 
     def step(self, number: int, text: str) -> None:
         """One of the numbered steps of a session; the live line shows it until the next."""
@@ -80,7 +91,7 @@ class Reporter:
 
     def phase(self, text: str) -> None:
         """What begins now: the live line shows it, and since when."""
-        self._activity = Activity(text, self._clock(), footer=self._activity.footer)
+        self._activity = Activity(self._about + text, self._clock(), footer=self._activity.footer)
         self._last_plain = float("-inf")
         if self._live:
             self._live.refresh()

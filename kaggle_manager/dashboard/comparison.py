@@ -58,7 +58,7 @@ def comparison(views: Sequence[RunView]) -> Markup:
 
 def label_of(view: RunView) -> str:
     """What to call a run beside others."""
-    return f"{view.report.run_id[:8]} {view.report.scenario}"
+    return f"{view.report.run_id[:8]} {view.report.name}"
 
 
 def _chart(title: str, name: str, series: Sequence[Series]) -> Child:

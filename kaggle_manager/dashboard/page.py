@@ -121,7 +121,7 @@ def _part(name: str, markup: Markup, tag: str = "section", **attributes: object)
 
 def _article(report: RunReport, content: Content) -> Markup:
     name = f"run-{report.run_id[:8]}"
-    title = h("h2", report.scenario, " ", h("small", report.section, " · ", h("code", report.run_id[:8])), id=name)
+    title = h("h2", report.name, " ", h("small", report.section, " · ", h("code", report.run_id[:8])), id=name)
     parts = [_part(each, content.parts[each], "div") for each in content.run_part_ids[report.run_id]]
     return h("article", title, parts, aria_labelledby=name)
 
@@ -137,7 +137,7 @@ def _runs(reports: Sequence[RunReport], chosen: str, beside: Sequence[str], *, l
     rows = []
     for report in reports:
         share = f"{report.step:,} of {report.target:,} steps saved"
-        text = [report.scenario, " ", h("code", report.run_id[:8]), " (quick)" if report.quick else None]
+        text = [report.name, " ", h("code", report.run_id[:8])]
         current = "true" if report.run_id == chosen and links else None
         target = f"?run={report.run_id}" if links else f"#run-{report.run_id[:8]}"
         row: list[Child] = [
@@ -152,7 +152,7 @@ def _runs(reports: Sequence[RunReport], chosen: str, beside: Sequence[str], *, l
         if links and len(reports) > 1:
             box = None
             if report.run_id != chosen:
-                name = f"Set {report.scenario} {report.run_id[:8]} beside the chosen run"
+                name = f"Set {report.name} {report.run_id[:8]} beside the chosen run"
                 on = report.run_id in beside
                 box = h("input", type="checkbox", name="with", value=report.run_id, checked=on, aria_label=name)
             row.append(box or "chosen")

@@ -117,7 +117,7 @@ def _curve(view: RunView) -> Markup:
                 ("checkpoint", "checkpoint"),
             ]
         ),
-        line_chart(f"Learning curve of {report.scenario}: {extent}", series, marks=marks),
+        line_chart(f"Learning curve of {report.name}: {extent}", series, marks=marks),
         h("p", class_="readout", aria_live="polite"),
         folded_table(
             "Evaluations as a table",

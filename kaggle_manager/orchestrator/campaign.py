@@ -129,7 +129,8 @@ class Campaign:
 
     def _tick(self, member: Member, *, may_push: bool) -> None:
         with self._errors_of(member):
-            member.report = self.manager.tick(member.config, may_push=may_push)
+            with self.reporter.about(member.name):
+                member.report = self.manager.tick(member.config, may_push=may_push)
             until = member.report.waiting_until
             member.not_before = epoch(until) if until else 0.0
             if member.report.state == "waiting" and until and not may_push:

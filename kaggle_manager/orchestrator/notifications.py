@@ -21,7 +21,7 @@ LASTING = "lasting-trouble"  # the cause that is told, however the platform's tr
 
 
 def session_ended(notifier: Notifier, run: RunContext, generation: int, outcome: Outcome) -> None:
-    title = f"{run.config.scenario_name}: session {generation} ended at step {outcome.step} of {run.config.target}"
+    title = f"{run.config.name}: session {generation} ended at step {outcome.step} of {run.config.target}"
     notifier.send(
         Occasion.SESSION_ENDED,
         title,
@@ -36,7 +36,7 @@ def run_finished(notifier: Notifier, config: RunConfig, run: RunState) -> None:
     if FINISHED in told:
         return
     body = f"{why_finished(run)}. The models are in {config.tree}."
-    sent = notifier.send(Occasion.RUN_FINISHED, f"{config.scenario_name}: finished", body, _facts(config, run.row))
+    sent = notifier.send(Occasion.RUN_FINISHED, f"{config.name}: finished", body, _facts(config, run.row))
     if _is_delivered(sent) or not sent:
         run.change(told=" ".join([*told, FINISHED]))
 
@@ -69,7 +69,7 @@ def command_ended(
     if cause in told:
         return ""
     facts = _facts(config, row, error=type(error).__name__)
-    return cause * _is_delivered(notifier.send(occasion, f"{config.scenario_name}: {title}", str(error), facts))
+    return cause * _is_delivered(notifier.send(occasion, f"{config.name}: {title}", str(error), facts))
 
 
 def settings_unreadable(notifier: Notifier, section: str, error: KaggleManagerError) -> bool:
@@ -90,7 +90,7 @@ def forecast_slipped(notifier: Notifier, run: RunContext) -> None:
         slip, left = now - before, min(before - epoch(told["made_at"]), now - epoch(newest["made_at"]))
         if slip < max(SLIP_S, SLIP_SHARE * left):
             return
-        title = f"{run.config.scenario_name}: the target will be reached {duration(slip)} later"
+        title = f"{run.config.name}: the target will be reached {duration(slip)} later"
         body = f"It was forecast for {for_people(before)}, and is now for {for_people(now)}."
         facts = _facts(run.config, run.row, done_at=newest["done_at"])
         if not _is_delivered(notifier.send(Occasion.FORECAST_SLIPPED, title, body, facts)):
@@ -108,6 +108,7 @@ def _facts(config: RunConfig, row: RunRow | None, **more: object) -> dict[str, o
         "run_id": row.run_id if row else "",
         "section": config.section.name,
         "scenario": config.scenario_name,
+        "seed": config.seed,
         "target": config.target,
         **more,
     }

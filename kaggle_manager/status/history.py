@@ -37,7 +37,7 @@ class History:
     def lines(self) -> Iterator[str]:
         """One line a session, a line above each run, and the sums."""
         for run in self.runs:
-            yield f"run {run.run_id}  {run.scenario}{' (quick)' * run.quick}  {run.step} of {run.target}  {run.state}"
+            yield f"run {run.run_id}  {run.name}  {run.step} of {run.target}  {run.state}"
             if run.exactness:
                 yield f"  {run.exactness}"
             for session in run.sessions:
@@ -84,7 +84,7 @@ class Comparison:
         for run in self.runs:
             best = f", best {run.best_score:.4g}" if run.best_score is not None else ""
             cost = f"{count(len(run.sessions), 'session')}, {duration(run.accelerator_s)}, {duration(run.lost_s)} lost"
-            yield f"run {run.run_id[:8]}  {run.scenario}  {run.step} of {run.target}{best}; {cost}"
+            yield f"run {run.run_id[:8]}  {run.name}  {run.step} of {run.target}{best}; {cost}"
         for difference in self.differences:
             yield f"  {difference.topic}: {difference.words}"
         if not self.differences:

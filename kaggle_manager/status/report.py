@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import KaggleManagerError
 
 REPORT_SCHEMA = 1
@@ -73,6 +74,7 @@ class RunReport:
         human_action_required: whether the run continues only after the user has done something.
         waiting_until: end of the wait, ISO 8601; None when it does not wait.
         run_id, section, scenario: which run it is.
+        seed: of the training; None: the scenario's own.
         platform: `local` or `kaggle`.
         quick: whether it is a quick run.
         step, target: environment steps saved, and asked for.
@@ -111,6 +113,12 @@ class RunReport:
     lost_s: float
     counts: dict[str, int]
     sessions: tuple[SessionSummary, ...]
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it beside others."""
+        return training(self.scenario, self.seed, quick=self.quick)
 
     def as_json(self) -> dict[str, Any]:
         return {"schema": REPORT_SCHEMA, **asdict(self)}

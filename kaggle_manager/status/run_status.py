@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
+from kaggle_manager.checkpoints.tree_lock import at_work_on
 from kaggle_manager.config import workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.errors import StorageError
@@ -73,9 +74,10 @@ def describe_run(run: RunState, now: float) -> RunReport:
     if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
         state = _undone(row, there, views, which) or state
     newest = run.newest
+    worker = at_work_on(Path(row.tree)) if last is not None and last.run_id == row.run_id else ""
     return RunReport(
         state=state.name,
-        why=state.why,
+        why=state.why + (f"; a command works on it: {worker}" if worker else ""),
         next=state.next,
         human_action_required=state.human,
         waiting_until=None if state.until is None else iso(state.until),
@@ -97,6 +99,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         lost_s=sum(session.lost_s or 0.0 for session in sessions),
         counts=dict(row.counts),
         sessions=sessions,
+        seed=which.seed,
     )
 
 

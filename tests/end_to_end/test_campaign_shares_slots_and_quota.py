@@ -41,6 +41,7 @@ def test_every_member_reaches_the_target_in_a_tree_and_a_lineage_of_its_own(benc
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         assert [run.settings.get("seed") for run in journal.runs()] == list(SEEDS)
     assert "refused" not in bench.output
+    assert "seed 3: [CHECKPOINT]" in bench.output, "each line says of which member it is"
 
 
 def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(bench: Bench) -> None:

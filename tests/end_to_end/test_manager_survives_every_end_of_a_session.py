@@ -139,7 +139,7 @@ def test_only_the_final_model_was_missing(bench: Bench) -> None:
 def test_a_claim_of_completion_without_a_step_cannot_repeat_for_ever(bench: Bench) -> None:
     bench.run(timesteps=2)
     bench.plan(g2="claim", g3="claim", g4="claim")
-    with pytest.raises(KernelFailed, match="completed.*; 0 steps gained"):
+    with pytest.raises(KernelFailed, match=r"completed.*; 0 steps gained"):
         bench.run(timesteps=4)
 
 

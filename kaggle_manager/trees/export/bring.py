@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kaggle_manager.checkpoints import Disk, FileEntry, RestoreReport
 from kaggle_manager.checkpoints.atomic_io import ensure_free_space, remove_tree, sha256_bytes, sha256_of, storage_errors
 from kaggle_manager.checkpoints.layout import inside
-from kaggle_manager.config import RunConfig, workdir_of
+from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointIncompatible, NotFound, OutputDamaged
-from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.trees.export.listing import LISTING_NAME, MAX_LISTING_BYTES, blob, parse_listing
 from kaggle_manager.trees.export.store import Store, open_store, read_small
 
@@ -64,7 +64,7 @@ def bring_back(config: RunConfig, address: str, tell: Callable[[str], None]) -> 
             f"{store.url} holds {listing.scenario} of {listing.section}; {config.scenario_name} of "
             f"{config.section.name} was asked for.",
             safe=safe,
-            next_step=WhichTree(listing.section, listing.scenario, workdir=workdir_of(config.state)).command(
+            next_step=replace(config.which, section=listing.section, scenario=listing.scenario).command(
                 "restore", "--from", address
             ),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.checkpoints import tree_lock
-from kaggle_manager.checkpoints.tree_lock import hold_tree, lock_of
+from kaggle_manager.checkpoints.tree_lock import at_work_on, hold_tree, lock_of
 from kaggle_manager.errors import Busy, StorageError
 
 
@@ -48,6 +48,17 @@ def test_the_refused_learn_who_since_when_and_where(tree: Path, monkeypatch: pyt
     ):
         assert part in says
     assert "secret" not in says
+
+
+def test_whoever_only_looks_takes_nothing_and_is_not_told_of_itself(tree: Path) -> None:
+    assert not at_work_on(tree)
+    assert not lock_of(tree).exists()
+    with hold_tree(tree):
+        assert not at_work_on(tree)
+    lock_of(tree).write_text(
+        json.dumps(dict.fromkeys(("pid", "command", "user", "since"), "7") | {"host": "elsewhere"})
+    )
+    assert "on elsewhere, since 7" in at_work_on(tree), "whether it still runs there cannot be asked from here"
 
 
 def test_what_is_written_in_the_lock_file_decides_nothing(tree: Path) -> None:
@@ -124,9 +135,12 @@ def test_a_process_that_the_holder_forked_does_not_hold_on_when_the_holder_is_ki
         try:
             with pytest.raises(Busy), hold_tree(tree):
                 pass
+            assert f"process {holder.pid} of user" in at_work_on(tree), "whoever only looks learns it as well"
             holder.kill()
             holder.wait()
             os.kill(helper, 0)  # it lives on
+            assert str(holder.pid) in lock_of(tree).read_text()
+            assert not at_work_on(tree), "what a dead process wrote is no work"
             with hold_tree(tree):
                 pass
         finally:

@@ -252,6 +252,15 @@ def test_the_speed_is_that_of_the_last_seconds(clock: Turned) -> None:
     assert "uploading 1 file · 550.0 MB of 1.0 GB · 1.0 MB/s" in out.getvalue().splitlines()[-1]
 
 
+def test_of_several_runs_each_line_says_which_it_is_about() -> None:
+    stream = io.StringIO()
+    reporter = Reporter(stream)
+    with reporter.about("seed 3"):
+        reporter.step(1, "launching")
+    reporter.warn("of all of them")
+    assert stream.getvalue().splitlines() == ["seed 3: [STEP1] launching", "[WARNING] of all of them"]
+
+
 def test_a_reporter_that_nobody_entered_draws_nothing() -> None:
     reporter = Reporter(sys.stdout)
     before = threading.active_count()

@@ -183,6 +183,43 @@ def test_where_exactness_was_lost_is_shown_by_every_face(tmp_path: Path) -> None
     assert lost.replace(">", "&gt;") in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there, no process is asked for by its number")
+def test_a_command_that_works_on_a_run_is_named_with_the_run_as_long_as_it_lives(tmp_path: Path) -> None:
+    row, tree = run_in(tmp_path)
+    hold = "import sys; from pathlib import Path; from kaggle_manager.checkpoints.tree_lock import hold_tree"
+    hold += "\nwith hold_tree(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    with (
+        closing(Journal(tmp_path / "journal.sqlite")) as journal,
+        subprocess.Popen(
+            [sys.executable, "-c", hold, str(tree.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as worker,
+    ):
+        journal.add_run(row)
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        seen = describe_run(RunState(journal, row), NOW)
+        assert f"a command works on it: process {worker.pid} of user" in seen.why
+        worker.kill()
+        worker.wait()
+        assert "works on it" not in describe_run(RunState(journal, row), NOW).why
+
+
+def test_two_seeds_side_by_side_are_told_apart_and_each_command_is_about_its_own(tmp_path: Path) -> None:
+    row, _ = run_in(tmp_path)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(replace(row, run_id="first"))
+        journal.add_run(replace(row, run_id="third", settings={"seed": 3}, tree=f"{row.tree}_seed_3"))
+        first, third = reversed(describe_all(journal, NOW))
+        shown = "\n".join(overview(journal, None, NOW).lines())
+        past = "\n".join(History((first, third)).lines())
+    for text in (shown, past):
+        assert "walk  " in text
+        assert "walk, seed 3  " in text
+    assert "--seed 3" in third.next
+    assert "--seed" not in first.next
+    assert (first.as_json()["seed"], third.as_json()["seed"]) == (None, 3)
+
+
 @pytest.mark.parametrize("stage", [Stage.ENDED, Stage.CLOSED])
 @pytest.mark.parametrize("trouble", [None, Trouble("stopped", "three crashes"), Trouble("OutputDamaged", "it is cut")])
 def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
