@@ -1,42 +1,34 @@
-"""Accelerators as Kaggle names them. Here they are only names: they decide limits and quota, never the device."""
+"""What machine a push gets. Here an accelerator is only a name: it decides limits and quota, never the device."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from kaggle_manager.accelerators import find
 from kaggle_manager.local_kaggle.database import Limits
 from kaggle_manager.local_kaggle.serialization import Body, bad_request
 
-Accelerator = Literal["CPU", "GPU", "TPU"]
-
-# Machines Kaggle retired, and what a session that asks for one runs on.
-_RETIRED = {
-    "nvidiateslap100": "NvidiaTeslaT4",
-    "tpuv38": "TpuV5E8",
-    "tpu1vmv38": "TpuV5E8",
-    "tpuv232": "",
-    "tpuv2256": "",
-}
+Kind = Literal["CPU", "GPU", "TPU"]
 
 
 class Machine(NamedTuple):
     shape: str
-    accelerator: Accelerator
+    accelerator: Kind
 
 
 def machine_of(body: Body) -> Machine:
-    """The machine a push asks for: `machineShape`, or the older booleans."""
+    """The machine a push gets: `machineShape`, or the older booleans; for a retired one its successor."""
     shape = str(body.get("machineShape") or "")
     if not shape:
         shape = "NvidiaTeslaT4" if body.get("enableGpu") else "TpuV5E8" if body.get("enableTpu") else ""
-    shape = _RETIRED.get(shape.lower(), shape)
     if shape.lower() in ("", "none"):
         return Machine("", "CPU")
-    if shape.lower().startswith("nvidia"):
-        return Machine(shape, "GPU")
-    if shape.lower().startswith("tpu"):
-        return Machine(shape, "TPU")
-    raise bad_request(f"Unknown machine shape {shape}.")
+    asked = find(shape)
+    if asked is None:
+        raise bad_request(f"Unknown machine shape {shape}.")
+    if asked.successor is None:
+        return Machine(asked.name, asked.kind)
+    return machine_of({"machineShape": asked.successor})
 
 
 def time_limit(machine: Machine, asked: int, limits: Limits) -> float:

@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.accelerators import find
+
 _NAMESPACE = Path(__file__).with_name("namespace.py")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _ALLOWED = {
@@ -36,6 +38,7 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
 
 def kernel_environment(session: Path, session_id: int, accelerator: str, *, isolated: bool) -> dict[str, str]:
     """The whole environment of a kernel on the machine `accelerator`; its home and temporary folder are scratch."""
+    machine = find(accelerator)
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = scrubbed(os.environ) | {
         "PATH": search,
@@ -47,7 +50,7 @@ def kernel_environment(session: Path, session_id: int, accelerator: str, *, isol
         "KAGGLE_KERNEL_RUN_TYPE": "Batch",
         # An accelerator is only a name here: the device a kernel finds is whatever this machine has.
         "KAGGLE_ACCELERATOR_EMULATED": "1",
-        "KAGGLE_ACCELERATOR_FOUND": accelerator,
+        "KAGGLE_ACCELERATOR_FOUND": machine.model if machine else "",
     }
     user_base = site.getuserbase()  # type: ignore[no-untyped-call, unused-ignore]
     environment["PYTHONUSERBASE"] = user_base

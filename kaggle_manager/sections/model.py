@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from kaggle_manager import accelerators
 from kaggle_manager.errors import ConfigError
 
 SECTION_FILE = "section.toml"
@@ -67,11 +68,12 @@ class _Frozen(BaseModel):
 class Kernel(_Frozen):
     """What the kernel of this section needs from the platform.
 
-    `accelerator` is Kaggle's name of a machine, absent for the CPU. `packages` are pinned (`name==version`). `include`
-    are files and folders of the project, relative to its root, that travel beside the section's own folder.
+    `accelerator` is Kaggle's name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
+    pinned (`name==version`). `include` are files and folders of the project, relative to its root, that travel beside
+    the section's own folder.
     """
 
-    accelerator: str | None = None
+    accelerator: Annotated[str, AfterValidator(accelerators.checked)] | None = None
     internet: bool = True
     packages: list[PinnedPackage] = []
     include: list[RelativePath] = []

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.accelerators import remark
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
@@ -84,8 +85,9 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     Raises:
         VerificationError: a check does not hold; names each, and what to look at.
     """
-    if warning := config.scenario.overshoot(config.target):
-        reporter.warn(warning)
+    for warning in (config.scenario.overshoot(config.target), remark(config.section.kernel.accelerator)):
+        if warning:
+            reporter.warn(warning)
     if missing := missing_packages(config.section):
         reporter.line(f"  preflight skipped: {', '.join(missing)} would have to be installed here")
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kaggle_manager.accelerators import remark
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count, duration, epoch, for_people, iso
@@ -136,7 +137,8 @@ def plan_run(
         uses_quota=config.section.kernel.accelerator is not None,
         quota_left_s=quota.left_s if quota else None,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
-        advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0),
+        advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0)
+        or remark(config.section.kernel.accelerator),
     )
 
 

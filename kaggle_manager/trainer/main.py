@@ -8,12 +8,12 @@ is called one. Everything is written under the working folder.
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from kaggle_manager.accelerators import is_what_was_asked
 from kaggle_manager.checkpoints import Manifest, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import session_tag
@@ -140,20 +140,15 @@ def _device(accelerator: str | None) -> str:
     """
     if accelerator is None:
         return "cpu"
-    if os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1":
-        _check_accelerator(accelerator, os.environ.get("KAGGLE_ACCELERATOR_FOUND", accelerator))
-        say(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.")
-        return "cpu"
-    _check_accelerator(accelerator, gpu_name())
-    return "cuda"
-
-
-def _check_accelerator(asked: str, found: str) -> None:
-    """Kaggle's names (NvidiaTeslaT4) and CUDA's (Tesla T4) share the model, which comes last."""
-    model = re.split(r"Tesla|Nvidia", asked)[-1].lower()
-    if model not in found.lower().replace(" ", ""):
+    emulated = os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1"
+    found = os.environ.get("KAGGLE_ACCELERATOR_FOUND", "") if emulated else gpu_name()
+    if not is_what_was_asked(accelerator, found):
         raise WrongAccelerator(
-            f"The session was to have the accelerator {asked}, and has {found or 'no GPU'}.",
+            f"The session was to have the accelerator {accelerator}, and has {found or 'no GPU'}.",
             safe="nothing was trained; the session ends at once, so that it uses no quota.",
             next_step="check the accelerator of this kernel and the weekly quota.",
         )
+    if emulated:
+        say(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.")
+        return "cpu"
+    return "cuda"

@@ -45,6 +45,7 @@ def examine(
     }
     if config is not None:
         looks["training packages"] = partial(machine.training_packages, config.section)
+        looks["accelerator"] = partial(machine.accelerator, config.section)
     looks |= {
         "credentials": lambda: found,
         "account": partial(account.ask, credentials, endpoint),

@@ -12,6 +12,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from kaggle_manager import accelerators
 from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
@@ -70,6 +71,16 @@ def training_packages(section: Section) -> list[Check]:
     if any(package.startswith("libsumo==") for package in section.kernel.packages):
         checks.append(_sumo())
     return checks
+
+
+def accelerator(section: Section) -> Check:
+    """The machine that its sessions ask for, and what Kaggle really gives."""
+    asked = section.kernel.accelerator
+    if asked is None:
+        return Check("accelerator", "ok", "none: sessions train on the CPU, which costs no weekly quota")
+    if remark := accelerators.remark(asked):
+        return Check("accelerator", "caution", remark, "NvidiaTeslaT4 is what Kaggle gives to everybody")
+    return Check("accelerator", "ok", f"{asked}, which Kaggle gives to everybody")
 
 
 def _sumo() -> Check:

@@ -18,7 +18,7 @@ name = "s"
 title = "S"
 trains = true
 default_scenario = "a"
-kernel = { accelerator = "x", include = ["kernels"] }
+kernel = { accelerator = "NvidiaTeslaT4", include = ["kernels"] }
 [scenarios.a]
 environment = "m:Env"
 environment_files = ["env.py", "net.xml"]
