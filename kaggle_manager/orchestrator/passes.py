@@ -1,7 +1,8 @@
 """Passes over a run: carries out what `lifecycle.decide` decides, and writes every intent down first.
 
 A pass is everything that can be done now; a run is passes until its target, with waits between them. The local training
-tree only ever changes by a verified, complete restore, and no session number is pushed twice.
+tree only ever changes by a verified, complete restore (and by the final model that `restore.ensure_final` makes of its
+newest checkpoint), and no session number is pushed twice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
 from kaggle_manager.orchestrator.push import push_generation, reconcile
-from kaggle_manager.orchestrator.restore import check_compatible, restore_fetched, vouch_for
+from kaggle_manager.orchestrator.restore import check_compatible, ensure_final, restore_fetched, vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.stop import end_if_stopped
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
@@ -270,6 +271,7 @@ class Passes:
         head = run.head()
         if head is not None:
             check_compatible(run, head.manifest.identity)
+            ensure_final(run, head)
         if run.store.best() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)
         why = notifications.why_finished(run.state)

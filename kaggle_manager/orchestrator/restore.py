@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kaggle_manager.checkpoints import CheckpointStore, RestoreReport, TrainingTree, restore_tree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
@@ -85,6 +85,33 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
     if report.replaced is not None:
         run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
     return report
+
+
+def ensure_final(run: RunContext, head: Checkpoint) -> None:
+    """Where no session has written the final model of its newest step, the newest checkpoint's model is that model.
+
+    A session to train nothing would write the same bytes. Its replay buffer stays where it is, in the checkpoint.
+
+    Raises:
+        StorageError: this machine's disk refused; the run is finished next time.
+    """
+    final, vouched = run.store.final(), Vouched(run.config.state)
+    model = head.read_model()
+    if final is None or final.step < head.step:
+        manifest = head.manifest
+        final = run.store.save_final(
+            step=head.step,
+            files={run.tree.final_model_name: model},
+            target=manifest.target,
+            lineage=manifest.lineage,
+            bundle_sha256=manifest.bundle_sha256,
+            identity=manifest.identity,
+            exact=manifest.exact,
+        )
+        run.reporter.checkpoint(f"no session wrote a final model of step {head.step}: it is that of the checkpoint")
+    # The same bytes are as trustworthy under another name.
+    if not vouched.who(final.manifest) and final.read_model() == model and (who := vouched.who(head.manifest)):
+        vouched.add([final.manifest], who)
 
 
 def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:

@@ -185,16 +185,17 @@ class RunContext:
         # A wait that was only planned ends when the quota is there again: it may come back before its reset.
         is_held_up = wait is not None and wait.cause != PLANNED_WAIT and wait.is_on(now)
         not_before, why = (wait.until, wait.why) if wait is not None and is_held_up else (0.0, "")
-        step, final_step = 0, None
+        step, judged = 0, False
         if newest is None or newest.stage is Stage.CLOSED:  # else nothing depends on the tree, which is read in full
             head, final = self.head(), self.store.final()
-            step, final_step = head.step if head else 0, final.step if final else None
-            if planned := self._plan_next(step, final_step):
+            step = head.step if head else 0
+            judged = (final is not None and final.step >= step) or self.store.best() is not None
+            if planned := self._plan_next(step, judged):
                 not_before, why = max((not_before, why), planned)
         return Observation(
             target=self.config.target,
             step=step,
-            final_step=final_step,
+            judged=judged,
             earlier_generation=self.earlier_generation,
             sessions=tuple(_view(session, self.row.seen_to) for session in self.sessions),
             now=now,
@@ -204,11 +205,10 @@ class RunContext:
             rehearsal=self.config.quick,
         )
 
-    def _plan_next(self, step: int, final_step: int | None) -> tuple[float, str] | None:
+    def _plan_next(self, step: int, judged: bool) -> tuple[float, str] | None:
         """Plan the next session from here; until when to wait and why, when it is not worth the quota that is left."""
         remaining = max(0, self.config.target - step)
-        # Also when only the final model is missing: that takes a session as well.
-        done = not remaining and final_step is not None and final_step >= self.config.target
+        done = not remaining and judged
         self.week = None if done else self.quota()
         plan = budget.plan_session(
             remaining,

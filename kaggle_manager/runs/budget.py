@@ -195,7 +195,7 @@ def plan_session(
     """Decide how long the next session may last, or that it is better to wait for the quota's reset, or to ask.
 
     Args:
-        remaining: timesteps still to train; 0 when only the final model is missing.
+        remaining: timesteps still to train; 0 when only an evaluation is missing.
         limit_s: the longest session asked for.
         quota: None when the session uses no accelerator, or the platform does not say.
     """

@@ -6,7 +6,7 @@
     pushed           anything                                Watch, until the platform reports a final state
     ended            outputs refused a moment ago            WaitUntil, then Fetch again
     ended            otherwise                               Fetch
-    none / closed    target reached                          Finish
+    none / closed    target reached, and it was evaluated    Finish
     none / closed    a person asked for a stop               Stop
     none / closed    a failure has used up its budget        Stop, naming it and what a person can do
     none / closed    a wait is not over                      WaitUntil(time, why)
@@ -68,7 +68,7 @@ class Observation:
     Attributes:
         target: timesteps asked for.
         step: timesteps in the local training tree's newest checkpoint; 0 when it has none.
-        final_step: timesteps of the local final model; None when it has none.
+        judged: the local training tree has a best model, or a final one of its newest step: no evaluation is missing.
         earlier_generation: the generation the tree's lineage had reached before this journal knew it; 0 for a new one.
         sessions: the run's sessions, first generation first.
         now: seconds since the epoch.
@@ -80,7 +80,7 @@ class Observation:
 
     target: int
     step: int
-    final_step: int | None
+    judged: bool
     earlier_generation: int = 0
     sessions: Sequence[SessionView] = ()
     now: float = 0.0
@@ -150,8 +150,7 @@ def decide(observation: Observation) -> Action:
     newest = observation.sessions[-1] if observation.sessions else None
     if newest is not None and newest.stage is not Stage.CLOSED:
         return _continue(newest, observation)
-    reached = observation.final_step is not None and observation.final_step >= observation.target
-    if reached and observation.step >= observation.target:
+    if observation.judged and observation.step >= observation.target:
         return Finish(observation.step)
     if observation.stopped:
         return Stop("it was asked to stop")

@@ -13,8 +13,9 @@ import pytest
 from small_project import TRAINER, Bench, Told, installed
 
 from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import KernelFailed
+from kaggle_manager.errors import Interrupted, KernelFailed
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator import passes
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -127,13 +128,32 @@ def test_a_kernel_deleted_before_its_outputs_came_is_given_up_after_a_second_loo
     assert bench.steps() == [4, 3]
 
 
-def test_only_the_final_model_was_missing(bench: Bench) -> None:
+def test_a_training_that_was_never_evaluated_takes_one_more_session(bench: Bench) -> None:
     bench.plan(g1="no final")
     report = bench.run(timesteps=2)
     assert outcomes(report) == ["interrupted", "completed"]
     final = CheckpointStore(bench.tree).final()
     assert final is not None
     assert final.step == 2
+
+
+def test_only_the_final_model_was_missing_and_no_session_is_pushed_to_write_it(bench: Bench) -> None:
+    bench.plan(g1="best only")
+    report = bench.run(timesteps=2)
+    assert (report.state, outcomes(report)) == ("finished", ["interrupted"])
+    final, head = CheckpointStore(bench.tree).final(), CheckpointStore(bench.tree).find_latest_checkpoint()
+    assert final is not None
+    assert head is not None
+    assert (final.step, final.read_model()) == (2, head.read_model())
+    known = Vouched(bench.workdir)
+    assert known.who(final.manifest) == known.who(head.manifest) != ""
+
+
+def test_a_target_lowered_while_a_session_runs_is_reached_by_what_it_leaves(bench: Bench) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=40, max_steps=3, interrupt_at="accepted as")
+    report = bench.run(timesteps=2)
+    assert (report.state, report.step, len(report.sessions)) == ("finished", 3, 1)
 
 
 def test_a_claim_of_completion_without_a_step_cannot_repeat_for_ever(bench: Bench) -> None:

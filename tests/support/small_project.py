@@ -124,10 +124,11 @@ def session(order, working, inputs, emit):
             os.kill(os.getpid(), signal.SIGKILL)
         if plan == "hang":
             time.sleep(120)
-    store.save_best(score=1.0, step=end, model=b"best", **common)
-    if end == order.target and plan != "no final":
+    if plan != "no final":
+        store.save_best(score=1.0, step=end, model=b"best", **common)
+    if end == order.target and plan not in ("no final", "best only"):
         store.save_final(step=end, files={tree.final_model_name: model}, **common)
-    done = end == order.target and plan != "no final"
+    done = end == order.target and plan not in ("no final", "best only")
     return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,
             "resumed_from_step": start, "counts": {"updates": 1, "evaluations": 1}}
 """
