@@ -25,6 +25,13 @@ class Parent(Part):
     vouched_by: str = ""
 
 
+class Wheels(Part):
+    """Wheels of what the section pins, mounted as a private dataset: name of each file -> its SHA-256."""
+
+    dataset: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    files: dict[str, Sha256]
+
+
 class LaunchOrder(Document):
     """What one session is to do.
 
@@ -37,13 +44,14 @@ class LaunchOrder(Document):
         max_steps: timesteps this session may train at most; None for no limit.
         save_every: timesteps between checkpoints; None for the scenario's own.
         accelerator: Kaggle's name of the machine; None for the CPU.
-        packages: pinned packages (`name==version`) that `trainer/entry.py` installs when the image lacks them.
+        packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
+        wheels: what they are installed from; None: from the package index, under constraints.
         identity: what the manager can fingerprint of the experiment without importing its environment.
         elapsed_s: seconds `trainer/entry.py` took to unpack and install.
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
     """
 
-    SCHEMA: ClassVar[int] = 3
+    SCHEMA: ClassVar[int] = 4
 
     run_id: str
     generation: PositiveInt
@@ -60,6 +68,7 @@ class LaunchOrder(Document):
     save_every: PositiveInt | None = None
     accelerator: str | None = None
     packages: tuple[str, ...] = ()
+    wheels: Wheels | None = None
     bundle_sha256: str
     identity: dict[str, Any] = Field(default_factory=dict)
     elapsed_s: float = 0.0

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import json
 import lzma
@@ -59,6 +58,8 @@ EPILOGUE = (
     "import json, sys; from kaggle_manager.trainer.runtime.session_files import close_folder; "
     "close_folder(json.load(open(sys.argv[1])), int(sys.argv[2]))"
 )
+# In a process of its own as well: what was imported before it is not what is installed after.
+INSTALLER = "import sys; from kaggle_manager.trainer.packages import main; main(sys.argv[1], sys.argv[2])"
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
 RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
@@ -101,7 +102,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     code = Path(tempfile.mkdtemp(prefix="km_code_"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")
-    if problem := install_missing(order.get("packages", [])):
+    order_file = code / "launch_order.json"
+    order_file.write_text(json.dumps(order), encoding="utf-8")
+    if order.get("packages") and (problem := install(code, order_file)):
         return give_up(working, order, "crashed", problem, CRASHED, error="InstallFailed")
 
     elapsed = time.monotonic() - started
@@ -109,7 +112,6 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order = {**order, "elapsed_s": round(elapsed, 3), "trainer_started": time.monotonic()}
     if order.get("deadline_s") is not None:
         order["deadline_s"] -= elapsed
-    order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     say(f"ready to train after {elapsed:.1f} s")
     result = working / RESULT_FILE
@@ -173,32 +175,13 @@ def session_tag(order: dict[str, Any]) -> str:
     return f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
 
 
-def install_missing(packages: list[str]) -> str:
-    """Install the pinned packages (`name==version`) this image lacks; return what went wrong, or ''."""
-    missing = [package for package in packages if not is_installed(package)]
-    if not missing:
-        return ""
-    say(f"installing {', '.join(missing)}")
-    started = time.monotonic()
-    # Few retries: without internet pip would otherwise spend minutes of the session before saying so.
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--retries", "2", "--timeout", "30", *missing]
-    done = subprocess.run(command, check=False, process_group=0)
-    if done.returncode != 0:
-        return (
-            f"pip could not install {', '.join(missing)} (code {done.returncode}); "
-            "a kernel has internet only when it is switched on and the account's phone number is verified"
-        )
-    say(f"installed in {time.monotonic() - started:.1f} s")
-    return ""
-
-
-def is_installed(package: str) -> bool:
-    name, _, version = package.partition("==")
-    try:
-        # A build tag such as 1.0+cpu is the same release.
-        return importlib.metadata.version(name).partition("+")[0] == version
-    except importlib.metadata.PackageNotFoundError:
-        return False
+def install(code: Path, order_file: Path) -> str:
+    """Install what the section pins and this image lacks; return what went wrong, or ''."""
+    problem = order_file.with_name("install_problem.txt")
+    exit_code = run_of_bundle(code, INSTALLER, order_file, str(problem)).wait()
+    if problem.exists():
+        return problem.read_text(encoding="utf-8")
+    return f"installing packages ended with code {exit_code}" if exit_code else ""
 
 
 class Log:
