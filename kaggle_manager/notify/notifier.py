@@ -146,7 +146,7 @@ def scheme_of(address: str) -> str:
 
 def _stored(path: Path, warn: Callable[[str], None]) -> Mapping[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
             warn(f"{path} can be read by others on this machine; run: chmod 600 {shlex.quote(str(path))}")
     except FileNotFoundError:

@@ -1,15 +1,13 @@
 """What a section trains, fingerprinted by content: equal on every machine and Python version.
 
-Blind to comments, blank lines and line ends. Never imports an environment or an algorithm: it reads text. It runs
-beside the manager and inside the session.
+Blind to what `meaning` is blind to: comments, docstrings, layout. Never imports an environment or an algorithm: it
+reads files. It runs beside the manager and inside the session.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.meaning import meaning_of
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
 
@@ -33,7 +32,7 @@ def identity_of(
         seed: of the training; the scenario's own when absent.
 
     Raises:
-        ConfigError: a declared source does not exist or is not Python that can be tokenised.
+        ConfigError: a declared source does not exist, or is not Python that can be read.
     """
     config = section.scenario(scenario)
     config = config.for_quick() if quick else config
@@ -71,39 +70,28 @@ def study_fingerprint(section: Section) -> str:
 
 
 def source_digests(folder: Path, names: Sequence[str], otherwise: Path | None = None) -> dict[str, str]:
-    """Digest of each file by its meaning: Python without comments, blank lines and trailing spaces.
+    """Digest of each file by its meaning.
 
     A name that is not in `folder` is looked for in the folder `otherwise`.
 
     Raises:
-        ConfigError: a file does not exist or is not Python that can be tokenised.
+        ConfigError: a file does not exist, or is not Python that can be read.
     """
-    digests = {}
+    return {name: digest for name, (digest, _) in _sources(folder, names, otherwise).items()}
+
+
+def _sources(folder: Path, names: Sequence[str], otherwise: Path | None) -> dict[str, tuple[str, bytes]]:
+    """Digest and content of each file."""
+    found = {}
     for name in names:
+        path = (folder if otherwise is None or (folder / name).exists() else otherwise) / name
         try:
-            place = folder if otherwise is None or (folder / name).exists() else otherwise
-            text = (place / name).read_text(encoding="utf-8")  # universal newlines: CRLF reads as LF
-            meaning = _meaningful_lines(text) if name.endswith(".py") else text
-        except (OSError, UnicodeDecodeError, SyntaxError, tokenize.TokenError) as error:
+            content = path.read_bytes()
+            found[name] = hashlib.sha256(meaning_of(name, content)).hexdigest(), content
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ConfigError(
                 f"{folder / name} cannot be fingerprinted: {error}",
                 safe="nothing was started.",
                 next_step=f"correct the file, or environment_files / reward_files in {folder / SECTION_FILE}.",
             ) from error
-        digests[name] = hashlib.sha256(meaning.encode()).hexdigest()
-    return digests
-
-
-def _meaningful_lines(source: str) -> str:
-    """`source` without comments, blank lines and trailing spaces; text inside strings is left alone.
-
-    Lines are cut where the tokeniser sees a comment or a line end. Token kinds themselves are not hashed: Python 3.12
-    splits f-strings into other tokens than 3.11 does, and the kernel's Python may be newer than the laptop's.
-    """
-    lines = list(io.StringIO(source))
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        row, column = token.start
-        if token.type in (tokenize.COMMENT, tokenize.NEWLINE, tokenize.NL) and row <= len(lines):
-            kept = lines[row - 1][:column].rstrip()
-            lines[row - 1] = f"{kept}\n" if kept else ""
-    return "".join(lines)
+    return found

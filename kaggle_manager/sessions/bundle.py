@@ -1,9 +1,10 @@
 """Code and launch order -> one deterministic kernel script.
 
-Kaggle uploads a single source file under 1 MB, so everything a kernel runs travels inside it: the section's folder,
-what its `include` names, and this program's own runtime, as a compressed archive after `trainer/entry.py`. The content
-hash covers names and bytes of the code and nothing else: the same code has the same hash on every machine, at every
-launch, whatever the compressor's version. Never includes anything but source files, and never a credential.
+Kaggle uploads a single source file under 1 MB, so everything a kernel runs travels inside it: the sources of the
+section's folder, what its `include` names, whatever it is, the files that define its experiment, and this program's own
+runtime, as a compressed archive after `trainer/entry.py`. The content hash covers names, bytes and the executable bit
+of the code and nothing else: the same code has the same hash at every launch, whatever the compressor's version. Never
+includes a hidden file, a credential or what runs produced, unless it is named by itself.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
-from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.model import SECTION_FILE, Section
 
 # Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
 SOURCE_LIMIT_BYTES = 1_000_000
+# More than this cannot become so little: text is compressed to a twentieth, and is not even read.
+CODE_LIMIT_BYTES = 64_000_000
 PACKAGE = "kaggle_manager"
 # Where this program is installed: what its own names in a bundle are relative to.
 INSTALLED = Path(__file__).resolve().parents[2]
@@ -38,6 +42,7 @@ RUNTIME = (
     f"{PACKAGE}/protocol",
     f"{PACKAGE}/sections/__init__.py",
     f"{PACKAGE}/sections/model.py",
+    f"{PACKAGE}/sections/meaning.py",
     f"{PACKAGE}/sections/identity.py",
     f"{PACKAGE}/sections/project.py",
     f"{PACKAGE}/checkpoints",
@@ -47,6 +52,8 @@ ENTRY = f"{PACKAGE}/trainer/entry.py"
 SOURCE_SUFFIXES = frozenset({".py", ".toml", ".xml"})
 # Where a section keeps what its runs produce; a folder of this name anywhere else is code like any other.
 PRODUCTS = "data"
+# Of a folder that travels, what stays here beside every name that begins with a dot.
+STAYS = frozenset({"__pycache__", "kaggle.json"})
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,37 @@ def build_bundle(root: Path, section: Section) -> Bundle:
     Raises:
         ConfigError: an included path does not exist or lies outside the project.
     """
-    own = [section.folder.relative_to(root).as_posix(), *section.kernel.include]
-    homes = dict.fromkeys(_names(root, own), root) | dict.fromkeys(_names(INSTALLED, RUNTIME), INSTALLED)
+    home = section.folder.relative_to(root)
+    files = {
+        **dict.fromkeys(_files(INSTALLED, RUNTIME, only_sources=True), INSTALLED),
+        **dict.fromkeys(_files(root, [home.as_posix()], only_sources=True), root),
+        **dict.fromkeys(_files(root, [*section.kernel.include, *_experiment(root, section)]), root),
+    }
+    sizes = {name: _facts(files[name], name).st_size for name in files}
+    if sum(sizes.values()) > CODE_LIMIT_BYTES:
+        raise _too_large(f"The code of a session would be {sum(sizes.values()):,} bytes", sizes.items())
     buffer = io.BytesIO()
-    sizes = []
+    packed = []
     # PAX takes names of any length, and writes the same bytes as USTAR for those that fit.
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name in sorted(homes):
-            content = _content(homes[name], name)
+        for name in sorted(files):
+            content = _content(files[name], name)
             info = tarfile.TarInfo(name)
             info.size = len(content)
-            info.mode = 0o644
+            info.mode = 0o755 if _facts(files[name], name).st_mode & 0o100 else 0o644
             tar.addfile(info, io.BytesIO(content))
-            sizes.append((name, len(content)))
+            packed.append((name, len(content)))
     archive = buffer.getvalue()
-    return Bundle(archive, hashlib.sha256(archive).hexdigest(), tuple(sizes))
+    return Bundle(archive, hashlib.sha256(archive).hexdigest(), tuple(packed))
+
+
+def _experiment(root: Path, section: Section) -> Iterator[str]:
+    """The files that the section's experiments are fingerprinted by; `identity` says when one is missing."""
+    for scenario in section.scenarios.values():
+        for name in (*scenario.environment_files, *scenario.reward_files):
+            path = section.folder / name if (section.folder / name).exists() else root / name
+            if path.is_file():
+                yield path.relative_to(root).as_posix()
 
 
 def render_script(bundle: Bundle, order: Mapping[str, Any]) -> str:
@@ -111,14 +134,7 @@ def render_script(bundle: Bundle, order: Mapping[str, Any]) -> str:
     script = entry + call
     size = len(script.encode("utf-8"))
     if size >= SOURCE_LIMIT_BYTES:
-        largest = sorted(bundle.files, key=lambda item: -item[1])[:5]
-        listing = ", ".join(f"{name} ({length:,} bytes)" for name, length in largest)
-        raise BundleTooLarge(
-            f"The kernel script would be {size:,} bytes; Kaggle accepts less than {SOURCE_LIMIT_BYTES:,}. "
-            f"Largest files: {listing}.",
-            safe="nothing was pushed",
-            next_step="narrow `include` in the section's section.toml, or move large inputs to a dataset",
-        )
+        raise _too_large(f"The kernel script would be {size:,} bytes", bundle.files)
     return script
 
 
@@ -136,6 +152,16 @@ def _wrapped(text: str, width: int = 120) -> str:
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
+def _too_large(what: str, files: Iterable[tuple[str, int]]) -> BundleTooLarge:
+    largest = ", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(files, key=lambda item: -item[1])[:5])
+    return BundleTooLarge(
+        f"{what}; Kaggle accepts less than {SOURCE_LIMIT_BYTES:,}, compressed. Largest files: {largest}.",
+        safe="nothing was pushed",
+        next_step="leave large files out of `include` in the section's section.toml: put them into a dataset on Kaggle "
+        "and name that in `inputs`, from where a session reads them",
+    )
+
+
 def _content(root: Path, name: str) -> bytes:
     """The bytes of a file. Line endings of source files follow the checkout's settings; the code does not."""
     try:
@@ -145,7 +171,15 @@ def _content(root: Path, name: str) -> bytes:
         raise _unusable(name, f"cannot be read ({error.strerror})") from error
     except UnicodeEncodeError as error:
         raise _unusable(name, "has a name that is no text") from error
-    return content.replace(b"\r\n", b"\n") if PurePosixPath(name).suffix in SOURCE_SUFFIXES else content
+    is_text = PurePosixPath(name).suffix in SOURCE_SUFFIXES and b"\0" not in content  # UTF-16 has such bytes
+    return content.replace(b"\r\n", b"\n") if is_text else content
+
+
+def _facts(root: Path, name: str) -> os.stat_result:
+    try:
+        return (root / name).stat()
+    except OSError as error:
+        raise _unusable(name, f"cannot be read ({error.strerror})") from error
 
 
 def _unusable(name: str, why: str) -> ConfigError:
@@ -156,42 +190,73 @@ def _unusable(name: str, why: str) -> ConfigError:
     )
 
 
-def _names(root: Path, include: Sequence[str]) -> set[str]:
-    return {name for entry in include for name in _source_files(root, entry)} | _package_markers(root, include)
+def _files(root: Path, entries: Iterable[str], *, only_sources: bool = False) -> set[str]:
+    """The names, relative to `root`, of what travels of these files and folders, with the markers of their packages."""
+    names = set()
+    for entry in entries:
+        relative = PurePosixPath(entry)
+        _check_entry(root, relative)
+        if (root / relative).is_dir():
+            names |= {each.as_posix() for each in _below(root, relative, only_sources)}
+        else:
+            names.add(relative.as_posix())  # named by itself, it is wanted, whatever it is
+        names |= _package_markers(root, relative)
+    return names
 
 
-def _source_files(root: Path, entry: str) -> list[str]:
-    relative = PurePosixPath(entry)
-    path = root / relative
-    if root is not INSTALLED and relative.parts[0] == PACKAGE:
+def _check_entry(root: Path, entry: PurePosixPath) -> None:
+    if root is not INSTALLED and entry.parts[0] == PACKAGE:
         raise ConfigError(
-            f"The bundle is to include {entry!r}, and this program brings its own code itself.",
+            f"The bundle is to include {str(entry)!r}, and this program brings its own code itself.",
             safe="nothing was pushed",
             next_step="leave it out of `include` in the section's section.toml; only files of your own belong there",
         )
-    if relative.is_absolute() or ".." in relative.parts or not path.exists():
+    path = root / entry
+    if entry.is_absolute() or ".." in entry.parts or not (path.is_file() or path.is_dir()):
         raise ConfigError(
-            f"The bundle is to include {entry!r}, which is not a file or folder inside {root}.",
+            f"The bundle is to include {str(entry)!r}, which is not a file or folder inside {root}.",
             safe="nothing was pushed",
             next_step="correct `include` in the section's section.toml",
         )
-    if path.is_file():
-        return [relative.as_posix()]  # named by itself, it is wanted, whatever it is
-    found = [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES and p.is_file() and not _is_product(p)]
-    return [p.relative_to(root).as_posix() for p in found]
+    _check_inside(root, entry)
 
 
-def _is_product(path: Path) -> bool:
-    return any(
-        folder.name == "__pycache__" or (folder.name == PRODUCTS and (folder.parent / "section.toml").is_file())
-        for folder in path.parents
-    )
+def _below(
+    root: Path, folder: PurePosixPath, only_sources: bool, above: frozenset[Path] = frozenset()
+) -> Iterator[PurePosixPath]:
+    """The files in a folder and below; `above` are the folders that lead to it, in which a link would go in circles."""
+    here = (root / folder).resolve()
+    try:
+        found = [] if here in above else sorted((root / folder).iterdir())
+    except OSError as error:
+        raise _unusable(str(folder), f"cannot be read ({error.strerror})") from error
+    for path in found:
+        name, is_folder = folder / path.name, path.is_dir()
+        is_product = is_folder and path.name == PRODUCTS and (root / folder / SECTION_FILE).is_file()
+        is_wanted = not only_sources or (not path.is_symlink() if is_folder else path.suffix in SOURCE_SUFFIXES)
+        if not is_wanted or is_product or path.name in STAYS or path.name.startswith("."):
+            continue
+        _check_inside(root, name)
+        if is_folder:
+            yield from _below(root, name, only_sources, above | {here})
+        elif path.is_file():  # else a pipe or the like, which nobody can send
+            yield name
 
 
-def _package_markers(root: Path, include: Sequence[str]) -> set[str]:
+def _check_inside(root: Path, name: PurePosixPath) -> None:
+    """What a link leads to travels in its place, as long as it is the project's own."""
+    target = Path(os.path.realpath(root / name))
+    if root is INSTALLED:  # some installers link every file to a cache
+        return
+    if not target.exists():
+        raise _unusable(str(name), f"is a link to nothing: {target}")
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise _unusable(str(name), f"is a link to {target}, outside the project {root}")
+
+
+def _package_markers(root: Path, entry: PurePosixPath) -> set[str]:
     """`__init__.py` of the folders above what is included, so that it imports under its own name."""
-    parents = {parent for entry in include for parent in PurePosixPath(entry).parents if parent.name}
-    markers = [(parent / "__init__.py").as_posix() for parent in parents]
+    markers = [(parent / "__init__.py").as_posix() for parent in entry.parents if parent.name]
     return {marker for marker in markers if (root / marker).is_file()}
 
 

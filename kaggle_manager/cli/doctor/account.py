@@ -175,7 +175,7 @@ def phone(config: RunConfig | None) -> Check:
 def _access_token_end(path: Path) -> datetime | None:
     """When the access token in an OAuth file ends, if it says so."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8")).get("access_token_expiration")
+        said = json.loads(path.read_text(encoding="utf-8-sig")).get("access_token_expiration")
         moment = datetime.fromisoformat(said) if said else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None

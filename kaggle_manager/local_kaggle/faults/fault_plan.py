@@ -291,7 +291,7 @@ class Plan(BaseModel):
             ConfigError: no such file, or something in it that cannot be done; says where.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
             return cls.model_validate(json.loads(text) if path.suffix == ".json" else tomllib.loads(text))
         except OSError as error:
             why = error.strerror or type(error).__name__

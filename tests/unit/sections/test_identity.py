@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.meaning import meaning_of
 from kaggle_manager.sections.project import get_section
 
 TOML = """
@@ -70,9 +70,12 @@ def test_it_names_what_training_depends_on(root: Path) -> None:
         "# a comment\n\n" + ENV.replace("  # said", "   "),
         ENV.replace("    return", "\n    # why\n    return") + "\n\n",
         ENV.rstrip("\n"),
+        "\ufeff" + ENV,
+        '"""A docstring."""\n' + ENV.replace("(x):\n", '(x):\n    """What a step is."""\n    pass\n'),
+        ENV.replace("(x)", "(\n    x,\n)"),
     ],
 )
-def test_comments_blank_lines_and_line_ends_do_not_count(root: Path, text: str) -> None:
+def test_comments_docstrings_layout_and_a_byte_order_mark_do_not_count(root: Path, text: str) -> None:
     before = identity(root)
     edit(root, "env.py", text)
     assert identity(root) == before
@@ -97,6 +100,16 @@ def test_a_changed_reward_changes_the_reward_fingerprint_alone(root: Path) -> No
     assert {key for key in before if before[key] != after[key]} == {"reward_fingerprint"}
 
 
+def test_of_a_text_file_its_mark_and_line_ends_do_not_count_and_of_another_every_byte_does(root: Path) -> None:
+    before = identity(root)
+    edit(root, "net.xml", "\ufeff<net/>\r\n")
+    assert identity(root) == before
+    for content in (b"\0\r\n", b"\0\n", b"\xff\r\n", b"\xff\n"):
+        (root / "sections" / "s" / "net.xml").write_bytes(content)
+        assert identity(root) != before, content
+        before = identity(root)
+
+
 def test_arguments_and_data_files_count(root: Path) -> None:
     before = identity(root)
     assert identity(root, quick=True)["environment_fingerprint"] != before["environment_fingerprint"]
@@ -118,22 +131,24 @@ def test_a_missing_or_broken_source_is_a_config_error(root: Path) -> None:
         identity(root)
 
 
-def test_another_python_finds_the_same_lines(root: Path) -> None:
-    """Python 3.12 tokenises f-strings differently; the kernel's Python need not be the laptop's."""
-    other = next((path for name in ("python3.12", "python3.13") if (path := shutil.which(name))), None)
-    source = Path(sys.modules[identity_of.__module__].__file__ or "").read_text(encoding="utf-8")
-    function = source[source.index("def _meaningful_lines") :]
-    program = f"import io, tokenize, sys\n{function}\nsys.stdout.write(_meaningful_lines(sys.stdin.read()))"
-    outputs = []
-    for python in (sys.executable, other or pytest.skip("no second Python on this machine")):
-        done = subprocess.run(
-            [python, "-c", program], input=ENV + source, capture_output=True, text=True, timeout=120, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"{python} does not run here")
-        outputs.append(done.stdout)
-    assert outputs[0] == outputs[1]
-    assert "# said" not in outputs[0]
+EVERYTHING = (
+    "from __future__ import annotations\n"
+    "import a.b as c\n"
+    "def f(x, /, y: int = 1, *args, z=f'{1!r:>{2}} {{}} {x=}' 'more' f'', **others) -> None:\n"
+    "    match x:\n"
+    "        case [1, *rest] if rest: yield {**others, 'k': (x := ...)}\n"
+    "        case None | C(a=True): raise E from None\n"
+    "class C(B, metaclass=M):\n"
+    "    async def g(self): return [i async for i in self if not i], 10**9\n"
+    "    h = lambda: 1e400j, b'\\xff', '\\u2028\\ud800'\n"
+)
+
+
+def test_every_python_finds_the_same_meaning() -> None:
+    """The digest was made by Python 3.11, 3.12 and 3.13, which have other syntax trees of an f-string."""
+    digest = hashlib.sha256(meaning_of("everything.py", EVERYTHING.encode())).hexdigest()
+    assert digest == "202da03fd40fcbf6643fca3016826990b2e7a0cff6fda51404aef2a92ad00c3f"
+    assert meaning_of("e.py", EVERYTHING.encode()) != meaning_of("e.py", EVERYTHING.replace("10**9", "10**8").encode())
 
 
 def test_what_is_declared_about_judging_counts_but_not_as_the_environment(root: Path) -> None:

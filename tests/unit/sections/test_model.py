@@ -181,6 +181,12 @@ def test_another_section_is_a_folder_with_a_file_and_is_offered_once_it_is_finis
     assert build_config(new.name, environ={}, project_root=tmp_path).target == 1000
 
 
+def test_a_byte_order_mark_of_a_windows_editor_is_read_over(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_section(path).trains
+
+
 def test_a_missing_or_unreadable_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_section(tmp_path / "section.toml")

@@ -80,13 +80,75 @@ def test_the_sections_folder_travels_with_the_runtime_and_never_a_credential_or_
     ]
 
 
-def test_bytes_of_a_file_that_is_no_source_travel_as_they_are(project: Path) -> None:
-    table = bytes(range(256)) + b"\r\n\r\n"
-    (project / "table.bin").write_bytes(table)
-    with tarfile.open(fileobj=io.BytesIO(built(project, "table.bin").archive)) as archive:
-        member = archive.extractfile("table.bin")
-        assert member is not None
-        assert member.read() == table
+def unpacked(bundle: Bundle, folder: Path) -> Path:
+    """As `trainer/entry.py` does it."""
+    with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+BYTES = bytes(range(256)) + b"\r\n\r\n"
+
+
+def test_a_folder_that_is_included_travels_byte_for_byte_and_can_be_executed(project: Path, tmp_path: Path) -> None:
+    files = {
+        "model/weights.bin": BYTES,
+        "model/deep/table.csv": b"\xef\xbb\xbfa;b\r\n",
+        "model/net.xml": "<net/>\r\n".encode("utf-16"),
+        "model/run.sh": b"#!/bin/sh\r\n",
+        "table.bin": BYTES,
+    }
+    for name, content in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_bytes(content)
+    (project / "model/run.sh").chmod(0o755)
+    for name in ("model/__pycache__/a.pyc", "model/.git/config", "model/.env", "model/kaggle.json"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).touch()
+    there = unpacked(built(project, "model", "table.bin"), tmp_path / "there")
+    assert {name: (there / name).read_bytes() for name in files} == files
+    assert os.access(there / "model/run.sh", os.X_OK)
+    assert not os.access(there / "model/weights.bin", os.X_OK) or sys.platform == "win32"
+    assert {each.name for each in (there / "model").rglob("*")} == {
+        "weights.bin",
+        "deep",
+        "table.csv",
+        "net.xml",
+        "run.sh",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes a privilege there")
+def test_a_link_travels_as_what_it_leads_to_inside_the_project_and_is_refused_outside(
+    project: Path, tmp_path: Path
+) -> None:
+    (project / "store").mkdir()
+    (project / "store/a.bin").write_bytes(BYTES)
+    (project / "model").mkdir()
+    (project / "model/a.bin").symlink_to("../store/a.bin")
+    (project / "model/all").symlink_to("../store")
+    (project / "store/round").symlink_to("../model")
+    there = unpacked(built(project, "model"), tmp_path / "there")
+    assert (there / "model/a.bin").read_bytes() == (there / "model/all/a.bin").read_bytes() == BYTES
+    assert not any(path.is_symlink() for path in there.rglob("*"))
+    for target, why in ((tmp_path, "outside the project"), (project / "nothing", "a link to nothing")):
+        (project / "model/other").symlink_to(target)
+        with pytest.raises(ConfigError, match=f"'model/other', which belongs to the code .* {why}"):
+            built(project, "model")
+        (project / "model/other").unlink()
+    (project / "sections/mine/notes").symlink_to(tmp_path)
+    assert built(project), "of the section's own folder only sources travel"
+
+
+def test_what_the_experiment_is_fingerprinted_by_travels(project: Path) -> None:
+    for name in ("sections/mine/demand.json", "shared.csv"):
+        (project / name).touch()
+    section = load_section(project / "sections/mine/section.toml")
+    scenario = next(iter(section.scenarios.values()))
+    files = [*scenario.environment_files, "demand.json", "shared.csv"]
+    changed = scenario.model_copy(update={"environment_files": files})
+    section = section.model_copy(update={"scenarios": {"mine": changed}})
+    assert {"sections/mine/demand.json", "shared.csv"} <= {name for name, _ in build_bundle(project, section).files}
 
 
 def test_a_folder_named_data_travels_unless_it_holds_what_runs_produce(project: Path) -> None:
@@ -140,6 +202,15 @@ def test_over_the_limit_is_refused_naming_the_largest_file(project: Path) -> Non
     (project / "sections/mine/huge.py").write_text(f"DATA = '{noise}'\n")
     with pytest.raises(BundleTooLarge, match=r"sections/mine/huge\.py \(1,800,\d+ bytes\)"):
         render_script(built(project), ORDER)
+
+
+def test_more_than_could_ever_be_sent_is_refused_unread(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_content", lambda *where: pytest.fail("it is read"))
+    with (project / "big.bin").open("wb") as file:
+        file.truncate(10 * bundle.CODE_LIMIT_BYTES)
+    with pytest.raises(BundleTooLarge, match=r"640,\d+,\d+ bytes.*big\.bin \(640,000,000 bytes\)") as refused:
+        built(project, "big.bin")
+    assert "`inputs`" in refused.value.next_step
 
 
 def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
