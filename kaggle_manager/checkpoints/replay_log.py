@@ -3,7 +3,8 @@
 A segment is a sequence of chunks. Which rows are new is found by `replay_capture`; the bytes of a chunk are described
 in `replay_codec`.
 
-Promises: `load` gives back byte-identical arrays; the rows of a `ReplayCommit` are on the medium when it is returned;
+Promises: `load` gives back byte-identical arrays; the rows of a `ReplayCommit` are on the medium when it is returned,
+those written before are there still, by the sizes of their files;
 the cost of a write follows the new rows, not the size of the buffer or the length of the run; few files (a ring is
 `SEGMENTS_PER_RING` segments, and one or two more while it turns).
 Never does: commit (a manifest does), delete a segment (the store does, when no manifest needs it), or unpickle.
@@ -34,6 +35,10 @@ MAX_CHUNK_BYTES = 16 << 20
 
 _DECODERS = 2
 _SAFE = "the checkpoints committed before still load"
+
+
+class RowsGone(CheckpointCorrupt):
+    """Rows that were written are gone from the disk: the log begins anew, with all rows that the buffer has."""
 
 
 class ReplayLog:
@@ -69,16 +74,19 @@ class ReplayLog:
 
         Raises:
             ValueError: some of the rows are in the log already.
+            RowsGone: rows in it were deleted or cut; no later row is written before all are given anew.
             CheckpointCorrupt: they do not read back as they were written.
             StorageError: the disk refused; the rows committed before still load, and the same write may be tried again.
         """
+        with storage_errors("Looking at the replay rows", safe=_SAFE):
+            self._check_still_there()
         before = 0 if self._commit is None else self._commit.rows
         if self._commit is not None and new.rows == before:
             return self._commit
         if new.first_row < before:
             raise ValueError(f"row {new.first_row:,} is in the log already, as one of {before:,}")
         with storage_errors("Writing the replay rows", safe=_SAFE):
-            if not self._segments:  # else the rows in them are lost with the folder, and that is an error
+            if not self._segments:
                 own_folder(self._disk, self.folder.parent)
                 own_folder(self._disk, self.folder)
             needed = sum(rows.nbytes for stretch in new.stretches for rows in stretch.values())
@@ -89,6 +97,24 @@ class ReplayLog:
         self._open_hash = open_hash
         self._commit = ReplayCommit(new.rows, new.capacity, tuple(self._segments))
         return self._commit
+
+    def _check_still_there(self) -> None:
+        """By sizes alone: what is there and damaged is found by whoever reads it.
+
+        Raises:
+            RowsGone: a segment is not; the log is empty from now on.
+            OSError: from the disk.
+        """
+        for ref in self._segments:
+            path = self.folder / ref.name
+            if not path.is_file() or path.stat().st_size < ref.length:
+                self._segments, self._commit = [], None
+                raise RowsGone(
+                    f"Replay segment {path} (rows {ref.first_row:,} to {ref.end_row:,}) was deleted or cut by another "
+                    "program while the training went on.",
+                    safe="the rows are in memory as well",
+                    next_step="keep other programs out of this folder",
+                )
 
     def _write_pieces(self, new: NewRows) -> tuple[list[SegmentRef], Any]:
         """Append every piece of `new`; return the segments and the running hash of the open one, as they now are."""

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,50 @@ def test_rows_handed_over_before_a_save_are_the_same_rows(
     chunks = sum(chunks_in((store.tree.replay / ref.name).read_bytes()) for ref in newest.manifest.replay.segments)
     assert chunks > 10, "two saves in eight segments would leave fewer"
     found = {**session(settings(tmp_path / "tree")).digests, **curves(store.tree)}
+    assert differing(found, whole) == []
+
+
+class MeddledDisk(Disk):
+    """Somebody deletes, or replaces, what is in the tree right after the save of a step."""
+
+    def __init__(self, step: int, meddle: Callable[[Path], None]) -> None:
+        self.step, self.meddle = step, meddle
+
+    def replace(self, source: Path, destination: Path) -> None:
+        super().replace(source, destination)
+        if destination.name == f"cart_checkpoint_{self.step}_steps.manifest.json":
+            self.meddle(destination.parent / "replay")
+
+
+def delete_a_closed_segment(folder: Path) -> None:
+    min(folder.iterdir()).unlink()
+
+
+def make_a_file_of(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("somebody's notes")
+
+
+@pytest.mark.filterwarnings("ignore:.*was not made by this project")
+@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("meddle", [delete_a_closed_segment, make_a_file_of])
+def test_rows_that_vanish_during_a_session_are_written_anew_before_the_next_commit(
+    whole: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    meddle: Callable[[Path], None],
+    at_the_end: bool,
+) -> None:
+    if not at_the_end:  # there the last save itself shall find it
+        monkeypatch.setattr(replay_rows, "MOST_WAITING_BYTES", 700)  # so that they are handed over in parts
+    changed = settings(tmp_path / "tree", save_every=48)
+    session(changed, max_steps=144 if at_the_end else 200, disk=MeddledDisk(96, meddle))
+    assert "All replay rows are written anew" in capsys.readouterr().out
+    head = CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).find_latest_checkpoint()
+    assert head is not None
+    assert head.step == (144 if at_the_end else 200)
+    found = {**session(settings(tmp_path / "tree")).digests, **curves(head.tree)}
     assert differing(found, whole) == []
 
 

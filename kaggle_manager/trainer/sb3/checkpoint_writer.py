@@ -120,7 +120,7 @@ class CheckpointWriter:
         """Carry out one order; say what was committed by it.
 
         Raises:
-            StorageError, CheckpointCorrupt, LineageMismatch: as `CheckpointStore.save_latest` and `ReplayLog`.
+            RowsGone, StorageError, CheckpointCorrupt, LineageMismatch: as `ReplayLog` and `save_latest`.
         """
         match order:
             case Begin():
@@ -135,8 +135,8 @@ class CheckpointWriter:
 
     def _save(self, order: SaveOrder) -> Saved:
         begun = time.monotonic()
+        self._attributes.update(pickle.loads(order.attributes))  # first: if this save fails, the next one needs them
         replay = None if order.replay is None else self._replay.write(order.replay)
-        self._attributes.update(pickle.loads(order.attributes))
         model = ModelSnapshot(self._attributes, order.parameters, order.variables)
         parameters = {**model.parameters, **model.variables}
         digests = exact_state.or_none(lambda: exact_state.digests(order.items, parameters))

@@ -15,6 +15,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
+from kaggle_manager.checkpoints.replay_log import RowsGone
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -59,6 +60,8 @@ class Checkpointer:
     digests: dict[str, str] = field(default_factory=dict)
     _common: dict[str, Any] = field(init=False)
     _stall_s: float = 0.0
+    _step: int | None = None
+    _again: bool = False
     _sizes_known: bool = False
     _rows: replay_rows.WaitingRows = field(init=False)
     _changes: Changes = field(default_factory=Changes)
@@ -117,6 +120,9 @@ class Checkpointer:
         self.refuse(divergence.in_losses(self.training.model) or divergence.in_rewards(self.training.model))
         self._hand_over()
         self.join()
+        while self._rows.are_too_many:  # those in the log are gone, as the join has found
+            self._hand_over()
+            self.join()
         step = self.training.model.num_timesteps
         model = self._finite_snapshot()
         metadata = self.metadata(step)
@@ -135,6 +141,7 @@ class Checkpointer:
             },
         )
         self.writer.start(order)
+        self._step, self._again = step, False
         self.count += 1
         self._stall_s = time.monotonic() - started
         self.stall_s += self._stall_s
@@ -142,19 +149,24 @@ class Checkpointer:
     def between_saves(self) -> None:
         """Called at a rollout start: take note of a save that is on disk by now, hand over rows when there are many.
 
+        A save whose earlier rows were gone from the disk is made up for at once: nothing there loads until then.
+
         Raises:
             Diverged: the losses are not finite.
             StorageError: as `join`; of a save, before the next one comes.
         """
         self.refuse(divergence.in_losses(self.training.model))
-        self._note(self.writer.look())
-        self._hand_over()
+        self._note(self._of_the_writer(self.writer.look))
+        if self._again:
+            self.save()
+        else:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         """Have replay rows written down before the next save."""
-        for rows in self._rows.too_many():
+        while self._rows.are_too_many:
             self.join()
-            self.writer.start(rows)
+            self.writer.start(self._rows.some())
 
     def join(self) -> None:
         """Wait until the save under way is on disk.
@@ -162,7 +174,23 @@ class Checkpointer:
         Raises:
             StorageError: it could not be written; the checkpoints before it still load.
         """
-        self._note(self.writer.join())
+        self._note(self._of_the_writer(self.writer.join))
+
+    def finish(self) -> None:
+        """As `join`, at the end of a session."""
+        self.join()
+        if self._again and self._step == self.training.model.num_timesteps:
+            self.save()
+            self.join()
+
+    def _of_the_writer(self, answer: Callable[[], Saved | None]) -> Saved | None:
+        """What the writer says; where it has lost its rows, all of them are given to it anew."""
+        try:
+            return answer()
+        except RowsGone as gone:
+            warn(f"{gone.message} All replay rows are written anew, from memory.")
+            self._rows, self._again = replay_rows.WaitingRows(self.training.model), True
+            return None
 
     def _note(self, saved: Saved | None) -> None:
         if saved is not None:
@@ -208,7 +236,7 @@ class Checkpointer:
 
     def save_final(self) -> Checkpoint:
         """Write the final model, and where there is room its replay buffer, as stock Stable-Baselines3 reads them."""
-        self.join()
+        self.finish()
         tree, model = self.store.tree, self.training.model
         files: dict[str, Content] = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
         if replay_rows.buffer_of(model) is not None:

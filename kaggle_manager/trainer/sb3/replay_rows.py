@@ -7,7 +7,6 @@ state. Knows nothing of files.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +62,7 @@ class WaitingRows:
         self._capture = ReplayCapture(shared=nexts, rewritten=rewritten)
         if self._arrays:
             self._capacity = len(next(iter(self._arrays.values())))
-            self._most = max(MOST_WAITING_BYTES // sum(array[0].nbytes for array in self._arrays.values()), 1)
+            self._most: int = max(MOST_WAITING_BYTES // sum(array[0].nbytes for array in self._arrays.values()), 1)
 
     def load(self, checkpoint: Checkpoint, disk: Disk) -> None:
         """Put the rows of a checkpoint that was just verified into the buffer.
@@ -77,11 +76,18 @@ class WaitingRows:
             replay_log.load(folder, commit, self._arrays, in_order=self._in_order, verified=True, disk=disk)
             self._capture.restored(self._arrays, commit.rows)
 
-    def too_many(self) -> Iterator[NewRows]:
-        """While more wait than are kept for a save: some of them, as they are now."""
-        rows = rows_written(self._model) if self._arrays else 0
-        while self._arrays and (upto := max(self._capture.rows, rows - self._capacity) + self._most) < rows:
-            yield self._capture.take(self._arrays, rows=rows, upto=upto)
+    @property
+    def are_too_many(self) -> bool:
+        """Whether more wait than are kept for a save."""
+        return bool(self._arrays) and self._upto < rows_written(self._model)
+
+    def some(self) -> NewRows:
+        """The oldest of those that are too many, as they are now."""
+        return self._capture.take(self._arrays, rows=rows_written(self._model), upto=self._upto)
+
+    @property
+    def _upto(self) -> int:
+        return max(self._capture.rows, rows_written(self._model) - self._capacity) + self._most
 
     def all(self) -> NewRows | None:
         """All that wait, as they are now; None without a replay buffer."""

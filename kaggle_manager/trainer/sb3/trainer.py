@@ -157,7 +157,7 @@ class Session:
                 warn(f"the final model is saved; {reason}.")
         except SessionOver as over:
             kind, reason = "interrupted", over.reason
-            self.checkpointer.join()
+            self.checkpointer.finish()
         except KaggleManagerError:
             raise
         except Exception as error:

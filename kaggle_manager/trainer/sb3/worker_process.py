@@ -51,6 +51,7 @@ class WorkerProcess(Generic[Argument, Result]):
         self._pipe: Connection | None = None
         self._under_way = False
         self._result: Result | None = None
+        self._error: Exception | None = None
         # A daemonic process may not have children.
         if sys.platform == "linux" and not multiprocessing.current_process().daemon:
             context = multiprocessing.get_context("fork")
@@ -77,7 +78,10 @@ class WorkerProcess(Generic[Argument, Result]):
         assert not self._under_way
         self._result = None
         if self._pipe is None:
-            self._result = self._function(argument)
+            try:
+                self._result = self._function(argument)
+            except Exception as error:
+                self._error = error
             return
         buffers: list[pickle.PickleBuffer] = []
         text = host_pickle.dumps(argument, buffers.append)
@@ -116,6 +120,9 @@ class WorkerProcess(Generic[Argument, Result]):
             if isinstance(answer, BaseException):
                 raise answer
             return answer
+        if self._error is not None:
+            failed, self._error = self._error, None
+            raise failed
         result, self._result = self._result, None
         return result
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from kaggle_manager.checkpoints import CheckpointStore, Disk, Lineage, TrainingT
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.manifest import ReplayCommit
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
-from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, load
+from kaggle_manager.checkpoints.replay_log import SEGMENTS_PER_RING, ReplayLog, RowsGone, load
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
 spaces = pytest.importorskip("gymnasium.spaces")
@@ -336,6 +339,53 @@ def test_a_write_that_failed_may_be_tried_again(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="full"):
         log.log.write(new)
     Log(tmp_path, restored).load(log.log.write(new))
+    assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
+
+
+def delete(segment: Path) -> None:
+    segment.unlink()
+
+
+def cut(segment: Path) -> None:
+    os.truncate(segment, segment.stat().st_size - 1)
+
+
+def make_a_folder_of(segment: Path) -> None:
+    segment.unlink()
+    segment.mkdir()
+
+
+def delete_the_folder(segment: Path) -> None:
+    shutil.rmtree(segment.parent)
+
+
+def make_a_file_of_the_folder(segment: Path) -> None:
+    shutil.rmtree(segment.parent)
+    segment.parent.write_text("somebody's notes")
+
+
+@pytest.mark.filterwarnings("ignore:.*was not made by this project")
+@pytest.mark.parametrize("which", [0, -1], ids=["a closed segment", "the open one"])
+@pytest.mark.parametrize(
+    "meddle",
+    [delete, cut, make_a_folder_of, delete_the_folder, make_a_file_of_the_folder],
+    ids=lambda each: each.__name__,
+)
+def test_rows_that_somebody_took_away_are_noticed_and_written_anew(
+    tmp_path: Path, meddle: Callable[[Path], None], which: int
+) -> None:
+    folder, player = tmp_path / "replay", Player(hindsight_buffer(40, 2), seed=8)
+    live, log = arrays_of(player.buffer), Log(folder, arrays_of(player.buffer))
+    player.play(33)
+    meddle(folder / log.append(33).segments[which].name)
+    player.play(20)
+    new = log.capture.take(live, rows=53)
+    with pytest.raises(RowsGone, match="was deleted or cut by another program"):
+        log.log.write(new)
+    log.capture = ReplayCapture(rewritten=log.rewritten)
+    commit = log.append(53)
+    restored = arrays_of(hindsight_buffer(40, 2))
+    Log(folder, restored).load(commit)
     assert all(restored[name].tobytes() == live[name].tobytes() for name in live)
 
 
