@@ -96,6 +96,7 @@ class Limits:
     output_files: int = 500
     dataset_bytes: int = 200 * 1024**3
     ingestion_s: float = 1.0
+    mount_s: float = 0.0
     link_s: float = 3600.0
     oldest_image: int = 1
     newest_image: int = 1

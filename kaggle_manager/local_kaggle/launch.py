@@ -31,8 +31,11 @@ def prepare(
     for name in ("src", "working", "scratch/home", "scratch/tmp"):
         (session / name).mkdir(parents=True)
     (session / "src" / "script.py").write_text(script, encoding="utf-8")
+    filled_after_s = faults.filled_after_s
     if faults.sources == "empty":
         mounts = emptied(session, mounts)
+    elif state.limits.mount_s:  # they come late, as on Kaggle
+        mounts, filled_after_s = emptied(session, mounts), state.limits.mount_s
     dies_s = faults.dies_after_s if faults.dies_after_s is not None else limit_s
     found = accelerator if faults.accelerator is None else faults.accelerator
     isolation = sandbox.isolation()
@@ -46,7 +49,7 @@ def prepare(
         "mounts": mounts,
         "limit_s": min(limit_s, dies_s),
         "erased_at_limit": dies_s < limit_s,
-        "filled_after_s": faults.filled_after_s,
+        "filled_after_s": filled_after_s,
         "output_bytes": state.limits.output_bytes,
         "environment": sandbox.kernel_environment(session, session_id, found, isolated=bool(isolation)),
     }

@@ -1,8 +1,9 @@
 """The week's accelerator hours: what was used, what is reserved, and whether one more session may start.
 
 Pure: no clock, no disk. Times are Unix seconds. The week turns on Saturday 00:00 UTC. An hour on any GPU machine costs
-an hour; the time of a session counts while it runs, and the rest of its time limit counts as reserved. A session may
-start while hours remain, unless the sessions already running could use them all.
+an hour; the time of a session counts while it runs, and the rest of the longest session counts as reserved, whatever
+limit it was pushed with. A session may start while hours remain, unless the sessions already running could use them
+all.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ _FIRST_SATURDAY = 2 * 86400.0  # 3 January 1970
 
 @dataclass(frozen=True)
 class Span:
-    """One session: when it began, when it ended (None: it runs), and its time limit."""
+    """One session: when it began, when it ended (None: it runs), and how long the longest may last."""
 
     began: float
     ended: float | None
-    limit_s: float
+    longest_s: float
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def statistics(sessions: Iterable[Span], now: float, allowed_s: float) -> Statis
         ended = now if session.ended is None else session.ended
         used += max(0.0, ended - max(session.began, start))
         if session.ended is None:
-            reserved += max(0.0, session.began + session.limit_s - now)
+            reserved += max(0.0, session.began + session.longest_s - now)
     return Statistics(used, reserved, allowed_s)
 
 

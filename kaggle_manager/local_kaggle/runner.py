@@ -28,6 +28,8 @@ from typing import IO, Any, NamedTuple
 from kaggle_manager.local_kaggle import disk, process_group, sandbox
 from kaggle_manager.local_kaggle.faults import session_faults
 
+# What users report of a session past its limit, with the state of one that was cancelled.
+TIMED_OUT = "Your notebook was stopped because it exceeded the max allowed execution duration."
 _POLL_S = 0.1
 _SIZE_CHECK_S = 2.0
 _LONGEST_PIECE = 64 * 1024  # a line longer than this is logged in pieces
@@ -110,7 +112,7 @@ def _watch(process: subprocess.Popen[bytes], order: dict[str, Any]) -> End:
         if (session / "cancel").exists():
             return End("CANCEL_ACKNOWLEDGED", "The session was cancelled.")
         if now >= deadline:
-            return End("ERROR", f"The session reached its time limit of {limit_s:g} seconds and was stopped.", True)
+            return End("CANCEL_ACKNOWLEDGED", TIMED_OUT, True)
         if now >= next_size_check:
             if size_of(session / "working") > output_bytes:
                 return End("ERROR", too_large)

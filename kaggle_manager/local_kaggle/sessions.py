@@ -81,6 +81,7 @@ def week(state: ServerState, database: sqlite3.Connection) -> dict[str, quota.St
     ).fetchall()
     used: dict[str, list[quota.Span]] = {"GPU": [], "TPU": [], "CPU": []}
     for row in rows:
-        used[row["accelerator"]].append(quota.Span(row["created_at"], row["ended_at"], row["limit_s"]))
+        longest_s = limits.tpu_session_s if row["accelerator"] == "TPU" else limits.session_s
+        used[row["accelerator"]].append(quota.Span(row["created_at"], row["ended_at"], longest_s))
     allowed = {"GPU": limits.gpu_week_s, "TPU": limits.tpu_week_s}
     return {name: quota.statistics(used[name], now, allowed_s) for name, allowed_s in allowed.items()}

@@ -17,11 +17,10 @@ from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.platforms.kaggle.models import ROOM, runs_on
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
 
-# Kaggle lets an account run two GPU sessions at once.
-SLOTS = 2
 # Between two rounds: brisk while something changes, slow while nothing does.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5
 LIVE = ("running", "fetching")
@@ -107,7 +106,8 @@ class Campaign:
             if not member.is_over:
                 self._tick(member, may_push=False)
         waiting = [member for member in self.members if not member.is_over and not member.is_live]
-        free = SLOTS - sum(member.is_live for member in self.members)
+        slots = ROOM[runs_on(self.configs[0].section.kernel.accelerator)]
+        free = slots - sum(member.is_live for member in self.members)
         ready = [member for member in waiting if member.not_before <= self.clock()]
         for member in sorted(ready, key=lambda member: member.step)[: max(0, free)]:
             self._tick(member, may_push=True)

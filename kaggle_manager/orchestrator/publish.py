@@ -39,6 +39,8 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
     if isinstance(found, DatasetVersion):
         if is_news:
             run.reporter.checkpoint(f"step {parent.step} goes in as dataset {found.ref}")
+        if found.caution:
+            run.reporter.warn(f"dataset {found.ref} is ready under its names: {found.caution}")
         return True
     why = f"Kaggle is processing the training tree of step {parent.step:,}, and no session can mount it yet."
     run.note("processing", generation, looked_at=run.clock())

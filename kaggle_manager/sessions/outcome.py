@@ -27,6 +27,8 @@ KINDS_BY_ERROR = {
     "OutOfMemoryError": FailureKind.MEMORY,
     "Diverged": FailureKind.DIVERGED,
 }
+# Kaggle's words for a session that it ended at its limit: its state is that of one that somebody cancelled.
+TIMED_OUT = re.compile(r"exceeded the max\w* allowed (execution )?(duration|time)|timed out", re.I)
 # What exhausted memory looks like otherwise; a process killed by SIGKILL was nearly always killed for its memory.
 MEMORY_WORDS = ("out of memory", "cannot allocate memory", "unable to allocate", "ended with code -9")
 
@@ -76,12 +78,15 @@ def judge(
     if asked_to_stop and (result is None or result.outcome == "interrupted"):
         return Outcome("stopped", f"ended, as `stop` asked; {saved}", "", step_after)
     if result is None:
-        cause = last_traceback_line(log) or platform_says
-        words = f"killed before it wrote its result ({cause}); {saved}"
+        timed_out = bool(TIMED_OUT.search(platform_says))
+        cause = platform_says if timed_out else last_traceback_line(log) or platform_says
+        how = "ended by Kaggle at its time limit" if timed_out else "killed"
+        words = f"{how} before it wrote its result ({cause}); {saved}"
         if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
             return Outcome("killed", words, "", step_after)
-        failure = normalised_failure(f"killed without gaining a step: {cause}")
-        return Outcome("killed", words, failure, step_after, _kind_without_result(cause, log, wedged=wedged))
+        failure = normalised_failure(f"{how} without gaining a step: {cause}")
+        kind = FailureKind.NO_PROGRESS if timed_out else _kind_without_result(cause, log)
+        return Outcome("killed", words, failure, step_after, FailureKind.WEDGED if wedged else kind)
     if result.outcome in ("completed", "interrupted"):
         reason = f" ({result.reason})" if result.reason else ""
         words = f"{result.outcome}{reason}; {saved}"
@@ -102,9 +107,7 @@ def _kind_of_error(name: str, cause: str) -> FailureKind:
     return known or FailureKind.CODE
 
 
-def _kind_without_result(cause: str, log: str, *, wedged: bool) -> FailureKind:
-    if wedged:
-        return FailureKind.WEDGED
+def _kind_without_result(cause: str, log: str) -> FailureKind:
     if last_traceback_line(log):
         return _kind_of_error("", cause)
     return FailureKind.KILLED

@@ -20,6 +20,7 @@ from pathlib import Path
 import uvicorn
 
 from kaggle_manager.errors import AmbiguousPush, KaggleManagerError, Unavailable
+from kaggle_manager.local_kaggle import sessions
 from kaggle_manager.local_kaggle.app import create_app
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
@@ -238,8 +239,10 @@ def delete_kernel(at: Stage, client: KaggleClient) -> str:
 
 
 def quota(at: Stage, client: KaggleClient) -> str:
-    got = client.quota().total_s
-    return _check(at.state.limits.gpu_week_s, got)
+    got = client.quota()
+    with at.state.transaction() as database:
+        week = sessions.week(at.state, database)["GPU"]
+    return _check((at.state.limits.gpu_week_s, round(week.reserved_s, -2)), (got.total_s, round(got.reserved_s, -2)))
 
 
 def publish(at: Stage, client: KaggleClient) -> str:

@@ -45,6 +45,8 @@ FOR_EVER = {
     ("expired token", "download: list"): "AuthError",
     ("expired token", "live log"): "AuthError",
     ("still RUNNING", "status"): "believed",
+    ("quota held by others", "quota"): "believed",
+    ("other sizes", "publish: list files"): "right",
 }
 
 

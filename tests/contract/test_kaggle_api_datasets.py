@@ -131,11 +131,28 @@ def test_who_waits_is_told_when_the_bytes_have_arrived(kaggle, pack):
     assert arrived == [(1, [])]
 
 
-def test_names_and_sizes_must_be_the_ones_that_were_sent(kaggle, pack):
+def test_names_must_be_the_ones_that_were_sent(kaggle, pack):
     World(kaggle)
-    stale = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 7}]})
+    stale = answer({"datasetFiles": [{"name": "another.pack", "totalBytes": len(DATA)}]})
     kaggle.script("ListDatasetFiles", stale)
-    assert publish(kaggle, pack, ready_within_s=30) is NotReady.PROCESSED
+    assert publish(kaggle, pack, ready_within_s=60) is NotReady.PROCESSED
+
+
+def test_sizes_that_stay_others_than_were_sent_hold_nothing_up_and_are_told(kaggle, pack):
+    World(kaggle)
+    kaggle.script("ListDatasetFiles", answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 7}]}))
+    clock = Clock()
+    found = publish(kaggle, pack, clock=clock)
+    assert (found.version, "7 bytes instead of" in found.caution) == (1, True)
+    assert 30 <= clock.now < 60, "they may be of a version that is not whole yet"
+
+
+def test_sizes_that_become_right_are_no_caution(kaggle, pack):
+    World(kaggle)
+    small = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 0}]})
+    right = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": len(DATA)}]})
+    kaggle.script("ListDatasetFiles", small, small, right)
+    assert publish(kaggle, pack) == DatasetVersion("alice", "km-run-tree", 1)
 
 
 def test_waiting_is_bounded(kaggle, pack):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_manager.local_kaggle import quota
+from kaggle_manager.local_kaggle.runner import TIMED_OUT
 
 HOUR = 3600.0
 WAIT = "import time\ntime.sleep(60)"
@@ -35,7 +37,23 @@ def test_a_retired_accelerator_runs_on_its_successor(client: Any) -> None:
 def test_a_time_limit_is_at_most_the_platforms(loopback: Any) -> None:
     client = loopback(session_s=1.0).client
     client.push(WAIT, session_timeout_seconds=7200)
-    assert client.end() == ("ERROR", "The session reached its time limit of 1 seconds and was stopped.")
+    assert client.end() == ("CANCEL_ACKNOWLEDGED", TIMED_OUT)
+
+
+def test_mounts_can_come_late(loopback: Any) -> None:
+    local = loopback(mount_s=0.5)
+    client = local.client
+    client.ready_dataset({"a.txt": b"data"})
+    log = client.run(
+        "import os, time, pathlib\n"
+        "file = pathlib.Path(os.environ.get('KAGGLE_INPUT_DIR', '/kaggle/input')) / 'little-data/a.txt'\n"
+        "while not file.is_file():\n    time.sleep(0.02)\n"
+        "print(file.read_text())\n",
+        dataset_data_sources=["local/little-data"],
+    )
+    assert log.endswith("data\n")
+    (order,) = local.root.glob("sessions/*/order.json")
+    assert json.loads(order.read_text())["filled_after_s"] == 0.5
 
 
 def begin_a_week(local: Any) -> None:
@@ -43,7 +61,7 @@ def begin_a_week(local: Any) -> None:
     local.clock.ahead_s += quota.week_of(local.clock())[1] - local.clock()
 
 
-def test_a_running_gpu_session_uses_its_time_and_reserves_the_rest(loopback: Any) -> None:
+def test_a_running_gpu_session_uses_its_time_and_reserves_the_rest_of_twelve_hours(loopback: Any) -> None:
     local = loopback()
     begin_a_week(local)
     local.client.push(WAIT, machine_shape="NvidiaTeslaT4", session_timeout_seconds=int(10 * HOUR))
@@ -53,8 +71,8 @@ def test_a_running_gpu_session_uses_its_time_and_reserves_the_rest(loopback: Any
     after = local.client.quota().gpu_quota
     used = after.time_used - before.time_used
     assert abs(used - timedelta(hours=1)) < timedelta(seconds=30)
-    assert abs(before.time_reserved - timedelta(hours=10)) < timedelta(seconds=30)
-    assert abs(after.time_reserved - timedelta(hours=9)) < timedelta(seconds=30)
+    assert abs(before.time_reserved - timedelta(hours=12)) < timedelta(seconds=30)
+    assert abs(after.time_reserved - timedelta(hours=11)) < timedelta(seconds=30)
     assert after.total_time_allowed == timedelta(hours=30)
     assert after.has_ever_run
 

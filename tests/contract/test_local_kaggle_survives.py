@@ -22,6 +22,7 @@ from loopback_kaggle import Client, end_sessions, until, waiting_for
 from kaggle_manager.errors import ConfigError, StorageError, Unavailable
 from kaggle_manager.local_kaggle import disk, launcher
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, serve, stop
+from kaggle_manager.local_kaggle.runner import TIMED_OUT
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def test_a_kernel_that_ended_while_no_server_ran_has_its_true_verdict(local_kagg
     ensure_running(local_kaggle.root, idle_exit_s=120)
     assert client.status("good-kernel") == ("COMPLETE", "")
     assert client.status("bad-kernel") == ("ERROR", "The kernel ended with exit code 3.")
-    assert client.status("slow-kernel") == ("ERROR", "The session reached its time limit of 1 seconds and was stopped.")
+    assert client.status("slow-kernel") == ("CANCEL_ACKNOWLEDGED", TIMED_OUT)
 
 
 @posix_only

@@ -12,7 +12,8 @@ from small_project import SECTION, TRAINER, Bench, installed
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import KernelFailed, Unavailable
-from kaggle_manager.orchestrator.campaign import SLOTS, Campaign, seeds_of
+from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
+from kaggle_manager.platforms.kaggle.models import ROOM
 from kaggle_manager.runs.journal import Journal
 
 pytestmark = pytest.mark.slow
@@ -52,7 +53,7 @@ def test_no_more_sessions_than_slots_run_at_once_and_the_one_behind_goes_first(b
     started.round()
     started.round()
     assert [member.is_live for member in started.members] == [True, True, False]
-    assert sum(member.is_live for member in started.members) == SLOTS
+    assert sum(member.is_live for member in started.members) == ROOM["GPU"]
 
 
 def test_a_member_that_the_platform_refuses_at_the_start_is_tried_again(

@@ -68,7 +68,7 @@ def test_without_network_and_credentials_there_is_no_problem(project: Path, tmp_
     found = look(tmp_path)
     assert states(found, "credentials", "endpoint") == ["caution", "caution"]
     assert states(found, "python", "packages", "state folder", "journal", "secrets") == ["ok"] * 5
-    assert "not known" in found["phone"].says
+    assert "not known" in found["verification"].says
     assert found["exit"].says == "0"
 
 
@@ -172,7 +172,7 @@ def test_a_wrong_network_setting_is_a_problem_with_the_code_of_configuration(
 
 @pytest.mark.parametrize(
     ("place", "name"),
-    [(account, "clock"), (machine, "disk"), (machine, "python"), (secret_files, "look"), (account, "phone")],
+    [(account, "clock"), (machine, "disk"), (machine, "python"), (secret_files, "look"), (account, "verification")],
 )
 def test_a_check_that_dies_is_a_problem_and_all_others_are_made(
     place: ModuleType, name: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from small_project import Bench
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
-from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
+from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel, Quota
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import launch, reconcile
 
@@ -118,6 +119,21 @@ def test_a_quota_refusal_is_waited_out_and_costs_no_generation(bench: Bench) -> 
     report = bench.run(timesteps=2)
     assert [session.generation for session in report.sessions] == [1]
     assert 3590 < sum(bench.slept) <= 3600, "an hour: what others reserve comes back before the reset"
+
+
+def test_quota_that_other_sessions_hold_is_asked_for_again_each_hour_not_at_the_reset_of_the_week(bench: Bench) -> None:
+    told: list[float] = []
+
+    class Client(KaggleClient):
+        def quota(self, machine: str = "") -> Quota:
+            reset, hour = datetime.now(UTC) + timedelta(days=6), 3600.0
+            told.append(left := [0.0, 0.05 * hour, 30 * hour][min(len(told), 2)])
+            return Quota(used_s=0.0, reserved_s=30 * hour - left, total_s=30 * hour, refresh_time=reset)
+
+    bench.make_client = Client
+    assert bench.run(timesteps=2).step == 2
+    assert told[:3] == [0.0, 180.0, 108_000.0]
+    assert 2 * 3500 < sum(bench.slept) <= 2 * 3600
 
 
 def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wait(bench: Bench) -> None:

@@ -29,8 +29,9 @@ LONGEST_S = 10.0
 SKEW_S, SKEW_TOO_MUCH_S = 30.0, 300.0
 EXPIRES_SOON = timedelta(days=7)
 _SETTINGS = "https://www.kaggle.com/settings"
+_VERIFY = "verify your phone number, and your identity where Kaggle asks for it (Persona),"
 # What pip and the kernel say when a session was refused the internet, which is what a missing verification looks like.
-_NO_INTERNET = "phone number is verified"
+_NO_INTERNET = "the account is verified"
 
 
 def describe(credentials: Credentials | None) -> Check:
@@ -136,9 +137,7 @@ def quota(quota: Quota, now: datetime) -> Check:
         wait = (quota.refresh_time - now).total_seconds()
         says += f"; the week begins anew {quota.refresh_time:%a %Y-%m-%d %H:%M} UTC (in {duration(max(0.0, wait))})"
     if quota.total_s == 0:
-        return Check(
-            "quota", "caution", f"{says}: this account is given no GPU", f"verify your phone number at {_SETTINGS}"
-        )
+        return Check("quota", "caution", f"{says}: this account is given no GPU", f"{_VERIFY} at {_SETTINGS}")
     return Check(
         "quota",
         "ok" if quota.left_s > 0 else "caution",
@@ -147,8 +146,8 @@ def quota(quota: Quota, now: datetime) -> Check:
     )
 
 
-def phone(config: RunConfig | None) -> Check:
-    """Kaggle's API does not tell whether the phone number is verified; a session that was refused internet does."""
+def verification(config: RunConfig | None) -> Check:
+    """Kaggle's API does not tell whether the account is verified; a session that was refused internet does."""
     if config is not None:
         try:
             with closing(copy_to_read(config.journal)) as journal:
@@ -161,15 +160,13 @@ def phone(config: RunConfig | None) -> Check:
             refused = 0  # the check of the journal says so
         if refused:
             return Check(
-                "phone",
+                "verification",
                 "caution",
                 f"{refused} sessions on Kaggle had no internet to install packages with",
-                f"verify your phone number at {_SETTINGS}, and look at `internet` in section.toml",
+                f"{_VERIFY} at {_SETTINGS}, and look at `internet` in section.toml",
             )
-    says = (
-        "not known: Kaggle's API does not tell whether your number is verified, without which kernels have no internet"
-    )
-    return Check("phone", "ok", f"{says} and no GPU; a quick run on Kaggle shows it within minutes")
+    says = "not known: Kaggle's API does not tell whether phone number and identity are verified, without which kernels"
+    return Check("verification", "ok", f"{says} have neither internet nor GPU; a quick run on Kaggle shows it")
 
 
 def _access_token_end(path: Path) -> datetime | None:

@@ -49,7 +49,7 @@ def examine(
     looks |= {
         "credentials": lambda: found,
         "account": partial(account.ask, credentials, endpoint),
-        "phone": partial(account.phone, config),
+        "verification": partial(account.verification, config),
     }
     if config is not None:
         looks |= {

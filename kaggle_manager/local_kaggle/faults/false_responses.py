@@ -1,9 +1,9 @@
-"""Answers that arrive whole and are false: a status, a listing, a log, a refusal. Pure."""
+"""Answers that arrive whole and are false: a status, a listing, a log, a quota, a size, a refusal. Pure."""
 
 from __future__ import annotations
 
 from kaggle_manager.local_kaggle.faults import fault_plan
-from kaggle_manager.local_kaggle.serialization import Body
+from kaggle_manager.local_kaggle.serialization import Body, duration
 
 
 def falsified(fault: fault_plan.Fault, true: Body) -> Body | None:
@@ -15,6 +15,12 @@ def falsified(fault: fault_plan.Fault, true: Body) -> Body | None:
             return _first_files(fault, true)
         case fault_plan.LogCut():
             return true | {"log": str(true["log"])[fault.lost_bytes :]} if true.get("log") else None
+        case fault_plan.SaysQuota():
+            return true | {"gpuQuota": _reserved(true["gpuQuota"], fault.left_hours * 3600.0)}
+        case fault_plan.SaysSizes():
+            files = true.get("datasetFiles") or []
+            larger = [file | {"totalBytes": file["totalBytes"] + fault.more_bytes} for file in files]
+            return true | {"datasetFiles": larger} if files else None
         case fault_plan.PushRefused():
             return {"versionNumber": 0, "error": fault.message}
         case _:
@@ -31,6 +37,12 @@ def _status(fault: fault_plan.SaysStatus, true: Body) -> Body | None:
     if said == fault.says or (fault.instead_of and said not in fault.instead_of):
         return None
     return {"status": fault.says, "failureMessage": ""}
+
+
+def _reserved(week: Body, left_s: float) -> Body:
+    """The week with so much reserved that `left_s` are left."""
+    allowed_s, used_s = (float(week[name].removesuffix("s")) for name in ("totalTimeAllowed", "timeUsed"))
+    return week | {"timeReserved": duration(max(0.0, allowed_s - used_s - left_s))}
 
 
 def _first_files(fault: fault_plan.PartialList, true: Body) -> Body | None:

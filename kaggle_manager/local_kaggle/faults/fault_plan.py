@@ -217,6 +217,22 @@ class ImageMoves(Fault):
     meets: ClassVar[tuple[str, ...]] = (PUSH,)
 
 
+class SaysQuota(Fault):
+    """Asked about the quota, Kaggle answers that running sessions reserve all GPU hours but so many."""
+
+    kind: Literal["says_quota"]
+    left_hours: Annotated[float, Field(ge=0)] = 0.0
+    meets: ClassVar[tuple[str, ...]] = ("GetAcceleratorQuotaStatistics",)
+
+
+class SaysSizes(Fault):
+    """The files of a dataset are listed with other sizes than they have."""
+
+    kind: Literal["says_sizes"]
+    more_bytes: Count = 512
+    meets: ClassVar[tuple[str, ...]] = ("ListDatasetFiles",)
+
+
 class SlowIngestion(Fault):
     """From this version of a dataset on, Kaggle takes so long until one is current."""
 
@@ -267,8 +283,8 @@ class KilledAtWall(_OfSession):
 
 AnyFault = (
     Refuse | ExpiredLink | Reset | Stall | Delay | Drip | Truncate | Length | Flip | Swap | TokenExpires | PushRefused
-    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | ImageMoves | SlowIngestion | DroppedSources
-    | StaleMount | EmptyMount | WrongAccelerator | KilledAtWall
+    | SaysStatus | IgnoresVersion | PartialList | LogCut | QuotaShrinks | SaysQuota | SaysSizes | ImageMoves
+    | SlowIngestion | DroppedSources | StaleMount | EmptyMount | WrongAccelerator | KilledAtWall
 )  # fmt: skip
 KINDS: dict[str, type[Fault]] = {
     get_args(fault.model_fields["kind"].annotation)[0]: fault for fault in get_args(AnyFault)

@@ -138,7 +138,7 @@ class FaultMiddleware:
                 await JSONResponse(false_responses.falsified(fault, {}))(
                     exchange.scope, exchange.receive, exchange.send
                 )
-            case fault_plan.SaysStatus() | fault_plan.PartialList():
+            case fault_plan.SaysStatus() | fault_plan.PartialList() | fault_plan.SaysQuota() | fault_plan.SaysSizes():
                 await self._falsify(track, exchange)
             case fault_plan.LogCut() if call != fault_plan.LOG:
                 await self._falsify(track, exchange)

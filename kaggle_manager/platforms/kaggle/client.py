@@ -36,6 +36,7 @@ from kaggle_manager.platforms.kaggle.models import (
     KernelVersion,
     PushedKernel,
     Quota,
+    runs_on,
 )
 from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs, output_named
@@ -195,7 +196,7 @@ class KaggleClient(ApiConnection):
         """
         request = ApiGetAcceleratorQuotaStatisticsRequest()
         answer = self.call(self._kernels.get_accelerator_quota_statistics, request, about="accelerator quota")
-        kind = "TPU" if machine.startswith("Tpu") else "GPU"
+        kind = "TPU" if runs_on(machine) == "TPU" else "GPU"
         week = answer.tpu_quota if kind == "TPU" else answer.gpu_quota
         if week is None or week.total_time_allowed is None:
             raise ProtocolError(f"Kaggle's answer about the quota does not say how much {kind} time there is.")
@@ -217,8 +218,8 @@ def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
     request.is_private = push.private
     request.enable_internet = push.internet
     # The machine shape decides; the older switches are sent so that an earlier version's setting cannot stay on.
-    request.enable_gpu = (push.accelerator or "").startswith("Nvidia")
-    request.enable_tpu = (push.accelerator or "").startswith("Tpu")
+    request.enable_gpu = runs_on(push.accelerator) == "GPU"
+    request.enable_tpu = runs_on(push.accelerator) == "TPU"
     request.machine_shape = push.accelerator
     request.dataset_data_sources = list(push.dataset_sources)
     request.session_timeout_seconds = push.session_timeout_s

@@ -1,9 +1,10 @@
 """Publish files as a private dataset, and say which version it became once Kaggle would mount exactly these.
 
 Promises: a new dataset is private, an existing public one is refused; the returned version is ready, is the current
-one, and lists the names and sizes that were sent. Never publishes twice what may have been accepted once, however long
+one, and lists the names that were sent; sizes that stay others are told as a caution, for nobody says that they are
+exact. Never publishes twice what may have been accepted once, however long
 Kaggle processes it: the caller writes a submission down before it is ordered, and any later process waits for that one
-first. Sizes and names are all Kaggle tells; the kernel compares hashes.
+first. The kernel compares hashes.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ READY_WITHIN_S = 120.0
 # How long a version is looked for: one whose answer was lost; a new dataset that Kaggle does not show yet; and one that
 # was accepted and never seen again, after which it is published anew.
 LOOK_FOR_S, _SHOWN_WITHIN_S, NEVER_READY_S = 90.0, 900.0, 24 * 3600.0
+# Sizes that are not the ones sent may be of a version that is not whole yet; after so long they are Kaggle's own.
+_SIZES_SETTLE_S = 30.0
 # How often to look: a small dataset is current within a second, a large one takes minutes.
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.25, 15.0
 _TRIES = 3
@@ -57,11 +60,12 @@ _SETTLED = ("", "READY", "FAILED", "DELETED")
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One published version of a dataset."""
+    """One published version of a dataset. `caution`: what Kaggle lists of it differently from what was sent, or ""."""
 
     owner: str
     slug: str
     version: int
+    caution: str = ""
 
     @property
     def ref(self) -> str:
@@ -245,17 +249,18 @@ class _Dataset:
         self, submission: Submission, within_s: float, *, accepted: bool, age_s: float
     ) -> DatasetVersion | NotReady:
         """Wait until a submission is ready, current and complete; NotReady when that takes longer."""
-        begun, state = self._client.clock(), NotReady.PROCESSED
+        begun, state, found = self._client.clock(), NotReady.PROCESSED, None
         for _ in self._looks(within_s):
             status = self._status()
-            version = self._ready_version(status, submission)
-            if version is not None:
-                return DatasetVersion(self._owner, self._slug, version)
-            age = age_s + self._client.clock() - begun
-            state = self._judge(status, submission, accepted=accepted, age_s=age)
-            if state is NotReady.LOST:
-                break
-        return state
+            found = self._ready_version(status, submission)
+            waited_s = self._client.clock() - begun
+            if found is not None and (not found.caution or waited_s >= _SIZES_SETTLE_S):
+                return found
+            if found is None:
+                state = self._judge(status, submission, accepted=accepted, age_s=age_s + waited_s)
+                if state is NotReady.LOST:
+                    break
+        return found or state
 
     def _judge(self, status: str, submission: Submission, *, accepted: bool, age_s: float) -> NotReady:
         """What a submission is that is not current `age_s` seconds after it was ordered."""
@@ -280,7 +285,7 @@ class _Dataset:
                 return
             client.sleep(pause_s)
 
-    def _ready_version(self, status: str, submission: Submission) -> int | None:
+    def _ready_version(self, status: str, submission: Submission) -> DatasetVersion | None:
         if status in ("FAILED", "DELETED"):
             raise ConfigError(
                 f"Kaggle could not process {self._about}: {status}.",
@@ -297,7 +302,16 @@ class _Dataset:
                 safe="no session was started with it",
                 next_step="stop the other program, or give the run another name",
             )
-        return current if current > submission.after and self._listed(current) == submission.sizes else None
+        listed = self._listed(current) if current > submission.after else {}
+        if listed.keys() != submission.sizes.keys():
+            return None
+        others = [
+            f"{name} with {listed[name]:,} bytes instead of {sent:,}"
+            for name, sent in submission.sizes.items()
+            if listed[name] != sent
+        ]
+        caution = f"Kaggle lists {', '.join(others)}; the session compares the hashes" if others else ""
+        return DatasetVersion(self._owner, self._slug, current, caution)
 
     def _status(self) -> str:
         request = ApiGetDatasetStatusRequest()

@@ -39,6 +39,16 @@ class KernelVersion:
         return request
 
 
+# How many sessions an account runs at once, by what they run on.
+ROOM = {"GPU": 2, "CPU": 5, "TPU": 1}
+
+
+def runs_on(accelerator: str | None) -> str:
+    """What a session of this machine shape counts as: a key of `ROOM`."""
+    shape = (accelerator or "").lower()
+    return "GPU" if shape.startswith("nvidia") else "TPU" if shape.startswith("tpu") else "CPU"
+
+
 class KernelState(Enum):
     """State of a session. UNKNOWN is a word this program does not know yet: a state like another, never an end."""
 

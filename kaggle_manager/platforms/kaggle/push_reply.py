@@ -22,9 +22,13 @@ from kaggle_manager.errors import (
     QuotaError,
 )
 from kaggle_manager.platforms.kaggle.auth import quotable
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.platforms.kaggle.models import ROOM, KernelPush, KernelVersion, PushedKernel
 
 _NOTHING_STARTED = "no session was started"
+NO_ROOM = (
+    f"Kaggle runs no more sessions at once for this account ({ROOM['GPU']} with a GPU, {ROOM['CPU']} on the CPU, "
+    f"{ROOM['TPU']} with a TPU)"
+)
 _CAPACITY = re.compile(r"maximum batch \w+ session count", re.I)
 _QUOTA = re.compile(r"maximum weekly \w+ quota|projected to exceed", re.I)
 _TOO_LARGE = re.compile(r"kernel source must be less than|source .{0,40}too large", re.I)
@@ -83,7 +87,7 @@ def refusal(push: KernelPush, text: str) -> KaggleManagerError:
     where = f"{push.owner}/{push.slug}"
     shown = quotable(text)
     if _CAPACITY.search(text):
-        return CapacityReached(f"Kaggle runs no more sessions at once for this account: {shown}", safe=_NOTHING_STARTED)
+        return CapacityReached(f"{NO_ROOM}: {shown}", safe=_NOTHING_STARTED)
     if _QUOTA.search(text):
         return QuotaError(
             f"Kaggle's weekly quota does not allow {where} now: {shown}",

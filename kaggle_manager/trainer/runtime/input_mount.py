@@ -15,8 +15,8 @@ from kaggle_manager.checkpoints.archive import PACK_NAME
 from kaggle_manager.errors import LineageMismatch, UntrustedTree
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
 
-# A dataset may be mounted a moment after the process starts.
-MOUNT_WAIT_S = 20.0
+# A dataset may be mounted some time after the process starts; users report up to a minute.
+MOUNT_WAIT_S = 120.0
 _POLL_S = 0.5
 
 

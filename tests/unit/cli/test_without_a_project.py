@@ -103,7 +103,7 @@ def test_the_doctor_looks_at_all_else_and_says_in_one_line_that_no_project_is_he
     asked = call("doctor --json")
     assert asked.exit_code == 0, asked.output
     checks = {check["name"]: check for check in json.loads(asked.stdout)["checks"]}
-    assert {"python", "packages", "credentials", "phone", "project"} == checks.keys()
+    assert {"python", "packages", "credentials", "verification", "project"} == checks.keys()
     assert checks["project"]["state"] == "caution"
     assert checks["project"]["todo"].startswith("kaggle-manager init NAME")
     assert list(empty.parent.rglob("*")) == [empty]

@@ -112,6 +112,18 @@ def test_divergence_is_a_kind_of_its_own_whatever_its_message_says_and_whatever_
     assert ended.why.startswith("diverged: Diverged: The training has diverged")
 
 
+TIMED_OUT = "CANCELLED Your notebook was stopped because it exceeded the max allowed execution duration."
+
+
+def test_a_session_ended_at_its_limit_is_a_time_out_though_its_state_is_that_of_a_cancelled_one() -> None:
+    ended = outcome_of(None, says=TIMED_OUT)
+    assert (ended.failure, ended.step) == ("", 9)
+    assert ended.why.startswith("ended by Kaggle at its time limit before it wrote its result")
+    gained_nothing = outcome_of(None, after=5, says=TIMED_OUT, log=LOG)
+    assert gained_nothing.failure_kind is FailureKind.NO_PROGRESS, "a longer session helps, not another try"
+    assert outcome_of(None, after=5, says="CANCELLED").failure_kind is FailureKind.KILLED
+
+
 def test_an_end_that_the_user_asked_for_is_no_failure() -> None:
     asked = judge(
         result=None,

@@ -68,7 +68,7 @@ def test_the_tree_is_found_in_either_layout_even_when_it_comes_late(tmp_path: Pa
 
     def sleep(seconds: float) -> None:
         time[0] += seconds
-        if time[0] >= 3.0 and not (tmp_path / layout).exists():
+        if time[0] >= 100.0 and not (tmp_path / layout).exists():
             (tmp_path / layout).mkdir(parents=True)
             (tmp_path / layout / "training_tree.pack").touch()
 
@@ -82,7 +82,7 @@ def test_waiting_ends_and_says_what_is_mounted_instead(tmp_path: Path) -> None:
     time = [0.0]
     with pytest.raises(LineageMismatch, match=r"me/km-s-tree.*Mounted: datasets/someone"):
         find_mount(tmp_path, parent, now=lambda: time[0], sleep=lambda s: time.__setitem__(0, time[0] + s))
-    assert time[0] <= 21.0
+    assert 120.0 <= time[0] <= 121.0
 
 
 @pytest.mark.parametrize(
