@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from kaggle_manager import errors
 from kaggle_manager.system import command_line
+from kaggle_manager.trainer.sb3 import determinism
 
 
 def hand_down_default_signals() -> None:
@@ -32,6 +33,7 @@ def hand_down_default_signals() -> None:
             signal.signal(number, lambda *_: None)
 
 
+determinism.pin()  # before a test loads NumPy, which reads it once
 hand_down_default_signals()  # in each process of pytest-xdist
 # By default an example may take 200 ms of wall clock, which a machine with other work does not always grant.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

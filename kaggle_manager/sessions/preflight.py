@@ -24,6 +24,7 @@ from kaggle_manager.errors import ConfigError, VerificationError
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import INSTALLED, PACKAGE, build_bundle
+from kaggle_manager.system.arithmetic import pinned
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
 
@@ -56,7 +57,8 @@ def check_section(
     command = [sys.executable, "-m", *module, "--json", *(["--scenario", *scenarios] if scenarios else [])]
     places = filter(None, [str(project), os.environ.get("PYTHONPATH")])
     try:
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONIOENCODING": "utf-8"}
+        # A preflight of the section's own may load NumPy before the trainer.
+        environ = {**pinned(os.environ), "PYTHONPATH": os.pathsep.join(places), "PYTHONIOENCODING": "utf-8"}
         done = run_in_group(command, timeout=LONGEST_S, cwd=project, env=environ)
         # The environment itself may print, before it and after.
         result, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.rindex('{\n  "schema"'))

@@ -19,6 +19,7 @@ import json
 import lzma
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ EPILOGUE = (
 )
 # In a process of its own as well: what was imported before it is not what is installed after.
 INSTALLER = "import sys; from kaggle_manager.trainer.packages import main; main(sys.argv[1], sys.argv[2])"
+# What floating-point results depend on; the bundle's own, which needs the standard library only.
+ARITHMETIC = "kaggle_manager/system/arithmetic.py"
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
 RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
 CRASHED, REFUSED = 1, 3
@@ -262,7 +265,9 @@ def run_of_bundle(
     code: Path, program: str, order_file: Path, *arguments: str, **options: Any
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own: signals of a terminal reach it from here alone, and once."""
-    environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    # From the start of its process: what Python itself loads on its way, the user's `sitecustomize`, may load NumPy.
+    pinned = runpy.run_path(str(code / ARITHMETIC))["pinned"](os.environ)
+    environment = {**pinned, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-u", "-c", program, str(order_file), *arguments]
     return subprocess.Popen(command, env=environment, cwd=code, process_group=0, **options)
 

@@ -8,6 +8,7 @@ touches a training.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -16,34 +17,38 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-THREADS = 1
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# One instruction set below the newest, so that AVX2 and AVX-512 machines compute the same bits.
-_ISA_VARIABLES = {
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "MKL_CBWR": "AVX2,STRICT",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-}
-_CUDA_VARIABLES = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-# No bits depend on this one. NumPy asks for huge pages for each large array; where memory is fragmented, Linux then
-# takes up to a second to find them when a replay buffer of 200 MB is restored.
-_MEMORY_VARIABLES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
+from kaggle_manager.system.arithmetic import ABOVE_AVX2, THREADS, pinned
 
 
 def pin() -> None:
-    """Set the environment variables torch and the BLAS libraries read when they are loaded.
+    """Set the variables that NumPy, torch and the BLAS libraries read when they are loaded, and load NumPy under them.
 
-    A variable the user has set is kept: the fingerprint tells. Has no effect once torch is imported; the fingerprint
-    tells that too, because it reads what torch really uses.
+    A library that is loaded already reads none: `not_pinned` and the fingerprint tell, for both look at what is used.
     """
-    wanted = {name: str(THREADS) for name in _THREAD_VARIABLES} | _CUDA_VARIABLES | _MEMORY_VARIABLES
-    if _has_avx2():
-        wanted |= _ISA_VARIABLES
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(pinned(os.environ))
+    with warnings.catch_warnings(), contextlib.suppress(ModuleNotFoundError):
+        # It has other names for its features in each release, and warns of those it does not know.
+        warnings.simplefilter("ignore", ImportWarning)
+        import numpy  # noqa: F401
+
+
+def not_pinned() -> str:
+    """What this process computes with above the pinned instruction set, in words; "" when nothing."""
+    import torch
+
+    above = ", ".join(name for name in numpy_features() if name in ABOVE_AVX2)
+    torchs = torch.backends.cpu.get_cpu_capability()
+    used = {"NumPy": above, "torch": torchs if torchs.startswith("AVX512") else ""}
+    return " and ".join(f"{library} uses {what}" for library, what in used.items() if what)
+
+
+def numpy_features() -> list[str]:
+    """The instruction sets above its baseline that NumPy chooses among here, by its own names."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[import-not-found]
+
+    return [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
 
 
 def make_deterministic(device: str) -> None:
@@ -102,7 +107,9 @@ def fingerprint(device: str = "cpu") -> dict[str, Any]:
         "stable_baselines3": stable_baselines3.__version__,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "numpy_features": numpy_features(),
         "mkl_cbwr": os.environ.get("MKL_CBWR"),
+        "openblas": os.environ.get("OPENBLAS_CORETYPE"),
         "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
         "cuda": torch.version.cuda if on_gpu else None,
         "cudnn": _cudnn_version() if on_gpu else None,
@@ -127,7 +134,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 
 
 def _probe(device: str) -> str:
-    """Digest of a fixed computation: a forward and backward pass, an optimizer step, and NumPy's own loops."""
+    """Digest of a fixed computation: a forward and backward pass, an optimizer step, NumPy's own loops and its BLAS."""
     import numpy as np
     import torch
 
@@ -145,15 +152,9 @@ def _probe(device: str) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for weight in weights:
         digest.update(weight.detach().cpu().numpy().tobytes())
-    for values in (np.exp(inputs), np.log1p(inputs * inputs), inputs.mean(axis=0), inputs @ inputs.T):
+    small, powers = inputs.astype(np.float32), np.power(np.abs(inputs) + 0.1, inputs)
+    solved = np.linalg.solve(small[:64] + 9 * np.eye(64, dtype=np.float32), small[0])
+    loops = (np.exp(inputs), np.log1p(inputs * inputs), powers, np.exp(small), inputs.mean(axis=0))
+    for values in (*loops, inputs @ inputs.T, small @ small.T, solved):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
-
-
-def _has_avx2() -> bool:
-    """Whether this is an x86 processor known to have AVX2; naming a missing instruction set would crash torch."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return " avx2 " in flags and " fma " in flags

@@ -122,6 +122,11 @@ class Session:
         resources.callback(self.writer.close)
         _check_device(config.device)
         determinism.make_deterministic(config.device)
+        if above := determinism.not_pinned():
+            warn(
+                f"{above}, which not every machine has: the bits of this training can be had on such machines alone. "
+                "What is loaded before kaggle_manager.trainer cannot be kept to AVX2: import it later."
+            )
         self.record = self._record()
         self.model = self._build_model()
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
