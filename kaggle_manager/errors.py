@@ -156,6 +156,10 @@ class LineageMismatch(VerificationError):
     """Outputs of another run, of another session, or of an older step."""
 
 
+class InputMissing(VerificationError):
+    """Input data of a training is not where its code would read it."""
+
+
 class UnsafePath(VerificationError):
     """A name from outside that would leave its folder."""
 

@@ -86,6 +86,13 @@ _REFUSED = dict.fromkeys(
     _GIVE_BACK,
 ) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)
 
+_INPUTS = {
+    "inputs": "train on the version it was trained with, or start again with --fresh (the old tree is archived)",
+    "input_files": "its files are other ones than before: give those back, or start again with --fresh (the old tree "
+    "is archived)",
+}
+"""Data of Kaggle that is read: the version of each, and a digest of its files."""
+
 _ESSENTIAL = ("algorithm", "hyperparameters", "environment_fingerprint", "reward_fingerprint")
 """What a checkpoint has to state about itself; these can be known without importing the environment."""
 
@@ -105,7 +112,9 @@ def compare(checkpoint_identity: Mapping[str, Any], current_identity: Mapping[st
     differences: list[Difference] = []
     for name in sorted({*checkpoint_identity, *current_identity, *_ESSENTIAL}):
         old, new = checkpoint_identity.get(name), current_identity.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and name not in _REFUSED:
+        if name in _INPUTS:
+            differences += _inputs(name, old or {}, new or {})
+        elif isinstance(old, Mapping) and isinstance(new, Mapping) and name not in _REFUSED:
             differences += _entries(name, old, new)
         elif (difference := _difference(name, old, new)) is not None:
             differences.append(difference)
@@ -125,6 +134,17 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
         elif matters and key not in old:
             advice = "the checkpoint was trained without it, by the library's default: take it out of section.toml"
         found.append(Difference(f"{name}.{key}", old.get(key, ABSENT), new.get(key, ABSENT), severity, advice))
+    return found
+
+
+def _inputs(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Each input that is another one. None is a version or are files that this side does not know."""
+    found = []
+    for key in sorted({*old, *new}):
+        unstated = None if name == "input_files" else ABSENT
+        before, now = old.get(key, unstated), new.get(key, unstated)
+        if before != now and None not in (before, now):
+            found.append(Difference(f"{name}.{key}", before, now, Level.REFUSE, _INPUTS[name]))
     return found
 
 

@@ -31,7 +31,7 @@ def preflight(
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.sessions.preflight import check_section, missing_packages, remember_passed
+    from kaggle_manager.sessions.preflight import check_section, inputs_of, missing_packages, remember_passed
 
     project = find_project(Path.cwd(), section)
     loaded = get_section(project, section)
@@ -44,7 +44,7 @@ def preflight(
             safe="nothing was started; a kernel installs them for its session",
             next_step=how_to_install(missing, loaded.kernel.packages),
         )
-    result = check_section(project, loaded, names)
+    result = check_section(project, loaded, names, inputs=inputs_of(*configs))
     if result["ok"]:
         for config in configs:
             remember_passed(config)

@@ -29,6 +29,7 @@ from kaggle_manager.local_kaggle.kernels import Kernels
 from kaggle_manager.local_kaggle.outputs import Outputs
 from kaggle_manager.local_kaggle.pushes import Pushes
 from kaggle_manager.local_kaggle.serialization import Body, bad_request, not_found
+from kaggle_manager.local_kaggle.shelf import Shelf
 
 # The largest request of the API is a kernel's source, of which Kaggle takes less than 1 MB.
 LARGEST_BODY = 8 * 1024**2
@@ -70,7 +71,8 @@ class Front:
 def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) -> Front:
     """The application over `state`. `stop` is called when the account's owner asks the server to end."""
     pushes, kernels, outputs, blobs = Pushes(state), Kernels(state), Outputs(state), Blobs(state)
-    datasets = Datasets(state, blobs)
+    shelf = Shelf(state.root)
+    datasets = Datasets(state, blobs, shelf)
     calls: dict[tuple[str, str], Callable[[Body], Body]] = {
         (_KERNELS, "SaveKernel"): pushes.save_kernel,
         (_KERNELS, "GetKernel"): kernels.get_kernel,
@@ -89,6 +91,8 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         (_DATASETS, "GetDatasetMetadata"): datasets.get_dataset_metadata,
         (_DATASETS, "ListDatasetFiles"): datasets.list_dataset_files,
         (_DATASETS, "DeleteDataset"): datasets.delete_dataset,
+        ("competitions.CompetitionApiService", "ListDataFiles"): shelf.list_data_files,
+        ("models.ModelApiService", "GetModelInstance"): shelf.get_model_instance,
         ("blobs.BlobApiService", "StartBlobUpload"): blobs.start_blob_upload,
     }
     redirects = {

@@ -6,6 +6,7 @@ a restart needs is on disk before a request is answered.
     account.json  limits.json (optional, by hand)  world.sqlite3  server.json  server.log
     sessions/<id>/    one session, see `runner`
     datasets/<id>/<version>/files/    one dataset version, and its archive once somebody asked for it
+    inputs/           data of others, put there by hand, see `shelf`
     blobs/<token>     uploads that no dataset has taken yet
     incoming/         dataset versions being made
     trash/            folders on their way out

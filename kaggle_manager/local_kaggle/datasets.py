@@ -28,14 +28,16 @@ from kaggle_manager.local_kaggle.serialization import (
     timestamp,
     whole_number,
 )
+from kaggle_manager.local_kaggle.shelf import Shelf
 
 
 class Datasets:
     """The calls about datasets of one server."""
 
-    def __init__(self, state: ServerState, blobs: Blobs) -> None:
+    def __init__(self, state: ServerState, blobs: Blobs, shelf: Shelf) -> None:
         self._state = state
         self._blobs = blobs
+        self._shelf = shelf
 
     # Making
 
@@ -139,6 +141,8 @@ class Datasets:
         return {"status": "FAILED" if newest["failed"] else "READY"}
 
     def get_dataset(self, body: Body) -> Body:
+        if shown := self._on_the_shelf(body):
+            return shown
         with self._state.transaction() as database:
             row = self._dataset(database, body)
             current = ready_version(self._state, database, row["slug"])
@@ -170,6 +174,22 @@ class Datasets:
                 for version in versions
             ],
         }
+
+    def _on_the_shelf(self, body: Body) -> Body | None:
+        """A dataset of somebody else's that was put here by hand; None where one was published under its name."""
+        owner, slug = text(body, "ownerSlug"), text(body, "datasetSlug")
+        folder = self._shelf.folder("datasets", owner, slug)
+        if folder is None or (owner == self._state.account.username and self._is_published(slug)):
+            return None
+        files = self._files(folder)
+        version = {"versionNumber": 1, "versionNotes": "", "creationDate": timestamp(folder.stat().st_mtime)}
+        shown = {"ref": f"{owner}/{slug}", "title": slug, "ownerName": owner, "ownerRef": owner, "isPrivate": False}
+        total = sum(item["totalBytes"] for item in files)
+        return {**shown, "totalBytes": total, "currentVersionNumber": 1, "versions": [version]}
+
+    def _is_published(self, slug: str) -> bool:
+        with self._state.transaction() as database:
+            return database.execute("SELECT 1 FROM datasets WHERE slug = ?", (slug,)).fetchone() is not None
 
     def get_dataset_metadata(self, body: Body) -> Body:
         with self._state.transaction() as database:

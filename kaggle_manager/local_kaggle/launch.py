@@ -66,6 +66,8 @@ def _lay_out(folder: Path, mounts: list[dict[str, str]]) -> None:
     folder.mkdir()
     for mount in mounts:
         target = folder / mount["at"]
+        if target.exists():  # in the older layout, two owners' data of one name have one place
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if sys.platform == "win32":
             shutil.copytree(mount["source"], target)

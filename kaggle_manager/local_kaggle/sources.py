@@ -1,7 +1,9 @@
 """What a kernel asks to have mounted, and what of it exists.
 
 A source that cannot be mounted is dropped and reported, and the push goes on without it, as on Kaggle. What is mounted
-appears in both layouts: `datasets/<owner>/<slug>` or `notebooks/<owner>/<slug>`, and `<slug>`.
+appears in both layouts: `datasets/<owner>/<slug>`, `notebooks/<owner>/<slug>`, `competitions/<name>` or
+`models/<owner>/<model>/<framework>/<variation>/<version>`; and the same without its first two (of a competition: its
+first) names.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.datasets import ready_version
 from kaggle_manager.local_kaggle.faults.session_faults import SessionFaults
 from kaggle_manager.local_kaggle.serialization import Body, texts
+from kaggle_manager.local_kaggle.shelf import Shelf
 
 # The field of a push that asks for a kind of source -> the field of the answer that reports the invalid ones.
 KINDS = {
@@ -44,29 +47,56 @@ def resolve(
 ) -> Sources:
     """Sort out what the push `body` of kernel `own_slug` asks for, and what of it its session gets."""
     found = Sources()
+    shelf = Shelf(state.root)
     for kind, answer in KINDS.items():
         for source in texts(body, kind):
-            owner, slug, number = ([*source.split("/"), "", ""])[:3]
-            folder = None
-            if owner == state.account.username and faults.sources != "dropped":
-                asked = int(number) if number.isdecimal() and len(number) < 10 else None
-                folder = _folder(state, database, kind, slug, asked, own_slug)
-                if faults.sources == "stale" and folder is not None and kind == "datasetDataSources":
-                    before = int(folder.parent.name) - 1
-                    folder = _folder(state, database, kind, slug, before, own_slug) or folder
-            if folder is None:
+            mounted: tuple[Path, str, str] | None = None
+            if faults.sources != "dropped":
+                mounted = _own(state, database, kind, source, own_slug, faults) or _of_others(shelf, kind, source)
+            if mounted is None:
                 found.invalid[answer].append(source)
                 continue
+            folder, *places = mounted
             found.valid[kind].append(source)
-            layout = "datasets" if kind == "datasetDataSources" else "notebooks"
-            found.mounts += [{"source": str(folder), "at": at} for at in (f"{layout}/{owner}/{slug}", slug)]
+            found.mounts += [{"source": str(folder), "at": at} for at in places]
     return found
+
+
+def _own(
+    state: ServerState, database: sqlite3.Connection, kind: str, source: str, own_slug: str, faults: SessionFaults
+) -> tuple[Path, str, str] | None:
+    """The folder behind a source of this account, and where it is mounted; None when there is nothing to mount."""
+    owner, slug, number = ([*source.split("/"), "", ""])[:3]
+    if owner != state.account.username or kind not in ("datasetDataSources", "kernelDataSources"):
+        return None
+    asked = int(number) if number.isdecimal() and len(number) < 10 else None
+    folder = _folder(state, database, kind, slug, asked, own_slug)
+    if faults.sources == "stale" and folder is not None and kind == "datasetDataSources":
+        folder = _folder(state, database, kind, slug, int(folder.parent.name) - 1, own_slug) or folder
+    layout = "datasets" if kind == "datasetDataSources" else "notebooks"
+    return (folder, f"{layout}/{owner}/{slug}", slug) if folder else None
+
+
+def _of_others(shelf: Shelf, kind: str, source: str) -> tuple[Path, str, str] | None:
+    """The same for what lies on the shelf: a dataset, a competition, or a version of a model."""
+    names = source.split("/")
+    if kind == "datasetDataSources" and len(names) in (2, 3) and names[2:] in ([], ["1"]):
+        folder, at = shelf.folder("datasets", *names[:2]), names[:2]
+    elif kind == "competitionDataSources" and len(names) == 1:
+        folder, at = shelf.folder("competitions", *names), ["", *names]
+    elif kind == "modelDataSources" and len(names) in (4, 5) and (model := shelf.model(*names[:4])):
+        number = names[4] if len(names) == 5 else str(shelf.newest(*model))
+        folder, at = shelf.folder(*model, number), [*names[:4], number]
+    else:
+        return None
+    layout = kind.removesuffix("DataSources") + "s"
+    return (folder, "/".join(filter(None, [layout, *at])), "/".join(at[1:])) if folder else None
 
 
 def _folder(
     state: ServerState, database: sqlite3.Connection, kind: str, slug: str, number: int | None, own_slug: str
 ) -> Path | None:
-    """The folder behind one source; None when there is nothing to mount. Competitions and models do not exist here."""
+    """What is to be mounted of this account's dataset or kernel; None when there is nothing."""
     if kind == "datasetDataSources":
         version = ready_version(state, database, slug, number)
         return state.dataset_folder(version["dataset_id"], version["number"]) / "files" if version else None

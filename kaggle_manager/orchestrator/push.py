@@ -27,6 +27,7 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import launch
 from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
+from kaggle_manager.sessions.inputs import settle_inputs
 
 # Waits before the next try; each is doubled up to its longest, and none costs an attempt.
 CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
@@ -59,6 +60,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     bundle = build_bundle(config.project_root, config.section)
     plan = run.plan
     who = vouching(run, parent) if parent else ""
+    trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
+    inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
     order = launch.launch_order(
         config,
         row,
@@ -66,6 +69,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         parent=parent,
         vouched_by=who,
         bundle=bundle,
+        inputs=inputs,
         identity=run.identity,
         deadline_s=plan.deadline_s,
     )
@@ -104,7 +108,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
-    push = launch.kernel_push(config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s)
+    push = launch.kernel_push(
+        config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s, inputs=inputs
+    )
     try:
         pushed = client.push_kernel(push)
     except CapacityReached as error:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.protocol.document import Document, Part, Sha256
-from kaggle_manager.sections.model import inside_its_folder
+from kaggle_manager.sections.model import InputText, inside_its_folder
 
 
 class Parent(Part):
@@ -46,6 +46,7 @@ class LaunchOrder(Document):
         accelerator: Kaggle's name of the machine; None for the CPU.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         wheels: what they are installed from; None: from the package index, under constraints.
+        inputs: data of Kaggle that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
         elapsed_s: seconds `trainer/entry.py` took to unpack and install.
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
@@ -69,6 +70,7 @@ class LaunchOrder(Document):
     accelerator: str | None = None
     packages: tuple[str, ...] = ()
     wheels: Wheels | None = None
+    inputs: tuple[InputText, ...] = ()
     bundle_sha256: str
     identity: dict[str, Any] = Field(default_factory=dict)
     elapsed_s: float = 0.0

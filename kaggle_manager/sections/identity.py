@@ -57,6 +57,7 @@ def identity_of(
         ),
         "reward_fingerprint": _digest(source_digests(section.folder, config.reward_files, root)),
         "study_fingerprint": study_fingerprint(section),
+        "inputs": {each.name: each.version for each in section.inputs_of(scenario)},
     }
 
 

@@ -31,6 +31,7 @@ from pydantic_core import ErrorDetails
 
 from kaggle_manager import accelerators
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.inputs import Input, is_input, read_input
 
 SECTION_FILE = "section.toml"
 
@@ -59,6 +60,7 @@ RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
 PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
+InputText = Annotated[str, AfterValidator(is_input)]
 
 
 class _Frozen(BaseModel):
@@ -116,7 +118,8 @@ class ScenarioConfig(_Frozen):
     environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
     bundle: then a pinned package defines it. `hyperparameters` are keyword arguments of the algorithm
     (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
-    unseeded. `models` is the training tree, relative to the section's folder.
+    unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle that it reads
+    besides what the section's own `inputs` name, see `sections.inputs`.
     """
 
     environment: EntryPoint
@@ -132,6 +135,7 @@ class ScenarioConfig(_Frozen):
     evaluation: Evaluation = Evaluation()
     divergence: Divergence = Divergence()
     models: RelativePath
+    inputs: list[InputText] = []
     quick: Quick
 
     @property
@@ -184,7 +188,8 @@ class Section(_Frozen):
 
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
     section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
-    its report may add in words to results that are there; it judges nothing and enters no fingerprint.
+    its report may add in words to results that are there; it judges nothing and enters no fingerprint. `inputs` is data
+    of Kaggle that every scenario reads.
     """
 
     name: Name
@@ -192,6 +197,7 @@ class Section(_Frozen):
     trains: bool
     default_scenario: Name | None = None
     kernel: Kernel = Kernel()
+    inputs: list[InputText] = []
     scenarios: dict[Name, ScenarioConfig] = {}
     study: Table = {}
     remarks: Table = {}
@@ -217,6 +223,10 @@ class Section(_Frozen):
                 next_step=f"choose one of: {listed(self.scenarios)}.",
             )
         return self.scenarios[wanted]
+
+    def inputs_of(self, scenario: str) -> tuple[Input, ...]:
+        """What a scenario reads: the section's inputs, and its own."""
+        return tuple(map(read_input, dict.fromkeys([*self.inputs, *self.scenario(scenario).inputs])))
 
     def scenario_at(self, intersection: str) -> str:
         """The name of the scenario whose environment is at `intersection`.
@@ -254,6 +264,9 @@ class Section(_Frozen):
             )
         trees: dict[PurePosixPath, str] = {}
         for name, scenario in self.scenarios.items():
+            names = [each.name for each in self.inputs_of(name)]
+            if twice := sorted({each for each in names if names.count(each) > 1}):
+                raise ValueError(f"scenarios.{name}.inputs: names {twice[0]} in two versions; one is accepted")
             try:
                 scenario.for_quick()
             except ValidationError as error:

@@ -41,6 +41,8 @@ RUNTIME = (
     f"{PACKAGE}/system",
     f"{PACKAGE}/protocol",
     f"{PACKAGE}/sections/__init__.py",
+    f"{PACKAGE}/sections/inputs.py",
+    f"{PACKAGE}/sections/input_folders.py",
     f"{PACKAGE}/sections/model.py",
     f"{PACKAGE}/sections/meaning.py",
     f"{PACKAGE}/sections/identity.py",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
+from kaggle_manager.sessions.inputs import SettledInput
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
@@ -48,6 +49,7 @@ def launch_order(
     parent: Checkpoint | None,
     vouched_by: str,
     bundle: Bundle,
+    inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
     deadline_s: float,
 ) -> LaunchOrder:
@@ -83,8 +85,9 @@ def launch_order(
             save_every=config.save_every,
             accelerator=config.section.kernel.accelerator,
             packages=tuple(config.section.kernel.packages),
+            inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,
-            identity=dict(identity),
+            identity={**identity, "inputs": {each.input.name: each.input.version for each in inputs}},
         )
     except ValidationError as error:
         raise ConfigError(
@@ -140,13 +143,27 @@ def publish_tree(
         )
 
 
-def kernel_push(config: RunConfig, run: RunRow, script: str, *, has_parent: bool, timeout_s: float) -> KernelPush:
+def kernel_push(
+    config: RunConfig,
+    run: RunRow,
+    script: str,
+    *,
+    has_parent: bool,
+    timeout_s: float,
+    inputs: Sequence[SettledInput] = (),
+) -> KernelPush:
+    def sources(kind: str) -> tuple[str, ...]:
+        return tuple(each.source for each in inputs if each.input.kind == kind)
+
+    tree = (f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else ()
     return KernelPush(
         owner=run.owner,
         slug=run.slug,
         source=script,
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
-        dataset_sources=(f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else (),
+        dataset_sources=(*tree, *sources("dataset")),
+        competition_sources=sources("competition"),
+        model_sources=sources("model"),
         session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota
     )

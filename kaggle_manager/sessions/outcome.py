@@ -15,6 +15,7 @@ from kaggle_manager.runs.retry_policy import FailureKind
 # Kinds by the type of the error a trainer names; anything else it died of is its code.
 KINDS_BY_ERROR = {
     "LineageMismatch": FailureKind.MOUNT,
+    "InputMissing": FailureKind.MOUNT,
     "CheckpointCorrupt": FailureKind.MOUNT,
     "WrongAccelerator": FailureKind.DEVICE,
     "CheckpointIncompatible": FailureKind.CHECKPOINT,

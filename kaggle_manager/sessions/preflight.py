@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from kaggle_manager.accelerators import remark
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, VerificationError
+from kaggle_manager.errors import ConfigError, InputMissing, VerificationError
+from kaggle_manager.sections.input_folders import as_variable, inputs_here
+from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import INSTALLED, PACKAGE, build_bundle
@@ -39,9 +41,17 @@ def missing_packages(section: Section) -> list[str]:
 
 
 def check_section(
-    project: Path, section: Section, scenarios: Sequence[str] = (), *, environment_only: bool = False
+    project: Path,
+    section: Section,
+    scenarios: Sequence[str] = (),
+    *,
+    environment_only: bool = False,
+    inputs: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Run the section's own preflight, or the one that holds for every section; of that, the environment's part alone.
+
+    Args:
+        inputs: where the data is that the scenarios read, see `inputs_of`.
 
     Returns:
         `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail"}, ...]}`.
@@ -59,6 +69,7 @@ def check_section(
     try:
         # A preflight of the section's own may load NumPy before the trainer.
         environ = {**pinned(os.environ), "PYTHONPATH": os.pathsep.join(places), "PYTHONIOENCODING": "utf-8"}
+        environ |= {VARIABLE: as_variable(inputs)} if inputs else {}
         done = run_in_group(command, timeout=LONGEST_S, cwd=project, env=environ)
         # The environment itself may print, before it and after.
         result, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.rindex('{\n  "schema"'))
@@ -93,13 +104,18 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     if missing := missing_packages(config.section):
         reporter.line(f"  preflight skipped: {', '.join(missing)} would have to be installed here")
         return
+    try:
+        inputs = inputs_of(config)
+    except InputMissing as error:
+        reporter.line(f"  preflight skipped: {error.message} To have it: {error.next_step}")
+        return
     name = f"{config.section.name}/{config.scenario_name}"
     if _passed(config).get(name) == _state_of(config):
         return
     reporter.line(
         f"  preflight of {config.scenario_name}, before a session is spent on it (once; longer for a slow environment)"
     )
-    checks = check_section(config.project_root, config.section, [config.scenario_name])["checks"]
+    checks = check_section(config.project_root, config.section, [config.scenario_name], inputs=inputs)["checks"]
     failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
     if failed:
         raise VerificationError(
@@ -109,6 +125,19 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
         )
     reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
+
+
+def inputs_of(*configs: RunConfig) -> dict[str, Path]:
+    """Where on this machine the data is that these scenarios read.
+
+    Raises:
+        InputMissing: some of it is not here.
+    """
+    found: dict[str, Path] = {}
+    for config in configs:
+        asked = config.section.inputs_of(config.scenario_name)
+        found |= inputs_here(asked, config.state)
+    return found
 
 
 def remember_passed(config: RunConfig) -> None:

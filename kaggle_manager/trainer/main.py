@@ -21,9 +21,11 @@ from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
+from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
+from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
-from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
+from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S, check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, say, streams_kept, warn
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
@@ -88,6 +90,9 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
     device = _device(order.accelerator)
     scenario = load_section(CODE / order.section_folder / SECTION_FILE).scenario(order.scenario)
     tree = TrainingTree(working / TREE_FOLDER, order.scenario)
+    asked = [read_input(text) for text in order.inputs]
+    found = find_inputs(inputs, asked, wait_s=MOUNT_WAIT_S)
+    offer(found)
     origin = _origin(order, tree, inputs)
     head = origin.checkpoint
     start = SessionStart(
@@ -110,7 +115,7 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         lineage=order.lineage,
         save_every=order.save_every,
         device=device,
-        identity=order.identity,
+        identity={**order.identity, **identity_of_inputs(asked, found)},
         bundle_sha256=order.bundle_sha256,
     )
     return train(settings, origin, clock, emit=emit)

@@ -64,6 +64,8 @@ from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
+from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
+from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import emit_to_log
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
@@ -93,6 +95,9 @@ def session(order, working, inputs, emit):
     tree = TrainingTree(working / "training_tree", order.scenario)
     store = CheckpointStore(tree)
     start, model = 0, b""
+    data = [read_input(text) for text in order.inputs]
+    offer(found := find_inputs(inputs, data, wait_s=0.5))
+    identity = {**order.identity, **identity_of_inputs(data, found)}
     if order.parent:
         unpack_tree(find_mount(inputs, order.parent, wait_s=0.5), tree.root)
         head = store.claim_latest_checkpoint()
@@ -103,7 +108,7 @@ def session(order, working, inputs, emit):
                                       target=order.target, from_zero=f"it has {start} steps"))
     end = min(order.target, start + (order.max_steps or STEPS))
     common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,
-              "identity": order.identity}
+              "identity": identity}
     if plan == "crash at once":
         raise RuntimeError(f"the {order.generation}th thing went wrong")
     if plan == "claim":

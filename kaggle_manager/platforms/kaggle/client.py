@@ -28,6 +28,7 @@ from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
 from kaggle_manager.platforms.kaggle.datasets import find_submitted, publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
+from kaggle_manager.platforms.kaggle.inputs import check_competition, dataset_versions, newest_model_version
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import (
     KernelPush,
@@ -63,6 +64,9 @@ class KaggleClient(ApiConnection):
     follow_log = follow_log
     publish_dataset = publish_dataset
     find_submitted = find_submitted
+    dataset_versions = dataset_versions
+    check_competition = check_competition
+    newest_model_version = newest_model_version
 
     @property
     def _kernels(self) -> Any:
@@ -222,6 +226,8 @@ def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
     request.enable_tpu = runs_on(push.accelerator) == "TPU"
     request.machine_shape = push.accelerator
     request.dataset_data_sources = list(push.dataset_sources)
+    request.competition_data_sources = list(push.competition_sources)
+    request.model_data_sources = list(push.model_sources)
     request.session_timeout_seconds = push.session_timeout_s
     if push.image:
         request.docker_image, request.docker_image_pinning_type = push.image, _THIS_IMAGE

@@ -107,7 +107,9 @@ class KernelPush:
     Attributes:
         source: the whole script; Kaggle takes less than 1 MB.
         accelerator: Kaggle's machine shape such as "NvidiaTeslaT4"; None runs on CPU.
-        dataset_sources: datasets to mount, as "owner/slug".
+        dataset_sources: datasets to mount, as "owner/slug", or "owner/slug/3" for a version that is not the newest.
+        competition_sources: competitions whose data is mounted, by name.
+        model_sources: models to mount, as "owner/model/framework/variation/version".
         session_timeout_s: Kaggle ends the session after this many seconds; None leaves Kaggle's own limit.
         image: digest of the docker image it runs in; "" takes Kaggle's newest.
     """
@@ -121,6 +123,8 @@ class KernelPush:
     internet: bool = False
     private: bool = True
     dataset_sources: tuple[str, ...] = ()
+    competition_sources: tuple[str, ...] = ()
+    model_sources: tuple[str, ...] = ()
     session_timeout_s: int | None = None
     image: str = ""
 

@@ -18,6 +18,7 @@ from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import Diverged
 from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.input_folders import identity_of_inputs, inputs_here, offer
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
@@ -85,10 +86,13 @@ def train_here(
     Raises:
         Diverged: the training ran away, now or when it was last started; only a fresh start trains again.
         UntrustedTree: the tree was made elsewhere.
+        InputMissing: data that the scenario reads is not on this machine.
         KaggleManagerError: whatever the trainer raises.
     """
     tree = tree_of(project, section, scenario, base, quick=quick)
-    declared = section.scenario(scenario)
+    declared, inputs = section.scenario(scenario), section.inputs_of(scenario)
+    found = inputs_here(inputs, state_of(project, base), state_of(project, project))
+    offer(found)
     with hold_tree(tree.root):
         vouched = Vouched(state_of(project, base))
         resume_point = find_resume_point(tree, fresh=fresh, warn=warn, check=may_be_opened(vouched, tree, trust))
@@ -105,7 +109,7 @@ def train_here(
                 min_step=resume_point.step,
             ),
             save_every=save_every,
-            identity=identity_of(section, scenario, project, quick=quick),
+            identity={**identity_of(section, scenario, project, quick=quick), **identity_of_inputs(inputs, found)},
             vouched=vouched,
         )
         with _not_resumed_once_diverged(tree.root / DIVERGED_FILE):

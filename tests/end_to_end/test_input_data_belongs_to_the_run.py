@@ -1,0 +1,84 @@
+"""A run's input data is looked for before each push, is in the identity of what it trains, and is noticed to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_project import SCENARIO, Bench
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.config import build_config
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing
+from kaggle_manager.sections.inputs import LOCAL_FOLDER
+from kaggle_manager.sections.project import get_section
+from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sessions.preflight import check_section, inputs_of
+from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.local_training import train_here
+
+pytestmark = pytest.mark.slow
+
+READS = """import json, os
+from pathlib import Path
+
+ROADS = (Path(json.loads(os.environ["KM_INPUTS"])["bob/roads"]) / "roads.csv").read_text()
+"""
+
+
+def reading(bench: Bench, name: str) -> Path:
+    """Let the section of `bench` read a dataset of somebody else's; the folder where the local Kaggle looks for it."""
+    bench.edit("sections/small/section.toml", r"^trains = true$", f'trains = true\ninputs = ["bob/{name}"]')
+    return bench.server.root / "inputs/datasets/bob" / name
+
+
+def test_each_checkpoint_says_which_version_it_was_trained_on(bench: Bench) -> None:
+    folder = reading(bench, "roads-of-a-run")
+    folder.mkdir(parents=True)
+    (folder / "roads.csv").write_text("1,2")
+    report = bench.run()
+    assert (report.step, len(report.sessions)) == (4, 2)
+    head = CheckpointStore(
+        TrainingTree(bench.workdir / "sections/small/data/models", SCENARIO)
+    ).find_latest_checkpoint()
+    assert head is not None
+    assert head.manifest.identity["inputs"] == {"bob/roads-of-a-run": 1}
+    assert len(head.manifest.identity["input_files"]["bob/roads-of-a-run"]) == 64
+
+
+def test_without_its_data_nothing_is_pushed(bench: Bench) -> None:
+    reading(bench, "roads-nobody-has")
+    with pytest.raises(ConfigError, match="bob/roads-nobody-has is not there") as refused:
+        bench.run()
+    assert "local_kaggle/inputs/datasets/bob/roads-nobody-has" in refused.value.next_step
+    assert not (bench.workdir / "uploads").exists()
+    assert "push " not in bench.output
+
+
+def test_laptop_and_preflight_read_the_same_folder_and_other_files_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_section("mine", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("KM_INPUTS", "")
+    toml = tmp_path / "sections/mine/section.toml"
+    toml.write_text(toml.read_text().replace("trains = true", 'trains = true\ninputs = ["bob/roads"]'))
+    environment = next((tmp_path / "sections/mine").glob("*.py"))
+    environment.write_text(f"{environment.read_text()}\n\n{READS}")
+    section, config = get_section(tmp_path, "mine"), build_config("mine", project_root=tmp_path, environ={})
+    (scenario,) = section.scenarios
+
+    def train(target: int) -> None:
+        train_here(tmp_path, section, scenario, base=tmp_path, clock=SessionClock(), quick=True, timesteps=target)
+
+    with pytest.raises(InputMissing, match="bob/roads is not on this machine") as missing:
+        train(8)
+    folder = config.state / LOCAL_FOLDER / "datasets/bob/roads"
+    assert str(folder) in missing.value.next_step
+    folder.mkdir(parents=True)
+    (folder / "roads.csv").write_text("1,2")
+    assert check_section(tmp_path, section, environment_only=True, inputs=inputs_of(config))["ok"]
+    train(8)
+    (folder / "roads.csv").write_text("1,2,3")
+    with pytest.raises(CheckpointIncompatible, match=r"bob/roads"):
+        train(32)
