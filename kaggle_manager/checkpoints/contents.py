@@ -51,7 +51,9 @@ def entry_of(name: str, content: Content) -> FileEntry:
 def write(disk: Disk, path: Path, content: Content) -> None:
     """Create or truncate `path` and write `content`. Not durable before `Disk.sync`."""
     if isinstance(content, Streamed):
-        content.write_to(_File(disk, path))
+        file = _File(disk, path)
+        content.write_to(file)
+        file.finish()
     else:
         disk.write(path, content)
 
@@ -61,7 +63,7 @@ def write_blocks(disk: Disk, path: Path, blocks: Iterable[bytes]) -> None:
     file = _File(disk, path)
     for block in blocks:
         file.write(block)
-    file.close()
+    file.finish()
 
 
 class _Measured(io.RawIOBase):
@@ -81,7 +83,8 @@ class _Measured(io.RawIOBase):
 
 
 class _File(io.RawIOBase):
-    """A file that is written from its beginning to its end, through a `Disk`."""
+    """A file that is written from its beginning to its end, through a `Disk`. Closing it writes nothing: Python also
+    closes what an error left behind, at any later moment, when the file may be another's."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
         self._disk, self._path, self._size = disk, path, 0
@@ -98,7 +101,7 @@ class _File(io.RawIOBase):
         self._size += len(view)
         return len(view)
 
-    def close(self) -> None:
-        if not self.closed and self._size == 0:
+    def finish(self) -> None:
+        """Make the file of nothing, too."""
+        if self._size == 0:
             self._disk.write(self._path, b"")
-        super().close()

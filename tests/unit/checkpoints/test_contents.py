@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import hashlib
 import tarfile
 import tracemalloc
@@ -61,6 +63,37 @@ def test_an_empty_content_replaces_what_was_there(tmp_path: Path, write: Callabl
     path.write_bytes(b"old")
     content.write_blocks(Disk(), path, [])
     assert path.read_bytes() == b""
+
+
+class FullDisk(Disk):
+    """Refuses the first write."""
+
+    def __init__(self) -> None:
+        self.full = True
+
+    def write(self, path: Path, data: Any) -> None:
+        if self.full:
+            self.full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(path, data)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda disk, path: content.write_blocks(disk, path, [b"block"]),
+        lambda disk, path: content.write(disk, path, Streamed(lambda stream: stream.write(b"content"))),
+    ],
+    ids=["blocks", "streamed"],
+)
+def test_what_could_not_be_written_is_not_written_later(tmp_path: Path, write: Callable[[Disk, Path], None]) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(OSError, match="No space") as refused:
+        write(FullDisk(), path)
+    path.write_bytes(b"another's")
+    del refused
+    gc.collect()  # closes what the error held
+    assert path.read_bytes() == b"another's"
 
 
 def test_a_large_final_model_is_saved_verified_packed_unpacked_and_restored_in_little_memory(tmp_path: Path) -> None:
