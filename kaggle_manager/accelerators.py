@@ -50,6 +50,9 @@ ACCELERATORS = (
 )
 """Every name that a push may carry; Kaggle reads them without regard to case."""
 
+WORTHWHILE_GAIN = 1.2
+"""An accelerator that is less than this much faster than the CPU is not worth its quota."""
+
 _BY_NAME = {each.name.lower(): each for each in ACCELERATORS}
 TRAINS_ON = tuple(each.name for each in ACCELERATORS if each.kind == "GPU")
 

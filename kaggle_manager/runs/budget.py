@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from kaggle_manager.accelerators import WORTHWHILE_GAIN
+
 # The end of a session kept free for the last save and for Kaggle's upload of the outputs, until it is measured: a fifth
 # of a short session, at most ten minutes of a long one.
 MARGIN_SHARE = 0.2
@@ -35,8 +37,6 @@ TURNAROUND_MOST_S = 7200.0
 RECENT = 3
 # Nobody plans further than this.
 MOST_SESSIONS = 5000
-# An accelerator that is less than this much faster than the CPU is not worth its quota.
-WORTHWHILE_GAIN = 1.2
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
             safe="nothing was pushed; no training tree was touched",
             next_step=f"correct what it names, and try: {config.command('preflight')}",
         )
+    for check in checks:
+        if "WARNING: " in check["detail"]:
+            reporter.warn(f"{check['name']}: {check['detail']}")
     reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
 

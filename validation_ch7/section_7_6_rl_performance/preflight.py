@@ -18,7 +18,7 @@ import numpy as np
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, load_section
-from kaggle_manager.trainer.sb3.preflight import CheckResult, check_training, report
+from kaggle_manager.trainer.sb3.preflight import CheckResult, check_accelerator, check_training, report
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
@@ -68,7 +68,11 @@ def preflight(scenarios: Sequence[str] = ()) -> list[CheckResult]:
     return [
         CheckResult(f"{name}: {result.name}", result.ok, result.detail)
         for name in scenarios or section.scenarios
-        for result in [*check_environment(section.scenario(name)), *check_training(PROJECT, section, name)]
+        for result in [
+            *check_environment(section.scenario(name)),
+            *check_training(PROJECT, section, name),
+            *check_accelerator(section, name),
+        ]
     ]
 
 

@@ -30,12 +30,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from kaggle_manager.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, env_state, sizes
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
+from kaggle_manager.trainer.sb3.network_share import measure_share
 
 STEPS = 200
 """Random actions tried: enough to see rewards differ, little enough for a slow simulator."""
@@ -71,7 +73,7 @@ def preflight(project: Path, section: Section, scenarios: Sequence[str] = ()) ->
         scenario = section.scenario(name)
         found = check_environment(scenario.for_quick())
         if all(result.ok for result in found):
-            found += [check_sizes(scenario), *check_training(project, section, name)]
+            found += [check_sizes(scenario), *check_training(project, section, name), *check_accelerator(section, name)]
         if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
             found.append(CheckResult("a rollout fits the target", True, f"WARNING: {warning}"))
         results += [CheckResult(f"{name}: {result.name}", result.ok, result.detail) for result in found]
@@ -243,6 +245,26 @@ def check_training(project: Path, section: Section, name: str) -> list[CheckResu
             f"{updates} updates" + ("" if updates else ": look at learning_starts and train_freq under `quick`"),
         ),
     ]
+
+
+def check_accelerator(section: Section, name: str) -> list[CheckResult]:
+    """What a GPU can gain at most, where sessions are to have one: said before the first costs quota; no failure."""
+    if section.kernel.accelerator is None:
+        return []
+    what = "what the accelerator can gain"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            seen = measure_share(section.scenario(name))
+    except Exception as error:
+        return [CheckResult(what, True, f"not known: {_told(error)}")]
+    if seen is None:
+        return [CheckResult(what, True, "not known: no update came within seconds")]
+    said = (
+        f"{seen.gain_at_most:.2g} times the speed of this CPU at most: the network takes {seen.share:.0%} of a timestep"
+    )
+    if seen.gain_at_most < WORTHWHILE_GAIN:
+        said = f"WARNING: {said}; without `accelerator` in section.toml it costs none of the weekly quota"
+    return [CheckResult(what, True, said)]
 
 
 def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
