@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,32 @@ class OfALibrary:
 
 def with_a_library(renamed: str) -> Holding:
     return Holding(OfALibrary(renamed))
+
+
+class Stuck(Holding):
+    """Does not close; with `catching`, whatever is raised in it meanwhile."""
+
+    def __init__(self, *, catching: bool = False) -> None:
+        super().__init__(None)
+        self._catching = catching
+
+    def close(self) -> None:
+        for _ in range(2 if self._catching else 1):
+            with contextlib.suppress(BaseException if self._catching else ()):
+                time.sleep(3600)
+
+
+class FailsAtStep(Holding):
+    """Raises in its 40th step."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._held += 1
+        if self._held == 40:
+            raise ValueError("the wheel came off")
+        return super().step(action)
 
 
 RESETS: list[int | None] = []

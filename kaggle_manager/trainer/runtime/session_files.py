@@ -130,7 +130,9 @@ def _what_else_is_there(working: Path, own: set[str]) -> OtherFiles:
 def failure(error: BaseException) -> dict[str, Any]:
     """Outcome, reason, exit code and error of a session that ended in an exception, as `SessionResult` has them."""
     message = _storable(str(error))
-    last_line = _storable(traceback.format_exception_only(error)[-1].strip())
+    described = traceback.TracebackException.from_exception(error)
+    described.__notes__ = None  # type: ignore[attr-defined,unused-ignore] # they come last, and may be another's traceback
+    last_line = _storable(list(described.format_exception_only())[-1].strip())
     if isinstance(error, CheckpointIncompatible):
         outcome, exit_code = "refused", INCOMPATIBLE
     elif isinstance(error, VerificationError | ConfigError):

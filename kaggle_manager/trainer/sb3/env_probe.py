@@ -79,8 +79,8 @@ def _failure(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> 
                 return f"the copy differs {step} steps after it was made"
         return ""
     finally:
-        original.close()
-        copied.close()
+        env_state.close_one(original)
+        env_state.close_one(copied)
 
 
 def _is_deterministic(factory: env_state.EnvFactory, seed: int) -> bool:
@@ -99,8 +99,8 @@ def _is_deterministic(factory: env_state.EnvFactory, seed: int) -> bool:
                 return True
         return True
     finally:
-        first.close()
-        second.close()
+        env_state.close_one(first)
+        env_state.close_one(second)
 
 
 def _actions(env: gym.Env[Any, Any], seed: int) -> list[Any]:

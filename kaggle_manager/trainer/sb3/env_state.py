@@ -11,8 +11,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -23,14 +28,17 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 from torch.storage import _load_from_bytes
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError, RunError
+from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
+from kaggle_manager.trainer.sb3.env_processes import LeavesErrors, leaving_errors
 from kaggle_manager.trainer.sb3.pickles import opened_with, pickled_with
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 # For an environment to end its simulator in, seconds.
-_CLOSING_S = 10.0
+CLOSING_S = 10.0
+_UNCLOSED = f"the close() of an environment has not ended after {CLOSING_S:g} s"
 
 Mode = Literal["pickle", "action-replay", "none"]
 EnvFactory = Callable[[], gym.Env[Any, Any]]
@@ -98,7 +106,7 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
         """
         try:
             restored = opened_with(state["env"], self._shared_space)
-            self.env.close()
+            close_one(self.env)
             self.env = restored
             set_space_rng(self._shared_space, state["action_space"])
             if "random" in state:
@@ -117,9 +125,15 @@ def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
     return StatefulEnv(EpisodeMonitor(env))
 
 
-def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False) -> VecEnv:
-    """`n_envs` environments, in this process or each in a process of its own; the i-th has the seed `seed + i`."""
-    makers = [_Maker(factory, mode, seed + index) for index in range(n_envs)]
+def make_vec_env(
+    factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False, errors: Path | None = None
+) -> VecEnv:
+    """`n_envs` environments, in this process or each in a process of its own; the i-th has the seed `seed + i`.
+
+    Args:
+        errors: the folder where those processes leave what ends them, see `env_processes`.
+    """
+    makers = [_Maker(factory, mode, seed + index, errors) for index in range(n_envs)]
     if processes and "forkserver" in multiprocessing.get_all_start_methods():
         # The workers' parent imports torch once; otherwise each worker does, which takes seconds.
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
@@ -131,21 +145,68 @@ def make_vec_env(factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *,
 def close(vec: VecEnv) -> None:
     """Close the environments, whatever state their processes are in: one may be gone, or have stopped to answer.
 
+    Nothing depends on it: one that does not close is left, with a warning.
     `SubprocVecEnv.close` would wait for ever for an answer that it has read, and the end of this interpreter for a
     process that outlives its SIGTERM.
     """
     innermost = vec.unwrapped
     if not isinstance(innermost, SubprocVecEnv):
-        vec.close()
+        close_one(vec)
         return
     for remote in innermost.remotes:
         with contextlib.suppress(OSError):
             remote.send(("close", None))
+    deadline = time.monotonic() + CLOSING_S
     for process in innermost.processes:
-        process.join(_CLOSING_S)
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            warn(f"{_UNCLOSED}: its process is ended")
         process.kill()
         process.join()
     innermost.closed = True
+
+
+class _DoesNotClose(BaseException):
+    """No `Exception`, which the user's code may catch."""
+
+
+def close_one(env: VecEnv | gym.Env[Any, Any]) -> None:
+    """Close an environment, or several in this process: for a bounded time, and what it raises is a warning."""
+    try:
+        with _bounded(CLOSING_S):
+            env.close()
+    except _DoesNotClose:
+        warn(f"{_UNCLOSED}: it is left as it is")
+    except Exception as error:
+        warn(f"the close() of an environment failed: {told(error)}")
+
+
+@contextlib.contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise `_DoesNotClose` inside when that takes too long, and again each second if it is caught there.
+
+    Where there are no alarms (Windows, a thread) it may take as long as it takes.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    has_ended = False
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        if not has_ended:
+            raise _DoesNotClose
+
+    handler = signal.signal(signal.SIGALRM, give_up)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        try:
+            yield
+        finally:
+            has_ended = True
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
 
 
 def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
@@ -209,12 +270,16 @@ class _Maker:
     factory: EnvFactory
     mode: Mode
     seed: int
+    errors: Path | None
 
     def __call__(self) -> gym.Env[Any, Any]:
         if multiprocessing.parent_process() is not None:
             outlive_stop_signals()
             set_random_seed(self.seed)  # nobody else seeds the generators of a worker process
-        return make_env(self.factory, self.mode, self.seed)
+        if self.errors is None:
+            return make_env(self.factory, self.mode, self.seed)
+        with leaving_errors(self.errors):
+            return LeavesErrors(make_env(self.factory, self.mode, self.seed), self.errors)
 
 
 @dataclass(frozen=True)

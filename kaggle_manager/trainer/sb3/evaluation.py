@@ -116,7 +116,7 @@ class Evaluator:
                 )
                 self.last_observation = None
             finally:
-                vec.close()
+                env_state.close(vec)
                 for space, states in zip(spaces, generators, strict=True):
                     env_state.set_space_rng(space, states)
         assert isinstance(returns, list)

@@ -34,6 +34,7 @@ from kaggle_manager.trainer.sb3.callbacks import (
 from kaggle_manager.trainer.sb3.checkpoint_writer import CheckpointWriter
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.description import complete_identity, metadata
+from kaggle_manager.trainer.sb3.env_processes import errors_of_processes
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
@@ -239,6 +240,7 @@ class Session:
             record.seed,
             config.n_envs,
             processes=config.processes,
+            errors=self.resources.enter_context(errors_of_processes()) if config.processes else None,
         )
         self.resources.callback(env_state.close, vec)
         if config.wrap is not None:

@@ -143,15 +143,15 @@ def _gone(error: Exception) -> RunError:
     )
 
 
-def _that_travels(error: BaseException) -> BaseException:
-    """The error with its traceback, which a pickle leaves behind; in words where the error itself cannot be pickled."""
+def that_travels(error: BaseException, where: str) -> BaseException:
+    """An error of another process with its traceback, which a pickle leaves behind; in words where it has no pickle."""
     place = "".join(traceback.format_exception(error))
-    error.add_note(f"In the process that writes checkpoints:\n{place}")
+    error.add_note(f"In {where}:\n{place}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         told = RunError(
-            f"The process that writes checkpoints failed: {type(error).__name__}: {error}",
+            f"{where[0].upper()}{where[1:]} failed: {type(error).__name__}: {error}",
             safe="the checkpoints written before still load.",
         )
         told.add_note(place)
@@ -179,7 +179,7 @@ def _serve(
             try:
                 answer: Result | BaseException = function(pickle.loads(text, buffers=buffers))
             except BaseException as error:
-                answer = _that_travels(error)
+                answer = that_travels(error, "the process that writes checkpoints")
             with contextlib.suppress(OSError, ValueError, AttributeError):  # the user's code may have closed it
                 sys.stdout.flush()
             pipe.send(answer)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from trainer_runs import Stuck, session, settings
 
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.trainer.sb3 import env_state
 
 
@@ -44,3 +48,36 @@ def test_generators_and_their_children_draw_on(steps: int) -> None:
     env_state.restore(copy, env_state.collect(original, "pickle"))
     for _ in range(5):
         assert original.step(np.array([1]))[0].tobytes() == copy.step(np.array([1]))[0].tobytes()
+
+
+class Refuses(Drawing):
+    def close(self) -> None:
+        raise RuntimeError("already closed")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms here")
+@pytest.mark.parametrize("catching", [False, True])
+def test_an_environment_that_does_not_close_is_left_after_a_moment_and_alarms_are_as_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], catching: bool
+) -> None:
+    monkeypatch.setattr(env_state, "CLOSING_S", 0.05)
+    before, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    env_state.close_one(Stuck(catching=catching))
+    assert catching or "the close() of an environment has not ended" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGALRM) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == pytest.approx(timer, abs=5)
+    env_state.close_one(Refuses())
+    assert "failed: RuntimeError: already closed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no alarms here")
+@pytest.mark.parametrize("processes", [False, True])
+def test_environments_that_do_not_close_cost_neither_the_final_model_nor_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    monkeypatch.setattr(env_state, "CLOSING_S", 0.05)
+    changes = {"algorithm": "A2C", "hyperparameters": {}, "environment": Stuck, "processes": processes, "total": 20}
+    outcome = session(settings(tmp_path / "tree", **changes))
+    assert (outcome.kind, outcome.step) == ("completed", 20)
+    assert CheckpointStore(TrainingTree(tmp_path / "tree", "cart")).final() is not None
