@@ -38,7 +38,7 @@ def init(
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
     """
     from kaggle_manager.sections.scaffold import new_section, project_for_new, take_back
-    from kaggle_manager.sessions.preflight import check_section, missing_packages
+    from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
 
     made = new_section(
         name,
@@ -49,7 +49,7 @@ def init(
         timesteps=timesteps,
     )
     missing = missing_packages(made.section)
-    checks = [] if missing else check_section(made.project, made.section, environment_only=True)["checks"]
+    checks = [] if missing else check_section(made.project, made.section, quick=True)["checks"]
     failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
     if env and (why := failed.get("environment can be imported")):
         take_back(made)
@@ -64,7 +64,7 @@ def init(
         print_json({"schema": 1, "ok": ok, **facts, "checks": checks, "next": made.next_commands})
     else:
         for check in checks:
-            print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
+            print(line_of(check))
         if missing:
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")

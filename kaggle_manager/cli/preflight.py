@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,19 +20,28 @@ def preflight(
     section: SectionArgument,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", help="Scenario; may be given again.")] = None,
     workdir: WorkdirOption = None,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Look at everything for longer: minutes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check on this machine, in seconds, what a section would train: before the first session is spent on it.
 
-    All its scenarios, unless some are named. Ends with 3 when a check does not hold. Needs the training libraries.
-    A run does the same before its first push, unless it was done here for the same code.
+    It tries what travels into a session, unpacked alone in a folder of its own, with no package that a session lacks.
+    All its scenarios, unless some are named. Ends with 3 when a check fails. Needs the training libraries.
+    A run does the same before it pushes, once for each state of the code.
 
     Examples:
 
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
-    from kaggle_manager.sessions.preflight import check_section, inputs_of, missing_packages, remember_passed
+    from kaggle_manager.sessions.preflight import (
+        Check,
+        check_section,
+        inputs_of,
+        line_of,
+        missing_packages,
+        remember_passed,
+    )
 
     project = find_project(Path.cwd(), section)
     loaded = get_section(project, section)
@@ -44,14 +54,21 @@ def preflight(
             safe="nothing was started; a kernel installs them for its session",
             next_step=how_to_install(missing, loaded.kernel.packages),
         )
-    result = check_section(project, loaded, names, inputs=inputs_of(*configs))
+    # Each line as soon as it is known; one that a preflight of the section's own has kept to itself, at the end.
+    told = []
+
+    def tell(check: Check) -> None:
+        told.append(check)
+        print(line_of(check), file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    result = check_section(project, loaded, names, inputs=inputs_of(*configs), thorough=thorough, on_result=tell)
     if result["ok"]:
         for config in configs:
             remember_passed(config)
     if as_json:
         print_json(result)
     else:
-        for check in result["checks"]:
-            print(f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}")
+        for check in result["checks"][len(told) :]:
+            print(line_of(check))
     if not result["ok"]:
         raise typer.Exit(VerificationError.exit_code)

@@ -56,7 +56,7 @@ class ValidationKaggleManager:
         reporter: where progress is printed; None: the terminal.
         connect_to: returns the connection to the platform of a configuration.
         notifier: where messages are sent; None: as the user's settings say.
-        check_before_push: raises when a session would be wasted; called before the first push of a run.
+        check_before_push: raises when a session would be wasted; called before every push.
         sleep, clock: wait a number of seconds; return seconds since the epoch.
         watch_session: looks at a session once, or watches it until it ends.
     """

@@ -148,8 +148,7 @@ class Passes:
         parent = run.head()
         if parent is not None:
             check_compatible(run, parent.manifest.identity)
-        elif not run.config.quick or run.config.target > run.config.scenario.timesteps:  # a rehearsal needs none
-            self.check_before_push(run.config, run.reporter)
+        self.check_before_push(run.config, run.reporter)
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
         push_generation(run, generation, parent)

@@ -1,18 +1,19 @@
 """A section's preflight, run beside the manager in a process of its own: is it worth a session on Kaggle?
 
-`check_section` runs the checks and returns what they found. `run_preflight` runs them once for each state of the code,
-and refuses to go on when one does not hold. Nothing is imported from the section here, and no training tree is touched.
+`check_section` tries what travels (`trial`) and returns what was found. `run_preflight` does so once for each content,
+before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no training
+tree is touched.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,23 @@ from kaggle_manager.accelerators import remark
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, InputMissing, VerificationError
+from kaggle_manager.errors import InputMissing, VerificationError
 from kaggle_manager.sections.input_folders import as_variable, inputs_here
 from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
-from kaggle_manager.sessions.bundle import INSTALLED, PACKAGE, build_bundle
-from kaggle_manager.system.arithmetic import pinned
+from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
 
 GENERIC = "kaggle_manager.trainer.sb3.preflight"
-LONGEST_S = 600.0
+LONGEST_S, LONGEST_THOROUGH_S = 600.0, 3600.0
+LOOK_S = 0.2
+MOST_REMEMBERED = 200
+
+Check = dict[str, Any]
+"""`{"name", "ok", "detail"}`."""
 
 
 def missing_packages(section: Section) -> list[str]:
@@ -45,58 +51,53 @@ def check_section(
     section: Section,
     scenarios: Sequence[str] = (),
     *,
-    environment_only: bool = False,
     inputs: Mapping[str, Path] | None = None,
+    quick: bool = False,
+    thorough: bool = False,
+    on_result: Callable[[Check], None] = lambda check: None,
 ) -> dict[str, Any]:
-    """Run the section's own preflight, or the one that holds for every section; of that, the environment's part alone.
+    """Run the section's own preflight, or the one that holds for every section, in what travels.
 
     Args:
         inputs: where the data is that the scenarios read, see `inputs_of`.
+        quick: without a trial training, which a quick run is itself.
+        thorough: longer looks at everything.
+        on_result: called with each check as soon as it is over.
 
     Returns:
         `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail"}, ...]}`.
 
     Raises:
         VerificationError: the checks could not be carried out; carries the last words of their process.
+        ConfigError: a file that is to travel is not there.
     """
-    _check_not_hidden(project)
     own = section.folder / "preflight.py"
     module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
-    if environment_only:
-        module = [GENERIC, section.name, "--environment-only"]
-    command = [sys.executable, "-m", *module, "--json", *(["--scenario", *scenarios] if scenarios else [])]
-    places = filter(None, [str(project), os.environ.get("PYTHONPATH")])
-    try:
-        # A preflight of the section's own may load NumPy before the trainer.
-        environ = {**pinned(os.environ), "PYTHONPATH": os.pathsep.join(places), "PYTHONIOENCODING": "utf-8"}
-        environ |= {VARIABLE: as_variable(inputs)} if inputs else {}
-        done = run_in_group(command, timeout=LONGEST_S, cwd=project, env=environ)
-        # The environment itself may print, before it and after.
-        result, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.rindex('{\n  "schema"'))
-    except subprocess.TimeoutExpired as error:
-        raise _not_carried_out(section, f"they took longer than {LONGEST_S:.0f} s") from error
-    except ValueError as error:
-        said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
-        raise _not_carried_out(section, " ".join(said[-3:])) from error
+    options = [name for name, asked in (("--quick", quick), ("--thorough", thorough)) if asked]
+    options += ["--scenario", *scenarios] if scenarios else []
+    longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
+    with unpacked(project, section) as place:
+        environ = place.environ | ({VARIABLE: as_variable(inputs)} if inputs else {})
+        command = place.command(*module, "--json", *options)
+        try:
+            with _told_as_they_come(place.progress, on_result):
+                done = run_in_group(command, timeout=longest_s, cwd=place.code, env=environ)
+            # The environment itself may print, before it and after.
+            result, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.rindex('{\n  "schema"'))
+        except subprocess.TimeoutExpired as error:
+            raise _not_carried_out(section, f"they took longer than {longest_s:.0f} s") from error
+        except ValueError as error:
+            said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
+            raise _not_carried_out(section, " ".join(said[-3:])) from error
     return dict(result)
 
 
-def _check_not_hidden(project: Path) -> None:
-    """Python would import a `kaggle_manager` of the project instead of this program, and check something else."""
-    other = next((place for place in (project / PACKAGE, project / f"{PACKAGE}.py") if place.exists()), None)
-    if other is not None and other.resolve() != (INSTALLED / PACKAGE).resolve():
-        raise ConfigError(
-            f"{other} has the name of this program, which Python would not find beside it.",
-            safe="nothing was pushed",
-            next_step="rename it; in a checkout of this program, use the environment that `scripts/bootstrap.py` makes",
-        )
-
-
 def run_preflight(config: RunConfig, reporter: Reporter) -> None:
-    """Check what `config` trains before its first push; at once when this very code has passed before.
+    """Check what `config` is about to push; at once when this very content has passed before.
 
     Raises:
-        VerificationError: a check does not hold; names each, and what to look at.
+        VerificationError: a check failed; names each, and what to look at.
+        ConfigError: a file that is to travel is not there.
     """
     for warning in (config.scenario.overshoot(config.target), remark(config.section.kernel.accelerator)):
         if warning:
@@ -109,23 +110,26 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     except InputMissing as error:
         reporter.line(f"  preflight skipped: {error.message} To have it: {error.next_step}")
         return
-    name = f"{config.section.name}/{config.scenario_name}"
-    if _passed(config).get(name) == _state_of(config):
+    content = _content_of(config)
+    if _passed(config).get(content, -1) >= _needed(config):
         return
-    reporter.line(
-        f"  preflight of {config.scenario_name}, before a session is spent on it (once; longer for a slow environment)"
-    )
-    checks = check_section(config.project_root, config.section, [config.scenario_name], inputs=inputs)["checks"]
+    name = f"{config.section.name}/{config.scenario_name}"
+    reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (once for each state of it)")
+    checks = check_section(
+        config.project_root,
+        config.section,
+        [config.scenario_name],
+        inputs=inputs,
+        quick=config.quick,
+        on_result=lambda check: (reporter.warn if "WARNING: " in check["detail"] else reporter.line)(line_of(check)),
+    )["checks"]
     failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
     if failed:
         raise VerificationError(
-            f"The preflight of {name} does not hold:\n  " + "\n  ".join(failed),
+            f"The preflight of {name} failed:\n  " + "\n  ".join(failed),
             safe="nothing was pushed; no training tree was touched",
             next_step=f"correct what it names, and try: {config.command('preflight')}",
         )
-    for check in checks:
-        if "WARNING: " in check["detail"]:
-            reporter.warn(f"{check['name']}: {check['detail']}")
     reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
 
@@ -143,35 +147,75 @@ def inputs_of(*configs: RunConfig) -> dict[str, Path]:
     return found
 
 
+def line_of(check: Check) -> str:
+    """A check for the eye."""
+    return f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}"
+
+
 def remember_passed(config: RunConfig) -> None:
-    """From now on `run_preflight` lets this very code of this scenario pass at once."""
-    passed = {**_passed(config), f"{config.section.name}/{config.scenario_name}": _state_of(config)}
+    """From now on `run_preflight` lets this content pass at once."""
+    known, content = _passed(config), _content_of(config)
+    passed = {**known, content: max(known.get(content, -1), _needed(config))}
+    newest = dict([*passed.items()][-MOST_REMEMBERED:])
     file = _file(config)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.tmp")
-    unfinished.write_text(json.dumps(passed, indent=2), encoding="utf-8")
+    unfinished.write_text(json.dumps(newest, indent=2), encoding="utf-8")
     unfinished.replace(file)
 
 
-def _state_of(config: RunConfig) -> str:
-    """Digest of everything a preflight's result depends on: the code of the kernel, its own, and the libraries'."""
-    digest = hashlib.sha256(build_bundle(config.project_root, config.section).sha256.encode())
-    names = ["torch", *(package.partition("==")[0].partition("[")[0] for package in config.section.kernel.packages)]
-    digest.update(repr([sys.version, *((name, importlib.metadata.version(name)) for name in names)]).encode())
-    return digest.hexdigest()
+def _content_of(config: RunConfig) -> str:
+    """Digest of what a session would run: its code, section.toml with it, and which of its scenarios.
+
+    Another seed is the same content, and so are other versions of the libraries of this machine.
+    """
+    bundle = build_bundle(config.project_root, config.section)
+    return hashlib.sha256(repr([bundle.sha256, config.section.name, config.scenario_name]).encode()).hexdigest()
+
+
+def _needed(config: RunConfig) -> int:
+    """The timesteps that have to be checked: what has passed for more of them, or for a whole training, is enough."""
+    return 0 if config.quick else config.target
 
 
 def _file(config: RunConfig) -> Path:
     return config.state / "preflight.json"
 
 
-def _passed(config: RunConfig) -> dict[str, str]:
-    """What has passed before; nothing when the file is not there or cannot be read: then it is found out anew."""
+def _passed(config: RunConfig) -> dict[str, int]:
+    """Content -> timesteps that have passed; nothing when the file is not there or cannot be read: it is tried anew."""
     try:
         known = json.loads(_file(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {name: value for name, value in known.items() if isinstance(value, int)} if isinstance(known, dict) else {}
+
+
+@contextlib.contextmanager
+def _told_as_they_come(file: Path, on_result: Callable[[Check], None]) -> Iterator[None]:
+    """Call `on_result` with each line that is appended to `file`, from a thread of its own."""
+    ended, told = threading.Event(), 0
+
+    def tell_new() -> None:
+        nonlocal told
+        lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+        for line in lines[told:]:
+            told += 1
+            with contextlib.suppress(ValueError):
+                on_result(json.loads(line))
+
+    def watch() -> None:
+        while not ended.wait(LOOK_S):
+            tell_new()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        tell_new()
 
 
 def _is_installed(name: str) -> bool:

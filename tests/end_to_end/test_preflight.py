@@ -10,23 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-import gymnasium as gym
-import numpy as np
 import pytest
 
 from kaggle_manager import cli
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, VerificationError
-from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.errors import VerificationError
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions.preflight import check_section, run_preflight
-from kaggle_manager.trainer.sb3 import preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = """
-import json, pathlib, sys
-pathlib.Path("ran").open("a").write("x")
+import json, os, pathlib, sys
+pathlib.Path(os.environ["RAN"]).open("a").write("x")
 print("an environment may say something")
 ok = {ok}
 checks = [{{"name": "queues", "ok": ok, "detail": "look at demand.py"}}]
@@ -42,6 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     new_section("mine", tmp_path)
     write_own(tmp_path, OWN.format(ok=True))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     return tmp_path
 
 
@@ -105,10 +102,44 @@ def test_what_does_not_hold_is_named_and_asked_again_next_time(project: Path) ->
     assert times_run(project) == 2
 
 
-def test_a_folder_with_the_name_of_this_program_is_named_before_it_is_imported(project: Path) -> None:
+def test_a_folder_with_the_name_of_this_program_does_not_come_before_it(project: Path) -> None:
     (project / "kaggle_manager").mkdir()
-    with pytest.raises(ConfigError, match="has the name of this program"):
-        check_section(project, config().section)
+    (project / "kaggle_manager/__init__.py").write_text("raise RuntimeError")
+    assert check_section(project, config().section)["ok"]
+
+
+def test_a_quick_run_is_tried_as_well_and_a_whole_training_after_it_in_full(project: Path) -> None:
+    def options() -> str:
+        return (project / "options").read_text()
+
+    note = f"import pathlib, sys\npathlib.Path({str(project / 'options')!r}).write_text(' '.join(sys.argv[1:]))\n"
+    write_own(project, note + OWN.format(ok=True))
+    run_preflight(build_config("mine", quick=True, environ={}), Reporter(io.StringIO()))
+    assert "--quick" in options()
+    said_by_preflight()
+    assert "--quick" not in options()
+    assert times_run(project) == 2
+    run_preflight(build_config("mine", quick=True, environ={}), Reporter(io.StringIO()))
+    assert times_run(project) == 2, "a whole training's checks are those of a quick run, and more"
+
+
+def test_what_has_passed_is_tried_again_for_a_longer_training_only(project: Path) -> None:
+    for timesteps, times in ((5_000, 1), (4_000, 1), (6_000, 2), (6_000, 2)):
+        run_preflight(build_config("mine", timesteps=timesteps, environ={}), Reporter(io.StringIO()))
+        assert times_run(project) == times
+    run_preflight(build_config("mine", timesteps=6_000, seed=9, environ={}), Reporter(io.StringIO()))
+    assert times_run(project) == 2, "another seed is the same content"
+
+
+def test_content_that_comes_back_is_not_tried_again(project: Path) -> None:
+    environment = project / "sections/mine/environment.py"
+    before = environment.read_text()
+    said_by_preflight()
+    environment.write_text(before + "\nCHANGED = 1\n")
+    said_by_preflight()
+    environment.write_text(before)
+    assert said_by_preflight() == ""
+    assert times_run(project) == 2
 
 
 def test_a_preflight_that_dies_is_no_pass(project: Path) -> None:
@@ -137,76 +168,6 @@ def test_the_command_tells_each_check_and_ends_with_3_when_one_fails(
     assert left.value.code == 3
     shown = json.loads(capsys.readouterr().out)
     assert (shown["schema"], shown["ok"], shown["checks"][0]["name"]) == (1, False, "queues")
-
-
-class Strange(gym.Env[np.ndarray, int]):
-    """An environment with one thing wrong."""
-
-    def __init__(self, wrong: str = "") -> None:
-        if wrong == "made":
-            raise RuntimeError("no licence")
-        self.wrong = wrong
-        self.observation_space = gym.spaces.Box(-1, 1, (2,), dtype=np.float32)
-        self.action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(3 if self.wrong == "shape" else 2, np.float32), {}
-
-    def step(self, action):
-        if self.wrong == "step":
-            raise KeyError("joint")
-        reward = float("nan") if self.wrong == "nan" else float(self.wrong != "flat" and action)
-        return np.zeros(2, np.float32), reward, False, self.wrong != "endless", {}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "algorithm", "check", "words"),
-    [
-        ("made", "PPO", "environment can be made", "RuntimeError: no licence"),
-        ("shape", "PPO", "resets and steps", "shape (3,)"),
-        ("nan", "PPO", "resets and steps", "a reward is nan"),
-        ("step", "PPO", "resets and steps", "KeyError: 'joint'"),
-        ("endless", "PPO", "an episode ends", "TimeLimit"),
-        ("", "SAC", "SAC takes the environment", "Discrete(2)"),
-    ],
-)
-def test_what_is_wrong_with_an_environment_is_found_without_training(
-    wrong: str, algorithm: str, check: str, words: str
-) -> None:
-    failed = [result for result in preflight.check_environment(scenario(wrong, algorithm)) if not result.ok]
-    assert [result.name for result in failed] == [check]
-    assert words in failed[0].detail
-
-
-@pytest.mark.parametrize("environment", ["gymnasium:make", "gymnasium:Nope", "nowhere:Env"])
-def test_an_environment_that_is_not_there_is_told_apart_from_one_that_does_not_work(environment: str) -> None:
-    kwargs = {"id": "NoSuch-v9"} if environment == "gymnasium:make" else {}
-    absent = scenario("", "PPO").model_copy(update={"environment": environment, "environment_kwargs": kwargs})
-    assert [result.name for result in preflight.check_environment(absent)] == ["environment can be imported"]
-
-
-def test_rewards_that_never_vary_are_told_but_not_judged() -> None:
-    first, *_ = preflight.check_environment(scenario("flat", "DQN"))
-    assert first.ok
-    assert "look at the reward" in first.detail
-    first, *_ = preflight.check_environment(scenario("", "DQN"))
-    assert "2 distinct rewards" in first.detail
-    assert "look at" not in first.detail
-
-
-def scenario(wrong: str, algorithm: str) -> ScenarioConfig:
-    return ScenarioConfig.model_validate(
-        {
-            "environment": f"{__name__}:Strange",
-            "environment_kwargs": {"wrong": wrong},
-            "algorithm": algorithm,
-            "hyperparameters": {"buffer_size": 100} if algorithm != "PPO" else {},
-            "timesteps": 10,
-            "models": "data/models",
-            "quick": {"models": "data/models_quick"},
-        }
-    )
 
 
 @pytest.mark.slow

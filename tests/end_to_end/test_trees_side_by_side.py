@@ -141,12 +141,14 @@ def test_run_and_tick_go_to_one_target_over_sessions_of_one_length(bench: Bench)
     assert settings() == (6, 5400.0)
 
 
-def test_a_rehearsal_that_was_made_long_is_tried_before_a_session_is_spent_on_it(bench: Bench) -> None:
+def test_every_push_is_tried_before_it_a_rehearsal_and_a_continued_run_as_well(bench: Bench) -> None:
     def refuse(*_: object) -> None:
         raise ConfigError("it was tried")
 
     manager = bench.manager()
     manager._passes.check_before_push = refuse
     with pytest.raises(ConfigError, match="it was tried"):
-        manager.tick(SECTION, quick=True, seed=3, timesteps=4)
-    assert manager.tick(SECTION, quick=True).state == "running", "a rehearsal is a trial itself"
+        manager.tick(SECTION, quick=True)
+    bench.run(timesteps=2)
+    with pytest.raises(ConfigError, match="it was tried"):
+        manager.tick(SECTION, timesteps=4)

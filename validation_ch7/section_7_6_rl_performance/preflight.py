@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.sections.model import ScenarioConfig, load_section
-from kaggle_manager.trainer.sb3.preflight import CheckResult, check_accelerator, check_training, report
+from kaggle_manager.sections.model import ScenarioConfig, Section, load_section
+from kaggle_manager.trainer.sb3 import env_check
+from kaggle_manager.trainer.sb3.env_check import CheckResult
+from kaggle_manager.trainer.sb3.preflight import add_options, check_accelerator, check_training, report
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
@@ -57,8 +59,11 @@ class Episode:
         return self.snapshots[-1].digest
 
 
-def preflight(scenarios: Sequence[str] = ()) -> list[CheckResult]:
+def preflight(scenarios: Sequence[str] = (), *, quick: bool = False) -> list[CheckResult]:
     """Run every check for the named scenarios of this section, or for all.
+
+    Args:
+        quick: only what a quick run, which is a trial training itself, does not show at once.
 
     Raises:
         ConfigError: the section file itself is not valid, or it has no such scenario.
@@ -68,12 +73,16 @@ def preflight(scenarios: Sequence[str] = ()) -> list[CheckResult]:
     return [
         CheckResult(f"{name}: {result.name}", result.ok, result.detail)
         for name in scenarios or section.scenarios
-        for result in [
-            *check_environment(section.scenario(name)),
-            *check_training(PROJECT, section, name),
-            *check_accelerator(section, name),
-        ]
+        for result in _of_scenario(section, name, quick=quick)
     ]
+
+
+def _of_scenario(section: Section, name: str, *, quick: bool) -> Iterator[CheckResult]:
+    yield from env_check.check_environment(section.scenario(name).for_quick())
+    if not quick:
+        yield from check_environment(section.scenario(name))
+        yield from check_training(PROJECT, section, name)
+        yield from check_accelerator(section, name)
 
 
 def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
@@ -174,10 +183,9 @@ def physical(episodes: Sequence[Episode], limit_m_s: float) -> CheckResult:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print every check; 0 when all hold, 1 when one does not."""
     parser = argparse.ArgumentParser(prog="python -m validation_ch7.section_7_6_rl_performance.preflight")
-    parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
-    parser.add_argument("--json", action="store_true")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    return report(lambda: preflight(options.scenario), as_json=options.json)
+    return report(lambda: preflight(options.scenario, quick=options.quick), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ from trainer_runs import origin_of, settings
 from kaggle_manager.checkpoints import find_latest_checkpoint
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import preflight
+from kaggle_manager.trainer.sb3.env_check import CheckResult, Effort, check_environment
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
-from kaggle_manager.trainer.sb3.preflight import check_environment
 from kaggle_manager.trainer.sb3.trainer import train
 
 
@@ -88,7 +87,7 @@ def test_a_session_ends_inside_a_rollout_that_does_not_with_what_was_saved_befor
     assert found.step == 40
 
 
-def checks(environment: str, **kwargs: Any) -> dict[str, preflight.CheckResult]:
+def checks(environment: str, look_s: float = 60.0, **kwargs: Any) -> dict[str, CheckResult]:
     scenario = ScenarioConfig.model_validate(
         {
             "environment": f"{__name__}:{environment}",
@@ -102,7 +101,8 @@ def checks(environment: str, **kwargs: Any) -> dict[str, preflight.CheckResult]:
             "quick": {"models": "data/quick"},
         }
     )
-    return {result.name: result for result in check_environment(scenario)}
+    found = check_environment(scenario, Effort(steps=200, look_s=look_s, training_s=60.0))
+    return {result.name: result for result in found}
 
 
 def test_the_preflight_refuses_an_environment_whose_episodes_do_not_end() -> None:
@@ -113,8 +113,7 @@ def test_the_preflight_refuses_an_environment_whose_episodes_do_not_end() -> Non
     assert checks("Endless", ends=10**6)["an episode ends"].detail == "within 200 random actions"
 
 
-def test_a_slow_environment_is_not_called_endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "SLOWEST_LOOK_S", 0.0)
-    found = checks("Endless")["an episode ends"]
+def test_a_slow_environment_is_not_called_endless() -> None:
+    found = checks("Endless", look_s=0.0)["an episode ends"]
     assert found.ok
     assert found.detail.startswith("WARNING")

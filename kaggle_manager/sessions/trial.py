@@ -1,0 +1,84 @@
+"""Where it is tried what travels: the code of a session, unpacked alone in a folder of its own, as a session begins.
+
+A process started in it has neither the project's folder nor this machine's other packages; see
+`trainer/runtime/as_in_session`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.project import DEFAULT_FOLDER, PROJECT_VARIABLE, sections_folder
+from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.image_view import hidden_from
+from kaggle_manager.system.arithmetic import pinned
+
+RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
+VARIABLE = "KM_TRIAL"
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """A folder that `unpacked` has made.
+
+    Attributes:
+        code: what travels, unpacked.
+        progress: the file that results are appended to, a line of JSON each.
+        environ: the environment of a process that shall see what a session sees.
+    """
+
+    code: Path
+    progress: Path
+    environ: dict[str, str]
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """What runs a module there."""
+        return [sys.executable, "-m", RUNNER, module, *arguments]
+
+
+@contextmanager
+def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
+    """Unpack what a session of `section` would run; it is removed at the end.
+
+    Raises:
+        ConfigError: what is to travel is not there, see `build_bundle`.
+    """
+    bundle = build_bundle(project, section)
+    with tempfile.TemporaryDirectory(prefix="km_trial_", ignore_cleanup_errors=True) as folder:
+        base = Path(folder).resolve()
+        place = TrialPlace(base / "code", base / "progress.jsonl", {})
+        for name in ("code", "working", "input"):
+            (base / name).mkdir()
+        with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
+            tar.extractall(place.code, filter="data")
+        if (sections := sections_folder(project)) != DEFAULT_FOLDER:  # as a session is told in its launch order
+            table = f"[tool.kaggle-manager]\nsections = {json.dumps(sections)}\n"
+            (place.code / "pyproject.toml").write_text(table, encoding="utf-8")
+        told = {
+            "code": str(place.code),
+            "project": str(project.resolve()),
+            "section": section.folder.relative_to(project).as_posix(),
+            "hidden": hidden_from(section, place.code),
+            "progress": str(place.progress),
+        }
+        # A preflight of the section's own may load NumPy before the trainer.
+        kept = {name: value for name, value in pinned(os.environ).items() if name != PROJECT_VARIABLE}
+        place.environ.update(
+            kept,
+            PYTHONPATH=str(place.code),
+            PYTHONIOENCODING="utf-8",
+            KAGGLE_WORKING_DIR=str(base / "working"),
+            KAGGLE_INPUT_DIR=str(base / "input"),
+            **{VARIABLE: json.dumps(told)},
+        )
+        yield place

@@ -1,0 +1,253 @@
+"""A module run on this machine with what a session would have: the code that travels, and no package it would lack.
+
+    python -m kaggle_manager.trainer.runtime.as_in_session MODULE [ARGUMENT ...]
+
+`kaggle_manager.sessions.trial` unpacks the code and says in `KM_TRIAL` what stays behind. A package that a session
+lacks cannot be imported here either, whoever asks; what is read from the project's own folder is noticed. What was
+found missing is put in words by `advice`. Standard library only: nothing is imported before it can be hidden.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import runpy
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+VARIABLE = "KM_TRIAL"
+PACKAGE = "kaggle_manager"
+MOST_NAMED = 5
+
+
+@dataclass
+class Trial:
+    """What this process may use, and what it has asked for besides.
+
+    Attributes:
+        code: the folder that the code was unpacked in.
+        project: the folder it came from; the same outside a trial.
+        section: the section's folder, relative to both.
+        hidden: module -> pin (`name==version`) of the package of this machine that brings it, for those that a session
+            lacks.
+        progress: a file that results are appended to; "" for none.
+        refused: hidden modules that were asked for. read: files of the project that were opened where they lie.
+    """
+
+    code: Path
+    project: Path
+    section: str = ""
+    hidden: dict[str, str] = field(default_factory=dict)
+    progress: str = ""
+    refused: list[str] = field(default_factory=list)
+    read: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def from_environment(cls) -> Trial:
+        """As `KM_TRIAL` says; without it everything of this machine may be used."""
+        said = json.loads(os.environ.get(VARIABLE) or "{}")
+        code = Path(said.get("code") or Path.cwd())
+        return cls(
+            code,
+            Path(said.get("project") or code),
+            said.get("section", ""),
+            said.get("hidden", {}),
+            said.get("progress", ""),
+        )
+
+    def begin(self) -> None:
+        """From here on nothing of this process gets what a session lacks."""
+        if self.hidden:
+            sys.meta_path[:] = [_Hiding(finder, self) for finder in sys.meta_path]
+        if self.project != self.code:
+            sys.addaudithook(self._notice)
+
+    def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str):
+            return
+        path = Path(os.path.realpath(arguments[0]))
+        if self._is_own(path) and not any(part.startswith(".") for part in path.relative_to(self._own).parts):
+            self.read.append(path)
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether a file is the project's, and not of Python or its packages, which may lie in the project as well."""
+        return path.is_relative_to(self._own) and not any(path.is_relative_to(place) for place in self._not_own)
+
+    @cached_property
+    def _own(self) -> Path:
+        return Path(os.path.realpath(self.project))
+
+    @cached_property
+    def _not_own(self) -> list[Path]:
+        """Folders in the project that are not of it."""
+        scratch = (tempfile.gettempdir(), str(self.code)) if self.project != self.code else ()
+        places = (sys.prefix, sys.base_prefix, *scratch, *(it for it in sys.path if it.endswith("-packages")))
+        found = {Path(os.path.realpath(place)) for place in places}
+        return [place for place in found if place.is_relative_to(self._own) and place != self._own]
+
+    # --- in words -----------------------------------------------------------------------------------------------------
+
+    def left_behind(self) -> str:
+        """Which files were read that a session does not have; "" for none."""
+        found = sorted({path.relative_to(self._own).as_posix() for path in self.read if path.is_file()})
+        if not found:
+            return ""
+        return (
+            f"it reads {_listed(found)} in {self.project}, which does not travel: {_include(found)}, and let the code "
+            "find it beside its own files (`Path(__file__).parent`)"
+        )
+
+    def advice(self, error: BaseException) -> str:
+        """What to put into section.toml against an error; "" where it is of another kind."""
+        for each in _chain(error):
+            if isinstance(each, ModuleNotFoundError) and each.name and (said := self._missing_module(each.name)):
+                return said
+            if said := self._missing_file(each):
+                return said
+        text = " ".join(str(each) for each in _chain(error)).lower()
+        for module in dict.fromkeys(reversed(self.refused)):  # some libraries keep an ImportError for later
+            if module.lower() in text:
+                return self._missing_module(module)
+        return ""
+
+    def _missing_module(self, name: str) -> str:
+        top = name.partition(".")[0]
+        if pin := self.hidden.get(top):
+            return (
+                f"a session has no {top}: it is installed here, and neither in Kaggle's image nor in `packages`; "
+                f'add "{pin}" to `packages` in section.toml'
+            )
+        parts = name.split(".")
+        for number in range(len(parts), 0, -1):
+            for file in ("/".join(parts[:number]) + ".py", "/".join(parts[:number])):
+                if (self.project / file).exists() and not (self.code / file).exists():
+                    return f"{file} of the project does not travel into a session: {_include([file])}"
+        return ""
+
+    def _missing_file(self, error: BaseException) -> str:
+        named = [str(it) for it in (getattr(error, "filename", None), getattr(error, "filename2", None)) if it]
+        named += re.findall(re.escape(str(self.code)) + r"[^\s'\"]+", str(error))
+        for text in named:
+            path = Path(os.path.normpath(self.code / text))  # relative to the folder a session begins in
+            if not path.is_relative_to(self.code) or path.exists():
+                continue
+            file = path.relative_to(self.code)
+            if (self.project / file).exists():
+                return f"{file.as_posix()} does not travel into a session: {_include([file.as_posix()])}"
+        return ""
+
+    def beside(self) -> str:
+        """Files in the section's folder that do not travel, for an error that names none; "" for no such files."""
+        folder = self.project / self.section
+        if self.project == self.code or not self.section:
+            return ""
+        found = [
+            path.relative_to(self.project).as_posix()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+            and not any(
+                part in ("data", "__pycache__") or part.startswith(".") for part in path.parts[len(folder.parts) :]
+            )
+        ]
+        staying = [name for name in found if not (self.code / name).exists()]
+        return (
+            f"in the section's folder, and not travelling: {_listed(staying)}; {_include(staying)} if it is needed"
+            if staying
+            else ""
+        )
+
+    def where(self, error: BaseException) -> str:
+        """The last line of the user's own code that an error passed; "" for none."""
+        last = ""
+        for each in reversed(list(_chain(error))):  # the cause comes first
+            last = last or self._last_frame(each.__traceback__)
+        return last
+
+    def _last_frame(self, trace: TracebackType | None) -> str:
+        own = [frame for frame in traceback.extract_tb(trace) if self._is_users(frame.filename)]
+        if not own:
+            return ""
+        frame, path = own[-1], Path(os.path.realpath(own[-1].filename))
+        name = path.relative_to(self._code).as_posix() if path.is_relative_to(self._code) else str(path)
+        return f"{name}, line {frame.lineno}, in {frame.name}"
+
+    @cached_property
+    def _code(self) -> Path:
+        return Path(os.path.realpath(self.code))
+
+    def _is_users(self, file: str) -> bool:
+        if file.startswith("<"):  # of Python itself
+            return False
+        path = Path(os.path.realpath(file))
+        if path.is_relative_to(self._code):
+            inside = path.relative_to(self._code).parts
+            return inside[0] != PACKAGE and "site-packages" not in inside
+        return self._is_own(path)
+
+    def tell(self, result: dict[str, Any]) -> None:
+        """Append a result to the file that is watched."""
+        if self.progress:
+            with Path(self.progress).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+
+
+class _Hiding:
+    """A finder of modules that does not find some: only that way is it the same for whoever looks before importing."""
+
+    def __init__(self, finder: Any, trial: Trial) -> None:
+        self._finder, self._trial = finder, trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        top = name.partition(".")[0]
+        if top in self._trial.hidden:
+            self._trial.refused.append(top)
+            return None
+        return self._finder.find_spec(name, path, target)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those behind it."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _include(names: Sequence[str]) -> str:
+    """What to do about files that do not travel."""
+    return f"add {_listed([json.dumps(name) for name in names])} to `include` in section.toml"
+
+
+trial = Trial.from_environment()
+"""This process's own."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run a module as `python -m` does, with the rest as its arguments."""
+    trial.begin()
+    sys.argv = [*arguments]
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    # As it is imported by others, so that they see what this one has noticed.
+    importlib.import_module("kaggle_manager.trainer.runtime.as_in_session").main(sys.argv[1:])

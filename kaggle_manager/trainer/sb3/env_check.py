@@ -1,0 +1,272 @@
+"""What can be seen of an environment without training in it. Whatever its code raises is a result.
+
+Stable-Baselines3's own `check_env` comes first, in its own words; then what only random actions show. A failure names
+the check, the key of section.toml where one is to blame, and the last line of the user's code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.preprocessing import is_image_space
+
+from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.sb3 import algorithms, env_state
+
+SEED = 101
+ENDLESS_AFTER = 50_000
+"""Random actions after which an episode that is not over, and has no time limit, is called endless."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One promise: kept or not, and what was seen or what to look at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried.
+
+    Attributes:
+        steps: random actions: enough to see rewards differ, little enough for a slow simulator.
+        look_s: seconds for each look at an environment that is slower than that.
+        training_s: seconds for the trial training.
+    """
+
+    steps: int
+    look_s: float
+    training_s: float
+
+
+BRIEF = Effort(200, 3.0, 60.0)
+THOROUGH = Effort(5_000, 60.0, 900.0)
+
+
+def check_environment(scenario: ScenarioConfig, effort: Effort = BRIEF) -> Iterator[CheckResult]:
+    """Check after check; none follows one that fails."""
+    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    try:
+        env = factory()
+    except (ConfigError, gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        yield CheckResult("environment can be imported", False, told(error))
+        return
+    except Exception as error:
+        yield CheckResult("environment can be made", False, told(error, _kwargs_key(scenario, error)))
+        return
+    played: list[bool] = []
+    looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
+        SB3_CHECK: lambda: _check_env(env),
+        "resets and steps": lambda: _play(env, effort, played),
+        "an episode ends": lambda: _check_episode(env, effort, played),
+        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, factory),
+        "what it reads travels": _check_read,
+    }
+    try:
+        for name, look in looks.items():
+            try:
+                ok, detail = look()
+            except Exception as error:
+                ok, detail = False, told(error)
+            yield CheckResult(name, ok, detail)
+            if not ok:
+                return
+    finally:
+        with contextlib.suppress(Exception):  # one that is no environment at all
+            env.close()
+
+
+def check_settings(scenario: ScenarioConfig) -> CheckResult:
+    """The settings of a whole training: its environment is made, and its algorithm takes it."""
+    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    try:
+        ok, detail = _check_algorithm(scenario, factory)
+    except Exception as error:
+        ok, detail = False, told(error, _kwargs_key(scenario, error))
+    return CheckResult("the whole training's settings work", ok, detail)
+
+
+def _check_read() -> tuple[bool, str]:
+    left = trial.left_behind()
+    return not left, left or "no file of the project that stays behind"
+
+
+SB3_CHECK = "Stable-Baselines3's check_env"
+
+
+def told(error: Exception, key: str = "") -> str:
+    """An error in a line: what, where in the user's code, and what to do where that is known.
+
+    Args:
+        key: of section.toml, which is to blame.
+    """
+    said = error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
+    where = f" ({place})" if (place := trial.where(error)) else ""
+    advice = trial.advice(error) or (trial.beside() if place and not key else "")
+    return f"{f'{key}: ' if key else ''}{said}{where}{f'; {advice}' if advice else ''}"
+
+
+def policy_for(space: gym.Space[Any]) -> str:
+    """The policy of Stable-Baselines3 for observations of `space`."""
+    if isinstance(space, gym.spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+
+
+def _kwargs_key(scenario: ScenarioConfig, error: Exception) -> str:
+    """`environment_kwargs.NAME` where Python says that a constructor takes no such argument."""
+    if isinstance(error, TypeError) and "argument" in str(error):
+        named = [name for name in scenario.environment_kwargs if f"'{name}'" in str(error)]
+        return f"environment_kwargs.{named[0]}" if named else "environment_kwargs"
+    return ""
+
+
+class _PlainTypes(gym.Wrapper[Any, Any, Any, Any]):
+    """NumPy's numbers and truth values as Python's, which `check_env` wants and a training does not need."""
+
+    def step(self, action: Any) -> Any:
+        step: tuple[Any, ...] = self.env.step(action)
+        observation, reward, terminated, truncated, info = step
+        if isinstance(reward, np.floating | np.integer):
+            reward = float(reward)
+        ends = [bool(end) if isinstance(end, np.bool_) else end for end in (terminated, truncated)]
+        return observation, reward, ends[0], ends[1], info
+
+
+def _check_env(env: gym.Env[Any, Any]) -> tuple[bool, str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            check_env(_PlainTypes(env) if isinstance(env, gym.Env) else env, warn=True, skip_render_check=True)
+            problem = ""
+        except Exception as error:
+            problem = told(error)
+    said = list(dict.fromkeys(str(it.message) for it in caught if issubclass(it.category, UserWarning)))
+    # It only warns of spaces that no algorithm can train on.
+    refused = [text for text in said if "not supported" in text]
+    if problem or refused:
+        return False, "; ".join([*(said if problem else refused), *([problem] if problem else [])])
+    return True, "; ".join(f"WARNING: {text}" for text in said) or "no objections"
+
+
+def _play(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bool, str]:
+    """What random actions show; says in `ended` whether an episode ended."""
+    env.action_space.seed(SEED)
+    observation, _ = env.reset(seed=SEED)
+    rewards: list[float] = []
+    returns = [0.0]
+    deadline = time.monotonic() + effort.look_s
+    while len(rewards) < effort.steps and (time.monotonic() < deadline or not rewards):
+        if problem := _not_in(env.observation_space, observation):
+            return False, problem
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        if not math.isfinite(float(reward)):
+            return False, f"a reward is {reward}"
+        rewards.append(float(reward))
+        returns[-1] += float(reward)
+        if terminated or truncated:
+            observation, _ = env.reset()
+            returns.append(0.0)
+    ended.append(len(returns) > 1)
+    distinct = len(set(rewards))
+    seen = f"{len(rewards)} random actions, {distinct} distinct rewards"
+    if distinct == 1 and len(set(returns[:-1])) < 2:
+        # Not a failure: where nothing is won before a goal is reached, chance may never see it.
+        seen += f"; every one is {rewards[0]}, and so far no episode was better than another: look at the reward"
+    return True, seen
+
+
+def _not_in(space: gym.Space[Any], value: Any, key: str = "") -> str:
+    """Why an observation is not in its space, with the key of the part that is not; '' where it is."""
+    if space.contains(value):
+        return ""
+    if isinstance(space, gym.spaces.Dict) and isinstance(value, Mapping):
+        if set(space.spaces) != set(value):
+            return f"an observation has the keys {sorted(value)}, and its space {sorted(space.spaces)}"
+        for name, part in space.spaces.items():
+            if found := _not_in(part, value[name], name):
+                return found
+    shape, kind = getattr(value, "shape", None), getattr(value, "dtype", type(value).__name__)
+    return f"an observation{f' (key {key!r})' if key else ''} of shape {shape}, {kind}, is not in {space}"
+
+
+def _check_episode(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bool, str]:
+    """Evaluations, and with `train_freq` in episodes the saves as well, wait for the end of an episode."""
+    if any(ended):
+        return True, f"within {effort.steps} random actions"
+    if limit := _time_limit(env):
+        return True, f"after {limit:,} steps at most"
+    env.reset(seed=SEED)
+    deadline = time.monotonic() + effort.look_s
+    for step in range(1, ENDLESS_AFTER + 1):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            return True, f"one of random actions did after {step:,} steps"
+        if time.monotonic() >= deadline:
+            return True, f"WARNING: none did in {step:,} steps; is there an end? {_WANTS_AN_END}"
+    return False, f"none did in {ENDLESS_AFTER:,} random actions, and there is no time limit: {_WANTS_AN_END}"
+
+
+_WANTS_AN_END = (
+    "an evaluation plays whole episodes, and a simulator that cannot be pickled is put back by playing the open one "
+    "again; gymnasium.wrappers.TimeLimit(env, max_episode_steps) gives one"
+)
+
+
+def _time_limit(env: gym.Env[Any, Any]) -> int | None:
+    """Steps after which a wrapper ends an episode; None where none does."""
+    layer: Any = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, gym.wrappers.TimeLimit):
+            return layer._max_episode_steps
+        layer = layer.env
+    return None
+
+
+def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) -> tuple[bool, str]:
+    vec = env_state.make_vec_env(factory, "none", SEED)
+    with contextlib.closing(vec), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+
+        def problem(policy: str, hyperparameters: Mapping[str, Any]) -> Exception | None:
+            try:
+                given, _ = algorithms.without_buffer(scenario.algorithm, hyperparameters)
+                algorithms.build_model(scenario.algorithm, policy, given, vec, seed=SEED, device="cpu")
+            except Exception as error:
+                return error
+            return None
+
+        given = scenario.hyperparameters
+        error = problem(scenario.policy, given)
+        if error is None:
+            said = [f"WARNING: {it.message}" for it in caught if it.category is UserWarning]
+            return True, "; ".join([f"actions {vec.action_space}", *dict.fromkeys(said)])
+        fitting = policy_for(vec.observation_space)
+        if fitting != scenario.policy and problem(fitting, given) is None:
+            return False, f"{told(error, 'policy')}; for {vec.observation_space} it is {fitting}"
+        blamed = [key for key, without in _without_one(given) if problem(scenario.policy, without) is None]
+        return False, told(error, f"hyperparameters.{blamed[-1]}" if blamed else "")
+
+
+def _without_one(table: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each key, and what is left without it; then each key of the tables in it."""
+    for key in table:
+        yield key, {name: value for name, value in table.items() if name != key}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            for inner, without in _without_one(value):
+                yield f"{key}.{inner}", {**table, key: without}

@@ -1,0 +1,81 @@
+"""What would be missing in a session is missing in its preflight, which says what to write into section.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sessions.preflight import check_section
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    new_section("mine", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KM_PROJECT", str(tmp_path))
+    # As where the project is installed in the environment it is worked on in, or on Python's path.
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+def begins_with(project: Path, source: str) -> None:
+    file = project / "sections/mine/environment.py"
+    rest = file.read_text().split("from __future__ import annotations\n", 1)
+    file.write_text(f"{rest[0]}from __future__ import annotations\n{source}\n{rest[1]}")
+
+
+def last(project: Path, **options: Any) -> dict[str, Any]:
+    section = load_section(project / "sections/mine/section.toml")
+    result = check_section(project, section, quick=True, **options)
+    assert result["ok"] == all(check["ok"] for check in result["checks"])
+    return dict(result["checks"][-1])
+
+
+def test_a_data_file_that_is_not_included_is_missing(project: Path) -> None:
+    (project / "sections/mine/demand.json").write_text("{}")
+    begins_with(
+        project, "import json, pathlib\njson.loads((pathlib.Path(__file__).parent / 'demand.json').read_text())"
+    )
+    found = last(project)
+    assert not found["ok"]
+    assert 'add "sections/mine/demand.json" to `include` in section.toml' in found["detail"]
+    assert "sections/mine/environment.py, line " in found["detail"]
+
+
+def test_a_module_of_the_projects_root_that_is_not_included_is_missing_wherever_python_would_find_it(
+    project: Path,
+) -> None:
+    (project / "my_helpers.py").write_text("")
+    begins_with(project, "import my_helpers")
+    found = last(project)
+    assert not found["ok"]
+    assert 'add "my_helpers.py" to `include`' in found["detail"]
+
+
+def test_a_package_that_is_only_on_this_machine_is_missing(project: Path) -> None:
+    begins_with(project, "import hypothesis.strategies")
+    told: list[dict[str, Any]] = []
+    found = last(project, on_result=told.append)
+    assert not found["ok"]
+    assert 'add "hypothesis==' in found["detail"]
+    assert told == [found], "each is told as soon as it is known"
+
+
+def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where_it_lies_is(project: Path) -> None:
+    for name in ("sections/mine/demand.json", "my_helpers.py", "far.csv"):
+        (project / name).write_text("")
+    source = "import pathlib, hypothesis, my_helpers\ntry:\n    import moto\nexcept ImportError:\n    moto = None\n"
+    source += "(pathlib.Path(__file__).parent / 'demand.json').read_text()\n"
+    begins_with(project, f"{source}open({str(project / 'far.csv')!r}).close()")
+    toml = project / "sections/mine/section.toml"
+    included = toml.read_text().replace("include = []", 'include = ["sections/mine/demand.json", "my_helpers.py"]')
+    toml.write_text(included.replace("packages = [", 'packages = [\n  "hypothesis==1.0",'))
+    found = last(project)
+    assert (found["name"], found["ok"]) == ("mine: what it reads travels", False)
+    assert "far.csv" in found["detail"]
