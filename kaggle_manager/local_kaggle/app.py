@@ -6,6 +6,7 @@ a proxy and sends whole addresses. Links that were signed need no credentials; e
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kaggle_manager.local_kaggle import logs
 from kaggle_manager.local_kaggle.blobs import Blobs
@@ -33,6 +34,8 @@ from kaggle_manager.local_kaggle.shelf import Shelf
 
 # The largest request of the API is a kernel's source, of which Kaggle takes less than 1 MB.
 LARGEST_BODY = 8 * 1024**2
+# A body of which nothing comes for so long is given up, with what holds it.
+STALLED_BODY_S = 60.0
 # What may be asked without credentials is about one token.
 _LARGEST_QUESTION = 64 * 1024
 _HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -65,7 +68,25 @@ class Front:
             if path.startswith("/api/v1/"):
                 path = path.removeprefix("/api")
             scope = {**scope, "path": path, "raw_path": path.encode()}
+            receive = _in_time(receive)
         await self._app(scope, receive, send)
+
+
+def _in_time(receive: Receive) -> Receive:
+    """`receive`, that waits only so long for the next part of a request's body."""
+    has_more = True
+
+    async def receive_in_time() -> Message:
+        nonlocal has_more
+        try:
+            async with asyncio.timeout(STALLED_BODY_S if has_more else None):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, f"Nothing of the request's body came for {STALLED_BODY_S:g} s") from error
+        has_more = message["type"] == "http.request" and bool(message.get("more_body"))
+        return message
+
+    return receive_in_time
 
 
 def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) -> Front:

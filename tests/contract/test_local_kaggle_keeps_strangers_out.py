@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import json
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from kaggle_manager.local_kaggle import app
 
 LIST = "/v1/kernels.KernelsApiService/ListKernels"
 KERNELS, DATASETS = "kernels.KernelsApiService", "datasets.DatasetApiService"
@@ -73,6 +78,51 @@ def test_a_body_without_end_costs_no_memory(loopback: Any, has_credentials: bool
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 32 * 1024**2
+
+
+@pytest.mark.parametrize("stalls_in", ["a call", "a call without credentials", "an upload"])
+def test_a_body_that_stops_to_come_is_given_up_and_what_came_of_an_upload_stays(
+    loopback: Any, monkeypatch: pytest.MonkeyPatch, stalls_in: str
+) -> None:
+    monkeypatch.setattr(app, "STALLED_BODY_S", 0.2)
+    local = loopback()
+    upload = {"name": "tree.pack", "contentLength": 10}
+    started = requests.post(f"{local.url}/v1/blobs.BlobApiService/StartBlobUpload", json=upload, headers=headers(local))
+    link = started.json()["createUrl"]
+    target = urlsplit(link if stalls_in == "an upload" else local.url + LIST)
+    connection = http.client.HTTPConnection(target.netloc, timeout=60)
+    connection.putrequest("PUT" if stalls_in == "an upload" else "POST", f"{target.path}?{target.query}")
+    for name, value in ({} if "without" in stalls_in else headers(local)).items():
+        connection.putheader(name, value)
+    connection.putheader("Content-Length", "10")
+    connection.endheaders(b"1234")
+    answer = connection.getresponse()
+    assert (answer.status, b"came for 0.2 s" in answer.read()) == (408, True)
+    connection.close()
+    if stalls_in == "an upload":
+        asked = requests.put(link, headers={"Content-Range": "bytes */10"}, timeout=60)
+        assert (asked.status_code, asked.headers["Range"]) == (308, "bytes=0-3")
+        rest = requests.put(link, data=b"567890", headers={"Content-Range": "bytes 4-9/10"}, timeout=60)
+        assert rest.status_code == 200
+
+
+def test_once_the_body_is_there_the_end_of_the_connection_is_waited_for_as_long_as_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the answer does that follows a session's log for hours."""
+    monkeypatch.setattr(app, "STALLED_BODY_S", 0.02)
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}"}]
+
+    async def receive() -> Any:
+        if len(messages) == 1:
+            await asyncio.sleep(0.1)
+        return messages.pop()
+
+    async def two() -> list[Any]:
+        in_time = app._in_time(receive)
+        return [await in_time(), await in_time()]
+
+    assert asyncio.run(two())[1] == {"type": "http.disconnect"}
 
 
 @pytest.mark.parametrize(
