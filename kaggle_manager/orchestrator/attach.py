@@ -140,7 +140,8 @@ def _bring_parent(
                 safe="nothing was restored",
                 next_step="wait until that session has ended, and attach again",
             )
-        Vouched(state).add(manifests_of(source), f"attached from {row.owner}/{slug}, of this account")
+        own = (found for found in manifests_of(source) if found.lineage.run_id == row.run_id)
+        Vouched(state).add(own, f"attached from {row.owner}/{slug}, of this account")
         restored = restore_tree(
             source.root,
             tree,

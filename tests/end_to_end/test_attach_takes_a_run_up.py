@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from small_project import SECTION, Bench
+from small_project import SCENARIO, SECTION, Bench
 
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
+from kaggle_manager.checkpoints.vouched import FILE_NAME
 from kaggle_manager.errors import ConfigError, Interrupted, NotFound
+from kaggle_manager.orchestrator import attach
 from kaggle_manager.runs.journal import Journal
 
 pytestmark = pytest.mark.slow
@@ -23,14 +28,30 @@ def elsewhere(bench: Bench, tmp_path: Path) -> Bench:
     return Bench(bench.project, tmp_path / "another machine", bench.server)
 
 
+def with_a_checkpoint_of_another_run(folder: Path, root: Path, *, warn: Callable[[str], None]) -> None:
+    unpack_tree(folder, root, warn=warn)
+    tree, lineage = TrainingTree(root, SCENARIO), Lineage("another", 1, None, 0)
+    head = CheckpointStore(tree, warn=warn).find_latest_checkpoint()
+    assert head is not None
+    other = CheckpointStore(TrainingTree(folder / "other", SCENARIO))
+    identity = head.manifest.identity
+    other.save_latest(
+        step=1, target=6, lineage=lineage, bundle_sha256="b" * 64, identity=identity, model=b"m", state=b"s"
+    )
+    shutil.copytree(other.tree.checkpoints, tree.checkpoints, dirs_exist_ok=True)
+
+
 @pytest.mark.parametrize("generation", [1, 2])
 def test_a_session_that_was_left_running_is_taken_up_with_the_tree_it_continues(
-    bench: Bench, tmp_path: Path, generation: int
+    bench: Bench, tmp_path: Path, generation: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Interrupted):
         bench.run(timesteps=6, interrupt_at=f"/{generation} (Ctrl-C")
     other = elsewhere(bench, tmp_path)
+    monkeypatch.setattr(attach, "unpack_tree", with_a_checkpoint_of_another_run)
     attached = other.manager().attach(SECTION, run_id_of(bench))
+    trusted = (other.workdir / FILE_NAME).read_text() if generation == 2 else ""
+    assert trusted.count("attached from") == generation - 1, "only what the run itself saved"
     assert (attached.generation, attached.target) == (generation, 6)
     assert attached.step == (None if generation == 1 else 2)
     report = other.run(timesteps=6)
