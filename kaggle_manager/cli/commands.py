@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
+from kaggle_manager.cli.clean import clean
 from kaggle_manager.cli.common import interrupted
 from kaggle_manager.cli.copies import backup, prune
 from kaggle_manager.cli.dashboard import dashboard
@@ -55,7 +56,7 @@ app = typer.Typer(
 for command in (run, tick, status, history, plan, logs, stop, fetch, attach):
     app.command()(command)
 app.command(context_settings=PASSED_ON)(report)
-for command in (restore, export, schedule, dashboard, doctor, init, preflight):
+for command in (restore, export, clean, schedule, dashboard, doctor, init, preflight):
     app.command()(command)
 checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
 checkpoints.command()(prune)

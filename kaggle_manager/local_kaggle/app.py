@@ -107,6 +107,7 @@ def create_app(state: ServerState, *, stop: Callable[[], None] | None = None) ->
         (_DATASETS, "CreateDataset"): datasets.create_dataset,
         (_DATASETS, "CreateDatasetVersion"): datasets.create_dataset_version,
         (_DATASETS, "CreateDatasetVersionById"): datasets.create_dataset_version_by_id,
+        (_DATASETS, "ListDatasets"): datasets.list_datasets,
         (_DATASETS, "GetDataset"): datasets.get_dataset,
         (_DATASETS, "GetDatasetStatus"): datasets.get_dataset_status,
         (_DATASETS, "GetDatasetMetadata"): datasets.get_dataset_metadata,

@@ -210,6 +210,17 @@ class Datasets:
             "errorMessage": "",
         }
 
+    def list_datasets(self, body: Body) -> Body:
+        """The account's own datasets; nobody else's are listed here."""
+        with self._state.transaction() as database:
+            slugs = [row["slug"] for row in database.execute("SELECT slug FROM datasets ORDER BY id DESC").fetchall()]
+        shown, token = page(slugs, body)
+        own = {"ownerSlug": self._state.account.username}
+        return {
+            "datasets": [self.get_dataset({**own, "datasetSlug": slug}) for slug in shown],
+            "nextPageToken": token,
+        }
+
     def list_dataset_files(self, body: Body) -> Body:
         _, folder = self._version(body)
         shown, token = page(self._files(folder), body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.errors import AuthError, RemoteError, error_context
@@ -47,8 +48,23 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
         RemoteError: the chosen Kaggle does not answer.
     """
     is_known = config.sources["platform"] == FROM_RUN
-    credentials = find_credentials(environ) if config.platform != "local" else None
-    if config.platform == "kaggle" and credentials is None:
+    return reach(config.platform, config.local_kaggle, environ, is_known=is_known)
+
+
+def reach(
+    platform: str, local_kaggle: Path, environ: Mapping[str, str] = os.environ, *, is_known: bool = False
+) -> Connection:
+    """The same by the name of a platform.
+
+    Args:
+        local_kaggle: folder of the Kaggle of this machine.
+        is_known: a run is there already.
+
+    Raises:
+        AuthError, RemoteError: as `connect`.
+    """
+    credentials = find_credentials(environ) if platform != "local" else None
+    if platform == "kaggle" and credentials is None:
         raise AuthError(
             "The run is on Kaggle, but no credentials were found."
             if is_known
@@ -58,8 +74,8 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
             "or use --platform local",
         )
     if credentials is None:
-        asked = "--platform local was given" if config.platform == "local" else "no Kaggle credentials were found"
-        return _connect_local(config, "its run is there" if is_known else asked)
+        asked = "--platform local was given" if platform == "local" else "no Kaggle credentials were found"
+        return _connect_local(local_kaggle, "its run is there" if is_known else asked)
     client = KaggleClient(credentials)
     why = f"{credentials.kind} credentials were found in {credentials.source}"
     with error_context(
@@ -71,8 +87,8 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
         return Connection(client, client.whoami(), "kaggle", why)
 
 
-def _connect_local(config: RunConfig, why: str) -> Connection:
-    server = ensure_running(config.local_kaggle)
+def _connect_local(folder: Path, why: str) -> Connection:
+    server = ensure_running(folder)
     token = Credentials(kind="token", username=server.username, secret=server.token, source="the local Kaggle")
     client = KaggleClient(token, endpoint=server.url)
     return Connection(

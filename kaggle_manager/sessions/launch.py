@@ -24,13 +24,14 @@ from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
+from kaggle_manager.runs.leftovers import TREE_SUFFIX
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.inputs import SettledInput
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
-DATASET_SUFFIX = "-tree"
+DATASET_SUFFIX = TREE_SUFFIX
 
 
 def kernel_slug(scenario: str, run_id: str) -> str:

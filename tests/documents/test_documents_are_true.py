@@ -62,6 +62,7 @@ PARSED = {
     "logs": "needs a session: test_ticks_carry_a_run",
     "stop": "needs a run: test_ticks_carry_a_run",
     "fetch": "needs a session: test_fetch_resumes",
+    "clean": "asks a platform: test_clean",
     "attach": "needs a run of another machine: test_attach_takes_a_run_up",
     "report": "needs a training: test_report_says_what_the_data_say",
     "doctor": "asks the network: test_doctor",

@@ -65,6 +65,8 @@ CHEAP: dict[str, tuple[str, int]] = {
     "dashboard": ("error", 2),
     f"export {SECTION} EXPORT": ("export", 0),
     f"restore {SECTION} --from EXPORT": ("restore", 0),
+    "clean --platform kaggle": ("clean", 0),
+    "clean --platform moon": ("error", 2),
     f"schedule {SECTION} cron": ("schedule", 0),
     f"schedule {SECTION} systemd": ("schedule", 0),
     f"stop {SECTION} --scenario nope": ("error", 2),

@@ -25,6 +25,7 @@ from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsLi
 
 from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.auth import quotable
+from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
 from kaggle_manager.platforms.kaggle.datasets import find_submitted, publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
@@ -64,6 +65,8 @@ class KaggleClient(ApiConnection):
     follow_log = follow_log
     publish_dataset = publish_dataset
     find_submitted = find_submitted
+    belongings = belongings
+    delete_dataset = delete_dataset
     dataset_versions = dataset_versions
     check_competition = check_competition
     newest_model_version = newest_model_version

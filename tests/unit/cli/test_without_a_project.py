@@ -35,6 +35,7 @@ NEEDS_A_PROJECT = {
     "report": "x",
     "restore": "x --from there",
     "export": "x there",
+    "clean": "--yes",
     "schedule": "x cron --write",
     "dashboard": "--html runs.html",
     "preflight": "x",

@@ -1,0 +1,97 @@
+"""`clean`: delete on the platform what runs that are over have left there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json
+from kaggle_manager.cli.selection import as_command
+from kaggle_manager.cli.table import table
+from kaggle_manager.config import PLATFORMS, state_folder, workdir_of
+from kaggle_manager.console.formatting import count, duration, iso, size
+from kaggle_manager.errors import ConfigError, RemoteError
+from kaggle_manager.system.command_line import command
+
+if TYPE_CHECKING:
+    from kaggle_manager.orchestrator.clean import Leftover
+
+
+@as_command
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", help="Delete what is listed as `delete`.")] = False,
+    platform: PlatformOption = None,
+    workdir: WorkdirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the kernels and datasets that runs of this folder have left on Kaggle; with --yes, delete those not needed.
+
+    Deleted is what belongs to a run that is finished or was abandoned for a fresh start, once all it trained is here;
+    and wheels that no run installs from any more. What an unfinished run needs stays, and whatever this folder's
+    journal does not know. What stays is listed with the reason. Ends with 6 when something could not be deleted.
+
+    Examples:
+
+      kaggle-manager clean
+
+      kaggle-manager clean --yes
+    """
+    from kaggle_manager.orchestrator.clean import clean as cleaned
+    from kaggle_manager.runs.journal import Journal
+    from kaggle_manager.sessions.connection import reach
+
+    if platform not in (None, *PLATFORMS):
+        raise ConfigError(f"platform = {platform!r} is not known.", next_step=f"give one of: {', '.join(PLATFORMS)}")
+    asked = {"local", "kaggle"} if platform in (None, "auto") else {platform}
+    state, found = state_folder(workdir), []
+    with closing(Journal(state / "journal.sqlite") if yes else Journal.to_read(state / "journal.sqlite")) as journal:
+        platforms = sorted({run.platform for run in journal.runs()} & asked)
+        connections = [reach(each, state / "local_kaggle", is_known=True) for each in platforms]
+        for connection in connections:
+            with connection.client:
+                for leftover in cleaned(connection, journal, time.time(), delete=yes):
+                    found.append(leftover)
+                    if yes and not as_json and leftover.action != "keep":
+                        print(f"{leftover.action}: {leftover.thing.kind} {leftover.name}", flush=True)
+    if as_json:
+        print_json({"schema": 1, "things": [_as_json(each) for each in found]})
+    else:
+        again = command("clean", "--yes", *(["--workdir", workdir_of(state)] if workdir_of(state) else []))
+        print("\n".join(_lines(found, again)))
+    if any(each.action == "refused" for each in found):
+        raise typer.Exit(RemoteError.exit_code)
+
+
+def _as_json(leftover: Leftover) -> dict[str, Any]:
+    thing = leftover.thing
+    return {
+        "platform": leftover.platform,
+        "kind": thing.kind,
+        "name": leftover.name,
+        "action": leftover.action,
+        "why": leftover.why,
+        "run_id": leftover.run_id,
+        "bytes": thing.size,
+        "changed_at": None if thing.changed_at is None else iso(thing.changed_at),
+    }
+
+
+def _lines(found: Iterable[Leftover], again: str) -> Iterator[str]:
+    things = list(found)
+    if not things:
+        yield "Nothing is there that runs of this folder have left."
+        return
+    now = time.time()
+    rows = [["", "kind", "name", "size", "changed ago", "why"]]
+    for each in things:
+        thing = each.thing
+        room = "-" if thing.size is None else size(thing.size)
+        ago = "-" if thing.changed_at is None else duration(now - thing.changed_at)
+        rows.append([each.action, f"{thing.kind} on {each.platform}", each.name, room, ago, each.why])
+    yield from table(rows)
+    if deletable := sum(each.action == "delete" for each in things):
+        yield f"{count(deletable, 'thing')} can be deleted, which cannot be undone: {again}"

@@ -1,0 +1,186 @@
+"""What runs that are over have left on the platform: found, and deleted where the user says so.
+
+Every deletion is decided anew right before it, under the lock of its run, and stands alone: killed anywhere, the same
+command goes on. Never deletes what a run that is not over may need, nor the only copy of what a run has trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, RemoteError
+from kaggle_manager.platforms.kaggle.belongings import Belonging
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.leftovers import (
+    KnownRun,
+    Verdict,
+    is_ours,
+    is_wheels,
+    kernel_of,
+    verdict_on_run,
+    verdict_on_wheels,
+)
+from kaggle_manager.runs.lifecycle import Stage
+from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.sessions.connection import Connection
+
+Action = Literal["delete", "keep", "deleted", "gone", "refused"]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One kernel or dataset, what happens or happened to it, and why."""
+
+    thing: Belonging
+    platform: str
+    owner: str
+    action: Action
+    why: str
+    run_id: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.owner}/{self.thing.slug}"
+
+
+class Cleaner:
+    """The leftovers of the runs of a journal on one platform.
+
+    Args:
+        now: seconds since the epoch.
+    """
+
+    def __init__(self, connection: Connection, journal: Journal, now: float) -> None:
+        self._connection, self._journal, self._now = connection, journal, now
+
+    def find(self) -> list[Leftover]:
+        """What is there, with what would happen to it; things that no run of this journal has left are not named.
+
+        Raises:
+            AuthError, RemoteError: the platform does not say what is there.
+        """
+        there = self._connection.client.belongings(self._connection.owner)
+        rows = {row.slug: row for row in self._rows()}
+        over = {slug for slug, row in rows.items() if row.finished_at is not None}
+        wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
+        kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
+        installed = self._installed_from([thing.slug for thing in wheels], kernels)
+        known = {slug: self._known(rows[slug]) for slug in {kernel_of(thing.slug) for thing in there} & rows.keys()}
+        found = []
+        for thing in there:
+            if thing in wheels:
+                verdict: Verdict | None = verdict_on_wheels(thing.slug, installed, thing.changed_at, self._now)
+            else:
+                verdict = verdict_on_run(thing.slug, known)
+            if verdict is not None:
+                action: Action = "delete" if verdict.delete else "keep"
+                platform, owner = self._connection.platform, self._connection.owner
+                found.append(Leftover(thing, platform, owner, action, verdict.why, verdict.run_id))
+        return found
+
+    def delete(self, leftovers: Sequence[Leftover]) -> Iterator[Leftover]:
+        """Delete what `find` has found to be over; each as it is done.
+
+        Raises:
+            AuthError: the platform refuses the credentials; what was yielded before is done.
+        """
+        for leftover in leftovers:
+            yield leftover if leftover.action == "keep" else self._deleted(leftover)
+
+    def _deleted(self, leftover: Leftover) -> Leftover:
+        client, thing = self._connection.client, leftover.thing
+        delete = client.delete_kernel if thing.kind == "kernel" else client.delete_dataset
+        try:
+            with self._held(leftover.run_id):
+                if leftover.run_id:
+                    verdict = self._known(self._journal.run(leftover.run_id)).verdict
+                    if not verdict.delete:
+                        return replace(leftover, action="keep", why=verdict.why)
+                delete(leftover.owner, thing.slug)
+                if leftover.run_id:
+                    what = f"{thing.kind} {leftover.name}"
+                    self._journal.note(leftover.run_id, None, "cleaned", iso(self._now), what=what)
+        except NotFound:
+            return replace(leftover, action="gone")
+        except Busy:
+            return replace(leftover, action="keep", why="another command is at work on its run")
+        except AuthError:
+            raise
+        except KaggleManagerError as error:
+            return replace(leftover, action="refused", why=error.message)
+        return replace(leftover, action="deleted")
+
+    @contextmanager
+    def _held(self, run_id: str) -> Iterator[None]:
+        """Nobody lets the run go on meanwhile; one whose tree another run has by now cannot go on."""
+        row = self._journal.run(run_id) if run_id else None
+        holds = row is not None and Path(row.tree).is_dir() and not self._is_superseded(row)
+        with hold_tree(Path(row.tree)) if row is not None and holds else nullcontext():
+            yield
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    def _rows(self) -> list[RunRow]:
+        here = (self._connection.platform, self._connection.owner.lower())
+        return [row for row in self._journal.runs() if (row.platform, row.owner.lower()) == here]
+
+    def _known(self, row: RunRow) -> KnownRun:
+        if row.finished_at is None:
+            return KnownRun(row.run_id, False, f"{row.scenario} to {row.target:,} timesteps")
+        return KnownRun(row.run_id, True, f"{row.outcome} on {row.finished_at[:10]}", self._needed(row))
+
+    def _needed(self, row: RunRow) -> str:
+        """Why what a run that is over has left must stay."""
+        sessions = self._journal.sessions(row.run_id, 1)
+        if sessions and sessions[-1].stage is not Stage.CLOSED:
+            return f"session {sessions[-1].generation} of run {row.run_id} was never brought home"
+        if sessions and self._is_live(row.slug):
+            return f"a session of run {row.run_id} may be at work"
+        if row.quick or row.outcome != "finished" or self._is_superseded(row):
+            return ""
+        final = CheckpointStore(TrainingTree(Path(row.tree), row.scenario)).final()
+        if final is None or final.manifest.lineage.run_id != row.run_id or final.step < row.target:
+            return f"the final model of run {row.run_id} is not in {row.tree}: this may be the only copy"
+        return ""
+
+    def _is_superseded(self, row: RunRow) -> bool:
+        """Whether the user has begun another run in the place of its tree, which was archived then."""
+        return self._journal.runs_of(Path(row.tree))[0].run_id != row.run_id
+
+    def _is_live(self, slug: str) -> bool:
+        """Whether a session of this kernel may be at work; where the platform does not say, one may."""
+        client = self._connection.client
+        try:
+            newest = client.newest_kernel(self._connection.owner, slug)
+            return newest is not None and not client.kernel_status(newest[0]).state.is_terminal
+        except NotFound:
+            return False
+        except RemoteError:
+            return True
+
+    def _installed_from(self, wheels: Sequence[str], kernels: Sequence[str]) -> set[str]:
+        """Those of `wheels` that a session of these kernels installs from; all where the platform does not say."""
+        found = set()
+        for slug in filter(is_ours, kernels if wheels else ()):
+            try:
+                newest = self._connection.client.newest_kernel(self._connection.owner, slug)
+            except RemoteError:
+                return set(wheels)
+            asked = ((order_of(newest[1]) if newest else None) or {}).get("wheels") or {}
+            found.add(str(asked.get("dataset", "")).rpartition("/")[2])
+        return found & set(wheels)
+
+
+def clean(connection: Connection, journal: Journal, now: float, *, delete: bool) -> Iterator[Leftover]:
+    """What runs that are over have left on a platform; with `delete`, after it was deleted."""
+    cleaner = Cleaner(connection, journal, now)
+    found = cleaner.find()
+    yield from cleaner.delete(found) if delete else found

@@ -1,0 +1,130 @@
+"""What an account has on Kaggle: its kernels and datasets by name, and the deletion of a dataset.
+
+A list that ends early or repeats itself is taken as it is: who acts on it must not need what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
+from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest, ApiListDatasetsRequest
+from kagglesdk.datasets.types.dataset_enums import DatasetSelectionGroup
+from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
+from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
+
+from kaggle_manager.errors import NotFound, ProtocolError
+from kaggle_manager.platforms.kaggle.auth import quotable
+from kaggle_manager.platforms.kaggle.connection import ApiConnection
+from kaggle_manager.platforms.kaggle.transport import JsonAnswer
+
+# Kaggle's pages have 20 entries unless asked; 100 is the most that the official client asks for.
+_PAGE = 100
+_MOST_PAGES = 100
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """A kernel or a dataset of the account.
+
+    Attributes:
+        slug: its name; "" for a kernel that the list shows without one.
+        changed_at: when it ran or was changed last, seconds since the epoch; None when Kaggle does not say.
+        size: bytes; None when Kaggle does not say.
+    """
+
+    kind: Literal["kernel", "dataset"]
+    slug: str
+    changed_at: float | None = None
+    size: int | None = None
+
+
+def belongings(client: ApiConnection, owner: str) -> list[Belonging]:
+    """The kernels and datasets of `owner`, which is this account.
+
+    Raises:
+        AuthError, RemoteError.
+    """
+    kernels = ApiListKernelsRequest()
+    kernels.group, kernels.page_size = KernelsListViewType.PROFILE, _PAGE
+    datasets = ApiListDatasetsRequest()
+    datasets.group, datasets.page_size = DatasetSelectionGroup.DATASET_SELECTION_GROUP_MY, _PAGE
+
+    def list_kernels(request: ApiListKernelsRequest) -> JsonAnswer:
+        return client.raw("kernels.KernelsApiService", "ListKernels", request)
+
+    def list_datasets(request: ApiListDatasetsRequest) -> JsonAnswer:
+        return client.raw("datasets.DatasetApiService", "ListDatasets", request)
+
+    found = []
+    for item in _pages(client, list_kernels, kernels, "kernels", about=f"kernels of {owner}"):
+        if not item.get("ref") or _is_of(owner, item):
+            found.append(Belonging("kernel", _slug(item), _moment(item.get("lastRunTime"))))
+    for item in _pages(client, list_datasets, datasets, "datasets", about=f"datasets of {owner}"):
+        if _is_of(owner, item):
+            size = item.get("totalBytes")
+            found.append(Belonging("dataset", _slug(item), _moment(item.get("lastUpdated")), size))
+    return list(dict.fromkeys(found))
+
+
+def delete_dataset(client: ApiConnection, owner: str, slug: str) -> None:
+    """Delete a dataset with every version; this cannot be undone.
+
+    Raises:
+        NotFound: no such dataset of this account. AuthError, RemoteError.
+    """
+    request = ApiDeleteDatasetRequest()
+    request.owner_slug, request.dataset_slug = owner, slug
+    tries = 0
+
+    def delete(request: ApiDeleteDatasetRequest) -> Any:
+        nonlocal tries
+        tries += 1
+        return DatasetApiClient(client.transport).delete_dataset(request)
+
+    try:
+        answer = client.call(delete, request, about=f"dataset {owner}/{slug}")
+    except NotFound:
+        if tries == 1:
+            raise
+        return  # a try whose answer was lost has done it
+    if answer.error:
+        raise ProtocolError(f"Kaggle did not delete dataset {owner}/{slug}: {quotable(answer.error)}")
+
+
+def _pages(
+    client: ApiConnection, ask: Callable[[Any], JsonAnswer], request: Any, field: str, *, about: str
+) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for _ in range(_MOST_PAGES):
+        answer = client.call(ask, request, about=about)
+        yield from answer.get(field) or ()
+        token = str(answer.get("nextPageToken") or "")
+        if not token or token in seen:
+            return
+        seen.add(token)
+        request.page_token = token
+
+
+def _is_of(owner: str, item: dict[str, Any]) -> bool:
+    names = _names(item)
+    return len(names) >= 2 and names[-2].lower() == owner.lower()
+
+
+def _slug(item: dict[str, Any]) -> str:
+    return (_names(item) or [""])[-1]
+
+
+def _names(item: dict[str, Any]) -> list[str]:
+    return [name for name in str(item.get("ref") or "").split("/") if name]
+
+
+def _moment(text: Any) -> float | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

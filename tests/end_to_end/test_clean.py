@@ -1,0 +1,191 @@
+"""`clean` deletes what runs that are over have left on the platform, and nothing that anybody may still need."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_project import Bench
+
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.cli.commands import call
+from kaggle_manager.errors import Unavailable
+from kaggle_manager.orchestrator.clean import Leftover, clean
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions import connection
+from kaggle_manager.sessions.connection import Connection
+
+pytestmark = pytest.mark.slow
+
+
+def cleaned(bench: Bench, *, delete: bool = False, now: float | None = None) -> list[Leftover]:
+    with (
+        closing(Journal(bench.workdir / "journal.sqlite")) as journal,
+        bench.make_client(bench.connect_credentials(), endpoint=bench.server.url) as client,
+    ):
+        reached = Connection(client, bench.owner, bench.platform, "a test")
+        return list(clean(reached, journal, time.time() if now is None else now, delete=delete))
+
+
+def actions(found: list[Leftover]) -> dict[str, str]:
+    return {f"{each.thing.kind} {each.thing.slug}": each.action for each in found}
+
+
+def slugs(bench: Bench) -> list[str]:
+    """Of the kernels of the runs of this project, the first run first."""
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        return [run.slug for run in journal.runs()]
+
+
+def there(bench: Bench) -> set[str]:
+    """What of the runs of this project its Kaggle has."""
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        found = {f"{each.kind} {each.slug}" for each in client.belongings(bench.owner)}
+    names = [name for slug in slugs(bench) for name in (f"kernel {slug}", f"dataset {slug}-tree")]
+    return found & set(names)
+
+
+def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    (slug,) = slugs(bench)
+    left = {f"kernel {slug}", f"dataset {slug}-tree"}
+    found = cleaned(bench)
+    assert actions(found) == dict.fromkeys(left, "delete")
+    assert all("finished on" in each.why and each.thing.changed_at for each in found)
+    assert there(bench) == left, "only listed"
+    assert actions(cleaned(bench, delete=True)) == dict.fromkeys(left, "deleted")
+    assert there(bench) == set()
+    assert cleaned(bench, delete=True) == []
+    assert bench.run(timesteps=6).step == 6
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        assert len(journal.events(journal.runs()[0].run_id, "cleaned")) == 2
+
+
+def test_nothing_of_a_run_that_is_not_over_is_deleted(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    bench.plan(g3="hang")
+    with pytest.raises(Exception, match=r"[Ii]nterrupted"):
+        bench.run(timesteps=8, interrupt_at="accepted as")
+    before = there(bench)
+    assert len(before) == 2
+    found = cleaned(bench, delete=True)
+    assert set(actions(found).values()) == {"keep"}
+    assert all("not over" in each.why for each in found)
+    assert there(bench) == before
+
+
+def test_of_a_run_given_up_for_a_fresh_start_everything_goes_and_of_the_new_one_nothing(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    bench.run(timesteps=2, fresh=True)
+    old, new = slugs(bench)
+    assert actions(cleaned(bench))[f"kernel {old}"] == "delete"
+    bench.tree.root.rename(bench.workdir / "aside")  # only the new one's model was there
+    assert actions(cleaned(bench, delete=True)) == {
+        **dict.fromkeys((f"kernel {old}", f"dataset {old}-tree"), "deleted"),
+        f"kernel {new}": "keep",
+    }
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from kaggle_manager.orchestrator.clean import clean
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions.connection import Connection
+
+journal, url, token, when = sys.argv[1:]
+
+class Client(KaggleClient):
+    def delete_kernel(self, owner, slug):
+        if when == "after":
+            super().delete_kernel(owner, slug)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+client = Client(Credentials("token", None, token, "a test"), endpoint=url)
+list(clean(Connection(client, "local", "local", "a test"), Journal(Path(journal)), time.time(), delete=True))
+"""
+
+
+def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    bench.run(timesteps=4)
+    (slug,) = slugs(bench)
+    kernel, tree = f"kernel {slug}", f"dataset {slug}-tree"
+    # Another command is at work on the run.
+    with hold_tree(bench.tree.root):
+        found = cleaned(bench, delete=True)
+    assert {(each.action, each.why) for each in found} == {("keep", "another command is at work on its run")}
+    # The training tree, or its final model, is not here: the only copy.
+    bench.tree.root.rename(tmp_path / "aside")
+    assert {(each.action, "only copy" in each.why) for each in cleaned(bench, delete=True)} == {("keep", True)}
+    (tmp_path / "aside").rename(bench.tree.root)
+    (final,) = bench.tree.root.glob("*_final.manifest.json")
+    final.rename(tmp_path / final.name)
+    assert set(actions(cleaned(bench, delete=True)).values()) == {"keep"}
+    (tmp_path / final.name).rename(final)
+    assert there(bench) == {kernel, tree}
+    # Killed before, and after, a deletion.
+    command = [sys.executable, "-c", KILLED, str(bench.workdir / "journal.sqlite"), bench.server.url]
+    done = subprocess.run([*command, bench.server.token, "before"], timeout=120, check=False)
+    assert (done.returncode, there(bench)) == (-signal.SIGKILL, {kernel, tree})
+    done = subprocess.run([*command, bench.server.token, "after"], timeout=120, check=False)
+    assert (done.returncode, there(bench)) == (-signal.SIGKILL, {tree})
+
+    class Client(KaggleClient):
+        def delete_dataset(self, owner: str, slug: str) -> None:
+            raise Unavailable("api.kaggle.com answered 503.")
+
+    def reach(platform: str, folder: Path, **options: Any) -> Connection:
+        client = bench.make_client(bench.connect_credentials(), endpoint=bench.server.url)
+        return Connection(client, bench.owner, platform, "a test")
+
+    monkeypatch.setattr(connection, "reach", reach)
+    workdir = str(bench.workdir)
+    bench.make_client = Client
+    assert call(["clean", "--yes", "--json", "--workdir", workdir]) == 6
+    (thing,) = json.loads(capsys.readouterr().out)["things"]
+    assert (thing["action"], thing["name"], thing["why"]) == (
+        "refused",
+        f"local/{slug}-tree",
+        "api.kaggle.com answered 503.",
+    )
+    bench.make_client = KaggleClient
+    assert call(["clean", "--workdir", workdir]) == 0
+    assert "1 thing can be deleted, which cannot be undone: kaggle-manager clean --yes" in capsys.readouterr().out
+    assert call(["clean", "--yes", "--workdir", workdir, "--platform", "local"]) == 0
+    assert f"deleted: dataset local/{slug}-tree" in capsys.readouterr().out
+    assert call(["clean", "--workdir", workdir]) == 0
+    assert "Nothing is there" in capsys.readouterr().out
+    assert call(["clean", "--workdir", workdir, "--platform", "moon"]) == 2
+
+
+def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_text("a wheel")
+    old, used = f"km-wheels-{time.time_ns()}", f"km-wheels-{time.time_ns() + 1}"
+    order = {"wheels": {"dataset": f"local/{used}", "files": {}}}
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        for slug in (old, used):
+            client.publish_dataset(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
+        source = f"print(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"
+        client.push_kernel(KernelPush("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
+    bench.run(timesteps=2)
+    tomorrow = time.time() + 2 * 24 * 3600
+
+    def wheels(found: list[Leftover]) -> dict[str, str]:
+        return {each.thing.slug: each.action for each in found if each.thing.slug in (old, used)}
+
+    assert wheels(cleaned(bench)) == dict.fromkeys((old, used), "keep")
+    assert wheels(cleaned(bench, now=tomorrow, delete=True)) == {old: "deleted", used: "keep"}
+    assert wheels(cleaned(bench, now=tomorrow)) == {used: "keep"}
