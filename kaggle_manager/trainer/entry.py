@@ -266,8 +266,10 @@ def run_of_bundle(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own: signals of a terminal reach it from here alone, and once."""
     # From the start of its process: what Python itself loads on its way, the user's `sitecustomize`, may load NumPy.
-    pinned = runpy.run_path(str(code / ARITHMETIC))["pinned"](os.environ)
-    environment = {**pinned, "PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    environment = dict(os.environ)
+    if (code / ARITHMETIC).is_file():
+        environment = runpy.run_path(str(code / ARITHMETIC))["pinned"](environment)
+    environment |= {"PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-u", "-c", program, str(order_file), *arguments]
     return subprocess.Popen(command, env=environment, cwd=code, process_group=0, **options)
 

@@ -50,7 +50,6 @@ def session(folder: Path, left: str, waits: tuple[float, float, float, float]) -
         for name, text in {
             "kaggle_manager/__init__.py": "",
             "kaggle_manager/trainer/__init__.py": "",
-            "kaggle_manager/system/arithmetic.py": "pinned = dict",
             "kaggle_manager/trainer/main.py": TRAINER + "".join(f"    {line}\n" for line in dedent(left).splitlines()),
         }.items():
             member = tarfile.TarInfo(name)
