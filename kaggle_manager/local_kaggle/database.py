@@ -4,6 +4,7 @@ The server is the only writer, one request at a time; runners speak through the 
 a restart needs is on disk before a request is answered.
 
     account.json  limits.json (optional, by hand)  world.sqlite3  server.json  server.log
+    image_packages.txt (optional, by hand) and images/    see `image_site`
     sessions/<id>/    one session, see `runner`
     datasets/<id>/<version>/files/    one dataset version, and its archive once somebody asked for it
     inputs/           data of others, put there by hand, see `shelf`

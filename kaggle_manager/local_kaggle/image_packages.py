@@ -13,6 +13,6 @@ LIST = Path(__file__).with_name("image_packages.txt")
 
 
 @cache
-def image_packages() -> tuple[str, ...]:
+def image_packages(path: Path = LIST) -> tuple[str, ...]:
     """The names, as the list writes them."""
-    return tuple(re.findall(r"^[\w.-]+", LIST.read_text(encoding="utf-8"), re.MULTILINE))
+    return tuple(re.findall(r"^[\w.-]+", path.read_text(encoding="utf-8"), re.MULTILINE))

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kaggle_manager.local_kaggle import daemonize, disk, sandbox
+from kaggle_manager.local_kaggle import daemonize, disk, image_site, sandbox
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.session_faults import SessionFaults, emptied
 
@@ -41,9 +41,12 @@ def prepare(
     isolation = sandbox.isolation()
     if not isolation:
         _lay_out(session / "input", mounts)
+    seen = image_site.view(state.root / "images", image_site.listed(state.root))
+    python = image_site.environment(session / "scratch" / "python", seen)
+    commands = (python.parent, seen / "bin")
     order = {
         "session": str(session),
-        "python": sys.executable,
+        "python": str(python),
         "isolation": isolation,
         "internet": internet,
         "mounts": mounts,
@@ -51,7 +54,7 @@ def prepare(
         "erased_at_limit": dies_s < limit_s,
         "filled_after_s": filled_after_s,
         "output_bytes": state.limits.output_bytes,
-        "environment": sandbox.kernel_environment(session, session_id, found, isolated=bool(isolation)),
+        "environment": sandbox.kernel_environment(session, session_id, found, commands, isolated=bool(isolation)),
     }
     disk.write_json(session / "order.json", order)
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kaggle_manager.accelerators import find
 _NAMESPACE = Path(__file__).with_name("namespace.py")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _ALLOWED = {
-    *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SUMO_HOME", "TZ", "SSL_CERT_FILE"),
+    *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SSL_CERT_FILE"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     *("SYSTEMROOT", "SYSTEMDRIVE", "COMSPEC", "PATHEXT", "WINDIR", "NUMBER_OF_PROCESSORS"),
 }
@@ -36,10 +36,18 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.upper() in _ALLOWED}
 
 
-def kernel_environment(session: Path, session_id: int, accelerator: str, *, isolated: bool) -> dict[str, str]:
-    """The whole environment of a kernel on the machine `accelerator`; its home and temporary folder are scratch."""
+def kernel_environment(
+    session: Path, session_id: int, accelerator: str, commands: Iterable[Path], *, isolated: bool
+) -> dict[str, str]:
+    """The whole environment of a kernel on the machine `accelerator`; its home and temporary folder are scratch.
+
+    Args:
+        commands: folders that come first on its search path, in the place of this Python's.
+    """
     machine = find(accelerator)
-    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    own = {Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))} if sys.prefix != sys.base_prefix else set()
+    outside = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    search = os.pathsep.join([*map(str, commands), *(each for each in outside if Path(each) not in own)])
     environment = scrubbed(os.environ) | {
         "PATH": search,
         "HOME": str(session / "scratch" / "home"),
@@ -52,8 +60,6 @@ def kernel_environment(session: Path, session_id: int, accelerator: str, *, isol
         "KAGGLE_ACCELERATOR_EMULATED": "1",
         "KAGGLE_ACCELERATOR_FOUND": machine.model if machine else "",
     }
-    user_base = site.getuserbase()  # type: ignore[no-untyped-call, unused-ignore]
-    environment["PYTHONUSERBASE"] = user_base
     if not isolated:
         environment["KAGGLE_WORKING_DIR"] = str(session / "working")
         environment["KAGGLE_INPUT_DIR"] = str(session / "input")
