@@ -62,7 +62,7 @@ class RunConfig:
         state: folder of the journal, the downloads and the local Kaggle.
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
-        trust: the user vouches for the checkpoint that is continued, whoever made it.
+        trust: the user trusts the checkpoint that is continued, whoever made it.
     """
 
     section: Section
@@ -214,7 +214,7 @@ def build_config(
         seed: of the training; None: the scenario's.
         max_steps: most environment steps of one session; None: as many as fit in its time.
         fresh: archive the training tree that is there and start from zero.
-        trust: vouch for the checkpoint that is continued, whoever made it.
+        trust: continue the checkpoint that is there, whoever made it.
         platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
         workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.

@@ -12,7 +12,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   ├── LineageMismatch                   outputs of another run, another session or an older step
 │   ├── UnsafePath                        a name that would leave its folder
 │   ├── UnsafePickle                      a file from outside whose pickle could run code
-│   ├── UntrustedTree                     a training tree that would run code, and that nobody here vouches for
+│   ├── UntrustedTree                     a training tree that would run code, and that is not trusted here
 │   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
 │   ├── WrongAccelerator                  a session that got another device than it asked for
 │   └── SimulationDiverged                a simulator that did not repeat an episode
@@ -169,7 +169,7 @@ class UnsafePickle(VerificationError):
 
 
 class UntrustedTree(VerificationError):
-    """A training tree that would run code when it is continued, and that nobody here vouches for."""
+    """A training tree that would run code when it is continued, and that is not trusted here."""
 
 
 class CheckpointCorrupt(VerificationError):

@@ -77,7 +77,7 @@ class Vouched:
             return who
         if not trust:
             raise UntrustedTree(
-                f"Nobody here vouches for the checkpoint of step {manifest.step:,} in {tree}: it was not made on this "
+                f"The checkpoint of step {manifest.step:,} in {tree} is not trusted here: it was not made on this "
                 f"machine, and no session that was started here brought it. {doing} would open the pickles in its "
                 ".state and model files, which can run any code.",
                 safe="nothing of it was opened; as data it can be listed, verified, compared, exported and archived",

@@ -122,7 +122,7 @@ class ValidationKaggleManager:
             RemoteError: the platform has not answered for a day.
             VerificationError: what is on the disk, or what a quick run left, is not as it has to be.
             CheckpointIncompatible: the training tree belongs to another experiment than the section declares.
-            UntrustedTree: it was made elsewhere, and nobody vouches for it.
+            UntrustedTree: it was made elsewhere, and is not trusted here.
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused.
         """
@@ -244,7 +244,7 @@ class ValidationKaggleManager:
         Args:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             source: folder of the copy.
-            trust: vouch for it, though it was made elsewhere; else `run_validation_section` refuses to continue it.
+            trust: let it be continued though made elsewhere; else `run_validation_section` refuses to continue it.
 
         Raises:
             CheckpointNotFound: `source` holds no checkpoint that verifies.

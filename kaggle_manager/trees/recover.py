@@ -156,7 +156,7 @@ def _ask_who_vouches(config: RunConfig, head: Manifest, reporter: Reporter) -> N
         reporter.checkpoint(f"it is {who}")
     else:
         reporter.warn(
-            "nobody here vouches for this tree: it was not made on this machine, and no session that was started here "
+            "this tree is not trusted here: it was not made on this machine, and no session that was started here "
             "brought it. To continue it runs whatever its pickles say. If you trust whoever made it: "
             + config.command("run", "--trust")
         )

@@ -7,6 +7,7 @@ that runs code, and every manifest is sealed again.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_as_data_it_is_listed_verified_compared_exported_and_backed_up(hostile: 
 def test_a_restored_tree_is_data_until_the_user_says_otherwise(hostile: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     said = command("restore", SCENARIO, "--from", str(hostile), work=here)
-    assert "nobody here vouches for this tree" in said.replace("\n", " ")
+    assert "this tree is not trusted here" in said.replace("\n", " ")
     command("export", SCENARIO, (tmp_path / "bucket").as_uri(), work=tmp_path / "work")
     said = command("restore", SCENARIO, "--from", (tmp_path / "bucket").as_uri(), work=tmp_path / "third")
     assert "--trust" in said
@@ -112,16 +113,19 @@ def test_training_on_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.Cap
     line = [*SHORT, "--timesteps", "120", "--workdir", str(tmp_path / "work")]
     assert train_dqn.main(line) == UntrustedTree.exit_code
     said = capfd.readouterr().err
-    assert "Nobody here vouches for the checkpoint of step 100" in said
-    assert "--trust" in said
+    assert "The checkpoint of step 100 in" in said
+    typed = shlex.join(["python", "-m", "kaggle_manager.trainer.sb3.train_dqn", *line, "--trust"])
+    assert said.rstrip().endswith(f"if you trust whoever made it: {typed}")
     assert sorted((path, path.stat().st_size) for path in hostile.rglob("*")) == before
 
 
-def test_an_export_for_stock_sb3_refuses_it(hostile: Path, tmp_path: Path) -> None:
+def test_an_export_for_stock_sb3_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, work = str(tmp_path / "out"), tmp_path / "work"
     command("checkpoints", "export-sb3", "latest", out, "--section", SCENARIO, work=work, code=UntrustedTree.exit_code)
     line = ["export", out, "--tree", str(hostile), "--scenario", SCENARIO, "--state", str(work)]
     assert sb3_exchange.main(line) == UntrustedTree.exit_code
+    typed = shlex.join(["python", "-m", "kaggle_manager.trainer.sb3.sb3_exchange", *line, "--trust"])
+    assert capfd.readouterr().err.rstrip().endswith(f"if you trust whoever made it: {typed}")
     assert not (tmp_path / "out").exists()
 
 
@@ -136,7 +140,7 @@ def test_a_session_obeys_its_order(hostile: Path, tmp_path: Path, monkeypatch: p
     parent = {"manifest_sha256": head.manifest.sha256, "min_step": 100, "dataset": "me/km-tree"}
     order = launch_order(tmp_path / "code", generation=3, run_id=head.manifest.lineage.run_id, target=120)
     others = {**parent, "manifest_sha256": "c" * 64, "vouched_by": "me"}
-    for number, (named, reason) in enumerate([(parent, "nobody who vouches"), (others, "manifest: asked cccc")]):
+    for number, (named, reason) in enumerate([(parent, "does not say why"), (others, "manifest: asked cccc")]):
         working = tmp_path / f"working{number}"
         monkeypatch.setenv("KAGGLE_WORKING_DIR", str(working))
         assert session_main.run({**order, "parent": named}) == VerificationError.exit_code

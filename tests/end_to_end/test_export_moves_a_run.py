@@ -22,7 +22,7 @@ def test_a_run_goes_on_on_another_machine_from_what_was_exported(bench: Bench, t
     other = Bench(bench.project, tmp_path / "another machine", bench.server)
     there = build_config(SECTION, workdir=other.workdir, project_root=other.project, environ={})
     restore_export(there, url, lambda folder: other.manager().restore_copy(SECTION, folder), lambda _: None)
-    assert "nobody here vouches for this tree" in other.output
+    assert "this tree is not trusted here" in other.output
     with pytest.raises(UntrustedTree):
         other.run(timesteps=4)
     other.manager().restore_copy(SECTION, here.tree, trust=True)

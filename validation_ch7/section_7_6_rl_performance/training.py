@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
-from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError
+from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError, UntrustedTree, error_context
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.sections.project import state_of
@@ -48,7 +48,7 @@ def train(
         seed: of the training; the scenario's own when absent.
         quick: the quick variant.
         timesteps: the target; the scenario's own when absent.
-        trust: continue a tree that nobody here vouches for.
+        trust: continue a tree that is not trusted here.
 
     Raises:
         UntrustedTree: the tree was made elsewhere.
@@ -106,15 +106,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timesteps", type=int, help="the total to reach; default: the scenario's")
     parser.add_argument("--workdir", type=Path, default=PROJECT, help="everything is written below this folder")
     parser.add_argument("--trust", action="store_true", help="continue a tree that was made elsewhere")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    options = parser.parse_args(given)
+    from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again
+
     try:
-        outcome = train(
-            options.scenario,
-            base=options.workdir,
-            seed=options.seed,
-            timesteps=options.timesteps,
-            trust=options.trust,
-        )
+        with error_context(UntrustedTree, next_step=lambda _: f"{IF_TRUSTED}: {again(parser, given, '--trust')}"):
+            outcome = train(
+                options.scenario,
+                base=options.workdir,
+                seed=options.seed,
+                timesteps=options.timesteps,
+                trust=options.trust,
+            )
         if outcome.kind == "interrupted":
             raise Interrupted(
                 f"{options.scenario}: {outcome.reason}.",

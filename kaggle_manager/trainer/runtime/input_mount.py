@@ -86,8 +86,8 @@ def check_vouched(parent: Parent) -> None:
     """
     if not parent.vouched_by:
         raise UntrustedTree(
-            "The order of this session names nobody who vouches for the checkpoint it is to continue, whose pickles "
-            "can run any code.",
+            "The order of this session does not say why the checkpoint it is to continue is trusted, whose pickles can "
+            "run any code.",
             safe="nothing of it was opened, and nothing was trained.",
             next_step="if you trust whoever made the tree, run the same command again with --trust.",
         )

@@ -6,9 +6,11 @@ checkpoint into the state folder, so that the next call knows its own.
 
 from __future__ import annotations
 
+import argparse
 import secrets
+import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +31,9 @@ from kaggle_manager.trainer.sb3.training_config import from_scenario
 
 DIVERGED_FILE = "diverged.txt"
 """In a training tree of this machine: how its training diverged."""
+
+IF_TRUSTED = "if you trust whoever made it"
+"""What comes before the command that opens a tree from elsewhere."""
 
 
 def open_project(section: str) -> tuple[Path, Section]:
@@ -53,12 +58,17 @@ def tree_of(
     return TrainingTree(base / section.folder.relative_to(project) / declared.models, scenario)
 
 
+def again(parser: argparse.ArgumentParser, given: Sequence[str], option: str) -> str:
+    """The command that was typed, with one more option."""
+    return shlex.join([*parser.prog.split(), *(word for word in given if word != option), option])
+
+
 def may_be_opened(
     vouched: Vouched, tree: TrainingTree, trust: bool, doing: str = "Training on"
 ) -> Callable[[Manifest], str]:
     """The check of a tree on this machine; see `find_resume_point`."""
-    again = "the same command with --trust"
-    return lambda manifest: vouched.require(manifest, tree=tree.root, doing=doing, again=again, trust=trust)
+    with_trust = "the same with --trust"  # who was given a command line names it whole, see `again`
+    return lambda manifest: vouched.require(manifest, tree=tree.root, doing=doing, again=with_trust, trust=trust)
 
 
 def train_here(
@@ -81,7 +91,7 @@ def train_here(
         base: folder the training tree lies below.
         timesteps: the target over all sessions; the scenario's own when absent.
         save_every: timesteps between checkpoints; the scenario's own when absent.
-        trust: continue a tree that nobody here vouches for.
+        trust: continue a tree that is not trusted here.
 
     Raises:
         Diverged: the training ran away, now or when it was last started; only a fresh start trains again.

@@ -40,13 +40,15 @@ from kaggle_manager.errors import (
     KaggleManagerError,
     LineageMismatch,
     UnsafePickle,
+    UntrustedTree,
+    error_context,
 )
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import model_file, replay_rows, sizes
-from kaggle_manager.trainer.sb3.local_training import may_be_opened, open_project, tree_of
+from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, may_be_opened, open_project, tree_of
 from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
 from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
@@ -175,7 +177,7 @@ def import_here(
     """`import_sb3` for a section's scenario, its default when None; the tree lies below `workdir`, else the project.
 
     Args:
-        state: the state folder that will vouch for it; that of `workdir` when absent.
+        state: the state folder whose list of trusted trees it joins; that of `workdir` when absent.
         seed, quick: as for `run`: each has a tree of its own.
 
     Raises:
@@ -295,9 +297,11 @@ def _does_not_fit(path: Path, why: str) -> CheckpointIncompatible:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export or import; return the exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    options = _parser().parse_args(given)
     try:
-        return int(options.run(options))
+        with error_context(UntrustedTree, next_step=lambda _: f"{IF_TRUSTED}: {again(_parser(), given, '--trust')}"):
+            return int(options.run(options))
     except KaggleManagerError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -325,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, help="where to write them")
     export.add_argument("--tree", type=Path, required=True, help="the training tree, for example .../data/models")
     export.add_argument("--scenario", required=True)
-    export.add_argument("--state", type=Path, help="state folder that vouches for the tree; default: the project's")
+    export.add_argument("--state", type=Path, help="state folder that lists the trusted trees; default: the project's")
     export.add_argument("--trust", action="store_true", help="open a tree that was made elsewhere")
     export.add_argument("--step", type=int, help="default: the newest checkpoint")
     export.set_defaults(run=_export)

@@ -8,14 +8,13 @@ for.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.errors import Diverged, Interrupted, KaggleManagerError, error_context
+from kaggle_manager.errors import Diverged, Interrupted, KaggleManagerError, UntrustedTree, error_context
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
-from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
+from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, open_project, train_here, tree_of
 
 MOST_TIMESTEPS = 10**12
 DEFAULT_SECTION = "section_7_6_rl_performance"
@@ -26,9 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else [*arguments]
     options = _parser().parse_args(given)
     clock = SessionClock(options.session_limit)
-    again = shlex.join([*_parser().prog.split(), *(word for word in given if word != "--fresh"), "--fresh"])
     try:
-        with stop_signals(clock), error_context(Diverged, next_step=lambda text: f"{text.rstrip('.')}: {again}"):
+        with (
+            stop_signals(clock),
+            error_context(Diverged, next_step=lambda text: f"{text.rstrip('.')}: {again(_parser(), given, '--fresh')}"),
+            error_context(UntrustedTree, next_step=lambda _: f"{IF_TRUSTED}: {again(_parser(), given, '--trust')}"),
+        ):
             return _train(options, clock)
     except KeyboardInterrupt:
         error: KaggleManagerError = Interrupted(
