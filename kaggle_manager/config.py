@@ -63,6 +63,7 @@ class RunConfig:
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
         trust: the user trusts the checkpoint that is continued, whoever made it.
+        accept_changes: the environment or the reward was changed on purpose, and the training goes on.
     """
 
     section: Section
@@ -82,6 +83,7 @@ class RunConfig:
     tree: Path
     sources: Mapping[str, str]
     trust: bool = False
+    accept_changes: bool = False
 
     @property
     def journal(self) -> Path:
@@ -197,6 +199,7 @@ def build_config(
     max_steps: int | None = None,
     fresh: bool = False,
     trust: bool = False,
+    accept_changes: bool = False,
     platform: str | None = None,
     workdir: Path | None = None,
     project_root: Path | None = None,
@@ -215,6 +218,7 @@ def build_config(
         max_steps: most environment steps of one session; None: as many as fit in its time.
         fresh: archive the training tree that is there and start from zero.
         trust: continue the checkpoint that is there, whoever made it.
+        accept_changes: continue it though the environment or the reward was changed, on purpose.
         platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
         workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.
@@ -261,6 +265,7 @@ def build_config(
         tree=(base or project_root) / loaded.folder.relative_to(project_root) / config.models,
         sources=chosen.sources,
         trust=trust,
+        accept_changes=accept_changes,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from kaggle_manager.checkpoints.atomic_io import regular, sha256_bytes
 from kaggle_manager.checkpoints.layout import TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest
+from kaggle_manager.checkpoints.sources import Sources, from_bytes
 from kaggle_manager.errors import CheckpointCorrupt
 
 
@@ -60,6 +61,13 @@ class Checkpoint:
             CheckpointCorrupt: the file is missing, cannot be read, or changed since it was found.
         """
         return self._read(".state")
+
+    def sources(self) -> Sources:
+        """The sources of its environment and reward, to show what has changed since; {} where it has none."""
+        try:
+            return from_bytes(self._read(".sources"))
+        except CheckpointCorrupt:
+            return {}
 
     def _path(self, suffix: str) -> Path:
         for name, path in self.paths.items():

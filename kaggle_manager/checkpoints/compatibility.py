@@ -2,23 +2,26 @@
 
     REFUSE   the weights, the replay rows or their meaning would be wrong: algorithm, network, spaces, hyperparameters,
              environment, reward
-    WARN     the training goes on and the difference is told: library versions, device, target, cadence, evaluation, and
-             whatever else could not be compared because one side does not state it
+    WARN     the training goes on and the difference is told: library versions, device, target, cadence, evaluation, a
+             change of the environment or the reward that the user accepts, and whatever else could not be compared
+             because one side does not state it
     OK       everything that is known agrees
 
-Promises: every difference is listed, with both values and what to do; what only one side states is a difference too; a
-checkpoint that does not state what would be refused if it differed is refused.
+Promises: every difference is listed, with both values or the changed lines and what to do; what only one side states
+is a difference too; a checkpoint that does not state what would be refused if it differed is refused.
 Never does: take a missing value for an equal one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
+from kaggle_manager.checkpoints import sources
 from kaggle_manager.checkpoints.manifest import plain
+from kaggle_manager.checkpoints.sources import Sources
 
 ABSENT = "not stated"
 
@@ -33,19 +36,40 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same on both sides. `str()` is the line to print."""
+    """One thing that is not the same on both sides. `str()` is what to print, mostly one line.
+
+    Attributes:
+        files: the sources that were changed, of a fingerprint whose sources are known.
+        lines: how.
+        accepted: the user accepts it.
+    """
 
     field: str
     checkpoint: Any
     current: Any
     severity: Level
     what_to_do: str
+    files: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    accepted: bool = False
 
     def __str__(self) -> str:
-        return (
-            f"{self.severity.name} {self.label}: checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
-            f" - {self.what_to_do}"
-        )
+        said = f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
+        if self.field in _FINGERPRINTS and ABSENT not in (self.checkpoint, self.current):
+            said = f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
+        line = f"{self.severity.name} {self.label}: {said} - {self.what_to_do}"
+        return "\n    ".join([line, *self.lines])
+
+    @property
+    def may_be_wanted(self) -> bool:
+        """Whether a user can have changed it on purpose; what a checkpoint does not say of itself is no change."""
+        is_known = self.field not in _ESSENTIAL or ABSENT not in (self.checkpoint, self.current)
+        return self.field.partition(".")[0] in ACCEPTABLE and is_known
+
+    @property
+    def what(self) -> str:
+        """What is not the same, in a word or two."""
+        return ", ".join(self.files) or self.label[0].lower() + self.label[1:]
 
     @property
     def label(self) -> str:
@@ -65,6 +89,18 @@ class Verdict:
         """Whether the checkpoint must not be used."""
         return self.level is Level.REFUSE
 
+    @property
+    def can_be_accepted(self) -> bool:
+        """Whether all that refuses it is a change that a user may make on purpose."""
+        return self.refused and all(
+            each.may_be_wanted for each in self.differences if each.severity is Level.REFUSE
+        )
+
+    @property
+    def accepted(self) -> str:
+        """What the user has accepted, such as "environment.py, reward.py"; '' for nothing."""
+        return ", ".join(dict.fromkeys(each.what for each in self.differences if each.accepted))
+
 
 _LABELS = {
     "policy_architecture": "Architecture",
@@ -72,10 +108,21 @@ _LABELS = {
     "action_space_shape": "Action space",
     "n_envs": "Number of environments",
     "save_every": "Checkpoint cadence",
+    "environment_fingerprint": "Sources of the environment",
+    "reward_fingerprint": "Sources of the reward",
+    "study_fingerprint": "Study",
 }
 
+_FINGERPRINTS = ("environment_fingerprint", "reward_fingerprint", "study_fingerprint")
+ACCEPTABLE = (
+    *("environment", "environment_kwargs", "environment_fingerprint", "reward_fingerprint"),
+    *("inputs", "input_files"),
+)
+"""What a user may change on purpose in the middle of a training: the spaces are compared apart."""
+
 _GIVE_BACK = "give back the value it was trained with, or start again with --fresh (the old tree is archived)"
-_SOURCES = "the sources changed: give back the old ones, or start again with --fresh (the old tree is archived)"
+_SOURCES = "give back the old sources, or start again with --fresh (the old tree is archived)"
+_ACCEPTED = "accepted: the training goes on with the change; bit-exact continuation ends at this step"
 
 _REFUSED = dict.fromkeys(
     (
@@ -100,13 +147,22 @@ _HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard
 _WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
 
 
-def compare(checkpoint_identity: Mapping[str, Any], current_identity: Mapping[str, Any]) -> Verdict:
+def compare(
+    checkpoint_identity: Mapping[str, Any],
+    current_identity: Mapping[str, Any],
+    *,
+    then: Sources | None = None,
+    now: Sources | None = None,
+    accept_changes: bool = False,
+) -> Verdict:
     """Compare what the checkpoint's manifest says of its experiment with the experiment at hand.
 
     Args:
         checkpoint_identity: `Manifest.identity`. `hyperparameters` and `versions` are compared entry by entry. A value
             of None means that this side does not know.
         current_identity: the same, now.
+        then, now: the sources on both sides, by which a change is shown.
+        accept_changes: the environment and the reward were changed on purpose (`ACCEPTABLE`).
     """
     checkpoint_identity, current_identity = plain(checkpoint_identity), plain(current_identity)
     differences: list[Difference] = []
@@ -118,8 +174,32 @@ def compare(checkpoint_identity: Mapping[str, Any], current_identity: Mapping[st
             differences += _entries(name, old, new)
         elif (difference := _difference(name, old, new)) is not None:
             differences.append(difference)
+    differences = list(_explained(differences, then or {}, now or {}))
+    if accept_changes:
+        differences = [_accepted(difference) for difference in differences]
     differences.sort(key=lambda difference: (-difference.severity, difference.field))
     return Verdict(max((difference.severity for difference in differences), default=Level.OK), tuple(differences))
+
+
+def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -> Iterator[Difference]:
+    """With what has changed in the sources; a file that belongs to two fingerprints is shown once."""
+    fields, told = {each.field for each in differences}, set[str]()
+    for each in differences:
+        if each.field not in _FINGERPRINTS or ABSENT in (each.checkpoint, each.current):
+            yield each
+            continue
+        files = sources.changed(each.field, then, now)
+        if not files and each.field in then and fields & {"environment", "environment_kwargs"}:
+            continue  # that is all: it is of the arguments as well, which have a line of their own
+        lines = [line for name in files if name not in told for line in sources.difference(each.field, name, then, now)]
+        told.update(files)
+        yield replace(each, files=tuple(files), lines=tuple(sources.bounded(lines)))
+
+
+def _accepted(difference: Difference) -> Difference:
+    if difference.severity is not Level.REFUSE or not difference.may_be_wanted:
+        return difference
+    return replace(difference, severity=Level.WARN, what_to_do=_ACCEPTED, accepted=True)
 
 
 def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:

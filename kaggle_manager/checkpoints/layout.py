@@ -130,6 +130,10 @@ class TrainingTree:
         """Name of a latest checkpoint's state."""
         return f"{self._stem(step)}.state"
 
+    def sources_name(self, step: int) -> str:
+        """Name of the sources of a latest checkpoint's experiment."""
+        return f"{self._stem(step)}.sources"
+
     def manifest_name(self, step: int) -> str:
         """Name of a latest checkpoint's manifest."""
         return f"{self._stem(step)}{MANIFEST_SUFFIX}"

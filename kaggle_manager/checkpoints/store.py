@@ -113,6 +113,7 @@ class CheckpointStore:
         model: bytes,
         state: bytes,
         replay: ReplayCommit | None = None,
+        sources: bytes = b"",
         **facts: Unpack[Facts],
     ) -> Checkpoint:
         """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
@@ -123,6 +124,7 @@ class CheckpointStore:
             step: environment steps trained so far, over all sessions.
             model, state: bytes of the two files.
             replay: from `ReplayLog.write`, whose rows are durable when it returns.
+            sources: what its experiment is made of, see `checkpoints.sources`; b"" for none.
             facts: `target`, `lineage` and `bundle_sha256`; where they are known `identity`, `certificate`, `exact` and
                 `metrics`. See `Manifest`.
 
@@ -132,6 +134,8 @@ class CheckpointStore:
             CheckpointCorrupt: what was written does not read back. It is in quarantine; the older ones still load.
         """
         contents = {self.tree.model_name(step): model, self.tree.state_name(step): state}
+        if sources:
+            contents[self.tree.sources_name(step)] = sources
         manifest = self._manifest("latest", step, contents, facts, replay)
         where = index.latest_slot(self.tree, step)
         self._refuse_going_back(step)

@@ -52,6 +52,12 @@ QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Open a tree that was made elsewhere: whatever its pickles say is run.")
 ]
+AcceptOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes", help="Go on though the environment or the reward was changed; the checkpoints say so."
+    ),
+]
 WorkdirOption = Annotated[
     Path | None,
     typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),

@@ -10,7 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
+from kaggle_manager.cli.common import (
+    AcceptOption,
+    JsonOption,
+    TrustOption,
+    answer,
+    print_json,
+    reporter,
+    restored_as_json,
+)
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfOption, as_command
 from kaggle_manager.cli.table import copies_table
@@ -88,6 +96,7 @@ def restore_backup(
         str, typer.Argument(help="Folder or its name, as `backup ls` shows it; `latest`: the newest backup.")
     ],
     trust: TrustOption = False,
+    accept_changes: AcceptOption = False,
     *,
     of: TreeOfOption,
     as_json: JsonOption = False,
@@ -101,7 +110,7 @@ def restore_backup(
     from kaggle_manager.trees.backups import find_copies, latest_backup
 
     with reporter(as_json) as shown:
-        config = of.config(trust=trust)
+        config = of.config(trust=trust, accept_changes=accept_changes)
         copies = [copy for copy in find_copies(config) if copy.step is not None]
         named = (copy for copy in copies if which in (copy.folder.name, str(copy.folder)))
         wanted = next(named, latest_backup(copies) if which == "latest" else None)

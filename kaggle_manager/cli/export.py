@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, TrustOption, answer, print_json, reporter, restored_as_json
+from kaggle_manager.cli.common import (
+    AcceptOption,
+    JsonOption,
+    TrustOption,
+    answer,
+    print_json,
+    reporter,
+    restored_as_json,
+)
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import TreeOfArgument, as_command
 from kaggle_manager.console.formatting import count, size
@@ -62,6 +70,7 @@ def export(
 def restore(
     source: Annotated[str, typer.Option("--from", help="A kept copy's folder, or the address of an export.")],
     trust: TrustOption = False,
+    accept_changes: AcceptOption = False,
     *,
     of: TreeOfArgument,
     as_json: JsonOption = False,
@@ -80,7 +89,7 @@ def restore(
     from kaggle_manager.trees.export import is_export, restore_export
 
     with reporter(as_json) as shown:
-        config = of.config(trust=trust)
+        config = of.config(trust=trust, accept_changes=accept_changes)
 
         def put_back(folder: Path) -> RestoreReport:
             return of.manager(shown).restore_copy(config, folder)

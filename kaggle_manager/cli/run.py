@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, TrustOption, print_json, reporter
+from kaggle_manager.cli.common import AcceptOption, JsonOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.config import RunConfig
@@ -39,6 +39,7 @@ class Asked(Training):
         typer.Option("--quick", help="2 timesteps over two sessions, in a tree of its own: a test of everything."),
     ] = False
     trust: TrustOption = False
+    accept_changes: AcceptOption = False
 
     def of_scenario(self) -> Asked:
         """The same with the scenario of its intersection.

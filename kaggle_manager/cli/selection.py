@@ -53,6 +53,7 @@ class Selection:
     platform: str | None = None
     workdir: Path | None = None
     trust: bool = False
+    accept_changes: bool = False
 
     def config(self, **overrides: Any) -> RunConfig:
         """The configuration of the run; `overrides` as the arguments of `build_config`."""

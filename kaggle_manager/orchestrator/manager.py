@@ -93,6 +93,7 @@ class ValidationKaggleManager:
         max_steps: int | None = None,
         fresh: bool = False,
         trust: bool = False,
+        accept_changes: bool = False,
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as needed; return when the target is reached.
 
@@ -110,6 +111,7 @@ class ValidationKaggleManager:
             max_steps: most environment steps of one session; None: as many as fit in its time.
             fresh: archive the training tree that is there and start a new run from zero.
             trust: continue the tree that is there though it was made elsewhere: what its pickles say is run.
+            accept_changes: continue it though the environment or the reward was changed since; its checkpoints say so.
 
         Returns:
             The finished run. Capacity, quota and an outage of the platform are waited for.
@@ -136,6 +138,7 @@ class ValidationKaggleManager:
             max_steps=max_steps,
             fresh=fresh,
             trust=trust,
+            accept_changes=accept_changes,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
             config = _as_started(config, journal, also_finished=False)
@@ -155,6 +158,7 @@ class ValidationKaggleManager:
         quick: bool = False,
         session_limit: str | float | None = None,
         seed: int | None = None,
+        accept_changes: bool = False,
         may_push: bool = True,
     ) -> RunReport:
         """One idempotent pass: do what can be done now, wait for nothing, and return the state of the run.
@@ -163,7 +167,7 @@ class ValidationKaggleManager:
         or by its failures, stays stopped until `run_validation_section` is called.
 
         Args:
-            section, scenario, timesteps, quick, session_limit, seed: as for `run_validation_section`.
+            section, scenario, timesteps, quick, session_limit, seed, accept_changes: as for `run_validation_section`.
             may_push: False: start no session.
 
         Raises:
@@ -171,7 +175,13 @@ class ValidationKaggleManager:
             KaggleManagerError: as `run_validation_section`, but an outage of the platform is raised at once.
         """
         config = self._config_told(
-            section, scenario=scenario, timesteps=timesteps, quick=quick, session_limit=session_limit, seed=seed
+            section,
+            scenario=scenario,
+            timesteps=timesteps,
+            quick=quick,
+            session_limit=session_limit,
+            seed=seed,
+            accept_changes=accept_changes,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
             known, config = current_run(config, journal), _as_started(config, journal, also_finished=True)
@@ -238,6 +248,7 @@ class ValidationKaggleManager:
         seed: int | None = None,
         quick: bool = False,
         trust: bool = False,
+        accept_changes: bool = False,
     ) -> RestoreReport:
         """Replace the training tree by a copy of it; the tree that is there is archived.
 
@@ -245,6 +256,7 @@ class ValidationKaggleManager:
             section, scenario, seed, quick: as for `run_validation_section`; they name the training tree.
             source: folder of the copy.
             trust: let it be continued though made elsewhere; else `run_validation_section` refuses to continue it.
+            accept_changes: restore it though the environment or the reward was changed since.
 
         Raises:
             CheckpointNotFound: `source` holds no checkpoint that verifies.
@@ -253,7 +265,9 @@ class ValidationKaggleManager:
             Busy: another command is working on the same run.
             StorageError: this machine's disk refused; the tree that was there is whole.
         """
-        config = self._config(section, scenario=scenario, seed=seed, quick=quick, trust=trust)
+        config = self._config(
+            section, scenario=scenario, seed=seed, quick=quick, trust=trust, accept_changes=accept_changes
+        )
         with attended(config):
             return put_back(config, source, self._reporter)
 

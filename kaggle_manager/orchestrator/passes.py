@@ -146,12 +146,11 @@ class Passes:
 
     def _push(self, run: RunContext, generation: int) -> None:
         parent = run.head()
-        if parent is not None:
-            check_compatible(run, parent.manifest.identity)
+        accepted = "" if parent is None else check_compatible(run, parent)
         self.check_before_push(run.config, run.reporter)
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
-        push_generation(run, generation, parent)
+        push_generation(run, generation, parent, accepted)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
         """Look at the newest session, or watch it for a while; True when it is over."""
@@ -269,7 +268,7 @@ class Passes:
     def _finish(self, run: RunContext) -> RunReport:
         head = run.head()
         if head is not None:
-            check_compatible(run, head.manifest.identity)
+            check_compatible(run, head)
             ensure_final(run, head)
         if run.store.best() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)

@@ -45,10 +45,13 @@ def vouching(run: RunContext, parent: Checkpoint) -> str:
     return vouched.require(parent.manifest, tree=tree, doing="The next session", again=again, trust=run.config.trust)
 
 
-def push_generation(run: RunContext, generation: int, parent: Checkpoint | None) -> None:
+def push_generation(run: RunContext, generation: int, parent: Checkpoint | None, accepted: str = "") -> None:
     """Package and push `generation`, which continues `parent`; the journal then says what became of it.
 
     Without room, or without quota, the generation stays free and the journal says until when to wait.
+
+    Args:
+        accepted: what of the environment and the reward was changed since `parent`, on purpose; '' for nothing.
 
     Raises:
         PushMismatch: the session was filed under another address; its generation is closed.
@@ -71,6 +74,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         bundle=bundle,
         inputs=inputs,
         identity=run.identity,
+        accept_changes=run.changes_are_accepted,
         deadline_s=plan.deadline_s,
     )
     script = render_script(bundle, order.as_json())
@@ -105,6 +109,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None)
         if run.row.stop_asked:  # while the tree was sent
             return
         run.state.add_session(session)
+        if accepted:
+            run.note("changes_accepted", generation, step=session.min_step, what=accepted)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, RestoreReport, TrainingTree, restore_tree
 from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
@@ -68,7 +65,7 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
         f"found step {found.step} of generation {lineage.generation}: "
         + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
     )
-    check_compatible(run, found.manifest.identity)
+    check_compatible(run, found)
     report = restore_tree(
         found.tree.root,
         run.tree,
@@ -114,8 +111,8 @@ def ensure_final(run: RunContext, head: Checkpoint) -> None:
         vouched.add([final.manifest], who)
 
 
-def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) -> None:
-    """Hold a checkpoint's identity against what this run trains.
+def check_compatible(run: RunContext, checkpoint: Checkpoint) -> str:
+    """Compare a checkpoint's identity with what this run trains; what the user has accepted is changed, '' for nothing.
 
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
@@ -124,4 +121,7 @@ def check_compatible(run: RunContext, checkpoint_identity: Mapping[str, Any]) ->
     kept = [run.folder_of(session) for session in ended if list_of(run.folder_of(session)).is_file()]
     safe = f"the training tree {run.config.tree} is untouched"
     safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
-    compatibility.check(checkpoint_identity, run.config, safe=safe, warn=run.reporter.warn)
+    verdict = compatibility.check(
+        checkpoint, run.config, safe=safe, warn=run.reporter.warn, accept_changes=run.changes_are_accepted
+    )
+    return verdict.accepted

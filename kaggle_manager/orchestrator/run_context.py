@@ -24,7 +24,7 @@ from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import past_sessions
-from kaggle_manager.trees.compatibility import current_identity
+from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
 from kaggle_manager.trees.recover import head_of
 
 # Cause of a wait for the weekly quota that Kaggle has not asked for: a session is not worth what is left.
@@ -81,10 +81,15 @@ class RunContext:
     def store(self) -> CheckpointStore:
         return CheckpointStore(self.tree, warn=self.reporter.warn)
 
-    @cached_property
+    @property
     def identity(self) -> Mapping[str, Any]:
-        """What this run trains, as far as text can tell."""
+        """What this run trains, as far as text can tell; read anew, for the user may edit a source meanwhile."""
         return current_identity(self.config)
+
+    @property
+    def changes_are_accepted(self) -> bool:
+        """Whether the user has accepted the environment and the reward as they are now, in this command or before."""
+        return self.row.settings.get("accepted") == digest_of_changes(self.identity)
 
     def head(self) -> Checkpoint | None:
         """The checkpoint the next session continues; None when nothing was ever saved.
@@ -124,13 +129,19 @@ class RunContext:
 
     def keep_settings(self) -> None:
         """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
-        self.state.change_settings(session_limit_s=self.config.session_limit_s, seed=self.config.seed)
+        self.state.change_settings(
+            session_limit_s=self.config.session_limit_s, seed=self.config.seed, **self._accepted()
+        )
 
     def go_on(self) -> None:
         """The user runs it again: what stopped it before counts no more."""
-        self.state.change_settings(**settings_of(self.config), stopped=None)
+        self.state.change_settings(**settings_of(self.config), **self._accepted(), stopped=None)
         closed = (session.generation for session in self.sessions if session.stage is Stage.CLOSED)
         self.note("continued", max(closed, default=0))  # how the one that runs will end nobody has seen yet
+
+    def _accepted(self) -> dict[str, Any]:
+        """What --accept-changes accepts: this environment and this reward, and no later ones."""
+        return {"accepted": digest_of_changes(self.identity)} if self.config.accept_changes else {}
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

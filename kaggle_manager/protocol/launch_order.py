@@ -48,6 +48,7 @@ class LaunchOrder(Document):
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of Kaggle that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
+        accept_changes: continue though the environment or the reward was changed since the parent, on purpose.
         elapsed_s: seconds `trainer/entry.py` took to unpack and install.
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
     """
@@ -73,6 +74,7 @@ class LaunchOrder(Document):
     inputs: tuple[InputText, ...] = ()
     bundle_sha256: str
     identity: dict[str, Any] = Field(default_factory=dict)
+    accept_changes: bool = False
     elapsed_s: float = 0.0
     trainer_started: float | None = None
 

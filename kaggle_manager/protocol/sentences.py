@@ -26,7 +26,13 @@ def exactness(exact: Mapping[str, Any]) -> str:
         return ""
     first = next(entry for entry in found if entry.get("step") == min(steps))
     more = f" (and {len(found) - 1} more later)" if len(found) > 1 else ""
-    return f"exact up to step {min(steps):,}, then {one_line(str(first.get('why', '')), _LONGEST_WHY)}{more}"
+    changes = (
+        f"; {one_line(str(entry['changed']), _LONGEST_WHY)} changed on purpose at step {entry['step']:,}"
+        for entry in found
+        if entry is not first and entry.get("changed") and type(entry.get("step")) is int
+    )
+    why = one_line(str(first.get("why", "")), _LONGEST_WHY)
+    return f"exact up to step {min(steps):,}, then {why}{more}{''.join(changes)}"
 
 
 def sentence(event: Event) -> str:

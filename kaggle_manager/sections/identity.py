@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.meaning import meaning_of
+from kaggle_manager.sections.meaning import meaning_of, text_of
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
 
@@ -81,14 +81,29 @@ def source_digests(folder: Path, names: Sequence[str], otherwise: Path | None = 
     return {name: digest for name, (digest, _) in _sources(folder, names, otherwise).items()}
 
 
-def _sources(folder: Path, names: Sequence[str], otherwise: Path | None) -> dict[str, tuple[str, bytes]]:
-    """Digest and content of each file."""
-    found = {}
+def sources_of(section: Section, scenario: str, root: Path) -> dict[str, dict[str, tuple[str, str | None]]]:
+    """What each fingerprint of `identity_of` is made of: file -> digest of its meaning, and its text (None: no text).
+
+    Raises:
+        ConfigError: as `identity_of`.
+    """
+    config = section.scenario(scenario)
+    study = json.dumps(section.study, indent=1, sort_keys=True)
+    return {
+        "environment_fingerprint": _sources(section.folder, config.environment_files, root),
+        "reward_fingerprint": _sources(section.folder, config.reward_files, root),
+        "study_fingerprint": {f"[study] of {SECTION_FILE}": (study_fingerprint(section), study)},
+    }
+
+
+def _sources(folder: Path, names: Sequence[str], otherwise: Path | None) -> dict[str, tuple[str, str | None]]:
+    """Digest of the meaning, and text, of each file."""
+    found: dict[str, tuple[str, str | None]] = {}
     for name in names:
         path = (folder if otherwise is None or (folder / name).exists() else otherwise) / name
         try:
             content = path.read_bytes()
-            found[name] = hashlib.sha256(meaning_of(name, content)).hexdigest(), content
+            found[name] = hashlib.sha256(meaning_of(name, content)).hexdigest(), text_of(content)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ConfigError(
                 f"{folder / name} cannot be fingerprinted: {error}",

@@ -52,6 +52,7 @@ def launch_order(
     bundle: Bundle,
     inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
+    accept_changes: bool,
     deadline_s: float,
 ) -> LaunchOrder:
     """What the session is told.
@@ -59,6 +60,7 @@ def launch_order(
     Args:
         parent: the checkpoint it continues; None to start from zero.
         vouched_by: who vouches for that checkpoint.
+        accept_changes: it continues that checkpoint though the environment or the reward was changed since.
         deadline_s: seconds after which it must have ended, from its start.
 
     Raises:
@@ -89,6 +91,7 @@ def launch_order(
             inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,
             identity={**identity, "inputs": {each.input.name: each.input.version for each in inputs}},
+            accept_changes=accept_changes,
         )
     except ValidationError as error:
         raise ConfigError(

@@ -21,6 +21,7 @@ from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
+from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
 from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.sections.model import SECTION_FILE, load_section
@@ -88,7 +89,8 @@ def _result(
 
 def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Path, emit: Emit) -> SessionOutcome:
     device = _device(order.accelerator)
-    scenario = load_section(CODE / order.section_folder / SECTION_FILE).scenario(order.scenario)
+    section = load_section(CODE / order.section_folder / SECTION_FILE)
+    scenario = section.scenario(order.scenario)
     tree = TrainingTree(working / TREE_FOLDER, order.scenario)
     asked = [read_input(text) for text in order.inputs]
     found = find_inputs(inputs, asked, wait_s=MOUNT_WAIT_S)
@@ -116,6 +118,8 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         save_every=order.save_every,
         device=device,
         identity={**order.identity, **identity_of_inputs(asked, found)},
+        sources=sources_of(section, order.scenario, CODE),
+        accept_changes=order.accept_changes,
         bundle_sha256=order.bundle_sha256,
     )
     return train(settings, origin, clock, emit=emit)

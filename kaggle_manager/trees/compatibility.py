@@ -5,18 +5,22 @@ Never builds a model: the trainer compares the rest (spaces, library versions, d
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kaggle_manager.checkpoints import Verdict, compare
+from kaggle_manager.checkpoints import Checkpoint, Verdict, compare
+from kaggle_manager.checkpoints.compatibility import ACCEPTABLE
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointIncompatible
-from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.identity import identity_of, sources_of
 
 WAY_OUT = (
     "undo the change and run the same command again, or add --fresh: it archives the tree with its replay and starts "
     "a new lineage from zero"
 )
+ON_PURPOSE = "; to go on with the change, on purpose, add --accept-changes: from there on it is another experiment"
 
 
 def current_identity(config: RunConfig) -> Mapping[str, Any]:
@@ -28,26 +32,50 @@ def current_identity(config: RunConfig) -> Mapping[str, Any]:
     return identity_of(config.section, config.scenario_name, config.project_root, quick=config.quick, seed=config.seed)
 
 
-def verdict_on(checkpoint_identity: Mapping[str, Any], config: RunConfig) -> Verdict:
-    """Whether a checkpoint with this identity belongs to the experiment of `config`."""
+def digest_of_changes(identity: Mapping[str, Any]) -> str:
+    """Digest of all that --accept-changes is about."""
+    about = {name: identity.get(name) for name in ACCEPTABLE}
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def verdict_on(checkpoint: Checkpoint, config: RunConfig, *, accept_changes: bool | None = None) -> Verdict:
+    """Whether a checkpoint belongs to the experiment of `config`.
+
+    Args:
+        accept_changes: as `compare`; None: as the command was given.
+    """
     # What the section leaves to a default only a built model knows: the trainer compares that.
     current = {name: value for name, value in current_identity(config).items() if value is not None}
-    return compare({name: value for name, value in checkpoint_identity.items() if name in current}, current)
+    return compare(
+        {name: value for name, value in checkpoint.manifest.identity.items() if name in current},
+        current,
+        then=checkpoint.sources(),
+        now=sources_of(config.section, config.scenario_name, config.project_root),
+        accept_changes=config.accept_changes if accept_changes is None else accept_changes,
+    )
 
 
-def check(checkpoint_identity: Mapping[str, Any], config: RunConfig, *, safe: str, warn: Callable[[str], None]) -> None:
+def check(
+    checkpoint: Checkpoint,
+    config: RunConfig,
+    *,
+    safe: str,
+    warn: Callable[[str], None],
+    accept_changes: bool | None = None,
+) -> Verdict:
     """Refuse a checkpoint of another experiment, and warn of every smaller difference.
 
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
     """
-    verdict = verdict_on(checkpoint_identity, config)
+    verdict = verdict_on(checkpoint, config, accept_changes=accept_changes)
     lines = [str(difference) for difference in verdict.differences]
     if verdict.refused:
         raise CheckpointIncompatible(
             "The checkpoint is of another experiment:\n  " + "\n  ".join(lines),
             safe=safe,
-            next_step=WAY_OUT,
+            next_step=WAY_OUT + (ON_PURPOSE if verdict.can_be_accepted else ""),
         )
     for line in lines:
         warn(line)
+    return verdict

@@ -62,7 +62,7 @@ def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
     """The newest checkpoint of each kept tree that still verifies and belongs to the experiment of `config`."""
     for folder in (copy.folder for copy in find_copies(config) if copy.step is not None):
         for newest in CheckpointStore(TrainingTree(folder, config.scenario_name)).valid_checkpoints()[:1]:
-            if not verdict_on(newest.manifest.identity, config).refused:
+            if not verdict_on(newest, config).refused:
                 yield newest
 
 
@@ -103,7 +103,8 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
         )
     newest = valid[0].manifest
     _check_same_tree(newest, source, config, safe)
-    check(newest.identity, config, safe=safe, warn=reporter.warn)
+    if check(valid[0], config, safe=safe, warn=reporter.warn).accepted:
+        reporter.warn(f"to continue it: {config.command('run', '--accept-changes')}")
     kind = next((copy.kind for copy in find_copies(config) if copy.folder.resolve() == source), "copy")
     what, session = f"{kind} of step {newest.step:,}", newest.lineage.generation
     reporter.checkpoint(f"restoring the {what}, session {session}, saved {newest.created_at}, from {source}")

@@ -451,7 +451,10 @@ def test_a_seed_that_was_not_given_is_drawn_once_and_kept(tmp_path: Path) -> Non
     [
         ({"hyperparameters": {"policy_kwargs": {"net_arch": [16]}}}, r"Architecture: checkpoint=\[8\], current=\[16\]"),
         ({"algorithm": "A2C", "hyperparameters": {}}, "Algorithm: checkpoint=DQN, current=A2C"),
-        ({"identity": {"environment_fingerprint": "x", "reward_fingerprint": "test"}}, "checkpoint=test, current=x"),
+        (
+            {"identity": {"environment_fingerprint": "x", "reward_fingerprint": "test"}},
+            "Sources of the environment: changed",
+        ),
     ],
 )
 def test_another_experiments_checkpoint_is_refused_with_every_difference(

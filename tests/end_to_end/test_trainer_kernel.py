@@ -165,7 +165,7 @@ def test_another_experiment_is_refused_with_its_own_exit_code(tmp_path: Path, mo
     monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "second"))
     identity = {**order()["identity"], "reward_fingerprint": "another"}
     assert main.run(order(generation=2, parent=parent_of(working), identity=identity)) == 7
-    assert "Reward fingerprint" in left(tmp_path / "second", "session_result.json")["reason"]
+    assert "Sources of the reward: changed" in left(tmp_path / "second", "session_result.json")["reason"]
 
 
 def test_an_accelerator_that_is_not_there_is_refused_not_quietly_replaced(

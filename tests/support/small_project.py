@@ -59,13 +59,16 @@ import dataclasses, hashlib, os, signal, sys, time, traceback
 from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.checkpoints.metadata import TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.sources import to_bytes
 from kaggle_manager.errors import Diverged, KaggleManagerError
 from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.protocol.session_start import SessionStart
+from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
 from kaggle_manager.sections.inputs import read_input
+from kaggle_manager.sections.model import load_section
 from kaggle_manager.trainer.runtime.input_mount import check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import emit_to_log
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
@@ -109,6 +112,9 @@ def session(order, working, inputs, emit):
     end = min(order.target, start + (order.max_steps or STEPS))
     common = {"target": order.target, "lineage": order.lineage, "bundle_sha256": order.bundle_sha256,
               "identity": identity}
+    code = Path(sys.modules["kaggle_manager"].__file__).parents[1]
+    section = load_section(code / order.section_folder / "section.toml")
+    sources = to_bytes(sources_of(section, order.scenario, code))
     if plan == "crash at once":
         raise RuntimeError(f"the {order.generation}th thing went wrong")
     if plan == "claim":
@@ -118,7 +124,7 @@ def session(order, working, inputs, emit):
         model = hashlib.sha256(model + b"%d" % step).digest()
         if plan == "too large" and step == end:
             model *= 250_000
-        store.save_latest(step=step, model=model, state=b"state %d" % step, **common)
+        store.save_latest(step=step, model=model, state=b"state %d" % step, sources=sources, **common)
         write_metadata(tree.metadata, TrainingMetadata(**METADATA, scenario=order.scenario, timesteps_done=step))
         emit(ProgressEvent(step=step, target=order.target))
         if plan == "crash":

@@ -238,6 +238,7 @@ def launch_order(
     folder.mkdir(parents=True)
     content = SECTION_TOML.format(environment=environment, kwargs=kwargs, hyperparameters=hyperparameters)
     (folder / "section.toml").write_text(content)
+    (folder / "environment.py").touch()
     values: dict[str, Any] = {
         "schema": LaunchOrder.SCHEMA,
         "run_id": "run",

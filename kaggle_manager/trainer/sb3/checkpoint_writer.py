@@ -37,10 +37,12 @@ class Begin:
     Attributes:
         manifest: fields of the manifest.
         replay: the replay rows that are there already.
+        sources: as `CheckpointStore.save_latest`.
     """
 
     manifest: Mapping[str, Any]
     replay: ReplayCommit | None
+    sources: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class CheckpointWriter:
         self._caution = Caution("training_metadata.json")
         self._attributes: dict[str, Any] = {}
         self._manifest: Mapping[str, Any] = {}
+        self._sources = b""
 
     def __call__(self, order: Begin | NewRows | SaveOrder) -> Saved | None:
         """Carry out one order; say what was committed by it.
@@ -124,7 +127,7 @@ class CheckpointWriter:
         """
         match order:
             case Begin():
-                self._manifest = order.manifest
+                self._manifest, self._sources = order.manifest, order.sources
                 if order.replay is not None:
                     self._replay.resume(order.replay)
             case NewRows():
@@ -145,6 +148,7 @@ class CheckpointWriter:
             model=model.to_bytes(),
             state=state_bytes(order.record, order.items),
             replay=replay,
+            sources=self._sources,
             certificate=digests.get("all", ""),
             **self._manifest,
             **order.manifest,

@@ -16,6 +16,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Traini
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
+from kaggle_manager.checkpoints.sources import to_bytes
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -40,6 +41,7 @@ class Checkpointer:
         stall_s: seconds the training stood still for them.
         left_out: what the final model goes without, and why; '' for nothing.
         digests: of the finished training, by item; empty until the final model is written, or where it has none.
+        environment_changed: the environment in the checkpoint is not put back, for it is another one now.
     """
 
     config: TrainingConfig
@@ -58,6 +60,7 @@ class Checkpointer:
     stall_s: float = 0.0
     left_out: str = ""
     digests: dict[str, str] = field(default_factory=dict)
+    environment_changed: bool = False
     _common: dict[str, Any] = field(init=False)
     _stall_s: float = 0.0
     _step: int | None = None
@@ -75,7 +78,8 @@ class Checkpointer:
             "bundle_sha256": self.config.bundle_sha256,
             "identity": dict(self.identity),
         }
-        self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None))
+        kept = to_bytes(self.config.sources) if self.config.sources else b""
+        self.writer.start(Begin(self._common, self.newest.manifest.replay if self.newest else None, kept))
 
     def restore(self, checkpoint: Checkpoint) -> dict[str, str]:
         """Before `learn()`: networks, replay rows, and the first phase of the rest.
@@ -104,7 +108,10 @@ class Checkpointer:
         self._restored(Phase.AT_START)
 
     def _restored(self, phase: Phase) -> dict[str, str]:
-        lost = exact_state.restore(self.training, self.resume_point.items, phase)
+        items = self.resume_point.items
+        if self.environment_changed:
+            items = {name: item for name, item in items.items() if name != "environment"}
+        lost = exact_state.restore(self.training, items, phase)
         for name, why in lost.items():
             self.record.break_at(self.resume_point.step, f"the {name.replace('_', ' ')} could not be put back ({why})")
         return lost

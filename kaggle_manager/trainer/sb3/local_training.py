@@ -19,7 +19,7 @@ from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import Diverged
-from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.input_folders import identity_of_inputs, inputs_here, offer
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
@@ -83,6 +83,7 @@ def train_here(
     timesteps: int | None = None,
     save_every: int | None = None,
     trust: bool = False,
+    accept_changes: bool = False,
 ) -> SessionOutcome:
     """Train towards the target until `clock` says stop.
 
@@ -92,6 +93,7 @@ def train_here(
         timesteps: the target over all sessions; the scenario's own when absent.
         save_every: timesteps between checkpoints; the scenario's own when absent.
         trust: continue a tree that is not trusted here.
+        accept_changes: continue though the environment or the reward was changed, on purpose.
 
     Raises:
         Diverged: the training ran away, now or when it was last started; only a fresh start trains again.
@@ -120,6 +122,8 @@ def train_here(
             ),
             save_every=save_every,
             identity={**identity_of(section, scenario, project, quick=quick), **identity_of_inputs(inputs, found)},
+            sources=sources_of(section, scenario, project),
+            accept_changes=accept_changes,
             vouched=vouched,
         )
         with _not_resumed_once_diverged(tree.root / DIVERGED_FILE):

@@ -30,7 +30,8 @@ class RunRecord:
         seed: given, or drawn when the run began.
         exactness: what the probe found when the run began; it stays, because the seeds of the episodes depend on it.
         arithmetic: fingerprint of the arithmetic the newest bits were computed with.
-        broken: `{"step", "why"}` of each point from which bits are no longer those of an uninterrupted run.
+        broken: `{"step", "why"}` of each point from which bits are no longer those of an uninterrupted run; with
+            `changed` where that was the user's wish: what was changed.
         target: timesteps the run was last asked for.
     """
 
@@ -40,10 +41,14 @@ class RunRecord:
     target: int
     broken: list[dict[str, Any]] = field(default_factory=list)
 
-    def break_at(self, step: int, why: str) -> None:
-        """From here on the bits are others, and it is said; the first break stays, what repeats is written once."""
-        if all(known["why"] != why for known in self.broken):
-            self.broken.append({"step": step, "why": why})
+    def break_at(self, step: int, why: str, *, changed: str = "") -> None:
+        """From here on the bits are others, and it is said; the first break stays, what repeats is written once.
+
+        Args:
+            changed: what the user has changed on purpose; each time is written.
+        """
+        if all(known["why"] != why or (changed and known["step"] != step) for known in self.broken):
+            self.broken.append({"step": step, "why": why} | ({"changed": changed} if changed else {}))
             del self.broken[1:-MOST_BREAKS]
         warn_in_log(f"from step {step} the bits are no longer those of an uninterrupted run: {why}.")
 

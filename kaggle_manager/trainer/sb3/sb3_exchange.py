@@ -43,7 +43,7 @@ from kaggle_manager.errors import (
     UntrustedTree,
     error_context,
 )
-from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -196,6 +196,7 @@ def import_here(
         tree=tree,
         lineage=Lineage(f"imported-{secrets.token_hex(4)}", 1, None, 0),
         identity=identity_of(section, name, project, quick=quick, seed=seed),
+        sources=sources_of(section, name, project),
         vouched=Vouched(state or state_of(project, base)),
     )
     with hold_tree(tree):

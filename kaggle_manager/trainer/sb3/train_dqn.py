@@ -57,6 +57,7 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
         timesteps=options.timesteps,
         save_every=options.save_every,
         trust=options.trust,
+        accept_changes=options.accept_changes,
     )
     if outcome.kind == "interrupted":
         print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
@@ -82,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="start from zero; an existing tree is moved aside")
     parser.add_argument(
         "--trust", action="store_true", help="continue a tree that was made elsewhere: what its pickles say is run"
+    )
+    parser.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on though the environment or the reward was changed, on purpose; the checkpoints say so",
     )
     parser.add_argument(
         "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"

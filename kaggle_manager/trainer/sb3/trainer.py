@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,7 +17,15 @@ from typing import Any, Literal
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, TrainingTree, compare
+from kaggle_manager.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    Disk,
+    TrainingMetadata,
+    TrainingTree,
+    Verdict,
+    compare,
+)
 from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
 from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
@@ -128,12 +137,13 @@ class Session:
                 f"{above}, which not every machine has: the bits of this training can be had on such machines alone. "
                 "What is loaded before kaggle_manager.trainer cannot be kept to AVX2: import it later."
             )
+        self._changed = _changed_on_purpose(config, resume_point.checkpoint)
         self.record = self._record()
         self.model = self._build_model()
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
-            _check_compatible(resume_point.checkpoint, self.identity)
+            _check_compatible(resume_point.checkpoint, self.identity, config)
         own_folder(disk, self.tree.history)
         self._make_callbacks(disk)
 
@@ -217,6 +227,9 @@ class Session:
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
             return RunRecord(seed, exactness, now, config.total)
         step = self.resume_point.step
+        if self._changed:
+            record.break_at(step, f"{self._changed} was changed on purpose", changed=self._changed)
+            record.exactness = env_probe.probe(config.environment, record.seed)
         if changed := determinism.differences(now, record.arithmetic):
             record.break_at(step, "the arithmetic changed: " + "; ".join(changed))
             record.arithmetic = now
@@ -282,6 +295,7 @@ class Session:
             self._metadata,
             disk,
             self.writer,
+            environment_changed=bool(self._changed),
         )
         self.checkpoint = RotatingCheckpointCallback(config.saves_every, self.checkpointer)
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
@@ -330,7 +344,8 @@ class Session:
         if self.record.exactness.mode == "none":
             why = f"the environment cannot be put back where it was ({self.record.exactness.reason})"
             self.record.break_at(checkpoint.step, why)
-        if lost.keys() & {"environment", "observations"} or self.record.exactness.mode == "none":
+        is_elsewhere = lost.keys() & {"environment", "observations"} or self._changed
+        if is_elsewhere or self.record.exactness.mode == "none":
             self._begin_new_episodes()
 
     def _begin_new_episodes(self) -> None:
@@ -389,16 +404,31 @@ def _check_device(device: str) -> None:
         )
 
 
-def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any]) -> None:
-    verdict = compare(checkpoint.manifest.identity, identity)
+def _changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) -> str:
+    """What of the environment and the reward the user has changed since, and accepts; '' for nothing."""
+    if checkpoint is None or not config.accept_changes:
+        return ""
+    stated = {name: value for name, value in checkpoint.manifest.identity.items() if name in config.identity}
+    return _verdict(checkpoint, stated, config.identity, config).accepted
+
+
+def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: TrainingConfig) -> None:
+    verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
     for difference in verdict.differences:
         warn(str(difference))
     if verdict.refused:
+        on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
         raise CheckpointIncompatible(
             "\n".join(
                 [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
                 + [f"  {difference}" for difference in verdict.differences]
             ),
             safe="the checkpoint was not touched.",
-            next_step="give back the settings it was trained with, or start again with --fresh.",
+            next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
         )
+
+
+def _verdict(
+    checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: TrainingConfig
+) -> Verdict:
+    return compare(stated, current, then=checkpoint.sources(), now=config.sources, accept_changes=config.accept_changes)

@@ -13,6 +13,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.checkpoints import Lineage
+from kaggle_manager.checkpoints.sources import Sources
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
@@ -57,6 +58,8 @@ class TrainingConfig:
         wrap: what is put around the vectorised environment (running normalisation, frame stacks).
         device: "cpu" or "cuda".
         identity: what the manager fingerprinted; the trainer adds what only it can measure.
+        sources: what these fingerprints are made of, kept in each checkpoint.
+        accept_changes: continue though the environment or the reward was changed, on purpose.
         bundle_sha256: content hash of the code, '' outside a kernel.
         vouched: the list that its checkpoints are written to; None in a kernel, whose manager vouches for what it left.
     """
@@ -80,6 +83,8 @@ class TrainingConfig:
     wrap: Callable[[VecEnv], VecEnv] | None = None
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
+    sources: Sources = field(default_factory=dict)
+    accept_changes: bool = False
     bundle_sha256: str = ""
     vouched: Vouched | None = None
 
@@ -116,6 +121,8 @@ def from_scenario(
     save_every: int | None = None,
     device: str = "cpu",
     identity: Mapping[str, Any] | None = None,
+    sources: Sources | None = None,
+    accept_changes: bool = False,
     bundle_sha256: str = "",
     vouched: Vouched | None = None,
 ) -> TrainingConfig:
@@ -137,6 +144,8 @@ def from_scenario(
         diverged_below=scenario.divergence.reward_below,
         device=device,
         identity=identity or {},
+        sources=sources or {},
+        accept_changes=accept_changes,
         bundle_sha256=bundle_sha256,
         vouched=vouched,
     )

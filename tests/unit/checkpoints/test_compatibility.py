@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from kaggle_manager.checkpoints import Level, compare
+from kaggle_manager.checkpoints.sources import MOST_KEPT, from_bytes, to_bytes
+from kaggle_manager.checkpoints.sources import changed as changed_files
 
 IDENTITY: dict[str, Any] = {
     "scenario": "traffic",
@@ -88,6 +90,80 @@ def test_every_difference_is_listed_the_grave_ones_first() -> None:
     assert len(lines) == 3
     assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in lines[1]
     assert lines[2].startswith("WARN Device")
+
+
+# --- what has changed -------------------------------------------------------------------------------------------------
+
+OLD = 'def reward(state):\n    """What it is worth."""\n    return -abs(state)\n'
+NEW = OLD.replace("-abs", "-2 * abs").replace("worth", "worth now")
+
+
+def sources(**texts: str | None) -> dict[str, dict[str, tuple[str, str | None]]]:
+    """Of an environment and a reward made of the same files."""
+    files = {f"{name}.py": (str(text), text) for name, text in texts.items()}
+    return {"environment_fingerprint": files, "reward_fingerprint": files}
+
+
+def test_changed_sources_are_named_and_shown_once_and_no_digest_is() -> None:
+    both = changed(environment_fingerprint="f" * 64, reward_fingerprint="f" * 64)
+    verdict = compare(IDENTITY, both, then=sources(task=OLD, other="1"), now=sources(task=NEW, other="1"))
+    shown = "\n".join(map(str, verdict.differences))
+    assert verdict.can_be_accepted
+    assert shown.count("REFUSE Sources of the environment: task.py changed") == 1
+    assert shown.count("-    return -abs(state)") == shown.count("+    return -2 * abs(state)") == 1
+    assert "other.py" not in shown
+    assert "ffff" not in shown
+    assert "eeee" not in compare(IDENTITY, both).differences[0].__str__()
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        (sources(a=OLD, b="1"), sources(a=OLD), "b.py is not named any more"),
+        (sources(a=OLD), sources(a=OLD, b="1"), "b.py was not named then"),
+        (sources(a=None), sources(a="1"), "a.py: its old content is not kept"),
+        (sources(a="\n".join(map(str, range(2000)))), sources(a=""), "and 1,964 more lines"),
+        (sources(a="\x1b[31mred\x1b[0m\x07" + "x" * 9999), sources(a=""), "    -red"),
+    ],
+)
+def test_whatever_has_changed_is_bounded_text_that_can_be_shown(then: Any, now: Any, said: str) -> None:
+    kept = from_bytes(to_bytes(then))
+    assert kept == then
+    (difference,) = compare(IDENTITY, changed(reward_fingerprint="f" * 64), then=kept, now=now).differences
+    assert said in str(difference)
+    assert "\x1b" not in str(difference)
+    assert len(str(difference)) < 10_000
+
+
+def test_what_is_kept_is_bounded_and_what_cannot_be_read_is_as_if_nothing_were_kept() -> None:
+    large = sources(a="1" * MOST_KEPT, b="22")
+    kept = from_bytes(to_bytes(large))
+    assert kept["reward_fingerprint"]["a.py"][1] is None
+    assert kept["reward_fingerprint"]["b.py"] == ("22", "22")
+    assert changed_files("reward_fingerprint", kept, sources(a="2", b="22")) == ["a.py"]
+    for damaged in (b"", b"[]", b'{"digests": 1, "texts": 2}', b"[" * 100_000, b" " * 10**7):
+        assert from_bytes(damaged) == {}
+
+
+def test_arguments_that_changed_have_one_line_and_their_sources_none() -> None:
+    then, now = changed(environment_kwargs={"a": 1}), changed(environment_kwargs={"a": 2}, environment_fingerprint="f")
+    (difference,) = compare(then, now, then=sources(task=OLD), now=sources(task=OLD)).differences
+    assert "{'a': 1}" in str(difference)
+
+
+@pytest.mark.parametrize("name", ["environment_fingerprint", "reward_fingerprint", "environment_kwargs", "environment"])
+def test_a_change_of_the_environment_is_accepted_where_the_user_says_so(name: str) -> None:
+    verdict = compare(changed(**{name: "old"}), changed(**{name: "new"}), accept_changes=True)
+    assert verdict.level is Level.WARN
+    assert verdict.accepted
+    other = compare(changed(**{name: "old"}), changed(**{name: "new"}, algorithm="PPO"), accept_changes=True)
+    assert other.refused, "nothing else is"
+    assert not compare(IDENTITY, changed(algorithm="PPO", **{name: "new"})).can_be_accepted
+
+
+def test_a_checkpoint_that_does_not_say_what_it_is_cannot_be_accepted() -> None:
+    silent = {key: value for key, value in IDENTITY.items() if key != "reward_fingerprint"}
+    assert compare(silent, IDENTITY, accept_changes=True).refused
 
 
 def test_true_is_not_one() -> None:

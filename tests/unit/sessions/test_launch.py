@@ -20,7 +20,15 @@ def order(folder: Path, *, seed: int | None = None) -> LaunchOrder:
     config = build_config("section_7_6_rl_performance", workdir=folder, seed=seed)
     row = RunRow("r", "section", "walk", 30, False, str(config.tree), "local", "o", "s", "2026-11-22T00:00:00+00:00")
     return launch_order(
-        config, row, 1, parent=None, vouched_by="", bundle=BUNDLE, identity={"algorithm": "DQN"}, deadline_s=60.0
+        config,
+        row,
+        1,
+        parent=None,
+        vouched_by="",
+        bundle=BUNDLE,
+        identity={"algorithm": "DQN"},
+        accept_changes=False,
+        deadline_s=60.0,
     )
 
 

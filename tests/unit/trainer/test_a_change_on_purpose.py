@@ -1,0 +1,84 @@
+"""An environment that the user has changed and accepts is the one that is trained in from there on, and it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from trainer_runs import SCENARIO, origin_of, session, settings
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.protocol.sentences import exactness
+from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+
+pytestmark = pytest.mark.slow
+
+
+class Paid(gym.Env[Any, Any]):
+    """Pays the same in each of ten steps; `holds` is what no pickle takes."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, pay: float, holds: bool = False) -> None:
+        self.pay, self.steps, self.holds = pay, 0, (lambda: None) if holds else None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return np.zeros(1, np.float32), self.pay, self.steps == 10, False, {}
+
+
+def paying(tree: Path, pay: float, **changes: Any) -> TrainingConfig:
+    texts = {"environment.py": (f"{pay}", f"PAY = {pay}\n")}
+    changes = {"environment": EntryPoint(f"{__name__}:Paid", {"pay": pay}), **changes}
+    fingerprints = {"environment_fingerprint": f"e{pay}", "reward_fingerprint": f"r{pay}"}
+    return settings(tree, identity=fingerprints, sources=dict.fromkeys(fingerprints, texts), **changes)
+
+
+def returns(tree: Path) -> list[float]:
+    rows = (tree / "history/monitor.csv").read_text().splitlines()[2:]
+    return [float(row.partition(",")[0]) for row in rows]
+
+
+def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    session(paying(tree, 1.0), max_steps=55)
+    with pytest.raises(CheckpointIncompatible) as refused:
+        session(paying(tree, 2.0))
+    assert "-PAY = 1.0\n    +PAY = 2.0" in refused.value.message
+    assert "--accept-changes" in refused.value.next_step
+
+    unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
+    session(paying(tree, 2.0, accept_changes=True, environment=unpicklable), max_steps=55)
+    session(paying(tree, 3.0, accept_changes=True), max_steps=60)
+    paid = returns(tree)
+    assert set(paid) == {10.0, 20.0, 30.0}, "no episode is of two environments"
+    assert paid == sorted(paid)
+    head = CheckpointStore(TrainingTree(tree, SCENARIO)).find_latest_checkpoint()
+    assert head is not None
+    first, second = (entry for entry in head.manifest.exact["broken"] if entry.get("changed"))
+    assert first["changed"] == second["changed"] == "environment.py"
+    assert exactness(head.manifest.exact).startswith(
+        f"exact up to step {first['step']}, then environment.py was changed on purpose"
+    )
+    assert f"environment.py changed on purpose at step {second['step']}" in exactness(head.manifest.exact)
+    assert head.sources() == {name: {"environment.py": ("3.0", "PAY = 3.0\n")} for name in head.sources()}
+    assert origin_of(tree).record is not None
+
+
+def test_what_was_not_changed_breaks_nothing(tmp_path: Path) -> None:
+    session(paying(tmp_path / "tree", 1.0), max_steps=55)
+    session(paying(tmp_path / "tree", 1.0, accept_changes=True), max_steps=60)
+    head = origin_of(tmp_path / "tree").checkpoint
+    assert head is not None
+    assert head.manifest.exact["broken"] == []
