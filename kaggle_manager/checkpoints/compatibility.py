@@ -92,9 +92,7 @@ class Verdict:
     @property
     def can_be_accepted(self) -> bool:
         """Whether all that refuses it is a change that a user may make on purpose."""
-        return self.refused and all(
-            each.may_be_wanted for each in self.differences if each.severity is Level.REFUSE
-        )
+        return self.refused and all(each.may_be_wanted for each in self.differences if each.severity is Level.REFUSE)
 
     @property
     def accepted(self) -> str:

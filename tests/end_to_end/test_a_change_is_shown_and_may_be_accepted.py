@@ -36,7 +36,7 @@ def test_a_docstring_changes_nothing_and_a_line_is_shown(bench: Bench) -> None:
     with pytest.raises(CheckpointIncompatible) as refused:
         bench.run(timesteps=4)
     assert "environment.py changed" in refused.value.message
-    assert re.search(r"^ *-STATES = 3\n *\+STATES = 4$", refused.value.message, re.MULTILINE)
+    assert {"-STATES = 3", "+STATES = 4"} <= {line.strip() for line in refused.value.message.splitlines()}
     assert not re.search("[0-9a-f]{64}", refused.value.message)
     assert "--accept-changes" in refused.value.next_step
     assert bench.steps() == [2, 1]
@@ -67,7 +67,7 @@ def test_a_copy_from_before_a_change_comes_back_where_the_user_says_so(bench: Be
     with pytest.raises(Interrupted):
         bench.run(timesteps=4, interrupt_at="[STEP3]")
     bench.edit(SOURCE, STATES, "STATES = 4")
-    with pytest.raises(CheckpointIncompatible, match="environment.py changed") as refused:
+    with pytest.raises(CheckpointIncompatible, match=r"environment\.py changed") as refused:
         bench.run(timesteps=4)
     assert "with its replay" in refused.value.safe
     assert bench.run(timesteps=6, accept_changes=True).step == 6, "also what was downloaded"

@@ -18,6 +18,7 @@ from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import bundle
 from kaggle_manager.sessions.bundle import Bundle, build_bundle, render_script
+from kaggle_manager.trainer.entry import ARITHMETIC
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,13 +43,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "sections/mine/data/model.py").write_text("never = 'packed'\n")
     (root / "sections/mine/kaggle.json").write_text('{"key": "secret"}')
     installed = tmp_path / "installed"
-    (installed / "kaggle_manager/trainer").mkdir(parents=True)
-    for name in ("kaggle_manager/__init__.py", "kaggle_manager/trainer/__init__.py"):
-        (installed / name).touch()
-    (installed / bundle.ENTRY).write_bytes((ROOT / bundle.ENTRY).read_bytes())
+    for name in ("trainer", "system"):
+        (installed / "kaggle_manager" / name).mkdir(parents=True)
+        (installed / "kaggle_manager" / name / "__init__.py").touch()
+    (installed / "kaggle_manager/__init__.py").touch()
+    for name in (bundle.ENTRY, "kaggle_manager/trainer/packages.py", ARITHMETIC):
+        (installed / name).write_bytes((ROOT / name).read_bytes())
     (installed / MAIN).write_text(TRAINER)
     monkeypatch.setattr(bundle, "INSTALLED", installed)
-    monkeypatch.setattr(bundle, "RUNTIME", ("kaggle_manager/trainer",))
+    monkeypatch.setattr(bundle, "RUNTIME", ("kaggle_manager/trainer", "kaggle_manager/system"))
     return root
 
 
@@ -70,9 +73,12 @@ def test_same_code_same_hash_whatever_the_times_and_line_ends(project: Path) -> 
 def test_the_sections_folder_travels_with_the_runtime_and_never_a_credential_or_a_result(project: Path) -> None:
     assert [name for name, _ in built(project).files] == [
         "kaggle_manager/__init__.py",
+        "kaggle_manager/system/__init__.py",
+        "kaggle_manager/system/arithmetic.py",
         "kaggle_manager/trainer/__init__.py",
         "kaggle_manager/trainer/entry.py",
         "kaggle_manager/trainer/main.py",
+        "kaggle_manager/trainer/packages.py",
         "sections/__init__.py",
         "sections/mine/__init__.py",
         "sections/mine/environment.py",
@@ -260,4 +266,4 @@ def test_missing_packages_are_named_before_anything_is_installed(project: Path, 
     done, result = run_script(render_script(built(project), order), tmp_path)
     assert done.returncode == 1
     assert "installing km-package-that-does-not-exist==1.0" in done.stdout
-    assert "phone number" in str(result["reason"])
+    assert "pip could not install km-package-that-does-not-exist==1.0" in str(result["reason"])
