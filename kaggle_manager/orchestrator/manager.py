@@ -337,6 +337,8 @@ class ValidationKaggleManager:
         connection = self._connect_to(config)
         self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
         run = RunContext.open(config, connection, journal, self._reporter, self._clock)
+        if config.accept_changes:
+            run.accept_changes()
         with error_context(next_step=lambda text: text and text + without_fresh(config)):
             yield run
 

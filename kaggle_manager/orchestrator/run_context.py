@@ -129,19 +129,17 @@ class RunContext:
 
     def keep_settings(self) -> None:
         """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
-        self.state.change_settings(
-            session_limit_s=self.config.session_limit_s, seed=self.config.seed, **self._accepted()
-        )
+        self.state.change_settings(session_limit_s=self.config.session_limit_s, seed=self.config.seed)
 
     def go_on(self) -> None:
         """The user runs it again: what stopped it before counts no more."""
-        self.state.change_settings(**settings_of(self.config), **self._accepted(), stopped=None)
+        self.state.change_settings(**settings_of(self.config), stopped=None)
         closed = (session.generation for session in self.sessions if session.stage is Stage.CLOSED)
         self.note("continued", max(closed, default=0))  # how the one that runs will end nobody has seen yet
 
-    def _accepted(self) -> dict[str, Any]:
-        """What --accept-changes accepts: this environment and this reward, and no later ones."""
-        return {"accepted": digest_of_changes(self.identity)} if self.config.accept_changes else {}
+    def accept_changes(self) -> None:
+        """Remember that the user accepts this environment and this reward, and no later ones."""
+        self.state.change_settings(accepted=digest_of_changes(self.identity))
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
