@@ -29,7 +29,7 @@ from types import FrameType
 
 from kaggle_manager.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import Diverged, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -139,6 +139,8 @@ def check_training(project: Path, section: Section, name: str, effort: Effort = 
                     quick=True,
                     timesteps=2 * target,
                 )
+        except Diverged as error:
+            return [CheckResult("does not diverge", False, f"{error.message} Lower the learning rate in section.toml.")]
         except Exception as error:
             return [CheckResult("resumes after a kill", False, f"{told(error)}; the trainer said: {''.join(said)}")]
     if not outcome.resumed_from:

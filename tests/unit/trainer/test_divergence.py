@@ -20,7 +20,8 @@ from support.trainer_runs import DQN, SCENARIO, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import Diverged
-from kaggle_manager.trainer.sb3 import divergence, train_dqn
+from kaggle_manager.sections.project import get_section
+from kaggle_manager.trainer.sb3 import divergence, preflight, train_dqn
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -252,3 +253,16 @@ def test_on_this_machine_the_message_names_the_command_that_starts_from_zero_and
     assert train_dqn.main(["--section", "runaway"]) == Diverged.exit_code, "it is not resumed"
     assert train_dqn.main(command[3:]) == 0
     assert "Starting from zero" in capsys.readouterr().out
+
+
+def test_a_preflight_that_diverges_is_called_that_and_not_a_resume_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise Diverged("The parameters of policy are not finite at step 8.", next_step="x")
+
+    monkeypatch.setattr(preflight, "train_here", diverge)
+    monkeypatch.setattr(preflight, "_wait_for_save", lambda *_: None)
+    project = Path(__file__).resolve().parents[3]
+    section = get_section(project, "section_7_6_rl_performance")
+    [found] = preflight.check_training(project, section, section.default_scenario or "")
+    assert (found.name, found.passed) == ("does not diverge", False)
+    assert "not finite at step 8. Lower the learning rate" in found.detail

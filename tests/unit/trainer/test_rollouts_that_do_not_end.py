@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from trainer_runs import origin_of, settings
+from trainer_runs import Holding, origin_of, settings
 
 from kaggle_manager.checkpoints import find_latest_checkpoint
 from kaggle_manager.sections.model import ScenarioConfig
@@ -18,19 +18,14 @@ from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.trainer import train
 
 
-class Endless(gym.Env[Any, Any]):
+class Endless(Holding):
     """Ends its first episodes, and from then on none."""
 
     observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
-    action_space = gym.spaces.Discrete(2)
 
     def __init__(self, ends: int = 0) -> None:
-        self._left, self._steps = ends, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self._steps = 0
-        return np.zeros(1, np.float32), {}
+        super().__init__(None)
+        self._left = ends
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._steps += 1
