@@ -264,5 +264,5 @@ def test_a_preflight_that_diverges_is_called_that_and_not_a_resume_that_failed(m
     project = Path(__file__).resolve().parents[3]
     section = get_section(project, "section_7_6_rl_performance")
     [found] = preflight.check_training(project, section, section.default_scenario or "")
-    assert (found.name, found.passed) == ("does not diverge", False)
+    assert (found.name, found.ok) == ("does not diverge", False)
     assert "not finite at step 8. Lower the learning rate" in found.detail
