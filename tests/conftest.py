@@ -1,16 +1,20 @@
 """What holds for every test.
 
-Default signals for what it starts, however pytest was started; no bound on speed; and every command that a message
-names meanwhile is one that the command line takes.
+Default signals for what it starts, however pytest was started; no bound on speed; every command that a message names
+meanwhile is one that the command line takes; and every database that it opens is closed.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import shlex
 import signal
+import sqlite3
 import sys
+import traceback
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from command_parser import parsed
@@ -38,6 +42,41 @@ hand_down_default_signals()  # in each process of pytest-xdist
 # By default an example may take 200 ms of wall clock, which a machine with other work does not always grant.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+class _Connection(sqlite3.Connection):
+    """Says where it was opened when nobody closed it, as Python does from 3.13 on."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        opened = "".join(traceback.format_stack(limit=8)[:-1])
+        super().__init__(*arguments, **options)
+        _open[id(self)] = opened
+
+    def close(self) -> None:
+        _open.pop(id(self), None)
+        super().close()
+
+    def __del__(self) -> None:
+        if opened := _open.pop(id(self), ""):
+            _forgotten.append(opened)
+
+
+_open: dict[int, str] = {}
+_forgotten: list[str] = []
+sqlite3.connect = functools.partial(sqlite3.connect, factory=_Connection)
+
+
+@pytest.fixture(autouse=True)
+def every_database_is_closed() -> Iterator[None]:
+    """One that nobody holds any more was to be closed; those of a fixture of several tests are held."""
+    before = set(_open)
+    yield
+    if set(_open) - before:
+        gc.collect()  # a connection is in a circle with its own cache of statements
+    forgotten = _forgotten.copy()
+    _forgotten.clear()
+    assert not forgotten, "opened here, and never closed:\n" + "\n".join(forgotten)
+
 
 _named: set[str] = set()
 _advice: set[str] = set()

@@ -145,7 +145,7 @@ def test_whatever_is_damaged_the_page_is_there(dashboard: Dashboard, state: Path
 def test_the_tree_of_a_later_run_is_not_taken_for_this_one(dashboard: Dashboard, state: Path) -> None:
     with closing(Journal(state / "journal.sqlite")) as journal:
         row = add_run(journal, state, "e" * 32)
-        with sqlite3.connect(state / "journal.sqlite") as db:
+        with closing(sqlite3.connect(state / "journal.sqlite")) as db, db:
             db.execute("UPDATE runs SET tree = ? WHERE run_id = ?", (str(tree_of(state, FINISHED).root), row.run_id))
     view = dashboard.run("e" * 32)
     assert view.tree is None

@@ -11,6 +11,7 @@ import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def test_what_lies_in_the_journal(world: World) -> None:
     (journal,) = world.bench.workdir.rglob("journal.sqlite")
     import sqlite3
 
-    with sqlite3.connect(journal) as db:
+    with closing(sqlite3.connect(journal)) as db, db:
         for table in ("runs", "sessions", "events"):
             for row in db.execute(f"SELECT * FROM {table}"):
                 for value in row:
