@@ -77,7 +77,7 @@ def test_laptop_and_preflight_read_the_same_folder_and_other_files_end_the_train
     assert str(folder) in missing.value.next_step
     folder.mkdir(parents=True)
     (folder / "roads.csv").write_text("1,2")
-    assert check_section(tmp_path, section, environment_only=True, inputs=inputs_of(config))["ok"]
+    assert check_section(tmp_path, section, inputs=inputs_of(config), quick=True)["ok"]
     train(8)
     (folder / "roads.csv").write_text("1,2,3")
     with pytest.raises(CheckpointIncompatible, match=r"bob/roads"):
