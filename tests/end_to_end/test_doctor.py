@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -13,14 +14,20 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from loopback_kaggle import until
+from scripted_kaggle import SECRET, ScriptedKaggle, answer
 
 from kaggle_manager import cli
 from kaggle_manager.cli.doctor import account, machine, secret_files
+from kaggle_manager.cli.doctor.assumptions import Assumption
 from kaggle_manager.cli.doctor.check import Check
-from kaggle_manager.cli.doctor.examine import examine, exit_code
+from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 from kaggle_manager.config import build_config
+from kaggle_manager.errors import AuthError
 from kaggle_manager.local_kaggle.launcher import ServerInfo
-from kaggle_manager.platforms.kaggle.models import Quota
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.credentials import Credentials
+from kaggle_manager.platforms.kaggle.models import KernelPush, Quota
 from kaggle_manager.sections.scaffold import new_section
 
 NOWHERE = "http://127.0.0.1:9"
@@ -319,3 +326,69 @@ def test_the_command_shows_every_check_and_its_json_is_documented(
     plain = capsys.readouterr().out
     assert "PROBLEM credentials: " in plain
     assert "ok      python: " in plain
+
+
+def assumptions_on(tmp_path: Path, url: str, token: str) -> dict[str, Assumption]:
+    found = {each.assumption: each for each in ask_kaggle({"KAGGLE_API_TOKEN": token}, tmp_path, url)}
+    assert token not in repr(found)
+    for each in found.values():
+        assert each.evidence
+        assert each.if_wrong
+        assert "\n" not in each.evidence
+    return found
+
+
+def test_each_assumption_about_kaggle_is_looked_for_and_nothing_stays_behind(
+    tmp_path: Path, kaggle_here: ServerInfo
+) -> None:
+    credentials = Credentials("token", None, kaggle_here.token, "a test")
+    with KaggleClient(credentials, endpoint=kaggle_here.url) as client:
+        code = "open('/kaggle/working/a.txt' if __import__('os').path.isdir('/kaggle/working') else 'a.txt', 'w')"
+        slug = f"km-for-the-doctor-{os.getpid()}"
+        version = client.push_kernel(KernelPush("local", slug, f"{code}.write('1'); print('done')")).version
+        (tmp_path / "left").write_text("by a doctor that was killed")
+        client.publish_dataset(owner="local", slug="km-doctor-0123456789ab", files=[tmp_path / "left"], notes="")
+        until(lambda: client.kernel_status(version).state.is_terminal)
+        before = {each for each in client.belongings("local") if not each.slug.startswith("km-doctor-")}
+        found = assumptions_on(tmp_path, kaggle_here.url, kaggle_here.token)
+        client.delete_kernel("local", slug)
+        assert {each for each in client.belongings("local") if each.slug.startswith("km-doctor-")} == set()
+        assert {each.slug for each in client.belongings("local")} == {each.slug for each in before} - {slug}
+    assert {each.assumption: each.found for each in found.values() if each.found != "seen"} == {}
+
+
+def test_of_a_kaggle_that_does_not_answer_nothing_is_called_seen(tmp_path: Path) -> None:
+    with ScriptedKaggle() as silent:
+        for name in ("GetAcceleratorQuotaStatistics", "ListKernels", "GetKernel", "ListDatasets", "GetDatasetStatus"):
+            silent.script(name, answer({"code": 400, "message": "not today"}, 400))
+        found = assumptions_on(tmp_path, silent.url, SECRET)
+    assert {each.found for each in found.values()} == {"seen", "unknown"}
+    assert [each.assumption for each in found.values() if each.found == "seen"] == ["credentials name their account"]
+
+
+def test_a_kaggle_that_is_otherwise_is_not_seen_to_be_as_assumed(tmp_path: Path) -> None:
+    """States in a new word, versions that are not told apart, no image, a dataset that stays."""
+    kernel = {"ref": "alice/km-task-ab12cd34", "lastRunTime": "2026-11-28T03:00:00Z"}
+    with ScriptedKaggle() as other:
+        other.script("ListKernels", answer({"kernels": [kernel, {"title": "[Private Notebook]"}]}))
+        other.script("ListDatasets", answer({}))
+        other.script("GetKernel", answer({"metadata": {"currentVersionNumber": 3}, "blob": {"source": ""}}))
+        other.script("GetKernelSessionStatus", answer({"status": "COMPLETE"}))
+        other.script("ListKernelSessionOutput", answer({"log": "[]"}))
+        found = assumptions_on(tmp_path, other.url, SECRET)
+        other.script("GetKernelSessionStatus", answer({"status": "HIBERNATING"}))
+        words = assumptions_on(tmp_path, other.url, SECRET)["a session's state is a word that is known"]
+    not_seen = {name for name, each in found.items() if each.found == "not seen"}
+    assert not_seen >= {
+        "a kernel in a list has a name",
+        "a kernel that does not exist is said not to",
+        "a question about a version is answered for it alone",
+        "a version names the image it ran in",
+        "a finished session's files and log are listed",
+    }
+    assert (words.found, "HIBERNATING" in words.evidence) == ("not seen", True)
+
+
+def test_without_credentials_kaggle_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(AuthError, match="none were found"):
+        list(ask_kaggle({}, tmp_path, NOWHERE))

@@ -22,6 +22,13 @@ def doctor(
             help="Section a run would train.",
         ),
     ],
+    kaggle: Annotated[
+        bool,
+        typer.Option(
+            "--kaggle",
+            help="Ask Kaggle as well whether it is as assumed here; a small private dataset is made and deleted again.",
+        ),
+    ] = False,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,22 +37,34 @@ def doctor(
     Works without a network, and without a project as far as it can. Ends with 0 when there is no problem; else with the
     code of the first: 1 folders and disk, 2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
 
+    With --kaggle each assumption about Kaggle is `seen`, `not seen` or `unknown`, with what this program does if it is
+    wrong; that costs no quota, and takes a minute or two.
+
     Examples:
 
       kaggle-manager doctor
 
       kaggle-manager doctor section_7_6_rl_performance --json
+
+      kaggle-manager doctor --kaggle
     """
-    from kaggle_manager.cli.doctor.examine import examine, exit_code
+    from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 
     checks = examine(section, workdir=workdir)
-    code = exit_code(checks)
-    if as_json:
-        print_json({"schema": 1, "ok": code == 0, "checks": [check.as_dict() for check in checks]})
-    else:
+    if not as_json:
         for check in checks:
             print(f"{MARKS[check.state]} {check.name}: {check.says}")
             if check.todo:
                 print(f"        -> {check.todo}")
+    code = exit_code(checks)
+    asked = []
+    for each in ask_kaggle() if kaggle else ():
+        asked.append(each.as_dict())
+        if not as_json:
+            print(f"{each.found.upper():<8} {each.assumption}: {each.evidence}", flush=True)
+            print(f"         if wrong: {each.if_wrong}")
+    if as_json:
+        document = {"schema": 1, "ok": code == 0, "checks": [check.as_dict() for check in checks], "assumptions": asked}
+        print_json(document)
     if code:
         raise typer.Exit(code)

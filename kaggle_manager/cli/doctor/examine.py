@@ -7,15 +7,18 @@ seconds without a network: a service that does not answer is a caution, never a 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from kaggle_manager.cli.doctor import account, machine, secret_files
+from kaggle_manager.cli.doctor.assumptions import Assumption, look_for_assumptions
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
+from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import KAGGLE
 from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, offered_sections
 from kaggle_manager.system.command_line import command
@@ -62,6 +65,25 @@ def examine(
         }
     checks = [check for name, look in looks.items() for check in guarded(name, look)]
     return [*checks, *project]
+
+
+def ask_kaggle(
+    environ: Mapping[str, str] = os.environ, home: Path | None = None, endpoint: str = KAGGLE
+) -> Iterator[Assumption]:
+    """What this program assumes about Kaggle, each as it is looked for there.
+
+    Raises:
+        AuthError: there are no credentials to ask with, or they cannot be read.
+    """
+    credentials = find_credentials(environ, home)
+    if credentials is None:
+        raise AuthError(
+            "Kaggle can be asked only with credentials, and none were found.",
+            safe="nothing was changed",
+            next_step="put an API token from kaggle.com/settings in ~/.kaggle/access_token or KAGGLE_API_TOKEN",
+        )
+    with KaggleClient(credentials, endpoint=endpoint, read_timeout_s=30.0, retry=RetryPolicy(attempts=2)) as client:
+        yield from look_for_assumptions(client)
 
 
 def exit_code(checks: Sequence[Check]) -> int:

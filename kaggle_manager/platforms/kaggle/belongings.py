@@ -14,7 +14,7 @@ from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest, ApiListDatasetsRequest
 from kagglesdk.datasets.types.dataset_enums import DatasetSelectionGroup
 from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
-from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
+from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
 from kaggle_manager.errors import NotFound, ProtocolError
 from kaggle_manager.platforms.kaggle.auth import quotable
@@ -43,13 +43,14 @@ class Belonging:
 
 
 def belongings(client: ApiConnection, owner: str) -> list[Belonging]:
-    """The kernels and datasets of `owner`, which is this account.
+    """The kernels of `owner`, which is this account, the one that ran last first; and its datasets.
 
     Raises:
         AuthError, RemoteError.
     """
     kernels = ApiListKernelsRequest()
     kernels.group, kernels.page_size = KernelsListViewType.PROFILE, _PAGE
+    kernels.sort_by = KernelsListSortType.DATE_RUN
     datasets = ApiListDatasetsRequest()
     datasets.group, datasets.page_size = DatasetSelectionGroup.DATASET_SELECTION_GROUP_MY, _PAGE
 
