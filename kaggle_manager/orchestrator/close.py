@@ -28,6 +28,7 @@ from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, e
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
+from kaggle_manager.sessions.missing import advice
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.sessions.stored_log import LOG_FILE
@@ -48,8 +49,10 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     """Say how a session ended, from what it left, and make room for the next one."""
     head, final, result = run.head(), run.store.final(), fetched.result
     target = min(run.config.target, session.facts.get("target", run.config.target))  # one raised since was not its own
+    missing = result.error.missing if result and result.error else None
     outcome = judge(
         result=result,
+        remedy=advice(missing, run.config) if missing else "",
         platform_says=session.why,
         log=fetched.log,
         step_before=session.min_step,

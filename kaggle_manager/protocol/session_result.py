@@ -58,12 +58,23 @@ def _text(value: object) -> object:
     return printable(value) if isinstance(value, str) else value
 
 
+class Missing(Part):
+    """What a session's code asked for and a session does not have: a module, or a file (see `trainer.runtime`).
+
+    The file is relative to the folder of the code, else absolute.
+    """
+
+    module: Line = ""
+    file: Line = ""
+
+
 class SessionError(Part):
-    """Why a session ended badly: exception type, message, last line of the traceback."""
+    """Why a session ended badly: exception type, message, last line of the traceback; what it lacked, if it did."""
 
     type: Line = ""
     message: Annotated[str, BeforeValidator(_text)] = ""
     last_line: Line = ""
+    missing: Missing | None = None
 
 
 # More than this is no measurement of a session, and not exact in every reader of JSON.
@@ -111,7 +122,7 @@ class SessionResult(Document):
         others: what the user's code left.
     """
 
-    SCHEMA: ClassVar[int] = 3
+    SCHEMA: ClassVar[int] = 4
 
     outcome: OutcomeName
     reason: Line = ""
@@ -142,7 +153,9 @@ class SessionResult(Document):
         """Why it ended badly, in one line; '' when it does not say."""
         if self.error is None:
             return ""
-        first_line = next(iter(self.error.message.strip().splitlines()), "")
+        first_line, *others = self.error.message.strip().splitlines() or [""]
+        if first_line.endswith(":") and others:  # what it announces is what there is to know
+            first_line = f"{first_line} {others[0].strip()}"
         return f"{self.error.type}: {first_line}" if first_line else self.error.last_line
 
 

@@ -63,6 +63,7 @@ def judge(
     target_reached: bool,
     wedged: bool = False,
     asked_to_stop: bool = False,
+    remedy: str = "",
 ) -> Outcome:
     """Say how a session ended.
 
@@ -73,6 +74,7 @@ def judge(
         target_reached: whether the tree now holds the final model that was asked for.
         wedged: whether it had been silent beyond the bound while the platform called it running.
         asked_to_stop: whether the user asked for its end: then an end without a result, or a gain, is no failure.
+        remedy: what the user has to do against its error, where that is known; no other session does without.
     """
     gained = max(0, step_after - step_before)
     saved = f"{gained} {'step' if gained == 1 else 'steps'} gained, {step_after} saved"
@@ -97,8 +99,9 @@ def judge(
     cause = (
         result.cause or last_traceback_line(log) or next(iter(result.reason.strip().splitlines()), "no reason given")
     )
-    kind = _kind_of_error(result.error.type if result.error else "", cause)
-    return Outcome(result.outcome, f"{result.outcome}: {cause}; {saved}", normalised_failure(cause), step_after, kind)
+    kind = FailureKind.ORDER if remedy else _kind_of_error(result.error.type if result.error else "", cause)
+    words = f"{result.outcome}: {cause}" + (f" - {remedy}" if remedy else "")
+    return Outcome(result.outcome, f"{words}; {saved}", normalised_failure(cause), step_after, kind)
 
 
 def _kind_of_error(name: str, cause: str) -> FailureKind:

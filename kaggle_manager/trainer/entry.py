@@ -64,7 +64,7 @@ INSTALLER = "import sys; from kaggle_manager.trainer.packages import main; main(
 # What floating-point results depend on; the bundle's own, which needs the standard library only.
 ARITHMETIC = "kaggle_manager/system/arithmetic.py"
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
-RESULT_SCHEMA, LARGEST_RESULT_BYTES = 3, 4_000_000
+RESULT_SCHEMA, LARGEST_RESULT_BYTES = 4, 4_000_000
 CRASHED, REFUSED = 1, 3
 # So many files a platform surely lists.
 LEFT_FILES = 450

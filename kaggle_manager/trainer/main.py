@@ -28,6 +28,7 @@ from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.trainer.runtime.gpu import gpu_name
 from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S, check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, say, streams_kept, warn
+from kaggle_manager.trainer.runtime.missing import in_words, missing_in
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
 from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result, write_start
@@ -84,6 +85,8 @@ def _result(
             complain(str(error))
         else:
             complain(traceback.format_exc())
+        if missing := missing_in(error):
+            complain(in_words(missing))
         return SessionResult(**session, **failure(error))
 
 

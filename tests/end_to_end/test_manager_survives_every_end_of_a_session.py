@@ -15,7 +15,7 @@ from small_project import TRAINER, Bench, Told, installed
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import Interrupted, KernelFailed
+from kaggle_manager.errors import ConfigError, Interrupted, KernelFailed
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator import passes
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -181,3 +181,15 @@ def test_three_equal_crashes_stop_with_their_cause_and_the_same_command_goes_on_
     main.write_text(good)
     report = bench.run(timesteps=4)
     assert (report.step, outcomes(report)) == (4, ["completed", "crashed", "crashed", "crashed", "completed"])
+
+
+def test_a_module_that_stayed_here_costs_one_session_and_the_line_it_needs_is_said(bench: Bench) -> None:
+    (bench.project / "my_helpers.py").write_text("STATES = 3\n")
+    bench.edit("sections/small/environment.py", "^STATES = 3$", "from my_helpers import STATES")
+    bench.plan(g1="import", g2="import")
+    with pytest.raises(ConfigError, match=r'add "my_helpers\.py" to `include`') as stopped:
+        bench.run(timesteps=2)
+    assert "correct section.toml" in stopped.value.next_step
+    bench.edit("sections/small/section.toml", "^accelerator =", 'include = ["my_helpers.py"]\naccelerator =')
+    report = bench.run(timesteps=2)
+    assert outcomes(report) == ["crashed", "completed"]

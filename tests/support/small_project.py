@@ -115,6 +115,8 @@ def session(order, working, inputs, emit):
     code = Path(sys.modules["kaggle_manager"].__file__).parents[1]
     section = load_section(code / order.section_folder / "section.toml")
     sources = to_bytes(sources_of(section, order.scenario, code))
+    if plan == "import":
+        __import__(f"{order.section_folder.replace('/', '.')}.environment")
     if plan == "crash at once":
         raise RuntimeError(f"the {order.generation}th thing went wrong")
     if plan == "claim":

@@ -108,12 +108,12 @@ class Trial:
 
     def advice(self, error: BaseException) -> str:
         """What to put into section.toml against an error; "" where it is of another kind."""
-        for each in _chain(error):
+        for each in chain(error):
             if isinstance(each, ModuleNotFoundError) and each.name and (said := self._missing_module(each.name)):
                 return said
             if said := self._missing_file(each):
                 return said
-        text = " ".join(str(each) for each in _chain(error)).lower()
+        text = " ".join(str(each) for each in chain(error)).lower()
         for module in dict.fromkeys(reversed(self.refused)):  # some libraries keep an ImportError for later
             if module.lower() in text:
                 return self._missing_module(module)
@@ -168,7 +168,7 @@ class Trial:
     def where(self, error: BaseException) -> str:
         """The last line of the user's own code that an error passed; "" for none."""
         last = ""
-        for each in reversed(list(_chain(error))):  # the cause comes first
+        for each in reversed(list(chain(error))):  # the cause comes first
             last = last or self._last_frame(each.__traceback__)
         return last
 
@@ -217,7 +217,7 @@ class _Hiding:
         return self._finder.find_spec(name, path, target)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
     """An error, and those behind it."""
     seen: set[int] = set()
     current: BaseException | None = error

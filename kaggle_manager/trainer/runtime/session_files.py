@@ -33,6 +33,7 @@ from kaggle_manager.protocol.session_result import (
 )
 from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
+from kaggle_manager.trainer.runtime.missing import missing_in
 from kaggle_manager.trainer.runtime.output_folder import (
     LEFT_FILES,
     committed,
@@ -145,7 +146,12 @@ def failure(error: BaseException) -> dict[str, Any]:
         "outcome": outcome,
         "exit_code": exit_code,
         "reason": message or last_line,
-        "error": {"type": type(error).__name__, "message": message, "last_line": last_line},
+        "error": {
+            "type": type(error).__name__,
+            "message": message,
+            "last_line": last_line,
+            "missing": missing_in(error),
+        },
     }
 
 
