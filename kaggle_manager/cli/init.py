@@ -10,7 +10,7 @@ import typer
 from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.errors import ConfigError, VerificationError
+from kaggle_manager.errors import VerificationError
 
 
 @as_command
@@ -20,14 +20,17 @@ def init(
         str | None, typer.Option(help="module:Class, or a gymnasium id such as CartPole-v1. [default: one to edit]")
     ] = None,
     algo: Annotated[str, typer.Option(help="DQN, SAC, TD3, PPO or A2C.")] = "PPO",
-    policy: Annotated[str, typer.Option(help="Policy of Stable-Baselines3.")] = "MlpPolicy",
+    policy: Annotated[
+        str | None, typer.Option(help="Policy of Stable-Baselines3. [default: the one for the observations]")
+    ] = None,
     timesteps: Annotated[int, typer.Option(help="Timesteps to train in all.", min=1)] = 100_000,
     as_json: JsonOption = False,
 ) -> None:
     """Make a section that trains your own environment: sections/NAME in the project you stand in, else in this folder.
 
-    Tries the environment when the training libraries are here. Ends with 3 when it does not work yet; one that cannot
-    be imported is a wrong --env, and nothing is written.
+    Tries the environment when the training libraries are here: what it imports and reads is pinned and included, and
+    its observations choose the policy. Ends with 3 when it does not work yet; one that cannot be imported is a wrong
+    --env, and nothing is written.
 
     Examples:
 
@@ -37,7 +40,8 @@ def init(
 
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
     """
-    from kaggle_manager.sections.scaffold import new_section, project_for_new, take_back
+    from kaggle_manager.sections.scaffold import new_section, project_for_new
+    from kaggle_manager.sessions.env_needs import needs_of
     from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
 
     made = new_section(
@@ -47,13 +51,10 @@ def init(
         algorithm=algo,
         policy=policy,
         timesteps=timesteps,
+        look=needs_of,
     )
     missing = missing_packages(made.section)
     checks = [] if missing else check_section(made.project, made.section, quick=True)["checks"]
-    failed = {check["name"]: check["detail"] for check in checks if not check["ok"]}
-    if env and (why := failed.get("environment can be imported")):
-        take_back(made)
-        raise ConfigError(why, safe="nothing was written", next_step="correct --env, or what it names")
     if not as_json:
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:

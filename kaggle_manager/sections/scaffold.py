@@ -1,6 +1,6 @@
 """`init`: a new section - `sections/NAME/section.toml` and, when there is none yet, a small environment to edit.
 
-Promises: what it writes trains as it is; nothing that exists is changed. Never imports the environment.
+Promises: what it writes trains as it is; nothing that exists is changed. Never imports the environment: `look` does.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import importlib.metadata
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
-from typing import get_args
+from typing import Any, get_args
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import SECTION_FILE, Algorithm, Section, load_section
@@ -25,7 +25,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 TESTED = {"stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}
 ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 CONTINUOUS_ONLY = ("SAC", "TD3")
-_REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+[:/])?[\w.-]+-v\d+)")
+# As gymnasium.make takes it: a module to import before, a namespace, a name and its version.
+_REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+:)?(?:[\w-]+/)?[\w.:-]+-v\d+)")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 # Hyperparameters a new section states although they are defaults, because they are what one changes first.
@@ -60,6 +61,21 @@ class NewSection:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What an environment was seen to need.
+
+    Attributes:
+        policy: the one that fits its observations; "" when it is not known.
+        packages: pins beside those of every section.
+        files: of the project, relative to it, that it imports or reads.
+    """
+
+    policy: str = ""
+    packages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Environment:
     """How section.toml speaks of an environment."""
 
@@ -82,8 +98,9 @@ def new_section(
     *,
     environment: str | None = None,
     algorithm: str = "PPO",
-    policy: str = "MlpPolicy",
+    policy: str | None = None,
     timesteps: int = 100_000,
+    look: Callable[[Path, str, Mapping[str, Any], list[str]], Needs] = lambda *_: Needs(),
 ) -> NewSection:
     """Write a section into `project`.
 
@@ -91,7 +108,8 @@ def new_section(
         name: a lower-case name; that of its folder.
         environment: `module:Class`, or an id that gymnasium knows such as `CartPole-v1`; None writes one to edit.
         algorithm: one of `ALGORITHMS`.
-        policy: a policy of Stable-Baselines3, by name.
+        policy: a policy of Stable-Baselines3, by name; None for the one that fits the observations.
+        look: sees what an environment needs, given the project, `module:callable`, its arguments and what is pinned.
 
     Raises:
         ConfigError: the name is taken or cannot be used, or the environment's module is nowhere.
@@ -105,7 +123,11 @@ def new_section(
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
     found = _environment(name, project, place, environment)
-    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, algorithm, policy, timesteps)}
+    if environment is not None:
+        kwargs = {key: json.loads(value) for key, value in found.kwargs.items()}
+        needs = look(project, found.entry_point, kwargs, [*_pins(found).values()])
+        found, policy = _completed(found, needs, f"{place}/{name}/"), policy or needs.policy
+    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, algorithm, policy or "MlpPolicy", timesteps)}
     if environment is None:
         kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
         texts[f"{place}/{name}/environment.py"] = _template(f"environment_{kind}.py", name=name)
@@ -117,15 +139,6 @@ def new_section(
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
     return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)))
-
-
-def take_back(made: NewSection) -> None:
-    """Remove the files of a section just made, and the folders that are empty then."""
-    for file in made.files:
-        (made.project / file).unlink()
-    for folder in (made.section.folder, made.section.folder.parent):
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:
@@ -162,18 +175,34 @@ def _pinned(module: str, project: Path) -> str:
     )
 
 
+def _completed(found: _Environment, needs: Needs, own: str) -> _Environment:
+    """With what it was seen to need. Files in a folder that travels need no name, and those in `own` neither."""
+    known = (own, *(f"{entry}/" for entry in found.include))
+    include = [file for file in needs.files if not file.startswith(known) and file not in found.include]
+    sources = [file for file in needs.files if file.endswith(".py") and file not in found.files]
+    return replace(
+        found,
+        include=[*found.include, *include],
+        files=[*found.files, *sources],
+        packages=[*found.packages, *needs.packages],
+    )
+
+
+def _pins(found: _Environment) -> dict[str, str]:
+    """Package -> pin: what brings the environment, which may be one of those that every training needs, and these."""
+    pins = {package.partition("==")[0]: package for package in found.packages}
+    return pins | {package: f"{package}=={_installed(package) or tested}" for package, tested in TESTED.items()}
+
+
 def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, timesteps: int) -> str:
     quick_timesteps, quick_hyperparameters = _QUICK[algorithm]
-    # A package that brings the environment may be one of these.
-    pins = {package.partition("==")[0]: package for package in found.packages}
-    pins |= {package: f"{package}=={_installed(package) or tested}" for package, tested in TESTED.items()}
     sources = f"environment_files = {json.dumps(list(found.files))} # add whatever else it is made of\n"
     sources += f"reward_files = {json.dumps(list(found.files))}\n"
     text = _template(
         "section.toml",
         name=name,
         title=name.replace("_", " "),
-        packages="\n".join(f"  {json.dumps(pin)}," for pin in pins.values()),
+        packages="\n".join(f"  {json.dumps(pin)}," for pin in _pins(found).values()),
         include=", ".join(json.dumps(entry) for entry in found.include),
         environment=json.dumps(found.entry_point),
         sources=sources if found.files else "",

@@ -46,6 +46,12 @@ class TrialPlace:
         return [sys.executable, "-m", RUNNER, module, *arguments]
 
 
+def _package_folders() -> list[str]:
+    """Folders of packages on `PYTHONPATH`; any other folder there is this machine's own, and no session has it."""
+    places = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return [place for place in places if any(Path(place).glob("*.dist-info"))]
+
+
 @contextmanager
 def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
     """Unpack what a session of `section` would run; it is removed at the end.
@@ -75,7 +81,7 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
         kept = {name: value for name, value in pinned(os.environ).items() if name != PROJECT_VARIABLE}
         place.environ.update(
             kept,
-            PYTHONPATH=str(place.code),
+            PYTHONPATH=os.pathsep.join([str(place.code), *_package_folders()]),
             PYTHONIOENCODING="utf-8",
             KAGGLE_WORKING_DIR=str(base / "working"),
             KAGGLE_INPUT_DIR=str(base / "input"),

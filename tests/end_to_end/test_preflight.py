@@ -197,11 +197,12 @@ def test_sigterm_during_the_trial_training_leaves_no_trainer_and_no_folder(tmp_p
     new_section("mine", tmp_path)
     environment = tmp_path / "sections/mine/environment.py"
     hangs = "import os, pathlib, sys, time\nif 'train_dqn' in sys.argv[0]:\n"
-    hangs += "    pathlib.Path('trainer').write_text(str(os.getpid()))\n    time.sleep(120)\n"
+    hangs += "    pathlib.Path(os.environ['TOLD']).write_text(str(os.getpid()))\n    time.sleep(120)\n"
     environment.write_text(environment.read_text() + hangs)
     (tmp_path / "temporary").mkdir()
     words = ["kaggle_manager.cli", "preflight"] if to == "the command" else ["kaggle_manager.trainer.sb3.preflight"]
     environ = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)}
+    environ["TOLD"] = str(tmp_path / "trainer")
     command = [sys.executable, "-m", *words, "mine"]
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL) as preflight_command:
         told, deadline = tmp_path / "trainer", time.monotonic() + 120
@@ -213,4 +214,4 @@ def test_sigterm_during_the_trial_training_leaves_no_trainer_and_no_folder(tmp_p
         assert preflight_command.wait(60) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(told.read_text()), 0)
-    assert list((tmp_path / "temporary").glob("km_preflight_*")) == []
+    assert list((tmp_path / "temporary").glob("km_*")) == []

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import load_section
-from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sections.scaffold import Needs, new_section
+from kaggle_manager.sessions import image_view
+from kaggle_manager.sessions.env_needs import needs_of
 from kaggle_manager.sessions.preflight import check_section
 
 pytestmark = pytest.mark.slow
@@ -79,3 +82,44 @@ def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where
     found = last(project)
     assert (found["name"], found["ok"]) == ("mine: what it reads travels", False)
     assert "far.csv" in found["detail"]
+
+
+ARM = """
+import json
+from pathlib import Path
+import gymnasium as gym
+import numpy as np
+import my_helpers
+
+class Arm(gym.Env):
+    observation_space = gym.spaces.Dict({"joint": gym.spaces.Box(-1, 1, (2,))})
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        import km_simulator
+        json.loads((Path(__file__).parent / "demand.json").read_text())
+        return self.observation_space.sample(), {}
+"""
+
+
+def test_a_new_section_is_told_what_its_environment_imports_and_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, packages = tmp_path / "project", tmp_path / "packages"
+    (packages / "km_simulator-1.5.dist-info").mkdir(parents=True)
+    (packages / "km_simulator-1.5.dist-info/METADATA").write_text("Name: km-simulator\nVersion: 1.5\n")
+    (packages / "km_simulator-1.5.dist-info/top_level.txt").write_text("km_simulator\n")
+    (packages / "km_simulator.py").write_text("")
+    (project / "robots").mkdir(parents=True)
+    (project / "my_helpers.py").write_text("")
+    (project / "robots/demand.json").write_text("{}")
+    (project / "robots/arm.py").write_text(ARM)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.syspath_prepend(str(packages))
+    for cached in (image_view._installed, image_view._modules, image_view._required_by, image_view._requirements):
+        cached.cache_clear()
+    needs = needs_of(project, "robots.arm:Arm", {}, [])
+    files = ("my_helpers.py", "robots/arm.py", "robots/demand.json")
+    assert needs == Needs("MultiInputPolicy", ("km-simulator==1.5",), files)
+    with pytest.raises(ConfigError, match=r"cannot be imported: module 'robots\.arm' has no attribute 'Leg'"):
+        needs_of(project, "robots.arm:Leg", {}, [])

@@ -15,6 +15,7 @@ import os
 import re
 import runpy
 import sys
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,9 @@ class Trial:
     refused: list[str] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._own, self._not_own = self._places()
+
     @classmethod
     def from_environment(cls) -> Trial:
         """As `KM_TRIAL` says; without it everything of this machine may be used."""
@@ -75,36 +79,47 @@ class Trial:
         if event != "open" or not isinstance(arguments[0], str):
             return
         path = Path(os.path.realpath(arguments[0]))
-        if self._is_own(path) and not any(part.startswith(".") for part in path.relative_to(self._own).parts):
+        if self.is_own(path) and not any(part.startswith(".") for part in path.relative_to(self._own).parts):
             self.read.append(path)
 
-    def _is_own(self, path: Path) -> bool:
+    def is_own(self, path: Path) -> bool:
         """Whether a file is the project's, and not of Python or its packages, which may lie in the project as well."""
         return path.is_relative_to(self._own) and not any(path.is_relative_to(place) for place in self._not_own)
 
-    @cached_property
-    def _own(self) -> Path:
-        return Path(os.path.realpath(self.project))
-
-    @cached_property
-    def _not_own(self) -> list[Path]:
-        """Folders in the project that are not of it."""
+    def _places(self) -> tuple[Path, list[Path]]:
+        """The project, and the folders in it that are not of it."""
+        own = Path(os.path.realpath(self.project))
         scratch = (tempfile.gettempdir(), str(self.code)) if self.project != self.code else ()
         places = (sys.prefix, sys.base_prefix, *scratch, *(it for it in sys.path if it.endswith("-packages")))
         found = {Path(os.path.realpath(place)) for place in places}
-        return [place for place in found if place.is_relative_to(self._own) and place != self._own]
+        return own, [place for place in found if place.is_relative_to(own) and place != own]
 
     # --- in words -----------------------------------------------------------------------------------------------------
 
     def left_behind(self) -> str:
-        """Which files were read that a session does not have; "" for none."""
+        """Which files were read or imported that a session does not have; "" for none."""
         found = sorted({path.relative_to(self._own).as_posix() for path in self.read if path.is_file()})
         if not found:
-            return ""
+            return self._elsewhere()
         return (
             f"it reads {_listed(found)} in {self.project}, which does not travel: {_include(found)}, and let the code "
             "find it beside its own files (`Path(__file__).parent`)"
         )
+
+    def _elsewhere(self) -> str:
+        """Modules of neither Python, nor its packages, nor the code that travels: an installation of a folder."""
+        if self.project == self.code:
+            return ""
+        known = {sys.prefix, sys.base_prefix, str(self.code), *sysconfig.get_paths().values()}
+        known |= {place for place in sys.path if place.endswith("-packages") or any(Path(place).glob("*.dist-info"))}
+        real = [Path(os.path.realpath(place)) for place in known]
+        modules = {it.__name__: it.__file__ for it in [*sys.modules.values()] if getattr(it, "__file__", None)}
+        for name, file in sorted(modules.items()):
+            path = Path(os.path.realpath(str(file)))
+            if path.is_file() and not any(path.is_relative_to(place) for place in real):
+                what = f"it imports {name} from {path.parent}, which does not travel"
+                return f"{what}: copy it into the project, and add it to `include` in section.toml"
+        return ""
 
     def advice(self, error: BaseException) -> str:
         """What to put into section.toml against an error; "" where it is of another kind."""
@@ -191,7 +206,7 @@ class Trial:
         if path.is_relative_to(self._code):
             inside = path.relative_to(self._code).parts
             return inside[0] != PACKAGE and "site-packages" not in inside
-        return self._is_own(path)
+        return self.is_own(path)
 
     def tell(self, result: dict[str, Any]) -> None:
         """Append a result to the file that is watched."""

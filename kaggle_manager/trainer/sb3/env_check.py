@@ -17,12 +17,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.env_checker import check_env
-from stable_baselines3.common.preprocessing import is_image_space
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3.policies import policy_for
 
 SEED = 101
 ENDLESS_AFTER = 50_000
@@ -118,13 +118,6 @@ def told(error: Exception, key: str = "") -> str:
     where = f" ({place})" if (place := trial.where(error)) else ""
     advice = trial.advice(error) or (trial.beside() if place and not key else "")
     return f"{f'{key}: ' if key else ''}{said}{where}{f'; {advice}' if advice else ''}"
-
-
-def policy_for(space: gym.Space[Any]) -> str:
-    """The policy of Stable-Baselines3 for observations of `space`."""
-    if isinstance(space, gym.spaces.Dict):
-        return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
 
 
 def _kwargs_key(scenario: ScenarioConfig, error: Exception) -> str:

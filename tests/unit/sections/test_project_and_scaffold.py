@@ -18,7 +18,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.project import find_project
-from kaggle_manager.sections.scaffold import TESTED, NewSection, new_section, project_for_new
+from kaggle_manager.sections.scaffold import TESTED, Needs, NewSection, new_section, project_for_new
 from kaggle_manager.sessions.bundle import build_bundle, order_of, render_script
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -155,6 +155,36 @@ def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Pa
     assert identity_of(made.section, "arm", tmp_path) == before
     (package / "env.py").write_text("REWARD = 2\n")
     assert identity_of(made.section, "arm", tmp_path)["environment_fingerprint"] != before["environment_fingerprint"]
+
+
+def test_what_an_environment_was_seen_to_need_is_in_its_section(tmp_path: Path) -> None:
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "robots/arm.py").write_text("")
+    for file in ("robots/demand.json", "helpers.py", "limits.csv"):
+        (tmp_path / file).write_text("")
+    asked: list[object] = []
+
+    def look(*about: object) -> Needs:
+        asked.extend(about)
+        return Needs("MultiInputPolicy", ("mujoco==3.3.0",), ("helpers.py", "limits.csv", "robots/arm.py"))
+
+    section = new_section("arm", tmp_path, environment="robots.arm:Arm", look=look).section
+    assert asked[:3] == [tmp_path, "robots.arm:Arm", {}]
+    assert section.kernel.include == ["robots", "helpers.py", "limits.csv"]
+    assert section.kernel.packages[0] == "mujoco==3.3.0"
+    scenario = section.scenario()
+    assert scenario.policy == "MultiInputPolicy"
+    assert scenario.environment_files == ["robots/arm.py", "helpers.py"]
+    given = new_section("mine", tmp_path, environment="robots.arm:Arm", policy="mine:Policy", look=look).section
+    assert given.scenario().policy == "mine:Policy", "what is asked for is written"
+
+
+@pytest.mark.parametrize(
+    "id", ["CartPole-v1", "ale_py:ALE/Breakout-v5", "ALE/Pong-v5", "minigrid:MiniGrid-Empty-8x8-v0"]
+)
+def test_an_id_of_gymnasium_is_written_as_its_make_takes_it(id: str, tmp_path: Path) -> None:
+    scenario = new_section("mine", tmp_path, environment=id).section.scenario()
+    assert (scenario.environment, scenario.environment_kwargs) == ("gymnasium:make", {"id": id})
 
 
 def test_an_environment_of_a_package_is_pinned(tmp_path: Path) -> None:

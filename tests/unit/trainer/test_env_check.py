@@ -10,7 +10,8 @@ import pytest
 from gymnasium import spaces
 
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.sb3.env_check import Effort, check_environment, check_settings, policy_for
+from kaggle_manager.trainer.sb3.env_check import Effort, check_environment, check_settings
+from kaggle_manager.trainer.sb3.policies import policy_for
 
 
 class Strange(gym.Env[np.ndarray, int]):

@@ -1,0 +1,49 @@
+"""What an environment needs beside its own module, seen by making it in a process of its own: for a new section."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.scaffold import Needs
+from kaggle_manager.sessions.bundle import INSTALLED
+from kaggle_manager.sessions.image_view import pins_for
+from kaggle_manager.sessions.trial import RUNNER, VARIABLE
+from kaggle_manager.system.own_group import run_in_group
+
+MODULE = "kaggle_manager.trainer.sb3.env_needs"
+LONGEST_S = 120.0
+
+
+def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list[str]) -> Needs:
+    """Make `target` (`module:callable`) and play a moment; nothing is known where gymnasium is not installed.
+
+    Args:
+        pinned: what the section pins in any case.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    if importlib.util.find_spec("gymnasium") is None:
+        return Needs()
+    with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
+        places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
+        told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), VARIABLE: told, "PYTHONIOENCODING": "utf-8"}
+        command = [sys.executable, "-m", RUNNER, MODULE, str(project), target, json.dumps(kwargs)]
+        try:
+            done = run_in_group(command, timeout=LONGEST_S, cwd=elsewhere, env=environ)
+            seen = json.loads(done.stdout[done.stdout.rindex('\n{"problem"') :].splitlines()[1])
+        except (subprocess.TimeoutExpired, ValueError):
+            return Needs()  # its checks say why
+    if seen["problem"]:
+        raise ConfigError(seen["problem"], safe="nothing was written", next_step="correct --env, or what it names")
+    return Needs(seen["policy"], tuple(pins_for(seen["modules"], pinned)), tuple(seen["files"]))

@@ -1,0 +1,70 @@
+"""What an environment needs, seen by making it and playing a moment: `init` writes it into a new section.toml.
+
+    python -m kaggle_manager.trainer.runtime.as_in_session kaggle_manager.trainer.sb3.env_needs PROJECT TARGET KWARGS
+
+Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (top-level names of all that
+it imported) and `files` (of the project, that it imported or read). Nothing is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.sb3.policies import policy_for
+
+STEPS = 3
+MOST_BYTES = 200_000
+"""A larger file is none that belongs into the code of a session: it is left out, and the preflight names it."""
+
+
+def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """See the module; `target` is `module:callable`."""
+    before = set(sys.modules)
+    needs: dict[str, Any] = {"problem": "", "policy": ""}
+    try:
+        module, _, name = target.partition(":")
+        env = getattr(__import__(module, fromlist=["_"]), name)(**kwargs)
+    except (ConfigError, gym.error.UnregisteredEnv, ImportError, AttributeError) as error:
+        advice = trial.advice(error)
+        needs["problem"] = f"The environment {target!r} cannot be imported: {error}{f'; {advice}' if advice else ''}"
+    except Exception:  # it is there, and does not work yet: its checks say why
+        pass
+    else:
+        with contextlib.suppress(Exception):
+            needs["policy"] = policy_for(env.observation_space)
+            env.reset(seed=0)
+            for _ in range(STEPS):
+                env.step(env.action_space.sample())
+            env.close()
+    new = {name: module for name, module in sys.modules.items() if name not in before}
+    sources = [Path(os.path.realpath(file)) for it in new.values() if (file := getattr(it, "__file__", None))]
+    read = [path for path in (*sources, *trial.read) if path.suffix != ".pyc"]
+    files = {path.relative_to(trial.project).as_posix() for path in read if trial.is_own(path) and _is_small(path)}
+    return {**needs, "modules": sorted({name.partition(".")[0] for name in new}), "files": sorted(files)}
+
+
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= MOST_BYTES
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what is needed."""
+    project, target, kwargs = arguments
+    os.chdir(project)
+    sys.path.insert(0, project)  # this program is imported by now: a folder of its name does not come before it
+    print("\n" + json.dumps(look(target, json.loads(kwargs))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
