@@ -64,6 +64,7 @@ class RunConfig:
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
         trust: the user trusts the checkpoint that is continued, whoever made it.
         accept_changes: the environment or the reward was changed on purpose, and the training goes on.
+        image: "latest": the next session moves to the platform's newest image; "": it stays in the run's.
     """
 
     section: Section
@@ -84,6 +85,7 @@ class RunConfig:
     sources: Mapping[str, str]
     trust: bool = False
     accept_changes: bool = False
+    image: str = ""
 
     @property
     def journal(self) -> Path:
@@ -200,6 +202,7 @@ def build_config(
     fresh: bool = False,
     trust: bool = False,
     accept_changes: bool = False,
+    image: str | None = None,
     platform: str | None = None,
     workdir: Path | None = None,
     project_root: Path | None = None,
@@ -219,6 +222,7 @@ def build_config(
         fresh: archive the training tree that is there and start from zero.
         trust: continue the checkpoint that is there, whoever made it.
         accept_changes: continue it though the environment or the reward was changed, on purpose.
+        image: `latest` moves the run to the platform's newest docker image; None: it stays in its own.
         platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
         workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.
@@ -266,6 +270,7 @@ def build_config(
         sources=chosen.sources,
         trust=trust,
         accept_changes=accept_changes,
+        image=_image(image),
     )
 
 
@@ -334,6 +339,15 @@ def _platform(value: str) -> str:
             f"give --platform {PLATFORMS[0]}",
         )
     return value
+
+
+def _image(value: str | None) -> str:
+    if value not in (None, "latest"):
+        raise _unusable(
+            f"image = {value!r} is not known; accepted: latest. A run stays in its image by itself.",
+            "give --image latest, or leave it out",
+        )
+    return value or ""
 
 
 def _folder(value: str | Path | None) -> Path | None:

@@ -40,6 +40,12 @@ class Asked(Training):
     ] = False
     trust: TrustOption = False
     accept_changes: AcceptOption = False
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image", help="latest: the next session moves to the newest docker image, and those after it stay there."
+        ),
+    ] = None
 
     def of_scenario(self) -> Asked:
         """The same with the scenario of its intersection.
@@ -122,7 +128,7 @@ def run(
 
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
     """Refuse what would change the demonstration that the section declares."""
-    names = ("quick", "scenario", "intersection", "timesteps", "session_limit", "seed", "seeds")
+    names = ("quick", "scenario", "intersection", "timesteps", "session_limit", "seed", "seeds", "image")
     values = {name: getattr(of, name) for name in names} | {"fresh": fresh}
     given = [name for name, value in values.items() if value is not None and value is not False]  # a seed may be 0
     if given:

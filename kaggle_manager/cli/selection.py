@@ -54,6 +54,7 @@ class Selection:
     workdir: Path | None = None
     trust: bool = False
     accept_changes: bool = False
+    image: str | None = None
 
     def config(self, **overrides: Any) -> RunConfig:
         """The configuration of the run; `overrides` as the arguments of `build_config`."""

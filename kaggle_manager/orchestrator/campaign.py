@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import epoch, for_people
@@ -90,6 +90,7 @@ class Campaign:
         for member in self.members:
             with self._errors_of(member):
                 self.manager.go_on(member.config)
+                member.config = replace(member.config, image="")  # a move is made once, not with each pass
         while not all(member.is_over for member in self.members):
             before = self._where()
             self.round()

@@ -31,6 +31,7 @@ from kaggle_manager.sessions.metrics import measurements, past_sessions, progres
 from kaggle_manager.sessions.missing import advice
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
+from kaggle_manager.sessions.started import versions_of
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
 
@@ -64,6 +65,8 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     facts = measurements(
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
     )
+    if versions := versions_of(fetched.folder, session):
+        facts["versions"] = versions
     facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}
     with run.state.together():
         run.state.add_facts(session, **facts)

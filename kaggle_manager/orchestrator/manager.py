@@ -94,6 +94,7 @@ class ValidationKaggleManager:
         fresh: bool = False,
         trust: bool = False,
         accept_changes: bool = False,
+        image: str | None = None,
     ) -> RunReport:
         """Train `section` to its target, over as many sessions as needed; return when the target is reached.
 
@@ -112,6 +113,7 @@ class ValidationKaggleManager:
             fresh: archive the training tree that is there and start a new run from zero.
             trust: continue the tree that is there though it was made elsewhere: what its pickles say is run.
             accept_changes: continue it though the environment or the reward was changed since; its checkpoints say so.
+            image: `latest`: the next session moves to the platform's newest docker image; None: it stays in the run's.
 
         Returns:
             The finished run. Capacity, quota and an outage of the platform are waited for.
@@ -139,6 +141,7 @@ class ValidationKaggleManager:
             fresh=fresh,
             trust=trust,
             accept_changes=accept_changes,
+            image=image,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
             config = _as_started(config, journal, also_finished=False)
@@ -159,6 +162,7 @@ class ValidationKaggleManager:
         session_limit: str | float | None = None,
         seed: int | None = None,
         accept_changes: bool = False,
+        image: str | None = None,
         may_push: bool = True,
     ) -> RunReport:
         """One idempotent pass: do what can be done now, wait for nothing, and return the state of the run.
@@ -167,7 +171,8 @@ class ValidationKaggleManager:
         or by its failures, stays stopped until `run_validation_section` is called.
 
         Args:
-            section, scenario, timesteps, quick, session_limit, seed, accept_changes: as for `run_validation_section`.
+            section, scenario, timesteps, quick, session_limit, seed, accept_changes, image: as for
+                `run_validation_section`.
             may_push: False: start no session.
 
         Raises:
@@ -182,6 +187,7 @@ class ValidationKaggleManager:
             session_limit=session_limit,
             seed=seed,
             accept_changes=accept_changes,
+            image=image,
         )
         with self._command(config), closing(Journal(config.journal)) as journal:
             known, config = current_run(config, journal), _as_started(config, journal, also_finished=True)
@@ -339,6 +345,8 @@ class ValidationKaggleManager:
         run = RunContext.open(config, connection, journal, self._reporter, self._clock)
         if config.accept_changes:
             run.accept_changes()
+        if config.image == "latest":
+            run.leave_image()
         with error_context(next_step=lambda text: text and text + without_fresh(config)):
             yield run
 

@@ -24,6 +24,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import close, notifications
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
+from kaggle_manager.orchestrator.image import note_image
 from kaggle_manager.orchestrator.push import push_generation, reconcile
 from kaggle_manager.orchestrator.restore import check_compatible, ensure_final, restore_fetched, vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -259,6 +260,7 @@ class Passes:
         outcome = close.close_session(run, session, fetched, restored=restored is not None)
         notifications.session_ended(self.notifier, run, session.generation, outcome)
         close.note_other_files(run, session, fetched)
+        note_image(run, run.newest_session())
         run.state.refresh()  # a stop may have been asked for since
         if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")

@@ -7,6 +7,7 @@ one whose answer never came is looked for before anything is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.checkpoints.vouched import Vouched
@@ -18,9 +19,10 @@ from kaggle_manager.errors import (
     QuotaError,
     error_context,
 )
+from kaggle_manager.orchestrator.image import image_for_next, push_in_its_image
 from kaggle_manager.orchestrator.publish import is_mountable
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
@@ -65,6 +67,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     who = vouching(run, parent) if parent else ""
     trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
     inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
+    newest = client.newest_kernel(row.owner, row.slug)
+    image = image_for_next(run, newest[0] if newest else None)
     order = launch.launch_order(
         config,
         row,
@@ -76,10 +80,10 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         identity=run.identity,
         accept_changes=run.changes_are_accepted,
         deadline_s=plan.deadline_s,
+        image=image,
     )
     script = render_script(bundle, order.as_json())
     reporter.line(f"  {describe(bundle, script)}")
-    newest = client.newest_kernel(row.owner, row.slug)
     known = run.state.journal.versions(row.run_id)
     if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.state.together():
@@ -101,6 +105,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         facts={
             "vouched_by": who,
             "target": order.target,
+            "image_asked": image,
             "planned": {"timeout_s": plan.timeout_s, "deadline_s": plan.deadline_s, "steps": plan.steps},
         },
     )
@@ -115,10 +120,15 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
     push = launch.kernel_push(
-        config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s, inputs=inputs
+        config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s, inputs=inputs, image=image
     )
+
+    def in_the_newest_image() -> KernelPush:
+        unpinned = render_script(bundle, order.model_copy(update={"image": ""}).as_json())
+        return replace(push, image="", source=unpinned)
+
     try:
-        pushed = client.push_kernel(push)
+        pushed = push_in_its_image(run, session, push, otherwise=in_the_newest_image)
     except CapacityReached as error:
         with run.state.together():
             run.state.drop_intent(session)

@@ -22,6 +22,7 @@ from kaggle_manager.runs.lifecycle import Observation, SessionView, Stage
 from kaggle_manager.runs.retry_policy import FailureKind, ends_the_run
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.runs.session_image import moved_after
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
@@ -140,6 +141,10 @@ class RunContext:
     def accept_changes(self) -> None:
         """Remember that the user accepts this environment and this reward, and no later ones."""
         self.state.change_settings(accepted=digest_of_changes(self.identity))
+
+    def leave_image(self) -> None:
+        """The next session takes the newest docker image: those until now no longer say which one it asks for."""
+        self.state.change_settings(**moved_after(self.state.newest.generation if self.state.newest else 0))
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.protocol.document import Document, Part, Sha256
+from kaggle_manager.protocol.document import Document, Line, Part, Sha256
 from kaggle_manager.sections.model import InputText, inside_its_folder
 
 
@@ -44,6 +44,7 @@ class LaunchOrder(Document):
         max_steps: timesteps this session may train at most; None for no limit.
         save_every: timesteps between checkpoints; None for the scenario's own.
         accelerator: Kaggle's name of the machine; None for the CPU.
+        image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of Kaggle that is mounted, each with its version, see `sections.inputs`.
@@ -69,6 +70,7 @@ class LaunchOrder(Document):
     max_steps: PositiveInt | None = None
     save_every: PositiveInt | None = None
     accelerator: str | None = None
+    image: Line = ""
     packages: tuple[str, ...] = ()
     wheels: Wheels | None = None
     inputs: tuple[InputText, ...] = ()

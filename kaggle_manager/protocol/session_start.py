@@ -14,6 +14,21 @@ class ResumedFrom(Part):
     manifest_sha256: Line
 
 
+class Versions(Part):
+    """What a session computes with.
+
+    Attributes:
+        cuda: that torch was built for; None: for none.
+        driver: of the GPU; None: there is none.
+    """
+
+    python: Line
+    torch: Line
+    numpy: Line
+    cuda: Line | None = None
+    driver: Line | None = None
+
+
 class SessionStart(Document):
     """What a session continues, and on what.
 
@@ -23,9 +38,10 @@ class SessionStart(Document):
         target: timesteps in all, over every session of the run.
         resumed: what it continues; None for a start from zero.
         from_zero: why it starts from zero; None when it continues something.
+        versions: of what it computes with.
     """
 
-    SCHEMA: ClassVar[int] = 2
+    SCHEMA: ClassVar[int] = 3
 
     run_id: Line
     generation: int
@@ -35,3 +51,4 @@ class SessionStart(Document):
     target: int
     resumed: ResumedFrom | None = None
     from_zero: Line | None = None
+    versions: Versions | None = None

@@ -30,6 +30,7 @@ from kaggle_manager.runs.rows import (
     stored,
     summary_of_row,
 )
+from kaggle_manager.runs.session_image import moved_after
 
 _OF_SESSION = ", ".join(field.name for field in fields(SessionRow))
 
@@ -123,7 +124,10 @@ class Journal:
         self.change_run(run_id, target=target, finished_at=None, outcome="")
 
     def move_run(self, run_id: str, platform: str, owner: str) -> None:
-        """Let a run go on elsewhere. Its lineage, and so its id, stay."""
+        """Let a run go on elsewhere. Its lineage, and so its id, stay; the images of another platform do not."""
+        if self.run(run_id).platform != platform:
+            newest = max((session.generation for session in self.sessions(run_id, newest=1)), default=0)
+            self.change_settings(run_id, **moved_after(newest))
         self.change_run(run_id, platform=platform, owner=owner, published=None)  # which lies ready over there alone
 
     def move_tree(self, run_id: str, tree: Path) -> None:
@@ -189,6 +193,8 @@ class Journal:
         """Of each session what a report shows, without its other facts; the first one first."""
         columns = "generation, version, stage, outcome, kind, step, gained, ran_s, lost_s, started_at, ended_at, why"
         columns += ", coalesce(json_extract(facts, '$.caution'), '') AS caution"
+        columns += ", coalesce(json_extract(facts, '$.image'), '') AS image"
+        columns += ", coalesce(json_extract(facts, '$.versions'), '{}') AS versions"
         query = f"SELECT {columns} FROM sessions WHERE run_id = ? ORDER BY generation"
         with refusals_of(self.path):
             return [summary_of_row(dict(row)) for row in self._db.execute(query, (run_id,))]

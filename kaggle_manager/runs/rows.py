@@ -217,7 +217,8 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
         _check(forecast, dates=("done_at", "made_at"), numbers=("sessions", "accelerator_s"))
     if forecast.get("told"):
         _check(forecast["told"], dates=("done_at", "made_at"), numbers=("target",))
-    _check({"seed": None, "session_limit_s": None, **settings}, numbers=("seed", "session_limit_s"))
+    optional = dict.fromkeys(("seed", "session_limit_s", "image_from"))
+    _check({**optional, **settings}, numbers=tuple(optional))
     _check(row, dates=("created_at", "finished_at"))
     values = {
         "quick": bool(row["quick"]),
@@ -245,6 +246,9 @@ def session_of_row(row: Mapping[str, Any]) -> SessionRow:
     for name, value in (facts.get("seen") or {}).items():
         if (name in ("state", "container")) != isinstance(value, str) or isinstance(value, dict | list):
             raise ValueError(f"{name} = {value!r} is not what is seen of a session")
+    words = {name: facts[name] for name in ("image", "image_asked") if name in facts} | (facts.get("versions") or {})
+    if wrong := [name for name, value in words.items() if not isinstance(value, str)]:
+        raise ValueError(f"{wrong[0]} = {words[wrong[0]]!r} is not text")
     optional = ("gained", "ran_s", "lost_s", "ending_s", "refusals", "accelerator_gain", "target")
     _check(facts, numbers=[name for name in optional if name in facts])
     return _value(SessionRow, {**row, "stage": Stage(row["stage"]), "facts": facts})
@@ -255,7 +259,7 @@ def summary_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     for date in (row["started_at"], row["ended_at"]):
         if date is not None:
             datetime.fromisoformat(date)
-    return dict(row)
+    return {**row, "versions": _table(row["versions"])}
 
 
 # What is read of the events of a kind.

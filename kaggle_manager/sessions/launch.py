@@ -54,6 +54,7 @@ def launch_order(
     identity: Mapping[str, Any],
     accept_changes: bool,
     deadline_s: float,
+    image: str = "",
 ) -> LaunchOrder:
     """What the session is told.
 
@@ -62,6 +63,7 @@ def launch_order(
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
         deadline_s: seconds after which it must have ended, from its start.
+        image: digest of the docker image it is asked to run in; "" for the newest.
 
     Raises:
         ConfigError: an option has a value that no session accepts.
@@ -87,6 +89,7 @@ def launch_order(
             max_steps=config.max_steps,
             save_every=config.save_every,
             accelerator=config.section.kernel.accelerator,
+            image=image,
             packages=tuple(config.section.kernel.packages),
             inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,
@@ -155,6 +158,7 @@ def kernel_push(
     has_parent: bool,
     timeout_s: float,
     inputs: Sequence[SettledInput] = (),
+    image: str = "",
 ) -> KernelPush:
     def sources(kind: str) -> tuple[str, ...]:
         return tuple(each.source for each in inputs if each.input.kind == kind)
@@ -170,4 +174,5 @@ def kernel_push(
         competition_sources=sources("competition"),
         model_sources=sources("model"),
         session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota
+        image=image,
     )

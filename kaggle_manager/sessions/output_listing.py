@@ -19,7 +19,7 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.protocol.events import Event, ProgressEvent
-from kaggle_manager.protocol.file_names import TREE_FOLDER
+from kaggle_manager.protocol.file_names import START_FILE, TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import progress_of
 
@@ -33,7 +33,7 @@ _OF_A_SAVE = re.compile(
 )
 _METADATA = f"{TREE_FOLDER}/training_metadata.json"
 _CURVES = re.compile(
-    rf"{TREE_FOLDER}/(?:training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
+    rf"{START_FILE}|{TREE_FOLDER}/(?:training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
 )
 _PENDING_MANIFEST = f"{MANIFEST_SUFFIX}{PENDING_SUFFIX}"
 # Without a list of what there should be: so many looks in a row that show nothing new.
@@ -171,7 +171,7 @@ def of_cut_saves(listing: OutputListing, named: Collection[str]) -> list[Expecte
 
 
 def curves(listing: OutputListing, named: Collection[str]) -> list[ExpectedFile]:
-    """The learning curves and the summary of the tree, which no checkpoint needs."""
+    """The learning curves, the summary of the tree and what the session said first, which no checkpoint needs."""
     return _besides(listing, named, lambda name: bool(_CURVES.fullmatch(name)))
 
 

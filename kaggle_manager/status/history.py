@@ -9,7 +9,8 @@ from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.console.formatting import count, duration
-from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
+from kaggle_manager.runs.session_image import short
+from kaggle_manager.status.report import REPORT_SCHEMA, RunReport, SessionSummary
 from kaggle_manager.trees.compare import TreeDifference, compare_trees
 
 
@@ -35,16 +36,20 @@ class History:
         return {"schema": REPORT_SCHEMA, "totals": self.totals, "runs": [asdict(run) for run in self.runs]}
 
     def lines(self) -> Iterator[str]:
-        """One line a session, a line above each run, and the sums."""
+        """One line a session, a line above each run, and the sums; what a session ran on where that is another."""
         for run in self.runs:
             yield f"run {run.run_id}  {run.name}  {run.step} of {run.target}  {run.state}"
             if run.exactness:
                 yield f"  {run.exactness}"
+            before = ""
             for session in run.sessions:
                 cost = f", {duration(session.ran_s)}" if session.ran_s else ""
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""
                 kind = f" [{session.kind}]" if session.kind else ""
                 yield f"  session {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
+                if (ran_on := _ran_on(session)) and ran_on != before:
+                    before = ran_on
+                    yield f"    {ran_on}"
                 if session.caution:
                     yield f"    caution: {session.caution}"
         yield self._sum()
@@ -57,6 +62,12 @@ class History:
             f"{duration(totals['accelerator_s'])} in all, {count(totals['gained'], 'step')} gained, "
             f"{duration(totals['lost_s'])} lost to repeated work"
         )
+
+
+def _ran_on(session: SessionSummary) -> str:
+    """Image and versions in a line."""
+    image = [f"image {short(session.image)}"] if session.image else []
+    return ", ".join(image + [f"{name} {version}" for name, version in session.versions.items()])
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kaggle_manager.console.formatting import training
@@ -46,6 +46,8 @@ class SessionSummary:
         started_at, ended_at: ISO 8601, UTC; None while it has not ended.
         why: one line: why it ended.
         caution: one line: what else it left; '' for nothing the user should know.
+        image: digest of the docker image it ran in; '' while the platform has not said.
+        versions: of python, torch, numpy, cuda and driver, as far as it has and said them.
     """
 
     generation: int
@@ -61,6 +63,8 @@ class SessionSummary:
     ended_at: str | None
     why: str
     caution: str = ""
+    image: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class RunReport:
         step, target: environment steps saved, and asked for.
         tree: folder of the training tree.
         bundle_sha256: hash of the code of its newest session.
+        image: digest of the docker image of the newest session of which it is known; "" for none.
         exactness: up to which step its bits are those of a training that was never interrupted, and what changed them
             there; "" when nothing did.
         best_score, best_step: mean reward and environment steps of the best model; None when none was evaluated.
@@ -104,6 +109,7 @@ class RunReport:
     target: int
     tree: str
     bundle_sha256: str
+    image: str
     exactness: str
     best_score: float | None
     best_step: int | None

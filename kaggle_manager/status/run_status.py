@@ -90,6 +90,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         target=row.target,
         tree=row.tree,
         bundle_sha256=newest.bundle_sha256 if newest else "",
+        image=next((session.image for session in reversed(sessions) if session.image), ""),
         exactness=exactness(head.exact) if head else "",
         best_score=best.score if best else None,
         best_step=best.step if best else None,

@@ -8,10 +8,14 @@ is called one. Everything is written under the working folder.
 from __future__ import annotations
 
 import os
+import platform
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import numpy
+import torch
 
 from kaggle_manager.accelerators import is_what_was_asked
 from kaggle_manager.checkpoints import Manifest, TrainingTree, unpack_tree
@@ -20,12 +24,12 @@ from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.protocol.session_result import SessionResult
-from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart
+from kaggle_manager.protocol.session_start import ResumedFrom, SessionStart, Versions
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
 from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.sections.model import SECTION_FILE, load_section
-from kaggle_manager.trainer.runtime.gpu import gpu_name
+from kaggle_manager.trainer.runtime.gpu import driver_version, gpu_name
 from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S, check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, say, streams_kept, warn
 from kaggle_manager.trainer.runtime.missing import in_words, missing_in
@@ -109,6 +113,7 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         target=order.target,
         resumed=ResumedFrom(step=origin.step, manifest_sha256=head.manifest.sha256) if head else None,
         from_zero=None if head else origin.reason,
+        versions=_versions(),
     )
     write_start(working, start)
     scenario = scenario.for_quick() if order.quick else scenario
@@ -124,8 +129,19 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         sources=sources_of(section, order.scenario, CODE),
         accept_changes=order.accept_changes,
         bundle_sha256=order.bundle_sha256,
+        image=order.image,
     )
     return train(settings, origin, clock, emit=emit)
+
+
+def _versions() -> Versions:
+    return Versions(
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        numpy=numpy.__version__,
+        cuda=torch.version.cuda,
+        driver=driver_version() or None,
+    )
 
 
 def _origin(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> ResumePoint:

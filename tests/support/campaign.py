@@ -289,6 +289,8 @@ class Campaign:
             raise BrokenPromise(f"a person is needed, and no error says so: {report.why}")
 
     def _after(self, error: KaggleManagerError) -> None:
+        if "the image gcr.io" in error.message:
+            raise BrokenPromise("an image that is gone stops the run")
         if not error.next_step:
             raise BrokenPromise(f"no next step: {type(error).__name__}: {error.message}")
         if isinstance(error, RemoteError | QuotaError) or self.mortality.disk_is_full:  # which passes by itself
@@ -326,8 +328,10 @@ class Campaign:
         self.kaggle.mend_code()
         self.kaggle.delete_misfiled()
         self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
+        image = "latest" if self.rng.random() < 0.2 else None
+        self.kaggle.may_move |= image is not None
         with suppress(KaggleManagerError):  # a person tries again with the next tick
-            self.manager().go_on(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s)
+            self.manager().go_on(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s, image=image)
         self.kaggle.may_push = True
 
     def status(self) -> RunReport | None:

@@ -101,4 +101,5 @@ def draw(seed: int) -> Drawn:
         jumps=odds(0.2),
         disk_fills=odds(0.05),
         elsewhere=(odds(1.0) * drawn.week_s, BEGINNING + rng.choice([0.8, 5.0, 30.0]) * HOUR),
+        odds=replace(drawn.odds, image_moves=odds(0.4), image_gone=odds(0.3)),
     )

@@ -114,6 +114,9 @@ class SimulatedKaggle:
         self.elsewhere = (0.0, 0.0)  # seconds that other sessions of the account reserve, and until when
         self._epoch = clock()
         self._asked: list[float] = []  # when pushes were asked for, of late
+        self._images = [image_number(0)]  # that can be had; the last one is the newest
+        self._image_refused = False  # since the last accepted push
+        self.may_move = False  # `--image latest` was asked for since then
 
     # --- a person's hands ---------------------------------------------------------------------------------------------
 
@@ -329,6 +332,15 @@ class SimulatedKaggle:
             return None
         return OutputFile(name, f"signed://{version.ref}/{name}")
 
+    def image_of(self, version: KernelVersion) -> str:
+        there = [s for s in self.sessions if (s.slug, s.version) == (version.slug, version.version)]
+        for session in there:
+            session.image_told = False
+        self._call("image")
+        session = self._find(version)
+        session.image_told = True
+        return session.image
+
     def cancel_session(self, session_id: int) -> None:
         self._call("cancel")
         self.cancelled.append(session_id)
@@ -350,6 +362,7 @@ class SimulatedKaggle:
         if (push.session_timeout_s or 12 * 3600.0) > self.left_s():
             self._meet("no quota")
             raise QuotaError("Projected to exceed the weekly quota.", next_step="wait")
+        image = self._image_of(push)
         unanswered = self._strikes(self.odds.push_unanswered)
         if unanswered and self.rng.random() < 0.4:
             self._meet("push without answer, not done")
@@ -373,8 +386,10 @@ class SimulatedKaggle:
             fate=self._fate(),
             visible_at=now + late_s,
             end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
+            image=image,
         )
         self.sessions.append(session)
+        self._image_refused = self.may_move = False
         for known in self.datasets.get(f"{push.slug}-tree", []):
             known.is_taken = True
         self.mortality.deed()  # between what was done and its being known
@@ -385,6 +400,23 @@ class SimulatedKaggle:
             self._meet("push without answer, done")
             raise AmbiguousPush("The answer never came.")
         return PushedKernel(KernelVersion(OWNER, slug, version), "", 1)
+
+    def _image_of(self, push: KernelPush) -> str:
+        """The image a push runs in: the one it pins, else the newest; what is gone is refused."""
+        if self._strikes(self.odds.image_moves):
+            self._meet("the newest image moves on")
+            self._images.append(image_number(self.faults["the newest image moves on"]))
+        if self._strikes(self.odds.image_gone):
+            del self._images[:-1]
+        told = [session.image for session in self.sessions if session.image_told and not session.is_misfiled]
+        stays = told and told[-1] in self._images and not (self._image_refused or self.may_move)
+        if stays and not push.image:
+            raise BrokenPromise(f"a session moves out of {told[-1][-8:]}, and nobody asked for it")
+        if push.image and push.image not in self._images:
+            self._meet("image gone")
+            self._image_refused = True
+            raise ConfigError(f"Kaggle refused to start it: the image {push.image} is unknown.", next_step="do so")
+        return push.image or self._images[-1]
 
     def _fate(self) -> Fate:
         kind = self.rng.choice(self.odds.fates) if self._strikes(self.odds.death) else "well"
@@ -410,7 +442,12 @@ class SimulatedKaggle:
             raise BrokenPromise("the deadline is later than the end")
         self._check_start(mine, order)
         for session in mine:
-            is_known = session.fate.kind != "deleted" and session.ending is not None and session.ending.has_last_word
+            is_known = (
+                not session.is_misfiled
+                and session.fate.kind != "deleted"
+                and session.ending is not None
+                and session.ending.has_last_word
+            )
             if is_known and session.ending is not None and session.ending.diverged:
                 raise BrokenPromise(f"generation {generation} resumes a training that diverged")
 
@@ -498,6 +535,10 @@ class SimulatedKaggle:
             yield LogLine(index, "stdout", at_s, text)
         if self._is_live(session):
             raise Quiet
+
+
+def image_number(number: int) -> str:
+    return f"gcr.io/kaggle-images/python@sha256:{sha256_of(b'image %d' % number)}"
 
 
 def sha256_of(content: bytes) -> str:

@@ -34,6 +34,8 @@ class Odds:
     stops: float = 0.0
     publish_unanswered: float = 0.0
     ingestion_s: float = 30.0
+    image_moves: float = 0.0
+    image_gone: float = 0.0
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Session:
         told: the state Kaggle named last; None after a denial, and before.
         struck: passing trouble it has met.
         cut_at: when a person deleted it.
+        image: digest of what it runs in; image_told: whether the last question about that was answered.
     """
 
     slug: str
@@ -57,6 +60,8 @@ class Session:
     fate: Fate
     visible_at: float
     end_lag_s: float
+    image: str = ""
+    image_told: bool = False
     ending: Ending | None = None
     cut_at: float | None = None
     told: KernelState | None = None

@@ -143,7 +143,7 @@ class Checkpointer:
             replay=self._rows.all(),
             metadata=metadata,
             manifest={
-                "exact": self.record.describe(),
+                "exact": {**self.record.describe(), "image": self.config.image},
                 "metrics": {"training_seconds": metadata.training_seconds},
             },
         )
@@ -256,7 +256,7 @@ class Checkpointer:
             step=model.num_timesteps,
             files=files,
             certificate=self.digests.get("all", ""),
-            exact={**self.record.describe(), "items": self.digests},
+            exact={**self.record.describe(), "image": self.config.image, "items": self.digests},
             **self._common,
         )
         with Caution(tree.metadata.name):

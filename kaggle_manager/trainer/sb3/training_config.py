@@ -61,6 +61,7 @@ class TrainingConfig:
         sources: what these fingerprints are made of, kept in each checkpoint.
         accept_changes: continue though the environment or the reward was changed, on purpose.
         bundle_sha256: content hash of the code, '' outside a kernel.
+        image: digest of the docker image that the session was asked to run in; "" for the newest, or for none.
         vouched: the list that its checkpoints are written to; None in a kernel, whose manager vouches for what it left.
     """
 
@@ -86,6 +87,7 @@ class TrainingConfig:
     sources: Sources = field(default_factory=dict)
     accept_changes: bool = False
     bundle_sha256: str = ""
+    image: str = ""
     vouched: Vouched | None = None
 
     @property
@@ -124,6 +126,7 @@ def from_scenario(
     sources: Sources | None = None,
     accept_changes: bool = False,
     bundle_sha256: str = "",
+    image: str = "",
     vouched: Vouched | None = None,
 ) -> TrainingConfig:
     """Settings of a section's scenario; `total` and `save_every` given here come before the section's."""
@@ -147,5 +150,6 @@ def from_scenario(
         sources=sources or {},
         accept_changes=accept_changes,
         bundle_sha256=bundle_sha256,
+        image=image,
         vouched=vouched,
     )
