@@ -85,7 +85,7 @@ def stage(mortality: Mortality) -> Iterator[None]:
     with (
         simulated_datasets(),
         mock.patch.object(push, "build_bundle", _bundle),
-        mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress, PRESET_EXTREME=0)),
+        mock.patch.object(bundle, "lzma", SimpleNamespace(compress=_compress)),
         mock.patch.object(manager, "Journal", MortalJournal),
         mock.patch.object(stop, "_ask_log", return_value=""),
         mock.patch.object(command, "Journal", MortalJournal),
@@ -101,7 +101,7 @@ def _section(root: Path, name: str) -> Section:
 
 
 @functools.cache
-def _compress(content: bytes, preset: int) -> bytes:
+def _compress(content: bytes) -> bytes:
     return lzma.compress(content, preset=0)
 
 
