@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import InputMissing
@@ -43,8 +44,11 @@ def find_inputs(
         InputMissing: one did not appear; names each, and what is mounted.
     """
     deadline = now() + wait_s
+    # In Kaggle's older layout data of two owners may have one place, and nothing says whose is there.
+    places = Counter(place for each in inputs for place in each.places)
+    shared = {place for place, times in places.items() if times > 1}
     while True:
-        found = {each.name: place for each in inputs if (place := _place(root, each)) is not None}
+        found = {each.name: place for each in inputs if (place := _place(root, each, shared)) is not None}
         if len(found) == len(inputs):
             return found
         if now() >= deadline:
@@ -96,9 +100,11 @@ def _numbered(root: Path, wanted: Input) -> Input:
     return wanted.at(max(numbers, default=None))
 
 
-def _place(root: Path, wanted: Input) -> Path | None:
+def _place(root: Path, wanted: Input, shared: Container[PurePosixPath] = ()) -> Path | None:
     for place in wanted.places:
         folder = root / place
+        if place in shared:
+            continue
         if folder.is_dir() and any(folder.iterdir()):
             return folder
     return None

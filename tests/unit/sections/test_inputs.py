@@ -54,6 +54,16 @@ def test_a_mount_that_comes_late_is_waited_for_and_an_empty_one_is_none(tmp_path
     assert 60 <= at[0] < 61
 
 
+def test_data_of_two_owners_under_one_name_is_never_taken_for_each_other(tmp_path: Path) -> None:
+    inputs = [read_input("alice/roads"), read_input("bob/roads")]
+    for place in ("roads", "datasets/bob/roads"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "a.csv").touch()
+    with pytest.raises(InputMissing, match="The input alice/roads is"):
+        find_inputs(tmp_path, inputs)
+    assert find_inputs(tmp_path, inputs[1:]) == {"bob/roads": tmp_path / "datasets/bob/roads"}
+
+
 def test_what_is_missing_is_named_beside_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "datasets/alice").mkdir(parents=True)
     with pytest.raises(InputMissing, match=r"alice/roads/versions/3, competition:titanic .*datasets/alice"):
