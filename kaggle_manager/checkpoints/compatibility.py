@@ -54,11 +54,14 @@ class Difference:
     accepted: bool = False
 
     def __str__(self) -> str:
-        said = f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
+        return "\n    ".join([f"{self.severity.name} {self.label}: {self.said} - {self.what_to_do}", *self.lines])
+
+    @property
+    def said(self) -> str:
+        """What is not the same: both values, or the files of a fingerprint, which says nothing to anyone."""
         if self.field in _FINGERPRINTS and ABSENT not in (self.checkpoint, self.current):
-            said = f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
-        line = f"{self.severity.name} {self.label}: {said} - {self.what_to_do}"
-        return "\n    ".join([line, *self.lines])
+            return f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
+        return f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
 
     @property
     def may_be_wanted(self) -> bool:
@@ -177,6 +180,12 @@ def compare(
         differences = [_accepted(difference) for difference in differences]
     differences.sort(key=lambda difference: (-difference.severity, difference.field))
     return Verdict(max((difference.severity for difference in differences), default=Level.OK), tuple(differences))
+
+
+def is_another_task(stated: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Whether a score of the one says nothing beside a score of the other: environment, reward or inputs changed."""
+    found = compare(stated, current).differences
+    return any(each.may_be_wanted for each in found if each.severity is Level.REFUSE)
 
 
 def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -> Iterator[Difference]:

@@ -27,6 +27,7 @@ from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, own_folder, storage_errors
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
+from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
@@ -246,13 +247,16 @@ class CheckpointStore:
     ) -> bool:
         """Replace the best model if `score` is strictly higher than its score; say whether it was.
 
-        A score that is not finite never wins. The older best is gone only once the newer is committed.
+        A score of another environment or reward is none to compare with. A score that is not finite never wins. The
+        older best is gone only once the newer is committed.
 
         Raises:
             StorageError: the disk refused. The best model that was there still loads.
             CheckpointCorrupt: what was written does not read back.
         """
         current = self._own(index.best_slot(self.tree))
+        if current is not None and is_another_task(current.manifest.identity, facts.get("identity", {})):
+            current = None
         best_score = None if current is None else current.manifest.score
         if not math.isfinite(score) or (best_score is not None and score <= best_score):
             return False

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, index
+from kaggle_manager.checkpoints import Checkpoint, Disk, Manifest, TrainingTree, index
 from kaggle_manager.checkpoints.compatibility import ABSENT, shown
+from kaggle_manager.checkpoints.sources import Sources, changed
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, ConfigError, NotFound
@@ -63,6 +64,7 @@ class Side:
         best: of the best model, when there is one.
         curve: the evaluations, oldest first.
         problem: why there is no curve; "" where it was read.
+        sources: what its environment and its reward were made of.
     """
 
     label: str
@@ -70,6 +72,7 @@ class Side:
     best: Manifest | None = None
     curve: tuple[Evaluation, ...] = ()
     problem: str = ""
+    sources: Sources = field(default_factory=dict)
 
 
 def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) -> Side:
@@ -93,7 +96,9 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
         curve = [point for point in points if point.step <= chosen.step and math.isfinite(point.mean)]
     except CheckpointCorrupt as error:
         problem = error.message
-    return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve), problem)
+    paths = {entry.name: tree.checkpoints / entry.name for entry in chosen.files}
+    sources = Checkpoint(chosen, tree, paths).sources()
+    return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve), problem, sources)
 
 
 def compare_trees(a: TrainingTree, b: TrainingTree, *, labels: tuple[str, str] = ("a", "b")) -> list[TreeDifference]:
@@ -115,6 +120,8 @@ def _settings(a: Side, b: Side) -> Iterator[TreeDifference]:
         yield TreeDifference("versions", "arithmetic", said_a.pop("arithmetic"), said_b.pop("arithmetic"), words)
     for name, old, new in _unequal(said_a, said_b, ""):
         words = _FINGERPRINTS.get(name, "") if ABSENT not in (old, new) else ""
+        if words and (files := changed(name, a.sources, b.sources)):
+            words = f"{words}: {', '.join(files)}"
         words = words or f"{name} is {shown(old)} in {a.label} and {shown(new)} in {b.label}"
         yield TreeDifference(_topic(name), name, old, new, words)
 

@@ -283,7 +283,7 @@ def test_a_training_is_found_by_its_content_whatever_its_folder_is_called(base: 
     [
         ({"hyperparameters": {"gamma": 0.5}}, "gamma: trained with"),
         ({"environment_kwargs": {"intersection": "synthetic", "episode_s": 70}}, "Environment kwargs: trained with"),
-        ({"reward_files": ["metrics.py"]}, "Sources of the reward: trained with"),
+        ({"reward_files": ["metrics.py"]}, "Sources of the reward: metrics.py, reward.py changed"),
     ],
 )
 def test_a_training_of_another_experiment_is_left_out_and_named(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError, UntrustedTree, error_context
-from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from kaggle_manager.sections.project import state_of
 from validation_ch7.section_7_6_rl_performance.experiment import differences
@@ -69,13 +69,15 @@ def train(
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
     identity = identity_of(section, name, PROJECT, quick=quick, seed=seed)
+    sources = sources_of(section, name, PROJECT)
     tree = TrainingTree(base.resolve() / PATH / config.models, name)
     clock = SessionClock()
     with hold_tree(tree.root), stop_signals(clock):
         vouched = Vouched(state_of(PROJECT, base.resolve()))
         origin = find_resume_point(tree, fresh=False, warn=warn, check=may_be_opened(vouched, tree, trust))
         parent = origin.checkpoint.manifest if origin.checkpoint else None
-        if parent and (found := differences(parent.identity, identity)):
+        then = origin.checkpoint.sources() if origin.checkpoint else {}
+        if parent and (found := differences(parent.identity, identity, then=then, now=sources)):
             raise CheckpointIncompatible(
                 f"{tree.root} holds another experiment than section.toml declares now: {'; '.join(found)}.",
                 safe="it was not touched.",
@@ -93,6 +95,7 @@ def train(
                 min_step=origin.step,
             ),
             identity=identity,
+            sources=sources,
             vouched=vouched,
         )
         return train_session(settings, origin, clock)

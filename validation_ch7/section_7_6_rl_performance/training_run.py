@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Manifest, TrainingTree, read_metadata
 from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX
+from kaggle_manager.checkpoints.sources import Sources
 from kaggle_manager.errors import CheckpointCorrupt, NotFound
-from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from validation_ch7.section_7_6_rl_performance.baselines import Contender, Observation
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
@@ -58,6 +59,7 @@ class TrainingRun:
         tree: where it lies; its name means nothing.
         seed: of the training.
         head: manifest of its newest checkpoint.
+        sources: what its environment and its reward were made of.
         levels: the reported models by name: `best`, and `final` once the target was reached.
         latest_steps: steps of the checkpoints kept for resuming.
         session_ends: step at the end of each session but the last; None when no journal says it.
@@ -77,11 +79,17 @@ class TrainingRun:
     training_seconds: float | None
     evaluation_seconds: float | None
     device: str
+    sources: Sources
 
-    def differences(self, declared: Mapping[str, Any]) -> list[str]:
-        """What makes it, or a model of it, of another experiment than `declared`; empty when it is that one."""
+    def differences(self, declared: Mapping[str, Any], now: Sources) -> list[str]:
+        """What makes it, or a model of it, of another experiment than `declared`; empty when it is that one.
+
+        Args:
+            declared, now: as `experiment.differences`.
+        """
         manifests = (self.head, *(each.manifest for each in self.levels.values()))
-        return list(dict.fromkeys(line for each in manifests for line in differences(each.identity, declared)))
+        found = (differences(each.identity, declared, then=self.sources, now=now) for each in manifests)
+        return list(dict.fromkeys(line for lines in found for line in lines))
 
     def contender(self, level: str) -> Contender:
         """The model of a level, as something that controls the intersection greedily; one model is one contender."""
@@ -155,15 +163,16 @@ def find_runs(
             candidates += [run] if run is not None else []
     for seed in [config.seed] if quick else seeds:
         declared = identity_of(section, scenario, PROJECT, quick=quick, seed=seed)
+        now = sources_of(section, scenario, PROJECT)
         of_seed = [run for run in candidates if run.seed == seed or seed is None]
-        fitting = [run for run in of_seed if not run.differences(declared)]
+        fitting = [run for run in of_seed if not run.differences(declared, now)]
         # Two of one seed are copies of one training, or one went further.
         fitting.sort(key=lambda run: (run.head.step, run.head.sha256))
         found += fitting[-1:]
         if not fitting:
             left_out += [
                 f"{run.tree.root.name} (seed {seed}) is another experiment than section.toml declares: "
-                + "; ".join(run.differences(declared))
+                + "; ".join(run.differences(declared, now))
                 for run in of_seed
             ]
     for each in left_out:
@@ -205,6 +214,7 @@ def _read_run(tree: TrainingTree, config: ScenarioConfig, journal: Path | None) 
         training_seconds=metadata.training_seconds if metadata else None,
         evaluation_seconds=metadata.evaluation_seconds if metadata else None,
         device=metadata.device if metadata else "",
+        sources=head.sources(),
     )
 
 

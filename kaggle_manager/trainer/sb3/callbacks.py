@@ -127,6 +127,7 @@ class BestModelCallback(_AtRolloutStart):
         most_share: an evaluation is left out while those before it are more than this share of all environment steps,
             the last one never; None for no bound.
         diverged_below, refuse: a score below that, or none at all, has the training refused, with the words given.
+        is_another_task: scores from before the resume are of another environment or reward, and none to compare with.
     """
 
     def __init__(
@@ -142,9 +143,11 @@ class BestModelCallback(_AtRolloutStart):
         most_share: float | None = None,
         diverged_below: float | None = None,
         refuse: Callable[[str], None] = lambda _: None,
+        is_another_task: bool = False,
     ) -> None:
         super().__init__()
         self.every = every
+        self._is_another_task = is_another_task
         self._most_share = most_share
         self._diverged_below, self._refuse = diverged_below, refuse
         self.best_score = -math.inf
@@ -262,13 +265,8 @@ class BestModelCallback(_AtRolloutStart):
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._passed = state["passed"]
-        self.best_score = state["best_score"]
-        self.best_step = state["best_step"]
-        # The policy at the target is evaluated after its last save: when the target is raised, the tree knows better.
-        best = self._committed()
-        score = best.manifest.score if best is not None and best.step <= self.model.num_timesteps else None
-        if best is not None and score is not None and score > self.best_score:
-            self.best_score, self.best_step = score, best.step
+        if not self._is_another_task:
+            self._load_best(state)
         self._steps = list(state["steps"])
         self._steps_before = len(self._steps)
         self._seconds_before = state.get("wall_clock", 0.0)  # checkpoints of older sessions do not have it
@@ -276,6 +274,15 @@ class BestModelCallback(_AtRolloutStart):
         self._evaluations = [Evaluation(*each) for each in parts]
         if self._steps:
             self._write_history(self._as_npz())
+
+    def _load_best(self, state: dict[str, Any]) -> None:
+        self.best_score = state["best_score"]
+        self.best_step = state["best_step"]
+        # The policy at the target is evaluated after its last save: when the target is raised, the tree knows better.
+        best = self._committed()
+        score = best.manifest.score if best is not None and best.step <= self.model.num_timesteps else None
+        if best is not None and score is not None and score > self.best_score:
+            self.best_score, self.best_step = score, best.step
 
 
 class ProgressCallback(_AtRolloutStart):

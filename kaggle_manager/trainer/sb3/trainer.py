@@ -311,6 +311,7 @@ class Session:
             most_share=config.evaluation_share,
             diverged_below=config.diverged_below,
             refuse=self.checkpointer.refuse,
+            is_another_task=bool(self._changed),
         )
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)

@@ -52,27 +52,31 @@ def returns(tree: Path) -> list[float]:
 
 def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
-    session(paying(tree, 1.0), max_steps=55)
+    session(paying(tree, 3.0), max_steps=105)
+    store = CheckpointStore(TrainingTree(tree, SCENARIO))
+    assert (best := store.best()) is not None
+    assert best.manifest.score == 30.0
     with pytest.raises(CheckpointIncompatible) as refused:
         session(paying(tree, 2.0))
-    assert "-PAY = 1.0\n    +PAY = 2.0" in refused.value.message
+    assert "-PAY = 3.0\n    +PAY = 2.0" in refused.value.message
     assert "--accept-changes" in refused.value.next_step
 
     unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
     session(paying(tree, 2.0, accept_changes=True, environment=unpicklable), max_steps=55)
-    session(paying(tree, 3.0, accept_changes=True), max_steps=60)
+    session(paying(tree, 1.0, accept_changes=True))
     paid = returns(tree)
-    assert set(paid) == {10.0, 20.0, 30.0}, "no episode is of two environments"
-    assert paid == sorted(paid)
-    head = CheckpointStore(TrainingTree(tree, SCENARIO)).find_latest_checkpoint()
+    assert set(paid) == {30.0, 20.0, 10.0}, "no episode is of two environments"
+    assert paid == sorted(paid, reverse=True)
+    head, best = store.find_latest_checkpoint(), store.best()
     assert head is not None
+    assert best is not None
+    assert best.manifest.score == 10.0, "a score of another reward is none to compare with"
     first, second = (entry for entry in head.manifest.exact["broken"] if entry.get("changed"))
     assert first["changed"] == second["changed"] == "environment.py"
-    assert exactness(head.manifest.exact).startswith(
-        f"exact up to step {first['step']}, then environment.py was changed on purpose"
-    )
-    assert f"environment.py changed on purpose at step {second['step']}" in exactness(head.manifest.exact)
-    assert head.sources() == {name: {"environment.py": ("3.0", "PAY = 3.0\n")} for name in head.sources()}
+    said = exactness(head.manifest.exact)
+    assert said.startswith(f"exact up to step {first['step']}, then environment.py was changed on purpose")
+    assert f"environment.py changed on purpose at step {second['step']}" in said
+    assert head.sources() == {name: {"environment.py": ("1.0", "PAY = 1.0\n")} for name in head.sources()}
     assert origin_of(tree).record is not None
 
 
