@@ -27,6 +27,7 @@ from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.known_before import problems
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
@@ -71,6 +72,10 @@ def check_section(
         VerificationError: the checks could not be carried out; carries the last words of their process.
         ConfigError: a file that is to travel is not there.
     """
+    if known := known_failures(project, section, scenarios):
+        for check in known:
+            on_result(check)
+        return {"schema": 1, "ok": False, "checks": known}
     own = section.folder / "preflight.py"
     module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
     options = [name for name, asked in (("--quick", quick), ("--thorough", thorough)) if asked]
@@ -92,6 +97,23 @@ def check_section(
     return dict(result)
 
 
+def known_failures(project: Path, section: Section, scenarios: Sequence[str] = ()) -> list[Check]:
+    """What text alone says will fail, in the whole training or in its quick variant.
+
+    Raises:
+        ConfigError: a file that is to travel is not there.
+    """
+    bundle = build_bundle(project, section)
+    found = []
+    for name in scenarios or section.scenarios:
+        whole = section.scenario(name)
+        wrong = dict.fromkeys(
+            text for each in (whole, whole.for_quick()) for text in problems(project, section, each, bundle)
+        )
+        found += [{"name": f"{name}: section.toml", "ok": False, "detail": text} for text in wrong]
+    return found
+
+
 def run_preflight(config: RunConfig, reporter: Reporter) -> None:
     """Check what `config` is about to push; at once when this very content has passed before.
 
@@ -99,39 +121,49 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
         VerificationError: a check failed; names each, and what to look at.
         ConfigError: a file that is to travel is not there.
     """
-    for warning in (config.scenario.overshoot(config.target), remark(config.section.kernel.accelerator)):
-        if warning:
-            reporter.warn(warning)
-    if missing := missing_packages(config.section):
-        reporter.line(f"  preflight skipped: {', '.join(missing)} would have to be installed here")
-        return
-    try:
-        inputs = inputs_of(config)
-    except InputMissing as error:
-        reporter.line(f"  preflight skipped: {error.message} To have it: {error.next_step}")
-        return
     content = _content_of(config)
     if _passed(config).get(content, -1) >= _needed(config):
         return
-    name = f"{config.section.name}/{config.scenario_name}"
+    for warning in (config.scenario.overshoot(config.target), remark(config.section.kernel.accelerator)):
+        if warning:
+            reporter.warn(warning)
+    _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
+    if not_here := _not_here(config):
+        reporter.line(f"  preflight: names and files were checked; skipped is what needs {not_here}")
+        return
     reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (once for each state of it)")
     checks = check_section(
         config.project_root,
         config.section,
         [config.scenario_name],
-        inputs=inputs,
+        inputs=inputs_of(config),
         quick=config.quick,
         on_result=lambda check: (reporter.warn if "WARNING: " in check["detail"] else reporter.line)(line_of(check)),
     )["checks"]
+    _raise_for_failed(config, checks)
+    reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
+    remember_passed(config)
+
+
+def _raise_for_failed(config: RunConfig, checks: Sequence[Check]) -> None:
     failed = [f"{check['name']}: {check['detail']}" for check in checks if not check["ok"]]
     if failed:
         raise VerificationError(
-            f"The preflight of {name} failed:\n  " + "\n  ".join(failed),
+            f"The preflight of {config.section.name}/{config.scenario_name} failed:\n  " + "\n  ".join(failed),
             safe="nothing was pushed; no training tree was touched",
             next_step=f"correct what it names, and try: {config.command('preflight')}",
         )
-    reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
-    remember_passed(config)
+
+
+def _not_here(config: RunConfig) -> str:
+    """What this machine lacks to try it, and how to have it; '' for nothing."""
+    if missing := missing_packages(config.section):
+        return f"{', '.join(missing)}, which would have to be installed here"
+    try:
+        inputs_of(config)
+    except InputMissing as error:
+        return f"its input data. {error.message} To have it: {error.next_step}"
+    return ""
 
 
 def inputs_of(*configs: RunConfig) -> dict[str, Path]:

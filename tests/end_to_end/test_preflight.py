@@ -151,12 +151,18 @@ def test_a_preflight_that_dies_is_no_pass(project: Path) -> None:
 def test_without_the_libraries_it_is_skipped_and_says_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toml = project / "sections/mine/section.toml"
     toml.write_text(toml.read_text().replace("packages = [", 'packages = [\n  "no-such-package==1.0",'))
-    assert "preflight skipped: no-such-package" in said_by_preflight()
+    assert "names and files were checked; skipped is what needs no-such-package" in said_by_preflight()
     assert times_run(project) == 0
     with pytest.raises(SystemExit) as left:
         cli.main(["preflight", "mine"])
     assert left.value.code == 2
     assert "no-such-package" in capsys.readouterr().err
+    toml.write_text(toml.read_text().replace("learning_rate", "learning_rat"))
+    with pytest.raises(VerificationError, match="learning_rat: PPO has none of that name; did you mean learning_rate"):
+        said_by_preflight()
+    with pytest.raises(SystemExit) as left:
+        cli.main(["preflight", "mine"])
+    assert left.value.code == 3
 
 
 def test_the_command_tells_each_check_and_ends_with_3_when_one_fails(

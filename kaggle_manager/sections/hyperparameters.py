@@ -1,0 +1,46 @@
+"""Names of the keyword arguments of Stable-Baselines3's algorithms, for a machine where it is not installed.
+
+Those of the version this program was tested with; a test compares them with its signatures.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_ALL = frozenset({"learning_rate", "gamma", "policy_kwargs", "stats_window_size", "tensorboard_log", "verbose"})
+_ON_POLICY = _ALL | {
+    *("n_steps", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm", "normalize_advantage", "use_sde"),
+    *("sde_sample_freq", "rollout_buffer_class", "rollout_buffer_kwargs"),
+}
+_OFF_POLICY = _ALL | {
+    *("batch_size", "buffer_size", "gradient_steps", "learning_starts", "n_steps", "optimize_memory_usage"),
+    *("replay_buffer_class", "replay_buffer_kwargs", "tau", "train_freq"),
+}
+NAMES: dict[str, frozenset[str]] = {
+    "A2C": _ON_POLICY | {"rms_prop_eps", "use_rms_prop"},
+    "PPO": _ON_POLICY | {"batch_size", "clip_range", "clip_range_vf", "n_epochs", "target_kl"},
+    "DQN": _OFF_POLICY
+    | {"exploration_final_eps", "exploration_fraction", "exploration_initial_eps", "max_grad_norm"}
+    | {"target_update_interval"},
+    "SAC": _OFF_POLICY
+    | {"action_noise", "ent_coef", "sde_sample_freq", "target_entropy", "target_update_interval", "use_sde"}
+    | {"use_sde_at_warmup"},
+    "TD3": _OFF_POLICY | {"action_noise", "policy_delay", "target_noise_clip", "target_policy_noise"},
+}
+
+
+def unknown(algorithm: str, names: Iterable[str]) -> list[str]:
+    """In words, each of `names` that the algorithm has not."""
+    return [
+        f"hyperparameters.{name}: {algorithm} has none of that name{meant(name, NAMES[algorithm])}"
+        for name in names
+        if name not in NAMES[algorithm]
+    ]
+
+
+def meant(name: str, accepted: Iterable[str]) -> str:
+    """What a name with a slip was probably meant to be, else what is accepted."""
+    known = sorted(accepted)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(known) or 'no argument'}"

@@ -1,0 +1,108 @@
+"""What text alone says will fail is known without a training library, and nothing is said that is not sure."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.sections.scaffold import TESTED, new_section
+from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.known_before import problems
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    new_section("mine", tmp_path, algorithm="DQN")
+    return tmp_path
+
+
+def found(project: Path, *changes: tuple[str, str]) -> list[str]:
+    """What is wrong with the section once its file has these changes."""
+    file = project / "sections/mine/section.toml"
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    file.write_text(text)
+    section = load_section(file)
+    return problems(project, section, section.scenario(), build_bundle(project, section))
+
+
+def environment(project: Path, source: str) -> None:
+    (project / "sections/mine/environment.py").write_text(source)
+
+
+def test_a_new_section_is_right(project: Path) -> None:
+    assert found(project) == []
+
+
+def test_the_names_are_those_of_stable_baselines_signatures() -> None:
+    sb3 = pytest.importorskip("stable_baselines3")
+    if sb3.__version__ != TESTED["stable-baselines3"]:
+        pytest.skip(f"the names are those of {TESTED['stable-baselines3']}")
+    for algorithm, names in NAMES.items():
+        accepted = set(inspect.signature(getattr(sb3, algorithm)).parameters)
+        assert accepted - {"env", "policy", "seed", "device", "_init_setup_model"} == names, algorithm
+
+
+def test_a_hyperparameter_with_a_slip_is_named_unless_another_version_may_have_it(project: Path) -> None:
+    slip = ("learning_rate", "learning_rat")
+    [only] = found(project, slip)
+    assert only == "hyperparameters.learning_rat: DQN has none of that name; did you mean learning_rate?"
+    tested = TESTED["stable-baselines3"]
+    assert found(project, (f"stable-baselines3=={tested}", "stable-baselines3==2.7.0")) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("class Environment:\n    def __init__(self, episode_length=1): ...\n", True),
+        ("def Environment(*, steps): ...\n", True),
+        ("class Environment:\n    def __init__(self, episode_steps): ...\n", False),
+        ("class Environment:\n    def __init__(self, **kwargs): ...\n", False),
+        ("class Environment(Base): ...\n", False),
+        ("@made\ndef Environment(): ...\n", False),
+        ("from elsewhere import Environment\n", False),
+        ("this is no Python\n", False),
+    ],
+)
+def test_an_argument_that_the_environment_does_not_take_is_named_where_its_signature_says_so(
+    source: str, wrong: bool, project: Path
+) -> None:
+    environment(project, source)
+    said = found(project)
+    assert [text.partition(":")[0] for text in said] == ["environment_kwargs.episode_steps"] * wrong
+
+
+def test_a_module_of_the_project_that_does_not_travel_is_named_and_one_that_may_not_be_needed_is_not(
+    project: Path,
+) -> None:
+    for name in ("helpers.py", "maybe.py"):
+        (project / name).write_text("")
+    (project / "tools").mkdir()
+    (project / "tools/__init__.py").write_text("")
+    environment(project, "import helpers\nfrom tools import saw\ntry:\n    import maybe\nexcept ImportError: ...\n")
+    said = found(project)
+    assert [text.partition('"')[2].partition('"')[0] for text in said] == ["helpers.py", "tools/__init__.py"]
+    assert found(project, ("include = []", 'include = ["helpers.py", "tools"]')) == []
+
+
+def test_an_environment_that_does_not_travel_is_named(project: Path) -> None:
+    (project / "robots").mkdir()
+    (project / "robots/arm.py").write_text("")
+    [only] = found(project, ('"sections.mine.environment:Environment"', '"robots.arm:Arm"'))
+    assert 'add "robots/arm.py" to `include`' in only
+
+
+def test_a_pin_of_what_was_installed_from_a_folder_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = project / "site/my_robot-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: my-robot\nVersion: 0.1\n")
+    (info / "direct_url.json").write_text('{"url": "file:///home/me/robot", "dir_info": {"editable": true}}')
+    monkeypatch.syspath_prepend(str(project / "site"))
+    [only] = found(project, ("packages = [", 'packages = [\n  "my-robot==0.1",'))
+    assert "installed here from the folder /home/me/robot" in only
