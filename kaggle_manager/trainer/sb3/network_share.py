@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.system.arithmetic import THREADS
 from kaggle_manager.trainer.sb3 import algorithms, env_state
 
 LAUNCH_S = 5e-6
@@ -50,18 +52,25 @@ class NetworkShare:
         return self.step_s / (self.step_s - self.network_s + min(self.network_s, self.operations * LAUNCH_S))
 
 
-def measure_share(scenario: ScenarioConfig) -> NetworkShare | None:
+def measure_share(
+    scenario: ScenarioConfig, *, device: str = "cpu", seconds: float | None = None
+) -> NetworkShare | None:
     """Train a little, of the network and the environment as they are; None when no update came within `PATIENCE_S`.
+
+    Args:
+        device: of torch.
+        seconds: to measure for; by default `MEASURE_S`.
 
     Raises:
         Exception: whatever the environment raises, or the algorithm.
     """
+    torch.set_num_threads(THREADS)  # as every training has it
     factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
     vec = env_state.make_vec_env(factory, "none", SEED)
     with contextlib.closing(vec):
         given = _shortened(scenario)
-        model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
-        return _Watch(model).measure()
+        model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device=device)
+        return _Watch(model, MEASURE_S if seconds is None else seconds).measure()
 
 
 def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:
@@ -80,8 +89,8 @@ def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:
 class _Watch:
     """A model that measures itself while it learns: whole rounds, each from the end of an update to the next one's."""
 
-    def __init__(self, model: BaseAlgorithm) -> None:
-        self._model = model
+    def __init__(self, model: BaseAlgorithm, seconds: float) -> None:
+        self._model, self._seconds = model, seconds
         self._counted = _Operations()
         self._inside = False
         self._network_s = 0.0
@@ -91,7 +100,7 @@ class _Watch:
             setattr(model.policy, name, self._timed(getattr(model.policy, name)))
 
     def measure(self) -> NetworkShare | None:
-        deadline = time.perf_counter() + PATIENCE_S
+        deadline = time.perf_counter() + PATIENCE_S + self._seconds
         with contextlib.suppress(_Enough):
             self._model.learn(1 << 40, callback=lambda *_: time.perf_counter() < deadline)
         if len(self._rounds) < 3:
@@ -124,7 +133,7 @@ class _Watch:
     def _end_round(self) -> None:
         now = time.perf_counter()
         self._rounds.append((now, self._model.num_timesteps, self._network_s))
-        if len(self._rounds) > 2 and now - self._rounds[1][0] >= MEASURE_S:
+        if len(self._rounds) > 2 and now - self._rounds[1][0] >= self._seconds:
             raise _Enough
 
 

@@ -66,7 +66,7 @@ class Proof:
     seconds: float
 
 
-def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
+def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0, device: str = "cpu") -> Proof:
     """Run a case uninterrupted and cut, and compare.
 
     Args:
@@ -74,13 +74,14 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
         folder: an empty folder to work in.
         kills: how many times to kill the second training; every other time inside a save.
         seed: draws the moments.
+        device: of torch, to train on.
 
     Raises:
         RuntimeError: a training ended by itself with an error; the message has the end of its log.
     """
     started = time.monotonic()
     moments = random.Random(seed)
-    reference = _run(name, folder / "uninterrupted", _Kill(), saves=False)
+    reference = _run(name, folder / "uninterrupted", _Kill(), device, saves=False)
     assert reference is not None
     rollouts = int(reference.pop("rollouts"))
     struck = {"anywhere": 0, "in a save": 0}
@@ -95,7 +96,7 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0) -> Proof:
             kill = _Kill(
                 at_rollout=moments.randint(1, max(1, 2 * rollouts // (kills + 1))), wait_s=moments.random() / 20
             )
-        evidence = _run(name, folder / "cut", kill, saves=True)
+        evidence = _run(name, folder / "cut", kill, device, saves=True)
         struck[where] += evidence is None
     del evidence["rollouts"]
     seconds = time.monotonic() - started
@@ -113,7 +114,7 @@ class _Kill:
     at_effect: int | None = None
 
 
-def _run(name: str, folder: Path, kill: _Kill, *, saves: bool) -> dict[str, str] | None:
+def _run(name: str, folder: Path, kill: _Kill, device: str, *, saves: bool) -> dict[str, str] | None:
     """One session in a process of its own: its evidence, or None when it was killed."""
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -122,7 +123,7 @@ def _run(name: str, folder: Path, kill: _Kill, *, saves: bool) -> dict[str, str]
         context.set_forkserver_preload([__name__, "torch._dynamo"])
     folder.mkdir(parents=True, exist_ok=True)
     reached, dying = context.Event(), context.Event()
-    process = context.Process(target=_session, args=(name, str(folder), saves, kill, reached, dying))
+    process = context.Process(target=_session, args=(name, str(folder), saves, kill, device, reached, dying))
     process.start()
     try:
         while not reached.wait(0.02) and process.is_alive():
@@ -156,7 +157,7 @@ class _AnnouncingClock(SessionClock):
         return super().why_stop(steps_this_session)
 
 
-def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, dying: Event) -> None:
+def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reached: Event, dying: Event) -> None:
     """In the child: train one case from wherever its tree is, and leave the evidence."""
     # Nothing may depend on the generators this process happens to inherit.
     random.seed(os.urandom(8))
@@ -177,6 +178,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, reached: Event, d
             save_every=max(case.total // 12, 1) if saves else case.total,
             evaluate_every=case.total // 4,
             evaluation_episodes=2,
+            device=device,
             identity=_IDENTITY,
         )
         config = replace(config, **case.settings)
