@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -207,7 +208,7 @@ def test_a_training_that_is_killed_at_any_moment_knows_its_own_tree(elsewhere: P
         [*line, "--timesteps", "100000"], cwd=elsewhere / "project", stdout=subprocess.DEVNULL
     ) as trainer:
         while not any(tree_below(tmp_path).rglob("*.manifest.json")) and trainer.poll() is None:
-            pass
+            time.sleep(0.005)  # else the look takes a core from what is looked at
         trainer.kill()
     assert listed.is_file()
     head = CheckpointStore(TrainingTree(tree_below(tmp_path), SCENARIO)).find_latest_checkpoint()
