@@ -36,20 +36,21 @@ class History:
         return {"schema": REPORT_SCHEMA, "totals": self.totals, "runs": [asdict(run) for run in self.runs]}
 
     def lines(self) -> Iterator[str]:
-        """One line a session, a line above each run, and the sums; what a session ran on where that is another."""
+        """One line a session, a line above each run, and the sums; of what a session ran on, what is new."""
         for run in self.runs:
             yield f"run {run.run_id}  {run.name}  {run.step} of {run.target}  {run.state}"
             if run.exactness:
                 yield f"  {run.exactness}"
-            before = ""
+            before: dict[str, str] = {}
             for session in run.sessions:
                 cost = f", {duration(session.ran_s)}" if session.ran_s else ""
                 lost = f", {duration(session.lost_s)} lost" if session.lost_s else ""
                 kind = f" [{session.kind}]" if session.kind else ""
                 yield f"  session {session.generation}{cost}{lost}: {session.why or session.stage}{kind}"
-                if (ran_on := _ran_on(session)) and ran_on != before:
-                    before = ran_on
-                    yield f"    {ran_on}"
+                ran_on = _ran_on(session)
+                if new := [f"{name} {value}" for name, value in ran_on.items() if before.get(name) != value]:
+                    yield f"    {', '.join(new)}"
+                before |= ran_on
                 if session.caution:
                     yield f"    caution: {session.caution}"
         yield self._sum()
@@ -64,10 +65,18 @@ class History:
         )
 
 
-def _ran_on(session: SessionSummary) -> str:
-    """Image and versions in a line."""
-    image = [f"image {short(session.image)}"] if session.image else []
-    return ", ".join(image + [f"{name} {version}" for name, version in session.versions.items()])
+def _ran_on(session: SessionSummary) -> dict[str, str]:
+    """What is known of a session's image and versions."""
+    said = {"image": short(session.image), **session.versions}
+    names = {
+        "image": "image",
+        "python": "Python",
+        "torch": "torch",
+        "numpy": "NumPy",
+        "cuda": "CUDA",
+        "driver": "driver",
+    }
+    return {shown: said[name] for name, shown in names.items() if said.get(name)}
 
 
 @dataclass(frozen=True)

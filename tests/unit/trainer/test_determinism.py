@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from kaggle_manager.sessions import preflight
+from kaggle_manager.sections.project import get_section
+from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system import arithmetic
 from kaggle_manager.trainer import entry
 from kaggle_manager.trainer.sb3 import determinism
@@ -156,17 +157,9 @@ def test_a_session_is_pinned_from_the_start_of_its_process(tmp_path: Path, monke
     assert arithmetic.pinned({"OMP_NUM_THREADS": "2"}).items() <= given.items()
 
 
-def test_a_preflight_of_the_section_is_started_under_the_pins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_preflight_of_the_section_is_started_under_the_pins(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may load NumPy before the trainer, as the one of section 7.6 does."""
     for name in arithmetic.pinned({}):
         monkeypatch.delenv(name, raising=False)
-    given: dict[str, str] = {}
-
-    def run(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
-        given.update(env)
-        return subprocess.CompletedProcess(command, 0, '{\n  "schema": 1, "checks": []}', "")
-
-    monkeypatch.setattr(preflight, "run_in_group", run)
-    (tmp_path / "small").mkdir()
-    preflight.check_section(tmp_path, type("Section", (), {"folder": tmp_path / "small", "name": "small"}))  # type: ignore[arg-type]
-    assert arithmetic.pinned({}).items() <= given.items()
+    with unpacked(ROOT, get_section(ROOT, "section_7_6_rl_performance")) as place:
+        assert arithmetic.pinned({}).items() <= place.environ.items()
