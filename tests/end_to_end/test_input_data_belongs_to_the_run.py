@@ -10,6 +10,8 @@ from small_project import SCENARIO, Bench
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.sections.inputs import LOCAL_FOLDER
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.sections.scaffold import new_section
@@ -53,6 +55,31 @@ def test_without_its_data_nothing_is_pushed(bench: Bench) -> None:
     assert "local_kaggle/inputs/datasets/bob/roads-nobody-has" in refused.value.next_step
     assert not (bench.workdir / "uploads").exists()
     assert "push " not in bench.output
+
+
+def test_a_session_that_kaggle_started_without_its_data_ends_before_it_trains_and_is_pushed_again(bench: Bench) -> None:
+    folder = reading(bench, "roads-that-are-dropped")
+    folder.mkdir(parents=True)
+    (folder / "roads.csv").write_text("1,2")
+    left = [1]
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            if not left:
+                return super().push_kernel(push)
+            left.pop()
+            folder.rename(folder.with_name("aside"))
+            try:
+                return super().push_kernel(push)
+            finally:
+                folder.with_name("aside").rename(folder)
+
+    bench.make_client = Client
+    report = bench.run()
+    assert (report.step, len(report.sessions)) == (4, 3)
+    assert "without dataset bob/roads-that-are-dropped" in bench.output
+    assert "The input bob/roads-that-are-dropped/versions/1 is not under" in report.sessions[0].why
+    assert report.sessions[0].kind == "mount mismatch"
 
 
 def test_laptop_and_preflight_read_the_same_folder_and_other_files_end_the_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -150,7 +151,8 @@ def test_files_are_recognised_wherever_they_lie(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep/a.csv").write_text("1,2")
-        (tmp_path / name / "nowhere").symlink_to(tmp_path / "gone")
+        with contextlib.suppress(OSError):  # not everyone may make links on Windows
+            (tmp_path / name / "nowhere").symlink_to(tmp_path / "gone")
     assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
     (tmp_path / "two/deep/a.csv").write_text("1,2,3")
     assert files_in(tmp_path / "one") != files_in(tmp_path / "two")
