@@ -43,6 +43,11 @@ def listed(root: Path | None = None) -> frozenset[str]:
     return frozenset(map(normalised, image_packages(own if own.is_file() else LIST)))
 
 
+def visible(root: Path | None = None) -> frozenset[str]:
+    """Names of this machine's distributions that a session sees before it installs anything."""
+    return frozenset(_closed(_installed(), listed(root)))
+
+
 @dataclass(frozen=True)
 class _Distribution:
     """One that is installed here: the folder it is in, and the folder in there that describes it."""

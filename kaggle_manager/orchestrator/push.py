@@ -22,6 +22,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.orchestrator.image import image_for_next, push_in_its_image
 from kaggle_manager.orchestrator.publish import is_mountable
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
@@ -69,6 +70,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
     newest = client.newest_kernel(row.owner, row.slug)
     image = image_for_next(run, newest[0] if newest else None)
+    wheels = mountable_wheels(run)
     order = launch.launch_order(
         config,
         row,
@@ -76,6 +78,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         parent=parent,
         vouched_by=who,
         bundle=bundle,
+        wheels=wheels,
         inputs=inputs,
         identity=run.identity,
         accept_changes=run.changes_are_accepted,
@@ -120,7 +123,14 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
     push = launch.kernel_push(
-        config, row, script, has_parent=parent is not None, timeout_s=plan.timeout_s, inputs=inputs, image=image
+        config,
+        row,
+        script,
+        has_parent=parent is not None,
+        timeout_s=plan.timeout_s,
+        wheels=wheels,
+        inputs=inputs,
+        image=image,
     )
 
     def in_the_newest_image() -> KernelPush:

@@ -6,16 +6,20 @@ The only place where the two differ; past it nothing can tell them apart.
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.errors import AuthError, RemoteError, error_context
+from kaggle_manager.local_kaggle.image_site import listed, visible
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.runs.budget import QuotaView
+from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Machine
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,18 @@ class Connection:
         quota = self.client.quota(config.section.kernel.accelerator)
         refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
         return QuotaView(quota.left_s, quota.total_s, refresh)
+
+    def machine(self, config: RunConfig, python: str = "") -> Machine:
+        """What sessions find, as far as what they install depends on it.
+
+        Args:
+            python: the version that the newest session had; "" while none has said it.
+        """
+        if self.platform == "local":
+            here = f"{sys.version_info.major}.{sys.version_info.minor}"
+            return Machine((here,), visible(config.local_kaggle), is_here=True)
+        known = re.match(r"3\.\d+", python)
+        return Machine((known[0],) if known else KAGGLE_PYTHONS, listed())
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

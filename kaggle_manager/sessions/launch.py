@@ -23,7 +23,7 @@ from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, S
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.document import first_problem
-from kaggle_manager.protocol.launch_order import LaunchOrder, Parent
+from kaggle_manager.protocol.launch_order import LaunchOrder, Parent, Wheels
 from kaggle_manager.runs.leftovers import TREE_SUFFIX
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle
@@ -50,6 +50,7 @@ def launch_order(
     parent: Checkpoint | None,
     vouched_by: str,
     bundle: Bundle,
+    wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
     accept_changes: bool,
@@ -62,6 +63,7 @@ def launch_order(
         parent: the checkpoint it continues; None to start from zero.
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
+        wheels: what it installs from; None: from the package index.
         deadline_s: seconds after which it must have ended, from its start.
         image: digest of the docker image it is asked to run in; "" for the newest.
 
@@ -91,6 +93,7 @@ def launch_order(
             accelerator=config.section.kernel.accelerator,
             image=image,
             packages=tuple(config.section.kernel.packages),
+            wheels=wheels,
             inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,
             identity={**identity, "inputs": {each.input.name: each.input.version for each in inputs}},
@@ -157,6 +160,7 @@ def kernel_push(
     *,
     has_parent: bool,
     timeout_s: float,
+    wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     image: str = "",
 ) -> KernelPush:
@@ -170,7 +174,7 @@ def kernel_push(
         source=script,
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
-        dataset_sources=(*tree, *sources("dataset")),
+        dataset_sources=(*tree, *((wheels.dataset,) if wheels else ()), *sources("dataset")),
         competition_sources=sources("competition"),
         model_sources=sources("model"),
         session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota

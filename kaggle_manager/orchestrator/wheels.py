@@ -1,0 +1,112 @@
+"""Have the wheels of what a section pins on the platform, as a private dataset that every run of the account shares.
+
+The dataset is named by its content, so nothing is written down about it: it is there, with these files, or it is sent.
+Where that fails a session with internet installs with pip; one without is not started.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from kaggle_manager.console.formatting import size
+from kaggle_manager.console.transfer_progress import TransferMeter
+from kaggle_manager.errors import AuthError, KaggleManagerError, Unavailable, error_context
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
+from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.protocol import launch_order
+from kaggle_manager.sessions.wheels import Wheels, wheels_of
+from kaggle_manager.system import file_lock
+
+# How long one command waits while another one sends the same wheels.
+SENT_WITHIN_S = 1800.0
+# Whatever version of the dataset has these files is the one.
+_ANY_VERSION = sys.maxsize
+
+
+def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
+    """What the next session installs from; None: from the package index, or there is nothing to install.
+
+    Raises:
+        ConfigError, Unavailable, AuthError: there are no wheels on the platform, and the section has no internet.
+    """
+    kernel = run.config.section.kernel
+    if not kernel.packages:
+        return None
+    run.reporter.phase("collecting the wheels of the section's packages")
+    try:
+        machine = run.connection.machine(run.config, _python_of(run))
+        wheels = wheels_of(kernel.packages, machine, run.config.state / "wheels")
+        if not wheels.files:
+            return None
+        _have_there(run, wheels)
+    except AuthError:
+        raise
+    except KaggleManagerError as error:
+        if not kernel.internet:
+            with error_context(message=lambda text: f"Sessions of this section have no internet. {text}"):
+                raise
+        run.reporter.warn(f"the session installs its packages with pip, not from wheels: {error.message}")
+        return None
+    return launch_order.Wheels(dataset=f"{run.row.owner}/{wheels.slug}", files=dict(wheels.files))
+
+
+def _python_of(run: RunContext) -> str:
+    """The version of Python that the newest session told; "" where none has."""
+    told = [(session.facts.get("versions") or {}).get("python") for session in run.sessions]
+    return next((python for python in reversed(told) if python), "")
+
+
+def _have_there(run: RunContext, wheels: Wheels) -> None:
+    """Return once sessions can mount them; they are sent by one command of this machine at a time.
+
+    Raises:
+        Unavailable: the platform is not ready with them, or another command is not.
+        ConfigError, AuthError, RemoteError: they cannot be published.
+    """
+    if _are_there(run, wheels):
+        return
+    lock = Path(tempfile.gettempdir()) / f"{wheels.slug}.{getattr(os, 'getuid', int)()}.lock"
+    with file_lock.hold(lock, wait_s=SENT_WITHIN_S, mode=0o600) as mine:
+        if not mine:
+            raise Unavailable("Another command is sending the same wheels.", safe="nothing was started")
+        if _are_there(run, wheels):
+            return
+        total = sum(path.stat().st_size for path in wheels.paths)
+        found = run.connection.client.publish_dataset(
+            owner=run.row.owner,
+            slug=wheels.slug,
+            files=wheels.paths,
+            notes="wheels that sessions install from",
+            on_progress=TransferMeter(run.reporter, "uploading wheels", len(wheels.files), total),
+            on_uploaded=lambda: run.reporter.phase("waiting until Kaggle can mount the wheels"),
+            memory=UploadMemory(run.config.state / "uploads" / wheels.slug),
+        )
+        if not isinstance(found, DatasetVersion):
+            raise _not_yet()
+    run.reporter.line(
+        f"  {len(wheels.files)} wheels ({size(total)}) are dataset {found.ref}, for every run of {found.owner}"
+    )
+
+
+def _are_there(run: RunContext, wheels: Wheels) -> bool:
+    found = run.connection.client.find_submitted(
+        owner=run.row.owner,
+        slug=wheels.slug,
+        submission=Submission(0, _ANY_VERSION, {path.name: path.stat().st_size for path in wheels.paths}),
+        accepted=False,
+        age_s=math.inf,  # what is not there now is sent
+    )
+    if found is NotReady.PROCESSED:
+        raise _not_yet()
+    return isinstance(found, DatasetVersion)
+
+
+def _not_yet() -> Unavailable:
+    return Unavailable(
+        "Kaggle is processing the wheels, and no session can mount them yet.", safe="nothing was started"
+    )

@@ -1,0 +1,107 @@
+"""A section's packages reach a session without internet, from one dataset of wheels that all runs share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from small_project import SECTION, Bench
+from tiny_wheels import index_of, tiny_wheel
+
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.local_kaggle import sandbox
+from kaggle_manager.orchestrator import wheels as room
+from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.sessions.wheels import Wheels
+
+pytestmark = pytest.mark.slow
+IMPORTS = "import km_tiny_agent, km_tiny_helper\nprint('imported', km_tiny_agent.VERSION)\n"
+
+
+@pytest.fixture(autouse=True)
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    folder = tmp_path / "index"
+    # Of this test alone: a dataset is named by its content, and other tests use the same Kaggle.
+    tiny_wheel(
+        folder, "km-tiny-agent", "1.0", requires=["km-tiny-helper", f"numpy>=0.{abs(hash(str(tmp_path))) % 99_999}"]
+    )
+    tiny_wheel(folder, "km-tiny-helper", "1.0")
+    monkeypatch.setenv("PIP_INDEX_URL", index_of(folder))
+    return folder
+
+
+def pinned(bench: Bench, pin: str = "km-tiny-agent==1.0", *, internet: bool = False) -> None:
+    table = f'[kernel]\ninternet = {str(internet).lower()}\npackages = ["{pin}"]\n'
+    bench.edit(f"sections/{SECTION}/section.toml", r"^\[kernel\]\n", table)
+    bench.edit("installed/kaggle_manager/trainer/main.py", r"^PLAN = ", f"{IMPORTS}PLAN = ")
+
+
+def datasets(bench: Bench) -> list[Path]:
+    """Versions of datasets of wheels that have this test's wheels."""
+    return sorted(
+        path.parent for path in bench.server.root.glob("datasets/*/*/files/km_tiny_agent-1.0-py3-none-any.whl")
+    )
+
+
+def test_without_internet_it_works_from_start_to_end_and_another_run_sends_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    if not sandbox.isolation():
+        pytest.skip("this machine does not allow namespaces, so no network can be cut")
+    before = datasets(bench)
+    pinned(bench)
+    assert bench.run(timesteps=2).state == "finished"
+    sent = set(datasets(bench)) - set(before)
+    assert len(sent) == 1
+    assert "imported 1.0" in bench.output
+    assert "km-tiny-agent none -> 1.0, km-tiny-helper none -> 1.0" in bench.output
+    script = (bench.newest_session() / "src/script.py").read_text()
+    order = order_of(script)
+    assert order is not None
+    assert sorted(order["wheels"]["files"]) == sorted(path.name for path in sent.pop().iterdir())
+
+    other = Bench(bench.project, tmp_path / "elsewhere", bench.server)
+    assert other.run(timesteps=2).state == "finished"
+    assert len(datasets(bench)) == len(before) + 1
+    assert "imported 1.0" in other.output
+
+
+def test_two_commands_at_once_send_them_once(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = datasets(bench)
+    look, both, looked = room._are_there, threading.Barrier(2, timeout=100), set()
+
+    def look_together(run: RunContext, wheels: Wheels) -> bool:
+        found = look(run, wheels)
+        if threading.get_ident() not in looked:  # neither has sent anything when the other one looks
+            looked.add(threading.get_ident())
+            both.wait()
+        return found
+
+    monkeypatch.setattr(room, "_are_there", look_together)
+    pinned(bench, internet=True)
+    benches = [Bench(bench.project, tmp_path / name, bench.server) for name in ("one", "two")]
+    threads = [threading.Thread(target=each.run, kwargs={"timesteps": 2}) for each in benches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(datasets(bench)) == len(before) + 1
+    assert all("imported 1.0" in each.output for each in benches)
+
+
+def test_what_cannot_be_made_here_is_said_and_pip_is_left_to_the_session_or_nothing_is_pushed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    sessions = len(list(bench.server.root.glob("sessions/*")))
+    pinned(bench, "km-no-such-thing==1.0")
+    with pytest.raises(KaggleManagerError, match="Sessions of this section have no internet") as refused:
+        bench.manager().tick(SECTION, timesteps=4)
+    assert "km-no-such-thing==1.0" in refused.value.message
+    assert len(list(bench.server.root.glob("sessions/*"))) == sessions, "nothing was pushed"

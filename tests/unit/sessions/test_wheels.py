@@ -1,0 +1,145 @@
+"""The wheels of what a section pins: what the image lacks, for each Python, by their content, and made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from tiny_wheels import Image, index_of, tiny_wheel
+
+from kaggle_manager.errors import ConfigError, Unavailable
+from kaggle_manager.sessions import wheels
+from kaggle_manager.sessions.repack import repack
+from kaggle_manager.sessions.wheels import Machine, wheels_of
+
+KAGGLE = Machine(("3.12", "3.13"), frozenset({"torch", "gymnasium", "numpy"}))
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that pip finds after `offer`, and nothing else."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    return tmp_path / "index"
+
+
+def offer(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", index_of(index))
+
+
+@pytest.mark.slow
+def test_what_is_pinned_and_what_the_image_lacks_of_what_it_requires(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requires = [
+        *("torch>=2.8", "Simulator.Core>=1,<3", "only-windows; sys_platform == 'win32'", "helper; extra == 'all'"),
+        *("old; python_version < '3.13'", "never; extra == 'more'"),
+    ]
+    tiny_wheel(index, "agent", "2.9", requires=requires)
+    for cp in ("cp312", "cp313"):
+        for version in ("2.0", "2.5", "3.0"):
+            tiny_wheel(index, "simulator-core", version, tag=f"{cp}-{cp}-manylinux_2_28_x86_64", requires=["old<9"])
+    for name in ("helper", "old", "gymnasium"):
+        tiny_wheel(index, name, "1.0")
+    offer(index, monkeypatch)
+    pins = ["agent[all]==2.9", "gymnasium==1.0"]
+    made = wheels_of(pins, KAGGLE, tmp_path / "cache")
+    assert sorted(made.files) == [
+        "agent-2.9-py3-none-any.whl",
+        "gymnasium-1.0-py3-none-any.whl",
+        "helper-1.0-py3-none-any.whl",
+        "old-1.0-py3-none-any.whl",
+        "simulator_core-2.5-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "simulator_core-2.5-cp313-cp313-manylinux_2_28_x86_64.whl",
+    ]
+    assert all(made.files[path.name] == hashlib.sha256(path.read_bytes()).hexdigest() for path in made.paths)
+    only = wheels_of(pins, Machine(("3.13",), KAGGLE.has), tmp_path / "cache")
+    assert "cp312" not in " ".join(only.files)
+    assert only.slug != made.slug
+
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    assert wheels_of(pins[::-1], KAGGLE, tmp_path / "cache") == made, "made once, and found without an index"
+    made.paths[0].write_bytes(b"half")
+    with pytest.raises(Unavailable):
+        wheels_of(pins, KAGGLE, tmp_path / "cache")
+
+
+def test_the_name_of_a_dataset_is_its_content(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_wheel(index, "agent", "2.9")
+    offer(index, monkeypatch)
+    machine = Machine(("3.12",), KAGGLE.has)
+    slugs = [wheels_of(["agent==2.9"], machine, tmp_path / cache).slug for cache in ("one", "two")]
+    assert slugs[0] == slugs[1]
+    assert slugs[0].startswith("km-wheels-")
+    assert len(slugs[0]) <= 50
+    tiny_wheel(index, "agent", "2.9", requires=["numpy"])
+    assert wheels_of(["agent==2.9"], machine, tmp_path / "three").slug != slugs[0]
+
+
+def test_what_no_wheel_is_for_is_said_before_anything_is_pushed(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wheel(index, "agent", "2.9", tag="cp312-cp312-manylinux_2_28_x86_64")
+    tiny_wheel(index, "pinned", "1.0", requires=["agent>=3"])
+    offer(index, monkeypatch)
+    with pytest.raises(ConfigError, match=r"no wheels of agent==2\.9 for Kaggle's image with Python 3\.13") as refused:
+        wheels_of(["agent==2.9"], KAGGLE, tmp_path / "cache")
+    assert "nothing was pushed" in refused.value.safe
+    with pytest.raises(ConfigError, match=r"pinned==1\.0 requires agent>=3, and 2\.9 is pinned"):
+        wheels_of(["agent==2.9", "pinned==1.0"], Machine(("3.12",), KAGGLE.has), tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()], "nothing half made is left"
+
+
+def test_for_a_session_on_this_machine_what_is_installed_here_is_packed_again(index: Path, tmp_path: Path) -> None:
+    import hypothesis
+
+    pin = f"hypothesis=={hypothesis.__version__}"
+    made = wheels_of([pin], Machine((HERE,), frozenset({"sortedcontainers"}), is_here=True), tmp_path / "cache")
+    assert [name.partition("-")[0] for name in made.files] == ["hypothesis"]
+    assert wheels_of([pin], Machine((HERE,), frozenset({"hypothesis"}), is_here=True), tmp_path / "cache").files == {}
+    if os.name == "nt":
+        return
+    image = Image(tmp_path / "image")
+    (tmp_path / "km-wheels-1").mkdir()
+    for path in made.paths:
+        path.rename(tmp_path / "km-wheels-1" / path.name)
+    order = {"dataset": "ann/km-wheels-1", "files": dict(made.files)}
+    assert image.install([pin], order, tmp_path)[0] == ""
+    assert image.versions()["hypothesis"] == hypothesis.__version__
+    installed = {path.relative_to(image.site) for path in (image.site / "hypothesis").rglob("*.py")}
+    here = Path(hypothesis.__file__).parent
+    assert installed == {path.relative_to(here.parent) for path in here.rglob("*.py")}
+
+
+def test_the_same_installation_packs_to_the_same_bytes_and_one_of_a_folder_to_none(tmp_path: Path) -> None:
+    first, second = (
+        repack("hypothesis", folder) for folder in (tmp_path, tmp_path / "again") if not folder.mkdir(exist_ok=True)
+    )
+    assert first is not None
+    assert second is not None
+    assert first.read_bytes() == second.read_bytes()
+    assert zipfile.ZipFile(first).testzip() is None
+    assert repack("kaggle-manager", tmp_path) is None, "it is of a folder of somebody's"
+    assert repack("no-such-package", tmp_path) is None
+
+
+def test_pip_alone_is_asked_for_kaggles_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> None:
+        asked.append(command)
+        raise wheels.subprocess.TimeoutExpired(command, 1)
+
+    monkeypatch.setattr(wheels.subprocess, "run", run)
+    with pytest.raises(Unavailable, match=r"did not give agent==2\.9"):
+        wheels_of(["agent==2.9"], KAGGLE, tmp_path)
+    assert asked[0][:3] == [sys.executable, "-m", "pip"]
+    assert "--only-binary=:all:" in asked[0]
+    assert "--no-deps" in asked[0]
