@@ -328,6 +328,18 @@ def test_the_command_shows_every_check_and_its_json_is_documented(
     assert "ok      python: " in plain
 
 
+def test_data_that_is_not_on_this_machine_is_a_caution(project: Path, tmp_path: Path) -> None:
+    assert "inputs" not in look(tmp_path)
+    toml = project / "sections/mine/section.toml"
+    toml.write_text(toml.read_text().replace("trains = true", 'trains = true\ninputs = ["bob/roads"]'))
+    found = look(tmp_path)["inputs"]
+    folder = project / ".kaggle_manager/local_kaggle/inputs/datasets/bob/roads"
+    assert (found.state, str(folder) in found.todo) == ("caution", True)
+    folder.mkdir(parents=True)
+    (folder / "a.csv").touch()
+    assert look(tmp_path)["inputs"].state == "ok"
+
+
 def assumptions_on(tmp_path: Path, url: str, token: str) -> dict[str, Assumption]:
     found = {each.assumption: each for each in ask_kaggle({"KAGGLE_API_TOKEN": token}, tmp_path, url)}
     assert token not in repr(found)

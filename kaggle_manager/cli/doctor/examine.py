@@ -59,6 +59,7 @@ def examine(
             "state folder": partial(machine.state_folder, config),
             "journal": partial(machine.journal, config),
             "training tree": partial(machine.training_tree, config),
+            "inputs": partial(machine.inputs, config),
             "disk": partial(machine.disk, config),
             "local Kaggle": partial(machine.local_kaggle, config),
             "secrets": partial(secret_files.look, config, credentials),

@@ -18,11 +18,11 @@ from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count, size
-from kaggle_manager.errors import ConfigError, StorageError
+from kaggle_manager.errors import ConfigError, InputMissing, StorageError
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.model import Section
-from kaggle_manager.sessions.preflight import missing_packages
+from kaggle_manager.sessions.preflight import inputs_of, missing_packages
 from kaggle_manager.system.place import check
 from kaggle_manager.trees.inspect import size_of
 
@@ -134,6 +134,19 @@ def training_tree(config: RunConfig) -> Check:
     """Whether a training tree is there, or can be."""
     check_place(config.tree)
     return Check("training tree", "ok", f"{config.tree}" + ("" if config.tree.is_dir() else " (not made yet)"))
+
+
+def inputs(config: RunConfig) -> Check | list[Check]:
+    """Whether this machine has the data that a run reads; a session has it from Kaggle."""
+    asked = [each.text for each in config.section.inputs_of(config.scenario_name)]
+    if not asked:
+        return []
+    try:
+        inputs_of(config)
+    except InputMissing as error:
+        says = f"{error.message} Fine for running on Kaggle; a preflight is then skipped"
+        return Check("inputs", "caution", says, error.next_step)
+    return Check("inputs", "ok", f"{', '.join(asked)}: on this machine as well")
 
 
 def disk(config: RunConfig) -> Check:
