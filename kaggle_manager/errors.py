@@ -6,6 +6,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   └── Diverged                          parameters, losses or scores ran away; the run is not resumed
 ├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
+│   ├── NotebookNotFound                  a push that Kaggle refuses because it finds no kernel of that name
 │   └── PushMismatch                      a session was started, but not as asked; carries which
 ├── VerificationError                 3   a checksum, a lineage or a state does not match
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
@@ -20,6 +21,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 ├── QuotaError                        5   the weekly accelerator quota does not allow this session now
 ├── RemoteError                       6   the platform did not answer as it should; try again later
 │   ├── Unavailable                       connection refused or reset, time-out, 5xx
+│   │   └── NoVersionShown                a kernel is there, and Kaggle can show no version of it
 │   ├── RateLimited                       429; carries the wait the server asked for
 │   ├── CapacityReached                   too many sessions run at once; waiting costs nothing
 │   ├── AmbiguousPush                     a push whose answer never came: look before pushing again
@@ -129,6 +131,10 @@ class BundleTooLarge(ConfigError):
     """The kernel source would be over the platform's size limit."""
 
 
+class NotebookNotFound(ConfigError):
+    """Kaggle refuses a push because it finds no kernel of that name, as it does for one without a version."""
+
+
 class PushMismatch(ConfigError):
     """Kaggle accepted a push but changed it: dropped an input, or filed it under another address.
 
@@ -222,6 +228,10 @@ class RemoteError(KaggleManagerError):
 
 class Unavailable(RemoteError):
     """Connection refused or reset, time-out, or a 5xx answer."""
+
+
+class NoVersionShown(Unavailable):
+    """Kaggle knows a kernel of that name and can show no version of it: it has none, or Kaggle is in trouble."""
 
 
 class RateLimited(RemoteError):

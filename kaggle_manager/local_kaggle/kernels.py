@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 
+from starlette.exceptions import HTTPException
+
 from kaggle_manager.local_kaggle import quota, sessions, sources
 from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.serialization import Body, duration, page, timestamp, whole_number
+
+# What a list shows of a kernel without a version: no address leads to it.
+EMPTY = {"title": "[Private Notebook]", "isPrivate": True}
 
 
 class Kernels:
@@ -28,8 +33,10 @@ class Kernels:
     def get_kernel(self, body: Body) -> Body:
         with self._state.transaction() as database:
             kernel = sessions.kernel_of(self._state, database, body)
-            row = sessions.session_of(self._state, database, body)
             newest = sessions.newest_version(database, kernel["id"])
+            if newest == 0:
+                raise HTTPException(500, "An unexpected error occurred")
+            row = sessions.session_of(self._state, database, body)
         settings = json.loads(row["settings"])
         source = {"source": settings["text"], "kernelType": settings["kernelType"]}
         return {
@@ -38,7 +45,7 @@ class Kernels:
         }
 
     def list_kernels(self, body: Body) -> Body:
-        """The account's own kernels, the one run last first; nobody else's exist here."""
+        """The account's own kernels, the one run last first, empty ones at the end; nobody else's exist here."""
         wanted, owner = str(body.get("search") or "").lower(), self._state.account.username
         with self._state.transaction() as database:
             kernels = database.execute("SELECT * FROM kernels WHERE deleted_at IS NULL").fetchall()
@@ -50,8 +57,10 @@ class Kernels:
             for kernel in sorted(ran, key=lambda kernel: newest[kernel["id"]]["created_at"], reverse=True)
             if wanted in f"{kernel['title']} {kernel['slug']}".lower() and body.get("user") in (None, "", owner)
         ]
-        shown, token = page(found, body)
-        return {"kernels": [self._metadata(kernel, newest[kernel["id"]]) for kernel in shown], "nextPageToken": token}
+        described = [self._metadata(kernel, newest[kernel["id"]]) for kernel in found]
+        described += [EMPTY | {"id": kernel["id"]} for kernel in kernels if kernel["id"] not in newest and not wanted]
+        shown, token = page(described, body)
+        return {"kernels": list(shown), "nextPageToken": token}
 
     def _metadata(self, kernel: sqlite3.Row, session: sqlite3.Row) -> Body:
         settings = json.loads(session["settings"])

@@ -1,12 +1,14 @@
 """`SaveKernel`: a push becomes a new version of its kernel, and a session that runs it beside any earlier one.
 
-Want of room or quota is refused as Kaggle does: HTTP 200 with `error` and version 0, and nothing is kept.
+Want of room or quota is refused as Kaggle does: HTTP 200 with `error` and version 0. Of a refused first push an empty
+kernel is kept, as users report: no later push of its slug is accepted before it is deleted.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import unicodedata
 
 from slugify import slugify
 
@@ -37,7 +39,12 @@ class Pushes:
         internet = bool(body.get("enableInternet", False))
         with state.transaction() as database:
             slug, title = self._address(database, body)
+            known = self._newest(database, slug)
+            if known == 0 or (known is None and not _is_accepted(slug, title)):
+                return {"versionNumber": 0, "error": "Notebook not found"}
             if runs and (refusal := self._refusal(database, machine)):
+                if known is None:
+                    self._kernel_id(database, slug, title)
                 return {"versionNumber": 0, "error": refusal}
             image = Images(state.limits.oldest_image, state.limits.newest_image).chosen(
                 body, sessions.images_of(database, slug)
@@ -102,7 +109,14 @@ class Pushes:
             raise bad_request("A kernel needs a title or a slug.")
         return slug, title or name
 
+    def _newest(self, database: sqlite3.Connection, slug: str) -> int | None:
+        """The newest version of the kernel at `slug`; 0 for an empty kernel, None for none."""
+        row = database.execute("SELECT id FROM kernels WHERE slug = ? AND deleted_at IS NULL", (slug,)).fetchone()
+        return None if row is None else sessions.newest_version(database, row["id"])
+
     def _refusal(self, database: sqlite3.Connection, machine: Machine) -> str | None:
+        if refused := session_faults.current.get().refused:
+            return refused
         room = accelerators.room(machine.accelerator, self._state.limits)
         if sessions.alive(database, machine.accelerator) >= room:
             return f"Maximum batch {machine.accelerator} session count of {room} reached."
@@ -116,3 +130,8 @@ class Pushes:
             (slug, title, self._state.clock()),
         ).fetchone()["id"]
         return kernel_id
+
+
+def _is_accepted(slug: str, title: str) -> bool:
+    """Whether a new kernel may be called so: users report that Kaggle cannot find others just after it made them."""
+    return not slug[0].isdigit() and all(unicodedata.category(character) != "So" for character in title)

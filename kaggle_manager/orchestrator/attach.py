@@ -65,9 +65,9 @@ def attach_run(
             safe="nothing was changed",
             next_step="attach into a folder of its own: --workdir DIR",
         )
-    slug = launch.kernel_slug(config.scenario_name, run_id)
-    newest = connection.client.newest_kernel(connection.owner, slug)
+    newest = reconcile.find_named(connection.client, connection.owner, config.scenario_name, run_id)
     if newest is None:
+        slug = launch.kernel_names(config.scenario_name, run_id)[0]
         raise NotFound(
             f"{connection.owner} has no kernel {slug} on {connection.platform}.",
             next_step="check the run id, and --scenario when it is not the section's default",
@@ -96,7 +96,7 @@ def attach_run(
         tree=str(config.tree),
         platform=connection.platform,
         owner=connection.owner,
-        slug=slug,
+        slug=newest[0].slug,
         created_at=at,
         settings=settings_of(config),
     )
@@ -127,7 +127,7 @@ def _bring_parent(
     state: Path,
 ) -> int:
     """Download, verify and restore the tree the newest session continues; its step."""
-    slug = row.slug + launch.DATASET_SUFFIX
+    slug = launch.tree_dataset(row)
     with tempfile.TemporaryDirectory(prefix="km_attach_") as folder:
         reporter.phase(f"downloading dataset {row.owner}/{slug}")
         download_dataset_files(connection.client, row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))

@@ -31,6 +31,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.launch import kernel_names
 
 Action = Literal["delete", "keep", "deleted", "gone", "refused"]
 
@@ -68,7 +69,8 @@ class Cleaner:
             AuthError, RemoteError: the platform does not say what is there.
         """
         there = self._connection.client.belongings(self._connection.owner)
-        rows = {row.slug: row for row in self._rows()}
+        rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
+        rows |= {row.slug: row for row in self._rows()}
         over = {slug for slug, row in rows.items() if row.finished_at is not None}
         wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]

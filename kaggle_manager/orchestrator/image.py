@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kaggle_manager.errors import BundleTooLarge, ConfigError, KaggleManagerError, NotFound, PushMismatch
+from kaggle_manager.errors import (
+    BundleTooLarge,
+    ConfigError,
+    KaggleManagerError,
+    NotebookNotFound,
+    NotFound,
+    PushMismatch,
+)
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion, PushedKernel
 from kaggle_manager.runs.rows import SessionRow
@@ -60,7 +67,7 @@ def push_in_its_image(
     client = run.connection.client
     try:
         return client.push_kernel(push)
-    except (BundleTooLarge, PushMismatch):
+    except (BundleTooLarge, NotebookNotFound, PushMismatch):
         raise
     except (ConfigError, NotFound) as error:
         if not push.image:

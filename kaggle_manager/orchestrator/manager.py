@@ -30,13 +30,14 @@ from kaggle_manager.orchestrator.command import attended, command, settings_told
 from kaggle_manager.orchestrator.passes import Passes
 from kaggle_manager.orchestrator.restore import vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
+from kaggle_manager.platforms.kaggle.models import KernelStatus
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
+from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.preflight import run_preflight
 from kaggle_manager.sessions.watch import watch
@@ -308,7 +309,7 @@ class ValidationKaggleManager:
                     f"No such session of {config.tree} is in the journal.",
                     next_step=config.command("history"),
                 )
-            version = KernelVersion(row.owner, row.slug, chosen[0].version)
+            version = version_of(row, chosen[0])
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
             client = self._connect_to(config.at_home(row.platform)).client
             fetched = download_session(

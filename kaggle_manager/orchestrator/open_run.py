@@ -16,15 +16,15 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import ConfigError, NotFound
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import list_of
-from kaggle_manager.sessions.launch import kernel_slug
+from kaggle_manager.sessions.launch import kernel_names, version_of
+from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
 from kaggle_manager.trees.inspect import look_at, newest_of_run
@@ -164,6 +164,15 @@ def _continued_or_new(
             journal.move_run(run_id, connection.platform, connection.owner)
             journal.reopen_run(run_id, config.target)
         return journal.run(run_id)
+    slug, settings = kernel_names(config.scenario_name, run_id)[0], settings_of(config)
+    if head is not None:  # trained elsewhere, or known to a journal that was lost: its kernel may be there
+        try:
+            found = find_named(connection.client, connection.owner, config.scenario_name, run_id)
+        except NoVersionShown:
+            settings["uncertain"] = slug
+        else:
+            if found:
+                settings["uncertain"] = slug = found[0].slug
     row = RunRow(
         run_id=run_id,
         section=config.section.name,
@@ -173,9 +182,9 @@ def _continued_or_new(
         tree=str(config.tree),
         platform=connection.platform,
         owner=connection.owner,
-        slug=kernel_slug(config.scenario_name, run_id),
+        slug=slug,
         created_at=at,
-        settings=settings_of(config),
+        settings=settings,
     )
     journal.add_run(row)
     return row
@@ -218,14 +227,16 @@ def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow 
     opened = [s for s in journal.sessions(run.run_id, newest=1) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
     if not opened or (connection.platform, connection.owner) != (run.platform, run.owner):
         return opened[-1] if opened else None
-    session, version = opened[-1], opened[-1].version
+    session = opened[-1]
     try:
-        if version is None:
+        if session.version is not None:
+            version = version_of(run, session)
+        else:
             newest = connection.client.newest_kernel(run.owner, run.slug)
-            version = newest[0].version if newest else 0
-            if version <= session.baseline_version:
+            if newest is None or newest[0].version <= session.baseline_version:
                 return None
-        status = connection.client.kernel_status(KernelVersion(run.owner, run.slug, version))
+            version = newest[0]
+        status = connection.client.kernel_status(version)
     except NotFound:
         return None
     return None if status.state.is_terminal else session

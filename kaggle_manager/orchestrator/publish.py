@@ -56,7 +56,7 @@ def _submitted(run: RunContext, parent: Checkpoint) -> DatasetVersion | NotReady
     run.reporter.phase("waiting until Kaggle can mount the tree")
     found = run.connection.client.find_submitted(
         owner=run.row.owner,
-        slug=run.row.slug + launch.DATASET_SUFFIX,
+        slug=launch.tree_dataset(run.row),
         submission=Submission(known.after, known.newest, known.sizes),
         accepted=known.accepted,
         age_s=known.waited_s + passed(known.looked_at, run.clock()),

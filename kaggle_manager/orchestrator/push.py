@@ -15,13 +15,16 @@ from kaggle_manager.errors import (
     AmbiguousPush,
     CapacityReached,
     KaggleManagerError,
+    NotebookNotFound,
+    NoVersionShown,
     PushMismatch,
     QuotaError,
     error_context,
 )
+from kaggle_manager.orchestrator import first_push
 from kaggle_manager.orchestrator.image import image_for_next, push_in_its_image
 from kaggle_manager.orchestrator.publish import is_mountable
-from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
@@ -32,8 +35,7 @@ from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
 from kaggle_manager.sessions.inputs import settle_inputs
 
-# Waits before the next try; each is doubled up to its longest, and none costs an attempt.
-CAPACITY_WAIT_S, CAPACITY_LONGEST_S = 30.0, 300.0
+# Waits before the next look; each is doubled up to its longest, and none costs an attempt.
 UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
 
 
@@ -68,7 +70,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     who = vouching(run, parent) if parent else ""
     trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
     inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
-    newest = client.newest_kernel(row.owner, row.slug)
+    newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
     image = image_for_next(run, newest[0] if newest else None)
     wheels = mountable_wheels(run)
     order = launch.launch_order(
@@ -87,12 +89,14 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     )
     script = render_script(bundle, order.as_json())
     reporter.line(f"  {describe(bundle, script)}")
-    known = run.state.journal.versions(row.run_id)
+    known = run.state.journal.versions(row.run_id, row.address)
     if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.state.together():
             run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
+        return
+    if newest is None and not first_push.has_room(run):
         return
     if parent is not None and not is_mountable(run, parent, generation):
         return
@@ -106,6 +110,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         baseline_version=newest[0].version if newest else 0,
         started_at=run.now(),
         facts={
+            "address": row.address,
             "vouched_by": who,
             "target": order.target,
             "image_asked": image,
@@ -116,7 +121,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         run.state.refresh()
         if run.row.stop_asked:  # while the tree was sent
             return
-        run.state.add_session(session)
+        was_uncertain = first_push.is_uncertain(run)
+        first_push.intend(run, session)
         if accepted:
             run.note("changes_accepted", generation, step=session.min_step, what=accepted)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
@@ -141,12 +147,22 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         pushed = push_in_its_image(run, session, push, otherwise=in_the_newest_image)
     except CapacityReached as error:
         with run.state.together():
-            run.state.drop_intent(session)
-            run.postpone("capacity", error.message, CAPACITY_WAIT_S, CAPACITY_LONGEST_S)
+            first_push.take_back(run, session, was_uncertain=was_uncertain)
+            run.postpone(first_push.NO_ROOM, error.message, *first_push.waits_after_refusal(session))
     except QuotaError as error:
         with run.state.together():
-            run.state.drop_intent(session)
-            run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
+            first_push.take_back(run, session, was_uncertain=was_uncertain)
+            if session.baseline_version:
+                run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
+            else:  # each try may cost a name
+                run.postpone("quota", error.message, QUOTA_AGAIN_S, first_push.QUOTA_LONGEST_S)
+    except NotebookNotFound as error:
+        with run.state.together():
+            first_push.take_back(run, session, was_uncertain=was_uncertain)
+            run.note("push_refused", generation, message=error.message)
+        if session.baseline_version:
+            raise
+        first_push.leave_empty(run, NoVersionShown(error.message))
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
         reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
@@ -154,7 +170,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         _changed(run, session, error)
     except KaggleManagerError as error:
         with run.state.together():
-            run.state.drop_intent(session)
+            first_push.take_back(run, session, was_uncertain=was_uncertain)
             run.note("push_refused", generation, message=error.message)
         raise
     else:
@@ -169,7 +185,14 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
         ConfigError: something else pushes to this kernel.
     """
     session = run.newest_session()
-    version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    try:
+        version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+    except NoVersionShown as error:
+        if session.baseline_version == 0:
+            _check_not_elsewhere(run, session)
+            first_push.leave_empty(run, error, session)
+            return
+        raise
     if version is None:
         _check_not_elsewhere(run, session)
         why = "a push was neither answered nor accepted; no session was started"
@@ -192,6 +215,7 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
+        run.state.change_settings(uncertain=None, shown_empty=None)  # that it was accepted is known now
         run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:

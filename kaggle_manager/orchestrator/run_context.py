@@ -24,6 +24,7 @@ from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.runs.session_image import moved_after
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
 from kaggle_manager.trees.recover import head_of
@@ -107,8 +108,7 @@ class RunContext:
         return newest
 
     def version_of(self, session: SessionRow) -> KernelVersion:
-        assert session.version is not None, "only called for sessions whose push was accepted"
-        return KernelVersion(self.row.owner, self.row.slug, session.version)
+        return version_of(self.row, session)
 
     def was_unanswered(self, generation: int) -> bool:
         """Whether a push of this session number was neither answered nor found."""

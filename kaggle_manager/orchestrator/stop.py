@@ -20,12 +20,12 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.watch import watch
 
@@ -223,11 +223,10 @@ def end_if_stopped(run: RunContext) -> None:
 
 
 def _ask_log(connection: Connection, reporter: Reporter, row: RunRow, session: SessionRow) -> str:
-    assert session.version is not None, "the caller has looked"
     seen = [progress_of(session)]
     watch(
         connection.client,
-        KernelVersion(row.owner, row.slug, session.version),
+        version_of(row, session),
         reporter,
         tag=session_tag(session.run_id, session.generation),
         bundle_sha256=session.bundle_sha256,

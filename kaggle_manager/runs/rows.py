@@ -111,7 +111,9 @@ class RunRow:
 
     Attributes:
         tree: folder of the training tree. platform: `local` or `kaggle`.
-        settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for.
+        slug: of its kernel; another one follows when Kaggle keeps it without a version, see `orchestrator.first_push`.
+        settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for; and
+            what is known of the names of its kernel.
         wait, trouble: what holds it up now; None for nothing.
         told: what the user was told of since the run last went on, see `orchestrator.told`.
         seen_to: number of the last session whose failure the user has answered by running it again.
@@ -143,6 +145,16 @@ class RunRow:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def address(self) -> str:
+        """Where its kernel is pushed to."""
+        return f"{self.owner}/{self.slug}"
+
+    @property
+    def left_names(self) -> tuple[str, ...]:
+        """Slugs of the kernels without a version that Kaggle kept of its first pushes."""
+        return tuple(self.settings.get("left", ()))
+
+    @property
     def stop_asked(self) -> bool:
         """Whether the user asked for a stop, and has not run it again since."""
         return bool(self.settings.get("stopped"))
@@ -172,6 +184,11 @@ class SessionRow:
     ended_at: str | None = None
     kind: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """OWNER/SLUG that it was pushed to; "" where that is not known."""
+        return str(self.facts.get("address", ""))
 
     @property
     def refusals(self) -> int:
@@ -219,6 +236,10 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
         _check(forecast["told"], dates=("done_at", "made_at"), numbers=("target",))
     optional = dict.fromkeys(("seed", "session_limit_s", "image_from"))
     _check({**optional, **settings}, numbers=tuple(optional))
+    if not all(isinstance(slug, str) for slug in settings.get("left", [])):
+        raise ValueError(f"left = {settings['left']!r} are not names of kernels")
+    if settings.get("shown_empty"):
+        _check(settings["shown_empty"], numbers=("looked_at", "lasted_s", "looks"))
     _check(row, dates=("created_at", "finished_at"))
     values = {
         "quick": bool(row["quick"]),

@@ -20,26 +20,44 @@ from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
-from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent, Wheels
 from kaggle_manager.runs.leftovers import TREE_SUFFIX
-from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.inputs import SettledInput
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
 DATASET_SUFFIX = TREE_SUFFIX
+# How many names a run has for its kernel; all are shorter than the longest slug, for a dataset's suffix is longer.
+NAMES = 9
 
 
-def kernel_slug(scenario: str, run_id: str) -> str:
-    """Slug of a run's kernel; its title is the same text, so that Kaggle derives the same slug from it."""
+def kernel_names(scenario: str, run_id: str) -> tuple[str, ...]:
+    """Slugs of a run's kernel: the first, and those it takes one after the other when Kaggle keeps an empty kernel.
+
+    Its title is the same text, so that Kaggle derives the same slug from it.
+    """
     words = re.sub("[^0-9a-z]+", "-", scenario.lower()).strip("-") or "run"
     tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
     room = SLUG_LENGTH - len("km-") - len(tail) - len(DATASET_SUFFIX)
-    return f"km-{words[:room].rstrip('-')}{tail}"
+    first = f"km-{words[:room].rstrip('-')}{tail}"
+    return (first, *(f"{first}-{number}" for number in range(2, NAMES + 1)))
+
+
+def tree_dataset(run: RunRow) -> str:
+    """Slug of the dataset with a run's training tree, whatever name its kernel has by now."""
+    return kernel_names(run.scenario, run.run_id)[0] + DATASET_SUFFIX
+
+
+def version_of(run: RunRow, session: SessionRow) -> KernelVersion:
+    """Where a session whose push was accepted is: the run may have another name, or another platform, since."""
+    assert session.version is not None, "only called for sessions whose push was accepted"
+    owner, _, slug = session.address.partition("/") if session.address else (run.owner, "", run.slug)
+    return KernelVersion(owner, slug, session.version)
 
 
 def launch_order(
@@ -70,7 +88,7 @@ def launch_order(
     Raises:
         ConfigError: an option has a value that no session accepts.
     """
-    dataset = f"{run.owner}/{run.slug}{DATASET_SUFFIX}"
+    dataset = f"{run.owner}/{tree_dataset(run)}"
     try:
         return LaunchOrder(
             run_id=run.run_id,
@@ -142,7 +160,7 @@ def publish_tree(
         total = sum(file.stat().st_size for file in files)
         return client.publish_dataset(
             owner=run.owner,
-            slug=run.slug + DATASET_SUFFIX,
+            slug=tree_dataset(run),
             files=files,
             notes=f"run {run.run_id} before generation {generation}",
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
@@ -167,7 +185,7 @@ def kernel_push(
     def sources(kind: str) -> tuple[str, ...]:
         return tuple(each.source for each in inputs if each.input.kind == kind)
 
-    tree = (f"{run.owner}/{run.slug}{DATASET_SUFFIX}",) if has_parent else ()
+    tree = (f"{run.owner}/{tree_dataset(run)}",) if has_parent else ()
     return KernelPush(
         owner=run.owner,
         slug=run.slug,

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 
-from kaggle_manager.errors import ConfigError, PushMismatch
+from kaggle_manager.errors import ConfigError, NoVersionShown, PushMismatch
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.sessions.launch import kernel_names
 
 # How often to look for it, and how far apart, before it counts as never accepted.
 LOOKS = 5
@@ -71,6 +72,25 @@ def _is_of(session: SessionRow, source: str) -> bool:
     return (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation)
 
 
+def find_named(client: KaggleClient, owner: str, scenario: str, run_id: str) -> tuple[KernelVersion, str] | None:
+    """The newest version of a run's kernel, whichever of its names that has, and its source; None when there is none.
+
+    Raises:
+        NoVersionShown: there is none, and Kaggle can show no version of a kernel that has one of the names.
+        AuthError, RemoteError.
+    """
+    empty: NoVersionShown | None = None
+    for slug in kernel_names(scenario, run_id):
+        try:
+            if found := client.newest_kernel(owner, slug):
+                return found
+        except NoVersionShown as error:
+            empty = empty or error
+    if empty is not None:
+        raise empty
+    return None
+
+
 def unknown_session(
     run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
 ) -> SessionRow | None:
@@ -101,5 +121,5 @@ def unknown_session(
         baseline_version=version.version - 1,
         version=version.version,
         started_at=at,
-        facts={"target": order.target},
+        facts={"target": order.target, "address": run.address},
     )

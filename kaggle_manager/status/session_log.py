@@ -8,11 +8,11 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.models import KernelVersion
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.log_rendering import without_event_gaps
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_lines
 from kaggle_manager.trees.current_run import current_run
@@ -51,6 +51,6 @@ def session_log(
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
-    version = KernelVersion(row.owner, row.slug, session.version)
+    version = version_of(row, session)
     live = follow_log(connect_to(config.at_home(row.platform)).client, version, stop=lambda: False)
     yield from without_event_gaps((line.text for line in live), tag)

@@ -301,7 +301,7 @@ def test_a_look_at_a_running_session_reads_no_checkpoint(project: Path, tmp_path
         campaign.tick()
         campaign.clock.sleep(7 * HOUR)
         campaign.tick()
-        assert len(campaign.kaggle.live_sessions()) == 1, "the second session runs"
+        assert len(campaign.kaggle.alive()) == 1, "the second session runs"
         reads = {name: mock.Mock(side_effect=AssertionError(name)) for name in ("open", "sha256")}
         with mock.patch.multiple(Disk, **reads), mock.patch.object(CheckpointStore, "valid_checkpoints", reads["open"]):
             report = campaign.manager().tick("small", timesteps=RUN.target)

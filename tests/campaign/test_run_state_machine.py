@@ -115,7 +115,7 @@ class RunMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_session_lives(self) -> None:
-        live = [s for s in self.campaign.kaggle.live_sessions() if not s.is_misfiled]
+        live = [s for s in self.campaign.kaggle.alive() if not s.is_misfiled]
         assert len(live) <= 1
         assert self.campaign.clock() >= BEGINNING
 

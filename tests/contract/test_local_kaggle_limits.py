@@ -1,4 +1,4 @@
-"""Room and quota: what Kaggle refuses is refused here, in its words, without a trace."""
+"""Room and quota: what Kaggle refuses is refused here, in its words; of a first push an empty kernel is left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,43 @@ def test_sessions_over_the_room_are_refused_with_version_0(client: Any, shape: s
     answer = client.push(WAIT, slug="one-more", machine_shape=shape)
     assert (answer.version_number, answer.error) == (0, f"Maximum batch {name} session count of {room} reached.")
     request_list = client.call("kernels", "list_kernels", None)
-    assert len(request_list.kernels) == room
+    refs = [kernel.ref for kernel in request_list.kernels]
+    assert refs == [*(f"local/kernel-{number}" for number in reversed(range(room))), ""], "an empty one has no address"
+    assert request_list.kernels[-1].title == "[Private Notebook]"
+
+
+def refused_with(status: int, ask: Any) -> None:
+    with pytest.raises(requests.HTTPError) as caught:
+        ask()
+    assert caught.value.response.status_code == status
+
+
+def test_a_refused_first_push_leaves_an_empty_kernel_that_takes_no_push_until_it_is_deleted(loopback: Any) -> None:
+    client = loopback(cpu_sessions=1).client
+    client.push(WAIT, slug="running")
+    assert client.push("", slug="refused").error == "Maximum batch CPU session count of 1 reached."
+    client.delete("running")
+    for _ in range(2):
+        answer = client.push("", slug="refused")
+        assert (answer.version_number, answer.error) == (0, "Notebook not found")
+    refused_with(404, lambda: client.status("refused"))
+    refused_with(500, lambda: client.kernel("refused"))
+    client.delete("refused")
+    assert client.push("", slug="refused").version_number == 1
+
+
+def test_a_refused_later_push_leaves_its_kernel_as_it_was(loopback: Any) -> None:
+    client = loopback(cpu_sessions=1).client
+    client.run("", slug="known")
+    client.push(WAIT, slug="running")
+    assert client.push("", slug="known").error == "Maximum batch CPU session count of 1 reached."
+    client.delete("running")
+    assert client.push("", slug="known").version_number == 2
+
+
+@pytest.mark.parametrize(("slug", "title"), [("7-days", "7 days"), ("rocket-run", "Rocket run \N{ROCKET}")])
+def test_a_new_kernel_of_such_a_name_is_not_found(client: Any, slug: str, title: str) -> None:
+    assert client.push("", slug=slug, new_title=title).error == "Notebook not found"
 
 
 def test_a_retired_accelerator_runs_on_its_successor(client: Any) -> None:
@@ -87,7 +124,7 @@ def test_quota_is_refused_in_both_ways_and_comes_back_on_saturday(loopback: Any)
     assert projected.version_number == 0
     assert projected.error.startswith("Session cannot start because currently running sessions are projected to exceed")
     local.clock.ahead_s += 3 * HOUR
-    reached = local.client.push(WAIT, slug="other-kernel", **fields)
+    reached = local.client.push(WAIT, slug="another-kernel", **fields)
     assert (reached.version_number, reached.error) == (0, "Maximum weekly GPU quota of 3.00 hours reached.")
     assert local.client.push("", slug="cpu-kernel").version_number == 1
     refresh = local.client.quota().quota_refresh_time
@@ -95,7 +132,7 @@ def test_quota_is_refused_in_both_ways_and_comes_back_on_saturday(loopback: Any)
     local.client.delete()
     local.client.push("", slug="cpu-kernel")
     local.clock.ahead_s += refresh.replace(tzinfo=UTC).timestamp() - local.clock() + 1
-    assert local.client.push("", slug="other-kernel", **fields).version_number == 1
+    assert local.client.push("", slug="new-kernel", **fields).version_number == 1
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001 - made aware below

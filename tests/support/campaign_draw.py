@@ -101,5 +101,13 @@ def draw(seed: int) -> Drawn:
         jumps=odds(0.2),
         disk_fills=odds(0.05),
         elsewhere=(odds(1.0) * drawn.week_s, BEGINNING + rng.choice([0.8, 5.0, 30.0]) * HOUR),
-        odds=replace(drawn.odds, image_moves=odds(0.4), image_gone=odds(0.3)),
+        odds=replace(
+            drawn.odds,
+            image_moves=odds(0.4),
+            image_gone=odds(0.3),
+            late_mount=odds(0.1),
+            other_sizes=odds(0.3),
+            erratic_quota=odds(0.1),
+            unshown=odds(0.1),
+        ),
     )

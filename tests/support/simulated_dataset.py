@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Version:
-    """One version as it really is. `is_taken`: a session was pushed since."""
+    """One version as it really is.
+
+    `is_taken`: a session was pushed since. `more_bytes`: by so many its files are listed larger than they are.
+    """
 
     content: dict[str, bytes] = field(repr=False)
     ready_at: float
     is_taken: bool = False
+    more_bytes: int = 0
 
     @property
     def head(self) -> str:
@@ -71,7 +75,8 @@ class SimulatedDataset(datasets._Dataset):
 
     def _listed(self, version: int) -> dict[str, int]:
         self._client.ask("dataset files")
-        return {name: len(content) for name, content in self._versions[version - 1].content.items()}
+        found = self._versions[version - 1]
+        return {name: len(content) + found.more_bytes for name, content in found.content.items()}
 
     def submit(self, title: str, tokens: Sequence[str], notes: str) -> RemoteError | None:
         return self.submit_version(tokens, notes)

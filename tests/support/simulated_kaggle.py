@@ -33,7 +33,10 @@ from kaggle_manager.errors import (
     AuthError,
     CapacityReached,
     ConfigError,
+    KaggleManagerError,
+    NotebookNotFound,
     NotFound,
+    NoVersionShown,
     OutputDamaged,
     ProtocolError,
     PushMismatch,
@@ -56,6 +59,7 @@ from kaggle_manager.platforms.kaggle.models import (
     Quota,
 )
 from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S
 
 MINUTE = 60.0
 WEEK_S = 7 * 24 * 3600.0
@@ -101,6 +105,8 @@ class SimulatedKaggle:
         self.faults: Counter[str] = Counter()
         self.tell: Callable[[str], None] = lambda text: None
         self.datasets: dict[str, list[Version]] = {}
+        self.empty: set[str] = set()  # kernels without a version, of first pushes that were refused
+        self._hidden_until = 0.0  # until then GetKernel fails for kernels that are there
         self.clock, self.sleep, self.retry, self.ask = clock, clock.sleep, Pace(), self._call
         self._sent: dict[str, bytes] = {}
         self.cancelled: list[int] = []
@@ -132,6 +138,9 @@ class SimulatedKaggle:
     def mend_code(self) -> None:
         self.trainer = replace(self.trainer, bug_at=None)
 
+    def delete_empty(self) -> None:
+        self.empty.clear()
+
     def delete_misfiled(self) -> None:
         for session in self.sessions:
             if session.is_misfiled and self._is_live(session):
@@ -154,15 +163,20 @@ class SimulatedKaggle:
     def _happen(self, session: Session) -> Ending:
         place = self._folder / f"session_{session.slug}_{session.version}"
         inputs = place / "input"
-        known = self.datasets.get(f"{session.slug.removesuffix('-other')}-tree", [])
+        dataset = str((session.order["parent"] or {}).get("dataset", "")).rpartition("/")[2]
+        known, trainer = self.datasets.get(dataset, []), self.trainer
+        late_s = self.rng.choice([30.0, 100.0, MOUNT_WAIT_S + 60.0]) if self._strikes(self.odds.late_mount) else 0.0
+        if session.mounts and late_s:
+            self._meet("late mount" if late_s <= MOUNT_WAIT_S else "mount after the session's patience")
+            trainer = replace(trainer, setup_s=trainer.setup_s + min(late_s, MOUNT_WAIT_S))
         versions = [version.content for version in known if version.ready_at <= session.starts_at]
-        if session.mounts and versions:
+        if session.mounts and versions and late_s <= MOUNT_WAIT_S:
             stale = self.rng.random() < self.odds.stale_mount
             chosen = versions[-2 if len(versions) > 1 else -1] if stale else versions[-1]
             if stale:
                 self._meet("stale or empty mount")
             if not (stale and len(versions) == 1):
-                mount = inputs / f"{session.slug.removesuffix('-other')}-tree"
+                mount = inputs / dataset
                 mount.mkdir(parents=True)
                 for name, content in chosen.items():
                     (mount / name).write_bytes(content)
@@ -170,7 +184,7 @@ class SimulatedKaggle:
         try:
             return run_session(
                 session.order,
-                self.trainer,
+                trainer,
                 session.fate,
                 folder=place,
                 inputs=inputs,
@@ -183,7 +197,7 @@ class SimulatedKaggle:
     def _is_live(self, session: Session) -> bool:
         return self._clock() < session.ends_at
 
-    def live_sessions(self) -> list[Session]:
+    def alive(self) -> list[Session]:
         self._advance()
         return [session for session in self.sessions if self._is_live(session)]
 
@@ -260,11 +274,21 @@ class SimulatedKaggle:
         self._told_left = None
         self._call("quota")
         left = self._told_left = self.left_s()
+        if self._strikes(self.odds.erratic_quota):
+            self._meet("a quota that is not so")
+            left = self._told_left = self.rng.uniform(0.0, self._week_s)
         return Quota(self._week_s - left, 0.0, self._week_s, datetime.fromtimestamp(self.refresh_at(), UTC))
 
     def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
         self._call("newest kernel")
-        seen = [s for s in self.sessions if s.slug == slug and self._is_there(s)]
+        there = [s for s in self.sessions if s.slug == slug]
+        if there and self._strikes(self.odds.unshown):
+            self._hidden_until = self._clock() + self.rng.choice([0.0, 10 * MINUTE, 3 * 60 * MINUTE])
+        is_hidden = any(s.hidden_until > self._clock() for s in there) or (there and self._clock() < self._hidden_until)
+        if slug in self.empty or is_hidden:
+            self._meet("a kernel without a version" if slug in self.empty else "a kernel whose versions are not shown")
+            raise NoVersionShown(f"Kaggle cannot show {owner}/{slug}.")
+        seen = [s for s in there if self._is_there(s)]
         if not seen:
             return None
         return KernelVersion(owner, slug, seen[-1].version), seen[-1].source
@@ -272,6 +296,14 @@ class SimulatedKaggle:
     def own_kernels(self, owner: str) -> list[str]:
         self._call("own kernels")
         return list(dict.fromkeys(s.slug for s in reversed(self.sessions) if self._is_there(s)))
+
+    def shows_nothing_of(self, owner: str, slug: str) -> bool:
+        self._call("session status and list")
+        return not any(s.slug == slug and self._is_there(s) for s in self.sessions)
+
+    def live_sessions(self, owner: str) -> Counter[str]:
+        self._call("live sessions")
+        return Counter({"GPU": sum(self._is_there(session) for session in self.alive())})
 
     def _is_there(self, session: Session) -> bool:
         is_deleted = session.fate.kind == "deleted" and not self._is_live(session)
@@ -356,14 +388,9 @@ class SimulatedKaggle:
         order = order_of(push.source)
         assert order is not None
         self._check_push(push, order)
-        if self.rng.random() < self.odds.busy or len(self.live_sessions()) >= SLOTS:
-            self._meet("no capacity")
-            raise CapacityReached("Maximum batch GPU session count of 2 reached.")
-        if (push.session_timeout_s or 12 * 3600.0) > self.left_s():
-            self._meet("no quota")
-            raise QuotaError("Projected to exceed the weekly quota.", next_step="wait")
-        image = self._image_of(push)
         unanswered = self._strikes(self.odds.push_unanswered)
+        self._refuse(push, unanswered=unanswered)
+        image = self._image_of(push)
         if unanswered and self.rng.random() < 0.4:
             self._meet("push without answer, not done")
             raise AmbiguousPush("The answer never came.")
@@ -372,6 +399,8 @@ class SimulatedKaggle:
         if changed == "misfiled":
             slug += "-other"
         late_s = self.rng.choice([0.0, 5.0, 18.0, 45.0]) if unanswered else 0.0
+        is_hidden = unanswered and self._strikes(self.odds.unshown)  # but that there is a kernel
+        hidden_s = self.rng.choice([10, 25, 50]) * MINUTE if is_hidden else 0.0
         version = 1 + sum(s.slug == slug for s in self.sessions)
         now = self._clock()
         session = Session(
@@ -384,14 +413,16 @@ class SimulatedKaggle:
             limit_s=float(push.session_timeout_s or 12 * 3600.0),
             mounts=mounts and changed != "dropped",
             fate=self._fate(),
-            visible_at=now + late_s,
+            visible_at=now + max(late_s, hidden_s),
+            hidden_until=now + hidden_s,
             end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
             image=image,
         )
         self.sessions.append(session)
         self._image_refused = self.may_move = False
-        for known in self.datasets.get(f"{push.slug}-tree", []):
-            known.is_taken = True
+        for source in push.dataset_sources:
+            for known in self.datasets.get(source.rpartition("/")[2], []):
+                known.is_taken = True
         self.mortality.deed()  # between what was done and its being known
         if changed:
             self._meet(f"push {changed}")
@@ -418,6 +449,29 @@ class SimulatedKaggle:
             raise ConfigError(f"Kaggle refused to start it: the image {push.image} is unknown.", next_step="do so")
         return push.image or self._images[-1]
 
+    def _refuse(self, push: KernelPush, *, unanswered: bool) -> None:
+        """Refuse a push for want of room or quota, or for its kernel is empty; a refused first push makes it so."""
+        refusal: KaggleManagerError | None = None
+        if push.slug in self.empty:
+            self._meet("push to an empty kernel")
+            refusal = NotebookNotFound("Notebook not found", next_step="delete it")
+        elif self.rng.random() < self.odds.busy or len(self.alive()) >= SLOTS:
+            self._meet("no capacity")
+            refusal = CapacityReached("Maximum batch GPU session count of 2 reached.")
+        elif (push.session_timeout_s or 12 * 3600.0) > self.left_s():
+            self._meet("no quota")
+            refusal = QuotaError("Projected to exceed the weekly quota.", next_step="wait")
+        if refusal is None:
+            return
+        if push.slug not in self.empty and not any(session.slug == push.slug for session in self.sessions):
+            self._meet("refused first push")
+            self.empty.add(push.slug)
+        self.mortality.deed()  # between what was done and its being known
+        if unanswered:
+            self._meet("refused push without answer")
+            raise AmbiguousPush("The answer never came.")
+        raise refusal
+
     def _fate(self) -> Fate:
         kind = self.rng.choice(self.odds.fates) if self._strikes(self.odds.death) else "well"
         self._meet(f"session: {kind}")
@@ -430,7 +484,7 @@ class SimulatedKaggle:
         run_id, generation = order["run_id"], order["generation"]
         if self.known_pushes()[run_id, generation]:
             raise BrokenPromise(f"generation {generation} is pushed a second time")
-        if live := self.live_sessions():
+        if live := self.alive():
             raise BrokenPromise(f"generation {generation} is pushed while {live[-1].generation} lives")
         mine = self.sessions
         newest = mine[-1].ending if mine else None
@@ -476,7 +530,9 @@ class SimulatedKaggle:
     def order_version(self, versions: list[Version]) -> RemoteError | None:
         """A new version of what was sent; the error when the answer is lost."""
         self._call("order a version")
-        version = Version(self._sent, self._clock() + self.odds.ingestion_s)
+        more_bytes = 512 * self._strikes(self.odds.other_sizes)
+        self.faults["sizes that do not agree"] += bool(more_bytes)
+        version = Version(self._sent, self._clock() + self.odds.ingestion_s, more_bytes=more_bytes)
         if any(known.head == version.head and not known.is_taken for known in versions):
             raise BrokenPromise("a tree is published a second time")
         is_lost = self._strikes(self.odds.publish_unanswered)

@@ -36,6 +36,10 @@ class Odds:
     ingestion_s: float = 30.0
     image_moves: float = 0.0
     image_gone: float = 0.0
+    late_mount: float = 0.0
+    other_sizes: float = 0.0
+    erratic_quota: float = 0.0
+    unshown: float = 0.0
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Session:
         struck: passing trouble it has met.
         cut_at: when a person deleted it.
         image: digest of what it runs in; image_told: whether the last question about that was answered.
+        hidden_until: until then Kaggle shows of it that there is a kernel of that name, and nothing else.
     """
 
     slug: str
@@ -64,6 +69,7 @@ class Session:
     image_told: bool = False
     ending: Ending | None = None
     cut_at: float | None = None
+    hidden_until: float = 0.0
     told: KernelState | None = None
     struck: Counter[str] = field(default_factory=Counter)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
 from kaggle_manager.errors import Diverged, KaggleManagerError, WrongAccelerator
+from kaggle_manager.local_kaggle.runner import TIMED_OUT
 from kaggle_manager.protocol.events import (
     BundleEvent,
     ContainerEvent,
@@ -232,7 +233,7 @@ class _Session:
         if cut == "bug":
             raise RuntimeError(CRASH.partition(": ")[2].format(step=end))
         if cut == "wall":
-            self._dies(self._limit_s, "cancelled", "session timed out")
+            self._dies(self._limit_s, "cancelled", TIMED_OUT)
         if cut:
             self._dies_of(cut)
         if end > ending.saved:
@@ -301,7 +302,7 @@ class _Session:
             self.say(self.at_s, "the trainer's process ended with code -9 before it wrote its result")
             raise MemoryError("Unable to allocate 4.2 GiB")
         if kind == "wedge":  # it hangs until the platform ends it
-            self._dies(self._limit_s, "cancelled", "session timed out")
+            self._dies(self._limit_s, "cancelled", TIMED_OUT)
         if kind == "half a save":
             self._break_a_save()
         ending.kept = kind != "nothing kept"

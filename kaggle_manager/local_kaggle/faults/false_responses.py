@@ -1,4 +1,4 @@
-"""Answers that arrive whole and are false: a status, a listing, a log, a quota, a size, a refusal. Pure."""
+"""Answers that arrive whole and are false: a status, a listing, a log, a quota, a size. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ def falsified(fault: fault_plan.Fault, true: Body) -> Body | None:
             files = true.get("datasetFiles") or []
             larger = [file | {"totalBytes": file["totalBytes"] + fault.more_bytes} for file in files]
             return true | {"datasetFiles": larger} if files else None
-        case fault_plan.PushRefused():
-            return {"versionNumber": 0, "error": fault.message}
         case _:
             raise AssertionError(fault)
 

@@ -163,7 +163,7 @@ class TokenExpires(Fault):
 
 
 class PushRefused(Fault):
-    """A push is refused in the words given, inside an answer that says 200."""
+    """A push is refused in the words given, inside an answer that says 200; a first one leaves an empty kernel."""
 
     kind: Literal["push_refused"]
     message: str = "Maximum batch GPU session count of 2 reached."

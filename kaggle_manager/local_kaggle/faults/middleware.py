@@ -97,6 +97,8 @@ class FaultMiddleware:
         self._file_before: tuple[Message, bytes] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A large body lets its connection read on in the context of its request, which the next one then begins with.
+        session_faults.current.set(session_faults.SessionFaults())
         exchange = Exchange(scope, receive, send)
         call = call_of(scope["path"]) if scope["type"] == "http" else ""
         track = self._schedule.strike(call) if call else None
@@ -134,10 +136,6 @@ class FaultMiddleware:
                 await self._app(*await _about_the_newest(exchange))
             case fault_plan.Swap():
                 await self._swap(track, exchange)
-            case fault_plan.PushRefused():
-                await JSONResponse(false_responses.falsified(fault, {}))(
-                    exchange.scope, exchange.receive, exchange.send
-                )
             case fault_plan.SaysStatus() | fault_plan.PartialList() | fault_plan.SaysQuota() | fault_plan.SaysSizes():
                 await self._falsify(track, exchange)
             case fault_plan.LogCut() if call != fault_plan.LOG:
@@ -177,6 +175,8 @@ class FaultMiddleware:
 
 def _session_faults(fault: fault_plan.Fault) -> session_faults.SessionFaults | None:
     match fault:
+        case fault_plan.PushRefused():
+            return session_faults.SessionFaults(refused=fault.message)
         case fault_plan.DroppedSources():
             return session_faults.SessionFaults(sources="dropped")
         case fault_plan.StaleMount():

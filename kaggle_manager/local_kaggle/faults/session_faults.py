@@ -1,4 +1,4 @@
-"""Faults of one session: other inputs than it asked for, another machine, or a kill that leaves nothing.
+"""Faults of one session: a refusal, other inputs than it asked for, another machine, or a kill that leaves nothing.
 
 They are decided while a push is answered and written into the session's order, so they outlive the server; by default
 there are none. Standard library only: the runner carries them out.
@@ -24,6 +24,7 @@ class SessionFaults:
             ("stale"), or folders without content ("empty").
         filled_after_s: when empty folders get their content; None: never.
         accelerator: the machine it finds, "" for one without an accelerator; None: the one it asked for.
+        refused: the push is refused in these words; "": it is not.
         dies_after_s: it is killed then, and neither output nor log are kept; None: it is not.
     """
 
@@ -31,6 +32,7 @@ class SessionFaults:
     filled_after_s: float | None = None
     accelerator: str | None = None
     dies_after_s: float | None = None
+    refused: str = ""
 
 
 # The faults of the session being pushed; set by `middleware`, for one request.

@@ -8,6 +8,8 @@ been accepted, and never reads an unknown status as an end.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,7 +25,7 @@ from kagglesdk.kernels.types.kernels_api_service import (
 )
 from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
-from kaggle_manager.errors import NotFound, ProtocolError, Unavailable
+from kaggle_manager.errors import NotFound, NoVersionShown, ProtocolError, Unavailable
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
@@ -43,11 +45,14 @@ from kaggle_manager.platforms.kaggle.models import (
 from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs, output_named
 from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_reply, refusal
-from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused
+from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused, ServerFailed
 
 _KERNELS = "kernels.KernelsApiService"
 _OWN_KERNELS = 20
 _SHORTEST_TITLE = 5
+_LIVE = (KernelState.QUEUED, KernelState.RUNNING, KernelState.CANCEL_REQUESTED)
+# The longest session, and an hour for the queue and for clocks that differ.
+_LIVE_S = 13 * 3600.0
 # How Kaggle names an image; a tag such as ":latest" names none for long.
 _DIGEST = re.compile(r"[\w./:-]{1,200}@sha256:[0-9a-f]{64}", re.ASCII)
 # Without it Kaggle takes its newest image, whatever an earlier version of the kernel ran in.
@@ -94,7 +99,9 @@ class KaggleClient(ApiConnection):
             raise ambiguous(push, error.message) from None
         else:
             return read_push_reply(push, reply)
-        if refused.status in (401, 403, 404):
+        if refused.status == 404:
+            raise refusal(push, refused.text or "Notebook not found")
+        if refused.status in (401, 403):
             raise self.explain(refused, f"kernel {push.owner}/{push.slug}")
         if refused.status == 413:
             raise refusal(push, "The kernel source must be less than the limit.")
@@ -121,7 +128,7 @@ class KaggleClient(ApiConnection):
         """The newest version of a kernel and its source; None when there is no such kernel.
 
         Raises:
-            AuthError, RemoteError.
+            NoVersionShown: there is a kernel, and Kaggle can show no version of it. AuthError, RemoteError.
         """
         request = ApiGetKernelRequest()
         request.user_name, request.kernel_slug = owner, slug
@@ -129,9 +136,11 @@ class KaggleClient(ApiConnection):
             answer = self.call(self._get_kernel, request, about=f"kernel {owner}/{slug}")
         except NotFound:
             return None
+        except ServerFailed as error:
+            raise NoVersionShown(f"Kaggle cannot show kernel {owner}/{slug}: {error.message}") from None
         number, source = _part(answer, "metadata").get("currentVersionNumber"), _part(answer, "blob").get("source")
         if not isinstance(number, int) or number < 1:
-            raise ProtocolError(f"Kaggle describes kernel {owner}/{slug} without a version number.")
+            raise NoVersionShown(f"Kaggle describes kernel {owner}/{slug} without a version number.")
         return KernelVersion(owner, slug, number), source if isinstance(source, str) else ""
 
     def image_of(self, version: KernelVersion) -> str:
@@ -154,12 +163,65 @@ class KaggleClient(ApiConnection):
         Raises:
             AuthError, RemoteError.
         """
+        return [slug for slug, _ in self._ran_last(owner)]
+
+    def _ran_last(self, owner: str) -> list[tuple[str, str]]:
+        """(slug, when it ran last in ISO 8601, or "") of the kernels `owner` ran last; an empty one has no address."""
         request = ApiListKernelsRequest()
         request.group, request.sort_by = KernelsListViewType.PROFILE, KernelsListSortType.DATE_RUN
         request.page_size = _OWN_KERNELS
-        answer = self.call(self._kernels.list_kernels, request, about=f"kernels of {owner}")
-        addresses = [(kernel.ref or "").strip("/").split("/") for kernel in answer.kernels or ()]
-        return [address[-1] for address in addresses if len(address) >= 2 and address[-2].lower() == owner.lower()]
+        answer = self.call(self._list_kernels, request, about=f"kernels of {owner}")
+        listed = answer.get("kernels")
+        kernels = [kernel for kernel in listed if isinstance(kernel, dict)] if isinstance(listed, list) else []
+        found = [(str(kernel.get("ref") or "").strip("/").split("/"), kernel.get("lastRunTime")) for kernel in kernels]
+        return [
+            (address[-1], str(ran or ""))
+            for address, ran in found
+            if len(address) >= 2 and address[-2].lower() == owner.lower()
+        ]
+
+    def _list_kernels(self, request: ApiListKernelsRequest) -> JsonAnswer:
+        return self.raw(_KERNELS, "ListKernels", request)
+
+    def live_sessions(self, owner: str) -> Counter[str]:
+        """How many sessions of `owner` wait or run, by what they run on (see `models.ROOM`), as far as kernels show it.
+
+        What runs in a browser, and what ran longer ago than a session lasts, is not seen.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        oldest, live = datetime.now(UTC) - timedelta(seconds=_LIVE_S), Counter[str]()
+        for slug in [slug for slug, ran in self._ran_last(owner) if _moment(ran) >= oldest]:
+            request = ApiGetKernelRequest()
+            request.user_name, request.kernel_slug = owner, slug
+            about = f"kernel {owner}/{slug}"
+            try:
+                if self._newest_state(owner, slug) not in _LIVE:
+                    continue
+                live[_accelerator_of(_part(self.call(self._get_kernel, request, about=about), "metadata"))] += 1
+            except NotFound:
+                continue  # deleted a moment ago
+        return live
+
+    def shows_nothing_of(self, owner: str, slug: str) -> bool:
+        """Whether Kaggle knows no session of this kernel, and lists none of that name among those that ran last.
+
+        Raises:
+            AuthError, RemoteError.
+        """
+        try:
+            self._newest_state(owner, slug)
+        except NotFound:
+            return slug not in self.own_kernels(owner)
+        return False
+
+    def _newest_state(self, owner: str, slug: str) -> KernelState:
+        """The state of a kernel's newest session."""
+        request = ApiGetKernelSessionStatusRequest()
+        request.user_name, request.kernel_slug = owner, slug
+        answer = self.call(self._session_status, request, about=f"a session of kernel {owner}/{slug}")
+        return KernelState.parse(str(answer.get("status") or ""))
 
     def cancel_session(self, session_id: int) -> None:
         """Ask Kaggle to stop a running session. The id is known to the session itself alone.
@@ -240,6 +302,20 @@ def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
 def _part(answer: JsonAnswer, name: str) -> dict[str, Any]:
     part = answer.get(name)
     return part if isinstance(part, dict) else {}
+
+
+def _moment(text: str) -> datetime:
+    """A time of Kaggle's; without one, the latest there is."""
+    try:
+        return _utc(datetime.fromisoformat(text)) or datetime.max.replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _accelerator_of(metadata: Mapping[str, Any]) -> str:
+    if metadata.get("machineShape"):
+        return runs_on(str(metadata["machineShape"]))
+    return "GPU" if metadata.get("enableGpu") else "TPU" if metadata.get("enableTpu") else "CPU"
 
 
 def _no_error(message: str | None, what: str) -> None:

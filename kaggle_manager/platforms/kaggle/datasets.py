@@ -253,11 +253,11 @@ class _Dataset:
         for _ in self._looks(within_s):
             status = self._status()
             found = self._ready_version(status, submission)
-            waited_s = self._client.clock() - begun
-            if found is not None and (not found.caution or waited_s >= _SIZES_SETTLE_S):
+            age = age_s + self._client.clock() - begun
+            if found is not None and (not found.caution or age >= _SIZES_SETTLE_S):
                 return found
             if found is None:
-                state = self._judge(status, submission, accepted=accepted, age_s=age_s + waited_s)
+                state = self._judge(status, submission, accepted=accepted, age_s=age)
                 if state is NotReady.LOST:
                     break
         return found or state

@@ -18,6 +18,7 @@ from kaggle_manager.errors import (
     CapacityReached,
     ConfigError,
     KaggleManagerError,
+    NotebookNotFound,
     PushMismatch,
     QuotaError,
 )
@@ -31,6 +32,8 @@ NO_ROOM = (
 )
 _CAPACITY = re.compile(r"maximum batch \w+ session count", re.I)
 _QUOTA = re.compile(r"maximum weekly \w+ quota|projected to exceed", re.I)
+# Of a kernel that an earlier push left without a version, and of a new one that Kaggle does not like the name of.
+_NOT_FOUND = re.compile(r"(notebook|kernel) not found", re.I)
 _TOO_LARGE = re.compile(r"kernel source must be less than|source .{0,40}too large", re.I)
 # Fields of the reply that name what was dropped.
 _DROPPED = {
@@ -99,6 +102,13 @@ def refusal(push: KernelPush, text: str) -> KaggleManagerError:
             f"Kaggle refused {where}: {shown} It is {len(push.source.encode()):,} bytes.",
             safe=_NOTHING_STARTED,
             next_step="keep large files out of the kernel's code; they travel as a dataset",
+        )
+    if _NOT_FOUND.search(text):
+        return NotebookNotFound(
+            f"Kaggle refused to start {where}: {shown}",
+            safe=_NOTHING_STARTED,
+            next_step=f"delete {where} on Kaggle, where its first push may have left it without a version, and run the "
+            "same command again",
         )
     return ConfigError(
         f"Kaggle refused to start {where}: {shown}", safe=_NOTHING_STARTED, next_step="do what Kaggle's words ask for"

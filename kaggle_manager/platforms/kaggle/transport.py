@@ -71,6 +71,10 @@ class NotSent(Unavailable):
     """No connection was made, so surely nothing was accepted."""
 
 
+class ServerFailed(Unavailable):
+    """HTTP 500: the server was reached, and failed at this very request."""
+
+
 class JsonAnswer(dict[str, Any]):
     """An answer read without the SDK's types, where those raise on a word they do not know."""
 
@@ -290,7 +294,8 @@ class Transport(KaggleHttpClient):  # type: ignore[misc]  # the SDK ships no typ
             raise RateLimited(f"{self.host} asks to slow down (429).", retry_after_s=wait_s)
         if status >= 500 or status in _LATER:
             said = f": {text.rstrip('.')}" if text else ""
-            raise Unavailable(f"{self.host} answered {status}{said}.", retry_after_s=wait_s)
+            kind = ServerFailed if status == 500 else Unavailable
+            raise kind(f"{self.host} answered {status}{said}.", retry_after_s=wait_s)
         raise Refused(status, text)
 
     def _new_session(self, timeouts: tuple[float, float]) -> requests.Session:

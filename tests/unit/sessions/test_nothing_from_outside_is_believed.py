@@ -21,7 +21,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
 from kaggle_manager.sessions.download import read_result
-from kaggle_manager.sessions.launch import DATASET_SUFFIX, kernel_slug
+from kaggle_manager.sessions.launch import DATASET_SUFFIX, kernel_names
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.outcome import judge, last_traceback_line, normalised_failure
 from kaggle_manager.sessions.progress import SessionProgress
@@ -145,14 +145,16 @@ def test_the_order_in_a_kernel_script_reads_back(order: dict[str, Any]) -> None:
 @steady
 @given(st.text(max_size=80), st.uuids())
 def test_every_name_of_a_scenario_gives_a_name_on_kaggle(scenario: str, run_id: UUID) -> None:
-    slug = kernel_slug(scenario, run_id.hex)
-    assert title_for(slug, shortest=5) == slug.replace("-", " ")
-    assert title_for(f"{slug}{DATASET_SUFFIX}", shortest=6)
-    assert kernel_slug("a__b", run_id.hex) == kernel_slug("a_b", run_id.hex) == f"km-a-b-{run_id.hex[-8:]}"
+    names = kernel_names(scenario, run_id.hex)
+    assert [title_for(slug, shortest=5) for slug in names] == [slug.replace("-", " ") for slug in names]
+    assert title_for(f"{names[0]}{DATASET_SUFFIX}", shortest=6)
+    assert len(set(names)) == len(names) == 9
+    assert kernel_names("a__b", run_id.hex)[:2] == kernel_names("a_b", run_id.hex)[:2]
+    assert kernel_names("a_b", run_id.hex)[:2] == (f"km-a-b-{run_id.hex[-8:]}", f"km-a-b-{run_id.hex[-8:]}-2")
 
 
 def test_every_lineage_has_a_kernel_of_its_own() -> None:
     runs = ["local-12ab34cd", "local-12ab34ce", "0" * 31 + "1", "0" * 31 + "2"]
-    slugs = {kernel_slug("traffic_light_control", run) for run in runs}
-    assert len(slugs) == len(runs)
-    assert all(len(slug) <= 50 - len("-tree") and slug.replace("-", "").isalnum() for slug in slugs)
+    slugs = {slug for run in runs for slug in kernel_names("traffic_light_control", run)}
+    assert len(slugs) == 9 * len(runs)
+    assert all(len(slug) <= 50 and slug.replace("-", "").isalnum() for slug in slugs)

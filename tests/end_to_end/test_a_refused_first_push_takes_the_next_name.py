@@ -1,0 +1,248 @@
+"""A refused first push leaves an empty kernel: the run takes its next name, and never while a version may exist."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killed_manager import GENERATIONS, TARGET, Point, kill_at, left_by, wrong_with
+from loopback_kaggle import end_sessions
+from small_project import SECTION, Bench
+
+from kaggle_manager.errors import AmbiguousPush, ConfigError, NoVersionShown, RemoteError
+from kaggle_manager.local_kaggle.launcher import ensure_running, stop
+from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
+
+pytestmark = pytest.mark.slow
+HOUR = 3600.0
+
+
+class Killed(BaseException):
+    """The manager's process is gone."""
+
+
+@pytest.fixture
+def hostile(bench: Bench, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """A Kaggle of its own that plays these faults; questions that fail are asked again without a wait."""
+    roots: list[Path] = []
+
+    def serve(*faults: dict[str, Any], **limits: float) -> Bench:
+        root = tmp_path / f"hostile{len(roots)}"
+        root.mkdir()
+        (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "gpu_week_s": 1e9} | limits))
+        (root / "plan.json").write_text(json.dumps({"fault": faults}))
+        bench.server = ensure_running(root, faults=root / "plan.json", idle_exit_s=60)
+        bench.make_client = functools.partial(KaggleClient, sleep=lambda seconds: None)  # type: ignore[assignment]
+        roots.append(root)
+        return bench
+
+    yield serve
+    for root in roots:
+        end_sessions(root)
+        stop(root)
+
+
+REFUSED = {"kind": "push_refused"}
+
+
+def run_of(bench: Bench) -> RunRow:
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        return journal.runs()[-1]
+
+
+def sessions_of(bench: Bench) -> int:
+    """How many sessions its Kaggle has started, of whatever kernel."""
+    return len(list((bench.server.root / "sessions").glob("*/order.json")))
+
+
+def client_of(bench: Bench) -> KaggleClient:
+    return bench.make_client(bench.connect_credentials(), endpoint=bench.server.url)
+
+
+def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_there(
+    hostile: Callable[..., Bench],
+) -> None:
+    bench = hostile({**REFUSED, "times": 2})
+    assert bench.run(timesteps=2).step == 2
+    row = run_of(bench)
+    first = row.slug.removesuffix("-3")
+    assert (sessions_of(bench), row.left_names) == (1, (first, f"{first}-2"))
+    assert f"this run goes on as {row.address}" in bench.output.replace("\n", " ")
+    assert sum(bench.slept) >= 600 + 1200 - 1, "each refusal costs a name: tried again far more seldom"
+    with client_of(bench) as client:
+        for slug in row.left_names:  # nothing is deleted
+            with pytest.raises(NoVersionShown):
+                client.newest_kernel(row.owner, slug)
+    bench.workdir = bench.workdir.with_name("another_machine")
+    assert bench.manager().attach(SECTION, row.run_id).generation == 1
+    assert bench.run(timesteps=4).step == 4
+    assert (run_of(bench).slug, sessions_of(bench)) == (row.slug, 2), "adopted, not repeated"
+    for path in bench.workdir.glob("journal.sqlite*"):
+        path.unlink()
+    assert bench.run(timesteps=6, trust=True).step == 6
+    assert (run_of(bench).slug, sessions_of(bench)) == (row.slug, 3), "found without a journal"
+    assert f"local/{first}-tree/2" in bench.output, "the dataset keeps its name"
+
+
+def test_without_a_name_left_the_run_says_which_kernels_to_delete_and_then_goes_on(
+    hostile: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaggle_manager.sessions.launch.NAMES", 2)
+    bench = hostile({**REFUSED, "times": 2})
+    with pytest.raises(ConfigError, match="every name") as caught:
+        bench.run(timesteps=2)
+    row = run_of(bench)
+    assert f"https://www.kaggle.com/code/{row.address}" in caught.value.next_step
+    with client_of(bench) as client:
+        client.delete_kernel(row.owner, row.slug)
+    assert bench.run(timesteps=2).step == 2
+
+
+def test_the_accounts_sessions_are_counted_before_a_first_push(bench: Bench) -> None:
+    """Two live ones leave no room: nothing is pushed, so nothing is refused, and no name is lost."""
+    pushed: list[int] = []
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            pushed.append(len(bench.slept))
+            return super().push_kernel(push)
+
+    with client_of(bench) as client:
+        others = [
+            client.push_kernel(
+                KernelPush("local", f"km-other-{n}", "import time; time.sleep(99)", accelerator="NvidiaTeslaT4")
+            ).version
+            for n in range(2)
+        ]
+        assert client.live_sessions("local")["GPU"] == 2
+
+        class Naps(list[float]):
+            def append(self, seconds: float) -> None:
+                super().append(seconds)
+                if len(self) == 3:
+                    for other in others:
+                        client.delete_kernel("local", other.slug)
+
+        bench.slept, bench.make_client = Naps(), Client
+        assert bench.run(timesteps=2).step == 2
+    assert pushed[0] >= 3
+    assert "2 GPU sessions of this account are live, and Kaggle runs 2 at once" in bench.output
+    assert run_of(bench).left_names == ()
+
+
+def test_a_push_that_was_accepted_without_an_answer_is_found_however_long_its_kernel_cannot_be_shown(
+    hostile: Callable[..., Bench],
+) -> None:
+    bench = hostile(
+        {"kind": "refuse", "on": ["SaveKernel"], "status": 503, "carried_out": True, "times": 1},
+        {"kind": "refuse", "on": ["GetKernel"], "status": 500, "first": 2, "times": 60},
+    )
+    assert bench.run(timesteps=2).step == 2
+    assert (sessions_of(bench), run_of(bench).left_names) == (1, ())
+
+
+class Hidden(KaggleClient):
+    """Shows of a kernel that it is there, and nothing else, until so many seconds have passed."""
+
+    bench: Bench
+    shown_after_s = 50 * 60.0
+
+    def _is_hidden(self) -> bool:
+        return sum(self.bench.slept) < self.shown_after_s
+
+    def newest_kernel(self, owner: str, slug: str) -> Any:
+        found = super().newest_kernel(owner, slug)
+        if found and self._is_hidden():
+            raise NoVersionShown("HTTP 500")
+        return found
+
+    def shows_nothing_of(self, owner: str, slug: str) -> bool:
+        return self._is_hidden() or super().shows_nothing_of(owner, slug)
+
+
+def test_a_refusal_before_says_nothing_of_a_later_push_whose_answer_nobody_saw(bench: Bench) -> None:
+    """Refused, then accepted and killed before that was written down, then not shown for most of an hour."""
+    turns = ["refused, and nothing kept", "accepted and killed"]
+
+    class Client(Hidden):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            match turns.pop(0) if turns else "":
+                case "refused, and nothing kept":
+                    raise first_push_refusal()
+                case "accepted and killed":
+                    super().push_kernel(push)
+                    raise Killed
+            return super().push_kernel(push)
+
+    Client.bench, bench.make_client = bench, Client
+    Client.shown_after_s = 600 + 50 * 60.0
+    with pytest.raises(Killed):
+        bench.run(timesteps=2)
+    assert bench.run(timesteps=2).step == 2
+    assert run_of(bench).left_names == ()
+    with client_of(bench) as client:
+        row = run_of(bench)
+        newest = client.newest_kernel(row.owner, row.slug)
+    assert newest is not None
+    assert newest[0].version == 1, "one session"
+
+
+def first_push_refusal() -> RemoteError:
+    from kaggle_manager.errors import CapacityReached
+
+    return CapacityReached("Maximum batch GPU session count of 2 reached.")
+
+
+def test_an_empty_kernel_of_a_push_without_an_answer_is_not_left_before_an_hour_of_looks_has_shown_nothing(
+    hostile: Callable[..., Bench],
+) -> None:
+    bench = hostile({**REFUSED, "times": 1})
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            try:
+                return super().push_kernel(push)
+            except RemoteError as error:
+                raise AmbiguousPush("the connection broke after the push") from error
+
+    bench.make_client = functools.partial(Client, sleep=lambda seconds: None)  # type: ignore[assignment]
+    for _ in range(3):
+        with pytest.raises(RemoteError, match="counts as empty when it has looked so for an hour"):
+            bench.manager().tick(SECTION, timesteps=2)
+    assert (run_of(bench).left_names, sessions_of(bench)) == ((), 0)
+
+
+KILLED_AT = [
+    "1 HTTP: SaveKernel #1 before",
+    "1 HTTP: SaveKernel #1 after",  # refused, and nobody knows: an hour of looks
+    "1 journal: drop_intent #1 after",
+    "1 journal: together in push_generation #1 after",
+    "0 journal: together in take_next #1 before",
+    "0 journal: note name_left #1 after",
+    "0 journal: together in take_next #1 after",
+    "0 HTTP: ListKernels #1 after",
+    "1 journal: note pushed #1 before",
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")
+def test_killed_at_every_step_of_it_the_run_ends_with_one_session_for_each_number(
+    hostile: Callable[..., Bench], bench: Bench, tmp_path: Path
+) -> None:
+    untouched = Bench(bench.project, tmp_path / "untouched", bench.server)
+    untouched.run(timesteps=TARGET)
+    expected = left_by(untouched)
+    bench = hostile({**REFUSED, "times": 3})
+    asked = [Point.of(text) for text in KILLED_AT]
+    assert set(kill_at(bench, "run", asked, tmp_path / "reached")) == set(asked)
+    assert wrong_with(left_by(bench), expected) == []
+    assert (sessions_of(bench), len(run_of(bench).left_names)) == (GENERATIONS, 3)
