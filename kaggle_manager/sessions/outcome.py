@@ -22,6 +22,7 @@ KINDS_BY_ERROR = {
     "UntrustedTree": FailureKind.CHECKPOINT,
     "UnsafePickle": FailureKind.CHECKPOINT,
     "ConfigError": FailureKind.ORDER,
+    "PackagesRefused": FailureKind.ORDER,
     "InstallFailed": FailureKind.PLATFORM,
     "BundleDamaged": FailureKind.PLATFORM,
     "MemoryError": FailureKind.MEMORY,

@@ -108,7 +108,9 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     order_file = code / "launch_order.json"
     order_file.write_text(json.dumps(order), encoding="utf-8")
     if order.get("packages") and (problem := install(code, order_file)):
-        return give_up(working, order, "crashed", problem, CRASHED, error="InstallFailed")
+        if problem["refused"]:
+            return give_up(working, order, "refused", problem["reason"], REFUSED, error="PackagesRefused")
+        return give_up(working, order, "crashed", problem["reason"], CRASHED, error="InstallFailed")
 
     elapsed = time.monotonic() - started
     # This clock is the same in every process of a machine.
@@ -178,13 +180,14 @@ def session_tag(order: dict[str, Any]) -> str:
     return f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
 
 
-def install(code: Path, order_file: Path) -> str:
-    """Install what the section pins and this image lacks; return what went wrong, or ''."""
-    problem = order_file.with_name("install_problem.txt")
+def install(code: Path, order_file: Path) -> dict[str, Any]:
+    """Install what the section pins and this image lacks; what went wrong as `reason` and `refused`, {} for nothing."""
+    problem = order_file.with_name("install_problem.json")
     exit_code = run_of_bundle(code, INSTALLER, order_file, str(problem)).wait()
     if problem.exists():
-        return problem.read_text(encoding="utf-8")
-    return f"installing packages ended with code {exit_code}" if exit_code else ""
+        said: dict[str, Any] = json.loads(problem.read_bytes())
+        return said
+    return {"reason": f"installing packages ended with code {exit_code}", "refused": False} if exit_code else {}
 
 
 class Log:

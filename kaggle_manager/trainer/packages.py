@@ -9,6 +9,7 @@ keeps the image's version; without wheels and without internet it is over in sec
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,38 @@ MOUNT_WAIT_S, POLL_S = 120.0, 0.5
 PIP = ("pip", "install", "--progress-bar", "off", "--no-input", "--disable-pip-version-check", "--no-compile")
 FROM_INDEX = ("--retries", "1", "--timeout", "10")
 TRIES, PAUSE_S = 2, 3.0
-UNREACHABLE = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError")
+UNREACHABLE = re.compile(
+    r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError|HTTP error 5"
+)
 # Where pip begins to say why it ends; it shows what conflicts only when it is not quiet.
 FAILS, LONGEST_WORDS = re.compile(r"^(WARNING: Retrying|ERROR: |The conflict is caused by)", re.MULTILINE), 1000
+
+
+class Refused(Exception):
+    """These packages do not go with this image, now or later: section.toml has to change."""
 
 
 def main(order_file: str, problem_file: str) -> None:
     """Install what the launch order in `order_file` asks for; `problem_file` is written when that fails."""
     order = json.loads(Path(order_file).read_text(encoding="utf-8"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
-    if problem := install(order["packages"], order.get("wheels"), inputs):
-        Path(problem_file).write_text(problem, encoding="utf-8")
+    try:
+        problem, is_refused = install(order["packages"], order.get("wheels"), inputs), False
+    except Refused as error:
+        problem, is_refused = str(error), True
+    if problem:
+        Path(problem_file).write_text(json.dumps({"reason": problem, "refused": is_refused}), encoding="utf-8")
 
 
 def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: Path) -> str:
-    """Install the pinned `packages` (`name==version`) that are not here; return what went wrong, or ''.
+    """Install the pinned `packages` (`name==version`) that are not here; return what may go better later, or ''.
 
     Args:
         wheels: `dataset` (owner/slug) and `files` (name -> sha256) of the launch order; None for none.
         inputs: where datasets are mounted.
+
+    Raises:
+        Refused: it cannot be.
     """
     before, started = installed(), time.monotonic()
     missing = [package for package in packages if not is_installed(package, before)]
@@ -67,7 +81,7 @@ def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: P
     for package in missing:
         name = name_of(package)
         if name in held:
-            return (
+            raise Refused(
                 f"section.toml pins {package}, and this image has {held[name]}, which a session keeps: it fits the "
                 "rest of the image. Take it out of `packages`, or pin the version that the image has"
             )
@@ -81,12 +95,32 @@ def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: P
             return problem
     after = installed()
     if moved := [name for name in held if after.get(name) != held[name]]:
-        return f"installing {', '.join(missing)} replaced {', '.join(moved)} of this image, which must stay as it is"
+        raise Refused(
+            f"installing {', '.join(missing)} replaced {', '.join(moved)} of this image, which must stay as it is"
+        )
     changes = [
         f"{name} {before.get(name, 'none')} -> {version}" for name, version in sorted(after.items() - before.items())
     ]
     say(f"installed in {time.monotonic() - started:.1f} s: {', '.join(changes)}")
+    for unmet in unmet_requirements([name for name, version in after.items() if before.get(name) != version], after):
+        say(f"Warning: {unmet}")
     return ""
+
+
+def unmet_requirements(names: Iterable[str], versions: Mapping[str, str]) -> Iterator[str]:
+    """What these packages require and is not there; from wheels they are installed whatever the image has."""
+    try:
+        from pip._vendor.packaging.requirements import Requirement
+    except ImportError:  # pip is free to arrange itself otherwise
+        return
+    for name in sorted(names):
+        for text in importlib.metadata.requires(name) or ():
+            required = Requirement(text)
+            if required.marker is not None and not required.marker.evaluate({"extra": ""}):
+                continue
+            here = versions.get(normalised(required.name))
+            if here is None or not required.specifier.contains(here, prereleases=True):
+                yield f"{name} requires {text}, and this image has {here or 'none'}"
 
 
 def from_wheels(wheels: Mapping[str, Any], missing: Iterable[str], inputs: Path) -> str:
@@ -120,7 +154,7 @@ def _mounted(candidates: Iterable[Path], names: Iterable[str]) -> Path | None:
 
 
 def from_index(missing: list[str], held: Mapping[str, str], no_wheels: str) -> str:
-    """Install `missing` with pip, which keeps what is `held`; return what went wrong, or ''.
+    """Install `missing` with pip, which keeps what is `held`; return that no index answers, or ''.
 
     Args:
         no_wheels: why they do not come from wheels, in words.
@@ -135,7 +169,7 @@ def from_index(missing: list[str], held: Mapping[str, str], no_wheels: str) -> s
                 return ""
             if not UNREACHABLE.search(words):
                 kept = ", ".join(f"{name} {version}" for name, version in held.items() if name in SHOWN)
-                return (
+                raise Refused(
                     f"pip could not install {', '.join(missing)} (code {code}) beside what a session keeps of its "
                     f"image ({kept or 'nothing'}){words}"
                 )

@@ -55,6 +55,7 @@ class Image:
 
     folder: Path
     index: str = "http://127.0.0.1:9/simple"  # nothing answers there
+    refused: bool = False  # whether what went wrong last cannot go better later
 
     def __post_init__(self) -> None:
         venv.EnvBuilder(symlinks=os.name != "nt").create(self.folder)
@@ -91,4 +92,6 @@ class Image:
         command = [str(self.python), "-"]
         done = subprocess.run(command, input=program, text=True, capture_output=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
-        return problem.read_text() if problem.exists() else "", done.stdout + done.stderr
+        told = json.loads(problem.read_text()) if problem.exists() else {"reason": "", "refused": False}
+        self.refused = told["refused"]
+        return told["reason"], done.stdout + done.stderr

@@ -82,7 +82,7 @@ def test_the_errors_it_names_are_those_the_manager_has_a_policy_for() -> None:
         for keyword in call.keywords
         if keyword.arg == "error"
     }
-    assert named == {"BundleDamaged", "InstallFailed"}
+    assert named == {"BundleDamaged", "InstallFailed", "PackagesRefused"}
     assert named <= set(KINDS_BY_ERROR)
 
 

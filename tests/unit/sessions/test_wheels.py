@@ -7,12 +7,14 @@ import os
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_wheels import Image, index_of, tiny_wheel
 
 from kaggle_manager.errors import ConfigError, Unavailable
 from kaggle_manager.sessions import wheels
+from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.sessions.wheels import Machine, wheels_of
 
@@ -143,3 +145,14 @@ def test_pip_alone_is_asked_for_kaggles_platforms(monkeypatch: pytest.MonkeyPatc
     assert asked[0][:3] == [sys.executable, "-m", "pip"]
     assert "--only-binary=:all:" in asked[0]
     assert "--no-deps" in asked[0]
+
+
+def test_wheels_are_for_the_python_that_the_newest_session_had(tmp_path: Path) -> None:
+    def pythons(platform: str, told: str) -> tuple[str, ...]:
+        config = SimpleNamespace(local_kaggle=tmp_path)
+        return Connection(None, "ann", platform, "").machine(config, told).pythons  # type: ignore[arg-type]
+
+    assert pythons("kaggle", "") == ("3.12", "3.13")
+    assert pythons("kaggle", "3.13.15") == ("3.13",)
+    assert pythons("kaggle", "3.14.0rc1") == ("3.14",)
+    assert pythons("local", "3.13.15") == (HERE,)

@@ -32,11 +32,11 @@ def mounted(folder: Path) -> dict[str, object]:
     return {"dataset": "ann/km-wheels-1", "files": files}
 
 
-def test_it_imports_the_standard_library_only() -> None:
+def test_it_imports_the_standard_library_and_what_it_runs() -> None:
     tree = ast.parse(inspect.getsource(packages))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = [each.module or "" if isinstance(each, ast.ImportFrom) else each.names[0].name for each in imports]
-    assert {name.partition(".")[0] for name in names} <= set(sys.stdlib_module_names)
+    assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names, "pip"}
 
 
 @pytest.mark.parametrize("layout", ["ann-first", "slug-only"])
@@ -64,6 +64,8 @@ def test_from_wheels_without_an_index_and_only_what_is_missing(image: Image, tmp
         "torch 2.6.0+cu124, numpy 2.0.2, gymnasium 1.3.0; installing agent==2.9, gymnasium==1.4.0, helper==1.4" in said
     )
     assert "agent none -> 2.9, gymnasium 1.3.0 -> 1.4.0, helper none -> 1.4" in said
+    assert "Warning: agent requires torch>=2.8, and this image has 2.6.0+cu124" in said
+    assert said.count("Warning: ") == 1
 
 
 def test_what_the_image_has_is_not_installed_and_needs_nothing(image: Image) -> None:
@@ -97,6 +99,7 @@ def test_without_wheels_and_without_internet_it_is_over_in_seconds_in_words(imag
     assert time.monotonic() - started < 30
     assert "agent==2.9 could not be installed: this session reached no package index" in problem
     assert "`internet` in section.toml" in problem
+    assert not image.refused, "the next session may have it"
 
 
 def test_pip_fails_in_words_rather_than_replace_torch(image: Image, tmp_path: Path) -> None:
@@ -111,6 +114,7 @@ def test_pip_fails_in_words_rather_than_replace_torch(image: Image, tmp_path: Pa
     assert "agent==2.9" in problem
     assert "torch 2.6.0+cu124" in problem
     assert "torch>=2.8" in problem, "pip's own words are in the result"
+    assert image.refused, "no session after this one is spent on the same"
 
 
 def test_what_pip_finds_is_installed_with_what_it_needs(image: Image, tmp_path: Path) -> None:
@@ -130,4 +134,5 @@ def test_what_pip_finds_is_installed_with_what_it_needs(image: Image, tmp_path: 
 def test_a_section_that_pins_what_a_session_keeps_is_told_so(image: Image, pin: str) -> None:
     problem, _ = image.install([pin])
     assert f"section.toml pins {pin}" in problem
+    assert image.refused
     assert image.install([f"{pin.partition('==')[0]}=={image.versions()[pin.partition('==')[0]]}"]) == ("", "")
