@@ -6,7 +6,7 @@ Those of the version this program was tested with; a test compares them with its
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _ALL = frozenset({"learning_rate", "gamma", "policy_kwargs", "stats_window_size", "tensorboard_log", "verbose"})
 _ON_POLICY = _ALL | {
@@ -17,6 +17,10 @@ _OFF_POLICY = _ALL | {
     *("batch_size", "buffer_size", "gradient_steps", "learning_starts", "n_steps", "optimize_memory_usage"),
     *("replay_buffer_class", "replay_buffer_kwargs", "tau", "train_freq"),
 }
+_OBJECTS = frozenset(
+    {"action_noise", "replay_buffer_class", "rollout_buffer_class", "activation_fn", "optimizer_class"}
+    | {"features_extractor_class"}
+)
 NAMES: dict[str, frozenset[str]] = {
     "A2C": _ON_POLICY | {"rms_prop_eps", "use_rms_prop"},
     "PPO": _ON_POLICY | {"batch_size", "clip_range", "clip_range_vf", "n_epochs", "target_kl"},
@@ -37,6 +41,17 @@ def unknown(algorithm: str, names: Iterable[str]) -> list[str]:
         for name in names
         if name not in NAMES[algorithm]
     ]
+
+
+def unsayable(table: Mapping[str, object], above: str = "hyperparameters") -> list[str]:
+    """In words, each key, also of the tables in it, that wants an object of Python: a file of text has none."""
+    found = []
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found += unsayable(value, f"{above}.{name}")
+        elif name in _OBJECTS and value is not None:
+            found.append(f"{above}.{name}: is an object of Python, which section.toml cannot say; leave it out")
+    return found
 
 
 def meant(name: str, accepted: Iterable[str]) -> str:

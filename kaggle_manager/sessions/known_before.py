@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from kaggle_manager.sections.hyperparameters import meant, unknown
+from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sessions.bundle import Bundle
@@ -39,10 +39,11 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
 
 
 def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
+    objects = unsayable(scenario.hyperparameters)
     pinned = dict(pin.split("==") for pin in section.kernel.packages).get(SB3, TESTED[SB3])
     if pinned != TESTED[SB3]:  # another version may have others
-        return []
-    return unknown(scenario.algorithm, scenario.hyperparameters)
+        return objects
+    return [*unknown(scenario.algorithm, scenario.hyperparameters), *objects]
 
 
 def _pins(section: Section) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import site
 import sys
 import tarfile
 import tempfile
@@ -17,14 +18,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.local_kaggle.sandbox import scrubbed
 from kaggle_manager.sections.model import Section
-from kaggle_manager.sections.project import DEFAULT_FOLDER, PROJECT_VARIABLE, sections_folder
+from kaggle_manager.sections.project import DEFAULT_FOLDER, sections_folder
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.image_view import hidden_from
 from kaggle_manager.system.arithmetic import pinned
 
 RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
 VARIABLE = "KM_TRIAL"
+# An environment may fetch its data: a session has its own way to the internet, this machine has these.
+_TO_CONNECT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"})
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,13 @@ class TrialPlace:
         return [sys.executable, "-m", RUNNER, module, *arguments]
 
 
+def _of_machine() -> dict[str, str]:
+    """What a process needs of this machine's variables; those of the user, which no session has, are not among them."""
+    kept = {name: value for name, value in os.environ.items() if name.upper() in _TO_CONNECT}
+    user_base = site.getuserbase()  # type: ignore[no-untyped-call, unused-ignore]
+    return {**scrubbed(os.environ), **kept, "PYTHONUSERBASE": user_base, "LANG": "C.UTF-8"}
+
+
 def _package_folders() -> list[str]:
     """Folders of packages on `PYTHONPATH`; any other folder there is this machine's own, and no session has it."""
     places = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -63,7 +74,7 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
     with tempfile.TemporaryDirectory(prefix="km_trial_", ignore_cleanup_errors=True) as folder:
         base = Path(folder).resolve()
         place = TrialPlace(base / "code", base / "progress.jsonl", {})
-        for name in ("code", "working", "input"):
+        for name in ("code", "working", "input", "home", "tmp"):
             (base / name).mkdir()
         with tarfile.open(fileobj=io.BytesIO(bundle.archive)) as tar:
             tar.extractall(place.code, filter="data")
@@ -78,9 +89,11 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
             "progress": str(place.progress),
         }
         # A preflight of the section's own may load NumPy before the trainer.
-        kept = {name: value for name, value in pinned(os.environ).items() if name != PROJECT_VARIABLE}
         place.environ.update(
-            kept,
+            pinned(_of_machine()),
+            HOME=str(base / "home"),
+            USERPROFILE=str(base / "home"),
+            TMPDIR=str(base / "tmp"),
             PYTHONPATH=os.pathsep.join([str(place.code), *_package_folders()]),
             PYTHONIOENCODING="utf-8",
             KAGGLE_WORKING_DIR=str(base / "working"),

@@ -21,8 +21,8 @@ from kaggle_manager.sessions.preflight import check_section, run_preflight
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = """
-import json, os, pathlib, sys
-pathlib.Path(os.environ["RAN"]).open("a").write("x")
+import json, pathlib, sys
+pathlib.Path({ran!r}).open("a").write("x")
 print("an environment may say something")
 ok = {ok}
 checks = [{{"name": "queues", "ok": ok, "detail": "look at demand.py"}}]
@@ -36,10 +36,13 @@ sys.exit(0 if ok else 1)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose section has a preflight of its own: a few lines, and no torch."""
     new_section("mine", tmp_path)
-    write_own(tmp_path, OWN.format(ok=True))
+    write_own(tmp_path, own(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     return tmp_path
+
+
+def own(project: Path, *, ok: bool = True) -> str:
+    return OWN.format(ok=ok, ran=str(project / "ran"))
 
 
 def write_own(project: Path, source: str) -> None:
@@ -68,7 +71,7 @@ def test_it_runs_once_and_again_when_anything_it_depends_on_changes(project: Pat
     environment.write_text(environment.read_text() + "\nCHANGED = 1\n")
     said_by_preflight()
     assert times_run(project) == 2
-    write_own(project, OWN.format(ok=True) + "# another\n")
+    write_own(project, own(project) + "# another\n")
     said_by_preflight()
     assert times_run(project) == 3
     (config().state / "preflight.json").write_text("{broken")
@@ -92,7 +95,7 @@ def test_a_run_does_not_repeat_what_the_command_has_done(project: Path) -> None:
 
 
 def test_what_does_not_hold_is_named_and_asked_again_next_time(project: Path) -> None:
-    write_own(project, OWN.format(ok=False))
+    write_own(project, own(project, ok=False))
     for _ in range(2):
         with pytest.raises(VerificationError) as refused:
             said_by_preflight()
@@ -113,7 +116,7 @@ def test_a_quick_run_is_tried_as_well_and_a_whole_training_after_it_in_full(proj
         return (project / "options").read_text()
 
     note = f"import pathlib, sys\npathlib.Path({str(project / 'options')!r}).write_text(' '.join(sys.argv[1:]))\n"
-    write_own(project, note + OWN.format(ok=True))
+    write_own(project, note + own(project))
     run_preflight(build_config("mine", quick=True, environ={}), Reporter(io.StringIO()))
     assert "--quick" in options()
     said_by_preflight()
@@ -168,7 +171,7 @@ def test_without_the_libraries_it_is_skipped_and_says_so(project: Path, capsys: 
 def test_the_command_tells_each_check_and_ends_with_3_when_one_fails(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_own(project, OWN.format(ok=False))
+    write_own(project, own(project, ok=False))
     with pytest.raises(SystemExit) as left:
         cli.main(["preflight", "mine", "--json"])
     assert left.value.code == 3
@@ -203,12 +206,11 @@ def test_sigterm_during_the_trial_training_leaves_no_trainer_and_no_folder(tmp_p
     new_section("mine", tmp_path)
     environment = tmp_path / "sections/mine/environment.py"
     hangs = "import os, pathlib, sys, time\nif 'train_dqn' in sys.argv[0]:\n"
-    hangs += "    pathlib.Path(os.environ['TOLD']).write_text(str(os.getpid()))\n    time.sleep(120)\n"
+    hangs += f"    pathlib.Path({str(tmp_path / 'trainer')!r}).write_text(str(os.getpid()))\n    time.sleep(120)\n"
     environment.write_text(environment.read_text() + hangs)
     (tmp_path / "temporary").mkdir()
     words = ["kaggle_manager.cli", "preflight"] if to == "the command" else ["kaggle_manager.trainer.sb3.preflight"]
     environ = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(ROOT)}
-    environ["TOLD"] = str(tmp_path / "trainer")
     command = [sys.executable, "-m", *words, "mine"]
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL) as preflight_command:
         told, deadline = tmp_path / "trainer", time.monotonic() + 120

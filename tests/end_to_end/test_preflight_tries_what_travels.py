@@ -70,10 +70,15 @@ def test_a_package_that_is_only_on_this_machine_is_missing(project: Path) -> Non
     assert told == [found], "each is told as soon as it is known"
 
 
-def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where_it_lies_is(project: Path) -> None:
+def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where_it_lies_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    monkeypatch.setenv("MY_TOKEN", "of this machine")
     for name in ("sections/mine/demand.json", "my_helpers.py", "far.csv"):
         (project / name).write_text("")
-    source = "import pathlib, hypothesis, my_helpers\ntry:\n    import moto\nexcept ImportError:\n    moto = None\n"
+    source = "import os\nassert 'MY_TOKEN' not in os.environ\nassert os.listdir(os.path.expanduser('~')) == []\n"
+    source += "import pathlib, hypothesis, my_helpers\ntry:\n    import moto\nexcept ImportError:\n    moto = None\n"
     source += "(pathlib.Path(__file__).parent / 'demand.json').read_text()\n"
     begins_with(project, f"{source}open({str(project / 'far.csv')!r}).close()")
     toml = project / "sections/mine/section.toml"

@@ -64,7 +64,7 @@ def training_packages(section: Section) -> list[Check]:
     """What trains on this machine, and SUMO when the section needs it. Missing is fine: the kernel installs it."""
     missing = missing_packages(section)
     if missing:
-        says = f"not here: {', '.join(missing)}. Fine for running on Kaggle; a preflight is then skipped"
+        says = f"not here: {', '.join(missing)}. Fine for running on Kaggle; a preflight then checks names and files"
         return [Check("training", "ok", says, f"to train here: {how_to_install(missing, section.kernel.packages)}")]
     names = ("torch", "stable-baselines3", "gymnasium")
     checks = [Check("training", "ok", ", ".join(f"{name} {_version(name)}" for name in names))]

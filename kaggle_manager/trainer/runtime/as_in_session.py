@@ -89,7 +89,7 @@ class Trial:
     def _places(self) -> tuple[Path, list[Path]]:
         """The project, and the folders in it that are not of it."""
         own = Path(os.path.realpath(self.project))
-        scratch = (tempfile.gettempdir(), str(self.code)) if self.project != self.code else ()
+        scratch = (tempfile.gettempdir(), str(self.code), str(self.code.parent)) if self.project != self.code else ()
         places = (sys.prefix, sys.base_prefix, *scratch, *(it for it in sys.path if it.endswith("-packages")))
         found = {Path(os.path.realpath(place)) for place in places}
         return own, [place for place in found if place.is_relative_to(own) and place != own]

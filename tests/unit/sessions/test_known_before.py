@@ -57,6 +57,15 @@ def test_a_hyperparameter_with_a_slip_is_named_unless_another_version_may_have_i
     assert found(project, (f"stable-baselines3=={tested}", "stable-baselines3==2.7.0")) == []
 
 
+def test_an_object_of_python_is_named_wherever_it_is_asked_for(project: Path) -> None:
+    table = "learning_starts = 100\n\n[scenarios.mine.hyperparameters.policy_kwargs]\nactivation_fn = 'tanh'\n"
+    first, *_, last = found(
+        project, ("buffer_size", "action_noise = 'normal'\nbuffer_size"), ("learning_starts = 100\n", table)
+    )
+    assert first.startswith("hyperparameters.action_noise: DQN has none")
+    assert last.startswith("hyperparameters.policy_kwargs.activation_fn: is an object of Python")
+
+
 @pytest.mark.parametrize(
     ("source", "wrong"),
     [
