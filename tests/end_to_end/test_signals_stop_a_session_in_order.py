@@ -139,7 +139,8 @@ def test_a_signal_that_comes_before_the_trainer_can_hear_is_heard_when_it_can(tm
 @pytest.mark.slow
 def test_signals_without_end_leave_an_orderly_result_and_a_checkpoint(tmp_path: Path) -> None:
     order = launch_order(tmp_path / "code", target=10**6, save_every=200)
-    files = {**code(), "sections/cart/section.toml": (tmp_path / "code/sections/cart/section.toml").read_bytes()}
+    names = ("sections/cart/section.toml", "sections/cart/environment.py")
+    files = {**code(), **{name: (tmp_path / "code" / name).read_bytes() for name in names}}
     with kernel(tmp_path, files, order) as process:
         with (tmp_path / "working/large.bin").open("wb") as file:
             file.truncate(600_000_000)  # to be hashed, while more signals come

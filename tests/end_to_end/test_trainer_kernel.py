@@ -18,6 +18,7 @@ from stable_baselines3 import DQN
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, find_latest_checkpoint, pack_tree, read_metadata
 from kaggle_manager.protocol.events import ResultEvent, parse_event, session_tag
+from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer import main
@@ -34,11 +35,12 @@ def kernel_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "working"))
     monkeypatch.setenv("KAGGLE_INPUT_DIR", str(tmp_path / "input"))
     monkeypatch.setenv("KAGGLE_ACCELERATOR_EMULATED", "1")
+    monkeypatch.setenv("KAGGLE_ACCELERATOR_FOUND", "Tesla T4")
 
 
 def order(**changes: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "schema": 3,
+        "schema": LaunchOrder.SCHEMA,
         "run_id": "run",
         "generation": 1,
         "section": SECTION,
