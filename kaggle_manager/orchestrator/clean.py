@@ -32,6 +32,7 @@ from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import kernel_names
+from kaggle_manager.sessions.reconcile import is_empty
 
 Action = Literal["delete", "keep", "deleted", "gone", "refused"]
 
@@ -68,7 +69,7 @@ class Cleaner:
         Raises:
             AuthError, RemoteError: the platform does not say what is there.
         """
-        there = self._connection.client.belongings(self._connection.owner)
+        there = [*self._connection.client.belongings(self._connection.owner), *self._empty_kernels()]
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
         over = {slug for slug, row in rows.items() if row.finished_at is not None}
@@ -133,6 +134,13 @@ class Cleaner:
     def _rows(self) -> list[RunRow]:
         here = (self._connection.platform, self._connection.owner.lower())
         return [row for row in self._journal.runs() if (row.platform, row.owner.lower()) == here]
+
+    def _empty_kernels(self) -> Iterator[Belonging]:
+        """What Kaggle keeps of refused first pushes, which no list of it names."""
+        for row in self._rows():
+            for slug in row.left_names:
+                if is_empty(self._connection.client, row.owner, slug):
+                    yield Belonging("kernel", slug)
 
     def _known(self, row: RunRow) -> KnownRun:
         if row.finished_at is None:

@@ -19,6 +19,7 @@ from kaggle_manager.platforms.kaggle.models import ROOM, KernelVersion, runs_on
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.launch import kernel_names
+from kaggle_manager.sessions.reconcile import page_of
 
 # Cause of a wait for room, and how long it lasts: doubled each time. A refused first push costs a name, so it is tried
 # again far more seldom than what costs nothing.
@@ -151,10 +152,6 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
 def after(slug: str, names: Sequence[str]) -> str | None:
     """The name that follows `slug`; None for the last one, and for one of another making."""
     return dict(itertools.pairwise(names)).get(slug)
-
-
-def page_of(address: str) -> str:
-    return f"https://www.kaggle.com/code/{address}"
 
 
 def shows_again(run: RunContext) -> None:

@@ -91,6 +91,23 @@ def find_named(client: KaggleClient, owner: str, scenario: str, run_id: str) -> 
     return None
 
 
+def is_empty(client: KaggleClient, owner: str, slug: str) -> bool:
+    """Whether a kernel of this name is there, and Kaggle can show no version of it.
+
+    Raises:
+        AuthError, RemoteError.
+    """
+    try:
+        client.newest_kernel(owner, slug)
+    except NoVersionShown:
+        return True
+    return False
+
+
+def page_of(address: str) -> str:
+    return f"https://www.kaggle.com/code/{address}"
+
+
 def unknown_session(
     run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
 ) -> SessionRow | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +16,16 @@ from killed_manager import GENERATIONS, TARGET, Point, kill_at, left_by, wrong_w
 from loopback_kaggle import end_sessions
 from small_project import SECTION, Bench
 
+from kaggle_manager.cli.doctor import account
+from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import AmbiguousPush, ConfigError, NoVersionShown, RemoteError
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
+from kaggle_manager.orchestrator.clean import clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.sessions.connection import Connection
 
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
@@ -64,6 +69,10 @@ def sessions_of(bench: Bench) -> int:
     return len(list((bench.server.root / "sessions").glob("*/order.json")))
 
 
+def config_of(bench: Bench) -> RunConfig:
+    return build_config(SECTION, workdir=bench.workdir, project_root=bench.project, environ={})
+
+
 def client_of(bench: Bench) -> KaggleClient:
     return bench.make_client(bench.connect_credentials(), endpoint=bench.server.url)
 
@@ -72,6 +81,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
     hostile: Callable[..., Bench],
 ) -> None:
     bench = hostile({**REFUSED, "times": 2})
+    bench.platform = "kaggle"  # as far as the journal and `doctor` can tell
     assert bench.run(timesteps=2).step == 2
     row = run_of(bench)
     first = row.slug.removesuffix("-3")
@@ -82,6 +92,15 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
         for slug in row.left_names:  # nothing is deleted
             with pytest.raises(NoVersionShown):
                 client.newest_kernel(row.owner, slug)
+        (kept,) = account.empty_kernels(client, "local", config_of(bench))
+        assert kept.says.endswith(f"local/{first}, local/{first}-2")
+        assert f"kaggle kernels delete local/{first}`" in kept.todo
+        with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+            over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=False)
+            actions = {each.thing.slug: each.action for each in over}
+        assert [actions[slug] for slug in (first, f"{first}-2", row.slug)] == ["delete"] * 3
+        client.delete_kernel("local", first)
+        assert account.empty_kernels(client, "local", config_of(bench))[0].says.endswith(f": local/{first}-2")
     bench.workdir = bench.workdir.with_name("another_machine")
     assert bench.manager().attach(SECTION, row.run_id).generation == 1
     assert bench.run(timesteps=4).step == 4

@@ -20,7 +20,9 @@ from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.models import Quota
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import Transport
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import copy_to_read
+from kaggle_manager.sessions.reconcile import is_empty, page_of
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.
@@ -53,13 +55,17 @@ def describe(credentials: Credentials | None) -> Check:
     return Check("credentials", "ok", says)
 
 
-def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
-    """Endpoint, clock, who we are, quota. A Kaggle that does not answer in time is a caution."""
+def ask(credentials: Credentials | None, endpoint: str, config: RunConfig | None = None) -> list[Check]:
+    """Endpoint, clock, who we are, quota, empty kernels. A Kaggle that does not answer in time is a caution.
+
+    Args:
+        config: whose journal knows of empty kernels; None: nothing is known of any.
+    """
     found: list[Check] = []
 
     def asking() -> None:
         try:
-            found.extend(guarded("account", lambda: _ask(credentials, endpoint, found)))
+            found.extend(guarded("account", lambda: _ask(credentials, endpoint, found, config)))
         except BaseException as end:  # such as SystemExit, which ends a thread without a word
             says = f"asking for it ended in {type(end).__name__}: nothing is known of it"
             name, todo = "account" if found else "endpoint", "report it: it is a defect of this program"
@@ -73,7 +79,7 @@ def ask(credentials: Credentials | None, endpoint: str) -> list[Check]:
     return found
 
 
-def _ask(credentials: Credentials | None, endpoint: str, found: list[Check]) -> list[Check]:
+def _ask(credentials: Credentials | None, endpoint: str, found: list[Check], config: RunConfig | None) -> list[Check]:
     """Adds to `found` what is known so far, for the case that the rest takes too long; returns the rest."""
     try:
         began = datetime.now(UTC)
@@ -96,7 +102,8 @@ def _ask(credentials: Credentials | None, endpoint: str, found: list[Check]) -> 
             credentials, endpoint=endpoint, connect_timeout_s=CONNECT_S, read_timeout_s=READ_S, retry=patience
         ) as client:
             name, end = client.whoami(), client.expires_at()
-            return [_account(name, end), quota(client.quota(), datetime.now(UTC))]
+            found += [_account(name, end), quota(client.quota(), datetime.now(UTC))]
+            return [] if config is None else empty_kernels(client, name, config)
     except RemoteError as error:
         host = urlsplit(endpoint).hostname
         return [Check("account", "caution", f"{host} does not answer as it should: {error.message}", "try later")]
@@ -109,6 +116,23 @@ def _account(name: str, end: datetime | None) -> Check:
     if end - datetime.now(UTC) < EXPIRES_SOON:
         return Check("account", "caution", says, f"create a new token at {_SETTINGS} before then")
     return Check("account", "ok", says)
+
+
+def empty_kernels(client: KaggleClient, owner: str, config: RunConfig) -> list[Check]:
+    """The kernels without a version that Kaggle still keeps of first pushes that it refused; see the runs' journal."""
+    try:
+        with closing(Journal.to_read(config.journal)) as journal:
+            rows = [row for row in journal.runs() if (row.platform, row.owner.lower()) == ("kaggle", owner.lower())]
+    except StorageError:
+        return []  # the check of the journal says so
+    left = [f"{row.owner}/{slug}" for row in rows for slug in row.left_names if is_empty(client, row.owner, slug)]
+    if not left:
+        return []
+    says = f"Kaggle keeps {len(left)} without a version, of first pushes that it refused: {', '.join(left)}"
+    todo = (
+        f"nothing is in them and nothing needs them: `kaggle kernels delete {left[0]}`, or its page, {page_of(left[0])}"
+    )
+    return [Check("empty kernels", "caution", says, todo)]
 
 
 def clock(date: str, asked: datetime, answered: datetime) -> Check:

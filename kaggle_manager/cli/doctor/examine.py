@@ -51,7 +51,7 @@ def examine(
         looks["accelerator"] = partial(machine.accelerator, config.section)
     looks |= {
         "credentials": lambda: found,
-        "account": partial(account.ask, credentials, endpoint),
+        "account": partial(account.ask, credentials, endpoint, config),
         "verification": partial(account.verification, config),
     }
     if config is not None:
