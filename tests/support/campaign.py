@@ -26,7 +26,7 @@ from campaign_draw import BEGINNING, HOUR, MINUTE, Drawn, draw
 from campaign_stage import SCENARIO, SECTION, stage
 from reader_now import ReaderNow
 from simulated_kaggle import WEEK_S, BrokenPromise, SimulatedKaggle
-from simulated_session import final_at, model_at
+from simulated_session import model_at
 from virtual_process import Clock, Killed, Mortality
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
@@ -190,7 +190,7 @@ class Campaign:
     def _pause_s(self) -> float:
         """Until the next tick: cron's interval. Most ticks that could only wait for the week's quota are left out."""
         every = self.drawn.tick_every_s * self.rng.uniform(0.7, 1.3)
-        waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.alive()
+        waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.live_sessions()
         self._idle_ticks += waits
         over = [moment for moment in (self.kaggle.refresh_at(), self.kaggle.elsewhere[1]) if moment > self.clock()]
         return max(every, min(over) - self.clock()) if waits and self.rng.random() < 0.8 else every
@@ -327,7 +327,6 @@ class Campaign:
         self.kaggle.mend_setting()
         self.kaggle.mend_code()
         self.kaggle.delete_misfiled()
-        self.kaggle.delete_empty()
         self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
         image = "latest" if self.rng.random() < 0.2 else None
         self.kaggle.may_move |= image is not None
@@ -380,8 +379,7 @@ class Campaign:
         head = CheckpointStore(self.tree).find_latest_checkpoint()
         if final is None or head is None or (final.step, head.step) != (target, target):
             raise BrokenPromise("it calls itself finished without the final model of its target")
-        # Where no session has written one, it is made of the newest checkpoint.
-        if final.model_path.read_bytes() not in (final_at(target), model_at(target)):
+        if final.model_path.read_bytes() != model_at(target):
             raise BrokenPromise("the final model is not the one an uninterrupted training gives")
 
     def _count_steps(self) -> None:

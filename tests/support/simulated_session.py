@@ -134,10 +134,6 @@ def state_at(step: int) -> bytes:
     return b"state %d" % step
 
 
-def final_at(step: int) -> bytes:
-    return b"final %d" % step
-
-
 def run_session(
     order: Mapping[str, Any],
     trainer: Trainer,
@@ -241,7 +237,7 @@ class _Session:
         if order.target == end:
             if fate.kind == "no final":
                 self._dies(self.at_s, "error", "")
-            store.save_final(step=end, files={tree.final_model_name: final_at(end)}, **common)
+            store.save_final(step=end, files={tree.final_model_name: model_at(end)}, **common)
         done = order.target == end
         reason = "" if done else f"the session's time is used up after {self.at_s:.0f} s"
         return {
