@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree, find_latest_checkpoint, pack_tree, read_metadata
@@ -86,10 +88,14 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     second = tmp_path / "second"
     monkeypatch.setenv("KAGGLE_WORKING_DIR", str(second))
     parent = parent_of(first)
-    assert main.run(order(generation=2, parent=parent)) == 0
+    image = f"gcr.io/kaggle-images/python@sha256:{'a' * 64}"
+    assert main.run(order(generation=2, parent=parent, image=image)) == 0
     start, result = left(second, "session_start.json"), left(second, "session_result.json")
     assert start["resumed"] == {"step": 1, "manifest_sha256": parent["manifest_sha256"]}
     assert start["device"] == "cpu", "the accelerator is only a name here, and the kernel is told the truth"
+    versions = start["versions"]
+    assert (versions["python"], versions["torch"]) == (platform.python_version(), str(torch.__version__))
+    assert (versions["numpy"], versions["cuda"]) == (np.__version__, torch.version.cuda)
     assert (result["outcome"], result["step"], result["resumed_from_step"]) == ("completed", 2, 1)
     assert result["counts"]["updates"] >= 1
     assert result["counts"]["evaluations"] >= 1
@@ -101,7 +107,9 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     }
     assert result["others"]["count"] == 0, "and nothing of the trainer's is taken for the user's"
     store = CheckpointStore(TrainingTree(second / "training_tree", SCENARIO))
-    assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [2, 1]
+    newest, older = store.valid_checkpoints()
+    assert (newest.step, older.step) == (2, 1)
+    assert (newest.manifest.exact["image"], older.manifest.exact["image"]) == (image, ""), "each by the one it ran in"
     metadata = read_metadata(store.tree.metadata)
     assert metadata is not None
     assert (metadata.timesteps_done, metadata.generation) == (2, 2)

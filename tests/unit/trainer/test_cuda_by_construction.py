@@ -113,6 +113,28 @@ def test_the_driver_names_the_gpu_where_its_program_is_missing(tmp_path: Path, m
     assert gpu.gpu_name() == "Tesla P100-PCIE-16GB"
 
 
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\nGCC version: 11\n",
+            "535.104.05",
+        ),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n", "570.86.15"),
+        ("NVRM version: something new\n", ""),
+        (None, ""),
+    ],
+)
+def test_the_driver_says_its_version_where_its_program_is_missing(
+    said: str | None, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(gpu, "_VERSION", tmp_path / "version")
+    if said is not None:
+        (tmp_path / "version").write_text(said)
+    assert gpu.driver_version() == version
+
+
 @pytest.mark.parametrize(("algorithm", "policy"), [(PPO, "MlpPolicy"), (SAC, "MlpPolicy")])
 def test_the_gain_of_a_policy_that_cannot_be_copied_is_measured(
     algorithm: Any, policy: str, monkeypatch: pytest.MonkeyPatch
