@@ -117,7 +117,7 @@ def test_a_quick_run_is_tried_as_well_and_a_whole_training_after_it_in_full(proj
 
     note = f"import pathlib, sys\npathlib.Path({str(project / 'options')!r}).write_text(' '.join(sys.argv[1:]))\n"
     write_own(project, note + own(project))
-    run_preflight(build_config("mine", quick=True, environ={}), Reporter(io.StringIO()))
+    run_preflight(build_config("mine", quick=True, timesteps=10**6, environ={}), Reporter(io.StringIO()))
     assert "--quick" in options()
     said_by_preflight()
     assert "--quick" not in options()
