@@ -168,7 +168,7 @@ def test_a_decision_has_no_input_or_output(name: str) -> None:
     ("room", "may_import"),
     [
         ("local_kaggle", {"accelerators", "errors", "local_kaggle", "system"}),
-        ("platforms", {"errors", "platforms"}),
+        ("platforms", {"accelerators", "errors", "platforms"}),
         ("checkpoints", {"errors", "system", "checkpoints"}),
         ("trainer", {"accelerators", "errors", "system", "protocol", "sections", "checkpoints", "trainer"}),
     ],

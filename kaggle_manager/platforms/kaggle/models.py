@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from kaggle_manager.accelerators import find
+
 
 @dataclass(frozen=True)
 class KernelVersion:
@@ -45,8 +47,8 @@ ROOM = {"GPU": 2, "CPU": 5, "TPU": 1}
 
 def runs_on(accelerator: str | None) -> str:
     """What a session of this machine shape counts as: a key of `ROOM`."""
-    shape = (accelerator or "").lower()
-    return "GPU" if shape.startswith("nvidia") else "TPU" if shape.startswith("tpu") else "CPU"
+    machine = find(accelerator or "")
+    return machine.kind if machine else "CPU"
 
 
 class KernelState(Enum):
