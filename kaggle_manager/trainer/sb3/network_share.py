@@ -23,7 +23,10 @@ from kaggle_manager.trainer.sb3 import algorithms, env_state
 LAUNCH_S = 5e-6
 """What a GPU needs at least for an operation of torch: the launch of one kernel, as NVIDIA publishes it (some 5 us)."""
 
-MEASURE_S, PATIENCE_S = 1.0, 10.0
+MEASURE_S = 1.0
+PATIENCE_S = 5.0
+"""So long the updates of each second to be measured may take, and the first of all."""
+
 FEW_ROWS = 1000
 SEED = 101
 
@@ -55,7 +58,7 @@ class NetworkShare:
 def measure_share(
     scenario: ScenarioConfig, *, device: str = "cpu", seconds: float | None = None
 ) -> NetworkShare | None:
-    """Train a little, of the network and the environment as they are; None when no update came within `PATIENCE_S`.
+    """Train a little, of the network and the environment as they are; None when its updates take too long.
 
     Args:
         device: of torch.
@@ -100,7 +103,7 @@ class _Watch:
             setattr(model.policy, name, self._timed(getattr(model.policy, name)))
 
     def measure(self) -> NetworkShare | None:
-        deadline = time.perf_counter() + PATIENCE_S + self._seconds
+        deadline = time.perf_counter() + PATIENCE_S * (1 + self._seconds)
         with contextlib.suppress(_Enough):
             self._model.learn(1 << 40, callback=lambda *_: time.perf_counter() < deadline)
         if len(self._rounds) < 3:
