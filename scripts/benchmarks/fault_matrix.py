@@ -71,6 +71,7 @@ FAULTS: dict[str, dict[str, object]] = {
     "quota shrinks": {"kind": "quota_shrinks", "hours": 1},
     "quota held by others": {"kind": "says_quota"},
     "other sizes": {"kind": "says_sizes"},
+    "newest image moves": {"kind": "image_moves"},
     "slow ingestion": {"kind": "slow_ingestion", "seconds": 2},
     "inputs dropped": {"kind": "dropped_sources"},
     "old input mounted": {"kind": "stale_mount"},

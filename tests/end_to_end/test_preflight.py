@@ -19,6 +19,8 @@ from kaggle_manager.errors import VerificationError
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions.preflight import check_section, run_preflight
 
+for name in ("torch", "stable_baselines3", "gymnasium"):
+    pytest.importorskip(name)  # without them there is no preflight
 ROOT = Path(__file__).resolve().parents[2]
 OWN = """
 import json, pathlib, sys

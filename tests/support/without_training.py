@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 _MISSING = re.compile(
-    r"No module named '((?:torch|stable_baselines3|gymnasium|libsumo|sumolib|scipy|matplotlib|jinja2|tensorboard"
-    r"|cloudpickle|pandas|sumo_rl)\b[\w.]*)'"
+    r"[Nn]o module (?:named )?'((?:torch|stable_baselines3|gymnasium|libsumo|sumolib|scipy|matplotlib|jinja2"
+    r"|tensorboard|cloudpickle|pandas|sumo_rl)\b[\w.]*)'"
 )
 
 

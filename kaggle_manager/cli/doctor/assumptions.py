@@ -133,7 +133,9 @@ def _try_a_dataset(client: KaggleClient, owner: str, there: list[Belonging]) -> 
         back = Path(folder, "back")
         back.mkdir()
         try:
-            version = client.publish_dataset(owner=owner, slug=slug, files=[sent], notes="km doctor --kaggle")
+            version = client.publish_dataset(
+                owner=owner, slug=slug, files=[sent], notes="made to look, and deleted again"
+            )
             if not isinstance(version, DatasetVersion):
                 raise Unknown(f"Kaggle still processes dataset {owner}/{slug}, which is deleted again")
             current, _ = client.dataset_versions(owner, slug)
