@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 
 @as_command
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Delete what is listed as `delete`.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete what is listed as `delete`, and empty what is listed as `empty`.")
+    ] = False,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the kernels and datasets that runs of this folder have left on Kaggle; with --yes, delete those not needed.
 
-    Deleted is what belongs to a run that is finished or was abandoned for a fresh start, once all it trained is here;
-    and wheels that no run installs from any more. What an unfinished run needs stays, and whatever this folder's
+    Deleted is what belongs to a run that is finished or was abandoned for a fresh start, once all it trained is here,
+    and kernels without a version that refused pushes have left. Datasets of wheels that no run installs from any more
+    are emptied, and keep their name for the next one. What an unfinished run needs stays, and whatever this folder's
     journal does not know. What stays is listed with the reason. Ends with 6 when something could not be deleted.
 
     Examples:
@@ -93,5 +96,5 @@ def _lines(found: Iterable[Leftover], again: str) -> Iterator[str]:
         ago = "-" if thing.changed_at is None else duration(now - thing.changed_at)
         rows.append([each.action, f"{thing.kind} on {each.platform}", each.name, room, ago, each.why])
     yield from table(rows)
-    if deletable := sum(each.action == "delete" for each in things):
-        yield f"{count(deletable, 'thing')} can be deleted, which cannot be undone: {again}"
+    if deletable := sum(each.action in ("delete", "empty") for each in things):
+        yield f"{count(deletable, 'thing')} can be deleted or emptied, which cannot be undone: {again}"

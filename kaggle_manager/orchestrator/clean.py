@@ -6,6 +6,7 @@ command goes on. Never deletes what a run that is not over may need, nor the onl
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import kernel_names
 from kaggle_manager.sessions.reconcile import is_empty
 
-Action = Literal["delete", "keep", "deleted", "gone", "refused"]
+Action = Literal["delete", "empty", "keep", "deleted", "emptied", "gone", "refused"]
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,13 @@ class Cleaner:
         found = []
         for thing in there:
             if thing in wheels:
-                verdict: Verdict | None = verdict_on_wheels(thing.slug, installed, thing.changed_at, self._now)
+                verdict: Verdict | None = verdict_on_wheels(
+                    thing.slug, installed, thing.changed_at, thing.size, self._now
+                )
             else:
                 verdict = verdict_on_run(thing.slug, known)
             if verdict is not None:
-                action: Action = "delete" if verdict.delete else "keep"
+                action: Action = "keep" if not verdict.delete else "delete" if verdict.run_id else "empty"
                 platform, owner = self._connection.platform, self._connection.owner
                 found.append(Leftover(thing, platform, owner, action, verdict.why, verdict.run_id))
         return found
@@ -101,6 +104,8 @@ class Cleaner:
     def _deleted(self, leftover: Leftover) -> Leftover:
         client, thing = self._connection.client, leftover.thing
         delete = client.delete_kernel if thing.kind == "kernel" else client.delete_dataset
+        if not leftover.run_id:
+            delete = self._empty
         try:
             with self._held(leftover.run_id):
                 if leftover.run_id:
@@ -119,7 +124,19 @@ class Cleaner:
             raise
         except KaggleManagerError as error:
             return replace(leftover, action="refused", why=error.message)
-        return replace(leftover, action="deleted")
+        return replace(leftover, action="deleted" if leftover.run_id else "emptied")
+
+    def _empty(self, owner: str, slug: str) -> None:
+        """Take the wheels out of their dataset, which stays.
+
+        Their name is that of their content, so the next run that needs them uses it again; and of a dataset that was
+        deleted and made again users report that no kernel can be pushed with it any more.
+        """
+        with tempfile.TemporaryDirectory(prefix="km_clean_") as folder:
+            (note := Path(folder, "emptied.txt")).write_text("Sent again by the next run that installs from it.")
+            self._connection.client.publish_dataset(
+                owner=owner, slug=slug, files=[note], notes="emptied by `clean`", replaces=True
+            )
 
     @contextmanager
     def _held(self, run_id: str) -> Iterator[None]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 TREE_SUFFIX = "-tree"
 PREFIX = "km-"
 _WHEELS = re.compile(rf"{PREFIX}wheels-[0-9a-z-]+(?<!{TREE_SUFFIX})")
+# Wheels are larger; so small a dataset of them was emptied.
+EMPTIED_BYTES = 1000
 # A process at work has sent its wheels and not pushed yet: such a dataset is younger than this.
 WHEELS_STAY_S = 24 * 3600.0
 
@@ -76,13 +78,18 @@ def is_wheels(slug: str) -> bool:
     return _WHEELS.fullmatch(slug) is not None
 
 
-def verdict_on_wheels(slug: str, referenced: Container[str], changed_at: float | None, now: float) -> Verdict:
-    """About a dataset of wheels.
+def verdict_on_wheels(
+    slug: str, referenced: Container[str], changed_at: float | None, size: int | None, now: float
+) -> Verdict | None:
+    """About a dataset of wheels; None for one that was emptied.
 
     Args:
         referenced: slugs of the wheels that a kernel asks for whose run is not over, or not known here.
         changed_at: when it was changed last, seconds since the epoch; None when nobody says.
+        size: bytes; None when nobody says.
     """
+    if size is not None and size < EMPTIED_BYTES:
+        return None
     if slug in referenced:
         return Verdict(False, "a run that may go on installs from it")
     if changed_at is None or now - changed_at < WHEELS_STAY_S:

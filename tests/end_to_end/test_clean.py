@@ -163,7 +163,10 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
     )
     bench.make_client = KaggleClient
     assert call(["clean", "--workdir", workdir]) == 0
-    assert "1 thing can be deleted, which cannot be undone: kaggle-manager clean --yes" in capsys.readouterr().out
+    assert (
+        "1 thing can be deleted or emptied, which cannot be undone: kaggle-manager clean --yes"
+        in capsys.readouterr().out
+    )
     assert call(["clean", "--yes", "--workdir", workdir, "--platform", "local"]) == 0
     assert f"deleted: dataset local/{slug}-tree" in capsys.readouterr().out
     assert call(["clean", "--workdir", workdir]) == 0
@@ -172,7 +175,7 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
 
 
 def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(bench: Bench, tmp_path: Path) -> None:
-    (tmp_path / "a.whl").write_text("a wheel")
+    (tmp_path / "a.whl").write_text("a wheel" * 1000)
     old, used = f"km-wheels-{time.time_ns()}", f"km-wheels-{time.time_ns() + 1}"
     order = {"wheels": {"dataset": f"local/{used}", "files": {}}}
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
@@ -187,5 +190,11 @@ def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(ben
         return {each.thing.slug: each.action for each in found if each.thing.slug in (old, used)}
 
     assert wheels(cleaned(bench)) == dict.fromkeys((old, used), "keep")
-    assert wheels(cleaned(bench, now=tomorrow, delete=True)) == {old: "deleted", used: "keep"}
+    assert wheels(cleaned(bench, now=tomorrow)) == {old: "empty", used: "keep"}
+    assert wheels(cleaned(bench, now=tomorrow, delete=True)) == {old: "emptied", used: "keep"}
     assert wheels(cleaned(bench, now=tomorrow)) == {used: "keep"}
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:  # its name can be used again
+        sizes = {each.slug: each.size for each in client.belongings(bench.owner)}
+        assert sizes[old] < 100 < sizes[used]
+        again = client.publish_dataset(owner="local", slug=old, files=[tmp_path / "a.whl"], notes="")
+    assert again.version == 3

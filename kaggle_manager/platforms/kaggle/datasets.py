@@ -107,6 +107,7 @@ def publish_dataset(
     on_accepted: Callable[[], None] = lambda: None,
     memory: UploadMemory | None = None,
     ready_within_s: float = READY_WITHIN_S,
+    replaces: bool = False,
 ) -> DatasetVersion | NotReady:
     """Create the dataset or its next version from these files; the version, unless Kaggle still processes it.
 
@@ -119,6 +120,7 @@ def publish_dataset(
         on_accepted: called when Kaggle has said that it takes it.
         memory: where begun uploads are written down, so that another process can go on with them.
         ready_within_s: how long to wait until the version is current.
+        replaces: the versions before it are deleted, which gives their room back.
 
     Raises:
         ConfigError: these files or this name cannot be published, or the dataset is public or somebody else's work.
@@ -141,7 +143,8 @@ def publish_dataset(
         # A try whose answer was lost may still arrive; its content is the same, so either number will do.
         submission = Submission(before, before + attempt, sizes)
         on_order(submission)
-        lost = dataset.submit(title, tokens, notes) if before == 0 else dataset.submit_version(tokens, notes)
+        is_new = before == 0
+        lost = dataset.submit(title, tokens, notes) if is_new else dataset.submit_version(tokens, notes, replaces)
         if lost is None:
             on_accepted()
         within_s = ready_within_s if lost is None else LOOK_FOR_S
@@ -222,12 +225,13 @@ class _Dataset:
         request.description, request.files = notes, _new_files(tokens)
         return self._order(self._api.create_dataset, request)
 
-    def submit_version(self, tokens: Sequence[str], notes: str) -> RemoteError | None:
+    def submit_version(self, tokens: Sequence[str], notes: str, replaces: bool) -> RemoteError | None:
         """Ask for a new version; an error means that the answer was lost and it may exist."""
         request = ApiCreateDatasetVersionRequest()
         request.owner_slug, request.dataset_slug = self._owner, self._slug
         request.body = ApiCreateDatasetVersionRequestBody()
         request.body.version_notes, request.body.files = notes, _new_files(tokens)
+        request.body.delete_old_versions = replaces
         return self._order(self._api.create_dataset_version, request)
 
     def settled_version(self, within_s: float) -> int:

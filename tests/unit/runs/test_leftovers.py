@@ -47,4 +47,7 @@ def test_the_tree_of_a_scenario_called_wheels_is_no_wheels() -> None:
 def test_wheels_stay_while_a_run_installs_from_them_or_may_be_about_to(
     referenced: tuple[str, ...], changed_at: float | None, delete: bool
 ) -> None:
-    assert verdict_on_wheels("km-wheels-1", referenced, changed_at, WHEELS_STAY_S).delete is delete
+    verdict = verdict_on_wheels("km-wheels-1", referenced, changed_at, 10**6, WHEELS_STAY_S)
+    assert verdict is not None
+    assert verdict.delete is delete
+    assert verdict_on_wheels("km-wheels-1", referenced, changed_at, 50, WHEELS_STAY_S) is None, "emptied already"
