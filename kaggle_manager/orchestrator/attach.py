@@ -98,7 +98,8 @@ def attach_run(
         owner=connection.owner,
         slug=newest[0].slug,
         created_at=at,
-        settings=settings_of(config),
+        settings=settings_of(config)
+        | ({"tree_dataset": asked.parent.dataset.partition("/")[2]} if asked.parent is not None else {}),
     )
     session = reconcile.unknown_session(row, newest, reached=0, known=set(), at=at)
     if session is None:

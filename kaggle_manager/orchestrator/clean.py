@@ -16,12 +16,13 @@ from typing import Literal
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.console.formatting import iso
-from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, RemoteError
+from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
 from kaggle_manager.platforms.kaggle.belongings import Belonging
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.leftovers import (
     KnownRun,
     Verdict,
+    following_tree,
     is_ours,
     is_wheels,
     kernel_of,
@@ -32,8 +33,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.launch import kernel_names
-from kaggle_manager.sessions.reconcile import is_empty
+from kaggle_manager.sessions.launch import kernel_names, tree_dataset
 
 Action = Literal["delete", "empty", "keep", "deleted", "emptied", "gone", "refused"]
 
@@ -70,7 +70,7 @@ class Cleaner:
         Raises:
             AuthError, RemoteError: the platform does not say what is there.
         """
-        there = [*self._connection.client.belongings(self._connection.owner), *self._empty_kernels()]
+        there = self._connection.client.belongings(self._connection.owner)
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
         over = {slug for slug, row in rows.items() if row.finished_at is not None}
@@ -78,19 +78,26 @@ class Cleaner:
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
         installed = self._installed_from([thing.slug for thing in wheels], kernels)
         known = {slug: self._known(rows[slug]) for slug in {kernel_of(thing.slug) for thing in there} & rows.keys()}
-        found = []
+        left = {slug: row for row in self._rows() for slug in self._left_empty(row)}
+        found = [self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)) for slug, row in left.items()]
         for thing in there:
+            if thing.kind == "kernel" and thing.slug in left:
+                continue
             if thing in wheels:
                 verdict: Verdict | None = verdict_on_wheels(
                     thing.slug, installed, thing.changed_at, thing.size, self._now
                 )
             else:
                 verdict = verdict_on_run(thing.slug, known)
-            if verdict is not None:
-                action: Action = "keep" if not verdict.delete else "delete" if verdict.run_id else "empty"
-                platform, owner = self._connection.platform, self._connection.owner
-                found.append(Leftover(thing, platform, owner, action, verdict.why, verdict.run_id))
-        return found
+            found.append(self._leftover(thing, verdict))
+        return [leftover for leftover in found if leftover is not None]
+
+    def _leftover(self, thing: Belonging, verdict: Verdict | None) -> Leftover | None:
+        if verdict is None:
+            return None
+        action: Action = "keep" if not verdict.delete else "delete" if verdict.run_id else "empty"
+        platform, owner = self._connection.platform, self._connection.owner
+        return Leftover(thing, platform, owner, action, verdict.why, verdict.run_id)
 
     def delete(self, leftovers: Sequence[Leftover]) -> Iterator[Leftover]:
         """Delete what `find` has found to be over; each as it is done.
@@ -107,11 +114,16 @@ class Cleaner:
         if not leftover.run_id:
             delete = self._empty
         try:
-            with self._held(leftover.run_id):
+            with self._held(leftover.run_id, thing):
                 if leftover.run_id:
-                    verdict = self._known(self._journal.run(leftover.run_id)).verdict
+                    row = self._journal.run(leftover.run_id)
+                    is_empty = thing.kind == "kernel" and thing.slug in self._left_empty(row)
+                    verdict = self._on_empty(row, thing.slug) if is_empty else self._known(row).verdict
+                    if verdict is None:
+                        return replace(leftover, action="gone")
                     if not verdict.delete:
                         return replace(leftover, action="keep", why=verdict.why)
+                    self._never_again(row, thing)
                 delete(leftover.owner, thing.slug)
                 if leftover.run_id:
                     what = f"{thing.kind} {leftover.name}"
@@ -126,6 +138,13 @@ class Cleaner:
             return replace(leftover, action="refused", why=error.message)
         return replace(leftover, action="deleted" if leftover.run_id else "emptied")
 
+    def _never_again(self, row: RunRow, thing: Belonging) -> None:
+        """Should the run be trained further, its tree gets another name than the dataset that is deleted now."""
+        if thing.kind == "dataset" and thing.slug == tree_dataset(row):
+            with self._journal.together():
+                self._journal.change_settings(row.run_id, tree_dataset=following_tree(thing.slug))
+                self._journal.change_run(row.run_id, published=None)
+
     def _empty(self, owner: str, slug: str) -> None:
         """Take the wheels out of their dataset, which stays.
 
@@ -139,11 +158,11 @@ class Cleaner:
             )
 
     @contextmanager
-    def _held(self, run_id: str) -> Iterator[None]:
+    def _held(self, run_id: str, thing: Belonging) -> Iterator[None]:
         """Nobody lets the run go on meanwhile; one whose tree another run has by now cannot go on."""
         row = self._journal.run(run_id) if run_id else None
-        holds = row is not None and Path(row.tree).is_dir() and not self._is_superseded(row)
-        with hold_tree(Path(row.tree)) if row is not None and holds else nullcontext():
+        is_idle = row is None or thing.slug in row.left_names or not Path(row.tree).is_dir() or self._is_superseded(row)
+        with nullcontext() if row is None or is_idle else hold_tree(Path(row.tree)):
             yield
 
     # --- what is known ------------------------------------------------------------------------------------------------
@@ -151,13 +170,6 @@ class Cleaner:
     def _rows(self) -> list[RunRow]:
         here = (self._connection.platform, self._connection.owner.lower())
         return [row for row in self._journal.runs() if (row.platform, row.owner.lower()) == here]
-
-    def _empty_kernels(self) -> Iterator[Belonging]:
-        """What Kaggle keeps of refused first pushes, which no list of it names."""
-        for row in self._rows():
-            for slug in row.left_names:
-                if is_empty(self._connection.client, row.owner, slug):
-                    yield Belonging("kernel", slug)
 
     def _known(self, row: RunRow) -> KnownRun:
         if row.finished_at is None:
@@ -177,6 +189,29 @@ class Cleaner:
         if final is None or final.manifest.lineage.run_id != row.run_id or final.step < row.target:
             return f"the final model of run {row.run_id} is not in {row.tree}: this may be the only copy"
         return ""
+
+    def _left_empty(self, row: RunRow) -> tuple[str, ...]:
+        """Names that a run has left to kernels without a version; no list of Kaggle's names those."""
+        has_ended = row.finished_at is not None and not self._journal.sessions(row.run_id, 1)
+        return (*row.left_names, row.slug) if has_ended else row.left_names
+
+    def _on_empty(self, row: RunRow, slug: str) -> Verdict | None:
+        """About such a kernel; None when it is not there any more."""
+        client, owner = self._connection.client, self._connection.owner
+        try:
+            newest = client.newest_kernel(owner, slug)
+        except NoVersionShown as error:
+            try:
+                is_empty = client.shows_nothing_of(owner, slug)
+            except RemoteError:
+                is_empty = False
+            left = f"a refused first push of run {row.run_id} left it without a version"
+            return Verdict(is_empty, left if is_empty else error.message, row.run_id)
+        except RemoteError as error:
+            return Verdict(False, f"whether it has a version is not known: {error.message}", row.run_id)
+        if newest is None:
+            return None
+        return Verdict(False, f"it has version {newest[0].version}, which its run does not know", row.run_id)
 
     def _is_superseded(self, row: RunRow) -> bool:
         """Whether the user has begun another run in the place of its tree, which was archived then."""

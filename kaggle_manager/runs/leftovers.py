@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 TREE_SUFFIX = "-tree"
 PREFIX = "km-"
+_TREE = re.compile(r"(-tree|-t([2-9]|[1-9]\d+))$")
 _WHEELS = re.compile(rf"{PREFIX}wheels-[0-9a-z-]+(?<!{TREE_SUFFIX})")
 # Wheels are larger; so small a dataset of them was emptied.
 EMPTIED_BYTES = 1000
@@ -55,7 +56,16 @@ class KnownRun:
 
 def kernel_of(slug: str) -> str:
     """The kernel that a kernel's or a training tree's slug is of."""
-    return slug.removesuffix(TREE_SUFFIX)
+    return _TREE.sub("", slug)
+
+
+def following_tree(slug: str) -> str:
+    """The name of a run's next training tree when the dataset `slug` was deleted; none is used twice.
+
+    Of a dataset that was deleted and made again a user reports that every push with it fails (kaggle-cli 187).
+    """
+    number = _TREE.search(slug)
+    return f"{kernel_of(slug)}-t{int(number[2] or 1) + 1 if number else 2}"
 
 
 def verdict_on_run(slug: str, runs: Mapping[str, KnownRun]) -> Verdict | None:

@@ -49,8 +49,11 @@ def kernel_names(scenario: str, run_id: str) -> tuple[str, ...]:
 
 
 def tree_dataset(run: RunRow) -> str:
-    """Slug of the dataset with a run's training tree, whatever name its kernel has by now."""
-    return kernel_names(run.scenario, run.run_id)[0] + DATASET_SUFFIX
+    """Slug of the dataset with a run's training tree, whatever name its kernel has by now.
+
+    Another one follows when it was deleted, see `runs.leftovers`.
+    """
+    return str(run.settings.get("tree_dataset") or kernel_names(run.scenario, run.run_id)[0] + DATASET_SUFFIX)
 
 
 def version_of(run: RunRow, session: SessionRow) -> KernelVersion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_kaggle import end_sessions
 from small_project import Bench
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
-from kaggle_manager.errors import Unavailable
+from kaggle_manager.errors import Interrupted, Unavailable
+from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush
@@ -66,6 +69,10 @@ def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: 
     assert there(bench) == set()
     assert cleaned(bench, delete=True) == []
     assert bench.run(timesteps=6).step == 6
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        trees = {each.slug for each in client.belongings(bench.owner) if each.slug.startswith(f"{slug}-t")}
+    assert trees == {f"{slug}-t2"}, "the name of a deleted dataset is not used again"
+    assert actions(cleaned(bench)) == {f"kernel {slug}": "delete", f"dataset {slug}-t2": "delete"}
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         assert len(journal.events(journal.runs()[0].run_id, "cleaned")) == 2
 
@@ -73,7 +80,7 @@ def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: 
 def test_nothing_of_a_run_that_is_not_over_is_deleted(bench: Bench) -> None:
     bench.run(timesteps=4)
     bench.plan(g3="hang")
-    with pytest.raises(Exception, match=r"[Ii]nterrupted"):
+    with pytest.raises(Interrupted):
         bench.run(timesteps=8, interrupt_at="accepted as")
     before = there(bench)
     assert len(before) == 2
@@ -93,6 +100,29 @@ def test_of_a_run_given_up_for_a_fresh_start_everything_goes_and_of_the_new_one_
         **dict.fromkeys((f"kernel {old}", f"dataset {old}-tree"), "deleted"),
         f"kernel {new}": "keep",
     }
+
+
+def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_on(bench: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "hostile"
+    root.mkdir()
+    (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "gpu_week_s": 1e9}))
+    (root / "plan.json").write_text(json.dumps({"fault": [{"kind": "push_refused", "times": 1}]}))
+    bench.server = ensure_running(root, faults=root / "plan.json", idle_exit_s=60)
+    bench.make_client = functools.partial(KaggleClient, sleep=lambda seconds: None)  # type: ignore[assignment]
+    try:
+        with pytest.raises(Interrupted):
+            bench.run(timesteps=2, interrupt_at="accepted as")
+        (slug,) = slugs(bench)
+        first = slug.removesuffix("-2")
+        found = cleaned(bench)
+        assert actions(found) == {f"kernel {first}": "delete", f"kernel {slug}": "keep"}
+        assert "left it without a version" in found[0].why
+        assert actions(cleaned(bench, delete=True)) == {f"kernel {first}": "deleted", f"kernel {slug}": "keep"}
+        assert actions(cleaned(bench, delete=True)) == {f"kernel {slug}": "keep"}
+        assert bench.run(timesteps=2).step == 2
+    finally:
+        end_sessions(root)
+        stop(root)
 
 
 KILLED = """

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kaggle_manager.runs.leftovers import WHEELS_STAY_S, KnownRun, is_wheels, verdict_on_run, verdict_on_wheels
+from kaggle_manager.runs.leftovers import (
+    WHEELS_STAY_S,
+    KnownRun,
+    following_tree,
+    is_wheels,
+    kernel_of,
+    verdict_on_run,
+    verdict_on_wheels,
+)
 
 OVER = KnownRun("ab12cd34", True, "finished on 2026-11-28")
 
@@ -51,3 +59,13 @@ def test_wheels_stay_while_a_run_installs_from_them_or_may_be_about_to(
     assert verdict is not None
     assert verdict.delete is delete
     assert verdict_on_wheels("km-wheels-1", referenced, changed_at, 50, WHEELS_STAY_S) is None, "emptied already"
+
+
+def test_the_name_of_a_deleted_tree_is_not_used_again() -> None:
+    names = ["km-task-ab12cd34-tree"]
+    for _ in range(11):
+        names.append(following_tree(names[-1]))
+    assert len(set(names)) == 12
+    assert names[1:3] == ["km-task-ab12cd34-t2", "km-task-ab12cd34-t3"]
+    assert {kernel_of(name) for name in names} == {"km-task-ab12cd34"}
+    assert max(map(len, names)) == len(names[0])
