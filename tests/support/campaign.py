@@ -190,7 +190,7 @@ class Campaign:
     def _pause_s(self) -> float:
         """Until the next tick: cron's interval. Most ticks that could only wait for the week's quota are left out."""
         every = self.drawn.tick_every_s * self.rng.uniform(0.7, 1.3)
-        waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.live_sessions()
+        waits = self.kaggle.left_s() < 0.05 * self.drawn.week_s and not self.kaggle.alive()
         self._idle_ticks += waits
         over = [moment for moment in (self.kaggle.refresh_at(), self.kaggle.elsewhere[1]) if moment > self.clock()]
         return max(every, min(over) - self.clock()) if waits and self.rng.random() < 0.8 else every
@@ -327,6 +327,7 @@ class Campaign:
         self.kaggle.mend_setting()
         self.kaggle.mend_code()
         self.kaggle.delete_misfiled()
+        self.kaggle.delete_empty()
         self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
         image = "latest" if self.rng.random() < 0.2 else None
         self.kaggle.may_move |= image is not None
