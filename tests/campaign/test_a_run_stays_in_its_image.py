@@ -111,6 +111,19 @@ def test_a_platform_that_does_not_say_costs_nothing_and_is_asked_again(project: 
     assert (third, fourth) == (second, second)
 
 
+def test_a_journal_that_was_lost_costs_no_image(project: Path, tmp_path: Path) -> None:
+    campaign = Campaign(1, tmp_path, project, LONG)
+    with stage(campaign.mortality):
+        campaign.tick()
+        while report_of(campaign).sessions[-1].stage != "closed":
+            campaign.clock.sleep(HOUR)
+            campaign.manager().tick(campaign.config, may_push=False)
+    for file in campaign.config.journal.parent.glob(f"{campaign.config.journal.name}*"):
+        file.unlink()
+    played(campaign)
+    assert set(images(campaign)) == {1}
+
+
 def test_history_shows_what_a_session_ran_on_where_it_is_another(project: Path, tmp_path: Path) -> None:
     campaign = Campaign(1, tmp_path, project, LONG)
     played(campaign)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.session_image import image_to_ask_for, moved_after, short
 
 A, B = (f"gcr.io/kaggle-images/python@sha256:{digit * 64}" for digit in "ab")
@@ -41,6 +45,18 @@ def test_the_newest_known_image_is_asked_for_unless_it_is_gone_or_left(
     known: list[str | None], settings: dict[str, Any], asked: str
 ) -> None:
     assert image_to_ask_for(sessions(*known), settings) == asked
+
+
+def test_a_run_that_moves_to_another_platform_leaves_its_image_there(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        run = RunRow("run", "s", "walk", 4, False, str(tmp_path), "local", "me", "km-walk", "2026-11-29T00:00:00+00:00")
+        journal.add_run(run)
+        for session in sessions(A, A):
+            journal.add_session(replace(session, started_at=run.created_at))
+        journal.move_run("run", "local", "you")
+        assert image_to_ask_for(journal.sessions("run"), journal.run("run").settings) == A
+        journal.move_run("run", "kaggle", "you")
+        assert image_to_ask_for(journal.sessions("run"), journal.run("run").settings) == ""
 
 
 def test_an_image_is_called_by_the_beginning_of_its_digest() -> None:
