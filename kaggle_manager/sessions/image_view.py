@@ -48,7 +48,8 @@ def canonical(name: str) -> str:
 
 def _lacking(pinned: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Canonical name -> name and version, of what is installed here and in no session."""
-    there = _closure({*image_packages(), *_OF_INSTALLERS, *(pin.partition("==")[0] for pin in pinned)})
+    # Of this program itself a session has what is in its bundle, and nothing of what the manager requires.
+    there = _closure({*image_packages(), *(pin.partition("==")[0] for pin in pinned)}) | _OF_INSTALLERS
     return {name: facts for name, facts in _installed().items() if name not in there}
 
 

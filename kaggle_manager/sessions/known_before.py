@@ -18,6 +18,13 @@ from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sessions.bundle import Bundle
 
 SB3 = "stable-baselines3"
+# Modules that Python removed in 3.12 and 3.13 (docs.python.org, What's New); Kaggle's image has 3.13 since October
+# 2026. Without `audioop` and `cgi`, which packages have brought back.
+GONE = frozenset(
+    {"asynchat", "asyncore", "imp", "smtpd"}
+    | {"aifc", "cgitb", "chunk", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev"}
+    | {"pipes", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"}
+)
 
 
 def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: Bundle) -> list[str]:
@@ -34,7 +41,11 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
     tree = _parsed(project / file)
     if tree is not None:
         found += _arguments(tree, scenario)
-        found += [text for module in _imports(tree) for text in _left_behind(module, file, project, travels)]
+        for module in _imports(tree):
+            top = module.partition(".")[0]
+            if top in GONE and not any(pin.startswith(f"standard-{top}==") for pin in section.kernel.packages):
+                found.append(f"{file}: imports {module}, which Python 3.13, the image's, does not have any more")
+            found += _left_behind(module, file, project, travels)
     return list(dict.fromkeys(found))
 
 

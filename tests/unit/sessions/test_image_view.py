@@ -57,6 +57,15 @@ def test_what_is_to_be_pinned_is_the_package_that_brings_the_others(machine: Pat
     assert image_view.pins_for(["km_render"], ["km-simulator==1.2"]) == []
 
 
+def test_what_only_the_manager_requires_is_not_in_a_session(machine: Path) -> None:
+    info = machine / "kaggle_manager-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: kaggle-manager\nVersion: 0.1\nRequires-Dist: km-render\n")
+    (info / "top_level.txt").write_text("kaggle_manager\n")
+    assert {"km_render"} <= hidden()
+    assert "kaggle_manager" not in hidden()
+
+
 def test_a_module_that_travels_is_never_hidden(machine: Path) -> None:
     (machine / "code").mkdir()
     (machine / "code/km_render.py").write_text("")

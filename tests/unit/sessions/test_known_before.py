@@ -100,6 +100,14 @@ def test_a_module_of_the_project_that_does_not_travel_is_named_and_one_that_may_
     assert found(project, ("include = []", 'include = ["helpers.py", "tools"]')) == []
 
 
+def test_a_module_that_a_sessions_python_has_no_more_is_named(project: Path) -> None:
+    environment(project, "import json\nimport imp\nfrom telnetlib import Telnet\n")
+    assert [text.partition(", which")[0] for text in found(project)] == [
+        "sections/mine/environment.py: imports imp",
+        "sections/mine/environment.py: imports telnetlib",
+    ]
+
+
 def test_an_environment_that_does_not_travel_is_named(project: Path) -> None:
     (project / "robots").mkdir()
     (project / "robots/arm.py").write_text("")
