@@ -180,8 +180,7 @@ def _content(root: Path, name: str) -> bytes:
         raise _unusable(name, f"cannot be read ({error.strerror})") from error
     except UnicodeEncodeError as error:
         raise _unusable(name, "has a name that is no text") from error
-    is_text = PurePosixPath(name).suffix in SOURCE_SUFFIXES and b"\0" not in content  # UTF-16 has such bytes
-    return content.replace(b"\r\n", b"\n") if is_text else content
+    return content.replace(b"\r\n", b"\n") if PurePosixPath(name).suffix in SOURCE_SUFFIXES else content
 
 
 def _facts(root: Path, name: str) -> os.stat_result:

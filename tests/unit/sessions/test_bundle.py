@@ -264,6 +264,6 @@ def test_code_that_is_not_what_was_built_never_runs(project: Path, tmp_path: Pat
 def test_missing_packages_are_named_before_anything_is_installed(project: Path, tmp_path: Path) -> None:
     order = {**ORDER, "packages": ["km-package-that-does-not-exist==1.0"]}
     done, result = run_script(render_script(built(project), order), tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "installing km-package-that-does-not-exist==1.0" in done.stdout
     assert "pip could not install km-package-that-does-not-exist==1.0" in str(result["reason"])
