@@ -230,7 +230,8 @@ def _inputs(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[D
     for key in sorted({*old, *new}):
         unstated = None if name == "input_files" else ABSENT
         before, now = old.get(key, unstated), new.get(key, unstated)
-        if before != now and None not in (before, now):
+        is_comparable = None not in (before, now) or ABSENT in (before, now)
+        if before != now and is_comparable:
             found.append(Difference(f"{name}.{key}", before, now, Level.REFUSE, _INPUTS[name]))
     return found
 

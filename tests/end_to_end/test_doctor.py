@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -18,8 +19,9 @@ from loopback_kaggle import until
 from scripted_kaggle import SECRET, ScriptedKaggle, answer
 
 from kaggle_manager import cli
+from kaggle_manager.cli.commands import call
 from kaggle_manager.cli.doctor import account, machine, secret_files
-from kaggle_manager.cli.doctor.assumptions import Assumption
+from kaggle_manager.cli.doctor.assumptions import ASSUMPTIONS, Assumption
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 from kaggle_manager.config import build_config
@@ -404,3 +406,19 @@ def test_a_kaggle_that_is_otherwise_is_not_seen_to_be_as_assumed(tmp_path: Path)
 def test_without_credentials_kaggle_is_not_asked(tmp_path: Path) -> None:
     with pytest.raises(AuthError, match="none were found"):
         list(ask_kaggle({}, tmp_path, NOWHERE))
+
+
+def test_the_command_shows_each_assumption_and_its_json_is_documented(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(account, "LONGEST_S", 0.1)
+    with ScriptedKaggle() as silent:
+        asked = partial(ask_kaggle, {"KAGGLE_API_TOKEN": SECRET}, tmp_path, silent.url)
+        monkeypatch.setattr(f"{ask_kaggle.__module__}.ask_kaggle", asked)
+        call(["doctor", "mine", "--kaggle"])
+        said = capsys.readouterr().out
+        call(["doctor", "mine", "--kaggle", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert "\nSEEN     credentials name their account: user 'alice'\n         if wrong: no run begins\n" in said
+    assert said.count("if wrong: ") == len(document["assumptions"]) == len(ASSUMPTIONS)
+    assert set(document["assumptions"][0]) == {"assumption", "found", "evidence", "if_wrong"}

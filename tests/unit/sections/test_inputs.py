@@ -174,5 +174,8 @@ def test_another_version_or_other_files_are_another_experiment(tmp_path: Path) -
     assert compare(trained, newer).refused
     assert compare(trained, {**trained, "inputs": {}}).refused
     assert compare(before, trained).refused
+    added = {**before, "inputs": {asked.name: None}}
+    assert compare({**before, "inputs": {}}, added).refused, "known before a push, which settles its version"
+    assert compare(added, {**before, "inputs": {}}).refused
     unknown = {**before, "inputs": {asked.name: None}}  # text alone does not know the version, nor the files
     assert not compare(trained, unknown).differences
