@@ -4,8 +4,9 @@ A name is left only while no version of it can exist: every push of it was answe
 every way there is, for an hour, and showed none. Nothing is deleted: `doctor` lists what is left. Room is looked for
 before a first push, so that it is refused as rarely as can be.
 
-What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `left` the
-names that were left, and `shown_empty` how long Kaggle has shown no version of a name.
+What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `refused`
+the one that had no version when its newest push was refused, `left` those that were left, and `shown_empty` for how
+long Kaggle has shown no version.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 3 * 3600.0
 QUOTA_LONGEST_S = 6 * 3600.0
 # A kernel of which a version may exist counts as empty after so long, and so many looks that all showed none.
 EMPTY_AFTER_S, EMPTY_LOOKS = 3600.0, 4
+NOTHING_KNOWN = {"uncertain": None, "refused": None, "shown_empty": None}
 
 
 def newest_kernel(run: RunContext) -> tuple[KernelVersion, str] | None:
@@ -74,20 +76,19 @@ def waits_after_refusal(session: SessionRow) -> tuple[float, float]:
 def intend(run: RunContext, session: SessionRow) -> None:
     """Write the intent to push; from here on a version may exist."""
     run.state.add_session(session)
-    run.state.change_settings(uncertain=run.row.slug)
+    run.state.change_settings(uncertain=run.row.slug, refused=None)
 
 
 def take_back(run: RunContext, session: SessionRow, *, was_uncertain: bool) -> None:
-    """The push of `session` was surely refused: its number is free, and its kernel is as it was."""
+    """The push of `session` was surely refused: its number is free, and its kernel has what it had before."""
     run.state.drop_intent(session)
     if not was_uncertain:
-        run.state.change_settings(uncertain=None)
+        run.state.change_settings(uncertain=None, refused=None if session.baseline_version else run.row.slug)
 
 
 def is_uncertain(run: RunContext) -> bool:
-    """Whether a version of the run's kernel exists, or may exist."""
-    row = run.row
-    return row.settings.get("uncertain") == row.slug or bool(run.state.journal.versions(row.run_id, row.address))
+    """Whether a push of the run's kernel may have been accepted, and nobody knows."""
+    return bool(run.row.settings.get("uncertain") == run.row.slug)
 
 
 def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | None = None) -> None:
@@ -95,14 +96,15 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
 
     Args:
         shown: how Kaggle showed none.
-        session: the intent whose push was not answered; it is taken back.
+        session: the intent whose push was not answered, and before which there was no version; it is taken back.
 
     Raises:
         ConfigError: there is no next name.
         AuthError, RemoteError: it is not certain, or not yet.
     """
     row, client = run.row, run.connection.client
-    if run.state.journal.versions(row.run_id, row.address):
+    had_none = session is not None or row.settings.get("refused") == row.slug
+    if not had_none and run.state.journal.versions(row.run_id, row.address):
         raise shown
     if is_uncertain(run):
         if not client.shows_nothing_of(row.owner, row.slug):
@@ -140,7 +142,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
     with run.state.together():
         if session is not None:
             run.state.drop_intent(session)
-        run.state.change_settings(left=[*row.left_names, row.slug], uncertain=None, shown_empty=None)
+        run.state.change_settings(left=[*row.left_names, row.slug], **NOTHING_KNOWN)
         run.note("name_left", slug=row.slug, taken=following)
         run.state.change(slug=following)
     run.reporter.warn(

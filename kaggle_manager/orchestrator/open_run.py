@@ -239,6 +239,8 @@ def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow 
         status = connection.client.kernel_status(version)
     except NotFound:
         return None
+    except NoVersionShown:
+        return session
     return None if status.state.is_terminal else session
 
 

@@ -215,7 +215,7 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
-        run.state.change_settings(uncertain=None, shown_empty=None)  # that it was accepted is known now
+        run.state.change_settings(**first_push.NOTHING_KNOWN)  # but that there is a version
         run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:

@@ -112,6 +112,18 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
     assert f"local/{first}-tree/2" in bench.output, "the dataset keeps its name"
 
 
+def test_a_kernel_that_was_deleted_and_is_refused_when_it_is_made_again_is_left_as_well(
+    hostile: Callable[..., Bench],
+) -> None:
+    bench = hostile({**REFUSED, "first": 2, "times": 1})
+    bench.run(timesteps=2)
+    deleted = run_of(bench)
+    with client_of(bench) as client:
+        client.delete_kernel(deleted.owner, deleted.slug)
+    assert bench.run(timesteps=4).step == 4
+    assert run_of(bench).slug == f"{deleted.slug}-2"
+
+
 def test_without_a_name_left_the_run_says_which_kernels_to_delete_and_then_goes_on(
     hostile: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -463,7 +463,8 @@ class SimulatedKaggle:
             refusal = QuotaError("Projected to exceed the weekly quota.", next_step="wait")
         if refusal is None:
             return
-        if push.slug not in self.empty and not any(session.slug == push.slug for session in self.sessions):
+        gone = [session for session in self.sessions if session.fate.kind == "deleted" and not self._is_live(session)]
+        if push.slug not in self.empty | {s.slug for s in self.sessions if s not in gone}:
             self._meet("refused first push")
             self.empty.add(push.slug)
         self.mortality.deed()  # between what was done and its being known
