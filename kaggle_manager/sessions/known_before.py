@@ -19,11 +19,11 @@ from kaggle_manager.sessions.bundle import Bundle
 
 SB3 = "stable-baselines3"
 # Modules that Python removed in 3.12 and 3.13 (docs.python.org, What's New); Kaggle's image has 3.13 since October
-# 2026. Without `audioop` and `cgi`, which packages have brought back.
+# 2026. Without those that a package of the image (`standard-chunk`, `audioop-lts`) or a common one (cgi) brings back.
 GONE = frozenset(
     {"asynchat", "asyncore", "imp", "smtpd"}
-    | {"aifc", "cgitb", "chunk", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev"}
-    | {"pipes", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"}
+    | {"cgitb", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev"}
+    | {"pipes", "sndhdr", "spwd", "telnetlib", "uu", "xdrlib"}
 )
 
 
