@@ -81,7 +81,7 @@ class SimulatedDataset(datasets._Dataset):
     def submit(self, title: str, tokens: Sequence[str], notes: str) -> RemoteError | None:
         return self.submit_version(tokens, notes)
 
-    def submit_version(self, tokens: Sequence[str], notes: str) -> RemoteError | None:
+    def submit_version(self, tokens: Sequence[str], notes: str, replaces: bool = False) -> RemoteError | None:
         return self._client.order_version(self._versions)  # type: ignore[no-any-return]
 
 
