@@ -51,7 +51,8 @@ def clean(
         raise ConfigError(f"platform = {platform!r} is not known.", next_step=f"give one of: {', '.join(PLATFORMS)}")
     asked = {"local", "kaggle"} if platform in (None, "auto") else {platform}
     state, found = state_folder(workdir), []
-    with closing(Journal(state / "journal.sqlite") if yes else Journal.to_read(state / "journal.sqlite")) as journal:
+    file = state / "journal.sqlite"
+    with closing(Journal(file) if yes and file.exists() else Journal.to_read(file)) as journal:
         platforms = sorted({run.platform for run in journal.runs()} & asked)
         connections = [reach(each, state / "local_kaggle", is_known=True) for each in platforms]
         for connection in connections:

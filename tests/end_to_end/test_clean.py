@@ -228,3 +228,11 @@ def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(ben
         assert sizes[old] < 100 < sizes[used]
         again = client.publish_dataset(owner="local", slug=old, files=[tmp_path / "a.whl"], notes="")
     assert again.version == 3
+
+
+def test_where_nothing_was_ever_run_nothing_is_asked_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["clean", "--yes", "--workdir", str(tmp_path)]) == 0
+    assert "Nothing is there" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
