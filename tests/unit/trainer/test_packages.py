@@ -53,6 +53,9 @@ def test_from_wheels_without_an_index_and_only_what_is_missing(image: Image, tmp
         tiny_wheel(folder, name, version, requires=requires)
     for other in ("cp300", "cp399"):  # of another Python: pip takes what fits
         tiny_wheel(folder, "helper", "1.4", tag=f"{other}-{other}-manylinux2014_x86_64")
+    # An index has another build of it, which pip would prefer.
+    tiny_wheel(tmp_path / "index", "agent", "2.9", requires=["evil"], tag="1-py3-none-any")
+    image.index = index_of(tmp_path / "index")
     before = image.versions()
     problem, said = image.install(
         ["agent==2.9", "settled==1.0", "gymnasium==1.4.0"], mounted(folder), tmp_path / "input"

@@ -1,0 +1,70 @@
+"""Without wheels a session with internet installs with pip; one without internet is not started."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from small_project import Told
+
+from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, Unavailable
+from kaggle_manager.orchestrator import wheels as room
+from kaggle_manager.sections.model import Kernel
+from kaggle_manager.sessions.wheels import Machine
+
+
+def run_of(kernel: Kernel, tmp_path: Any, *python: str | None) -> Any:
+    asked: list[str] = []
+
+    def machine(_config: object, python: str) -> Machine:
+        asked.append(python)
+        return Machine((python or "3.12",), frozenset())
+
+    return SimpleNamespace(
+        config=SimpleNamespace(section=SimpleNamespace(kernel=kernel), state=tmp_path),
+        connection=SimpleNamespace(machine=machine),
+        reporter=Told(),
+        sessions=[SimpleNamespace(facts={"versions": {"python": each}} if each else {}) for each in python],
+        asked=asked,
+    )
+
+
+@pytest.mark.parametrize("error", [Unavailable("no index answers"), ConfigError("there is no wheel of it")], ids=str)
+def test_what_cannot_be_had_is_left_to_pip_where_there_is_internet(
+    error: KaggleManagerError, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(room, "wheels_of", fails)
+    run = run_of(Kernel(packages=["agent==2.9"]), tmp_path)
+    assert room.mountable_wheels(run) is None
+    assert error.message in run.reporter.text.getvalue()
+    before = error.message
+    with pytest.raises(type(error), match=f"Sessions of this section have no internet. {before}"):
+        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"], internet=False), tmp_path))
+
+
+def test_an_account_that_is_refused_is_said_at_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AuthError("the token is not known")
+
+    monkeypatch.setattr(room, "wheels_of", refused)
+    with pytest.raises(AuthError):
+        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"]), tmp_path))
+
+
+def test_a_section_without_packages_asks_nothing(tmp_path: Any) -> None:
+    run = run_of(Kernel(), tmp_path)
+    assert room.mountable_wheels(run) is None
+    assert run.asked == []
+
+
+def test_the_python_of_the_newest_session_that_told_it_is_asked_for(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "wheels_of", lambda *_: SimpleNamespace(files={}))
+    run = run_of(Kernel(packages=["agent==2.9"]), tmp_path, "3.12.13", "3.13.15", None)
+    assert room.mountable_wheels(run) is None
+    assert run.asked == ["3.13.15"]
