@@ -190,7 +190,7 @@ def test_deleting_a_kernel_kills_it_and_frees_its_place(loopback: Any, tmp_path:
     assert local.client.push("", slug="other-kernel").error == "Maximum batch CPU session count of 1 reached."
     local.client.delete()
     assert local.client.push("", slug="third-kernel").version_number == 1
-    local.client.end("other-kernel")
+    local.client.end("third-kernel")
     assert not is_beating(beat)
     local.state.tidy()
     assert len(list((local.root / "sessions").iterdir())) == 1

@@ -116,13 +116,16 @@ def test_a_user_without_a_name_holds_a_tree_as_well(tree: Path, monkeypatch: pyt
 
 
 HOLDER = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from kaggle_manager.checkpoints.tree_lock import hold_tree
+
+def wait():
+    print(os.getpid(), flush=True)  # from here on it has let go
+    time.sleep(600)
+
 with hold_tree(Path(sys.argv[1])):
-    helper = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
-    helper.start()
-    print(helper.pid, flush=True)
+    multiprocessing.get_context("fork").Process(target=wait).start()
     time.sleep(600)
 """
 
