@@ -10,7 +10,7 @@ import pytest
 from campaign import Campaign
 from campaign_draw import HOUR
 from campaign_stage import SECTION, stage
-from simulated_kaggle import image_number
+from simulated_pushes import image_number
 from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 
