@@ -98,7 +98,8 @@ def run_tests(python: Path, options: Sequence[str]) -> tuple[int, str]:
     return process.returncode, next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-WARNINGS = ("error",)
+# The second is apprise's, under Python 3.12.
+WARNINGS = ("error", "ignore:'imghdr' is deprecated:DeprecationWarning")
 
 
 def say(text: str) -> None:
