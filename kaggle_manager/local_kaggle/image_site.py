@@ -9,12 +9,10 @@ this machine is hidden from it, from its child processes and from pip alike.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.metadata
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import sysconfig
@@ -22,59 +20,27 @@ import tempfile
 import venv
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from configparser import ConfigParser
-from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from kaggle_manager.local_kaggle.image_packages import LIST, image_packages
+from kaggle_manager.local_kaggle.installed import Distribution, installed, with_requirements
 
-_REQUIRED = re.compile(r"^Requires-Dist: *([A-Za-z0-9][\w.-]*)(?!.*\bextra *==)", re.MULTILINE)
 _SCRIPT = "#!/usr/bin/env python3\nimport sys\nfrom {module} import {attr}\nsys.exit({call}())\n"
-
-
-def normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def listed(root: Path | None = None) -> frozenset[str]:
     """Names of the distributions in the image of the local Kaggle in `root`; in Kaggle's, without one."""
     own = root / LIST.name if root else LIST
-    return frozenset(map(normalised, image_packages(own if own.is_file() else LIST)))
+    return frozenset(map(canonicalize_name, image_packages(own if own.is_file() else LIST)))
 
 
 def visible(root: Path | None = None) -> frozenset[str]:
     """Names of this machine's distributions that a session sees before it installs anything."""
-    return frozenset(_closed(_installed(), listed(root)))
-
-
-@dataclass(frozen=True)
-class _Distribution:
-    """One that is installed here: the folder it is in, and the folder in there that describes it."""
-
-    site: Path
-    info: str
-
-    @property
-    def name(self) -> str:
-        return normalised(self.info.rpartition(".")[0].partition("-")[0])
-
-    def text(self, file: str) -> str:
-        try:
-            return (self.site / self.info / file).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-
-    def requires(self) -> Iterator[str]:
-        text = self.text("METADATA") or self.text("PKG-INFO")
-        return map(normalised, _REQUIRED.findall(text.partition("\n\n")[0]))
-
-    def files(self) -> list[str]:
-        """Its files below `site`; without a record, the top-level names it tells."""
-        record = [row[0] for row in csv.reader(self.text("RECORD").splitlines()) if row]
-        record = record or self.text("top_level.txt").split()
-        inside = [file for file in record if not file.startswith(("/", "..")) and not file.startswith("__pycache__/")]
-        return [*inside, self.info]
+    return frozenset(with_requirements(installed(), listed(root)))
 
 
 def view(images: Path, names: Iterable[str]) -> Path:
@@ -83,8 +49,8 @@ def view(images: Path, names: Iterable[str]) -> Path:
     Returns:
         a folder with `site`, for a Python's path, and `bin`, with the commands of what is in there.
     """
-    here = _installed()
-    wanted = _closed(here, names)
+    here = installed()
+    wanted = with_requirements(here, names)
     content = "\n".join([sys.prefix, *(f"{each.site}/{each.info} {each.name in wanted}" for each in here.values())])
     folder = images / hashlib.sha256(content.encode()).hexdigest()[:16]
     if not folder.is_dir():
@@ -115,30 +81,8 @@ def environment(folder: Path, seen: Path) -> Path:
     return Path(sysconfig.get_path("scripts", "venv", scheme)) / ("python.exe" if os.name == "nt" else "python")
 
 
-def _installed() -> dict[str, _Distribution]:
-    """By name, the first of each on this Python's path."""
-    found: dict[str, _Distribution] = {}
-    for folder in filter(Path.is_dir, map(Path, dict.fromkeys(sys.path))):
-        for info in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone are wanted
-            if info.endswith((".dist-info", ".egg-info")):
-                each = _Distribution(folder.absolute(), info)
-                found.setdefault(each.name, each)
-    return found
-
-
-def _closed(here: dict[str, _Distribution], names: Iterable[str]) -> set[str]:
-    """What of `names` is installed, with what it requires: an image holds what its own distributions need."""
-    wanted: set[str] = set()
-    left = [name for name in names if name in here]
-    while left:
-        if (name := left.pop()) not in wanted:
-            wanted.add(name)
-            left += [required for required in here[name].requires() if required in here]
-    return wanted
-
-
 def _link_files(
-    target: Path, above: str, files: dict[str, list[str]], here: dict[str, _Distribution], wanted: set[str]
+    target: Path, above: str, files: dict[str, list[str]], here: dict[str, Distribution], wanted: set[str]
 ) -> None:
     """Link what `wanted` distributions have below the folder `above`; what several share becomes a folder of its own.
 
@@ -184,7 +128,7 @@ def _unpack_pip(folder: Path) -> None:
             archive.extractall(folder)
 
 
-def _make_commands(folder: Path, distributions: Iterable[_Distribution]) -> None:
+def _make_commands(folder: Path, distributions: Iterable[Distribution]) -> None:
     """The commands these declare; each runs in the Python that comes first on the session's search path."""
     for each in distributions:
         declared = ConfigParser(delimiters=("=",), interpolation=None, strict=False)

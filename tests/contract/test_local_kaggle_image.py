@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 from tiny_wheels import tiny_wheel
 
 from kaggle_manager.local_kaggle import image_site
@@ -141,4 +142,4 @@ def test_kaggles_list_has_what_a_session_counts_on_and_not_what_it_lacks() -> No
     names = image_site.listed()
     assert {"torch", "numpy", "gymnasium", "pydantic", "cloudpickle", "tensorboard", "pip"} <= names
     assert not names & {"stable-baselines3", "sb3-contrib", "libsumo", "sumolib", "traci", "sumo-rl", "kaggle-manager"}
-    assert all(name == image_site.normalised(name) for name in names)
+    assert all(name == canonicalize_name(name) for name in names)

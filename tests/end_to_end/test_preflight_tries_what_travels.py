@@ -121,7 +121,7 @@ def test_a_new_section_is_told_what_its_environment_imports_and_reads(
     (project / "robots/arm.py").write_text(ARM)
     monkeypatch.setenv("PYTHONPATH", str(packages))
     monkeypatch.syspath_prepend(str(packages))
-    for cached in (image_view._installed, image_view._modules, image_view._required_by, image_view._requirements):
+    for cached in (image_view._here, image_view._modules):
         cached.cache_clear()
     needs = needs_of(project, "robots.arm:Arm", {}, [])
     files = ("my_helpers.py", "robots/arm.py", "robots/demand.json")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.sections.model import Kernel, Section
@@ -32,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (info / "top_level.txt").write_text(f"{name}\n")
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     importlib.invalidate_caches()
-    cached = (image_view._requirements, image_view._required_by, image_view._installed, image_view._modules)
+    cached = (image_view._here, image_view._modules)
     for each in cached:
         each.cache_clear()
     yield tmp_path
@@ -74,6 +75,6 @@ def test_a_module_that_travels_is_never_hidden(machine: Path) -> None:
 
 
 def test_the_list_of_the_image_has_what_training_needs_but_stable_baselines() -> None:
-    names = {image_view.canonical(name) for name in image_packages()}
+    names = {canonicalize_name(name) for name in image_packages()}
     assert {"torch", "numpy", "gymnasium", "pydantic", "pandas", "cloudpickle", "tensorboard", "ale-py"} <= names
     assert not {"stable-baselines3", "mujoco", "libsumo", "kaggle-manager"} & names
