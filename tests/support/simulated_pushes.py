@@ -90,7 +90,8 @@ class SimulatedPushes:
             image=image,
         )
         self.sessions.append(session)
-        self._image_refused = self.may_move = False
+        if changed != "misfiled":  # no session of this run: a move that was asked for is still to come
+            self._image_refused = self.may_move = False
         for source in push.dataset_sources:
             for known in self.datasets.get(source.rpartition("/")[2], []):
                 known.is_taken = True
