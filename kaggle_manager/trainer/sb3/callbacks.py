@@ -121,7 +121,7 @@ class BestModelCallback(_AtRolloutStart):
         clock: a session that must stop gives the evaluation up; it is done again after the resume.
         checkpoint: saves before such a stop.
         save_best: called with (step, score) when the model is the best so far.
-        committed: the best model in the tree, None when there is none yet.
+        committed: the best model in the tree, None when there is none yet of this environment and reward.
         write_history: called with the bytes of evaluations.npz after each evaluation.
         emit: told of each evaluation.
         most_share: an evaluation is left out while those before it are more than this share of all environment steps,

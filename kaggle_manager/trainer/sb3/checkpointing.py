@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
@@ -36,7 +37,7 @@ class Checkpointer:
     Attributes:
         writer: commits what is captured.
         newest: the newest checkpoint on disk; None before the first save of a run from zero.
-        best: the best model on disk, by which the metadata goes; None when there is none.
+        best: the best model on disk of this environment and reward, by which the metadata goes; None for none.
         count: checkpoints written in this session.
         stall_s: seconds the training stood still for them.
         left_out: what the final model goes without, and why; '' for nothing.
@@ -70,7 +71,10 @@ class Checkpointer:
     _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.newest, self.best = self.resume_point.checkpoint, self.store.best()
+        self.newest, best = self.resume_point.checkpoint, self.store.best()
+        # That of another reward stays on disk until one of this reward takes its place; its score counts for nothing.
+        is_of_this = best is not None and not is_another_task(best.manifest.identity, self.identity)
+        self.best = best if is_of_this else None
         self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
             "target": self.config.total,

@@ -11,6 +11,7 @@ import pytest
 from trainer_runs import SCENARIO, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.protocol.sentences import exactness
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
@@ -54,7 +55,8 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_
     tree = tmp_path / "tree"
     session(paying(tree, 3.0), max_steps=105)
     store = CheckpointStore(TrainingTree(tree, SCENARIO))
-    assert (best := store.best()) is not None
+    best = store.best()
+    assert best is not None
     assert best.manifest.score == 30.0
     with pytest.raises(CheckpointIncompatible) as refused:
         session(paying(tree, 2.0))
@@ -78,6 +80,30 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_
     assert f"environment.py changed on purpose at step {second['step']}" in said
     assert head.sources() == {name: {"environment.py": ("1.0", "PAY = 1.0\n")} for name in head.sources()}
     assert origin_of(tree).record is not None
+
+
+def test_the_best_is_chosen_anew_also_where_the_first_session_after_the_change_evaluates_nothing(
+    tmp_path: Path,
+) -> None:
+    tree = TrainingTree(tmp_path, SCENARIO)
+    session(paying(tmp_path, 3.0), max_steps=150)
+    store = CheckpointStore(tree)
+    best = store.best()
+    assert best is not None
+    old = best.step
+    unevaluated = session(paying(tmp_path, 2.0, accept_changes=True), max_steps=10)
+    assert unevaluated.counts["evaluations"] == 0
+    best = store.best()
+    assert best is not None
+    assert best.step == old, "nothing has taken its place yet"
+    metadata = read_metadata(tree.metadata)
+    session(paying(tmp_path, 2.0))
+    best = store.best()
+    assert best is not None
+    assert best.manifest.score == 20.0
+    assert best.step > old
+    assert metadata is not None
+    assert metadata.best_score is None, "a score of another reward says nothing of this one"
 
 
 def test_what_was_not_changed_breaks_nothing(tmp_path: Path) -> None:
