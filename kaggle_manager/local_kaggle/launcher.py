@@ -6,6 +6,7 @@ Never starts a second server on one folder, however many ask at once. Never prin
 from __future__ import annotations
 
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -32,6 +33,7 @@ class ServerInfo:
         root: the folder of its state.
         pid: the server's process.
         faults: the plan of faults it plays, if any.
+        python: the installation of Python (`sys.prefix`) it and its sessions run with.
     """
 
     url: str
@@ -40,6 +42,7 @@ class ServerInfo:
     root: Path
     pid: int
     faults: Path | None = None
+    python: str = ""
 
 
 def find(root: Path) -> ServerInfo | None:
@@ -52,11 +55,14 @@ def find(root: Path) -> ServerInfo | None:
     if answer is None or (answer.get("pid"), answer.get("root")) != (known["pid"], str(root)):
         return None
     faults = Path(known["faults"]) if known.get("faults") else None
-    return ServerInfo(known["url"], known["username"], known["token"], root, known["pid"], faults)
+    python = str(known.get("python", ""))
+    return ServerInfo(known["url"], known["username"], known["token"], root, known["pid"], faults, python)
 
 
 def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float = 900) -> ServerInfo:
-    """The living server of `root`; started when there is none.
+    """The living server of `root`; started when there is none, and anew when it runs with another Python.
+
+    Its sessions see what is installed beside it, which has to be what is installed here.
 
     Args:
         root: the folder of its state; made when missing.
@@ -88,7 +94,10 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
                     safe="It goes on undisturbed.",
                     next_step=f"{command('local-kaggle stop', '--root', root)}\n  and then the same command again",
                 )
-            return info
+            if info.python == sys.prefix:
+                return info
+            faults = info.faults
+            stop(root)
         if mine:
             arguments = ["serve", "--root", str(root), "--port", "0", "--idle-exit", str(idle_exit_s)]
             if faults is not None:

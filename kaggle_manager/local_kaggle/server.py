@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -134,6 +135,7 @@ def _run(
         "token": account.token,
     }
     announcement |= {"root": str(root), "pid": os.getpid(), "faults": faults and str(faults.absolute())}
+    announcement["python"] = sys.prefix
     disk.write_json(root / "server.json", announcement, mode=0o600)
     if plan:
         print(f"It is hostile: {len(plan.fault)} faults of {faults} (seed {plan.seed}).", flush=True)

@@ -14,6 +14,7 @@ from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import StorageError
+from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.system.place import check
 
 
@@ -32,6 +33,8 @@ def exclusive_lock(config: RunConfig) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass  # refused here in a moment, not after hours of a session
+        if config.state.name == STATE_FOLDER and not (ignored := config.state / ".gitignore").exists():
+            ignored.write_text("*\n", encoding="utf-8")  # gigabytes, and the key of the local Kaggle
     except OSError as error:
         raise StorageError(
             f"The folder {error.filename or config.state} cannot be written: {error.strerror or error}.",

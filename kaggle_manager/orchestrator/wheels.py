@@ -6,6 +6,7 @@ Where that fails a session with internet installs with pip; one without is not s
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import size
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.errors import AuthError, KaggleManagerError, Unavailable, error_context
+from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, Unavailable, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
@@ -37,6 +38,12 @@ def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
     kernel = run.config.section.kernel
     if not kernel.packages:
         return None
+    if run.connection.platform == "local" and importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            "The local Kaggle trains on this machine, with what is installed here, and torch is not.",
+            safe="nothing was started",
+            next_step="pip install 'kaggle-manager[train]', or train on Kaggle with --platform kaggle",
+        )
     run.reporter.phase("collecting the wheels of the section's packages")
     try:
         machine = run.connection.machine(run.config, _python_of(run))

@@ -78,7 +78,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
     return RunReport(
         state=state.name,
         why=state.why + (f"; a command works on it: {worker}" if worker else ""),
-        next=state.next,
+        next=which.command("logs") if worker else state.next,
         human_action_required=state.human,
         waiting_until=None if state.until is None else iso(state.until),
         run_id=row.run_id,

@@ -141,6 +141,20 @@ def test_stopping_the_server_leaves_the_session_to_the_next_one(local_kaggle: Se
     assert client.end()[0] == "COMPLETE"
 
 
+def test_a_server_of_another_python_makes_way_for_one_of_this_and_its_session_goes_on(
+    local_kaggle: ServerInfo, tmp_path: Path
+) -> None:
+    client, go_on, told = client_of(local_kaggle), tmp_path / "go_on", local_kaggle.root / "server.json"
+    client.push(counting(go_on))
+    client.running()
+    told.write_text(json.dumps({**json.loads(told.read_text()), "python": "/elsewhere"}))
+    again = ensure_running(local_kaggle.root, idle_exit_s=120)
+    assert (again.pid != local_kaggle.pid, again.python) == (True, sys.prefix)
+    assert ensure_running(local_kaggle.root).pid == again.pid
+    go_on.touch()
+    assert client_of(again).end() == ("COMPLETE", "")
+
+
 def test_secrets_are_for_their_owner_alone_and_are_not_shown(local_kaggle: ServerInfo) -> None:
     account = json.loads((local_kaggle.root / "account.json").read_text())
     if os.name == "posix":

@@ -23,7 +23,7 @@ def run_of(kernel: Kernel, tmp_path: Any, *python: str | None) -> Any:
 
     return SimpleNamespace(
         config=SimpleNamespace(section=SimpleNamespace(kernel=kernel), state=tmp_path),
-        connection=SimpleNamespace(machine=machine),
+        connection=SimpleNamespace(machine=machine, platform="kaggle"),
         reporter=Told(),
         sessions=[SimpleNamespace(facts={"versions": {"python": each}} if each else {}) for each in python],
         asked=asked,
@@ -68,3 +68,14 @@ def test_the_python_of_the_newest_session_that_told_it_is_asked_for(
     run = run_of(Kernel(packages=["agent==2.9"]), tmp_path, "3.12.13", "3.13.15", None)
     assert room.mountable_wheels(run) is None
     assert run.asked == ["3.13.15"]
+
+
+def test_a_local_kaggle_without_torch_trains_nothing_and_fetches_no_gigabytes(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = run_of(Kernel(packages=["agent==2.9"]), tmp_path)
+    run.connection.platform = "local"
+    with pytest.raises(ConfigError, match="torch is not"):
+        room.mountable_wheels(run)
+    assert run.asked == []

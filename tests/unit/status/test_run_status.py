@@ -199,6 +199,7 @@ def test_a_command_that_works_on_a_run_is_named_with_the_run_as_long_as_it_lives
         worker.stdout.readline()
         seen = describe_run(RunState(journal, row), NOW)
         assert f"a command works on it: process {worker.pid} of user" in seen.why
+        assert seen.next.startswith("kaggle-manager logs"), "any that works on it would find it busy"
         worker.kill()
         worker.wait()
         assert "works on it" not in describe_run(RunState(journal, row), NOW).why
