@@ -9,9 +9,13 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
+from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
@@ -25,6 +29,8 @@ GONE = frozenset(
     | {"cgitb", "crypt", "imghdr", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev"}
     | {"pipes", "sndhdr", "spwd", "telnetlib", "uu", "xdrlib"}
 )
+# What a session keeps of its image; as in `trainer/packages`, which is on its own in a session.
+HELD = re.compile(r"torch|numpy|triton|pytorch-triton.*|nvidia-.*|jax.*")
 
 
 def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: Bundle) -> list[str]:
@@ -34,7 +40,7 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
         bundle: what travels.
     """
     travels = {name for name, _ in bundle.files}
-    found = [*_hyperparameters(section, scenario), *_pins(section)]
+    found = [*_hyperparameters(section, scenario), *_held(section)]
     file = _module_file(scenario.environment.partition(":")[0], travels)
     if file is None:
         return [*found, *_left_behind(scenario.environment.partition(":")[0], "environment", project, travels)]
@@ -43,7 +49,7 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
         found += _arguments(tree, scenario)
         for module in _imports(tree):
             top = module.partition(".")[0]
-            if top in GONE and not any(pin.startswith(f"standard-{top}==") for pin in section.kernel.packages):
+            if top in GONE and not _brought(top, section, travels):
                 found.append(f"{file}: imports {module}, which Python 3.13, the image's, does not have any more")
             found += _left_behind(module, file, project, travels)
     return list(dict.fromkeys(found))
@@ -57,21 +63,48 @@ def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
     return [*unknown(scenario.algorithm, scenario.hyperparameters), *objects]
 
 
-def _pins(section: Section) -> Iterator[str]:
-    """Pins that no index has: their package was installed here from a folder."""
+def _held(section: Section) -> Iterator[str]:
+    """Pins of what a session keeps of its image: which version that has, Kaggle decides."""
     for pin in section.kernel.packages:
-        name = pin.partition("==")[0].partition("[")[0]
+        name = _name(pin)
+        if HELD.fullmatch(name) and name in image_packages():
+            yield (
+                f"packages: a session keeps the {name} of Kaggle's image, to which the rest of it is built, and would "
+                f"refuse {pin}: take it out of `packages`"
+            )
+
+
+def doubts(section: Section) -> list[str]:
+    """What may end a session, and may as well be right: pins of what was installed here from a folder."""
+    found = []
+    for pin in section.kernel.packages:
         try:
-            origin = importlib.metadata.distribution(name).read_text("direct_url.json")
-            found = json.loads(origin) if origin else {}
+            here = importlib.metadata.distribution(_name(pin))
+            origin = json.loads(here.read_text("direct_url.json") or "{}")
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
-        if "dir_info" in found:
-            where = str(found.get("url", "")).removeprefix("file://")
-            yield (
-                f"packages: {pin} was installed here from the folder {where}, where no session can get it; copy its "
-                "code into the project, and name that in `include`"
+        if "dir_info" in origin and (here.read_text("INSTALLER") or "").strip() != "conda":  # which names its own build
+            where = str(origin.get("url", "")).removeprefix("file://")
+            found.append(
+                f"packages: {pin} was installed here from the folder {where}; where no package index has that version, "
+                "copy its code into the project, and name that in `include`"
             )
+    return found
+
+
+def _name(pin: str) -> str:
+    return canonicalize_name(pin.partition("==")[0].partition("[")[0])
+
+
+def _brought(module: str, section: Section, travels: set[str]) -> bool:
+    """Whether a module that Python has no more is one of the project's own, or of a pinned package."""
+    if any(module in (Path(file).stem, *Path(file).parts[:-1]) for file in travels):
+        return True
+    pinned = {_name(pin) for pin in section.kernel.packages}
+    known = {f"standard-{module}", f"py{module}", f"zombie-{module}"}
+    return not pinned.isdisjoint(
+        known | {*map(canonicalize_name, importlib.metadata.packages_distributions().get(module, ()))}
+    )
 
 
 def _left_behind(module: str, who: str, project: Path, travels: set[str]) -> list[str]:
@@ -125,15 +158,16 @@ def _arguments(tree: ast.Module, scenario: ScenarioConfig) -> list[str]:
 def _parameters(tree: ast.Module, name: str) -> set[str] | None:
     """Names of the parameters of a function or class; None where they are not known for sure."""
     defined = [it for it in tree.body if isinstance(it, ast.FunctionDef | ast.ClassDef) and it.name == name]
-    if len(defined) != 1 or defined[0].decorator_list:
+    if len(defined) != 1 or defined[0].decorator_list or _times_bound(tree, name) != 1:
         return None
     made = defined[0]
     if isinstance(made, ast.ClassDef):
         if made.keywords or any(isinstance(it, ast.FunctionDef) and it.name == "__new__" for it in made.body):
             return None
-        made = next((it for it in made.body if isinstance(it, ast.FunctionDef) and it.name == "__init__"), made)
-        if not isinstance(made, ast.FunctionDef) or made.decorator_list:
+        constructors = [it for it in made.body if isinstance(it, ast.FunctionDef) and it.name == "__init__"]
+        if len(constructors) != 1 or _times_bound(made, "__init__") != 1 or constructors[0].decorator_list:
             return None
+        made = constructors[0]
         skipped = 1
     else:
         skipped = 0
@@ -142,3 +176,19 @@ def _parameters(tree: ast.Module, name: str) -> set[str] | None:
         return None
     positional = [*arguments.posonlyargs, *arguments.args][skipped:]
     return {it.arg for it in (*positional, *arguments.kwonlyargs)}
+
+
+def _times_bound(tree: ast.AST, name: str) -> int:
+    """How often a name may be given a meaning somewhere below; what is imported whole may have it too."""
+    count = 0
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
+                count += bound == name
+            case ast.alias(name=bound, asname=other):
+                count += (other or bound) in (name, "*")
+            case ast.Name(id=bound, ctx=ast.Store() | ast.Del()):
+                count += bound == name
+            case ast.Attribute(attr=bound, ctx=ast.Store()):
+                count += bound == name or (bound == "__init__" and ast.unparse(node.value) == name)
+    return count

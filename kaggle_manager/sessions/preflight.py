@@ -27,7 +27,7 @@ from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import build_bundle
-from kaggle_manager.sessions.known_before import problems
+from kaggle_manager.sessions.known_before import doubts, problems
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
@@ -76,6 +76,11 @@ def check_section(
         for check in known:
             on_result(check)
         return {"schema": 1, "ok": False, "checks": known}
+    doubtful: list[Check] = [
+        {"name": "section.toml", "ok": True, "detail": f"WARNING: {text}"} for text in doubts(section)
+    ]
+    for check in doubtful:
+        on_result(check)
     own = section.folder / "preflight.py"
     module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
     options = [name for name, asked in (("--quick", quick), ("--thorough", thorough)) if asked]
@@ -94,7 +99,7 @@ def check_section(
         except ValueError as error:
             said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
             raise _not_carried_out(section, " ".join(said[-3:])) from error
-    return dict(result)
+    return {**result, "checks": [*doubtful, *result["checks"]]}
 
 
 def known_failures(project: Path, section: Section, scenarios: Sequence[str] = ()) -> list[Check]:
@@ -129,6 +134,8 @@ def run_preflight(config: RunConfig, reporter: Reporter) -> None:
             reporter.warn(warning)
     _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
     if not_here := _not_here(config):
+        for doubt in doubts(config.section):
+            reporter.warn(doubt)
         reporter.line(f"  preflight: names and files were checked; skipped is what needs {not_here}")
         return
     reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (once for each state of it)")

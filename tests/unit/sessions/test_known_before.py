@@ -11,7 +11,8 @@ from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import TESTED, new_section
 from kaggle_manager.sessions.bundle import build_bundle
-from kaggle_manager.sessions.known_before import problems
+from kaggle_manager.sessions.known_before import HELD, doubts, problems
+from kaggle_manager.trainer import packages
 
 
 @pytest.fixture
@@ -76,6 +77,12 @@ def test_an_object_of_python_is_named_wherever_it_is_asked_for(project: Path) ->
         ("class Environment(Base): ...\n", False),
         ("@made\ndef Environment(): ...\n", False),
         ("from elsewhere import Environment\n", False),
+        ("def Environment(): ...\nEnvironment = _with(Environment)\n", False),
+        ("def Environment(): ...\nif True:\n    from elsewhere import made as Environment\n", False),
+        ("def Environment(): ...\ndef _again():\n    global Environment\n    Environment = print\n", False),
+        ("class Environment:\n    def __init__(self): ...\nEnvironment.__init__ = _with(print)\n", False),
+        ("class Environment:\n    def __init__(self): ...\n    __init__ = _with(__init__)\n", False),
+        ("from elsewhere import made\ndef Environment(): ...\nEnvironment.version = made\n", True),
         ("this is no Python\n", False),
     ],
 )
@@ -115,11 +122,36 @@ def test_an_environment_that_does_not_travel_is_named(project: Path) -> None:
     assert 'add "robots/arm.py" to `include`' in only
 
 
-def test_a_pin_of_what_was_installed_from_a_folder_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "pin", ["numpy==2.0.2", "torch==2.6.0", "Nvidia_cuDNN.cu12==9.1", "triton==3.2.0", "jax==0.5.2"]
+)
+def test_a_pin_of_what_a_session_keeps_of_its_image_is_named_whatever_its_version(pin: str, project: Path) -> None:
+    [only] = found(project, ("packages = [", f'packages = [\n  "{pin}",\n  "jaxtyping==0.3.1",\n  "torchinfo==1.8.0",'))
+    assert f"would refuse {pin}: take it out of `packages`" in only
+
+
+def test_what_a_session_keeps_is_what_its_installer_keeps() -> None:
+    assert packages.HELD == HELD
+
+
+def test_a_module_of_the_projects_own_may_have_the_name_of_one_that_python_has_no_more(project: Path) -> None:
+    (project / "pipes.py").write_text("")
+    environment(project, "import imp\nimport pipes\nimport asyncore\nimport uu\n")
+    (project / "sections/mine/uu.py").write_text("")  # its folder may be on the path by then
+    pins = ("packages = [", 'packages = [\n  "zombie-imp==0.0.2",\n  "pyasyncore==1.0.4",')
+    assert found(project, ("include = []", 'include = ["pipes.py"]'), pins) == []
+
+
+@pytest.mark.parametrize("installer", ["pip", "conda"])
+def test_a_pin_of_what_was_installed_from_a_folder_is_doubted_and_one_of_conda_is_not(
+    installer: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     info = project / "site/my_robot-0.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Name: my-robot\nVersion: 0.1\n")
+    (info / "INSTALLER").write_text(f"{installer}\n")
     (info / "direct_url.json").write_text('{"url": "file:///home/me/robot", "dir_info": {"editable": true}}')
     monkeypatch.syspath_prepend(str(project / "site"))
-    [only] = found(project, ("packages = [", 'packages = [\n  "my-robot==0.1",'))
-    assert "installed here from the folder /home/me/robot" in only
+    assert found(project, ("packages = [", 'packages = [\n  "my-robot==0.1",')) == []
+    said = doubts(load_section(project / "sections/mine/section.toml"))
+    assert ["installed here from the folder /home/me/robot" in text for text in said] == [True] * (installer == "pip")
