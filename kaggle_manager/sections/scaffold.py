@@ -179,7 +179,7 @@ def _completed(found: _Environment, needs: Needs, own: str) -> _Environment:
     """With what it was seen to need. Files in a folder that travels need no name, and those in `own` neither."""
     known = (own, *(f"{entry}/" for entry in found.include))
     include = [file for file in needs.files if not file.startswith(known) and file not in found.include]
-    sources = [file for file in needs.files if file.endswith(".py") and file not in found.files]
+    sources = [file for file in needs.files if file not in found.files]
     return replace(
         found,
         include=[*found.include, *include],

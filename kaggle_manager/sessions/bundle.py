@@ -45,6 +45,7 @@ RUNTIME = (
     f"{PACKAGE}/sections/inputs.py",
     f"{PACKAGE}/sections/input_folders.py",
     f"{PACKAGE}/sections/model.py",
+    f"{PACKAGE}/sections/imports.py",
     f"{PACKAGE}/sections/meaning.py",
     f"{PACKAGE}/sections/identity.py",
     f"{PACKAGE}/sections/project.py",

@@ -103,6 +103,8 @@ class Arm(gym.Env):
     def reset(self, *, seed=None, options=None):
         import km_simulator
         json.loads((Path(__file__).parent / "demand.json").read_text())
+        (Path(__file__).parent / "log.csv").write_text("1")
+        (Path(__file__).parent / "log.csv").read_text()
         return self.observation_space.sample(), {}
 """
 
@@ -124,7 +126,34 @@ def test_a_new_section_is_told_what_its_environment_imports_and_reads(
     for cached in (image_view._here, image_view._modules):
         cached.cache_clear()
     needs = needs_of(project, "robots.arm:Arm", {}, [])
-    files = ("my_helpers.py", "robots/arm.py", "robots/demand.json")
+    files = ("my_helpers.py", "robots/arm.py", "robots/demand.json")  # and not what it writes
     assert needs == Needs("MultiInputPolicy", ("km-simulator==1.5",), files)
     with pytest.raises(ConfigError, match=r"cannot be imported: module 'robots\.arm' has no attribute 'Leg'"):
         needs_of(project, "robots.arm:Leg", {}, [])
+
+
+def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(project: Path) -> None:
+    begins_with(
+        project, "import robots.reward\nopen('robots/demand.json').close()\nopen('robots/log.csv', 'w').close()"
+    )
+    robots = project / "robots"
+    robots.mkdir()
+    for name, text in (("__init__", ""), ("reward", "from . import physics"), ("physics", "G = 9.81"), ("other", "")):
+        (robots / f"{name}.py").write_text(text)
+    (robots / "demand.json").write_text("{}")
+    toml = project / "sections/mine/section.toml"
+    text = toml.read_text().replace("include = []", 'include = ["robots"]')
+    text += text[text.index("[scenarios.mine]") :].replace("scenarios.mine", "scenarios.second").replace("models", "m2")
+    toml.write_text(text.replace("data/m2", "data/models_second").replace("m2 =", "models ="))
+
+    def warned() -> list[str]:
+        checks = check_section(project, load_section(toml), quick=True)["checks"]
+        assert all(check["ok"] for check in checks)
+        return [check["detail"] for check in checks if check["name"].endswith("its files are fingerprinted")]
+
+    first, second = warned()
+    line = 'environment_files = ["environment.py", "robots/demand.json", "robots/physics.py", "robots/reward.py"]'
+    assert first.endswith(line)
+    assert '"robots/physics.py", "robots/reward.py"]' in second, "the first scenario has imported them already"
+    toml.write_text(toml.read_text().replace('environment_files = ["environment.py"]', line))
+    assert warned() == []

@@ -42,6 +42,7 @@ class Trial:
             lacks.
         progress: a file that results are appended to; "" for none.
         refused: hidden modules that were asked for. read: files of the project that were opened where they lie.
+        opened: its files that were opened to be read, there or in `code`, unless this process has written them before.
     """
 
     code: Path
@@ -51,9 +52,11 @@ class Trial:
     progress: str = ""
     refused: list[str] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
+    opened: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._own, self._not_own = self._places()
+        self._written: set[Path] = set()
 
     @classmethod
     def from_environment(cls) -> Trial:
@@ -79,8 +82,23 @@ class Trial:
         if event != "open" or not isinstance(arguments[0], str):
             return
         path = Path(os.path.realpath(arguments[0]))
-        if self.is_own(path) and not any(part.startswith(".") for part in path.relative_to(self._own).parts):
+        if not self.name_of(path):
+            return
+        if self.is_own(path):
             self.read.append(path)
+        if arguments[2] & (os.O_WRONLY | os.O_TRUNC):
+            self._written.add(path)
+        elif path not in self._written:
+            self.opened.append(path)
+
+    def name_of(self, path: Path) -> str:
+        """A file of the project, here or where it lies, relative to the project; "" for any other and a hidden one."""
+        root = self._code if path.is_relative_to(self._code) else self._own
+        if root == self._own and not self.is_own(path):
+            return ""
+        parts = path.relative_to(root).parts
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+        return "" if hidden or parts[:1] == (PACKAGE,) else "/".join(parts)
 
     def is_own(self, path: Path) -> bool:
         """Whether a file is the project's, and not of Python or its packages, which may lie in the project as well."""

@@ -22,6 +22,7 @@ from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 SEED = 101
@@ -60,6 +61,7 @@ THOROUGH = Effort(5_000, 60.0, 900.0)
 def check_environment(scenario: ScenarioConfig, effort: Effort = BRIEF) -> Iterator[CheckResult]:
     """Check after check; none follows one that fails."""
     factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    used = FilesUsed()
     try:
         env = factory()
     except (ConfigError, gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
@@ -85,6 +87,8 @@ def check_environment(scenario: ScenarioConfig, effort: Effort = BRIEF) -> Itera
             yield CheckResult(name, ok, detail)
             if not ok:
                 return
+        if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
+            yield CheckResult("its files are fingerprinted", True, warning)
     finally:
         with contextlib.suppress(Exception):  # one that is no environment at all
             env.close()

@@ -20,6 +20,7 @@ import gymnasium as gym
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.sb3.env_files import FilesUsed
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 STEPS = 3
@@ -29,7 +30,7 @@ MOST_BYTES = 200_000
 
 def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     """See the module; `target` is `module:callable`."""
-    before = set(sys.modules)
+    used = FilesUsed()
     needs: dict[str, Any] = {"problem": "", "policy": ""}
     try:
         module, _, name = target.partition(":")
@@ -46,11 +47,8 @@ def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
             for _ in range(STEPS):
                 env.step(env.action_space.sample())
             env.close()
-    new = {name: module for name, module in sys.modules.items() if name not in before}
-    sources = [Path(os.path.realpath(file)) for it in new.values() if (file := getattr(it, "__file__", None))]
-    read = [path for path in (*sources, *trial.read) if path.suffix != ".pyc"]
-    files = {path.relative_to(trial.project).as_posix() for path in read if trial.is_own(path) and _is_small(path)}
-    return {**needs, "modules": sorted({name.partition(".")[0] for name in new}), "files": sorted(files)}
+    files = sorted(name for name in used.names() if _is_small(trial.project / name))
+    return {**needs, "modules": sorted({name.partition(".")[0] for name in used.new_modules()}), "files": files}
 
 
 def _is_small(path: Path) -> bool:

@@ -174,7 +174,7 @@ def test_what_an_environment_was_seen_to_need_is_in_its_section(tmp_path: Path) 
     assert section.kernel.packages[0] == "mujoco==3.3.0"
     scenario = section.scenario()
     assert scenario.policy == "MultiInputPolicy"
-    assert scenario.environment_files == ["robots/arm.py", "helpers.py"]
+    assert scenario.environment_files == ["robots/arm.py", "helpers.py", "limits.csv"]
     given = new_section("mine", tmp_path, environment="robots.arm:Arm", policy="mine:Policy", look=look).section
     assert given.scenario().policy == "mine:Policy", "what is asked for is written"
 
