@@ -38,7 +38,8 @@ _STATED: Mapping[str, Mapping[str, str]] = {
     "TD3": {"learning_rate": "1e-3", "buffer_size": "100_000", "learning_starts": "100"},
 }
 # The shortest training that saves, updates, is cut and goes on: timesteps, and what makes the algorithm learn in them.
-_OFF_POLICY_QUICK = (8, {"learning_starts": "2", "train_freq": "1", "batch_size": "4"})
+# The file of a replay buffer holds all of its rows, however few are filled.
+_OFF_POLICY_QUICK = (8, {"buffer_size": "100", "learning_starts": "2", "train_freq": "1", "batch_size": "4"})
 _QUICK: Mapping[str, tuple[int, Mapping[str, str]]] = {
     "PPO": (32, {"n_steps": "16", "batch_size": "16"}),
     "A2C": (20, {"n_steps": "5"}),

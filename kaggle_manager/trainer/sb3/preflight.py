@@ -73,6 +73,8 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
     for result in check_environment(scenario.for_quick(), effort):
         works = works and result.ok
         yield result
+    if works and quick:
+        yield check_sizes(scenario.for_quick())
     if works and not quick:
         # `quick` may replace the very settings that the whole training has wrong.
         whole = check_settings(scenario)
@@ -86,7 +88,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
 
 
 def check_sizes(scenario: ScenarioConfig) -> CheckResult:
-    """The whole training's replay buffer, against what a session has; nothing of it is filled here."""
+    """A training's replay buffer, in memory and as a file, against what a session has; nothing of it is filled here."""
     name = "fits a session"
     try:
         vec = env_state.make_vec_env(
@@ -101,11 +103,16 @@ def check_sizes(scenario: ScenarioConfig) -> CheckResult:
     if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session on Kaggle"):
         return CheckResult(name, False, found)
     said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
-    if rows * row > MAX_TREE_BYTES:
+    file = capacity * row  # stock Stable-Baselines3 writes every row of the buffer, however few are filled
+    if file > MAX_TREE_BYTES:
         said += (
             f"; WARNING: a session may leave {sizes.gigabytes(MAX_TREE_BYTES)}: the first save says how much of it the "
             "replay log will take, and the final model goes without the file of its buffer"
         )
+    elif file > sizes.LARGE_FILE_BYTES:
+        said += f"; its file beside the final model, which is downloaded as well, has {sizes.gigabytes(file)}"
+        if rows < capacity:
+            said += f"; WARNING: that is all {capacity:,} rows, and {rows:,} are filled: a smaller buffer_size will do"
     return CheckResult(name, True, said)
 
 

@@ -20,6 +20,9 @@ from kaggle_manager.trainer.sb3 import replay_rows
 SESSION_MEMORY_BYTES = 30 * 10**9
 """Memory of a session on Kaggle, with and without a GPU (kaggle.com/docs/notebooks, "Technical specifications")."""
 
+LARGE_FILE_BYTES = 500 * 10**6
+"""A file of a replay buffer that is worth a word before it is made: minutes of most downloads."""
+
 
 def row_bytes(model: BaseAlgorithm) -> int:
     """Memory that one row of the replay buffer takes, over all environments; 0 without a replay buffer."""
@@ -33,6 +36,8 @@ def rows_in_the_end(model: BaseAlgorithm, total: int) -> int:
 
 
 def gigabytes(size: float) -> str:
+    if size < 1e7:
+        return "under 0.01 GB"
     return f"{size / 1e9:.2g} GB" if size < 9.95e9 else f"{size / 1e9:,.0f} GB"
 
 

@@ -120,6 +120,8 @@ def test_a_new_section_is_valid_for_every_algorithm(algorithm: str, tmp_path: Pa
     quick = made.section.scenario().for_quick()
     assert quick.algorithm == algorithm
     assert quick.timesteps <= 32
+    if algorithm in ("DQN", "SAC", "TD3"):
+        assert quick.hyperparameters["buffer_size"] <= 100, "all rows of the buffer are in the file of a final model"
     identity_of(made.section, "mine", tmp_path)
 
 

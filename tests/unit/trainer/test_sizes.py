@@ -14,9 +14,10 @@ from support.trainer_runs import DQN, SCENARIO, settings
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.model import Quick, ScenarioConfig
+from kaggle_manager.sections.model import Quick, ScenarioConfig, load_section
+from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.trainer.sb3 import sizes
-from kaggle_manager.trainer.sb3.preflight import check_sizes
+from kaggle_manager.trainer.sb3.preflight import check_sizes, preflight
 from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3
 
 
@@ -124,3 +125,23 @@ def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
     result = check_sizes(scenario)
     assert result.ok is ok
     assert says in result.detail
+
+
+@pytest.mark.parametrize(
+    ("rows", "says", "not_said"),
+    [
+        (20_000_000, ["downloaded as well, has 1 GB", "WARNING: that is all 20,000,000 rows, and 8 are filled"], []),
+        (100, [], ["file", "WARNING"]),
+    ],
+)
+def test_a_quick_run_says_before_it_what_the_file_of_its_buffer_will_come_to(
+    tmp_path: Path, rows: int, says: list[str], not_said: list[str]
+) -> None:
+    made = new_section("mine", tmp_path, environment="CartPole-v1", algorithm="DQN")
+    text = made.section.folder / "section.toml"
+    text.write_text(text.read_text().replace("buffer_size = 100\n", f"buffer_size = {rows}\n"))
+    section = load_section(text)
+    details = [check.detail for check in preflight(tmp_path, section, quick=True) if "fits a session" in check.name]
+    assert len(details) == 1
+    assert all(part in details[0] for part in says)
+    assert not any(part in details[0] for part in not_said)
