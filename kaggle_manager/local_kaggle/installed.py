@@ -40,14 +40,19 @@ class Distribution:
         except OSError:
             return ""
 
+    @property
+    def is_of_folder(self) -> bool:
+        """Whether it was installed from a folder, as somebody's own project is: no index knows it."""
+        return '"dir_info"' in self.text("direct_url.json")
+
     def requires(self, extras: Iterable[str] = ()) -> set[str]:
         """`name` or `name[extra,...]` of what it requires; markers other than of extras are taken to hold."""
         wanted = {canonicalize_name(extra) for extra in extras}
         text = self.text("METADATA") or self.text("PKG-INFO")
         found = set()
         for name, its_extras, marker in _REQUIRES.findall(text.partition("\n\n")[0]):
-            of_extra = _OF_EXTRA.search(marker)
-            if of_extra is None or canonicalize_name(of_extra[1]) in wanted:
+            of_extras = _OF_EXTRA.findall(marker)  # several, where one names the others
+            if not of_extras or not wanted.isdisjoint(map(canonicalize_name, of_extras)):
                 found.add(f"{name}[{its_extras}]" if its_extras else name)
         return found
 

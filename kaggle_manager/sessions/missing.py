@@ -35,7 +35,7 @@ def _of_module(name: str, config: RunConfig) -> str:
     beside = config.section.folder / f"{parts[0]}.py"
     if _is_there(config.section.folder, beside.name):
         return f"{beside.name} is a module of the section: import it as {module_of(config.project_root, beside)}"
-    if pins := pins_for([parts[0]], config.section.kernel.packages):
+    if pins := pins_for([name], config.section.kernel.packages):
         return f"a session has no {parts[0]}: add {json.dumps(pins[0])} to `packages` in section.toml"
     return f"a session has no module {name!r}: pin the package that brings it in `packages` of section.toml"
 

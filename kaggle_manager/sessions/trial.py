@@ -85,7 +85,7 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
             "code": str(place.code),
             "project": str(project.resolve()),
             "section": section.folder.relative_to(project).as_posix(),
-            "hidden": hidden_from(section, place.code),
+            "hidden": hidden_from(section),
             "progress": str(place.progress),
         }
         # A preflight of the section's own may load NumPy before the trainer.

@@ -117,6 +117,9 @@ def test_a_new_section_is_told_what_its_environment_imports_and_reads(
     (packages / "km_simulator-1.5.dist-info/METADATA").write_text("Name: km-simulator\nVersion: 1.5\n")
     (packages / "km_simulator-1.5.dist-info/top_level.txt").write_text("km_simulator\n")
     (packages / "km_simulator.py").write_text("")
+    (packages / "of_others-1.0.dist-info").mkdir()  # a package whose module has the name of the user's
+    (packages / "of_others-1.0.dist-info/METADATA").write_text("Name: of-others\nVersion: 1.0\n")
+    (packages / "of_others-1.0.dist-info/top_level.txt").write_text("my_helpers\n")
     (project / "robots").mkdir(parents=True)
     (project / "my_helpers.py").write_text("")
     (project / "robots/demand.json").write_text("{}")

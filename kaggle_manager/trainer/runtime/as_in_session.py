@@ -39,7 +39,7 @@ class Trial:
         project: the folder it came from; the same outside a trial.
         section: the section's folder, relative to both.
         hidden: module -> pin (`name==version`) of the package of this machine that brings it, for those that a session
-            lacks.
+            lacks; "" for one that no index has. One of this name that is no package's is not hidden.
         progress: a file that results are appended to; "" for none.
         refused: hidden modules that were asked for. read: files of the project that were opened where they lie.
         opened: its files that were opened to be read, there or in `code`, unless this process has written them before.
@@ -104,6 +104,28 @@ class Trial:
         """Whether a file is the project's, and not of Python or its packages, which may lie in the project as well."""
         return path.is_relative_to(self._own) and not any(path.is_relative_to(place) for place in self._not_own)
 
+    def hiding(self, module: str) -> str:
+        """The hidden module that this one is or is in; "" for none."""
+        parts = module.split(".")
+        names = (".".join(parts[:number]) for number in range(1, len(parts) + 1))
+        return next((name for name in names if name in self.hidden), "")
+
+    def is_packages(self, place: str) -> bool:
+        """Whether a file or folder is where packages of this machine are."""
+        path = Path(os.path.realpath(place))
+        return any(path.is_relative_to(folder) for folder in self._of_packages)
+
+    @cached_property
+    def _of_packages(self) -> list[Path]:
+        folders = [
+            Path(os.path.realpath(place))
+            for place in sys.path
+            if place.endswith("-packages")
+            or any(Path(place).glob("*.dist-info"))
+            or any(Path(place).glob("*.egg-info"))
+        ]
+        return [folder for folder in folders if not self.is_own(folder) and not folder.is_relative_to(self._code)]
+
     def _places(self) -> tuple[Path, list[Path]]:
         """The project, and the folders in it that are not of it."""
         own = Path(os.path.realpath(self.project))
@@ -148,16 +170,20 @@ class Trial:
                 return said
         text = " ".join(str(each) for each in chain(error)).lower()
         for module in dict.fromkeys(reversed(self.refused)):  # some libraries keep an ImportError for later
-            if module.lower() in text:
+            if re.search(rf"\b{re.escape(module.lower())}\b", text):
                 return self._missing_module(module)
         return ""
 
     def _missing_module(self, name: str) -> str:
-        top = name.partition(".")[0]
-        if pin := self.hidden.get(top):
+        if hidden := self.hiding(name):
+            if pin := self.hidden[hidden]:
+                return (
+                    f"a session has no {hidden}: it is installed here, and neither in Kaggle's image nor in "
+                    f'`packages`; add "{pin}" to `packages` in section.toml'
+                )
             return (
-                f"a session has no {top}: it is installed here, and neither in Kaggle's image nor in `packages`; "
-                f'add "{pin}" to `packages` in section.toml'
+                f"a session has no {hidden}: it is installed here from a folder; let its code be in the project, add "
+                "it to `include` in section.toml, and let yours find it there"
             )
         parts = name.split(".")
         for number in range(len(parts), 0, -1):
@@ -243,11 +269,20 @@ class _Hiding:
         return getattr(self._finder, name)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        top = name.partition(".")[0]
-        if top in self._trial.hidden:
-            self._trial.refused.append(top)
+        spec = self._finder.find_spec(name, path, target)
+        if spec is None or not (hidden := self._trial.hiding(name)) or not self._is_packages(spec):
+            return spec
+        # The user's own module of that name may come after it on the path.
+        own = [place for place in (sys.path if path is None else path) if not self._trial.is_packages(place)]
+        spec = self._finder.find_spec(name, own, target)
+        if spec is None or self._is_packages(spec):
+            self._trial.refused.append(hidden)
             return None
-        return self._finder.find_spec(name, path, target)
+        return spec
+
+    def _is_packages(self, spec: Any) -> bool:
+        places = [spec.origin, *(spec.submodule_search_locations or ())]
+        return any(self._trial.is_packages(place) for place in places if place)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -2,8 +2,8 @@
 
     python -m kaggle_manager.trainer.runtime.as_in_session kaggle_manager.trainer.sb3.env_needs PROJECT TARGET KWARGS
 
-Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (top-level names of all that
-it imported) and `files` (of the project, that it imported or read). Nothing is written.
+Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (all that it imported
+and is not of the project) and `files` (of the project, that it imported or read). Nothing is written.
 """
 
 from __future__ import annotations
@@ -47,8 +47,14 @@ def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
             for _ in range(STEPS):
                 env.step(env.action_space.sample())
             env.close()
+    modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
     files = sorted(name for name in used.names() if _is_small(trial.project / name))
-    return {**needs, "modules": sorted({name.partition(".")[0] for name in used.new_modules()}), "files": files}
+    return {**needs, "modules": modules, "files": files}
+
+
+def _is_own(module: Any) -> bool:
+    places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+    return any(trial.is_own(Path(os.path.realpath(place))) for place in places if isinstance(place, str))
 
 
 def _is_small(path: Path) -> bool:

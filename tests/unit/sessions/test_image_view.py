@@ -67,11 +67,55 @@ def test_what_only_the_manager_requires_is_not_in_a_session(machine: Path) -> No
     assert "kaggle_manager" not in hidden()
 
 
-def test_a_module_that_travels_is_never_hidden(machine: Path) -> None:
-    (machine / "code").mkdir()
-    (machine / "code/km_render.py").write_text("")
-    section = Section.model_construct(kernel=Kernel())
-    assert "km_render" not in image_view.hidden_from(section, machine / "code")
+def put(machine: Path, name: str, *files: str, **texts: str) -> None:
+    """Install a distribution that has these files."""
+    info = machine / f"{name}-1.0.dist-info"
+    info.mkdir()
+    for file, text in {
+        "METADATA": f"Name: {name}\nVersion: 1.0\n",
+        "RECORD": ",,\n".join([*files, ""]),
+        **texts,
+    }.items():
+        (info / file).write_text(text)
+    importlib.invalidate_caches()
+
+
+def test_of_a_folder_that_packages_share_only_what_a_lacking_one_has_is_hidden(machine: Path) -> None:
+    put(machine, "protobuf", "google/protobuf/__init__.py", "google/shared/a.py")
+    put(machine, "google_thing", "google/thing/__init__.py", "google/shared/b.py", "google/shared/a.py", "google/x.md")
+    put(machine, "ns_one", "ns/one/__init__.py")
+    put(machine, "ns_two", "ns/two/__init__.py")
+    put(machine, "cv_big", "cv/__init__.py", "cv/gui.py")
+    put(machine, "cv_small", "cv/__init__.py")
+    found = image_view.hidden_from(Section.model_construct(kernel=Kernel()))
+    assert {name: pin for name, pin in found.items() if not name.startswith("km_")} == {
+        **dict.fromkeys(["google.thing", "google.shared.b"], "google-thing==1.0"),
+        "ns.one": "ns-one==1.0",
+        "ns.two": "ns-two==1.0",
+        "cv": found["cv"],
+    }
+    assert image_view.pins_for(["google", "google.protobuf.message"], []) == []
+    assert image_view.pins_for(["google", "google.thing.deep", "ns.two"], []) == ["google-thing==1.0", "ns-two==1.0"]
+
+
+def test_a_package_of_a_name_that_python_has_itself_hides_nothing_and_is_not_pinned(machine: Path) -> None:
+    put(machine, "argparse", "argparse.py")
+    assert "argparse" not in hidden()
+    assert image_view.pins_for(["argparse"], []) == []
+
+
+def test_what_was_installed_from_a_folder_is_nothing_to_pin(machine: Path) -> None:
+    put(machine, "mine", "mine/__init__.py", **{"direct_url.json": '{"url": "file:///x", "dir_info": {}}'})
+    assert image_view.hidden_from(Section.model_construct(kernel=Kernel()))["mine"] == ""
+    assert image_view.pins_for(["mine"], []) == []
+
+
+def test_an_extra_that_is_one_of_several_brings_what_it_requires(machine: Path) -> None:
+    requires = "Requires-Dist: km_render; extra == 'gui' or extra == 'All_of'\n"
+    put(machine, "bar", "bar.py", METADATA=f"Name: bar\nVersion: 1.0\n{requires}")
+    assert "km_render" in hidden("bar==1.0")
+    assert "km_render" not in hidden("bar[gui]==1.0")
+    assert "km_render" not in hidden("bar[all-of]==1.0")
 
 
 def test_the_list_of_the_image_has_what_training_needs_but_stable_baselines() -> None:

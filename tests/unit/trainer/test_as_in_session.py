@@ -81,33 +81,105 @@ def test_files_beside_the_section_that_do_not_travel_are_told(tried: Trial) -> N
     assert "sections/mine/demand.json, sections/mine/nets/a.net" in tried.beside()
 
 
+def test_of_a_package_a_whole_word_tells(tried: Trial) -> None:
+    tried.hidden["re_map"] = "re-map==1.0"
+    tried.refused.append("re_map")
+    assert tried.advice(RuntimeError("core_mapping and re_maps are not there")) == ""
+    assert 'add "re-map==1.0"' in tried.advice(RuntimeError("RE_MAP: not there"))
+
+
 def run(tmp_path: Path, source: str, **trial: object) -> subprocess.CompletedProcess[str]:
+    """Run `source` where the modules in `site-packages` are those of this machine's packages."""
     code = tmp_path / "code"
-    code.mkdir()
+    code.mkdir(exist_ok=True)
     (code / "tried.py").write_text(source)
     said = json.dumps({"code": str(code), "project": str(tmp_path), **trial})
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "KM_TRIAL": said}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path / "site-packages")]),
+        "KM_TRIAL": said,
+    }
     command = [sys.executable, "-m", "kaggle_manager.trainer.runtime.as_in_session", "tried", "--an", "option"]
     return subprocess.run(command, cwd=code, env=environ, capture_output=True, text=True, check=False)
 
 
+def put(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+
+
 def test_a_hidden_package_is_missing_for_whoever_asks_and_an_optional_one_may_be(tmp_path: Path) -> None:
+    put(tmp_path / "site-packages/arm/dom.py", tmp_path / "site-packages/leg/__init__.py")
     source = """
 import importlib.util, sys
 assert __name__ == "__main__" and sys.argv[1:] == ["--an", "option"]
-assert importlib.util.find_spec("xml") is None
-assert importlib.util.find_spec("json") is not None
+assert importlib.util.find_spec("arm") is None
+assert importlib.util.find_spec("leg") is not None
 try:
-    import xml.dom
+    import arm.dom
 except ImportError as error:
-    assert error.name == "xml"
+    assert error.name == "arm"
 from kaggle_manager.trainer.runtime.as_in_session import trial
-assert "xml" in trial.refused
-print(trial.advice(ModuleNotFoundError("No module named 'xml'", name="xml")))
+assert "arm" in trial.refused
+print(trial.advice(ModuleNotFoundError("No module named 'arm'", name="arm")))
 """
-    done = run(tmp_path, source, hidden={"xml": "an-xml==1.0"})
+    done = run(tmp_path, source, hidden={"arm": "an-arm==1.0"})
     assert done.returncode == 0, done.stderr
-    assert 'add "an-xml==1.0" to `packages`' in done.stdout
+    assert 'add "an-arm==1.0" to `packages`' in done.stdout
+
+
+def test_of_a_folder_that_packages_share_a_part_is_hidden(tmp_path: Path) -> None:
+    packages = tmp_path / "site-packages"
+    put(packages / "shared/there/__init__.py", packages / "shared/lacking/__init__.py")
+    source = """
+import shared.there
+try:
+    import shared.lacking.deep
+except ImportError as error:
+    assert error.name == "shared.lacking"
+    from kaggle_manager.trainer.runtime.as_in_session import trial
+    print(trial.advice(error))
+"""
+    done = run(tmp_path, source, hidden={"shared.lacking": "lacking==1.0"})
+    assert done.returncode == 0, done.stderr
+    assert 'add "lacking==1.0" to `packages`' in done.stdout
+
+
+@pytest.mark.parametrize("how", ["insert(0, ", "append("])
+def test_a_module_that_travels_is_never_hidden_wherever_the_code_finds_it(tmp_path: Path, how: str) -> None:
+    put(tmp_path / "site-packages/tools/__init__.py", tmp_path / "site-packages/parts/__init__.py")
+    put(tmp_path / "code/src/tools.py", tmp_path / "code/src/parts/one.py")
+    source = f"""
+import sys, pathlib
+try:
+    import tools
+except ImportError:
+    sys.path.{how}str(pathlib.Path(__file__).parent / "src"))
+import tools, parts.one
+from kaggle_manager.trainer.runtime.as_in_session import trial
+assert tools.__file__.startswith(str(trial.code)), tools.__file__
+"""
+    done = run(tmp_path, source, hidden={"tools": "toolbox==1.0", "parts": ""})
+    assert done.returncode == 0, done.stderr
+    for file in ("tools.py", "parts/one.py"):
+        (tmp_path / "code/src" / file).unlink()
+    assert "No module named 'tools'" in run(tmp_path, source, hidden={"tools": "toolbox==1.0"}).stderr
+
+
+def test_what_is_installed_from_a_folder_is_to_travel(tmp_path: Path) -> None:
+    put(tmp_path / "site-packages/mine/__init__.py")
+    source = """
+try:
+    import mine
+except ImportError as error:
+    from kaggle_manager.trainer.runtime.as_in_session import trial
+    print(trial.advice(error))
+"""
+    said = run(tmp_path, source, hidden={"mine": ""}).stdout
+    assert "installed here from a folder" in said
+    assert "`include`" in said
+    assert "`packages`" not in said
 
 
 def test_what_is_read_where_it_lies_in_the_project_is_noticed(tmp_path: Path) -> None:
