@@ -29,8 +29,8 @@ def init(
     """Make a section that trains your own environment: sections/NAME in the project you stand in, else in this folder.
 
     Tries the environment when the training libraries are here: what it imports and reads is pinned and included, and
-    its observations choose the policy. Ends with 3 when it does not work yet; one that cannot be imported is a wrong
-    --env, and nothing is written.
+    its observations choose the policy; else its imports are followed, and what is guessed is said. Ends with 3 when it
+    does not work yet; one that cannot be imported is a wrong --env, and nothing is written.
 
     Examples:
 
@@ -61,7 +61,13 @@ def init(
             print(f"  {file}")
     ok = all(check["ok"] for check in checks)
     if as_json:
-        facts = {"section": name, "project": str(made.project), "files": made.files, "not_tried_without": missing}
+        facts = {
+            "section": name,
+            "project": str(made.project),
+            "files": made.files,
+            "not_tried_without": missing,
+            "guessed": made.guessed,
+        }
         print_json({"schema": 1, "ok": ok, **facts, "checks": checks, "next": made.next_commands})
     else:
         for check in checks:
@@ -69,9 +75,21 @@ def init(
         if missing:
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
+        if made.guessed:
+            print(_guessed(made.section.scenario().policy, "policy" in made.guessed))
         folder = made.section.folder
         print("Next:" if ok else f"Correct what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:
             print(f"  {command}")
     if not ok:
         raise typer.Exit(VerificationError.exit_code)
+
+
+def _guessed(policy: str, policy_too: bool) -> str:
+    """What to look at in a section whose environment could not be played."""
+    guess = f'policy = "{policy}" is a guess (images: "CnnPolicy", dictionaries: "MultiInputPolicy"), and '
+    return (
+        f"The environment could not be played, so in section.toml {guess if policy_too else ''}environment_files and "
+        "reward_files hold only what imports show: add the data files it reads, and to packages what it needs besides. "
+        "A preflight names them where the environment works."
+    )

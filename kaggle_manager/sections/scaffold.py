@@ -49,11 +49,17 @@ _QUICK: Mapping[str, tuple[int, Mapping[str, str]]] = {
 
 @dataclass(frozen=True)
 class NewSection:
-    """A section that was written: where, and which files, relative to the project."""
+    """A section that was written.
+
+    Attributes:
+        files: those that were written, relative to the project.
+        guessed: keys of its scenario that its environment was not seen to fit, for it could not be played.
+    """
 
     project: Path
     section: Section
     files: tuple[str, ...]
+    guessed: tuple[str, ...] = ()
 
     @property
     def next_commands(self) -> tuple[str, ...]:
@@ -66,7 +72,7 @@ class Needs:
     """What an environment was seen to need.
 
     Attributes:
-        policy: the one that fits its observations; "" when it is not known.
+        policy: the one that fits its observations; "" when it is not known, for the environment could not be made.
         packages: pins beside those of every section.
         files: of the project, relative to it, that it imports or reads.
     """
@@ -124,9 +130,12 @@ def new_section(
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
     found = _environment(name, project, place, environment)
+    guessed: tuple[str, ...] = ()
     if environment is not None:
         kwargs = {key: json.loads(value) for key, value in found.kwargs.items()}
         needs = look(project, found.entry_point, kwargs, [*_pins(found).values()])
+        if not needs.policy:
+            guessed = (*(() if policy else ("policy",)), "environment_files", "reward_files")
         found, policy = _completed(found, needs, f"{place}/{name}/"), policy or needs.policy
     texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, algorithm, policy or "MlpPolicy", timesteps)}
     if environment is None:
@@ -139,7 +148,7 @@ def new_section(
     for file in written:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
-    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)))
+    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)), guessed)
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.scaffold import Needs
 from kaggle_manager.sessions.bundle import INSTALLED
 from kaggle_manager.sessions.image_view import pins_for
@@ -24,7 +25,7 @@ LONGEST_S = 120.0
 
 
 def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list[str]) -> Needs:
-    """Make `target` (`module:callable`) and play a moment; nothing is known where gymnasium is not installed.
+    """Make `target` (`module:callable`) and play a moment; what could not be played is known by its text alone.
 
     Args:
         pinned: what the section pins in any case.
@@ -32,8 +33,11 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
     Raises:
         ConfigError: it cannot be imported.
     """
+    # `gymnasium.make` imports the module before the colon of an id.
+    modules = [target.partition(":")[0], *str(kwargs.get("id", "")).split(":")[:-1]]
+    by_text = tuple(dict.fromkeys(file for module in modules for file in imported_files(project, module)))
     if importlib.util.find_spec("gymnasium") is None:
-        return Needs()
+        return Needs(files=by_text)
     with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
         told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
@@ -43,7 +47,8 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
             done = run_in_group(command, timeout=LONGEST_S, cwd=elsewhere, env=environ)
             seen = json.loads(done.stdout[done.stdout.rindex('\n{"problem"') :].splitlines()[1])
         except (subprocess.TimeoutExpired, ValueError):
-            return Needs()  # its checks say why
+            return Needs(files=by_text)  # its checks say why
     if seen["problem"]:
         raise ConfigError(seen["problem"], safe="nothing was written", next_step="correct --env, or what it names")
-    return Needs(seen["policy"], tuple(pins_for(seen["modules"], pinned)), tuple(seen["files"]))
+    files = seen["files"] if seen["policy"] else dict.fromkeys([*seen["files"], *by_text])
+    return Needs(seen["policy"], tuple(pins_for(seen["modules"], pinned)), tuple(files))

@@ -19,6 +19,7 @@ from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.project import find_project
 from kaggle_manager.sections.scaffold import TESTED, Needs, NewSection, new_section, project_for_new
+from kaggle_manager.sessions import env_needs, preflight
 from kaggle_manager.sessions.bundle import build_bundle, order_of, render_script
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -179,6 +180,30 @@ def test_what_an_environment_was_seen_to_need_is_in_its_section(tmp_path: Path) 
     assert scenario.environment_files == ["robots/arm.py", "helpers.py", "limits.csv"]
     given = new_section("mine", tmp_path, environment="robots.arm:Arm", policy="mine:Policy", look=look).section
     assert given.scenario().policy == "mine:Policy", "what is asked for is written"
+
+
+@pytest.mark.parametrize("environment", ["robots.arm:Arm", "robots.arm:Arm-v0"])
+def test_without_libraries_imports_are_followed_and_what_is_guessed_is_said(
+    environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "robots/arm.py").write_text("import gymnasium, helpers\nfrom robots import reward")
+    (tmp_path / "robots/reward.py").write_text("")
+    (tmp_path / "helpers.py").write_text("")
+    here = env_needs.importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gymnasium" else here(name))
+    monkeypatch.setattr(preflight, "_is_installed", lambda name: False)
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["init", "arm", "--env", environment]).stdout
+    section = load_section(tmp_path / "sections/arm/section.toml")
+    scenario = section.scenario()
+    assert {*scenario.environment_files} == {"robots/arm.py", "robots/reward.py", "helpers.py"}
+    assert {*scenario.reward_files} == {*scenario.environment_files}
+    assert "helpers.py" in section.kernel.include
+    assert 'policy = "MlpPolicy" is a guess' in said
+    given = CliRunner().invoke(app, ["init", "b", "--env", environment, "--policy", "CnnPolicy"]).stdout
+    assert "could not be played" in given
+    assert "is a guess" not in given
 
 
 @pytest.mark.parametrize(
