@@ -17,6 +17,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
+from kaggle_manager.orchestrator.first_push import after
 from kaggle_manager.platforms.kaggle.belongings import Belonging
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.leftovers import (
@@ -30,10 +31,11 @@ from kaggle_manager.runs.leftovers import (
     verdict_on_wheels,
 )
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.launch import kernel_names, tree_dataset
+from kaggle_manager.sessions.launch import kernel_names, tree_dataset, version_of
+from kaggle_manager.trees.backups import is_kept_here
 
 Action = Literal["delete", "empty", "keep", "deleted", "emptied", "gone", "refused"]
 
@@ -73,11 +75,11 @@ class Cleaner:
         there = self._connection.client.belongings(self._connection.owner)
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
-        over = {slug for slug, row in rows.items() if row.finished_at is not None}
+        known = {slug: self._known(rows[slug]) for slug in {kernel_of(thing.slug) for thing in there} & rows.keys()}
+        over = {slug for slug, run in known.items() if run.verdict.delete}
         wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
         installed = self._installed_from([thing.slug for thing in wheels], kernels)
-        known = {slug: self._known(rows[slug]) for slug in {kernel_of(thing.slug) for thing in there} & rows.keys()}
         left = {slug: row for row in self._rows() for slug in self._left_empty(row)}
         found = [self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)) for slug, row in left.items()]
         for thing in there:
@@ -178,17 +180,54 @@ class Cleaner:
 
     def _needed(self, row: RunRow) -> str:
         """Why what a run that is over has left must stay."""
-        sessions = self._journal.sessions(row.run_id, 1)
+        sessions = self._journal.sessions(row.run_id)
         if sessions and sessions[-1].stage is not Stage.CLOSED:
             return f"session {sessions[-1].generation} of run {row.run_id} was never brought home"
-        if sessions and self._is_live(row.slug):
-            return f"a session of run {row.run_id} may be at work"
-        if row.quick or row.outcome != "finished" or self._is_superseded(row):
+        following = after(row.slug, kernel_names(row.scenario, row.run_id))
+        for slug in filter(None, (row.slug, following)):  # another machine may have had to take the next name
+            if why := self._at_work(row, sessions, slug):
+                return why
+        if row.quick:
             return ""
+        if row.outcome != "finished" or self._is_superseded(row):
+            return self._only_copy(row)
         final = CheckpointStore(TrainingTree(Path(row.tree), row.scenario)).final()
         if final is None or final.manifest.lineage.run_id != row.run_id or final.step < row.target:
             return f"the final model of run {row.run_id} is not in {row.tree}: this may be the only copy"
         return ""
+
+    def _only_copy(self, row: RunRow) -> str:
+        """Of a run whose tree nobody continues: why what it has left may be all that is left of its training."""
+        totals, published = self._journal.totals(row.run_id), row.published
+        step = max(totals.step, totals.min_step)
+        sha256 = published.manifest_sha256 if published else ""
+        if not (step or published) or is_kept_here(row, self._journal.path.parent, step=step, manifest_sha256=sha256):
+            return ""
+        return f"no copy of step {step:,} of run {row.run_id} verifies here: this may be the only one"
+
+    def _at_work(self, row: RunRow, sessions: Sequence[SessionRow], slug: str) -> str:
+        """Why a session of this kernel may be needed: it may be at work, or of another machine that goes on with it."""
+        client = self._connection.client
+        known = {(version_of(row, each).slug, each.version, each.generation) for each in sessions if each.version}
+        try:
+            newest = client.newest_kernel(row.owner, slug)
+        except RemoteError as error:
+            if not any(each[0] == slug for each in known):
+                verdict = self._on_empty(row, slug)
+                return "" if verdict is None or verdict.delete else verdict.why
+            return f"a session of run {row.run_id} may be at work: {error.message}"
+        if newest is None:
+            return ""
+        order = order_of(newest[1]) or {}
+        if order.get("run_id") != row.run_id or (slug, newest[0].version, order.get("generation")) not in known:
+            return f"{newest[0].ref} is not known to this journal: another machine may go on with run {row.run_id}"
+        try:
+            is_live = not client.kernel_status(newest[0]).state.is_terminal
+        except NotFound:
+            is_live = False
+        except RemoteError:
+            is_live = True
+        return f"a session of run {row.run_id} may be at work" if is_live else ""
 
     def _left_empty(self, row: RunRow) -> tuple[str, ...]:
         """Names that a run has left to kernels without a version; no list of Kaggle's names those."""
@@ -216,17 +255,6 @@ class Cleaner:
     def _is_superseded(self, row: RunRow) -> bool:
         """Whether the user has begun another run in the place of its tree, which was archived then."""
         return self._journal.runs_of(Path(row.tree))[0].run_id != row.run_id
-
-    def _is_live(self, slug: str) -> bool:
-        """Whether a session of this kernel may be at work; where the platform does not say, one may."""
-        client = self._connection.client
-        try:
-            newest = client.newest_kernel(self._connection.owner, slug)
-            return newest is not None and not client.kernel_status(newest[0]).state.is_terminal
-        except NotFound:
-            return False
-        except RemoteError:
-            return True
 
     def _installed_from(self, wheels: Sequence[str], kernels: Sequence[str]) -> set[str]:
         """Those of `wheels` that a session of these kernels installs from; all where the platform does not say."""

@@ -20,11 +20,12 @@ from kaggle_manager.checkpoints.atomic_io import free_name, remove_tree, storage
 from kaggle_manager.checkpoints.atomic_swap import place_of
 from kaggle_manager.config import RunConfig, variable_of
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import CheckpointCorrupt, ConfigError
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError, StorageError
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.trees.inspect import look_at, quarantined, reason_in, size_of
+from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.trees.inspect import look_at, newest_of_run, quarantined, reason_in, size_of
 
 KINDS = ("quarantine", "download", "replaced", "backup", "archive")
 """In the order in which they are freed: what can be had again first, the only copy of an ended training last."""
@@ -61,7 +62,7 @@ def find_copies(config: RunConfig) -> list[Copy]:
     others, open_downloads = _journal_says(config)
     found = [
         copy
-        for kind, folder in _folders(config)
+        for kind, folder in _folders(config.tree, config.state)
         if (copy := _copy(kind, folder, config, folder in open_downloads)) and _belongs(copy, config, others)
     ]
     root = TrainingTree(config.tree, config.scenario_name)
@@ -177,13 +178,32 @@ def stamped_name(config: RunConfig) -> str:
     return f"{config.tree_key}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
 
-def _folders(config: RunConfig) -> Iterator[tuple[str, Path]]:
-    place = place_of(config.tree)
+def is_kept_here(run: RunRow, state: Path, *, step: int, manifest_sha256: str = "") -> bool:
+    """Whether a checkpoint of `run`, of `step` or later, verifies in its training tree or in a kept copy of one.
+
+    Args:
+        state: folder of the journal that the run is of.
+        manifest_sha256: the one checkpoint that will do; "" for any.
+    """
+    for folder in (Path(run.tree), *(folder for _, folder in _folders(Path(run.tree), state))):
+        tree = TrainingTree(folder, run.scenario)
+        with contextlib.suppress(CheckpointIncompatible, StorageError):
+            if newest_of_run(tree, run.run_id) is None:
+                continue  # not read in full
+            for found in CheckpointStore(tree).valid_checkpoints():
+                is_of_run = found.manifest.lineage.run_id == run.run_id and found.step >= step
+                if is_of_run and manifest_sha256 in ("", found.manifest.sha256):
+                    return True
+    return False
+
+
+def _folders(tree: Path, state: Path) -> Iterator[tuple[str, Path]]:
+    place = place_of(tree)
     places = {
-        "backup": backups_folder(config).glob("*"),
-        "archive": [*config.archive.glob("*"), *place.parent.glob(f"{place.name}_archived*")],
-        "replaced": [*config.replaced.glob("*/*"), *place.parent.glob(f"{place.name}.kept*")],
-        "download": config.downloads.glob(f"*/*/{TREE_FOLDER}"),
+        "backup": (state / "backups").glob("*"),
+        "archive": [*(state / "archive").glob("*"), *place.parent.glob(f"{place.name}_archived*")],
+        "replaced": [*(state / "replaced").glob("*/*"), *place.parent.glob(f"{place.name}.kept*")],
+        "download": (state / "downloads").glob(f"*/*/{TREE_FOLDER}"),
     }
     for kind, folders in places.items():
         for folder in folders:

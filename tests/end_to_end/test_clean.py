@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from loopback_kaggle import end_sessions
-from small_project import Bench
+from small_project import SECTION, Bench
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
@@ -100,6 +101,47 @@ def test_of_a_run_given_up_for_a_fresh_start_everything_goes_and_of_the_new_one_
         **dict.fromkeys((f"kernel {old}", f"dataset {old}-tree"), "deleted"),
         f"kernel {new}": "keep",
     }
+
+
+def test_the_only_copy_of_a_run_whose_tree_another_training_took_stays_until_a_copy_verifies_here(
+    bench: Bench, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    other = Bench(bench.project, tmp_path / "other", bench.server)
+    other.run(timesteps=2)
+    bench.tree.root.rename(tmp_path / "aside")
+    shutil.copytree(other.tree.root, bench.tree.root)
+    assert bench.run(timesteps=4, trust=True).step == 4
+    assert "is given up" in bench.output
+    for folder in ("downloads", "replaced"):
+        shutil.rmtree(bench.workdir / folder, ignore_errors=True)
+    lost = f"kernel {slugs(bench)[0]}"
+    found = {f"{each.thing.kind} {each.thing.slug}": each for each in cleaned(bench, delete=True)}
+    assert (found[lost].action, "no copy of step 2" in found[lost].why) == ("keep", True)
+    copy = bench.workdir / "archive/copy"
+    shutil.copytree(tmp_path / "aside", copy)
+    model = next(copy.rglob(bench.tree.model_name(2)))
+    whole = model.read_bytes()
+    model.write_bytes(b"x" * len(whole))
+    assert actions(cleaned(bench))[lost] == "keep", "a damaged copy is none"
+    model.write_bytes(whole)
+    assert actions(cleaned(bench))[lost] == "delete"
+
+
+def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    here = bench.workdir
+    bench.workdir = here.with_name("another_machine")
+    with closing(Journal(here / "journal.sqlite")) as journal:
+        bench.manager().attach(SECTION, journal.runs()[0].run_id)
+    assert bench.run(timesteps=6).step == 6
+    there_too = actions(cleaned(bench))
+    assert set(there_too.values()) == {"delete"}
+    bench.workdir = here
+    found = cleaned(bench, delete=True)
+    assert actions(found) == dict.fromkeys(there_too, "keep")
+    assert all("another machine may go on" in each.why for each in found)
 
 
 def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_on(bench: Bench, tmp_path: Path) -> None:
