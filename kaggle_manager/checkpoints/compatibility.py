@@ -58,9 +58,11 @@ class Difference:
 
     @property
     def said(self) -> str:
-        """What is not the same: both values, or the files of a fingerprint, which says nothing to anyone."""
+        """What is not the same: both values, or the files of a fingerprint, whose values say nothing to anyone."""
         if self.field in _FINGERPRINTS and ABSENT not in (self.checkpoint, self.current):
             return f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
+        if self.field.partition(".")[0] == "input_files":  # two digests, which say nothing to anyone either
+            return "its files are other ones than before, by their names or sizes"
         return f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
 
     @property
@@ -77,6 +79,9 @@ class Difference:
     @property
     def label(self) -> str:
         """The field as people call it."""
+        group, _, name = self.field.partition(".")
+        if group in _INPUTS:
+            return f"Input {name}"
         return _LABELS.get(self.field, self.field.replace("_", " ").capitalize())
 
 
@@ -136,8 +141,7 @@ _REFUSED = dict.fromkeys(
 
 _INPUTS = {
     "inputs": "train on the version it was trained with, or start again with --fresh (the old tree is archived)",
-    "input_files": "its files are other ones than before: give those back, or start again with --fresh (the old tree "
-    "is archived)",
+    "input_files": "give those back, or start again with --fresh (the old tree is archived)",
 }
 """Data of Kaggle that is read: the version of each, and a digest of its files."""
 

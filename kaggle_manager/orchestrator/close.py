@@ -176,13 +176,17 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
         why = f"{action.why}: {POLICIES[action.kind].advice}" if is_over else action.why
         run.note("stopped", newest.generation, why=why, failure=action.kind, next=fresh if is_over else again)
     log = run.folder_of(newest) / LOG_FILE
-    advice = compatibility.WAY_OUT if action.kind is FailureKind.CHECKPOINT else POLICIES[action.kind].advice
-    reading = f"read {log}, " if log.is_file() and action.kind is not FailureKind.CHECKPOINT else ""
+    if action.kind is FailureKind.CHECKPOINT:
+        # The session says whether what differs can be accepted: it alone sees the files of its inputs.
+        next_step = compatibility.WAY_OUT + compatibility.ON_PURPOSE * ("--accept-changes" in newest.why)
+    else:
+        last = f"start from zero, which archives this tree: {fresh}" if is_over else "run the same command again"
+        reading = f"read {log}, " if log.is_file() else ""
+        next_step = f"{reading}{POLICIES[action.kind].advice}, and {last}"
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
         f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",
-        next_step=f"{reading}{advice}, and "
-        + (f"start from zero, which archives this tree: {fresh}" if is_over else "run the same command again"),
+        next_step=next_step,
     )
 
 

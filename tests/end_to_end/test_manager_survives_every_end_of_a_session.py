@@ -15,7 +15,7 @@ from small_project import TRAINER, Bench, Told, installed
 from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, Interrupted, KernelFailed
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Interrupted, KernelFailed
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator import passes
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -181,6 +181,17 @@ def test_three_equal_crashes_stop_with_their_cause_and_the_same_command_goes_on_
     main.write_text(good)
     report = bench.run(timesteps=4)
     assert (report.step, outcomes(report)) == (4, ["completed", "crashed", "crashed", "crashed", "completed"])
+
+
+def test_a_session_that_finds_another_experiment_says_what_is_left_to_do_once_and_what_would_help(bench: Bench) -> None:
+    bench.plan(g1="refuse", g2="refuse what can be accepted")
+    for helps in (False, True):
+        with pytest.raises(CheckpointIncompatible, match="another experiment") as stopped:
+            bench.run()
+        said = stopped.value.next_step
+        assert ("--accept-changes" in said) is helps
+        assert "--fresh" in said
+        assert said.count("run the same command again") == 1
 
 
 def test_a_module_that_stayed_here_costs_one_session_and_the_line_it_needs_is_said(bench: Bench) -> None:

@@ -60,7 +60,7 @@ from pathlib import Path
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.checkpoints.metadata import TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.sources import to_bytes
-from kaggle_manager.errors import Diverged, KaggleManagerError
+from kaggle_manager.errors import CheckpointIncompatible, Diverged, KaggleManagerError
 from kaggle_manager.protocol.events import ProgressEvent, session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
@@ -119,6 +119,9 @@ def session(order, working, inputs, emit):
         __import__(f"{order.section_folder.replace('/', '.')}.environment")
     if plan == "crash at once":
         raise RuntimeError(f"the {order.generation}th thing went wrong")
+    if plan.startswith("refuse"):
+        can_be = ", which --accept-changes would go on with" * (plan == "refuse what can be accepted")
+        raise CheckpointIncompatible(f"The checkpoint belongs to another experiment{can_be}:\\n  REFUSE x")
     if plan == "claim":
         return {"outcome": "completed", "exit_code": 0, "step": start}
     for step in range(start + 1, end + 1):

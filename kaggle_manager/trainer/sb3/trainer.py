@@ -419,9 +419,11 @@ def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: 
         warn(str(difference))
     if verdict.refused:
         on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
+        # The first line goes home with the result of the session: the manager's next step is by it.
+        can_be = ", which --accept-changes would go on with" * verdict.can_be_accepted
         raise CheckpointIncompatible(
             "\n".join(
-                [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
+                [f"The checkpoint of step {checkpoint.step} belongs to another experiment{can_be}:"]
                 + [f"  {difference}" for difference in verdict.differences]
             ),
             safe="the checkpoint was not touched.",

@@ -169,6 +169,11 @@ def test_another_version_or_other_files_are_another_experiment(tmp_path: Path) -
     assert [(each.field, each.severity.name) for each in compare(trained, changed).differences] == [
         ("input_files.alice/roads", "REFUSE")
     ]
+    (other,) = compare(trained, changed).differences
+    assert str(other).startswith("REFUSE Input alice/roads: its files are other ones than before")
+    assert trained["input_files"][asked.name] not in str(other)
+    accepted = compare(trained, changed, accept_changes=True)
+    assert (accepted.refused, accepted.accepted) == (False, "input alice/roads")
     newer = {**trained, **identity_of_inputs([asked.at(4)], {}), "input_files": trained["input_files"]}
     assert "checkpoint=3, current=4" in str(compare(trained, newer).differences[0])
     assert compare(trained, newer).refused

@@ -61,6 +61,7 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_
     with pytest.raises(CheckpointIncompatible) as refused:
         session(paying(tree, 2.0))
     assert "-PAY = 3.0\n    +PAY = 2.0" in refused.value.message
+    assert "--accept-changes" in refused.value.message.splitlines()[0], "all that the manager hears of it"
     assert "--accept-changes" in refused.value.next_step
 
     unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
