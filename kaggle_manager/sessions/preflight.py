@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,14 +93,27 @@ def check_section(
         try:
             with _told_as_they_come(place.progress, on_result):
                 done = run_in_group(command, timeout=longest_s, cwd=place.code, env=environ)
-            # The environment itself may print, before it and after.
-            result, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.rindex('{\n  "schema"'))
+            result = _result_in(done.stdout)
         except subprocess.TimeoutExpired as error:
             raise _not_carried_out(section, f"they took longer than {longest_s:.0f} s") from error
         except ValueError as error:
             said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
             raise _not_carried_out(section, " ".join(said[-3:])) from error
     return {**result, "checks": [*doubtful, *result["checks"]]}
+
+
+def _result_in(text: str) -> dict[str, Any]:
+    """The newest result in what a preflight printed; the environment itself may print, before it and after.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for found in reversed([*re.finditer(r"\{\s*\"schema\"", text)]):
+        with contextlib.suppress(ValueError):
+            result, _ = json.JSONDecoder().raw_decode(text, found.start())
+            if isinstance(result.get("ok"), bool) and isinstance(result.get("checks"), list):
+                return dict(result)
+    raise ValueError("no result")
 
 
 def known_failures(project: Path, section: Section, scenarios: Sequence[str] = ()) -> list[Check]:

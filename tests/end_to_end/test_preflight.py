@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -29,7 +30,7 @@ print("an environment may say something")
 ok = {ok}
 checks = [{{"name": "queues", "ok": ok, "detail": "look at demand.py"}}]
 print(json.dumps({{"schema": 1, "ok": ok, "checks": checks}}, indent=2))
-print("and something more")
+print("and something more", json.dumps({{"schema": 2, "of": "an environment"}}, indent=2), '{{\\n  "schema": ...')
 sys.exit(0 if ok else 1)
 """
 
@@ -199,6 +200,25 @@ def test_a_trainer_that_saves_nothing_is_no_pass(tmp_path: Path, monkeypatch: py
     result = check_section(tmp_path, made.section)
     assert not result["ok"]
     assert "the licence server is gone" in result["checks"][-1]["detail"]
+
+
+def test_a_tree_that_something_of_a_killed_trainer_holds_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kaggle_manager.checkpoints.tree_lock import hold_tree
+    from kaggle_manager.trainer.sb3 import preflight
+
+    waits: list[float] = []
+    with contextlib.ExitStack() as holder:
+        holder.enter_context(hold_tree(tmp_path / "tree"))
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            holder.close()
+
+        monkeypatch.setattr(preflight.time, "sleep", wait)
+        preflight._wait_until_free(tmp_path / "tree")
+    assert len(waits) == 1
 
 
 @pytest.mark.slow

@@ -84,12 +84,12 @@ class Trial:
         path = Path(os.path.realpath(arguments[0]))
         if not self.name_of(path):
             return
-        if self.is_own(path):
-            self.read.append(path)
-        if arguments[2] & (os.O_WRONLY | os.O_TRUNC):
+        if arguments[2] & (os.O_WRONLY | os.O_TRUNC | os.O_CREAT):
             self._written.add(path)
         elif path not in self._written:
             self.opened.append(path)
+            if self.is_own(path):
+                self.read.append(path)
 
     def name_of(self, path: Path) -> str:
         """A file of the project, here or where it lies, relative to the project; "" for any other and a hidden one."""
@@ -137,17 +137,17 @@ class Trial:
     # --- in words -----------------------------------------------------------------------------------------------------
 
     def left_behind(self) -> str:
-        """Which files were read or imported that a session does not have; "" for none."""
+        """Which files were read, by an absolute path, that a session does not have; "" for none."""
         found = sorted({path.relative_to(self._own).as_posix() for path in self.read if path.is_file()})
         if not found:
-            return self._elsewhere()
+            return ""
         return (
             f"it reads {_listed(found)} in {self.project}, which does not travel: {_include(found)}, and let the code "
             "find it beside its own files (`Path(__file__).parent`)"
         )
 
-    def _elsewhere(self) -> str:
-        """Modules of neither Python, nor its packages, nor the code that travels: an installation of a folder."""
+    def imported_elsewhere(self) -> str:
+        """A module of neither Python, nor its packages, nor the code that travels; "" for none."""
         if self.project == self.code:
             return ""
         known = {sys.prefix, sys.base_prefix, str(self.code), *sysconfig.get_paths().values()}
@@ -158,6 +158,8 @@ class Trial:
             path = Path(os.path.realpath(str(file)))
             if path.is_file() and not any(path.is_relative_to(place) for place in real):
                 what = f"it imports {name} from {path.parent}, which does not travel"
+                if self.is_own(path):
+                    return f"{what}: {_include([path.relative_to(self._own).as_posix()])}"
                 return f"{what}: copy it into the project, and add it to `include` in section.toml"
         return ""
 

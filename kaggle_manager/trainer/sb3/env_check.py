@@ -16,7 +16,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common import env_checker
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
@@ -105,8 +105,11 @@ def check_settings(scenario: ScenarioConfig) -> CheckResult:
 
 
 def _check_read() -> tuple[bool, str]:
-    left = trial.left_behind()
-    return not left, left or "no file of the project that stays behind"
+    if imported := trial.imported_elsewhere():
+        return False, imported
+    # Whether it needs a file only its code knows: it may be read where it is there, and done without elsewhere.
+    read = trial.left_behind()
+    return True, f"WARNING: {read}" if read else "no file of the project that stays behind"
 
 
 SB3_CHECK = "Stable-Baselines3's check_env"
@@ -148,13 +151,17 @@ def _check_env(env: gym.Env[Any, Any]) -> tuple[bool, str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            check_env(_PlainTypes(env) if isinstance(env, gym.Env) else env, warn=True, skip_render_check=True)
+            env_checker.check_env(
+                _PlainTypes(env) if isinstance(env, gym.Env) else env, warn=True, skip_render_check=True
+            )
             problem = ""
         except Exception as error:
             problem = told(error)
-    said = list(dict.fromkeys(str(it.message) for it in caught if issubclass(it.category, UserWarning)))
-    # It only warns of spaces that no algorithm can train on.
-    refused = [text for text in said if "not supported" in text]
+    of_user = [it for it in caught if issubclass(it.category, UserWarning)]
+    said = list(dict.fromkeys(str(it.message) for it in of_user))
+    # It only warns of spaces that no algorithm can train on; what a simulator does not support is another matter.
+    of_sb3 = {str(it.message) for it in of_user if it.filename == env_checker.__file__}
+    refused = [text for text in said if text in of_sb3 and "not supported" in text]
     if problem or refused:
         return False, "; ".join([*(said if problem else refused), *([problem] if problem else [])])
     return True, "; ".join(f"WARNING: {text}" for text in said) or "no objections"

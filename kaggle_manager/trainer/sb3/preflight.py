@@ -29,7 +29,8 @@ from types import FrameType
 
 from kaggle_manager.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
-from kaggle_manager.errors import Diverged, KaggleManagerError
+from kaggle_manager.checkpoints.tree_lock import hold_tree
+from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -49,6 +50,7 @@ from kaggle_manager.trainer.sb3.network_share import measure_share
 
 FIRST_SAVE_S = 120.0
 """A trainer that has saved nothing for so long is taken to save nothing."""
+LONGEST_HELD_S = 20.0
 
 
 def preflight(
@@ -132,6 +134,7 @@ def check_training(project: Path, section: Section, name: str, effort: Effort = 
                     _wait_for_save(trainer, tree.checkpoints)
                 finally:
                     trainer.kill()
+            _wait_until_free(tree.root)
             log.seek(0)
             said = log.read().strip().splitlines()[-1:]
         try:
@@ -190,6 +193,17 @@ def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
     deadline = time.monotonic() + FIRST_SAVE_S
     while time.monotonic() < deadline and trainer.poll() is None and not any(checkpoints.glob("*.manifest.json")):
         time.sleep(0.01)
+
+
+def _wait_until_free(tree: Path) -> None:
+    """Return once nobody holds the tree: what a trainer was just forking when it was killed does for a moment."""
+    deadline = time.monotonic() + LONGEST_HELD_S
+    while time.monotonic() < deadline:
+        try:
+            with hold_tree(tree):
+                return
+        except Busy:
+            time.sleep(0.05)
 
 
 def _with_code() -> dict[str, str]:

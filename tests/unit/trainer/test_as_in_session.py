@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from kaggle_manager.trainer.runtime import as_in_session
 from kaggle_manager.trainer.runtime.as_in_session import Trial
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -183,12 +185,15 @@ except ImportError as error:
 
 
 def test_what_is_read_where_it_lies_in_the_project_is_noticed(tmp_path: Path) -> None:
-    for name in ("demand.csv", ".cache"):
+    for name in ("demand.csv", ".cache", "log.txt"):
         (tmp_path / name).write_text("x")
     source = f"""
 open({str(tmp_path / "demand.csv")!r}).close()
 open({str(tmp_path / ".cache")!r}).close()
 open(__file__).close()
+for mode in ("w", "a", "x", "w+b"):
+    open({str(tmp_path / "log")!r} + mode, mode).close()
+open({str(tmp_path / "log.txt")!r}, "a").close()
 from kaggle_manager.trainer.runtime.as_in_session import trial
 print(trial.left_behind())
 """
@@ -196,3 +201,14 @@ print(trial.left_behind())
     assert done.returncode == 0, done.stderr
     assert "it reads demand.csv in" in done.stdout
     assert 'add "demand.csv" to `include`' in done.stdout
+
+
+def test_a_module_that_was_found_in_the_project_and_does_not_travel_is_named(
+    tried: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules = {"json": sys.modules["json"], "helpers": SimpleNamespace(__name__="helpers", __file__="")}
+    seen = SimpleNamespace(prefix=sys.prefix, base_prefix=sys.base_prefix, path=sys.path, modules=modules)
+    monkeypatch.setattr(as_in_session, "sys", seen)
+    assert tried.imported_elsewhere() == ""
+    modules["helpers"].__file__ = str(tried.project / "helpers.py")
+    assert 'add "helpers.py" to `include`' in tried.imported_elsewhere()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,8 @@ class Strange(gym.Env[np.ndarray, int]):
         return observation, {}
 
     def step(self, action):
+        if self.wrong == "warns":
+            warnings.warn("friction is not supported by this engine", UserWarning, stacklevel=1)
         if self.wrong == "step":
             raise KeyError("joint")
         reward = float("nan") if self.wrong == "nan" else float(self.wrong != "flat" and action)
@@ -55,6 +58,13 @@ def test_what_is_wrong_with_an_environment_is_found_without_training(
     failed = [result for result in check_environment(scenario(wrong, algorithm), effort) if not result.ok]
     assert [result.name for result in failed] == [check]
     assert words in failed[0].detail
+
+
+@pytest.mark.filterwarnings("ignore:friction")
+def test_what_a_simulator_says_it_does_not_support_is_shown_and_no_failure() -> None:
+    results = list(check_environment(scenario("warns", "PPO")))
+    assert all(result.ok for result in results), results
+    assert results[0].detail == "WARNING: friction is not supported by this engine"
 
 
 @pytest.mark.parametrize("environment", ["gymnasium:make", "gymnasium:Nope", "nowhere:Env"])
