@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kaggle_manager.config import FROM_RUN, RunConfig
 from kaggle_manager.errors import AuthError, RemoteError, error_context
+from kaggle_manager.local_kaggle.image_packages import image_versions
 from kaggle_manager.local_kaggle.image_site import listed, visible
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -53,7 +54,7 @@ class Connection:
             here = f"{sys.version_info.major}.{sys.version_info.minor}"
             return Machine((here,), visible(config.local_kaggle), is_here=True)
         known = re.match(r"3\.\d+", python)
-        return Machine((known[0],) if known else KAGGLE_PYTHONS, listed())
+        return Machine((known[0],) if known else KAGGLE_PYTHONS, listed(), versions=image_versions())
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

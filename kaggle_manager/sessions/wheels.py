@@ -1,7 +1,8 @@
 """The wheels of what a section pins, and of what these require, for every Python that its session may have.
 
 Made on this machine with pip, once for each question, and kept. What the image has by name is left out, unless it is
-pinned: it stays as the image has it. A dataset of wheels is named by their content, so every run of an account finds
+pinned: it stays as the image has it, and a wheel that requires another version of it gives way to an older one, as far
+as there is one. A dataset of wheels is named by their content, so every run of an account finds
 what any other one has sent.
 """
 
@@ -17,13 +18,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
 from kaggle_manager.errors import ConfigError, Unavailable
@@ -37,6 +39,7 @@ KAGGLE_PYTHONS = ("3.12", "3.13")
 KAGGLE_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(35, 16, -1)), "manylinux2014_x86_64")
 _KEPT = "wheels.json"
 _LONGEST_S, _LONGEST_WORDS = 900.0, 600
+_MOST_UNFIT = 20
 _UNREACHABLE = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError")
 
 
@@ -48,11 +51,13 @@ class Machine:
         pythons: the versions it may have, such as "3.12".
         has: normalised names of the distributions of its image.
         is_here: it is this machine, with this Python.
+        versions: of those in `has`, as far as they are known.
     """
 
     pythons: tuple[str, ...]
     has: frozenset[str]
     is_here: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def installs(self, pin: Requirement) -> bool:
         """Whether a session has to install what a section pins, as far as that is known."""
@@ -82,25 +87,26 @@ class Wheels:
 def wheels_of(pins: Sequence[str], machine: Machine, cache: Path) -> Wheels:
     """The wheels that a session on `machine` installs the pinned packages (`name==version`) from; maybe none.
 
+    Those for one of its Pythons will do: which one a session has, it says itself.
+
     Args:
         cache: where they are kept.
 
     Raises:
-        ConfigError: for one of these there is no wheel that fits.
+        ConfigError: for none of its Pythons there are wheels that fit.
         Unavailable: the package index does not answer.
         StorageError: the disk has no file locks.
     """
     wanted = [pin for pin in map(Requirement, pins) if machine.installs(pin)]
     asked = json.dumps([sorted(map(str, wanted)), machine.pythons, machine.is_here, sorted(machine.has)])
+    asked += json.dumps(sorted(machine.versions.items()))
     folder = cache / hashlib.sha256(asked.encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     with file_lock.hold(cache / f"{folder.name}.lock", wait_s=_LONGEST_S):
         if (kept := _kept(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as made:
-                for python in machine.pythons:
-                    _collect(wanted, python, machine, Path(made))
-                files = {path.name: _sha256(path) for path in sorted(Path(made).glob("*.whl"))}
+                files = {path.name: _sha256(path) for path in sorted(_for_any_python(wanted, machine, Path(made)))}
                 folder.mkdir()
                 for name in files:
                     (Path(made) / name).rename(folder / name)
@@ -119,28 +125,121 @@ def _kept(folder: Path) -> Wheels | None:
     return Wheels(folder, {name: sha256 for name, (sha256, _) in known.items()}) if whole else None
 
 
-def _collect(pins: Iterable[Requirement], python: str, machine: Machine, folder: Path) -> None:
+class _Unfit(Exception):
+    """A wheel was taken that does not fit the others: another one, of `specifier`, may; else this is in the way."""
+
+    def __init__(self, name: NormalizedName, specifier: SpecifierSet, problem: ConfigError) -> None:
+        super().__init__()
+        self.name, self.specifier, self.problem = name, specifier, problem
+
+
+def _for_any_python(pins: Sequence[Requirement], machine: Machine, folder: Path) -> set[Path]:
+    found: set[Path] = set()
+    refused: list[ConfigError] = []
+    for python in machine.pythons:
+        try:
+            found.update(_collect(pins, python, machine, folder))
+        except ConfigError as error:
+            refused.append(error)
+    if len(refused) == len(machine.pythons):
+        raise refused[-1]
+    return found
+
+
+def _collect(pins: Iterable[Requirement], python: str, machine: Machine, folder: Path) -> list[Path]:
     """Put the wheels of `pins` and of what they require into `folder`, as far as the image has it not."""
+    pinned = {canonicalize_name(pin.name): pin for pin in pins}
+    limits: dict[NormalizedName, SpecifierSet] = {}
+    had: dict[NormalizedName, Path] = {}
+    unfit: list[_Unfit] = []
+    while True:
+        try:
+            return _take(pinned, limits, had, python, machine, folder)
+        except _Unfit as error:
+            unfit.append(error)
+            limits[error.name] = limits.get(error.name, SpecifierSet()) & error.specifier
+        except ConfigError:
+            if not unfit:
+                raise
+            break
+        if len(unfit) > _MOST_UNFIT:
+            break
+    if machine.versions:  # they may have changed since: the session says what does not fit
+        return _collect(pinned.values(), python, replace(machine, versions={}), folder)
+    raise unfit[0].problem
+
+
+def _take(
+    pinned: Mapping[NormalizedName, Requirement],
+    limits: Mapping[NormalizedName, SpecifierSet],
+    had: dict[NormalizedName, Path],
+    python: str,
+    machine: Machine,
+    folder: Path,
+) -> list[Path]:
+    """The newest wheel of each within `limits`; of those that were had before, the same where it is one.
+
+    Raises:
+        _Unfit: with another one they may fit.
+        ConfigError: they do not fit, or there is none.
+    """
     # What markers of requirements are compared with; what of it Kaggle's images have otherwise.
     holds = {**default_environment(), **({} if machine.is_here else _kaggles(python))}
     found: dict[NormalizedName, Path] = {}
-    wanted = {canonicalize_name(pin.name): pin for pin in pins}
+    done: set[tuple[NormalizedName, str]] = set()
+    wanted = dict(pinned)
     while wanted:
-        for name, path in _obtain(wanted, python, machine, folder).items():
-            found[name] = path
+        missing = {}
+        for name, asked in wanted.items():
+            asked.specifier &= limits.get(name, SpecifierSet())
+            if name in had and asked.specifier.contains(_version(had[name]), prereleases=True):
+                found.setdefault(name, had[name])
+            elif name not in found:
+                missing[name] = asked
+        had.update(made := _obtain(missing, python, machine, folder))
+        found.update(made)
         following: dict[NormalizedName, Requirement] = {}
         for name, asked in wanted.items():
+            done |= {(name, extra) for extra in asked.extras}
             for required in _requirements(found[name], asked.extras, holds):
                 other = canonicalize_name(required.name)
-                if other in found:
-                    _check(found[other], required, asked)
-                elif other not in machine.has:
+                version = _version(found[other]) if other in found else machine.versions.get(other, "")
+                if version and not required.specifier.contains(version, prereleases=True):
+                    _refuse(asked, required, version, _version(found[name]), pinned, is_image=other not in found)
+                is_new = other not in found and other not in machine.has
+                if is_new or (other in found and any((other, extra) not in done for extra in required.extras)):
                     required.marker, required.url = None, None
                     if other in following:
                         required.specifier &= following[other].specifier
                         required.extras |= following[other].extras
                     following[other] = required
         wanted = following
+    return [*found.values()]
+
+
+def _refuse(
+    asked: Requirement,
+    required: Requirement,
+    version: str,
+    of_asked: str,
+    pinned: Mapping[NormalizedName, Requirement],
+    *,
+    is_image: bool,
+) -> None:
+    """`asked`, of which there is a wheel of version `of_asked`, requires another version than there is."""
+    name, other = canonicalize_name(asked.name), canonicalize_name(required.name)
+    where = "is what the image has" if is_image else "is pinned" if other in pinned else "was taken"
+    problem = ConfigError(
+        f"The packages of section.toml do not fit together: {asked} requires {required}, and {version} {where}.",
+        safe="nothing was pushed",
+        next_step="correct `packages` in section.toml",
+    )
+    if not is_image and other not in pinned:
+        raise _Unfit(other, required.specifier, problem)
+    if name not in pinned:
+        raise _Unfit(name, SpecifierSet(f"!={of_asked}"), problem)
+    if not is_image:
+        raise problem
 
 
 def _requirements(wheel: Path, extras: Iterable[str], holds: Mapping[str, Any]) -> Iterator[Requirement]:
@@ -151,16 +250,6 @@ def _requirements(wheel: Path, extras: Iterable[str], holds: Mapping[str, Any]) 
         marker = required.marker
         if marker is None or any(marker.evaluate({**holds, "extra": extra}) for extra in ("", *extras)):
             yield required
-
-
-def _check(wheel: Path, required: Requirement, asked: Requirement) -> None:
-    version = parse_wheel_filename(wheel.name)[1]
-    if not required.specifier.contains(version, prereleases=True):
-        raise ConfigError(
-            f"The packages of section.toml do not fit together: {asked} requires {required}, and {version} is pinned.",
-            safe="nothing was pushed",
-            next_step="correct `packages` in section.toml",
-        )
 
 
 def _obtain(
@@ -219,6 +308,10 @@ def _kaggles(python: str) -> dict[str, str]:
         "python_version": python,
         "sys_platform": "linux",
     }
+
+
+def _version(wheel: Path) -> str:
+    return str(parse_wheel_filename(wheel.name)[1])
 
 
 def _version_here(name: str) -> str:

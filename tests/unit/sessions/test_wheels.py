@@ -90,14 +90,77 @@ def test_what_no_wheel_is_for_is_said_before_anything_is_pushed(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_wheel(index, "agent", "2.9", tag="cp312-cp312-manylinux_2_28_x86_64")
+    tiny_wheel(index, "old", "2.9", tag="cp311-cp311-manylinux_2_28_x86_64")
     tiny_wheel(index, "pinned", "1.0", requires=["agent>=3"])
     offer(index, monkeypatch)
-    with pytest.raises(ConfigError, match=r"no wheels of agent==2\.9 for Kaggle's image with Python 3\.13") as refused:
-        wheels_of(["agent==2.9"], KAGGLE, tmp_path / "cache")
+    made = wheels_of(["agent==2.9"], KAGGLE, tmp_path / "cache")
+    assert [*made.files] == ["agent-2.9-cp312-cp312-manylinux_2_28_x86_64.whl"], "which Python it has, the session says"
+    made.folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"no wheels of old==2\.9 for Kaggle's image with Python 3\.13") as refused:
+        wheels_of(["old==2.9"], KAGGLE, tmp_path / "cache")
     assert "nothing was pushed" in refused.value.safe
     with pytest.raises(ConfigError, match=r"pinned==1\.0 requires agent>=3, and 2\.9 is pinned"):
         wheels_of(["agent==2.9", "pinned==1.0"], Machine(("3.12",), KAGGLE.has), tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()], "nothing half made is left"
+
+
+@pytest.mark.slow
+def test_what_fits_together_is_found_where_the_newest_of_each_does_not(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wheel(index, "one", "1.0", requires=["common", "two"])
+    tiny_wheel(index, "two", "1.0", requires=["three"])
+    tiny_wheel(index, "three", "1.0", requires=["common<3"])  # known once the newest was taken
+    tiny_wheel(index, "four", "1.0", requires=["common"])
+    tiny_wheel(index, "common", "3.0")
+    tiny_wheel(index, "common", "2.0", requires=["helper"])
+    tiny_wheel(index, "helper", "2.0", requires=["four>=2"])
+    tiny_wheel(index, "helper", "1.0")
+    offer(index, monkeypatch)
+    machine = Machine(("3.13",), KAGGLE.has)
+    made = wheels_of(["one==1.0", "four==1.0"], machine, tmp_path / "cache")
+    assert {name.partition("-py3")[0] for name in made.files} == {
+        *("one-1.0", "two-1.0", "three-1.0", "four-1.0", "common-2.0", "helper-1.0"),
+    }
+    tiny_wheel(index, "never", "1.0", requires=["common>=3", "two"])
+    offer(index, monkeypatch)
+    with pytest.raises(ConfigError, match=r"three requires common<3, and 3\.0 was taken"):
+        wheels_of(["never==1.0"], machine, tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_a_wheel_that_requires_more_than_the_image_has_gives_way_to_an_older_one(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wheel(index, "agent", "1.0", requires=["helper", "numpy>=1"])
+    for version in ("1", "2", "3"):
+        tiny_wheel(index, "helper", f"{version}.0", requires=[f"numpy>={version}.5"])
+    tiny_wheel(index, "new", "1.0", requires=["helper>=2"])
+    offer(index, monkeypatch)
+    machine = Machine(("3.13",), KAGGLE.has, versions={"numpy": "2.1.3"})
+    found = wheels_of(["agent==1.0"], machine, tmp_path / "cache").files
+    assert [*found] == ["agent-1.0-py3-none-any.whl", "helper-1.0-py3-none-any.whl"]
+    found = wheels_of(["agent==1.0", "new==1.0"], machine, tmp_path / "cache").files
+    assert "helper-3.0-py3-none-any.whl" in found, "where none fits, the session says: the list is a snapshot"
+
+
+@pytest.mark.slow
+def test_the_extras_of_what_is_pinned_or_there_already_are_collected(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extras = ["of-a; extra == 'a'", "agent[a,b]; extra == 'all'", "of-b; extra == 'b'"]
+    tiny_wheel(index, "agent", "1.0", requires=[*extras, "never; extra == 'c'"])
+    tiny_wheel(index, "user", "1.0", requires=["agent[b]"])
+    tiny_wheel(index, "of-a", "1.0")
+    tiny_wheel(index, "of-b", "1.0")
+    offer(index, monkeypatch)
+    machine = Machine(("3.13",), KAGGLE.has)
+
+    def names(*pins: str) -> list[str]:
+        return [name.partition("-")[0] for name in wheels_of(pins, machine, tmp_path / "cache").files]
+
+    assert names("agent[all]==1.0") == ["agent", "of_a", "of_b"]
+    assert names("agent==1.0", "user==1.0") == ["agent", "of_b", "user"]
 
 
 def test_for_a_session_on_this_machine_what_is_installed_here_is_packed_again(index: Path, tmp_path: Path) -> None:
