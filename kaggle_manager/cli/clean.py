@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ from kaggle_manager.cli.selection import as_command
 from kaggle_manager.cli.table import table
 from kaggle_manager.config import PLATFORMS, state_folder, workdir_of
 from kaggle_manager.console.formatting import count, duration, iso, size
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.system.command_line import command
 
@@ -57,7 +59,7 @@ def clean(
         connections = [reach(each, state / "local_kaggle", is_known=True) for each in platforms]
         for connection in connections:
             with connection.client:
-                for leftover in cleaned(connection, journal, time.time(), delete=yes):
+                for leftover in cleaned(connection, journal, time.time(), delete=yes, reporter=Reporter(sys.stderr)):
                     found.append(leftover)
                     if yes and not as_json and leftover.action != "keep":
                         print(f"{leftover.action}: {leftover.thing.kind} {leftover.name}", flush=True)

@@ -7,7 +7,7 @@ command goes on. Never deletes what a run that is not over may need, nor the onl
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.console.formatting import iso
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
 from kaggle_manager.orchestrator.first_push import after
 from kaggle_manager.platforms.kaggle.belongings import Belonging
@@ -65,9 +66,15 @@ class Cleaner:
 
     def __init__(self, connection: Connection, journal: Journal, now: float) -> None:
         self._connection, self._journal, self._now = connection, journal, now
+        # Whatever is not answered keeps its thing, and the next `clean` asks again: no reason to be patient. Kaggle
+        # answers 500 about each kernel without a version, every time.
+        self._asked = connection.client.asked_once()
 
-    def find(self) -> list[Leftover]:
+    def find(self, told: Callable[[str], None] = lambda text: None) -> list[Leftover]:
         """What is there, with what would happen to it; things that no run of this journal has left are not named.
+
+        Args:
+            told: what is asked about now.
 
         Raises:
             AuthError, RemoteError: the platform does not say what is there.
@@ -75,13 +82,19 @@ class Cleaner:
         there = self._connection.client.belongings(self._connection.owner)
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
-        known = {slug: self._known(rows[slug]) for slug in {kernel_of(thing.slug) for thing in there} & rows.keys()}
+        known = {}
+        for slug in sorted({kernel_of(thing.slug) for thing in there} & rows.keys()):
+            told(slug)
+            known[slug] = self._known(rows[slug])
         over = {slug for slug, run in known.items() if run.verdict.delete}
         wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
         installed = self._installed_from([thing.slug for thing in wheels], kernels)
         left = {slug: row for row in self._rows() for slug in self._left_empty(row)}
-        found = [self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)) for slug, row in left.items()]
+        found = []
+        for slug, row in left.items():
+            told(slug)
+            found.append(self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)))
         for thing in there:
             if thing.kind == "kernel" and thing.slug in left:
                 continue
@@ -207,7 +220,7 @@ class Cleaner:
 
     def _at_work(self, row: RunRow, sessions: Sequence[SessionRow], slug: str) -> str:
         """Why a session of this kernel may be needed: it may be at work, or of another machine that goes on with it."""
-        client = self._connection.client
+        client = self._asked
         known = {(version_of(row, each).slug, each.version, each.generation) for each in sessions if each.version}
         try:
             newest = client.newest_kernel(row.owner, slug)
@@ -236,7 +249,7 @@ class Cleaner:
 
     def _on_empty(self, row: RunRow, slug: str) -> Verdict | None:
         """About such a kernel; None when it is not there any more."""
-        client, owner = self._connection.client, self._connection.owner
+        client, owner = self._asked, self._connection.owner
         try:
             newest = client.newest_kernel(owner, slug)
         except NoVersionShown as error:
@@ -261,7 +274,7 @@ class Cleaner:
         found = set()
         for slug in filter(is_ours, kernels if wheels else ()):
             try:
-                newest = self._connection.client.newest_kernel(self._connection.owner, slug)
+                newest = self._asked.newest_kernel(self._connection.owner, slug)
             except RemoteError:
                 return set(wheels)
             asked = ((order_of(newest[1]) if newest else None) or {}).get("wheels") or {}
@@ -269,8 +282,19 @@ class Cleaner:
         return found & set(wheels)
 
 
-def clean(connection: Connection, journal: Journal, now: float, *, delete: bool) -> Iterator[Leftover]:
-    """What runs that are over have left on a platform; with `delete`, after it was deleted."""
+def clean(
+    connection: Connection, journal: Journal, now: float, *, delete: bool, reporter: Reporter | None = None
+) -> Iterator[Leftover]:
+    """What runs that are over have left on a platform; with `delete`, after it was deleted.
+
+    Args:
+        reporter: where it is shown what is asked about.
+    """
     cleaner = Cleaner(connection, journal, now)
-    found = cleaner.find()
+    if reporter is None:
+        found = cleaner.find()
+    else:
+        with reporter:
+            reporter.phase(f"asking {connection.platform} what is there")
+            found = cleaner.find(lambda slug: reporter.status(f"asking about {slug}"))
     yield from cleaner.delete(found) if delete else found

@@ -150,13 +150,16 @@ def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_o
     (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "gpu_week_s": 1e9}))
     (root / "plan.json").write_text(json.dumps({"fault": [{"kind": "push_refused", "times": 1}]}))
     bench.server = ensure_running(root, faults=root / "plan.json", idle_exit_s=60)
-    bench.make_client = functools.partial(KaggleClient, sleep=lambda seconds: None)  # type: ignore[assignment]
+    waited: list[float] = []
+    bench.make_client = functools.partial(KaggleClient, sleep=waited.append)  # type: ignore[assignment]
     try:
         with pytest.raises(Interrupted):
             bench.run(timesteps=2, interrupt_at="accepted as")
         (slug,) = slugs(bench)
         first = slug.removesuffix("-2")
+        waited.clear()
         found = cleaned(bench)
+        assert waited == [], "Kaggle answers 500 about it each time: asked once"
         assert actions(found) == {f"kernel {first}": "delete", f"kernel {slug}": "keep"}
         assert "left it without a version" in found[0].why
         assert actions(cleaned(bench, delete=True)) == {f"kernel {first}": "deleted", f"kernel {slug}": "keep"}

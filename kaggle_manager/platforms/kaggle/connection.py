@@ -6,8 +6,10 @@ we are. Never repeats what the caller did not say may be repeated.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
@@ -77,6 +79,12 @@ class ApiConnection:
 
     def close(self) -> None:
         self.transport.close()
+
+    def asked_once(self) -> Self:
+        """The same connection without patience: what fails for a moment is not asked again."""
+        hasty = copy.copy(self)
+        hasty.retry = replace(self.retry, attempts=1)
+        return hasty
 
     def whoami(self) -> str:
         """The user name Kaggle knows these credentials by; a legacy key's own name, once Kaggle has accepted it.
