@@ -57,7 +57,8 @@ class ValidationKaggleManager:
         reporter: where progress is printed; None: the terminal.
         connect_to: returns the connection to the platform of a configuration.
         notifier: where messages are sent; None: as the user's settings say.
-        check_before_push: raises when a session would be wasted; called before every push.
+        check_before_push: raises when a session would be wasted; called before every push, and before a tree is set
+            aside for a new start.
         sleep, clock: wait a number of seconds; return seconds since the epoch.
         watch_session: looks at a session once, or watches it until it ends.
     """
@@ -343,7 +344,8 @@ class ValidationKaggleManager:
     def _opened(self, config: RunConfig, journal: Journal) -> Iterator[RunContext]:
         connection = self._connect_to(config)
         self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
-        run = RunContext.open(config, connection, journal, self._reporter, self._clock)
+        check = self._passes.check_before_push
+        run = RunContext.open(config, connection, journal, self._reporter, self._clock, check)
         if config.accept_changes:
             run.accept_changes()
         if config.image == "latest":

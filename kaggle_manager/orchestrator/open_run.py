@@ -8,6 +8,7 @@ its replay; nothing is deleted.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
 from kaggle_manager.trees.inspect import look_at, newest_of_run
-from kaggle_manager.trees.recover import head_of, set_aside
+from kaggle_manager.trees.recover import head_of, is_there, set_aside
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,18 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     return {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
 
 
-def open_run(config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, at: str) -> OpenedRun:
+def open_run(
+    config: RunConfig,
+    connection: Connection,
+    journal: Journal,
+    reporter: Reporter,
+    at: str,
+    check_before: Callable[[RunConfig, Reporter], None],
+) -> OpenedRun:
     """Find or make the run this command is about, at the moment `at`.
+
+    Args:
+        check_before: raises when a new start would be wasted; called before anything is set aside for one.
 
     Raises:
         ConfigError: an unfinished run of this tree lives elsewhere; `fresh` was asked while a session of it may still
@@ -56,6 +67,9 @@ def open_run(config: RunConfig, connection: Connection, journal: Journal, report
     unfinished = journal.unfinished_run(config.tree)
     if unfinished is not None and config.fresh:
         _refuse_while_alive(connection, journal, unfinished)
+    if (config.fresh or (config.quick and unfinished is None)) and (unfinished is not None or is_there(config)):
+        check_before(config, reporter)
+    if unfinished is not None and config.fresh:
         _keep_unrestored(config, journal, unfinished, reporter)
         journal.finish_run(unfinished.run_id, "abandoned for a fresh start", at)
         unfinished = None

@@ -62,8 +62,9 @@ class RunContext:
         journal: Journal,
         reporter: Reporter,
         clock: Callable[[], float],
+        check_before: Callable[[RunConfig, Reporter], None],
     ) -> RunContext:
-        opened = open_run(config, connection, journal, reporter, iso(clock()))
+        opened = open_run(config, connection, journal, reporter, iso(clock()), check_before)
         return cls(config, connection, RunState(journal, opened.row), reporter, clock, opened.earlier_generation)
 
     @property

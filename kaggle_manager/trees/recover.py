@@ -78,10 +78,15 @@ def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
     return CheckpointCorrupt(problem, safe=safe, next_step=_restore_command(newest, config))
 
 
+def is_there(config: RunConfig) -> bool:
+    """Whether the folder of the training tree holds anything at all."""
+    return config.tree.exists() and any(config.tree.iterdir())
+
+
 def set_aside(config: RunConfig, why: str) -> Path | None:
     """Archive the tree of `config`, replay and all, with the reason; None when there is nothing to archive."""
     check_place(config.tree)
-    if not config.tree.exists() or not any(config.tree.iterdir()):
+    if not is_there(config):
         return None
     archive = config.archive / stamped_name(config)
     return archive_tree(TrainingTree(config.tree, config.scenario_name), archive, f"{why}.")

@@ -152,3 +152,22 @@ def test_every_push_is_tried_before_it_a_rehearsal_and_a_continued_run_as_well(b
     bench.run(timesteps=2)
     with pytest.raises(ConfigError, match="it was tried"):
         manager.tick(SECTION, timesteps=4)
+
+
+@pytest.mark.slow
+def test_what_fails_its_trial_sets_nothing_aside(bench: Bench) -> None:
+    def refuse(*_: object) -> None:
+        raise ConfigError("it was tried")
+
+    bench.run(timesteps=2, quick=True)
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    manager = bench.manager()
+    manager._passes.check_before_push = refuse
+    for again in (config_of(bench, quick=True), config_of(bench, fresh=True)):
+        before = sorted(again.tree.rglob("*"))
+        with pytest.raises(ConfigError, match="it was tried"):
+            manager.run_validation_section(again)
+        assert sorted(again.tree.rglob("*")) == before
+        assert not again.archive.exists()
+    assert bench.run(timesteps=4).step == 4, "the run was not given up"
