@@ -136,10 +136,31 @@ def test_a_new_section_is_told_what_its_environment_imports_and_reads(
         needs_of(project, "robots.arm:Leg", {}, [])
 
 
+IMAGES = """
+import gymnasium as gym
+import numpy as np
+
+class Camera(gym.Env):
+    observation_space = gym.spaces.Box(0, 255, (40, 40, 3), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+"""
+
+
+def test_a_new_section_for_images_gets_the_policy_for_them(tmp_path: Path) -> None:
+    (tmp_path / "camera.py").write_text(IMAGES)  # torch, which is then imported, has modules of an odd kind
+    assert needs_of(tmp_path, "camera:Camera", {}, []).policy == "CnnPolicy"
+
+
 def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(project: Path) -> None:
     begins_with(
-        project, "import robots.reward\nopen('robots/demand.json').close()\nopen('robots/log.csv', 'w').close()"
+        project,
+        "import robots.reward, sections.mine.limits\nopen('robots/demand.json').close()\n"
+        "open('robots/log.csv', 'w').close()",
     )
+    (project / "sections/mine/limits.py").write_text("HIGH = 1")
     robots = project / "robots"
     robots.mkdir()
     for name, text in (("__init__", ""), ("reward", "from . import physics"), ("physics", "G = 9.81"), ("other", "")):
@@ -156,8 +177,9 @@ def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(projec
         return [check["detail"] for check in checks if check["name"].endswith("its files are fingerprinted")]
 
     first, second = warned()
-    line = 'environment_files = ["environment.py", "robots/demand.json", "robots/physics.py", "robots/reward.py"]'
+    imported = '"robots/physics.py", "robots/reward.py", "limits.py"]'
+    line = f'environment_files = ["environment.py", "robots/demand.json", {imported}'
     assert first.endswith(line)
-    assert '"robots/physics.py", "robots/reward.py"]' in second, "the first scenario has imported them already"
+    assert second.endswith(imported), "the first scenario has imported them already"
     toml.write_text(toml.read_text().replace('environment_files = ["environment.py"]', line))
     assert warned() == []

@@ -27,6 +27,8 @@ from typing import Any
 
 VARIABLE = "KM_TRIAL"
 PACKAGE = "kaggle_manager"
+INPUTS = "KM_INPUTS"
+"""The variable that names the folders of a section's input data, see `kaggle_manager.sections.inputs`."""
 MOST_NAMED = 5
 
 
@@ -168,7 +170,7 @@ class Trial:
         for each in chain(error):
             if isinstance(each, ModuleNotFoundError) and each.name and (said := self._missing_module(each.name)):
                 return said
-            if said := self._missing_file(each):
+            if said := self._missing_file(each) or _missing_input(each):
                 return said
         text = " ".join(str(each) for each in chain(error)).lower()
         for module in dict.fromkeys(reversed(self.refused)):  # some libraries keep an ImportError for later
@@ -295,6 +297,17 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         current = current.__cause__ or current.__context__
+
+
+def _missing_input(error: BaseException) -> str:
+    """What to write where the user's code asks for data that no section has named."""
+    asked = error.args[0] if isinstance(error, KeyError) and error.args else None
+    near = any(INPUTS in str(frame.line) for frame in traceback.extract_tb(error.__traceback__)[-2:])
+    if not os.environ.get(INPUTS) and (asked == INPUTS or near):
+        return f'{INPUTS} is not set: name the data by `inputs` in section.toml, such as inputs = ["owner/dataset"]'
+    if isinstance(asked, str) and near:
+        return f"{INPUTS} has no {asked}: add {json.dumps(asked)} to `inputs` in section.toml"
+    return ""
 
 
 def _listed(names: Sequence[str]) -> str:

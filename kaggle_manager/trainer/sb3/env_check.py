@@ -258,12 +258,21 @@ def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) ->
         error = problem(scenario.policy, given)
         if error is None:
             said = [f"WARNING: {it.message}" for it in caught if it.category is UserWarning]
+            if _is_flattened(scenario.policy, vec.observation_space) and problem("CnnPolicy", given) is None:
+                said.append(FLATTENED)
             return True, "; ".join([f"actions {vec.action_space}", *dict.fromkeys(said)])
         fitting = policy_for(vec.observation_space)
         if fitting != scenario.policy and problem(fitting, given) is None:
             return False, f"{told(error, 'policy')}; for {vec.observation_space} it is {fitting}"
         blamed = [key for key, without in _without_one(given) if problem(scenario.policy, without) is None]
         return False, told(error, f"hyperparameters.{blamed[-1]}" if blamed else "")
+
+
+FLATTENED = 'WARNING: MlpPolicy flattens images; policy = "CnnPolicy" in section.toml sees them as images'
+
+
+def _is_flattened(policy: str, space: gym.Space[Any]) -> bool:
+    return policy == "MlpPolicy" and policy_for(space) == "CnnPolicy"
 
 
 def _without_one(table: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -35,7 +35,7 @@ class FilesUsed:
 
 def _files_of(modules: Iterable[str]) -> set[str]:
     files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
-    return {*filter(None, (trial.name_of(Path(os.path.realpath(file))) for file in files if file))}
+    return {*filter(None, (trial.name_of(Path(os.path.realpath(file))) for file in files if isinstance(file, str)))}
 
 
 def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
@@ -47,6 +47,7 @@ def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
     found = sorted(name for name in (used.names() | imported) - declared if _counts(name))
     if not found:
         return ""
+    found = [name.removeprefix(f"{trial.section}/") for name in found]  # names are looked for in its folder first
     line = f"environment_files = {json.dumps([*scenario.environment_files, *found])}"
     return (
         f"WARNING: {', '.join(found)}: the environment is made of this too, and neither environment_files nor "

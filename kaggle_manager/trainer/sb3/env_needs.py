@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,9 @@ def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_own(module: Any) -> bool:
-    places = [getattr(module, "__file__", None), *(getattr(module, "__path__", None) or ())]
+    path = getattr(module, "__path__", ())
+    # `torch.classes` is a module with an answer of its own to every name.
+    places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
     return any(trial.is_own(Path(os.path.realpath(place))) for place in places if isinstance(place, str))
 
 

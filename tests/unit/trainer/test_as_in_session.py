@@ -62,6 +62,28 @@ def test_what_is_missing_is_named_with_what_to_write_into_section_toml(source: s
     assert ("`include`" in said) == ("mujoco" not in said)
 
 
+@pytest.mark.parametrize(
+    ("variable", "source", "advice"),
+    [
+        (None, "import os; os.environ['KM_INPUTS']", 'such as inputs = ["owner/dataset"]'),
+        (None, "import os, json; json.loads(os.getenv('KM_INPUTS'))", 'such as inputs = ["owner/dataset"]'),
+        ("{}", "import os, json; json.loads(os.environ['KM_INPUTS'])['a/b']", 'add "a/b" to `inputs`'),
+        ("{}", "{}['a/b']", ""),
+        (None, "{}['key']", ""),
+    ],
+)
+def test_data_that_no_section_names_is_asked_for_by_inputs(
+    variable: str | None, source: str, advice: str, tried: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KM_INPUTS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KM_INPUTS", variable)
+    file = tried.code / "sections/mine/environment.py"
+    file.write_text(source)  # an error names its line by what stands there
+    said = tried.advice(raised(source, tried))
+    assert (advice in said) if advice else said == ""
+
+
 def test_a_package_whose_absence_a_library_keeps_for_later_is_named_too(tried: Trial) -> None:
     tried.refused.append("mujoco")
     error = raised("raise RuntimeError('MuJoCo is not installed, run pip install')", tried)

@@ -142,6 +142,8 @@ def test_the_policy_follows_from_the_space_and_another_one_is_named_with_it(spac
     assert policy_for(SPACES[space]) == policy
     results = list(check_environment(spaced(space, policy)))
     assert all(result.ok for result in results), results
+    flat = [r for r in check_environment(spaced(space, "MlpPolicy")) if 'policy = "CnnPolicy"' in r.detail]
+    assert [r.ok and "WARNING: " in r.detail for r in flat] == [True] * (space == "image")
     wrong = "MlpPolicy" if space == "dict" else "MultiInputPolicy"
     *_, last = check_environment(spaced(space, wrong))
     assert not last.ok
