@@ -1,20 +1,21 @@
 """The first push of a kernel: refused, it leaves an empty one that takes no later push, and the run takes a new name.
 
-A name is left only while no version of it can exist: every push of it was answered by a refusal; or Kaggle was asked in
-every way there is, for an hour, and showed none. Nothing is deleted: `doctor` lists what is left. Room is looked for
-before a first push, so that it is refused as rarely as can be.
+A name is left only where Kaggle shows an empty kernel, and while no version of it can exist: every push of it was
+answered by a refusal; or Kaggle was asked in every way there is, for an hour, and showed none. A refusal in whatever
+words is followed by a wait, so a pass costs at most one name. Without a name left the run waits until one of its own is
+free again. Nothing is deleted: `doctor` lists what is left. Room and quota are looked for before a first push, so that
+it is refused as rarely as can be.
 
 What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `refused`
-the one that had no version when its newest push was refused, `left` those that were left, and `shown_empty` for how
-long Kaggle has shown no version.
+the one that had no version when its newest push was refused, `left` those that were left, `shown_empty` for how long
+Kaggle has shown no version, and `quota_refused` what the quota was when it did not allow a first push.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
-from kaggle_manager.errors import ConfigError, NoVersionShown, RemoteError, Unavailable
+from kaggle_manager.errors import NoVersionShown, RemoteError, Unavailable
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import ROOM, KernelVersion, runs_on
 from kaggle_manager.runs.retry_policy import passed
@@ -22,33 +23,62 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.launch import kernel_names
 from kaggle_manager.sessions.reconcile import page_of
 
-# Cause of a wait for room, and how long it lasts: doubled each time. A refused first push costs a name, so it is tried
-# again far more seldom than what costs nothing.
-NO_ROOM = "capacity"
+# Causes of waits, and how long they last: doubled each time. A refused first push costs a name, so it is tried again
+# far more seldom than what costs nothing.
+NO_ROOM, NOT_FOUND, NO_NAME = "capacity", "notebook not found", "no name free"
 ROOM_WAIT_S, ROOM_LONGEST_S = 30.0, 300.0
-FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 3 * 3600.0
-QUOTA_LONGEST_S = 6 * 3600.0
+FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 12 * 3600.0
+NAME_WAIT_S, NAME_LONGEST_S = 300.0, 1800.0
+# A quota that did not allow a first push is tried again at its reset, or once so much more of it is left; and after so
+# long where Kaggle tells no reset.
+QUOTA_MORE_S, QUOTA_UNKNOWN_S = 3600.0, 24 * 3600.0
 # A kernel of which a version may exist counts as empty after so long, and so many looks that all showed none.
 EMPTY_AFTER_S, EMPTY_LOOKS = 3600.0, 4
-NOTHING_KNOWN = {"uncertain": None, "refused": None, "shown_empty": None}
+NOTHING_KNOWN: dict[str, str | None] = {"uncertain": None, "refused": None, "shown_empty": None}
+
+
+class NoNameFree(Exception):
+    """Every name of the run is that of an empty kernel; the journal says until when to wait."""
 
 
 def newest_kernel(run: RunContext) -> tuple[KernelVersion, str] | None:
     """The newest version of the run's kernel and its source; None when there is none. An empty kernel is left first.
 
     Raises:
-        ConfigError: every name of the run is that of an empty kernel.
+        NoNameFree: every name of the run is that of an empty kernel; the journal waits.
         AuthError, RemoteError: Kaggle could not say, or what it says is not certain yet.
     """
-    while True:
-        try:
-            newest = run.connection.client.newest_kernel(run.row.owner, run.row.slug)
-        except NoVersionShown as error:
-            leave_empty(run, error)
-            continue
-        if newest is not None:
-            shows_again(run)
-        return newest
+    client = run.connection.client
+    try:
+        newest = client.newest_kernel(run.row.owner, run.row.slug)
+    except NoVersionShown as error:
+        leave_empty(run, error)
+        newest = client.newest_kernel(run.row.owner, run.row.slug)  # empty as well: looked at again at a later pass
+    if newest is not None:
+        shows_again(run)
+    return newest
+
+
+def note_quota_refused(run: RunContext) -> None:
+    """The quota did not allow a first push: none is tried before its reset, unless more of it is left."""
+    week, now = run.week, run.clock()
+    reset = week.refresh_at if week and week.refresh_at and week.refresh_at > now else now + QUOTA_UNKNOWN_S
+    left_s = week.left_s if week else None
+    run.state.change_settings(quota_refused={"owner": run.row.owner, "until": reset, "left_s": left_s})
+
+
+def has_quota(run: RunContext) -> bool:
+    """Whether a first push may be tried after one that the quota did not allow; else the journal waits."""
+    refused = run.row.settings.get("quota_refused")
+    if not refused or refused["owner"] != run.row.owner or run.config.section.kernel.accelerator is None:
+        return True
+    left_s, week = refused.get("left_s"), run.week
+    has_more = week is not None and left_s is not None and week.left_s >= left_s + QUOTA_MORE_S
+    if has_more or run.clock() >= refused["until"]:
+        return True
+    why = "Kaggle's weekly quota did not allow the first push of this run, and what is left of it is no more since."
+    run.wait_until("quota", why, run.replan_at(refused["until"]))
+    return False
 
 
 def has_room(run: RunContext) -> bool:
@@ -99,17 +129,17 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
         session: the intent whose push was not answered, and before which there was no version; it is taken back.
 
     Raises:
-        ConfigError: there is no next name.
+        NoNameFree: there is no next name; the journal waits.
         AuthError, RemoteError: it is not certain, or not yet.
     """
     row, client = run.row, run.connection.client
     had_none = session is not None or row.settings.get("refused") == row.slug
     if not had_none and run.state.journal.versions(row.run_id, row.address):
         raise shown
+    if not client.shows_nothing_of(row.owner, row.slug):
+        shows_again(run)
+        raise shown
     if is_uncertain(run):
-        if not client.shows_nothing_of(row.owner, row.slug):
-            shows_again(run)
-            raise shown
         lasted_s, looks = _look_again(run)
         if lasted_s < EMPTY_AFTER_S or looks < EMPTY_LOOKS:
             raise Unavailable(
@@ -127,33 +157,56 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
     """Let the run go on under its next name; the kernel it leaves is not touched.
 
     Raises:
-        ConfigError: there is none.
+        NoNameFree: there is none; the journal waits.
+        AuthError, RemoteError: Kaggle could not say which of those it has left are free again.
     """
     row = run.row
-    following = after(row.slug, kernel_names(row.scenario, row.run_id))
-    if following is None:
-        left = " and ".join(page_of(f"{row.owner}/{slug}") for slug in (*row.left_names, row.slug))
-        raise ConfigError(
-            f"Kaggle refused the first push of every name of run {row.run_id}, and keeps a kernel without a version "
-            "under each.",
-            safe="nothing was started; the training tree is untouched",
-            next_step=f"delete {left}, and run the same command again",
-        )
+    names = after(row.slug, kernel_names(row.scenario, row.run_id))
+    following = next((slug for slug in names if slug not in row.left_names), None) or _free_again(run, names)
     with run.state.together():
         if session is not None:
             run.state.drop_intent(session)
-        run.state.change_settings(left=[*row.left_names, row.slug], **NOTHING_KNOWN)
-        run.note("name_left", slug=row.slug, taken=following)
-        run.state.change(slug=following)
+        if following is None:
+            run.state.change_settings(**NOTHING_KNOWN | {"refused": row.slug})
+            pages = ", ".join(page_of(f"{row.owner}/{slug}") for slug in (*names, row.slug))
+            run.postpone(
+                NO_NAME,
+                f"Kaggle refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
+                "version under each; nothing was started. Type `kaggle-manager clean --yes`, which deletes those it "
+                f"has left, or delete one of {pages}: then this run goes on by itself.",
+                NAME_WAIT_S,
+                NAME_LONGEST_S,
+            )
+        else:
+            left = dict.fromkeys((*row.left_names, row.slug))  # one that was free, and was refused again, is there once
+            run.state.change_settings(left=[slug for slug in left if slug != following], **NOTHING_KNOWN)
+            run.note("name_left", slug=row.slug, taken=following)
+            run.state.change(slug=following)
+    if following is None:
+        raise NoNameFree
     run.reporter.warn(
         f"Kaggle keeps {row.address} without a version, as it does of a first push that it refused: this run goes "
         f"on as {run.row.address}; `doctor` lists what is left"
     )
 
 
-def after(slug: str, names: Sequence[str]) -> str | None:
-    """The name that follows `slug`; None for the last one, and for one of another making."""
-    return dict(itertools.pairwise(names)).get(slug)
+def after(slug: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The other names, beginning with the one that follows `slug`; none for a name of another making."""
+    if slug not in names:
+        return ()
+    at = names.index(slug)
+    return (*names[at + 1 :], *names[:at])
+
+
+def _free_again(run: RunContext, names: Sequence[str]) -> str | None:
+    """The first of these names under which Kaggle has no kernel any more; None when it keeps one under each."""
+    for slug in names:
+        try:
+            if run.connection.client.newest_kernel(run.row.owner, slug) is None:
+                return slug
+        except NoVersionShown:
+            continue
+    return None
 
 
 def shows_again(run: RunContext) -> None:

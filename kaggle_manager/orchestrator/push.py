@@ -7,6 +7,7 @@ one whose answer never came is looked for before anything is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from kaggle_manager.checkpoints import Checkpoint
@@ -24,7 +25,7 @@ from kaggle_manager.errors import (
 from kaggle_manager.orchestrator import first_push
 from kaggle_manager.orchestrator.image import image_for_next, push_in_its_image
 from kaggle_manager.orchestrator.publish import is_mountable
-from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
+from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.runs.lifecycle import Stage
@@ -70,7 +71,10 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     who = vouching(run, parent) if parent else ""
     trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
     inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
-    newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
+    try:
+        newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
+    except first_push.NoNameFree:
+        return
     image = image_for_next(run, newest[0] if newest else None)
     wheels = mountable_wheels(run)
     order = launch.launch_order(
@@ -96,7 +100,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if newest is None and not first_push.has_room(run):
+    if newest is None and not (first_push.has_quota(run) and first_push.has_room(run)):
         return
     if parent is not None and not is_mountable(run, parent, generation):
         return
@@ -152,17 +156,17 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     except QuotaError as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            if session.baseline_version:
-                run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
-            else:  # each try may cost a name
-                run.postpone("quota", error.message, QUOTA_AGAIN_S, first_push.QUOTA_LONGEST_S)
+            if not session.baseline_version:
+                first_push.note_quota_refused(run)
+            run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
     except NotebookNotFound as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
             run.note("push_refused", generation, message=error.message)
+            if not session.baseline_version:  # the next look tells whether Kaggle has kept an empty kernel
+                run.postpone(first_push.NOT_FOUND, error.message, *first_push.waits_after_refusal(session))
         if session.baseline_version:
             raise
-        first_push.leave_empty(run, NoVersionShown(error.message))
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
         reporter.warn(f"the push was not answered ({error.message}); looking before anything is repeated")
@@ -190,7 +194,8 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     except NoVersionShown as error:
         if session.baseline_version == 0:
             _check_not_elsewhere(run, session)
-            first_push.leave_empty(run, error, session)
+            with suppress(first_push.NoNameFree):
+                first_push.leave_empty(run, error, session)
             return
         raise
     if version is None:
@@ -215,7 +220,7 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
-        run.state.change_settings(**first_push.NOTHING_KNOWN)  # but that there is a version
+        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None)  # but that there is a version
         run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:

@@ -7,7 +7,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ from small_project import SECTION, Bench
 
 from kaggle_manager.cli.doctor import account
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.errors import AmbiguousPush, ConfigError, NoVersionShown, RemoteError
+from kaggle_manager.errors import AmbiguousPush, NotebookNotFound, NoVersionShown, QuotaError, RemoteError
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
+from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel, Quota
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.reconcile import page_of
 
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
@@ -124,18 +127,102 @@ def test_a_kernel_that_was_deleted_and_is_refused_when_it_is_made_again_is_left_
     assert run_of(bench).slug == f"{deleted.slug}-2"
 
 
-def test_without_a_name_left_the_run_says_which_kernels_to_delete_and_then_goes_on(
+class Slept(list[float]):
+    """Waits that were slept; what is to happen meanwhile does, once it has been waited for so long."""
+
+    def __init__(self, *events: tuple[float, Callable[[], object]]) -> None:
+        super().__init__()
+        self.events = list(events)
+
+    def append(self, seconds: float) -> None:
+        super().append(seconds)
+        while self.events and sum(self) >= self.events[0][0]:
+            self.events.pop(0)[1]()
+
+
+def test_without_a_name_left_the_run_waits_says_what_to_delete_and_goes_on_under_any_of_its_names_that_is_free(
     hostile: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kaggle_manager.sessions.launch.NAMES", 2)
-    bench = hostile({**REFUSED, "times": 2})
-    with pytest.raises(ConfigError, match="every name") as caught:
-        bench.run(timesteps=2)
-    row = run_of(bench)
-    assert f"https://www.kaggle.com/code/{row.address}" in caught.value.next_step
-    with client_of(bench) as client:
-        client.delete_kernel(row.owner, row.slug)
+    monkeypatch.setattr("kaggle_manager.sessions.launch.NAMES", 3)
+    bench = hostile({**REFUSED, "times": 3})
+    bench.platform = "kaggle"  # as far as the journal can tell
+
+    def delete_the_second() -> None:
+        row = run_of(bench)
+        assert (len(row.left_names), sessions_of(bench)) == (2, 0)
+        assert row.wait is not None
+        assert row.wait.cause == "no name free"
+        assert "Type `kaggle-manager clean --yes`" in row.wait.why
+        for slug in (*row.left_names, row.slug):
+            assert page_of(f"local/{slug}") in row.wait.why
+        with client_of(bench) as client, closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+            over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=True)
+            deleted.update(each.thing.slug for each in over if each.action == "deleted")
+
+    deleted: set[str] = set()
+    bench.slept = Slept((600 + 1200 + 2400 + 2 * HOUR, delete_the_second))
     assert bench.run(timesteps=2).step == 2
+    row = run_of(bench)
+    first = row.slug.removesuffix("-2")
+    assert deleted == {first, f"{first}-2"}
+    assert (row.slug, sessions_of(bench)) == (first, 1)
+    assert row.left_names == (f"{first}-2", f"{first}-3")
+
+
+@pytest.mark.parametrize("words", ["Notebook not found", "Maximum weekly GPU quota of 30.00 hours reached."])
+def test_whatever_words_refuse_a_first_push_a_pass_pushes_once_and_leaves_at_most_one_name(
+    hostile: Callable[..., Bench], words: str
+) -> None:
+    bench = hostile({**REFUSED, "message": words})
+    for _ in range(2):
+        with suppress(QuotaError):
+            bench.manager().tick(SECTION, timesteps=2)
+    row = run_of(bench)
+    assert row.left_names == (), "the second one waits"
+    assert row.wait is not None
+    assert row.wait.for_s >= 600 - 1
+
+
+def test_not_found_where_kaggle_keeps_no_kernel_leaves_no_name(bench: Bench) -> None:
+    turns = [NotebookNotFound("Notebook not found")] * 2
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            if turns:
+                raise turns.pop()
+            return super().push_kernel(push)
+
+    bench.make_client = Client
+    assert bench.run(timesteps=2).step == 2
+    assert run_of(bench).left_names == ()
+    assert sum(bench.slept) >= 600 + 1200 - 1
+
+
+def test_a_quota_that_did_not_allow_a_first_push_is_tried_again_at_its_reset_or_once_more_of_it_is_left(
+    bench: Bench,
+) -> None:
+    pushed_at: list[float] = []
+    more_after_s, slept = 30 * HOUR, Slept()
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            pushed_at.append(sum(slept))
+            if len(pushed_at) == 1:
+                raise QuotaError("Maximum weekly GPU quota of 30.00 hours reached.")
+            return super().push_kernel(push)
+
+        def quota(self, accelerator: str) -> Quota:
+            told = super().quota(accelerator)
+            left_s = 20 * HOUR if sum(slept) < more_after_s else 25 * HOUR
+            reset = datetime.fromtimestamp(time.time() + 90 * HOUR, UTC)
+            return replace(told, total_s=30 * HOUR, used_s=30 * HOUR - left_s, reserved_s=0.0, refresh_time=reset)
+
+    bench.slept, bench.make_client = slept, Client
+    assert bench.run(timesteps=2).step == 2
+    assert run_of(bench).left_names == ()
+    first, second = pushed_at
+    assert first == 0
+    assert more_after_s - 1 <= second <= more_after_s + 2 * HOUR
 
 
 def test_the_accounts_sessions_are_counted_before_a_first_push(bench: Bench) -> None:
