@@ -1,12 +1,15 @@
 """The image a run trains in: read of each session, asked for by each push, left when it can no longer be had.
 
 Never costs a session: what the platform does not say is asked again before the next push, and a push whose image is
-refused goes out without one.
+refused goes out without one. In which words Kaggle refuses an image nobody has seen: words that name it count at once,
+any others when the same push is refused in them again after a wait.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from kaggle_manager.errors import (
     BundleTooLarge,
@@ -20,6 +23,18 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion, PushedKernel
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.runs.session_image import image_to_ask_for, short
+
+_ABOUT_IMAGE = re.compile(r"image|docker|digest|container|\bpin", re.I)
+# Cause of the wait before a pinned push that was refused in other words is repeated, and how long it lasts.
+IN_DOUBT = "image or not"
+DOUBT_WAIT_S, DOUBT_LONGEST_S = 600.0, 3600.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Words that refused a pinned push, and that need not be about its image."""
+
+    message: str
 
 
 def note_image(run: RunContext, session: SessionRow) -> None:
@@ -55,27 +70,38 @@ def image_for_next(run: RunContext, newest: KernelVersion | None) -> str:
 
 def push_in_its_image(
     run: RunContext, session: SessionRow, push: KernelPush, *, otherwise: Callable[[], KernelPush]
-) -> PushedKernel:
-    """Push; where the image alone is refused, without one, which is said once.
+) -> PushedKernel | Refusal:
+    """Push; where the image is refused, without one, which is said once.
 
     Args:
         otherwise: the same push for the newest image.
 
+    Returns:
+        What was started; or the refusal, where the same push is to be repeated after a wait: the image may not be why.
+
     Raises:
         as `KaggleClient.push_kernel`.
     """
-    client = run.connection.client
+    client, doubt = run.connection.client, run.row.settings.get("image_doubt")
     try:
-        return client.push_kernel(push)
+        pushed = client.push_kernel(push)
     except (BundleTooLarge, NotebookNotFound, PushMismatch):
         raise
     except (ConfigError, NotFound) as error:
         if not push.image:
             raise
-        refused = error  # in words that need not name the image: the same push without it will tell
+        refused, met = error, {"image": push.image, "message": error.message}
+    else:
+        if doubt:
+            run.state.change_settings(image_doubt=None)
+        return pushed
+    words = refused.message.replace(f"{push.owner}/{push.slug}", "")  # a run may be named after images
+    if not _ABOUT_IMAGE.search(words) and doubt != met:
+        run.state.change_settings(image_doubt=met)
+        return Refusal(refused.message)
     pushed = client.push_kernel(otherwise())
     with run.state.together():
-        run.state.change_settings(image_refused=push.image)
+        run.state.change_settings(image_refused=push.image, image_doubt=None)
         run.state.add_facts(session, image_asked="")
         run.note("image_refused", session.generation, image=push.image, message=refused.message)
     run.reporter.warn(

@@ -23,7 +23,14 @@ from kaggle_manager.errors import (
     error_context,
 )
 from kaggle_manager.orchestrator import first_push
-from kaggle_manager.orchestrator.image import image_for_next, push_in_its_image
+from kaggle_manager.orchestrator.image import (
+    DOUBT_LONGEST_S,
+    DOUBT_WAIT_S,
+    IN_DOUBT,
+    Refusal,
+    image_for_next,
+    push_in_its_image,
+)
 from kaggle_manager.orchestrator.publish import is_mountable
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
@@ -178,6 +185,12 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             run.note("push_refused", generation, message=error.message)
         raise
     else:
+        if isinstance(pushed, Refusal):
+            with run.state.together():
+                first_push.take_back(run, session, was_uncertain=was_uncertain)
+                run.note("push_refused", generation, message=pushed.message)
+                run.postpone(IN_DOUBT, pushed.message, DOUBT_WAIT_S, DOUBT_LONGEST_S)
+            return
         _accepted(run, session, pushed.version)
 
 

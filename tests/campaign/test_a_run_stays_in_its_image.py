@@ -14,8 +14,8 @@ from simulated_pushes import image_number
 from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 
-from kaggle_manager.errors import KaggleManagerError, Unavailable
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.errors import ConfigError, KaggleManagerError, Unavailable
+from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.history import History
 from kaggle_manager.status.report import RunReport
@@ -77,6 +77,36 @@ def test_an_image_that_is_gone_is_left_once_in_words_and_the_next_one_is_kept(pr
     assert len(said) == 1
     assert "session 3 runs in the newest one" in said[0]
     assert campaign.kaggle.sessions[2].order["image"] == "", "it is not told that it runs in what was refused"
+
+
+LATER = "An unexpected error occurred. Please try again later."
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "again"])
+def test_a_refusal_that_does_not_name_the_image_moves_the_run_only_when_it_comes_again_after_a_wait(
+    times: int, project: Path, tmp_path: Path
+) -> None:
+    campaign = Campaign(1, tmp_path, project, LONG)
+    push, refused_at = campaign.kaggle._image_of, []
+
+    def refusing(pushed: KernelPush) -> str:
+        if pushed.image == image_number(1) and len(refused_at) < times:
+            refused_at.append(campaign.clock())
+            campaign.kaggle._image_refused = len(refused_at) > 1
+            raise ConfigError(f"Kaggle refused to start {pushed.owner}/{pushed.slug}: {LATER}", next_step="read it")
+        return push(pushed)
+
+    campaign.kaggle._image_of = refusing  # type: ignore[method-assign]
+    said = [line for line in played(campaign) if "can no longer be had" in line]
+    if times == 1:
+        assert (images(campaign), len(said)) == ([1] * 4, 0)
+        return
+    first, second, third, fourth = images(campaign)
+    assert first == 1 < second == third == fourth
+    assert len(said) == 1
+    assert LATER.rstrip(".") in said[0]
+    earlier, later = refused_at
+    assert later - earlier >= 600 - 1
 
 
 def test_latest_moves_once_and_the_sessions_after_it_stay(project: Path, tmp_path: Path) -> None:
