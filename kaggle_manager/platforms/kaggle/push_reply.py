@@ -91,7 +91,7 @@ def refusal(push: KernelPush, text: str) -> KaggleManagerError:
     shown = quotable(text)
     if _CAPACITY.search(text):
         return CapacityReached(f"{NO_ROOM}: {shown}", safe=_NOTHING_STARTED)
-    if _QUOTA.search(text):
+    if _QUOTA.search(text) and push.accelerator:  # a session on the CPU has no quota to wait for
         return QuotaError(
             f"Kaggle's weekly quota does not allow {where} now: {shown}",
             safe=_NOTHING_STARTED,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kaggle_manager.errors import AmbiguousPush, BundleTooLarge, CapacityReached, ConfigError, PushMismatch, QuotaError
@@ -69,9 +71,17 @@ def test_refusals_are_told_apart(kind):
     }
     for words, error in cases.items():
         with pytest.raises(error) as caught:
-            read_push_reply(PUSH, {"error": words, "versionNumber": 7})
+            read_push_reply(replace(PUSH, accelerator="NvidiaTeslaT4"), {"error": words, "versionNumber": 7})
         assert type(caught.value) is error
         assert words in caught.value.message
+
+
+def test_words_about_a_quota_are_a_plain_refusal_of_a_session_on_the_cpu_which_has_none():
+    words = "Maximum weekly GPU quota of 30.00 hours reached."
+    with pytest.raises(ConfigError) as caught:
+        read_push_reply(PUSH, {"error": words})
+    assert type(caught.value) is ConfigError
+    assert caught.value.message == f"Kaggle refused to start Alice/km-run: {words}"
 
 
 @pytest.mark.parametrize(
