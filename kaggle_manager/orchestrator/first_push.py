@@ -13,10 +13,11 @@ Kaggle has shown no version, and `quota_refused` what the quota was when it did 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from kaggle_manager.errors import NoVersionShown, RemoteError, Unavailable
-from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
 from kaggle_manager.platforms.kaggle.models import ROOM, KernelVersion, runs_on
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import SessionRow
@@ -29,9 +30,9 @@ NO_ROOM, NOT_FOUND, NO_NAME = "capacity", "notebook not found", "no name free"
 ROOM_WAIT_S, ROOM_LONGEST_S = 30.0, 300.0
 FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 12 * 3600.0
 NAME_WAIT_S, NAME_LONGEST_S = 300.0, 1800.0
-# A quota that did not allow a first push is tried again at its reset, or once so much more of it is left; and after so
-# long where Kaggle tells no reset.
-QUOTA_MORE_S, QUOTA_UNKNOWN_S = 3600.0, 24 * 3600.0
+# A quota that did not allow a first push is tried again at its reset, or once so much more of it is left; ever more
+# seldom, up to this, where Kaggle does not tell it.
+QUOTA_MORE_S, QUOTA_LONGEST_S = 3600.0, 24 * 3600.0
 # A kernel of which a version may exist counts as empty after so long, and so many looks that all showed none.
 EMPTY_AFTER_S, EMPTY_LOOKS = 3600.0, 4
 NOTHING_KNOWN: dict[str, str | None] = {"uncertain": None, "refused": None, "shown_empty": None}
@@ -59,12 +60,15 @@ def newest_kernel(run: RunContext) -> tuple[KernelVersion, str] | None:
     return newest
 
 
-def note_quota_refused(run: RunContext) -> None:
+def wait_for_quota(run: RunContext, why: str) -> None:
     """The quota did not allow a first push: none is tried before its reset, unless more of it is left."""
-    week, now = run.week, run.clock()
-    reset = week.refresh_at if week and week.refresh_at and week.refresh_at > now else now + QUOTA_UNKNOWN_S
-    left_s = week.left_s if week else None
-    run.state.change_settings(quota_refused={"owner": run.row.owner, "until": reset, "left_s": left_s})
+    week = run.week
+    if week is None or week.refresh_at is None or week.refresh_at <= run.clock():
+        run.postpone("quota", why, QUOTA_AGAIN_S, QUOTA_LONGEST_S)
+        return
+    refused = {"owner": run.row.owner, "until": week.refresh_at, "left_s": week.left_s}
+    run.state.change_settings(quota_refused=refused)
+    run.wait_until("quota", why, run.replan_at(week.refresh_at))
 
 
 def has_quota(run: RunContext) -> bool:
@@ -72,8 +76,7 @@ def has_quota(run: RunContext) -> bool:
     refused = run.row.settings.get("quota_refused")
     if not refused or refused["owner"] != run.row.owner or run.config.section.kernel.accelerator is None:
         return True
-    left_s, week = refused.get("left_s"), run.week
-    has_more = week is not None and left_s is not None and week.left_s >= left_s + QUOTA_MORE_S
+    has_more = run.week is not None and run.week.left_s >= refused["left_s"] + QUOTA_MORE_S
     if has_more or run.clock() >= refused["until"]:
         return True
     why = "Kaggle's weekly quota did not allow the first push of this run, and what is left of it is no more since."
@@ -161,7 +164,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
         AuthError, RemoteError: Kaggle could not say which of those it has left are free again.
     """
     row = run.row
-    names = after(row.slug, kernel_names(row.scenario, row.run_id))
+    names = _others(row.slug, kernel_names(row.scenario, row.run_id))
     following = next((slug for slug in names if slug not in row.left_names), None) or _free_again(run, names)
     with run.state.together():
         if session is not None:
@@ -190,7 +193,12 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
     )
 
 
-def after(slug: str, names: Sequence[str]) -> tuple[str, ...]:
+def after(slug: str, names: Sequence[str]) -> str | None:
+    """The name that follows `slug`; None for the last one, and for one of another making."""
+    return dict(itertools.pairwise(names)).get(slug)
+
+
+def _others(slug: str, names: Sequence[str]) -> tuple[str, ...]:
     """The other names, beginning with the one that follows `slug`; none for a name of another making."""
     if slug not in names:
         return ()

@@ -163,9 +163,10 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     except QuotaError as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            if not session.baseline_version:
-                first_push.note_quota_refused(run)
-            run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
+            if session.baseline_version:
+                run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
+            else:
+                first_push.wait_for_quota(run, error.message)
     except NotebookNotFound as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
