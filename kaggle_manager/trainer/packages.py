@@ -71,8 +71,15 @@ def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: P
     # Wheels of what the packages need are mounted as well; of these any version will do, and the image's comes first.
     files: Mapping[str, str] = wheels["files"] if wheels else {}
     pinned = {name_of(package) for package in packages}
-    wheeled = {name: version for name, version in map(release_of, files) if name not in pinned and name not in before}
-    missing_of_wheels = [*missing, *(f"{name}=={version}" for name, version in sorted(wheeled.items()))]
+    wheeled: dict[str, set[str]] = {}
+    for name, version in map(release_of, filter(is_for_this_python, files)):
+        if name not in pinned and name not in before:
+            wheeled.setdefault(name, set()).add(version)
+    # Of several versions, each the newest for one Python, pip takes the newest that is for this one.
+    missing_of_wheels = [
+        *missing,
+        *(f"{name}=={min(several)}" if len(several) == 1 else name for name, several in sorted(wheeled.items())),
+    ]
     if not missing_of_wheels:
         return ""
     shown = ", ".join(f"{name} {before[name]}" for name in SHOWN if name in before)
@@ -216,6 +223,16 @@ def release_of(file: str) -> tuple[str, str]:
     """(normalised name, version) in the name of a wheel, or of a folder that describes what is installed."""
     name, _, rest = file.removesuffix(".whl").partition("-")
     return normalised(name), rest.partition("-")[0]
+
+
+def is_for_this_python(wheel: str) -> bool:
+    """Whether this version of CPython may install a wheel, as far as its name says so."""
+    tags, _, abi = wheel.removesuffix(".whl").rpartition("-")[0].rpartition("-")
+    if abi == "abi3":
+        return True
+    versions = tags.rpartition("-")[2].split(".")
+    here = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    return any(tag == here or not re.fullmatch(r"cp3\d+", tag) for tag in versions)
 
 
 def name_of(package: str) -> str:

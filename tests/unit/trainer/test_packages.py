@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from packaging.tags import platform_tags
 from tiny_wheels import Image, index_of, tiny_wheel
 
 from kaggle_manager.trainer import packages
@@ -69,6 +70,20 @@ def test_from_wheels_without_an_index_and_only_what_is_missing(image: Image, tmp
     assert "agent none -> 2.9, gymnasium 1.3.0 -> 1.4.0, helper none -> 1.4" in said
     assert "Warning: agent requires torch>=2.8, and this image has 2.6.0+cu124" in said
     assert said.count("Warning: ") == 1
+
+
+def test_what_is_mounted_for_another_python_is_not_asked_for(image: Image, tmp_path: Path) -> None:
+    folder = tmp_path / "input/km-wheels-1"
+    tiny_wheel(folder, "agent", "2.9", requires=["helper", "lib"])
+    tiny_wheel(folder, "helper", "1.4", tag=f"cp36-abi3-{next(platform_tags())}")
+    tiny_wheel(folder, "lib", "2.0")
+    for other in ("cp300", "cp399"):
+        tiny_wheel(folder, "helper", "9.0", tag=f"{other}-{other}-manylinux2014_x86_64")
+        tiny_wheel(folder, "backport", "1.0", tag=f"{other}-{other}-manylinux2014_x86_64")
+    tiny_wheel(folder, "lib", "1.0", tag="py2.py3-none-any")  # the newest of another Python, by what is in it
+    before = image.versions()
+    problem, said = image.install(["agent==2.9"], mounted(folder), tmp_path / "input")
+    assert (problem, image.versions()) == ("", before | {"agent": "2.9", "helper": "1.4", "lib": "2.0"}), said
 
 
 def test_what_the_image_has_is_not_installed_and_needs_nothing(image: Image) -> None:
