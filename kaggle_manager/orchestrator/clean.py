@@ -18,7 +18,7 @@ from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
-from kaggle_manager.orchestrator.first_push import after
+from kaggle_manager.orchestrator.first_push import EMPTY_AFTER_S, EMPTY_LOOKS, after
 from kaggle_manager.platforms.kaggle.belongings import Belonging
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.leftovers import (
@@ -176,7 +176,9 @@ class Cleaner:
     def _held(self, run_id: str, thing: Belonging) -> Iterator[None]:
         """Nobody lets the run go on meanwhile; one whose tree another run has by now cannot go on."""
         row = self._journal.run(run_id) if run_id else None
-        is_idle = row is None or thing.slug in row.left_names or not Path(row.tree).is_dir() or self._is_superseded(row)
+        is_idle = row is None or thing.slug in row.left_names
+        if row is not None and row.finished_at is not None:
+            is_idle = is_idle or not Path(row.tree).is_dir() or self._is_superseded(row)
         with nullcontext() if row is None or is_idle else hold_tree(Path(row.tree)):
             yield
 
@@ -245,7 +247,7 @@ class Cleaner:
     def _left_empty(self, row: RunRow) -> tuple[str, ...]:
         """Names that a run has left to kernels without a version; no list of Kaggle's names those."""
         has_ended = row.finished_at is not None and not self._journal.sessions(row.run_id, 1)
-        return (*row.left_names, row.slug) if has_ended else row.left_names
+        return (*row.left_names, row.slug) if has_ended or _has_no_next_name(row) else row.left_names
 
     def _on_empty(self, row: RunRow, slug: str) -> Verdict | None:
         """About such a kernel; None when it is not there any more."""
@@ -280,6 +282,14 @@ class Cleaner:
             asked = ((order_of(newest[1]) if newest else None) or {}).get("wheels") or {}
             found.add(str(asked.get("dataset", "")).rpartition("/")[2])
         return found & set(wheels)
+
+
+def _has_no_next_name(row: RunRow) -> bool:
+    """Whether a run that goes on needs the kernel of its own name deleted: it has no version, and no name follows."""
+    looks = row.settings.get("shown_empty") or {"lasted_s": 0.0, "looks": 0}
+    looked_for_long = looks["lasted_s"] >= EMPTY_AFTER_S and looks["looks"] >= EMPTY_LOOKS
+    is_empty = row.settings.get("refused") == row.slug or looked_for_long
+    return is_empty and after(row.slug, kernel_names(row.scenario, row.run_id)) is None
 
 
 def clean(

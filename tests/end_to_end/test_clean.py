@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from small_project import SECTION, Bench
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
-from kaggle_manager.errors import Interrupted, Unavailable
+from kaggle_manager.errors import ConfigError, Interrupted, Unavailable
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -144,15 +145,24 @@ def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
     assert all("another machine may go on" in each.why for each in found)
 
 
-def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_on(bench: Bench, tmp_path: Path) -> None:
-    root = tmp_path / "hostile"
+@contextmanager
+def refusing(bench: Bench, root: Path, times: int) -> Iterator[list[float]]:
+    """A Kaggle that refuses so many first pushes; what its client waits before it asks again."""
     root.mkdir()
     (root / "limits.json").write_text(json.dumps({"ingestion_s": 0.0, "gpu_week_s": 1e9}))
-    (root / "plan.json").write_text(json.dumps({"fault": [{"kind": "push_refused", "times": 1}]}))
+    (root / "plan.json").write_text(json.dumps({"fault": [{"kind": "push_refused", "times": times}]}))
     bench.server = ensure_running(root, faults=root / "plan.json", idle_exit_s=60)
     waited: list[float] = []
     bench.make_client = functools.partial(KaggleClient, sleep=waited.append)  # type: ignore[assignment]
     try:
+        yield waited
+    finally:
+        end_sessions(root)
+        stop(root)
+
+
+def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_on(bench: Bench, tmp_path: Path) -> None:
+    with refusing(bench, tmp_path / "hostile", times=1) as waited:
         with pytest.raises(Interrupted):
             bench.run(timesteps=2, interrupt_at="accepted as")
         (slug,) = slugs(bench)
@@ -165,9 +175,21 @@ def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_o
         assert actions(cleaned(bench, delete=True)) == {f"kernel {first}": "deleted", f"kernel {slug}": "keep"}
         assert actions(cleaned(bench, delete=True)) == {f"kernel {slug}": "keep"}
         assert bench.run(timesteps=2).step == 2
-    finally:
-        end_sessions(root)
-        stop(root)
+
+
+def test_a_run_that_has_used_every_name_goes_on_once_its_empty_kernels_are_cleaned(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaggle_manager.sessions.launch.NAMES", 2)
+    with refusing(bench, tmp_path / "hostile", times=2):
+        with pytest.raises(ConfigError, match="every name"):
+            bench.run(timesteps=2)
+        (slug,) = slugs(bench)
+        names = [f"kernel {slug.removesuffix('-2')}", f"kernel {slug}"]
+        with hold_tree(bench.tree.root):
+            assert actions(cleaned(bench, delete=True)) == dict(zip(names, ("deleted", "keep"), strict=True))
+        assert actions(cleaned(bench, delete=True)) == {names[1]: "deleted"}
+        assert bench.run(timesteps=2).step == 2
 
 
 KILLED = """
