@@ -8,6 +8,7 @@ what any other one has sent.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -29,6 +30,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
 from kaggle_manager.errors import ConfigError, Unavailable
+from kaggle_manager.sessions.known_before import HELD
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.system import file_lock
 
@@ -187,6 +189,7 @@ def _take(
     holds = {**default_environment(), **({} if machine.is_here else _kaggles(python))}
     found: dict[NormalizedName, Path] = {}
     done: set[tuple[NormalizedName, str]] = set()
+    of_image = machine.has - pinned.keys()
     wanted = dict(pinned)
     while wanted:
         missing = {}
@@ -196,25 +199,37 @@ def _take(
                 found.setdefault(name, had[name])
             elif name not in found:
                 missing[name] = asked
+        for name in missing.keys() & of_image:  # its wheel is only read: what its extras require the image may lack
+            asked = missing.pop(name)
+            if name in machine.versions:
+                asked.specifier = SpecifierSet(f"=={machine.versions[name]}")
+            with contextlib.suppress(ConfigError):
+                had.update(made := _obtain({name: asked}, python, machine, folder))
+                found.update(made)
         had.update(made := _obtain(missing, python, machine, folder))
         found.update(made)
         following: dict[NormalizedName, Requirement] = {}
         for name, asked in wanted.items():
             done |= {(name, extra) for extra in asked.extras}
+            if name not in found:
+                continue
+            there = {*map(str, _requirements(found[name], (), holds))} if name in of_image else set()
             for required in _requirements(found[name], asked.extras, holds):
+                if str(required) in there:
+                    continue
                 other = canonicalize_name(required.name)
                 version = _version(found[other]) if other in found else machine.versions.get(other, "")
                 if version and not required.specifier.contains(version, prereleases=True):
-                    _refuse(asked, required, version, _version(found[name]), pinned, is_image=other not in found)
-                is_new = other not in found and other not in machine.has
-                if is_new or (other in found and any((other, extra) not in done for extra in required.extras)):
+                    _refuse(asked, required, version, _version(found[name]), pinned, is_image=other in of_image)
+                has_new = any((other, extra) not in done for extra in required.extras) and not HELD.fullmatch(other)
+                if has_new or (other not in found and other not in of_image):
                     required.marker, required.url = None, None
                     if other in following:
                         required.specifier &= following[other].specifier
                         required.extras |= following[other].extras
                     following[other] = required
         wanted = following
-    return [*found.values()]
+    return [path for name, path in found.items() if name not in of_image]
 
 
 def _refuse(

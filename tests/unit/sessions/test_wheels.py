@@ -161,6 +161,15 @@ def test_the_extras_of_what_is_pinned_or_there_already_are_collected(
 
     assert names("agent[all]==1.0") == ["agent", "of_a", "of_b"]
     assert names("agent==1.0", "user==1.0") == ["agent", "of_b", "user"]
+    for version in ("1.0", "2.0"):
+        requires = ["everywhere", f"of-{'a' if version == '1.0' else 'b'}; extra == 'mujoco'"]
+        tiny_wheel(index, "gymnasium", version, requires=requires)
+    tiny_wheel(index, "robot", "1.0", requires=["gymnasium[mujoco]", "torch[none]"])
+    offer(index, monkeypatch)
+    machine = Machine(("3.13",), KAGGLE.has, versions={"gymnasium": "1.0"})
+    assert names("robot==1.0") == ["of_a", "robot"], "what the image has stays the image's"
+    machine = Machine(("3.13",), KAGGLE.has, versions={"gymnasium": "1.5"})
+    assert names("robot==1.0") == ["robot"], "where no wheel tells, the session says"
 
 
 def test_for_a_session_on_this_machine_what_is_installed_here_is_packed_again(index: Path, tmp_path: Path) -> None:
