@@ -10,7 +10,7 @@ the local training tree only ever changes by a verified, complete restore. It ne
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,9 @@ class ValidationKaggleManager:
         reporter: where progress is printed; None: the terminal.
         connect_to: returns the connection to the platform of a configuration.
         notifier: where messages are sent; None: as the user's settings say.
-        check_before_push: raises when a session would be wasted; called before every push, and before a tree is set
-            aside for a new start.
+        check_before_push: raises when a session would be wasted; called before every push, with the identity of the
+            checkpoint it continues where the user accepts a change since, else None, and before a tree is set aside
+            for a new start.
         sleep, clock: wait a number of seconds; return seconds since the epoch.
         watch_session: looks at a session once, or watches it until it ends.
     """
@@ -72,7 +73,7 @@ class ValidationKaggleManager:
         reporter: Reporter | None = None,
         connect_to: Callable[[RunConfig], Connection] = connect,
         notifier: Notifier | None = None,
-        check_before_push: Callable[[RunConfig, Reporter], None] = run_preflight,
+        check_before_push: Callable[[RunConfig, Reporter, Mapping[str, Any] | None], None] = run_preflight,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         watch_session: Callable[..., KernelStatus] = watch,
@@ -344,7 +345,10 @@ class ValidationKaggleManager:
     def _opened(self, config: RunConfig, journal: Journal) -> Iterator[RunContext]:
         connection = self._connect_to(config)
         self._reporter.line(f"platform: {connection.platform} as {connection.owner} ({connection.why})")
-        check = self._passes.check_before_push
+
+        def check(new: RunConfig, reporter: Reporter) -> None:
+            self._passes.check_before_push(new, reporter, None)
+
         run = RunContext.open(config, connection, journal, self._reporter, self._clock, check)
         if config.accept_changes:
             run.accept_changes()

@@ -8,9 +8,10 @@ newest checkpoint), and no session number is pushed twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import for_people
@@ -62,7 +63,7 @@ class Passes:
 
     connect_to: Callable[[RunConfig], Connection]
     notifier: Notifier
-    check_before_push: Callable[[RunConfig, Reporter], None]
+    check_before_push: Callable[[RunConfig, Reporter, Mapping[str, Any] | None], None]
     sleep: Callable[[float], None]
     clock: Callable[[], float]
     watch_session: Callable[..., KernelStatus]
@@ -148,7 +149,7 @@ class Passes:
     def _push(self, run: RunContext, generation: int) -> None:
         parent = run.head()
         accepted = "" if parent is None else check_compatible(run, parent)
-        self.check_before_push(run.config, run.reporter)
+        self.check_before_push(run.config, run.reporter, parent.manifest.identity if parent and accepted else None)
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
         push_generation(run, generation, parent, accepted)

@@ -28,6 +28,7 @@ from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, problems
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.command_line import WhichTree
@@ -133,13 +134,19 @@ def known_failures(project: Path, section: Section, scenarios: Sequence[str] = (
     return found
 
 
-def run_preflight(config: RunConfig, reporter: Reporter) -> None:
+def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, Any] | None = None) -> None:
     """Check what `config` is about to push; at once when this very content has passed before.
 
+    Args:
+        stated: the identity of the checkpoint it continues with a change that the user accepts; None for no change.
+
     Raises:
+        CheckpointIncompatible: the spaces are not those that are stated.
         VerificationError: a check failed; names each, and what to look at.
         ConfigError: a file that is to travel is not there.
     """
+    if stated and not _not_here(config):
+        refuse_other_spaces(config, stated, spaces_now(config, inputs_of(config)))
     content = _content_of(config)
     if _passed(config).get(content, -1) >= _needed(config):
         return

@@ -62,6 +62,15 @@ def test_an_accepted_change_goes_on_through_a_crash_and_a_later_one_is_refused_a
     assert bench.manager().tick("small", timesteps=6, accept_changes=True).state == "running"
 
 
+def test_before_the_push_an_accepted_change_is_tried_against_the_identity_of_its_checkpoint(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    bench.edit(SOURCE, STATES, "STATES = 4")
+    manager, seen = bench.manager(), []
+    manager._passes.check_before_push = lambda config, reporter, stated: seen.append(stated)
+    manager.tick("small", timesteps=4, accept_changes=True)
+    assert [stated["scenario"] for stated in seen] == [SCENARIO]
+
+
 def test_a_copy_from_before_a_change_comes_back_where_the_user_says_so(bench: Bench) -> None:
     bench.run(timesteps=2)
     with pytest.raises(Interrupted):

@@ -16,8 +16,9 @@ import pytest
 from kaggle_manager import cli
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import VerificationError
+from kaggle_manager.errors import CheckpointIncompatible, VerificationError
 from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.preflight import check_section, run_preflight
 
 for name in ("torch", "stable_baselines3", "gymnasium"):
@@ -200,6 +201,20 @@ def test_a_trainer_that_saves_nothing_is_no_pass(tmp_path: Path, monkeypatch: py
     result = check_section(tmp_path, made.section)
     assert not result["ok"]
     assert "the licence server is gone" in result["checks"][-1]["detail"]
+
+
+@pytest.mark.slow
+def test_an_accepted_change_of_the_spaces_is_refused_before_the_push_also_where_its_content_has_passed(
+    project: Path,
+) -> None:
+    now = spaces_now(config(), {})
+    run_preflight(config(), Reporter(io.StringIO()), now)
+    for changed in ({"action_space_shape": [99]}, {"observation_space": "Box(-9.0, 9.0)"}):
+        with pytest.raises(CheckpointIncompatible, match="also with --accept-changes"):
+            run_preflight(config(), Reporter(io.StringIO()), {**now, **changed})
+    elsewhere = {"observation_space": "Box(-9.0, 9.0)", "versions": {"gymnasium": "0.1"}}
+    refuse_other_spaces(config(), {**now, **elsewhere}, now)  # another version writes it in its own way
+    refuse_other_spaces(config(), {**now, "action_space_shape": [99]}, {})  # it could not be made here
 
 
 def test_a_tree_that_something_of_a_killed_trainer_holds_for_a_moment_is_waited_for(

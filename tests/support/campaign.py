@@ -154,7 +154,7 @@ class Campaign:
             reporter=self.reporter,
             connect_to=self._connect,
             notifier=self.mailbox,
-            check_before_push=lambda config, reporter: None,
+            check_before_push=lambda config, reporter, stated: None,
             sleep=self.clock.sleep,
             clock=lambda: self.clock() + self.wrong_by_s,
             watch_session=functools.partial(

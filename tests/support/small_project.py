@@ -228,7 +228,7 @@ class Bench:
             project_root=self.project,
             reporter=self.told,
             connect_to=self.connect,
-            check_before_push=lambda config, reporter: None,
+            check_before_push=lambda config, reporter, stated: None,
             notifier=self.notifier,
             sleep=self.slept.append,
             clock=lambda: time.time() + sum(self.slept),

@@ -30,15 +30,22 @@ def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunR
         "policy": config.policy,
         "hyperparameters": {name: _json_or_text(value) for name, value in config.hyperparameters.items()},
         "policy_architecture": _json_or_text(getattr(model.policy, "net_arch", None)),
-        "observation_space": str(model.observation_space),
-        "observation_space_shape": shape_of(model.observation_space),
-        "action_space": str(model.action_space),
-        "action_space_shape": shape_of(model.action_space),
+        **spaces_of(model),
         "n_envs": model.n_envs,
         **given,
         # The seed that was drawn, when none was given.
         "seed": record.seed,
         "versions": {name: record.arithmetic[name] for name in _LIBRARIES},
+    }
+
+
+def spaces_of(model: BaseAlgorithm) -> dict[str, Any]:
+    """What an identity says of the spaces; JSON values."""
+    return {
+        "observation_space": str(model.observation_space),
+        "observation_space_shape": shape_of(model.observation_space),
+        "action_space": str(model.action_space),
+        "action_space_shape": shape_of(model.action_space),
     }
 
 

@@ -1,0 +1,39 @@
+"""The spaces of the model that a scenario trains, as its checkpoints state them.
+
+    python -m kaggle_manager.trainer.sb3.spaces SECTION SCENARIO [--quick]
+
+Prints one line of JSON: `description.spaces_of`, and the versions by which spaces are written. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+
+import gymnasium as gym
+import numpy as np
+
+from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3.description import spaces_of
+from kaggle_manager.trainer.sb3.local_training import open_project
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print them."""
+    name, scenario_name, *options = arguments
+    _, section = open_project(name)
+    scenario = section.scenario(scenario_name)
+    scenario = scenario.for_quick() if options else scenario
+    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    with contextlib.closing(env_state.make_vec_env(factory, "none", 0)) as vec:
+        given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+        model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu")
+        versions = {"gymnasium": gym.__version__, "numpy": np.__version__}
+        print("\n" + json.dumps({**spaces_of(model), "versions": versions}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
