@@ -20,7 +20,7 @@ from small_project import SECTION, Bench
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
-from kaggle_manager.errors import ConfigError, Interrupted, Unavailable
+from kaggle_manager.errors import Interrupted, Unavailable
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -182,8 +182,8 @@ def test_a_run_that_has_used_every_name_goes_on_once_its_empty_kernels_are_clean
 ) -> None:
     monkeypatch.setattr("kaggle_manager.sessions.launch.NAMES", 2)
     with refusing(bench, tmp_path / "hostile", times=2):
-        with pytest.raises(ConfigError, match="every name"):
-            bench.run(timesteps=2)
+        with pytest.raises(Interrupted):
+            bench.run(timesteps=2, interrupt_at="every name")
         (slug,) = slugs(bench)
         names = [f"kernel {slug.removesuffix('-2')}", f"kernel {slug}"]
         with hold_tree(bench.tree.root):
