@@ -198,6 +198,8 @@ class Cleaner:
         sessions = self._journal.sessions(row.run_id)
         if sessions and sessions[-1].stage is not Stage.CLOSED:
             return f"session {sessions[-1].generation} of run {row.run_id} was never brought home"
+        if row.outcome != "finished" and sessions and sessions[-1].outcome in ("given up", "gone"):
+            return f"what session {sessions[-1].generation} of run {row.run_id} saved was never brought home"
         following = after(row.slug, kernel_names(row.scenario, row.run_id))
         for slug in filter(None, (row.slug, following)):  # another machine may have had to take the next name
             if why := self._at_work(row, sessions, slug):

@@ -128,6 +128,10 @@ def test_the_only_copy_of_a_run_whose_tree_another_training_took_stays_until_a_c
     assert actions(cleaned(bench))[lost] == "keep", "a damaged copy is none"
     model.write_bytes(whole)
     assert actions(cleaned(bench))[lost] == "delete"
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        (session,) = journal.sessions(journal.runs()[0].run_id)
+        journal.update_session(session, outcome="given up")
+    assert actions(cleaned(bench))[lost] == "keep", "what it saved was refused here, and lies nowhere else"
 
 
 def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
