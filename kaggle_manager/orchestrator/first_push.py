@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from kaggle_manager.config import workdir_of
 from kaggle_manager.errors import NoVersionShown, RemoteError, Unavailable
 from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
 from kaggle_manager.platforms.kaggle.models import ROOM, KernelVersion, runs_on
@@ -23,6 +24,7 @@ from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.launch import kernel_names
 from kaggle_manager.sessions.reconcile import page_of
+from kaggle_manager.system.command_line import command
 
 # Causes of waits, and how long they last: doubled each time. A refused first push costs a name, so it is tried again
 # far more seldom than what costs nothing.
@@ -171,11 +173,12 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
             run.state.drop_intent(session)
         if following is None:
             run.state.change_settings(**NOTHING_KNOWN | {"refused": row.slug})
+            clean = command("clean", "--yes", workdir=workdir_of(run.config.state))
             pages = ", ".join(page_of(f"{row.owner}/{slug}") for slug in (*names, row.slug))
             run.postpone(
                 NO_NAME,
                 f"Kaggle refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
-                "version under each; nothing was started. Type `kaggle-manager clean --yes`, which deletes those it "
+                f"version under each; nothing was started. Type `{clean}`, which deletes those it "
                 f"has left, or delete one of {pages}: then this run goes on by itself.",
                 NAME_WAIT_S,
                 NAME_LONGEST_S,

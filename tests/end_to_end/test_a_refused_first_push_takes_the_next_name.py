@@ -152,7 +152,7 @@ def test_without_a_name_left_the_run_waits_says_what_to_delete_and_goes_on_under
         assert (len(row.left_names), sessions_of(bench)) == (2, 0)
         assert row.wait is not None
         assert row.wait.cause == "no name free"
-        assert "Type `kaggle-manager clean --yes`" in row.wait.why
+        assert "Type `kaggle-manager clean --yes --workdir " in row.wait.why
         for slug in (*row.left_names, row.slug):
             assert page_of(f"local/{slug}") in row.wait.why
         with client_of(bench) as client, closing(Journal(bench.workdir / "journal.sqlite")) as journal:
