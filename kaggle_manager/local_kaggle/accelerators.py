@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from kaggle_manager.accelerators import find
 from kaggle_manager.local_kaggle.database import Limits
 from kaggle_manager.local_kaggle.serialization import Body, bad_request
+from kaggle_manager.system.accelerators import find
 
 Kind = Literal["CPU", "GPU", "TPU"]
 

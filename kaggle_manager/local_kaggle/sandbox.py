@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.accelerators import find
+from kaggle_manager.system.accelerators import find
 
 _NAMESPACE = Path(__file__).with_name("namespace.py")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from kaggle_manager.accelerators import WORTHWHILE_GAIN
+from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 
 # The end of a session kept free for the last save and for Kaggle's upload of the outputs, until it is measured: a fifth
 # of a short session, at most ten minutes of a long one.

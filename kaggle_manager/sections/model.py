@@ -29,9 +29,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from kaggle_manager import accelerators
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.inputs import Input, is_input, read_input
+from kaggle_manager.system import accelerators
 
 SECTION_FILE = "section.toml"
 

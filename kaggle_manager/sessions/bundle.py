@@ -37,7 +37,6 @@ INSTALLED = Path(__file__).resolve().parents[2]
 # What of this program runs in a session. It imports nothing else of it (held by tests/unit/test_layers.py).
 RUNTIME = (
     f"{PACKAGE}/__init__.py",
-    f"{PACKAGE}/accelerators.py",
     f"{PACKAGE}/errors.py",
     f"{PACKAGE}/system",
     f"{PACKAGE}/protocol",

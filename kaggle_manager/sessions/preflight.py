@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.accelerators import remark
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
 from kaggle_manager.console.reporter import Reporter
@@ -31,6 +30,7 @@ from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, problems
 from kaggle_manager.sessions.trial import unpacked
+from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kaggle_manager.accelerators import remark
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count, duration, epoch, for_people, iso
@@ -19,6 +18,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import accelerator_gain, past_sessions
 from kaggle_manager.status.report import REPORT_SCHEMA
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.accelerators import remark
 from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.inspect import saved_step
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy
 import torch
 
-from kaggle_manager.accelerators import is_what_was_asked
 from kaggle_manager.checkpoints import Manifest, TrainingTree, unpack_tree
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import session_tag
@@ -29,6 +28,7 @@ from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs, offer
 from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.system.accelerators import is_what_was_asked
 from kaggle_manager.trainer.runtime.gpu import driver_version, gpu_name
 from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S, check_lineage, check_vouched, find_mount
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, say, streams_kept, warn

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "kaggle_manager"
 # The package itself has no layer: it names what is public on every layer, imports it on use, and is for users alone.
 LAYERS = (
     ("errors",),
-    ("accelerators", "console", "notify", "system"),
+    ("console", "notify", "system"),
     ("runs", "sections", "checkpoints", "platforms", "local_kaggle"),
     ("config", "protocol"),
     ("sessions", "trees", "trainer"),
@@ -78,9 +78,9 @@ def room_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def test_at_the_root_are_folders_and_four_modules() -> None:
+def test_at_the_root_are_folders_and_three_modules() -> None:
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "accelerators.py", "errors.py", "config.py", "py.typed"}
+    assert files == {"__init__.py", "errors.py", "config.py", "py.typed"}
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
     assert folders <= set(LAYER_OF), "each has a place in the list"
 
@@ -146,7 +146,7 @@ def test_only_the_trainer_needs_a_training_library() -> None:
     assert offenders == []
 
 
-@pytest.mark.parametrize("room", ["accelerators", "checkpoints", "errors", "system"])
+@pytest.mark.parametrize("room", ["checkpoints", "errors", "system"])
 def test_a_checkpoint_is_read_with_the_standard_library(room: str) -> None:
     for name, path in modules().items():
         if room_of(name) == room:
@@ -160,17 +160,17 @@ def test_a_decision_has_no_input_or_output(name: str) -> None:
     allowed = {"__future__", "collections", "dataclasses", "enum", "itertools", "statistics", "typing"}
     found = imports_of(modules()[f"runs.{name}"])
     own = {f"kaggle_manager.runs.{other}" for other in ("lifecycle", "retry_policy", "budget")}
-    own.add("kaggle_manager.accelerators")  # names and figures
+    own.add("kaggle_manager.system.accelerators")  # names and figures
     assert {each for each in found if each.partition(".")[0] not in allowed} <= own
 
 
 @pytest.mark.parametrize(
     ("room", "may_import"),
     [
-        ("local_kaggle", {"accelerators", "errors", "local_kaggle", "system"}),
-        ("platforms", {"accelerators", "errors", "platforms"}),
+        ("local_kaggle", {"errors", "local_kaggle", "system"}),
+        ("platforms", {"errors", "platforms", "system"}),
         ("checkpoints", {"errors", "system", "checkpoints"}),
-        ("trainer", {"accelerators", "errors", "system", "protocol", "sections", "checkpoints", "trainer"}),
+        ("trainer", {"errors", "system", "protocol", "sections", "checkpoints", "trainer"}),
     ],
 )
 def test_what_stands_alone_knows_nothing_of_the_manager(room: str, may_import: set[str]) -> None:

@@ -12,7 +12,6 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from kaggle_manager import accelerators
 from kaggle_manager.checkpoints.atomic_swap import check_place
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.extras import how_to_install
@@ -23,6 +22,7 @@ from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.preflight import inputs_of, missing_packages
+from kaggle_manager.system import accelerators
 from kaggle_manager.system.place import check
 from kaggle_manager.trees.inspect import size_of
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from kaggle_manager.accelerators import find
+from kaggle_manager.system.accelerators import find
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
-from kaggle_manager.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import algorithms, env_state, sizes

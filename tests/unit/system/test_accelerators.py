@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager import accelerators
 from kaggle_manager.cli.doctor import machine
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Kernel, load_section
+from kaggle_manager.system import accelerators
 
 SECTION = """
 name = "section_x"
