@@ -16,7 +16,7 @@ from kagglesdk.datasets.types.dataset_enums import DatasetSelectionGroup
 from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
 from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
-from kaggle_manager.errors import NotFound, ProtocolError
+from kaggle_manager.errors import ProtocolError
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer
@@ -79,20 +79,8 @@ def delete_dataset(client: ApiConnection, owner: str, slug: str) -> None:
     """
     request = ApiDeleteDatasetRequest()
     request.owner_slug, request.dataset_slug = owner, slug
-    tries = 0
-
-    def delete(request: ApiDeleteDatasetRequest) -> Any:
-        nonlocal tries
-        tries += 1
-        return DatasetApiClient(client.transport).delete_dataset(request)
-
-    try:
-        answer = client.call(delete, request, about=f"dataset {owner}/{slug}")
-    except NotFound:
-        if tries == 1:
-            raise
-        return  # a try whose answer was lost has done it
-    if answer.error:
+    answer = client.delete(DatasetApiClient(client.transport).delete_dataset, request, about=f"dataset {owner}/{slug}")
+    if answer is not None and answer.error:
         raise ProtocolError(f"Kaggle did not delete dataset {owner}/{slug}: {quotable(answer.error)}")
 
 

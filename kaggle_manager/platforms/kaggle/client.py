@@ -242,20 +242,9 @@ class KaggleClient(ApiConnection):
         """
         request = ApiDeleteKernelRequest()
         request.user_name, request.kernel_slug = owner, slug
-        tries = 0
-
-        def delete(request: ApiDeleteKernelRequest) -> Any:
-            nonlocal tries
-            tries += 1
-            return self._kernels.delete_kernel(request)
-
-        try:
-            answer = self.call(delete, request, about=f"kernel {owner}/{slug}")
-        except NotFound:
-            if tries == 1:
-                raise
-            return  # a try whose answer was lost has done it
-        _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
+        answer = self.delete(self._kernels.delete_kernel, request, about=f"kernel {owner}/{slug}")
+        if answer is not None:
+            _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
 
     def quota(self, machine: str = "") -> Quota:
         """This week's GPU time, or the TPU time for a machine that is one.

@@ -172,6 +172,26 @@ class ApiConnection:
             refused = error
         raise self.explain(refused, about)
 
+    def delete(self, method: Callable[[Any], Answer], request: Any, *, about: str) -> Answer | None:
+        """Call an SDK method that deletes; None where an earlier try, whose answer was lost, has done it.
+
+        Raises:
+            NotFound: there was nothing of that name. AuthError, ConfigError, RemoteError: as `call`.
+        """
+        tries = 0
+
+        def once(request: Any) -> Answer:
+            nonlocal tries
+            tries += 1
+            return method(request)
+
+        try:
+            return self.call(once, request, about=about)
+        except NotFound:
+            if tries == 1:
+                raise
+            return None
+
     def send(self, method: Callable[[Any], Answer], request: Any, *, on: tuple[type[RemoteError], ...]) -> Answer:
         """Like `call`, but leaves a 4xx answer unexplained.
 
