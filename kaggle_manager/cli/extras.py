@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # Libraries by the extra of pyproject.toml that brings them.
 EXTRAS = {
-    "train": ("torch", "stable-baselines3", "gymnasium", "numpy", "cloudpickle", "tensorboard"),
+    "train": ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy", "cloudpickle", "tensorboard"),
     "traffic": ("libsumo", "sumolib", "sumo-rl"),
     "report": ("scipy", "matplotlib", "jinja2"),
 }
