@@ -6,7 +6,8 @@ Those of the version this program was tested with; a test compares them with its
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 
 _ALL = frozenset({"learning_rate", "gamma", "policy_kwargs", "stats_window_size", "tensorboard_log", "verbose"})
 _ON_POLICY = _ALL | {
@@ -17,29 +18,65 @@ _OFF_POLICY = _ALL | {
     *("batch_size", "buffer_size", "gradient_steps", "learning_starts", "n_steps", "optimize_memory_usage"),
     *("replay_buffer_class", "replay_buffer_kwargs", "tau", "train_freq"),
 }
+_PPO = _ON_POLICY | {"batch_size", "clip_range", "clip_range_vf", "n_epochs", "target_kl"}
+_DQN = _OFF_POLICY | {
+    *("exploration_final_eps", "exploration_fraction", "exploration_initial_eps", "max_grad_norm"),
+    "target_update_interval",
+}
+_SAC = _OFF_POLICY | {
+    *("action_noise", "ent_coef", "sde_sample_freq", "target_entropy", "target_update_interval", "use_sde"),
+    "use_sde_at_warmup",
+}
+_TD3 = _OFF_POLICY | {"action_noise", "policy_delay", "target_noise_clip", "target_policy_noise"}
 _OBJECTS = frozenset(
     {"action_noise", "replay_buffer_class", "rollout_buffer_class", "activation_fn", "optimizer_class"}
     | {"features_extractor_class"}
 )
 NAMES: dict[str, frozenset[str]] = {
     "A2C": _ON_POLICY | {"rms_prop_eps", "use_rms_prop"},
-    "PPO": _ON_POLICY | {"batch_size", "clip_range", "clip_range_vf", "n_epochs", "target_kl"},
-    "DQN": _OFF_POLICY
-    | {"exploration_final_eps", "exploration_fraction", "exploration_initial_eps", "max_grad_norm"}
-    | {"target_update_interval"},
-    "SAC": _OFF_POLICY
-    | {"action_noise", "ent_coef", "sde_sample_freq", "target_entropy", "target_update_interval", "use_sde"}
-    | {"use_sde_at_warmup"},
-    "TD3": _OFF_POLICY | {"action_noise", "policy_delay", "target_noise_clip", "target_policy_noise"},
+    "DDPG": _OFF_POLICY - {"stats_window_size"} | {"action_noise"},
+    "DQN": _DQN,
+    "PPO": _PPO,
+    "SAC": _SAC,
+    "TD3": _TD3,
 }
+SB3 = tuple(NAMES)
+"""The algorithms of stable-baselines3."""
+NAMES |= {
+    "ARS": _ALL - {"gamma"} | {"alive_bonus_offset", "delta_std", "n_delta", "n_eval_episodes", "n_top", "zero_policy"},
+    "CrossQ": _SAC - {"tau", "target_update_interval"} | {"policy_delay"},
+    "MaskablePPO": _PPO - {"sde_sample_freq", "use_sde"},
+    "QRDQN": _DQN,
+    "RecurrentPPO": _PPO - {"rollout_buffer_class", "rollout_buffer_kwargs"},
+    "TQC": _SAC | {"top_quantiles_to_drop_per_net"},
+    "TRPO": _ON_POLICY - {"ent_coef", "max_grad_norm", "vf_coef"}
+    | {"batch_size", "cg_damping", "cg_max_steps", "line_search_max_iter", "line_search_shrinking_factor"}
+    | {"n_critic_updates", "sub_sampling_factor", "target_kl"},
+}
+SB3_CONTRIB = tuple(name for name in NAMES if name not in SB3)
+"""The algorithms of sb3-contrib, a package of its own."""
+ON_POLICY = ("A2C", "PPO", "MaskablePPO", "RecurrentPPO", "TRPO")
+"""Those that learn from rollouts of `n_steps` steps of each environment."""
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-def unknown(algorithm: str, names: Iterable[str]) -> list[str]:
-    """In words, each of `names` that the algorithm has not."""
+def is_algorithm(text: str) -> str:
+    """`text`, when it names an algorithm.
+
+    Raises:
+        ValueError: it does not; with what is accepted.
+    """
+    if text in NAMES or _OWN.fullmatch(text):
+        return text
+    raise ValueError(f"{', '.join(NAMES)}, or a class of your own as module:Class")
+
+
+def unknown(algorithm: str, names: Collection[str]) -> list[str]:
+    """In words, each of `names` that the algorithm has not; nothing for a class of one's own."""
     return [
         f"hyperparameters.{name}: {algorithm} has none of that name{meant(name, NAMES[algorithm])}"
         for name in names
-        if name not in NAMES[algorithm]
+        if name not in NAMES.get(algorithm, names)
     ]
 
 

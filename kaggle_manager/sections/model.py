@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -30,12 +30,12 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.hyperparameters import ON_POLICY, is_algorithm
 from kaggle_manager.sections.inputs import Input, is_input, read_input
 from kaggle_manager.system import accelerators
 
 SECTION_FILE = "section.toml"
 
-Algorithm = Literal["DQN", "SAC", "TD3", "PPO", "A2C"]
 Table = dict[str, JsonValue]
 
 
@@ -61,6 +61,7 @@ Name = Annotated[str, StringConstraints(pattern=_NAME)]
 EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
 PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
 InputText = Annotated[str, AfterValidator(is_input)]
+Algorithm = Annotated[str, AfterValidator(is_algorithm)]
 
 
 class _Frozen(BaseModel):
@@ -116,7 +117,8 @@ class ScenarioConfig(_Frozen):
     knows by name is `gymnasium:make` with `environment_kwargs = { id = "CartPole-v1" }`. `environment_files` and
     `reward_files` are the sources, relative to the section's folder or to the project, whose content defines the
     environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
-    bundle: then a pinned package defines it. `hyperparameters` are keyword arguments of the algorithm
+    bundle: then a pinned package defines it. `algorithm` is one of Stable-Baselines3 or sb3-contrib by its name, or a
+    class of one's own as `module:Class`. `hyperparameters` are keyword arguments of the algorithm
     (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
     unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle that it reads
     besides what the section's own `inputs` name, see `sections.inputs`.
@@ -142,8 +144,7 @@ class ScenarioConfig(_Frozen):
     def rollout(self) -> int:
         """Timesteps between two moments at which it can be saved, as far as its `n_steps` says so; else 1."""
         steps = self.hyperparameters.get("n_steps")
-        on_policy = self.algorithm in ("PPO", "A2C")
-        return steps if on_policy and isinstance(steps, int) and steps > 0 else 1
+        return steps if self.algorithm in ON_POLICY and isinstance(steps, int) and steps > 0 else 1
 
     def overshoot(self, target: int) -> str:
         """In words, what a target smaller than one rollout comes to; `''` for any other."""

@@ -13,17 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
-from typing import Any, get_args
+from typing import Any
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.model import SECTION_FILE, Algorithm, Section, load_section
+from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
 from kaggle_manager.system.command_line import WhichTree
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What every training needs in a kernel; those that are installed here, else those this program was tested with.
 TESTED = {"stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}
-ALGORITHMS: tuple[str, ...] = get_args(Algorithm)
 CONTINUOUS_ONLY = ("SAC", "TD3")
 # As gymnasium.make takes it: a module to import before, a namespace, a name and its version.
 _REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+:)?(?:[\w-]+/)?[\w.:-]+-v\d+)")
@@ -37,6 +36,7 @@ _STATED: Mapping[str, Mapping[str, str]] = {
     "SAC": {"learning_rate": "3e-4", "buffer_size": "100_000", "learning_starts": "100"},
     "TD3": {"learning_rate": "1e-3", "buffer_size": "100_000", "learning_starts": "100"},
 }
+ALGORITHMS = tuple(_STATED)
 # The shortest training that saves, updates, is cut and goes on: timesteps, and what makes the algorithm learn in them.
 # The file of a replay buffer holds all of its rows, however few are filled.
 _OFF_POLICY_QUICK = (8, {"buffer_size": "100", "learning_starts": "2", "train_freq": "1", "batch_size": "4"})

@@ -16,12 +16,14 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from kaggle_manager.local_kaggle.image_packages import image_packages
+from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
 from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sessions.bundle import Bundle
 
 SB3 = "stable-baselines3"
+SB3_CONTRIB = "sb3-contrib"
 # Modules that Python removed in 3.12 and 3.13 (docs.python.org, What's New); Kaggle's image has 3.13 since October
 # 2026. Without those that a package of the image (`standard-chunk`, `audioop-lts`) or a common one (cgi) brings back.
 GONE = frozenset(
@@ -40,7 +42,9 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
         bundle: what travels.
     """
     travels = {name for name, _ in bundle.files}
-    found = [*_hyperparameters(section, scenario), *_held(section)]
+    found = [*_hyperparameters(section, scenario), *_algorithm(section, scenario), *_held(section)]
+    if ":" in scenario.algorithm:
+        found += _left_behind(scenario.algorithm.partition(":")[0], "algorithm", project, travels)
     file = _module_file(scenario.environment.partition(":")[0], travels)
     if file is None:
         return [*found, *_left_behind(scenario.environment.partition(":")[0], "environment", project, travels)]
@@ -57,10 +61,23 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
 
 def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
     objects = unsayable(scenario.hyperparameters)
-    pinned = dict(pin.split("==") for pin in section.kernel.packages).get(SB3, TESTED[SB3])
+    brought_by = SB3_CONTRIB if scenario.algorithm in CONTRIB_ALGORITHMS else SB3
+    pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}.get(brought_by, TESTED[SB3])
     if pinned != TESTED[SB3]:  # another version may have others
         return objects
     return [*unknown(scenario.algorithm, scenario.hyperparameters), *objects]
+
+
+def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:
+    """Kaggle's images have no sb3-contrib; it goes with the stable-baselines3 of the same version."""
+    if scenario.algorithm in CONTRIB_ALGORITHMS:
+        pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}
+        if SB3_CONTRIB not in pinned and SB3_CONTRIB not in image_packages():
+            version = pinned.get(SB3, TESTED[SB3])
+            yield (
+                f"packages: {scenario.algorithm} is an algorithm of sb3-contrib, which a session does not have: add "
+                f'"{SB3_CONTRIB}=={version}"'
+            )
 
 
 def _held(section: Section) -> Iterator[str]:

@@ -22,7 +22,7 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
 
-from kaggle_manager.trainer.sb3.algorithms import ALGORITHMS
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 
@@ -130,7 +130,7 @@ def read_policy(
         RuntimeError: the file's policy has another shape.
         UnsafePickle: it asks for more than tensors.
     """
-    maker = ALGORITHMS[algorithm].policy_aliases[policy]
+    maker = algorithm_class(algorithm).policy_aliases[policy]
     arguments = dict(hyperparameters.get("policy_kwargs", {}))
     if hyperparameters.get("use_sde"):
         arguments["use_sde"] = True

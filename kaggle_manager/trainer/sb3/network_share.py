@@ -79,13 +79,14 @@ def measure_share(
 def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:
     """The same work in a timestep, in rollouts as short as they can be, and from the first timestep on."""
     given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+    takes = algorithms.parameters_of(algorithms.algorithm_class(scenario.algorithm))
     if capacity:
         given |= {"buffer_size": min(capacity, FEW_ROWS), "learning_starts": 1}
-        if scenario.algorithm == "DQN":  # a random action costs nothing, and most of a training's are not
+        if "exploration_initial_eps" in takes:  # a random action costs nothing, and most of a training's are not
             given["exploration_initial_eps"] = given.get("exploration_final_eps", 0.05)
-    elif scenario.algorithm == "PPO":
-        given["batch_size"] = given.get("batch_size", 64)
-        given["n_steps"] = min(given.get("n_steps", 2048), given["batch_size"])
+    elif {"batch_size", "n_steps"} <= takes.keys():
+        given["batch_size"] = given.get("batch_size", takes["batch_size"].default)
+        given["n_steps"] = min(given.get("n_steps", takes["n_steps"].default), given["batch_size"])
     return given
 
 

@@ -42,7 +42,7 @@ class TrainingConfig:
 
     Attributes:
         scenario: its name; names the files.
-        algorithm: a key of `algorithms.ALGORITHMS`.
+        algorithm: as `algorithms.algorithm_class` takes it.
         policy: policy name or class of Stable-Baselines3.
         hyperparameters: keyword arguments of the algorithm.
         environment: makes one environment.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.sections.hyperparameters import NAMES, SB3
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import TESTED, new_section
 from kaggle_manager.sessions.bundle import build_bundle
@@ -45,8 +45,9 @@ def test_the_names_are_those_of_stable_baselines_signatures() -> None:
     sb3 = pytest.importorskip("stable_baselines3")
     if sb3.__version__ != TESTED["stable-baselines3"]:
         pytest.skip(f"the names are those of {TESTED['stable-baselines3']}")
+    contrib = pytest.importorskip("sb3_contrib")
     for algorithm, names in NAMES.items():
-        accepted = set(inspect.signature(getattr(sb3, algorithm)).parameters)
+        accepted = set(inspect.signature(getattr(sb3 if algorithm in SB3 else contrib, algorithm)).parameters)
         assert accepted - {"env", "policy", "seed", "device", "_init_setup_model"} == names, algorithm
 
 
@@ -56,6 +57,21 @@ def test_a_hyperparameter_with_a_slip_is_named_unless_another_version_may_have_i
     assert only == "hyperparameters.learning_rat: DQN has none of that name; did you mean learning_rate?"
     tested = TESTED["stable-baselines3"]
     assert found(project, (f"stable-baselines3=={tested}", "stable-baselines3==2.7.0")) == []
+
+
+def test_an_algorithm_of_sb3_contrib_wants_its_package_in_the_version_of_stable_baselines(project: Path) -> None:
+    [only] = found(project, ('"DQN"', '"QRDQN"'), ("stable-baselines3==2.9.2", "stable-baselines3==2.7.1"))
+    assert only.startswith("packages: QRDQN is an algorithm of sb3-contrib")
+    assert only.endswith('add "sb3-contrib==2.7.1"')
+    assert found(project, ("packages = [", 'packages = [\n  "sb3-contrib==2.7.1",')) == []
+
+
+def test_an_algorithm_of_ones_own_travels_and_takes_what_only_it_knows(project: Path) -> None:
+    (project / "mine.py").write_text("class Algorithm: ...\n")
+    changes = [('"DQN"', '"mine:Algorithm"'), ("learning_starts = 100", "warmth = 100")]
+    [only] = found(project, *changes)
+    assert only == 'algorithm: mine.py of the project does not travel: add "mine.py" to `include` in section.toml'
+    assert found(project, ("include = [", 'include = ["mine.py"')) == []
 
 
 def test_an_object_of_python_is_named_wherever_it_is_asked_for(project: Path) -> None:

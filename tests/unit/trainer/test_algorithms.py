@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.trainer.sb3.algorithms import build_model
+from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class, build_model
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 
 
@@ -25,7 +28,11 @@ def test_frequencies_and_schedules_can_be_said_in_toml() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "hyperparameters", "said"),
     [
-        ("DDPG", {}, "'DDPG' is not known; there are A2C, DQN, PPO, SAC, TD3"),
+        ("ddpg", {}, "'ddpg' is not known; there are A2C, DDPG, .*TRPO, or a class of your own as module:Class"),
+        ("nowhere:Algorithm", {}, "'nowhere:Algorithm' cannot be imported: No module named 'nowhere'"),
+        ("stable_baselines3:Nothing", {}, "cannot be imported: .*Nothing"),
+        ("gymnasium:make", {}, "'gymnasium:make' is no class derived from Stable-Baselines3's BaseAlgorithm"),
+        (f"{__name__}:Bolder", {"bold": 1}, "no hyperparameter bold; it has batch_size, boldness, .*n_steps"),
         ("DQN", {"learning_rte": 1e-3}, "no hyperparameter learning_rte; it has .*learning_rate"),
         ("DQN", {"learning_rate": {"cosine": [1, 0]}}, "accepted are a number and"),
         ("DQN", {"train_freq": [2, "hours"]}, "DQN refuses these hyperparameters"),
@@ -35,6 +42,31 @@ def test_frequencies_and_schedules_can_be_said_in_toml() -> None:
 def test_what_cannot_be_built_is_a_config_error(algorithm: str, hyperparameters: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(algorithm, **hyperparameters)
+
+
+class Bolder(PPO):
+    """As many write one: its own argument, and whatever the one above takes."""
+
+    def __init__(self, *args: Any, boldness: float = 1.0, **kwargs: Any) -> None:
+        self.boldness = boldness
+        super().__init__(*args, **kwargs)
+
+
+@pytest.mark.parametrize("name", [*NAMES, f"{__name__}:Bolder"])
+def test_every_algorithm_is_found_by_its_name(name: str) -> None:
+    assert algorithm_class(name).__name__ == name.rpartition(":")[2]
+
+
+def test_a_class_of_ones_own_takes_its_hyperparameters_and_those_of_the_class_above() -> None:
+    model = build(f"{__name__}:Bolder", boldness=2.0, n_steps=16, batch_size=8)
+    assert (model.boldness, model.n_steps) == (2.0, 16)
+
+
+def test_an_algorithm_whose_package_is_missing_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(ConfigError, match="TQC is an algorithm of sb3-contrib, which cannot be imported") as refused:
+        build("TQC")
+    assert 'add "sb3-contrib==' in refused.value.next_step
 
 
 @pytest.mark.parametrize("target", ["no_such_module:make", "gymnasium:no_such_callable"])
