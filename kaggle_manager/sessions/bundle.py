@@ -41,6 +41,7 @@ RUNTIME = (
     f"{PACKAGE}/system",
     f"{PACKAGE}/protocol",
     f"{PACKAGE}/sections/__init__.py",
+    f"{PACKAGE}/sections/hyperparameters.py",
     f"{PACKAGE}/sections/inputs.py",
     f"{PACKAGE}/sections/input_folders.py",
     f"{PACKAGE}/sections/model.py",
