@@ -197,7 +197,7 @@ def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
     def stop_in_the_second_evaluation(self: SessionClock, needed_s: float = 0.0) -> str:
         nonlocal steps
         steps += 1
-        return "enough" if steps == 25 else ""
+        return "enough" if steps == 16 else ""
 
     monkeypatch.setattr(SessionClock, "why_stop_now", stop_in_the_second_evaluation)
     outcome = session(settings(tmp_path / "tree", save_every=75))

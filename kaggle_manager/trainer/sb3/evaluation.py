@@ -1,7 +1,8 @@
 """Evaluation that depends on the policy and the seeds alone, and leaves no trace in the training.
 
-Every evaluation makes its own environments, plays the same seeded episodes as the one before, and puts the random
-generators back: whether, when or how often a policy was evaluated never changes what the training does next.
+Every evaluation makes its own environments, one for each episode, plays the same seeded episodes as the one before, all
+at once, and puts the random generators back: whether, when or how often a policy was evaluated never changes what the
+training does next.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -25,10 +26,13 @@ from stable_baselines3.common.vec_env import (
 )
 
 from kaggle_manager.trainer.sb3 import env_state, random_state
+from kaggle_manager.trainer.sb3.episodes import Episode, Episodes, play
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 # Keeps evaluation episodes apart from training episodes of the same run.
 _SEED_OFFSET = 0x5EED
+AT_ONCE = 16
+"""So many episodes are played side by side: each has an environment of its own, with the memory that takes."""
 
 
 @dataclass(frozen=True)
@@ -73,59 +77,52 @@ class Evaluator:
     def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
         """Evaluate; the model and all random generators are left as they were, also when `each_step` raises."""
         if not self.all_alike or self.episodes == 1:
-            return self._play(model, self.episodes, lambda _: each_step())
-        shown: list[list[str]] = [[]]
-
-        def look(seen: dict[str, Any]) -> None:
-            shown[-1].append(digest([seen["observations"], seen["reward"], seen["done"]]))
-            if seen["done"]:
-                shown.append([])
-            each_step()
-
-        two = self._play(model, 2, look)
+            return _summed(self._play(model, range(self.episodes), each_step))
+        shown: tuple[list[str], list[str]] = ([], [])
+        two = self._play(model, range(2), each_step, lambda index, seen: shown[index].append(digest(seen)))
         if shown[0] == shown[1]:
-            return Evaluation(two.returns[:1], two.lengths[:1], two.played)
-        full = self._play(model, self.episodes, lambda _: each_step())
-        return Evaluation(full.returns, full.lengths, two.played + full.played)
+            return Evaluation([two[0].reward], [two[0].steps], sum(episode.steps for episode in two))
+        others = self._play(model, range(2, self.episodes), each_step)
+        return _summed([*two, *others])
 
-    def _play(self, model: BaseAlgorithm, episodes: int, each_step: Callable[[dict[str, Any]], None]) -> Evaluation:
+    def _play(
+        self,
+        model: BaseAlgorithm,
+        numbers: range,
+        each_step: Callable[[], None],
+        shown: Callable[[int, Any], None] = lambda *_: None,
+    ) -> list[Episode]:
+        """The episodes of these numbers, which their seeds depend on."""
         training: Any = model.get_env()
 
-        class Noting:
-            @staticmethod
-            def predict(observation: Any, *args: Any, **options: Any) -> Any:
-                self.last_observation = observation
-                return model.predict(observation, *args, **options)
+        def acts(observations: Any, states: Any, starts: Any) -> Any:
+            self.last_observation = observations
+            return model.predict(observations, states, starts, deterministic=self.deterministic)
 
         # Environments of one class may share its spaces, so those played here would seed those of the training.
         spaces = (model.action_space, training.unwrapped.observation_space)
         generators = [env_state.space_rng(space) for space in spaces]
+        played: list[Episode] = []
         with random_state.preserved():
             # Policies that sample their actions draw from these.
             set_random_seed(self.seed, using_cuda=model.device.type == "cuda")
             model.action_space.seed(self.seed)
-            vec = self._environment(model)
             try:
-                returns, lengths = evaluate_policy(
-                    Noting(),
-                    vec,
-                    episodes,
-                    deterministic=self.deterministic,
-                    callback=lambda seen, _: each_step(seen),
-                    return_episode_rewards=True,
-                )
+                for first in numbers[::AT_ONCE]:
+                    vec = self._environment(model, numbers[first - numbers[0] :][:AT_ONCE])
+                    try:
+                        played += play(vec, acts, each_step, shown)
+                    finally:
+                        env_state.close(vec)
                 self.last_observation = None
             finally:
-                env_state.close(vec)
                 for space, states in zip(spaces, generators, strict=True):
                     env_state.set_space_rng(space, states)
-        assert isinstance(returns, list)
-        assert isinstance(lengths, list)
-        lengths = [int(value) for value in lengths]
-        return Evaluation([float(value) for value in returns], lengths, sum(lengths))
+        return played
 
-    def _environment(self, model: BaseAlgorithm) -> VecEnv:
-        vec = env_state.make_vec_env(self.factory, self.mode, (self.seed + _SEED_OFFSET) % 2**31)
+    def _environment(self, model: BaseAlgorithm, numbers: range) -> VecEnv:
+        seeds = [(self.seed + _SEED_OFFSET + number) % 2**31 for number in numbers]
+        vec: VecEnv = Episodes([partial(env_state.make_env, self.factory, self.mode, seed) for seed in seeds], seeds)
         if self.wrap is not None:
             vec = self.wrap(vec)
         training: Any = model.get_env()
@@ -137,3 +134,8 @@ class Evaluator:
             normalize.norm_reward = False
             sync_envs_normalization(training, vec)
         return vec
+
+
+def _summed(episodes: list[Episode]) -> Evaluation:
+    lengths = [episode.steps for episode in episodes]
+    return Evaluation([episode.reward for episode in episodes], lengths, sum(lengths))

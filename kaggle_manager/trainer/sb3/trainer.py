@@ -368,8 +368,8 @@ class Session:
             say(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
         if self._episodes_are_alike and (episodes := self.config.evaluation_episodes) > 1:
             say(
-                "The environment is deterministic, as far as was tried: an evaluation plays its episode twice, and "
-                f"only where the two differ all {episodes}."
+                "The environment is deterministic, as far as was tried: an evaluation plays two episodes, and "
+                f"only where they differ all {episodes}."
             )
         head = self.resume_point.checkpoint
         self._emit(

@@ -14,7 +14,6 @@ import pytest
 import torch
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.vec_env import DummyVecEnv
 from support import trainer_runs
 from support.trainer_runs import DQN, SCENARIO, settings
 
@@ -22,6 +21,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import Diverged
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer.sb3 import divergence, preflight, train_dqn
+from kaggle_manager.trainer.sb3.episodes import Episodes
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -177,7 +177,7 @@ def test_an_observation_of_an_evaluation_that_is_not_finite_is_what_ended_the_tr
             return observation + (math.nan if at == 0 else 0.0), info
 
     monkeypatch.setattr(
-        Evaluator, "_environment", lambda *_: DummyVecEnv([lambda: Monitor(Blind(at=at, seen=math.nan))])
+        Evaluator, "_environment", lambda *_: Episodes([lambda: Monitor(Blind(at=at, seen=math.nan))] * 2, [0, 1])
     )
     config = settings(
         tmp_path, environment=Poisoned, algorithm="PPO", hyperparameters=PPO, save_every=32, evaluate_every=64
@@ -193,7 +193,7 @@ def test_a_score_that_is_not_finite_is_said_and_is_below_every_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: float | None
 ) -> None:
     monkeypatch.setattr(
-        Evaluator, "_environment", lambda *_: DummyVecEnv([lambda: Monitor(Poisoned(at=5, reward=math.nan))])
+        Evaluator, "_environment", lambda *_: Episodes([lambda: Monitor(Poisoned(at=5, reward=math.nan))] * 2, [0, 1])
     )
     config = settings(tmp_path, environment=Poisoned, total=100, diverged_below=below)
     with pytest.raises(Diverged, match="mean reward of nan") if below else contextlib.nullcontext():
