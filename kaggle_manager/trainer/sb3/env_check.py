@@ -21,7 +21,7 @@ from stable_baselines3.common import env_checker
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
-from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3 import acting, algorithms, env_state
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
 from kaggle_manager.trainer.sb3.policies import policy_for
 
@@ -71,10 +71,11 @@ def check_environment(scenario: ScenarioConfig, effort: Effort = BRIEF) -> Itera
         yield CheckResult("environment can be made", False, told(error, _kwargs_key(scenario, error)))
         return
     played: list[bool] = []
+    masked = _takes_masks(scenario)
     looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
-        SB3_CHECK: lambda: _check_env(env),
-        "resets and steps": lambda: _play(env, effort, played),
-        "an episode ends": lambda: _check_episode(env, effort, played),
+        SB3_CHECK: lambda: _check_env(env, masked),
+        "resets and steps": lambda: _play(env, effort, played, masked),
+        "an episode ends": lambda: _check_episode(env, effort, played, masked),
         f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, factory),
         "what it reads travels": _check_read,
     }
@@ -136,9 +137,19 @@ def _kwargs_key(scenario: ScenarioConfig, error: Exception) -> str:
 
 
 class _PlainTypes(gym.Wrapper[Any, Any, Any, Any]):
-    """NumPy's numbers and truth values as Python's, which `check_env` wants and a training does not need."""
+    """NumPy's numbers and truth values as Python's, which `check_env` wants and a training does not need.
+
+    Args:
+        masked: replace a forbidden action, which `check_env` may draw, by one that is allowed.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], masked: bool) -> None:
+        super().__init__(env)
+        self._masked = masked
 
     def step(self, action: Any) -> Any:
+        if self._masked and not acting.is_allowed(self.env, action):
+            action = acting.random_action(self.env)
         step: tuple[Any, ...] = self.env.step(action)
         observation, reward, terminated, truncated, info = step
         if isinstance(reward, np.floating | np.integer):
@@ -147,12 +158,12 @@ class _PlainTypes(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, ends[0], ends[1], info
 
 
-def _check_env(env: gym.Env[Any, Any]) -> tuple[bool, str]:
+def _check_env(env: gym.Env[Any, Any], masked: bool) -> tuple[bool, str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             env_checker.check_env(
-                _PlainTypes(env) if isinstance(env, gym.Env) else env, warn=True, skip_render_check=True
+                _PlainTypes(env, masked) if isinstance(env, gym.Env) else env, warn=True, skip_render_check=True
             )
             problem = ""
         except Exception as error:
@@ -167,7 +178,7 @@ def _check_env(env: gym.Env[Any, Any]) -> tuple[bool, str]:
     return True, "; ".join(f"WARNING: {text}" for text in said) or "no objections"
 
 
-def _play(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bool, str]:
+def _play(env: gym.Env[Any, Any], effort: Effort, ended: list[bool], masked: bool) -> tuple[bool, str]:
     """What random actions show; says in `ended` whether an episode ended."""
     env.action_space.seed(SEED)
     observation, _ = env.reset(seed=SEED)
@@ -177,7 +188,7 @@ def _play(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bo
     while len(rewards) < effort.steps and (time.monotonic() < deadline or not rewards):
         if problem := _not_in(env.observation_space, observation):
             return False, problem
-        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        observation, reward, terminated, truncated, _ = env.step(_any_action(env, masked))
         if not math.isfinite(float(reward)):
             return False, f"a reward is {reward}"
         rewards.append(float(reward))
@@ -194,6 +205,18 @@ def _play(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bo
     return True, seen
 
 
+def _any_action(env: gym.Env[Any, Any], masked: bool) -> Any:
+    """As the algorithm at the beginning of its training: one that asks for no masks tries everything."""
+    return acting.random_action(env) if masked else env.action_space.sample()
+
+
+def _takes_masks(scenario: ScenarioConfig) -> bool:
+    try:
+        return acting.takes_masks(algorithms.algorithm_class(scenario.algorithm))
+    except ConfigError:  # which building a model says
+        return False
+
+
 def _not_in(space: gym.Space[Any], value: Any, key: str = "") -> str:
     """Why an observation is not in its space, with the key of the part that is not; '' where it is."""
     if space.contains(value):
@@ -208,7 +231,7 @@ def _not_in(space: gym.Space[Any], value: Any, key: str = "") -> str:
     return f"an observation{f' (key {key!r})' if key else ''} of shape {shape}, {kind}, is not in {space}"
 
 
-def _check_episode(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) -> tuple[bool, str]:
+def _check_episode(env: gym.Env[Any, Any], effort: Effort, ended: list[bool], masked: bool) -> tuple[bool, str]:
     """Evaluations, and with `train_freq` in episodes the saves as well, wait for the end of an episode."""
     if any(ended):
         return True, f"within {effort.steps} random actions"
@@ -217,7 +240,7 @@ def _check_episode(env: gym.Env[Any, Any], effort: Effort, ended: list[bool]) ->
     env.reset(seed=SEED)
     deadline = time.monotonic() + effort.look_s
     for step in range(1, ENDLESS_AFTER + 1):
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        _, _, terminated, truncated, _ = env.step(_any_action(env, masked))
         if terminated or truncated:
             return True, f"one of random actions did after {step:,} steps"
         if time.monotonic() >= deadline:
@@ -256,12 +279,17 @@ def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) ->
 
         given = scenario.hyperparameters
         error = problem(scenario.policy, given)
+        if error is None and _takes_masks(scenario) and not vec.has_attr(acting.MASKS):
+            return False, (
+                f"{scenario.algorithm} asks the environment which actions are allowed, and it has no method "
+                f"{acting.MASKS}(); sb3_contrib.common.wrappers:ActionMasker gives it one"
+            )
         if error is None:
             said = [f"WARNING: {it.message}" for it in caught if it.category is UserWarning]
             if _is_flattened(scenario.policy, vec.observation_space) and problem("CnnPolicy", given) is None:
                 said.append(FLATTENED)
             return True, "; ".join([f"actions {vec.action_space}", *dict.fromkeys(said)])
-        fitting = policy_for(vec.observation_space)
+        fitting = policy_for(vec.observation_space, scenario.algorithm)
         if fitting != scenario.policy and problem(fitting, given) is None:
             return False, f"{told(error, 'policy')}; for {vec.observation_space} it is {fitting}"
         blamed = [key for key, without in _without_one(given) if problem(scenario.policy, without) is None]

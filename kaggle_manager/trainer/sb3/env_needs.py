@@ -20,6 +20,7 @@ import gymnasium as gym
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.sb3.acting import random_action
 from kaggle_manager.trainer.sb3.env_files import FilesUsed
 from kaggle_manager.trainer.sb3.policies import policy_for
 
@@ -45,7 +46,7 @@ def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
             needs["policy"] = policy_for(env.observation_space)
             env.reset(seed=0)
             for _ in range(STEPS):
-                env.step(env.action_space.sample())
+                env.step(random_action(env))
             env.close()
     modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
     files = sorted(name for name in used.names() if _is_small(trial.project / name))

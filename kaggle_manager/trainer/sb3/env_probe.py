@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 
 from kaggle_manager.trainer.sb3 import env_state, random_state
+from kaggle_manager.trainer.sb3.acting import masks, random_action
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 _STEPS_BEFORE = 5
@@ -61,17 +62,23 @@ def _failure(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> 
     """'' when a copy of the environment goes on like the original, else what went wrong."""
     original, copied = env_state.make_env(factory, mode, seed), env_state.make_env(factory, mode, seed)
     try:
-        actions = _actions(original, seed)
         original.reset(seed=seed)
-        _play(original, actions[:_STEPS_BEFORE])
+        space = copy.deepcopy(original.action_space)
+        space.seed(seed)
+        for _ in range(_STEPS_BEFORE):
+            _step(original, random_action(original, space))
         try:
             # As in a resume: the environment first, then the process's generators, which it may draw from.
             state, generators = original.exact_state(), random_state.collect()
-            expected = _play(original, actions[_STEPS_BEFORE:])
+            actions, expected = [], []
+            for _ in range(_STEPS_AFTER):
+                actions.append(random_action(original, space))
+                expected.append(_step(original, actions[-1]))
+            expected.append(digest(original.reset()[0]))
             if problem := copied.restore_exact_state(state):
                 return problem
             random_state.restore(generators)
-            found = _play(copied, actions[_STEPS_BEFORE:])
+            found = [*(_step(copied, action) for action in actions), digest(copied.reset()[0])]
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         for step, (wanted, got) in enumerate(zip(expected, found, strict=True), start=1):
@@ -91,7 +98,9 @@ def _is_deterministic(factory: env_state.EnvFactory, seed: int) -> bool:
         if digest(first.reset(seed=seed)[0]) != digest(second.reset(seed=seed + 1)[0]):
             return False
         for _ in range(_LONGEST_EPISODE):
-            action = space.sample()
+            if digest(masks(first)) != digest(masks(second)):
+                return False
+            action = random_action(first, space)
             outcome, other = first.step(action), second.step(action)
             if digest(outcome[:4]) != digest(other[:4]):
                 return False
@@ -103,18 +112,8 @@ def _is_deterministic(factory: env_state.EnvFactory, seed: int) -> bool:
         env_state.close_one(second)
 
 
-def _actions(env: gym.Env[Any, Any], seed: int) -> list[Any]:
-    space = copy.deepcopy(env.action_space)
-    space.seed(seed)
-    return [space.sample() for _ in range(_STEPS_BEFORE + _STEPS_AFTER)]
-
-
-def _play(env: gym.Env[Any, Any], actions: list[Any]) -> list[str]:
-    """Digest of what each step showed; episodes that end are begun again, and one more is begun at the end."""
-    shown = []
-    for number, action in enumerate(actions, start=1):
-        observation, reward, terminated, truncated, _ = env.step(action)
-        over = terminated or truncated or number == len(actions)
-        again = env.reset()[0] if over else None
-        shown.append(digest([observation, float(reward), bool(terminated), bool(truncated), again]))
-    return shown
+def _step(env: gym.Env[Any, Any], action: Any) -> str:
+    """Digest of what a step showed; an episode that ends is begun again."""
+    observation, reward, terminated, truncated, _ = env.step(action)
+    again = env.reset()[0] if terminated or truncated else None
+    return digest([observation, float(reward), bool(terminated), bool(truncated), again, masks(env)])

@@ -16,8 +16,9 @@ from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-Acts = Callable[[Any, Any, np.ndarray[Any, Any]], tuple[np.ndarray[Any, Any], Any]]
-"""Actions and hidden states of a policy, given observations, hidden states (None at first) and where episodes begin."""
+Acts = Callable[[Any, Any, np.ndarray[Any, Any], Sequence[int]], tuple[np.ndarray[Any, Any], Any]]
+"""Actions and hidden states of a policy, given observations, hidden states (None at first), where episodes begin, and
+which environments these are of."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,9 @@ def play(
     while rows := batch.open:
         each_step()
         if actions is None or states is not None:
-            actions, states = acts(observations, states, starts)
+            actions, states = acts(observations, states, starts, range(vec.num_envs))
         else:
-            actions[rows], states = acts(row_of(observations, rows), None, starts[rows])
+            actions[rows], states = acts(row_of(observations, rows), None, starts[rows], rows)
         observations, rewards, starts, _ = vec.step(actions)
         for index in rows:
             shown(index, (row_of(observations, index), rewards[index], starts[index]))

@@ -8,7 +8,7 @@ training does next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
@@ -25,8 +25,8 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
-from kaggle_manager.trainer.sb3 import env_state, random_state
-from kaggle_manager.trainer.sb3.episodes import Episode, Episodes, play
+from kaggle_manager.trainer.sb3 import acting, env_state, random_state
+from kaggle_manager.trainer.sb3.episodes import Acts, Episode, Episodes, play
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 # Keeps evaluation episodes apart from training episodes of the same run.
@@ -95,10 +95,6 @@ class Evaluator:
         """The episodes of these numbers, which their seeds depend on."""
         training: Any = model.get_env()
 
-        def acts(observations: Any, states: Any, starts: Any) -> Any:
-            self.last_observation = observations
-            return model.predict(observations, states, starts, deterministic=self.deterministic)
-
         # Environments of one class may share its spaces, so those played here would seed those of the training.
         spaces = (model.action_space, training.unwrapped.observation_space)
         generators = [env_state.space_rng(space) for space in spaces]
@@ -111,7 +107,7 @@ class Evaluator:
                 for first in numbers[::AT_ONCE]:
                     vec = self._environment(model, numbers[first - numbers[0] :][:AT_ONCE])
                     try:
-                        played += play(vec, acts, each_step, shown)
+                        played += play(vec, self._acts(model, vec), each_step, shown)
                     finally:
                         env_state.close(vec)
                 self.last_observation = None
@@ -119,6 +115,15 @@ class Evaluator:
                 for space, states in zip(spaces, generators, strict=True):
                     env_state.set_space_rng(space, states)
         return played
+
+    def _acts(self, model: BaseAlgorithm, vec: VecEnv) -> Acts:
+        predict = acting.predictor(model, vec)
+
+        def acts(observations: Any, states: Any, starts: Any, rows: Sequence[int]) -> Any:
+            self.last_observation = observations
+            return predict(observations, states, starts, rows, deterministic=self.deterministic)
+
+        return acts
 
     def _environment(self, model: BaseAlgorithm, numbers: range) -> VecEnv:
         seeds = [(self.seed + _SEED_OFFSET + number) % 2**31 for number in numbers]

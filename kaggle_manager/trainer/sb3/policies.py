@@ -7,8 +7,12 @@ from typing import Any
 import gymnasium as gym
 
 
-def policy_for(space: gym.Space[Any]) -> str:
-    """The policy for observations of `space`."""
+def policy_for(space: gym.Space[Any], algorithm: str = "PPO") -> str:
+    """The policy for observations of `space`, as the algorithm calls it."""
+    return _policy_for(space).replace("Policy", "LstmPolicy" if algorithm == "RecurrentPPO" else "Policy")
+
+
+def _policy_for(space: gym.Space[Any]) -> str:
     if isinstance(space, gym.spaces.Dict):
         return "MultiInputPolicy"
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 3:

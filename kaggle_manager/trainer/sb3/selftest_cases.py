@@ -69,6 +69,37 @@ class Dot(gym.Env[Any, Any]):
         return image
 
 
+class Walls(gym.Env[Any, Any]):
+    """A walk on a line of seven places towards the last one, against the wind; walking into a wall is an error."""
+
+    observation_space = gym.spaces.Box(0.0, 6.0, (1,))
+    action_space = gym.spaces.Discrete(3)
+
+    def __init__(self) -> None:
+        self._place, self._steps = 0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._place, self._steps = int(self.np_random.integers(7)), 0
+        return self._seen(), {}
+
+    def action_masks(self) -> Any:
+        """For a step to the left, none, and one to the right."""
+        return np.array([self._place > 0, True, self._place < 6])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if not self.action_masks()[action]:
+            raise ValueError("there is a wall")
+        self._steps += 1
+        self._place += int(action) - 1
+        if self._place and self.np_random.random() < 0.3:
+            self._place -= 1
+        return self._seen(), self._place / 6, self._steps == 20, False, {}
+
+    def _seen(self) -> Any:
+        return np.array([self._place], np.float32)
+
+
 class SmallCNN(BaseFeaturesExtractor):
     """One convolution."""
 

@@ -167,7 +167,7 @@ def test_environments_whose_episode_is_over_stand_still_and_the_monitor_says_whe
     batch = Episodes([lambda: ALife(env_state.EpisodeMonitor(Lives()))] * 3, [5, 2, 8])
     asked: list[int] = []
 
-    def acts(observations: Any, states: Any, starts: Any) -> Any:
+    def acts(observations: Any, states: Any, starts: Any, rows: Any) -> Any:
         asked.append(len(observations))
         return np.zeros(len(observations), int), None
 
