@@ -80,6 +80,19 @@ def read_index(tree: TrainingTree, disk: Disk) -> Index:
     return found
 
 
+def newest_manifest(tree: TrainingTree, disk: Disk) -> Manifest | None:
+    """Return the manifest of the newest latest checkpoint, whether its files verify or not; None for none.
+
+    Raises:
+        CheckpointIncompatible, OSError: as `read_index` and `read_manifest`.
+    """
+    for where, step in read_index(tree, disk).newest_first:
+        for path in (where.pending_path, where.manifest_path):
+            if (manifest := read_manifest(path, disk)) is not None and manifest.step == step:
+                return manifest
+    return None
+
+
 def read_manifest(path: Path, disk: Disk) -> Manifest | None:
     """Return the manifest at `path`, None when there is none or it is damaged; its files are not looked at.
 

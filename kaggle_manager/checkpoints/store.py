@@ -267,8 +267,28 @@ class CheckpointStore:
             self._commit(index.best_slot(self.tree), manifest, contents)
         return True
 
-    def best(self) -> Checkpoint | None:
-        """Return the best model; None when there is none yet, or it is damaged, of which is warned. Changes nothing.
+    def best(self, of: Mapping[str, Any] | None = None) -> Checkpoint | None:
+        """Return the best model of what is trained; None when there is none yet, or it is damaged, of which is warned.
+
+        That of another environment or reward, from before a change that was accepted, is none: its score says nothing
+        of this one. It stays on the disk until one of this takes its place. Changes nothing.
+
+        Args:
+            of: the identity of what is trained; None: that of the newest checkpoint.
+
+        Raises:
+            CheckpointIncompatible: another version of kaggle-manager wrote a checkpoint.
+            StorageError: it cannot be read because the disk refuses.
+        """
+        found = self.best_on_disk()
+        if found is not None and of is None:
+            with self._storage_errors("Reading the newest checkpoint's manifest"):
+                newest = index.newest_manifest(self.tree, self._disk)
+            of = newest.identity if newest else None
+        return None if found is None or is_another_task(found.manifest.identity, of or {}) else found
+
+    def best_on_disk(self) -> Checkpoint | None:
+        """Return the best model, also that of another environment or reward; None as `best`. Changes nothing.
 
         Raises:
             StorageError: it cannot be read because the disk refuses.

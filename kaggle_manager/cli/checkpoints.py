@@ -37,7 +37,7 @@ def ls(
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.backups import find_copies
-    from kaggle_manager.trees.inspect import look_at, worst_state
+    from kaggle_manager.trees.inspect import best_of, look_at, worst_state
 
     config = of.config()
     views = look_at(TrainingTree(config.tree, config.scenario_name), verify=verify)
@@ -62,6 +62,9 @@ def ls(
     if not views:
         lines[1:] = ["; ".join(filter(None, ["  no checkpoint yet", hint(of)]))]
     lines += [f"  ! {view.problem}" for view in views if view.problem]
+    has_best = any(view.level == "best" and view.manifest for view in views)
+    if has_best and best_of(views, views[0].manifest) is None:
+        lines.append("  ! best: of the environment or reward before an accepted change; its score counts no more")
     if copies:
         lines += [f"kept copies ({size(sum(copy.size for copy in copies))})", *_indented(copies_table(copies, states))]
     answer(document, lines, as_json=as_json)

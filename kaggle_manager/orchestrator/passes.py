@@ -273,7 +273,7 @@ class Passes:
         if head is not None:
             check_compatible(run, head)
             ensure_final(run, head)
-        if run.store.best() is None and run.row.counts.get("evaluations"):
+        if run.store.best_on_disk() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)
         why = notifications.why_finished(run.state)
         with run.state.together():

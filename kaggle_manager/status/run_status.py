@@ -25,7 +25,7 @@ from kaggle_manager.sections.project import find_project_or_none, has_report
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.system.command_line import WhichTree
-from kaggle_manager.trees.inspect import CheckpointView, look_at
+from kaggle_manager.trees.inspect import CheckpointView, best_of, look_at
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def describe_run(run: RunState, now: float) -> RunReport:
         there, obstacle = [], error
     # As their manifests say: no file is read and nothing is mended, for a session may be restored at this very moment.
     views = [view for view in there if view.manifest and view.manifest.lineage.run_id == row.run_id]
-    head, best = (_first(views, level) for level in ("latest", "best"))
+    head = _first(views, "latest")
+    best = best_of(views, head)
     # A tree that is being replaced at this very moment, or is another run's by now, shows no checkpoint of this one.
     step = head.step if head else run.totals.step
     damage = next((view.problem for view in views if view.problem), "")

@@ -24,7 +24,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.trees.backups import find_copies
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
-from kaggle_manager.trees.inspect import find_checkpoint, look_at, newest_of_run
+from kaggle_manager.trees.inspect import best_of, find_checkpoint, look_at, newest_of_run
 
 TOPICS = ("configuration", "environment", "versions", "results", "lineage")
 
@@ -84,11 +84,11 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
     views = [view for view in look_at(tree, verify=False) if view.manifest is not None]
     if not views:
         raise CheckpointNotFound(f"{tree.root} holds no checkpoint of {tree.scenario}.")
-    best = next((view.manifest for view in views if view.level == "best"), None)
     order = {"latest": 0, "final": 1, "best": 2}
     newest = min(views, key=lambda view: order[view.level]).manifest
     chosen = manifest or newest
     assert chosen is not None
+    best = best_of(views, chosen)
     curve: list[Evaluation] = []
     problem = ""
     try:

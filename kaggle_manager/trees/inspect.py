@@ -18,6 +18,7 @@ from kaggle_manager.checkpoints import Disk, Manifest, TrainingTree, atomic_slot
 from kaggle_manager.checkpoints.atomic_io import regular
 from kaggle_manager.checkpoints.atomic_slot import Slot
 from kaggle_manager.checkpoints.atomic_swap import check_place
+from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.checkpoints.layout import inside
 from kaggle_manager.errors import (
     CheckpointCorrupt,
@@ -83,6 +84,17 @@ def look_at(tree: TrainingTree, *, verify: bool = True) -> list[CheckpointView]:
     views = [view for level, where in slots if (view := _view(level, where, tree, verify)) is not None]
     order = ("latest", "best", "final")
     return sorted(views, key=lambda view: (order.index(view.level), -(view.manifest.step if view.manifest else -1)))
+
+
+def best_of(views: Sequence[CheckpointView], trained: Manifest | None) -> Manifest | None:
+    """The manifest of the best model of what is trained; as `CheckpointStore.best`, for who reads manifests alone.
+
+    Args:
+        trained: of a checkpoint of it, as a rule the newest; None for none.
+    """
+    best = next((view.manifest for view in views if view.level == "best"), None)
+    of = trained.identity if trained else {}
+    return None if best is None or is_another_task(best.identity, of) else best
 
 
 def newest_of_run(tree: TrainingTree, run_id: str) -> Manifest | None:

@@ -68,7 +68,7 @@ def kept_copies(config: RunConfig) -> Iterator[Checkpoint]:
 
 def best_is_lost(config: RunConfig) -> CheckpointCorrupt:
     """The error of a tree whose best model is gone; offers the newest copy that still has one."""
-    having = [copy for copy in kept_copies(config) if CheckpointStore(copy.tree).best() is not None]
+    having = [copy for copy in kept_copies(config) if CheckpointStore(copy.tree).best_on_disk() is not None]
     newest = max(having, key=lambda copy: copy.step, default=None)
     problem = f"The best model of {config.tree} is gone, though policies were evaluated."
     if newest is None:

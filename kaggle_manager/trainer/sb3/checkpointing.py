@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
-from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
@@ -71,10 +70,7 @@ class Checkpointer:
     _changes: Changes = field(default_factory=Changes)
 
     def __post_init__(self) -> None:
-        self.newest, best = self.resume_point.checkpoint, self.store.best()
-        # That of another reward stays on disk until one of this reward takes its place; its score counts for nothing.
-        is_of_this = best is not None and not is_another_task(best.manifest.identity, self.identity)
-        self.best = best if is_of_this else None
+        self.newest, self.best = self.resume_point.checkpoint, self.store.best(self.identity)
         self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
             "target": self.config.total,
@@ -243,7 +239,7 @@ class Checkpointer:
         self.join()
         data = self._finite_snapshot().to_bytes()
         self.store.save_best(score=score, step=step, model=data, **self._common)
-        self.best = self.store.best()
+        self.best = self.store.best(self.identity)
 
     def save_final(self) -> Checkpoint:
         """Write the final model, and where there is room its replay buffer, as stock Stable-Baselines3 reads them."""
