@@ -43,7 +43,7 @@ Standard library only: this module travels into the session.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -251,9 +251,20 @@ class ProtocolError(RemoteError):
 
 
 class CheckpointIncompatible(KaggleManagerError):
-    """The checkpoint belongs to another experiment."""
+    """The checkpoint belongs to another experiment.
+
+    Args:
+        message: what differs.
+        input_files: digest of the files of each input that are others than the checkpoint's, by its name.
+    """
 
     exit_code = 7
+
+    def __init__(
+        self, message: str, *, input_files: Mapping[str, str] | None = None, safe: str = "", next_step: str = ""
+    ) -> None:
+        super().__init__(message, safe=safe, next_step=next_step)
+        self.input_files = dict(input_files or {})
 
 
 class NotFinished(KaggleManagerError):

@@ -14,7 +14,7 @@ Never does: take a missing value for an equal one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -103,6 +103,12 @@ class Verdict:
         return self.refused and all(each.may_be_wanted for each in self.differences if each.severity is Level.REFUSE)
 
     @property
+    def other_files(self) -> dict[str, str]:
+        """Digests of the files of inputs that refuse it, by the input's name: of what a user may accept."""
+        refused = [each for each in self.differences if each.severity is Level.REFUSE]
+        return {each.field.partition(".")[2]: each.current for each in refused if each.field.startswith("input_files.")}
+
+    @property
     def accepted(self) -> str:
         """What the user has accepted, such as "environment.py, reward.py"; '' for nothing."""
         return ", ".join(dict.fromkeys(each.what for each in self.differences if each.accepted))
@@ -159,6 +165,7 @@ def compare(
     then: Sources | None = None,
     now: Sources | None = None,
     accept_changes: bool = False,
+    accepted_files: Mapping[str, str] | None = None,
 ) -> Verdict:
     """Compare what the checkpoint's manifest says of its experiment with the experiment at hand.
 
@@ -168,6 +175,8 @@ def compare(
         current_identity: the same, now.
         then, now: the sources on both sides, by which a change is shown.
         accept_changes: the environment and the reward were changed on purpose (`ACCEPTABLE`).
+        accepted_files: of the files of inputs only these are accepted with it, each the digest that the user was told
+            of; None: any, where the user is told at this very moment.
     """
     checkpoint_identity, current_identity = plain(checkpoint_identity), plain(current_identity)
     differences: list[Difference] = []
@@ -181,7 +190,12 @@ def compare(
             differences.append(difference)
     differences = list(_explained(differences, then or {}, now or {}))
     if accept_changes:
-        differences = [_accepted(difference) for difference in differences]
+        # Another version of an input, which is accepted, has files of its own.
+        versions = {each.field.partition(".")[2] for each in differences if each.field.startswith("inputs.")}
+        differences = [
+            _accepted(each) if accepted_files is None or _was_told(each, versions, accepted_files) else each
+            for each in differences
+        ]
     differences.sort(key=lambda difference: (-difference.severity, difference.field))
     return Verdict(max((difference.severity for difference in differences), default=Level.OK), tuple(differences))
 
@@ -205,6 +219,11 @@ def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -
         lines = [line for name in files if name not in told for line in sources.difference(each.field, name, then, now)]
         told.update(files)
         yield replace(each, files=tuple(files), lines=tuple(sources.bounded(lines)))
+
+
+def _was_told(difference: Difference, versions: Container[str], accepted_files: Mapping[str, str]) -> bool:
+    group, _, name = difference.field.partition(".")
+    return group != "input_files" or name in versions or accepted_files.get(name) == difference.current
 
 
 def _accepted(difference: Difference) -> Difference:

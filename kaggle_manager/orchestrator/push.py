@@ -95,6 +95,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         inputs=inputs,
         identity=run.identity,
         accept_changes=run.changes_are_accepted,
+        accepted_files=run.accepted_files,
         deadline_s=plan.deadline_s,
         image=image,
     )

@@ -94,6 +94,11 @@ class RunContext:
         """Whether the user has accepted the environment and the reward as they are now, in this command or before."""
         return self.row.settings.get("accepted") == digest_of_changes(self.identity)
 
+    @property
+    def accepted_files(self) -> Mapping[str, str]:
+        """Digests of the files of inputs that the user has accepted with it, by the input's name."""
+        return self.row.settings.get("accepted_files") or {}
+
     def head(self) -> Checkpoint | None:
         """The checkpoint the next session continues; None when nothing was ever saved.
 
@@ -140,8 +145,13 @@ class RunContext:
         self.note("continued", max(closed, default=0))  # how the one that runs will end nobody has seen yet
 
     def accept_changes(self) -> None:
-        """Remember that the user accepts this environment and this reward, and no later ones."""
-        self.state.change_settings(accepted=digest_of_changes(self.identity))
+        """Remember that the user accepts this environment, this reward and these inputs, and no later ones.
+
+        Only a session sees the files of its inputs: those are accepted that one has refused, and told of.
+        """
+        told = [session.facts["input_files"] for session in self.sessions if session.facts.get("input_files")]
+        files = {**self.accepted_files, **(told[-1] if told else {})}
+        self.state.change_settings(accepted=digest_of_changes(self.identity), accepted_files=files)
 
     def leave_image(self) -> None:
         """The next session takes the newest docker image: those until now no longer say which one it asks for."""

@@ -50,6 +50,7 @@ class LaunchOrder(Document):
         inputs: data of Kaggle that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
         accept_changes: continue though the environment or the reward was changed since the parent, on purpose.
+        accepted_files: the files of inputs that are accepted with it, each the digest that the user was told of.
         elapsed_s: seconds `trainer/entry.py` took to unpack and install.
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
     """
@@ -77,6 +78,7 @@ class LaunchOrder(Document):
     bundle_sha256: str
     identity: dict[str, Any] = Field(default_factory=dict)
     accept_changes: bool = False
+    accepted_files: dict[str, Sha256] = Field(default_factory=dict)
     elapsed_s: float = 0.0
     trainer_started: float | None = None
 

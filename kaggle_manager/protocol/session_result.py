@@ -69,12 +69,20 @@ class Missing(Part):
 
 
 class SessionError(Part):
-    """Why a session ended badly: exception type, message, last line of the traceback; what it lacked, if it did."""
+    """Why a session ended badly.
+
+    Attributes:
+        type: of the exception.
+        last_line: of the traceback.
+        missing: what it lacked, if it did.
+        input_files: digest of the files of each input that are others than its checkpoint's, by the input's name.
+    """
 
     type: Line = ""
     message: Annotated[str, BeforeValidator(_text)] = ""
     last_line: Line = ""
     missing: Missing | None = None
+    input_files: dict[Line, Sha256] = Field(default_factory=dict)
 
 
 # More than this is no measurement of a session, and not exact in every reader of JSON.

@@ -75,6 +75,7 @@ def launch_order(
     inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
     accept_changes: bool,
+    accepted_files: Mapping[str, str],
     deadline_s: float,
     image: str = "",
 ) -> LaunchOrder:
@@ -84,6 +85,7 @@ def launch_order(
         parent: the checkpoint it continues; None to start from zero.
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
+        accepted_files: the files of inputs that this is said of.
         wheels: what it installs from; None: from the package index.
         deadline_s: seconds after which it must have ended, from its start.
         image: digest of the docker image it is asked to run in; "" for the newest.
@@ -119,6 +121,7 @@ def launch_order(
             bundle_sha256=bundle.sha256,
             identity={**identity, "inputs": {each.input.name: each.input.version for each in inputs}},
             accept_changes=accept_changes,
+            accepted_files=dict(accepted_files),
         )
     except ValidationError as error:
         raise ConfigError(

@@ -128,6 +128,7 @@ def _session(order: LaunchOrder, clock: SessionClock, working: Path, inputs: Pat
         identity={**order.identity, **identity_of_inputs(asked, found)},
         sources=sources_of(section, order.scenario, CODE),
         accept_changes=order.accept_changes,
+        accepted_files=order.accepted_files,
         bundle_sha256=order.bundle_sha256,
         image=order.image,
     )

@@ -33,7 +33,7 @@ def current_identity(config: RunConfig) -> Mapping[str, Any]:
 
 
 def digest_of_changes(identity: Mapping[str, Any]) -> str:
-    """Digest of all that --accept-changes is about."""
+    """Digest of all that --accept-changes is about, but for the files of inputs: see `compare`."""
     about = {name: identity.get(name) for name in ACCEPTABLE}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

@@ -9,7 +9,7 @@ from small_project import SCENARIO, Bench
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import build_config
-from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing, Interrupted
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
 from kaggle_manager.sections.inputs import LOCAL_FOLDER
@@ -46,6 +46,26 @@ def test_each_checkpoint_says_which_version_it_was_trained_on(bench: Bench) -> N
     assert head is not None
     assert head.manifest.identity["inputs"] == {"bob/roads-of-a-run": 1}
     assert len(head.manifest.identity["input_files"]["bob/roads-of-a-run"]) == 64
+
+
+def test_accepted_are_the_files_that_a_session_told_of_and_no_later_ones(bench: Bench) -> None:
+    folder = reading(bench, "roads-that-change")
+    folder.mkdir(parents=True)
+    roads = folder / "roads.csv"
+    roads.write_text("1,2")
+    bench.run(timesteps=2, accept_changes=True)  # there is nothing to accept
+    roads.write_text("1,2,3")
+    with pytest.raises(CheckpointIncompatible, match="its files are other ones") as refused:
+        bench.run(timesteps=4)
+    assert "--accept-changes" in refused.value.next_step
+    bench.plan(g3="crash at once")
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, accept_changes=True, interrupt_at="[STEP4]")
+    roads.write_text("1,2,3,4")
+    bench.plan()
+    with pytest.raises(CheckpointIncompatible, match="its files are other ones"):
+        bench.run(timesteps=4)
+    assert bench.run(timesteps=4, accept_changes=True).step == 4
 
 
 def test_without_its_data_nothing_is_pushed(bench: Bench) -> None:

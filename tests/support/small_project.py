@@ -57,7 +57,7 @@ models = "data/models_quick"
 MAIN = """
 import dataclasses, hashlib, os, signal, sys, time, traceback
 from pathlib import Path
-from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
+from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, compare, unpack_tree
 from kaggle_manager.checkpoints.metadata import TrainingMetadata, write_metadata
 from kaggle_manager.checkpoints.sources import to_bytes
 from kaggle_manager.errors import CheckpointIncompatible, Diverged, KaggleManagerError
@@ -93,6 +93,15 @@ def run(order):
     return facts["exit_code"]
 
 
+def check_files(order, stated, identity):
+    known = {**identity, "input_files": stated.get("input_files", {})}
+    options = {"accept_changes": order.accept_changes, "accepted_files": order.accepted_files}
+    if (verdict := compare(known, identity, **options)).refused:
+        said = "\\n  ".join(map(str, verdict.differences))
+        words = f"The checkpoint is of another experiment, which --accept-changes would go on with:\\n  {said}"
+        raise CheckpointIncompatible(words, input_files=verdict.other_files)
+
+
 def session(order, working, inputs, emit):
     plan = PLAN.get(order.generation, "train")
     tree = TrainingTree(working / "training_tree", order.scenario)
@@ -106,6 +115,7 @@ def session(order, working, inputs, emit):
         head = store.claim_latest_checkpoint()
         check_lineage(order, order.parent, head.manifest if head else None)
         check_vouched(order.parent)
+        check_files(order, head.manifest.identity, identity)
         start, model = head.step, head.read_model()
     write_start(working, SessionStart(**session_fields(order.as_json()), device="cpu", accelerator=order.accelerator,
                                       target=order.target, from_zero=f"it has {start} steps"))

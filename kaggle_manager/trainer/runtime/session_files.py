@@ -151,6 +151,7 @@ def failure(error: BaseException) -> dict[str, Any]:
             "message": message,
             "last_line": last_line,
             "missing": missing_in(error),
+            "input_files": error.input_files if isinstance(error, CheckpointIncompatible) else {},
         },
     }
 

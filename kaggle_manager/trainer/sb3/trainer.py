@@ -426,6 +426,7 @@ def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: 
                 [f"The checkpoint of step {checkpoint.step} belongs to another experiment{can_be}:"]
                 + [f"  {difference}" for difference in verdict.differences]
             ),
+            input_files=verdict.other_files,
             safe="the checkpoint was not touched.",
             next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
         )
@@ -434,4 +435,11 @@ def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: 
 def _verdict(
     checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: TrainingConfig
 ) -> Verdict:
-    return compare(stated, current, then=checkpoint.sources(), now=config.sources, accept_changes=config.accept_changes)
+    return compare(
+        stated,
+        current,
+        then=checkpoint.sources(),
+        now=config.sources,
+        accept_changes=config.accept_changes,
+        accepted_files=config.accepted_files,
+    )

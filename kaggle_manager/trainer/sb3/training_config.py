@@ -60,6 +60,7 @@ class TrainingConfig:
         identity: what the manager fingerprinted; the trainer adds what only it can measure.
         sources: what these fingerprints are made of, kept in each checkpoint.
         accept_changes: continue though the environment or the reward was changed, on purpose.
+        accepted_files: the files of inputs that this is said of, as `checkpoints.compare`.
         bundle_sha256: content hash of the code, '' outside a kernel.
         image: digest of the docker image that the session was asked to run in; "" for the newest, or for none.
         vouched: the list that its checkpoints are written to; None in a kernel, whose manager vouches for what it left.
@@ -86,6 +87,7 @@ class TrainingConfig:
     identity: Mapping[str, Any] = field(default_factory=dict)
     sources: Sources = field(default_factory=dict)
     accept_changes: bool = False
+    accepted_files: Mapping[str, str] | None = None
     bundle_sha256: str = ""
     image: str = ""
     vouched: Vouched | None = None
@@ -125,6 +127,7 @@ def from_scenario(
     identity: Mapping[str, Any] | None = None,
     sources: Sources | None = None,
     accept_changes: bool = False,
+    accepted_files: Mapping[str, str] | None = None,
     bundle_sha256: str = "",
     image: str = "",
     vouched: Vouched | None = None,
@@ -149,6 +152,7 @@ def from_scenario(
         identity=identity or {},
         sources=sources or {},
         accept_changes=accept_changes,
+        accepted_files=accepted_files,
         bundle_sha256=bundle_sha256,
         image=image,
         vouched=vouched,

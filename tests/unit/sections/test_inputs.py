@@ -174,6 +174,14 @@ def test_another_version_or_other_files_are_another_experiment(tmp_path: Path) -
     assert trained["input_files"][asked.name] not in str(other)
     accepted = compare(trained, changed, accept_changes=True)
     assert (accepted.refused, accepted.accepted) == (False, "input alice/roads")
+    told = other.current
+    assert compare(trained, changed).other_files == {asked.name: told}
+    assert not compare(trained, changed, accept_changes=True, accepted_files={asked.name: told}).refused
+    for files in ({}, {asked.name: "e" * 64}, {"bob/roads": told}):
+        later = compare(trained, changed, accept_changes=True, accepted_files=files)
+        assert (later.refused, later.can_be_accepted) == (True, True), "what was not told of was not accepted"
+    with_it = {**changed, "inputs": {asked.name: 4}}
+    assert not compare(trained, with_it, accept_changes=True, accepted_files={}).refused, "its version was accepted"
     newer = {**trained, **identity_of_inputs([asked.at(4)], {}), "input_files": trained["input_files"]}
     assert "checkpoint=3, current=4" in str(compare(trained, newer).differences[0])
     assert compare(trained, newer).refused

@@ -28,6 +28,7 @@ def order(folder: Path, *, seed: int | None = None) -> LaunchOrder:
         bundle=BUNDLE,
         identity={"algorithm": "DQN"},
         accept_changes=False,
+        accepted_files={},
         deadline_s=60.0,
     )
 
