@@ -24,10 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from kaggle_manager.checkpoints.layout import TEMPORARY_SUFFIX
 from kaggle_manager.errors import StorageError
-
-TEMPORARY_SUFFIX = ".tmp"
-"""A file being written by `write_atomic`; never read, removed by `CheckpointStore.recover`."""
 
 SPACE_MARGIN = 1.2
 """Free space asked for, as a multiple of the bytes about to be written."""
@@ -169,6 +167,10 @@ class Disk:
                 if pause_s is None or not _is_open_elsewhere(error):
                     raise
                 time.sleep(pause_s)
+
+    def link(self, source: Path, destination: Path) -> None:
+        """Give the file `source` the further name `destination`, which must not exist: the same bytes, kept once."""
+        os.link(source, destination)
 
     def unlink(self, path: Path) -> None:
         """Delete the file `path`; nothing happens when it is not there."""

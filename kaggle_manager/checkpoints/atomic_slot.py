@@ -4,20 +4,22 @@ Latest checkpoints, the best model and the final model are all committed by this
 
     1  write and sync every file as  <name>.next
     2  write and sync the manifest as  <manifest>.next
-    3  sync the folder                                     <- the commit: from here the new content counts
-    4  rename every file to its name, the manifest last
-    5  sync the folder
+    3  sync the folders                                    <- the commit: from here the new content counts
+    4  read all of it back
+    5  delete what of the old content the new one has no file for; rename every file to its name, the manifest last
+    6  sync the folders
 
-Promises: at every instant, whatever crashes, the slot reads as its old content or its new content, whole: before 3 no
-file of the old content was touched, after 3 every file of the new one lies under one of its two names.
-Never does: choose between slots, or delete a committed file.
+Promises: at every instant, whatever crashes, the slot reads as its old content or its new content, whole: before 5 no
+file of the old content was touched, after 3 every file of the new one lies under one of its two names. Nothing is
+replaced by what does not read back as it was written.
+Never does: choose between slots; write into a committed file, which may be another checkpoint's as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,9 @@ from kaggle_manager.checkpoints import contents as content
 from kaggle_manager.checkpoints.atomic_io import Disk, make_way, own_folder, put
 from kaggle_manager.checkpoints.contents import Contents
 from kaggle_manager.checkpoints.file_entry import FileEntry
-from kaggle_manager.checkpoints.layout import PENDING_SUFFIX, inside
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX, ROLES, STATISTICS_ALONE, inside
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
-from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, UnsafePath
 
 LOOKS_AGAIN_S = (0.05, 0.3)
 """Seconds before a reader believes that what it found is damaged: its owner may be between two renames."""
@@ -35,10 +37,20 @@ LOOKS_AGAIN_S = (0.05, 0.3)
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a manifest lives; its files lie beside it."""
+    """Where a manifest lives; its files lie beside it, and below."""
 
     folder: Path
     manifest_name: str
+
+    @property
+    def stem(self) -> str:
+        """How the names of its files begin."""
+        return self.manifest_name.removesuffix(MANIFEST_SUFFIX)
+
+    @property
+    def usual_names(self) -> list[str]:
+        """The names that this project gives, a script's own files apart."""
+        return [*(self.stem + end for end in ROLES.values()), STATISTICS_ALONE]
 
     @property
     def manifest_path(self) -> Path:
@@ -66,26 +78,27 @@ class Content:
     paths: Mapping[str, Path]
 
 
-def entries_for(contents: Contents) -> tuple[FileEntry, ...]:
-    """Return what a manifest says of `contents`, ordered by name."""
-    return tuple(content.entry_of(name, contents[name]) for name in sorted(contents))
-
-
-def commit(slot: Slot, manifest: Manifest, contents: Contents, disk: Disk) -> None:
-    """Replace the slot's content by `contents`, the files that `manifest` names.
+def commit(slot: Slot, manifest: Manifest, contents: Contents, disk: Disk) -> Content:
+    """Replace the slot's content by `contents`, by role, the files that `manifest` names.
 
     Raises:
         OSError: from the disk; the slot then reads as before, or, if the failure came after the commit, as after.
+        CheckpointCorrupt: it does not read back as it was written. The slot reads as before; the new files still lie
+            under their pending names.
     """
-    pending = {name: slot.folder / (name + PENDING_SUFFIX) for name in contents}
+    pending = {file.role: slot.folder / (file.name + PENDING_SUFFIX) for file in manifest.files}
     if any(path.exists() for path in (slot.pending_path, *pending.values())):
         settle(slot, disk)
     own_folder(disk, slot.folder)
+    for folder in _folders(slot, manifest):
+        disk.make_folder(folder)
     for path in (*pending.values(), slot.pending_path):
         make_way(disk, path)
+        if path.exists():  # of a commit that was cut; it may be a second name of a committed file
+            disk.unlink(path)
     try:
-        for name, path in sorted(pending.items()):
-            content.write(disk, path, contents[name])
+        for role, path in sorted(pending.items()):
+            content.write(disk, path, contents[role])
             disk.sync(path)
         disk.write(slot.pending_path, manifest.to_bytes())
         disk.sync(slot.pending_path)
@@ -94,8 +107,11 @@ def commit(slot: Slot, manifest: Manifest, contents: Contents, disk: Disk) -> No
             with contextlib.suppress(OSError):
                 disk.unlink(path)
         raise
-    disk.sync_folder(slot.folder)
-    _finish(slot, pending, disk)
+    _sync(slot, manifest, disk)
+    written = _verify(slot, slot.pending_path, disk)
+    _finish(slot, written, disk)
+    paths = {file.name: slot.folder / file.name for file in manifest.files}
+    return Content(written.manifest, slot.manifest_path, paths)
 
 
 def read(slot: Slot, disk: Disk) -> Content | None:
@@ -137,8 +153,8 @@ def settle(slot: Slot, disk: Disk) -> bool:
     """
     try:
         pending = _verify(slot, slot.pending_path, disk)
-        disk.sync_folder(slot.folder)  # a commit that was cut may not have reached it
-        _finish(slot, pending.paths, disk)
+        _sync(slot, pending.manifest, disk)  # a commit that was cut may not have reached it
+        _finish(slot, pending, disk)
         return True
     except FileNotFoundError:
         found = False
@@ -152,18 +168,58 @@ def settle(slot: Slot, disk: Disk) -> bool:
     return found
 
 
-def _finish(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> None:
-    _move_files(slot, paths, disk)
+def delete_files(slot: Slot, names: Iterable[str], disk: Disk) -> None:
+    """Delete files of a slot, and the folders below it that they leave empty.
+
+    Raises:
+        OSError: from the disk; doing it again goes on.
+    """
+    emptied = set()
+    for path in (slot.folder / name for name in names):
+        make_way(disk, path)
+        disk.unlink(path)
+        emptied |= {folder for folder in path.parents if folder.is_relative_to(slot.folder) and folder != slot.folder}
+    for folder in sorted(emptied, reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            disk.remove_folder(folder)
+
+
+def _finish(slot: Slot, pending: Content, disk: Disk) -> None:
+    _delete_superseded(slot, pending.manifest, disk)
+    _move_files(slot, pending.paths, disk)
     put(disk, slot.pending_path, slot.manifest_path)
-    disk.sync_folder(slot.folder)
+    _sync(slot, pending.manifest, disk)
+
+
+def _delete_superseded(slot: Slot, manifest: Manifest, disk: Disk) -> None:
+    """Delete what the old content has a file for and the new one has not: it would lie beside what it is not of."""
+    names = set(slot.usual_names)
+    with contextlib.suppress(CheckpointCorrupt, CheckpointIncompatible, OSError):  # then nobody can say what it named
+        names |= {file.name for file in parse_manifest(disk.read(slot.manifest_path)).files}
+    names -= {file.name for file in manifest.files}
+    if there := sorted(name for name in names if (slot.folder / name).is_file()):
+        delete_files(slot, there, disk)
+        for folder in sorted({path for name in there if (path := (slot.folder / name).parent).is_dir()}):
+            disk.sync_folder(folder)  # while there is a manifest that names them
 
 
 def _move_files(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> bool:
     """Give each file that lies under its pending name its final one; say whether there was any."""
-    pending = [(name, path) for name, path in paths.items() if path.name != name]
-    for name, path in pending:
-        put(disk, path, slot.folder / name)
+    pending = [(slot.folder / name, path) for name, path in paths.items() if path != slot.folder / name]
+    for final, path in pending:
+        put(disk, path, final)
     return bool(pending)
+
+
+def _folders(slot: Slot, manifest: Manifest) -> list[Path]:
+    """Where the files of a manifest lie, the slot's own folder last."""
+    below = {(slot.folder / file.name).parent for file in manifest.files} - {slot.folder}
+    return [*sorted(below), slot.folder]
+
+
+def _sync(slot: Slot, manifest: Manifest, disk: Disk) -> None:
+    for folder in _folders(slot, manifest):
+        disk.sync_folder(folder)
 
 
 def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:

@@ -1,6 +1,6 @@
 """One checkpoint as its users see it: the step, the paths, the verified bytes.
 
-Promises: `read_model` and `read_state` return exactly the bytes that the manifest names, or raise.
+Promises: `read` returns exactly the bytes that the manifest names, or raises.
 Never does: unpickle or open what it returns.
 """
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.checkpoints.atomic_io import regular, sha256_bytes
-from kaggle_manager.checkpoints.layout import TrainingTree
-from kaggle_manager.checkpoints.manifest import Manifest
+from kaggle_manager.checkpoints.contents import Content, Shared
+from kaggle_manager.checkpoints.layout import USABLE, TrainingTree
+from kaggle_manager.checkpoints.manifest import CommittedFile, Manifest
 from kaggle_manager.checkpoints.sources import Sources, from_bytes
 from kaggle_manager.errors import CheckpointCorrupt
 
@@ -38,46 +39,31 @@ class Checkpoint:
 
     @property
     def model_path(self) -> Path:
-        """The Stable-Baselines3 model (.zip); `DQN.load()` and its like open it."""
-        return self._path(".zip")
+        """The model; of Stable-Baselines3 a .zip, which `DQN.load()` and its like open."""
+        return self.path("model")
 
-    @property
-    def state_path(self) -> Path:
-        """Everything else an exact resume needs (.state); only a latest checkpoint has it."""
-        return self._path(".state")
+    def path(self, role: str) -> Path:
+        """Where a file lies.
 
-    def read_model(self) -> bytes:
-        """Return the model's bytes, verified again.
+        Args:
+            role: `model`, `state`, `sources`, `statistics`, `replay_buffer`, or the path of a script's own file.
 
         Raises:
-            CheckpointCorrupt: the file is missing, cannot be read, or changed since it was found.
+            CheckpointCorrupt: it has no such file.
         """
-        return self._read(".zip")
+        return self.paths[self._file(role).name]
 
-    def read_state(self) -> bytes:
-        """Return the state's bytes, verified again: only these may be unpickled.
+    def read(self, role: str) -> bytes:
+        """Return the bytes of a file, verified again: only these may be unpickled.
+
+        Args:
+            role: as for `path`.
 
         Raises:
-            CheckpointCorrupt: the file is missing, cannot be read, or changed since it was found.
+            CheckpointCorrupt: it has no such file; or the file is missing, cannot be read, or changed since it was
+                found.
         """
-        return self._read(".state")
-
-    def sources(self) -> Sources:
-        """The sources of its environment and reward, to show what has changed since; {} where it has none."""
-        try:
-            return from_bytes(self._read(".sources"))
-        except CheckpointCorrupt:
-            return {}
-
-    def _path(self, suffix: str) -> Path:
-        for name, path in self.paths.items():
-            if name.endswith(suffix):
-                return path
-        raise CheckpointCorrupt(f"The {self.manifest.kind} checkpoint of step {self.step} has no {suffix} file.")
-
-    def _read(self, suffix: str) -> bytes:
-        path = self._path(suffix)
-        expected = next(entry.sha256 for entry in self.manifest.files if self.paths[entry.name] == path)
+        path, expected = self.path(role), self._file(role).sha256
         try:
             with open(path, "rb", opener=regular) as file:
                 data = file.read()
@@ -86,3 +72,31 @@ class Checkpoint:
         if sha256_bytes(data) != expected:
             raise CheckpointCorrupt(f"{path} changed after it was verified.")
         return data
+
+    def usable(self) -> dict[str, Content]:
+        """What the policy can be used with, as the content of another checkpoint of the same tree, by role."""
+        return {file.role: self.shared(file.role) for file in self.manifest.files if file.role in USABLE}
+
+    def shared(self, role: str) -> Shared:
+        """A file as the content of another checkpoint's, of the same tree: see `contents.Shared`.
+
+        Args:
+            role: as for `path`.
+
+        Raises:
+            CheckpointCorrupt: it has no such file.
+        """
+        file = self._file(role)
+        return Shared(self.path(role), file.size, file.sha256)
+
+    def sources(self) -> Sources:
+        """The sources of its environment and reward, to show what has changed since; {} where it has none."""
+        try:
+            return from_bytes(self.read("sources"))
+        except CheckpointCorrupt:
+            return {}
+
+    def _file(self, role: str) -> CommittedFile:
+        if (file := self.manifest.file(role)) is None:
+            raise CheckpointCorrupt(f"The {self.manifest.kind} checkpoint of step {self.step} has no file {role}.")
+        return file

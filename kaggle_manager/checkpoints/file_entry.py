@@ -27,7 +27,7 @@ class FileEntry:
     @classmethod
     def of(cls, name: str, data: bytes) -> FileEntry:
         """The entry of a file with these bytes."""
-        return cls(name, len(data), sha256_bytes(data))
+        return FileEntry(name, len(data), sha256_bytes(data))
 
 
 def parse_entries(entries: Sequence[Mapping[str, Any]], *, most: int) -> tuple[FileEntry, ...]:

@@ -1,6 +1,6 @@
-"""Which checkpoints the manifests of a tree name, in which order, and where a damaged one goes.
+"""Which checkpoints the manifests of a tree name, in which order, and which files belong to each.
 
-Promises: the order comes from the steps in the manifests; what is put aside keeps its bytes and the reason, together.
+Promises: the order comes from the steps in the manifests.
 Never does: verify the files of a checkpoint (that is `atomic_slot.read` and `replay_files.verify`), or delete.
 """
 
@@ -10,26 +10,31 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints.atomic_io import Disk, own_folder, write_atomic
+from kaggle_manager.checkpoints.atomic_io import Disk
 from kaggle_manager.checkpoints.atomic_slot import Slot
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX, TrainingTree
+from kaggle_manager.checkpoints.layout import (
+    MANIFEST_SUFFIX,
+    OWN_FILES_SUFFIX,
+    PENDING_SUFFIX,
+    TrainingTree,
+)
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.errors import CheckpointCorrupt
 
 
 def best_slot(tree: TrainingTree) -> Slot:
     """Return where the best model lives."""
-    return Slot(tree.best_folder, tree.best_manifest_name)
+    return Slot(tree.best_folder, tree.manifest_name("best"))
 
 
 def final_slot(tree: TrainingTree) -> Slot:
     """Return where the final model lives."""
-    return Slot(tree.root, tree.final_manifest_name)
+    return Slot(tree.root, tree.manifest_name("final"))
 
 
 def latest_slot(tree: TrainingTree, step: int) -> Slot:
     """Return where the latest checkpoint of `step` lives."""
-    return Slot(tree.checkpoints, tree.manifest_name(step))
+    return Slot(tree.checkpoints, tree.manifest_name("latest", step))
 
 
 def latest_slots(tree: TrainingTree) -> list[Slot]:
@@ -106,29 +111,25 @@ def read_manifest(path: Path, disk: Disk) -> Manifest | None:
         return None
 
 
-def put_in_quarantine(tree: TrainingTree, name: str, paths: list[Path], reason: str, disk: Disk) -> Path:
-    """Move `paths` into a new folder of `quarantine/`, with the reason; return the folder.
+def slot_files(where: Slot, disk: Disk, *, pending_alone: bool = False) -> list[Path]:
+    """Return the files of a slot that are there, under either name, manifests included.
 
-    Raises:
-        OSError: from the disk; what was not moved is where it was.
+    Args:
+        pending_alone: only those of a commit that is not finished.
     """
-    own_folder(disk, tree.quarantine)
-    number = 1
-    while (folder := tree.quarantine / f"{name}_{number}").exists():
-        number += 1
-    disk.make_folder(folder)
-    write_atomic(disk, folder / "reason.txt", (reason + "\n").encode())
-    for path in paths:
-        disk.replace(path, folder / path.name)
-    return folder
+    manifests = []
+    with contextlib.suppress(OSError):
+        manifests = [read_manifest(path, disk) for path in (where.manifest_path, where.pending_path)]
+    named = [file.name for manifest in manifests if manifest for file in manifest.files]
+    if not named:  # then what this project gives such names
+        named = where.usual_names
+        named += [path.relative_to(where.folder).as_posix() for path in own_files(where.folder, where.stem)]
+    ends = (PENDING_SUFFIX,) if pending_alone else ("", PENDING_SUFFIX)
+    candidates = [where.folder / (name + end) for name in (*named, where.manifest_name) for end in ends]
+    return [path for path in dict.fromkeys(candidates) if path.exists()]
 
 
-def slot_files(where: Slot, disk: Disk) -> list[Path]:
-    """Return the files of a slot that are there, under either name, manifests included."""
-    stem = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
-    manifest = None
-    with contextlib.suppress(OSError):  # else by the names this project gives
-        manifest = read_manifest(where.manifest_path, disk) or read_manifest(where.pending_path, disk)
-    names = [entry.name for entry in manifest.files] if manifest else [f"{stem}.zip", f"{stem}.state"]
-    candidates = [where.folder / (name + end) for name in (*names, where.manifest_name) for end in ("", PENDING_SUFFIX)]
-    return [path for path in candidates if path.exists()]
+def own_files(folder: Path, stem: str = "*") -> list[Path]:
+    """Return what lies in the folders of scripts' own files, of one checkpoint or of all in `folder`; no folders."""
+    below = (path for own in folder.glob(f"{stem}{OWN_FILES_SUFFIX}") for path in own.rglob("*"))
+    return sorted(path for path in below if not path.is_dir())

@@ -10,14 +10,38 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from kaggle_manager.errors import UnsafePath
+
+Kind = Literal["latest", "best", "final"]
+KINDS: tuple[Kind, ...] = ("latest", "best", "final")
+
+ROLES = {
+    "model": ".zip",
+    "state": ".state",
+    "sources": ".sources",
+    "statistics": "_vecnormalize.pkl",
+    "replay_buffer": "_replay_buffer.pkl",
+}
+"""What files of a checkpoint are for, and how their names end. Any other role is the path of a script's own file."""
+
+USABLE = ("model", "statistics")
+"""What a policy can be used with, and what therefore lies beside every model that is kept."""
+
+STATISTICS_ALONE = "vecnormalize.pkl"
+"""The statistics in a folder with one model: the name by which users of Stable-Baselines3 look for them."""
+
+OWN_FILES_SUFFIX = ".files"
+"""The folder of a script's own files, which ends so, lies beside the other files of its checkpoint."""
 
 MANIFEST_SUFFIX = ".manifest.json"
 PENDING_SUFFIX = ".next"
 """A file or manifest of a commit that is not yet moved to its final name (see `atomic_slot`)."""
 DELETED_SUFFIX = ".deleted"
 """A manifest whose checkpoint is being deleted: the intent, on disk, before the first deletion."""
+TEMPORARY_SUFFIX = ".tmp"
+"""A file being written by `atomic_io.write_atomic`; never read, removed by `CheckpointStore.recover`."""
 
 _SAFE_COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,199}")
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -62,6 +86,33 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def stem_of(kind: Kind, scenario: str, step: int) -> str:
+    """Return how the names of a checkpoint's files begin."""
+    return {
+        "latest": f"{scenario}_checkpoint_{step}_steps",
+        "best": "best_model",
+        "final": f"{scenario}_final",
+    }[kind]
+
+
+def file_name(kind: Kind, scenario: str, step: int, role: str) -> str:
+    """Return the name of a checkpoint's file, relative to the folder of its manifest, with the separator `/`.
+
+    Raises:
+        UnsafePath: the role of a script's own file is no relative path of safe names, or ends as names of commits do.
+    """
+    if role == "statistics" and kind != "latest":
+        return STATISTICS_ALONE
+    stem = stem_of(kind, scenario, step)
+    if role in ROLES:
+        return stem + ROLES[role]
+    if role.endswith((PENDING_SUFFIX, TEMPORARY_SUFFIX)):
+        raise UnsafePath(f"{role[:120]!r} ends as a file does that is being written.", safe="nothing was written")
+    check_relative(name := f"{stem}{OWN_FILES_SUFFIX}/{role}")
+    check_relative(name + PENDING_SUFFIX)
+    return name
+
+
 @dataclass(frozen=True)
 class TrainingTree:
     """The folders and names of one scenario's training tree.
@@ -89,18 +140,18 @@ class TrainingTree:
 
     @property
     def best_folder(self) -> Path:
-        """Folder of the best model and its manifest."""
+        """Folder of the best model, what belongs to it, and its manifest."""
         return self.root / "best_model"
 
     @property
     def best_model(self) -> Path:
         """The best model."""
-        return self.best_folder / self.best_model_name
+        return self.path("best", "model")
 
     @property
     def final(self) -> Path:
         """The final model."""
-        return self.root / self.final_model_name
+        return self.path("final", "model")
 
     @property
     def history(self) -> Path:
@@ -122,46 +173,22 @@ class TrainingTree:
         curves = [path for path in sorted(self.history.rglob("*")) if path.is_symlink() or path.is_file()]
         return [*curves, self.metadata] if self.metadata.exists() else curves
 
-    def model_name(self, step: int) -> str:
-        """Name of a latest checkpoint's model."""
-        return f"{self._stem(step)}.zip"
+    def name(self, kind: Kind, role: str, step: int = 0) -> str:
+        """Name of a file in `folder(kind)`; the step is that of a latest checkpoint.
 
-    def state_name(self, step: int) -> str:
-        """Name of a latest checkpoint's state."""
-        return f"{self._stem(step)}.state"
+        Raises:
+            UnsafePath: as `file_name`.
+        """
+        return file_name(kind, self.scenario, step, role)
 
-    def sources_name(self, step: int) -> str:
-        """Name of the sources of a latest checkpoint's experiment."""
-        return f"{self._stem(step)}.sources"
+    def path(self, kind: Kind, role: str, step: int = 0) -> Path:
+        """Where a file lies; as `name`."""
+        return self.folder(kind) / self.name(kind, role, step)
 
-    def manifest_name(self, step: int) -> str:
-        """Name of a latest checkpoint's manifest."""
-        return f"{self._stem(step)}{MANIFEST_SUFFIX}"
+    def folder(self, kind: Kind) -> Path:
+        """Where the files of a level lie, and their manifest."""
+        return {"latest": self.checkpoints, "best": self.best_folder, "final": self.root}[kind]
 
-    def _stem(self, step: int) -> str:
-        return f"{self.scenario}_checkpoint_{step}_steps"
-
-    @property
-    def best_model_name(self) -> str:
-        """Name of the best model in `best_folder`."""
-        return "best_model.zip"
-
-    @property
-    def best_manifest_name(self) -> str:
-        """Name of the best model's manifest in `best_folder`."""
-        return f"best_model{MANIFEST_SUFFIX}"
-
-    @property
-    def final_model_name(self) -> str:
-        """Name of the final model in `root`."""
-        return f"{self.scenario}_final.zip"
-
-    @property
-    def final_replay_name(self) -> str:
-        """Name of the replay buffer beside the final model, which stock Stable-Baselines3 loads."""
-        return f"{self.scenario}_final_replay_buffer.pkl"
-
-    @property
-    def final_manifest_name(self) -> str:
-        """Name of the final model's manifest in `root`."""
-        return f"{self.scenario}_final{MANIFEST_SUFFIX}"
+    def manifest_name(self, kind: Kind, step: int = 0) -> str:
+        """Name of a manifest in `folder(kind)`."""
+        return f"{stem_of(kind, self.scenario, step)}{MANIFEST_SUFFIX}"

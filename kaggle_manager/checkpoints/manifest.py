@@ -10,23 +10,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
-from kaggle_manager.checkpoints.layout import check_component
+from kaggle_manager.checkpoints.layout import KINDS, Kind, check_component, file_name
 from kaggle_manager.checkpoints.sealed_json import count, digest, seal, text, unseal
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePath, one_line
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_FILES = 16
+MAX_FILES = 1000
 MAX_SEGMENTS = 4096
-
-Kind = Literal["latest", "best", "final"]
-KINDS: tuple[Kind, ...] = ("latest", "best", "final")
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,18 @@ class Lineage:
     generation: int
     parent_sha256: str | None
     min_step: int
+
+
+@dataclass(frozen=True)
+class CommittedFile(FileEntry):
+    """One file of a checkpoint.
+
+    Args:
+        role: what it is for: one of `layout.ROLES`, or the path of a script's own file. Level, scenario, step and role
+            give its name, which lies in the folder of the manifest or below it.
+    """
+
+    role: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class Manifest:
         target: environment steps the run was asked for.
         lineage: the session that wrote it.
         bundle_sha256: content hash of the code that wrote it.
-        files: the files beside the manifest.
+        files: its files, ordered by name, each role once.
         replay: the replay buffer; None for algorithms without one, and for `best` and `final`.
         identity: what the compatibility check compares (see `compatibility`).
         certificate: digest of everything that defines the continuation; empty when it was not computed.
@@ -106,7 +115,7 @@ class Manifest:
     target: int
     lineage: Lineage
     bundle_sha256: str
-    files: tuple[FileEntry, ...]
+    files: tuple[CommittedFile, ...]
     replay: ReplayCommit | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     certificate: str = ""
@@ -126,6 +135,14 @@ class Manifest:
     def sha256(self) -> str:
         """The SHA-256 of `to_bytes()`: the name by which a lineage calls its parent."""
         return sha256_bytes(self.to_bytes())
+
+    def file(self, role: str) -> CommittedFile | None:
+        """The file of a role; None when the checkpoint has none."""
+        return next((file for file in self.files if file.role == role), None)
+
+    def sha256_of(self, role: str) -> str:
+        """The SHA-256 of the file of a role; "" when the checkpoint has none."""
+        return file.sha256 if (file := self.file(role)) else ""
 
     @property
     def segments(self) -> tuple[SegmentRef, ...]:
@@ -166,9 +183,7 @@ def _build(body: dict[str, Any]) -> Manifest:
         raise ValueError(f"fields missing or unknown: {sorted(set(body) ^ expected)}")
     if body["kind"] not in KINDS:
         raise ValueError(f"kind {body['kind']!r}")
-    files = parse_entries(body["files"], most=MAX_FILES)
-    for file in files:
-        check_component(file.name)  # beside the manifest, not below it
+    kind, scenario, step = body["kind"], check_component(text(body["scenario"])), count(body["step"])
     replay = body["replay"]
     if replay is not None and len(replay["segments"]) > MAX_SEGMENTS:
         raise ValueError(f"{len(replay['segments'])} segments")
@@ -177,9 +192,9 @@ def _build(body: dict[str, Any]) -> Manifest:
         if not isinstance(body[name], dict):
             raise TypeError(f"{name} is not an object")
     return Manifest(
-        kind=body["kind"],
-        scenario=check_component(text(body["scenario"])),
-        step=count(body["step"]),
+        kind=kind,
+        scenario=scenario,
+        step=step,
         target=count(body["target"]),
         lineage=Lineage(
             run_id=text(lineage["run_id"]),
@@ -188,7 +203,7 @@ def _build(body: dict[str, Any]) -> Manifest:
             min_step=count(lineage["min_step"]),
         ),
         bundle_sha256=text(body["bundle_sha256"]),
-        files=files,
+        files=_build_files(body["files"], kind, scenario, step),
         replay=None if replay is None else _build_replay(replay),
         identity=body["identity"],
         certificate=text(body["certificate"]),
@@ -196,6 +211,22 @@ def _build(body: dict[str, Any]) -> Manifest:
         metrics=body["metrics"],
         created_at=text(body["created_at"]),
     )
+
+
+def _build_files(
+    entries: Sequence[Mapping[str, Any]], kind: Kind, scenario: str, step: int
+) -> tuple[CommittedFile, ...]:
+    """No name is taken from outside: each is the one that this project gives to the file of its role."""
+    files = parse_entries(entries, most=MAX_FILES)
+    found = tuple(
+        CommittedFile(file.name, file.size, file.sha256, text(entry["role"]))
+        for file, entry in zip(files, entries, strict=True)
+    )
+    if wrong := [file.name for file in found if file.name != file_name(kind, scenario, step, file.role)]:
+        raise ValueError(f"{wrong[0]} is not the name of a file of its role")
+    if len({file.name.casefold() for file in found}) != len(found):
+        raise ValueError("two files have the same name on a disk that does not tell upper from lower case")
+    return found
 
 
 def _build_replay(body: dict[str, Any]) -> ReplayCommit:

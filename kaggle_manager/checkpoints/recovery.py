@@ -11,9 +11,10 @@ import contextlib
 from pathlib import Path
 
 from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index
-from kaggle_manager.checkpoints.atomic_io import TEMPORARY_SUFFIX, Disk, make_way
-from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TrainingTree
+from kaggle_manager.checkpoints.atomic_io import Disk
+from kaggle_manager.checkpoints.layout import DELETED_SUFFIX, PENDING_SUFFIX, TEMPORARY_SUFFIX, TrainingTree
 from kaggle_manager.checkpoints.manifest import parse_manifest
+from kaggle_manager.checkpoints.quarantine import put_aside
 from kaggle_manager.errors import CheckpointCorrupt
 
 
@@ -37,12 +38,12 @@ def recover(tree: TrainingTree, disk: Disk) -> list[str]:
         _finish_deletion(marked, disk)
         done.append(f"{marked.name}: removed")
     for folder in (tree.checkpoints, tree.replay, tree.best_folder, tree.root):
-        for path in sorted(folder.glob("*")):
+        for path in (*sorted(folder.glob("*")), *index.own_files(folder)):
             if path.suffix in (PENDING_SUFFIX, TEMPORARY_SUFFIX) and path.is_file():
                 disk.unlink(path)
                 done.append(f"{path.name}: removed")
     if orphans := _orphans(tree, disk):
-        folder = index.put_in_quarantine(tree, "orphans", orphans, "No manifest names these files.", disk)
+        folder = put_aside(tree, "orphans", orphans, "No manifest names these files.", disk)
         done += [f"{path.name}: moved to {folder}" for path in orphans]
     return done
 
@@ -65,13 +66,13 @@ def _finish_deletion(marked: Path, disk: Disk) -> None:
         OSError: from the disk.
     """
     with contextlib.suppress(CheckpointCorrupt):  # then its files are orphans, which go to quarantine
-        for entry in parse_manifest(disk.read(marked)).files:
-            make_way(disk, marked.with_name(entry.name))
-            disk.unlink(marked.with_name(entry.name))
+        names = [file.name for file in parse_manifest(disk.read(marked)).files]
+        atomic_slot.delete_files(atomic_slot.Slot(marked.parent, marked.name), names, disk)
     disk.unlink(marked)
 
 
 def _orphans(tree: TrainingTree, disk: Disk) -> list[Path]:
     """Return the files of `checkpoints/` that belong to no slot: nobody marked them, so nobody may delete them."""
     owned = {path for where in index.latest_slots(tree) for path in index.slot_files(where, disk)}
-    return [path for path in sorted(tree.checkpoints.glob("*")) if path.is_file() and path not in owned]
+    there = [*sorted(tree.checkpoints.glob("*")), *index.own_files(tree.checkpoints)]
+    return [path for path in there if path.is_file() and path not in owned]

@@ -15,24 +15,23 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
-from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery, replay_files
+from kaggle_manager.checkpoints import atomic_slot, atomic_swap, index, recovery, replay_files, search
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, own_folder, storage_errors
 from kaggle_manager.checkpoints.atomic_slot import Content, Slot
 from kaggle_manager.checkpoints.checkpoint import Checkpoint
 from kaggle_manager.checkpoints.compatibility import is_another_task
-from kaggle_manager.checkpoints.contents import Contents
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, TrainingTree
-from kaggle_manager.checkpoints.manifest import Kind, Lineage, Manifest, ReplayCommit
+from kaggle_manager.checkpoints.contents import Contents, Shared, committed_files
+from kaggle_manager.checkpoints.layout import Kind, TrainingTree
+from kaggle_manager.checkpoints.manifest import Lineage, Manifest, ReplayCommit
+from kaggle_manager.checkpoints.quarantine import quarantine
 from kaggle_manager.checkpoints.vouched import MADE_HERE, Vouched
-from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch, StorageError, UnsafePath
+from kaggle_manager.errors import CheckpointCorrupt, LineageMismatch
 
 KEPT = 2
 """Latest checkpoints kept."""
@@ -57,26 +56,6 @@ def warn_loudly(message: str) -> None:
 
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What a search for the newest latest checkpoint found: it, what was refused before it and why, and how it looked.
-
-    Attributes:
-        unsettled: there is more than could be read: the tree was being changed.
-    """
-
-    newest: Content | None
-    refused: Sequence[tuple[Slot, str]]
-    unreadable: Sequence[Slot]
-    disk_refuses: bool
-    unsettled: bool
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether another look would find the same."""
-        return not self.refused and (self.newest is not None or not self.unsettled)
 
 
 class CheckpointStore:
@@ -111,10 +90,8 @@ class CheckpointStore:
         self,
         *,
         step: int,
-        model: bytes,
-        state: bytes,
+        files: Contents,
         replay: ReplayCommit | None = None,
-        sources: bytes = b"",
         **facts: Unpack[Facts],
     ) -> Checkpoint:
         """Commit one latest checkpoint, verify it by reading it back, then delete what is older than the two newest.
@@ -123,9 +100,8 @@ class CheckpointStore:
 
         Args:
             step: environment steps trained so far, over all sessions.
-            model, state: bytes of the two files.
+            files: by role, see `layout.ROLES`; any other role is the path of a script's own file.
             replay: from `ReplayLog.write`, whose rows are durable when it returns.
-            sources: what its experiment is made of, see `checkpoints.sources`; b"" for none.
             facts: `target`, `lineage` and `bundle_sha256`; where they are known `identity`, `certificate`, `exact` and
                 `metrics`. See `Manifest`.
 
@@ -133,21 +109,14 @@ class CheckpointStore:
             LineageMismatch: the tree holds a later step than this one: it belongs to a training that went further.
             StorageError: the disk refused. The checkpoints that were there still load.
             CheckpointCorrupt: what was written does not read back. It is in quarantine; the older ones still load.
+            UnsafePath: a role is no path of safe names.
         """
-        contents = {self.tree.model_name(step): model, self.tree.state_name(step): state}
-        if sources:
-            contents[self.tree.sources_name(step)] = sources
-        manifest = self._manifest("latest", step, contents, facts, replay)
-        where = index.latest_slot(self.tree, step)
+        manifest = self._manifest("latest", step, files, facts, replay)
         self._refuse_going_back(step)
         if self._vouched is not None:
             self._vouched.add([manifest], MADE_HERE)
         with self._storage_errors(f"Saving the checkpoint of step {step:,}"):
-            try:
-                checkpoint = self._commit(where, manifest, contents)
-            except CheckpointCorrupt as error:
-                self._quarantine(where, error.message)
-                raise
+            checkpoint = self._commit(index.latest_slot(self.tree, step), manifest, files)
             self._rotate()
         return checkpoint
 
@@ -162,13 +131,8 @@ class CheckpointStore:
             CheckpointIncompatible: another version of kaggle-manager wrote one.
             StorageError: none can be read because the disk refuses.
         """
-        found = self._search()
-        for wait_s in atomic_slot.LOOKS_AGAIN_S:
-            if found.is_sound:
-                break
-            time.sleep(wait_s)
-            found = self._search()
-        if self._is_swapped:
+        found = search.search_beside_owner(self.tree, self._disk)
+        if search.is_swapped(self.tree):
             raise CheckpointCorrupt(
                 f"A restore of {self.tree.root} was interrupted before its last step.",
                 safe=f"the restored tree, which is whole, in {atomic_swap.ready(self.tree.root)}",
@@ -176,7 +140,7 @@ class CheckpointStore:
             )
         for _, reason in found.refused if found.newest is not None else ():
             self._warn(reason)
-        return self._chosen(found)
+        return self._checkpoint(search.chosen(found, self.tree, self._warn))
 
     def claim_latest_checkpoint(self) -> Checkpoint | None:
         """As `find_latest_checkpoint`, for the process that holds the tree: an interrupted restore is finished first.
@@ -188,40 +152,13 @@ class CheckpointStore:
         Raises:
             CheckpointCorrupt, CheckpointIncompatible, StorageError: as `find_latest_checkpoint`.
         """
-        if self._is_swapped:
+        if search.is_swapped(self.tree):
             with self._storage_errors("Finishing an interrupted restore"):
                 atomic_swap.finish(self.tree.root, self._disk)
-        found = self._search()
+        found = search.search(self.tree, self._disk)
         for where, reason in found.refused if found.newest is not None else ():
             self._quarantine(where, reason)
-        return self._chosen(found)
-
-    def _search(self) -> _Search:
-        named = index.latest_slots(self.tree)
-        found = index.read_index(self.tree, self._disk)
-        refused = [(where, f"{where.manifest_name} does not match its own seal.") for where in found.damaged]
-        disk_refuses, newest = bool(found.unreadable), None
-        for where, _ in found.newest_first:
-            try:
-                newest = self._read_verified(where)
-            except CheckpointCorrupt as error:
-                refused.append((where, error.message))
-            except OSError:
-                disk_refuses = True
-                refused.append((where, f"{where.manifest_name} or a file of it cannot be read."))
-            if newest is not None:
-                break
-        return _Search(newest, refused, found.unreadable, disk_refuses, bool(named) or self._is_swapped)
-
-    def _chosen(self, found: _Search) -> Checkpoint | None:
-        if found.newest is None:
-            self._refuse_to_start_over([reason for _, reason in found.refused], found.disk_refuses)
-            return None
-        for where in found.unreadable:
-            self._warn(f"{where.manifest_name} cannot be read. It was left where it is.")
-        if found.refused or found.unreadable:
-            self._warn(f"The checkpoint of step {found.newest.manifest.step:,} is used.")
-        return self._checkpoint(found.newest)
+        return self._checkpoint(search.chosen(found, self.tree, self._warn))
 
     def valid_checkpoints(self) -> list[Checkpoint]:
         """Return the latest checkpoints that verify, newest first. Changes nothing and warns of nothing.
@@ -229,11 +166,8 @@ class CheckpointStore:
         Raises:
             CheckpointIncompatible: another version of kaggle-manager wrote one.
         """
-        found = []
-        for where, _ in index.read_index(self.tree, self._disk).newest_first:
-            with contextlib.suppress(CheckpointCorrupt, OSError):
-                found.append(self._read_verified(where))
-        return [self._checkpoint(content) for content in found if content is not None]
+        found = search.valid(self.tree, self._disk)
+        return [Checkpoint(content.manifest, self.tree, content.paths) for content in found]
 
     # ------------------------------------------------------------------------------------------------ best, final
 
@@ -242,7 +176,7 @@ class CheckpointStore:
         *,
         score: float,
         step: int,
-        model: bytes,
+        files: Contents,
         **facts: Unpack[Facts],
     ) -> bool:
         """Replace the best model if `score` is strictly higher than its score; say whether it was.
@@ -250,9 +184,12 @@ class CheckpointStore:
         A score of another environment or reward is none to compare with. A score that is not finite never wins. The
         older best is gone only once the newer is committed.
 
+        Args:
+            files: by role, as for `save_latest`.
+
         Raises:
             StorageError: the disk refused. The best model that was there still loads.
-            CheckpointCorrupt: what was written does not read back.
+            CheckpointCorrupt: what was written does not read back. It is in quarantine; that of before still loads.
         """
         current = self._own(index.best_slot(self.tree))
         if current is not None and is_another_task(current.manifest.identity, facts.get("identity", {})):
@@ -260,11 +197,10 @@ class CheckpointStore:
         best_score = None if current is None else current.manifest.score
         if not math.isfinite(score) or (best_score is not None and score <= best_score):
             return False
-        contents = {self.tree.best_model_name: model}
         facts["metrics"] = {**facts.get("metrics", {}), "score": float(score)}
-        manifest = self._manifest("best", step, contents, facts)
+        manifest = self._manifest("best", step, files, facts)
         with self._storage_errors(f"Saving the best model, of step {step:,},"):
-            self._commit(index.best_slot(self.tree), manifest, contents)
+            self._commit(index.best_slot(self.tree), manifest, files)
         return True
 
     def best(self, of: Mapping[str, Any] | None = None) -> Checkpoint | None:
@@ -302,25 +238,24 @@ class CheckpointStore:
         files: Contents,
         **facts: Unpack[Facts],
     ) -> Checkpoint:
-        """Write the final model once. `files` is keyed by the names in `TrainingTree` (`final_model_name`, ...).
+        """Write the final model once.
 
         When a valid final model of this step or a later one is there, it is returned unchanged; one of an earlier step
         (the target was raised) is replaced.
 
+        Args:
+            files: by role, as for `save_latest`.
+
         Raises:
             StorageError: the disk refused. A final model that was there still loads.
-            CheckpointCorrupt: what was written does not read back.
+            CheckpointCorrupt: what was written does not read back. It is in quarantine; that of before still loads.
         """
         current = self._own(index.final_slot(self.tree))
         if current is not None and current.step >= step:
             return current
         manifest = self._manifest("final", step, files, facts)
         with self._storage_errors("Saving the final model"):
-            final = self._commit(index.final_slot(self.tree), manifest, files)
-            for old in current.manifest.files if current else ():
-                if old.name not in files:  # else it would lie beside a model that it is not of
-                    self._disk.unlink(self.tree.root / old.name)
-        return final
+            return self._commit(index.final_slot(self.tree), manifest, files)
 
     def final(self) -> Checkpoint | None:
         """Return the final model; None when there is none yet, or it is damaged, of which is warned. Changes nothing.
@@ -354,57 +289,28 @@ class CheckpointStore:
             kind=kind,
             scenario=self.tree.scenario,
             step=step,
-            files=atomic_slot.entries_for(contents),
+            files=committed_files(kind, self.tree.scenario, step, contents),
             replay=replay,
             created_at=self._now(),
             **facts,
         )
 
-    def _read_verified(self, where: Slot) -> Content | None:
-        """Return a slot's content, its replay rows verified as well; None when nothing was committed there.
-
-        Raises:
-            CheckpointCorrupt: a file or a replay segment is damaged.
-            OSError: one cannot be read, which proves no damage.
-        """
-        content = atomic_slot.read(where, self._disk)
-        if content is not None:
-            replay_files.verify(self.tree.replay, content.manifest.segments, self._disk)
-        return content
-
-    def _refuse_to_start_over(self, damage: Sequence[str], disk_refuses: bool) -> None:
-        """Raise when there are checkpoints of which none can be used."""
-        if disk_refuses:
-            raise StorageError(
-                f"The latest checkpoints in {self.tree.root} cannot be read: the disk refuses.",
-                safe="they were left where they are",
-                next_step="check the disk, then start the same command again",
-            )
-        if damage:
-            raise CheckpointCorrupt(
-                f"None of the latest checkpoints in {self.tree.root} can be used. {' '.join(damage)}",
-                safe="their files, which were left where they are",
-                next_step="restore the tree from its last copy, or start again with --fresh",
-            )
-
     def _seen(self, where: Slot) -> Checkpoint | None:
         """A reader's view of a slot."""
         with self._storage_errors(f"Reading {where.manifest_name}"):
             try:
-                content = atomic_slot.look(where, self._disk)
+                return self._checkpoint(atomic_slot.look(where, self._disk))
             except CheckpointCorrupt as error:
                 self._warn(error.message)
                 return None
-        return None if content is None else self._checkpoint(content)
 
     def _own(self, where: Slot) -> Checkpoint | None:
         """An owner's view of a slot: what is damaged is put aside before anything takes its place."""
         with self._storage_errors(f"Reading {where.manifest_name}"):
-            content = self._read_slot(where)
-        return None if content is None else self._checkpoint(content)
+            return self._checkpoint(self._read_slot(where))
 
-    def _checkpoint(self, content: Content) -> Checkpoint:
-        return Checkpoint(content.manifest, self.tree, content.paths)
+    def _checkpoint(self, content: Content | None) -> Checkpoint | None:
+        return None if content is None else Checkpoint(content.manifest, self.tree, content.paths)
 
     def _refuse_going_back(self, step: int) -> None:
         """Saving behind a later checkpoint would rotate the new one out at once."""
@@ -417,23 +323,25 @@ class CheckpointStore:
             )
 
     def _commit(self, where: Slot, manifest: Manifest, contents: Contents) -> Checkpoint:
-        """Replace a slot's content and read it back.
+        """Replace a slot's content by what reads back as it was written.
 
         Raises:
-            CheckpointCorrupt: it does not read back as it was written.
+            CheckpointCorrupt: it does not; it is in quarantine, and the slot is as it was.
         """
         own_folder(self._disk, where.folder)
-        needed = sum(file.size for file in manifest.files) + len(manifest.to_bytes())
-        ensure_free_space(where.folder, needed, safe=self._safe)
-        atomic_slot.commit(where, manifest, contents, self._disk)
-        content = atomic_slot.read(where, self._disk)
-        if content is None or content.manifest != manifest:
+        linked = {role for role, one in contents.items() if isinstance(one, Shared) and one.is_kept_once}
+        new = sum(file.size for file in manifest.files if file.role not in linked)
+        ensure_free_space(where.folder, new + len(manifest.to_bytes()), safe=self._safe)
+        try:
+            content = atomic_slot.commit(where, manifest, contents, self._disk)
+        except CheckpointCorrupt as error:
+            self._quarantine(where, error.message, pending_alone=True)
             raise CheckpointCorrupt(
-                f"{where.manifest_name} does not read back as it was written.",
+                f"{where.manifest_name} does not read back as it was written. {error.message}",
                 safe=self._safe,
                 next_step="check the disk",
-            )
-        return self._checkpoint(content)
+            ) from error
+        return Checkpoint(content.manifest, self.tree, content.paths)
 
     def _rotate(self) -> None:
         """Delete what is older than the two newest that verify, and the replay segments neither of them needs."""
@@ -467,31 +375,8 @@ class CheckpointStore:
             self._quarantine(where, error.message)
             return None
 
-    def _quarantine(self, where: Slot, reason: str) -> None:
-        """Move a damaged slot's files aside, with a copy of its rows: the segments stay, for others share them."""
-        name = where.manifest_name.removesuffix(MANIFEST_SUFFIX)
-        try:
-            manifest = index.read_manifest(where.manifest_path, self._disk)
-            paths = index.slot_files(where, self._disk)
-            folder = index.put_in_quarantine(self.tree, name, paths, reason, self._disk)
-        except OSError as error:
-            self._warn(f"{reason} It could not be moved to quarantine: {error}.")
-        else:
-            self._warn(f"{reason} It was moved to {folder}.{self._keep_rows(manifest, folder)}")
-
-    def _keep_rows(self, manifest: Manifest | None, folder: Path) -> str:
-        if manifest is None or not manifest.segments:
-            return ""
-        try:
-            rows = folder / self.tree.replay.name
-            return " " + replay_files.keep_copy(self.tree.replay, manifest.segments, rows, self._disk)
-        except (OSError, StorageError, UnsafePath) as error:
-            return f" Its replay rows could not be copied: {error}."
-
-    @property
-    def _is_swapped(self) -> bool:
-        """Whether a restore is just before its last rename, or was cut there."""
-        return not self.tree.root.exists() and atomic_swap.ready(self.tree.root).is_dir()
+    def _quarantine(self, where: Slot, reason: str, *, pending_alone: bool = False) -> None:
+        quarantine(self.tree, where, reason, self._disk, self._warn, pending_alone=pending_alone)
 
     @property
     def _safe(self) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.checkpoints import TrainingTree, index
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.trees.inspect import CheckpointView, look_at
 
@@ -74,7 +74,7 @@ class Verifier:
 def _stamp(tree: TrainingTree) -> Stamp:
     """Of all files that manifests can name."""
     folders = (tree.root, tree.checkpoints, tree.replay, tree.best_folder)
-    return stamp(path for folder in folders for path in folder.glob("*"))
+    return stamp(path for folder in folders for path in (*folder.glob("*"), *index.own_files(folder)))
 
 
 def stamp(paths: Iterable[Path]) -> Stamp:

@@ -244,8 +244,7 @@ def describe_tree(run: RunContext) -> Iterator[str]:
             score = level.manifest.score
             yield _level(name, level) + (f", mean reward {score:.3f}" if score is not None else "")
     final = run.store.final()
-    named = [] if final is None else [file.name for file in final.manifest.files]
-    if final is not None and run.tree.final_replay_name not in named and any(run.tree.replay.glob("*")):
+    if final is not None and final.manifest.file("replay_buffer") is None and any(run.tree.replay.glob("*")):
         yield f"the final model's replay buffer: {run.config.command('checkpoints export-sb3', 'latest', 'exported')}"
     if (head := run.head()) is not None and (lost := exactness(head.manifest.exact)):
         yield lost

@@ -93,12 +93,12 @@ def ensure_final(run: RunContext, head: Checkpoint) -> None:
         StorageError: this machine's disk refused; the run is finished next time.
     """
     final, vouched = run.store.final(), Vouched(run.config.state)
-    model = head.read_model()
+    files = head.usable()
     if final is None or final.step < head.step:
         manifest = head.manifest
         final = run.store.save_final(
             step=head.step,
-            files={run.tree.final_model_name: model},
+            files=files,
             target=manifest.target,
             lineage=manifest.lineage,
             bundle_sha256=manifest.bundle_sha256,
@@ -107,7 +107,8 @@ def ensure_final(run: RunContext, head: Checkpoint) -> None:
         )
         run.reporter.checkpoint(f"no session wrote a final model of step {head.step}: it is that of the checkpoint")
     # The same bytes are as trustworthy under another name.
-    if not vouched.who(final.manifest) and final.read_model() == model and (who := vouched.who(head.manifest)):
+    are_same = all(final.manifest.sha256_of(role) == head.manifest.sha256_of(role) for role in files)
+    if not vouched.who(final.manifest) and are_same and (who := vouched.who(head.manifest)):
         vouched.add([final.manifest], who)
 
 

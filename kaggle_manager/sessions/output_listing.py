@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kaggle_manager.checkpoints import Disk, TrainingTree, read_metadata
-from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, PENDING_SUFFIX
+from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, OWN_FILES_SUFFIX, PENDING_SUFFIX, STATISTICS_ALONE
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.checkpoints.store import KEPT
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, OutputDamaged, UnsafePath
@@ -28,8 +28,12 @@ LOOKS = 5
 LOOK_EVERY_S = 3.0
 # Where a trainer writes in its tree. What the user's code has put elsewhere, or under other names, is not its own.
 _MANIFEST = re.compile(rf"{TREE_FOLDER}/(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(MANIFEST_SUFFIX)}")
+_SLOT = rf"{TREE_FOLDER}/(?:checkpoints/|best_model/|)"
 _OF_A_SAVE = re.compile(
-    rf"{TREE_FOLDER}/(?:checkpoints/replay/[\w.+=@-]+|(?:checkpoints/|best_model/|)[\w.+=@-]+{re.escape(PENDING_SUFFIX)})"
+    rf"{TREE_FOLDER}/checkpoints/replay/[\w.+=@-]+"
+    rf"|{_SLOT}[\w.+=@-]+{re.escape(PENDING_SUFFIX)}"
+    rf"|{_SLOT}[\w.+=@-]+{re.escape(OWN_FILES_SUFFIX)}/[\w.+=@/-]+{re.escape(PENDING_SUFFIX)}"
+    rf"|{_SLOT}{re.escape(STATISTICS_ALONE)}"
 )
 _METADATA = f"{TREE_FOLDER}/training_metadata.json"
 _CURVES = re.compile(
@@ -85,8 +89,8 @@ def with_unlisted_manifests(
         return listing
     told = {event.checkpoint for event in events if isinstance(event, ProgressEvent) and event.checkpoint}
     steps = sorted({newest, *told}, reverse=True)[:KEPT]
-    names = [f"{TREE_FOLDER}/checkpoints/{tree.manifest_name(step)}" for step in steps]
-    names += [f"{TREE_FOLDER}/best_model/{tree.best_manifest_name}", f"{TREE_FOLDER}/{tree.final_manifest_name}"]
+    names = [f"{TREE_FOLDER}/checkpoints/{tree.manifest_name('latest', step)}" for step in steps]
+    names += [f"{TREE_FOLDER}/best_model/{tree.manifest_name('best')}", f"{TREE_FOLDER}/{tree.manifest_name('final')}"]
     return with_unlisted(client, version, listing, names)
 
 

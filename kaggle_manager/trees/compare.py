@@ -96,7 +96,7 @@ def side_of(tree: TrainingTree, label: str, manifest: Manifest | None = None) ->
         curve = [point for point in points if point.step <= chosen.step and math.isfinite(point.mean)]
     except CheckpointCorrupt as error:
         problem = error.message
-    paths = {entry.name: tree.checkpoints / entry.name for entry in chosen.files}
+    paths = {file.name: tree.folder(chosen.kind) / file.name for file in chosen.files}
     sources = Checkpoint(chosen, tree, paths).sources()
     return Side(label, chosen, best if best and best.step <= chosen.step else None, tuple(curve), problem, sources)
 

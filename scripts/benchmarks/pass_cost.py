@@ -77,7 +77,7 @@ def make_run(folder: Path, sessions: int, running: KernelVersion) -> RunConfig:
     tree = TrainingTree(config.tree, config.scenario_name)
     common: dict[str, Any] = {"target": config.target, "bundle_sha256": "b" * 64, "identity": {}}
     parent = CheckpointStore(tree).save_latest(
-        step=sessions * STEPS, model=b"m", state=b"s", lineage=Lineage("run", sessions, None, 0), **common
+        step=sessions * STEPS, files={"model": b"m", "state": b"s"}, lineage=Lineage("run", sessions, None, 0), **common
     )
     names = ("run", SECTION, config.scenario_name, config.target, False, str(config.tree), "local")
     kernel = (running.owner, running.slug)

@@ -70,7 +70,7 @@ def test_hashes_are_read_in_the_background_and_again_when_a_file_changes(dashboa
     assert {view.hash_state for view in verifier.look(tree).checkpoints} == {"not read"}
     assert {view.hash_state for view in once_read().checkpoints} == {"verified"}
     assert verifier.look(tree).verified_at == NOW
-    model = tree.checkpoints / tree.model_name(200)
+    model = tree.checkpoints / tree.name("latest", "model", 200)
     model.write_bytes(b"x" + model.read_bytes()[1:])
     assert {view.hash_state for view in verifier.look(tree).checkpoints} == {"not read"}
     states = {view.manifest.step: view.hash_state for view in once_read().checkpoints if view.manifest}

@@ -187,14 +187,13 @@ def killed(tmp_path: Path) -> tuple[dict[str, bytes], str]:
     for step in (100, 200):
         store.save_latest(
             step=step,
-            model=b"model %d" % step * 5000,
-            state=b"state",
+            files={"model": b"model %d" % step * 5000, "state": b"state"},
             target=400,
             lineage=Lineage("run", 2, None, 0),
             bundle_sha256=CODE,
             identity={},
         )
-    return content(tmp_path / "remote"), tree.model_name(200)
+    return content(tmp_path / "remote"), tree.name("latest", "model", 200)
 
 
 def test_a_session_without_a_last_word_is_fetched_once_by_what_its_manifests_vouch_for(session, tmp_path):

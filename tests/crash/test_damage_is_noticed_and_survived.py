@@ -54,7 +54,7 @@ def copies_with_a_flip(tree: TrainingTree, path: Path) -> list[TrainingTree]:
 def newest_files(tree: TrainingTree) -> list[Path]:
     head = CheckpointStore(tree).find_latest_checkpoint()
     assert head is not None
-    return [head.model_path, head.state_path, tree.checkpoints / tree.manifest_name(head.step)]
+    return [head.model_path, head.path("state"), tree.checkpoints / tree.manifest_name("latest", head.step)]
 
 
 def test_a_flipped_bit_in_the_newest_checkpoint_means_the_older_one_loudly(tree: TrainingTree) -> None:
@@ -116,8 +116,8 @@ def test_a_flipped_bit_in_rows_of_both_is_an_error_that_stays_until_the_rows_are
 @pytest.mark.parametrize("name", ["best", "final"])
 def test_a_flipped_bit_in_best_or_final_is_noticed(tree: TrainingTree, name: str) -> None:
     paths = {
-        "best": [tree.best_model, tree.best_folder / tree.best_manifest_name],
-        "final": [tree.final, tree.root / tree.final_replay_name, tree.root / tree.final_manifest_name],
+        "best": [tree.best_model, tree.best_folder / tree.manifest_name("best")],
+        "final": [tree.final, tree.path("final", "replay_buffer"), tree.root / tree.manifest_name("final")],
     }[name]
     for path in paths:
         for damaged in copies_with_a_flip(tree, path):
@@ -212,7 +212,7 @@ def test_a_file_the_disk_refuses_to_read_does_not_stop_the_training(tree: Traini
         store = CheckpointStore(moved, disk=BadSector(root / path.relative_to(tree.root)), warn=warned.append)
         log, step = workload.resume_log(store)
         assert step == 2, path.name
-        assert path.name in " ".join(warned) or moved.manifest_name(3) in " ".join(warned)
+        assert path.name in " ".join(warned) or moved.manifest_name("latest", 3) in " ".join(warned)
         workload.save(store, log, step + 1)
         workload.save(store, log, step + 2)
         assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [4, 3]

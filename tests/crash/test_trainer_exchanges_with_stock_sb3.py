@@ -75,7 +75,7 @@ def test_stock_loads_an_export_and_trains_on(algorithm: str, env_id: str, change
     total = changes["total"]
     names = [f"{SCENARIO}_checkpoint_{total}_steps.zip", f"{SCENARIO}_checkpoint_{total}_steps_replay_buffer.pkl"]
     assert [path.name for path in files] == names[: 1 if algorithm == "PPO" else 2]
-    final = [tree.final, tree.root / tree.final_replay_name]
+    final = [tree.final, tree.path("final", "replay_buffer")]
     stock_trains_on(algorithm, env_id, total, files + final[: len(files)], tmp_path)
 
 

@@ -300,7 +300,7 @@ def test_an_environment_that_nothing_can_put_back_trains_on_inexactly_and_says_w
     outcome = session(chosen)
     assert (outcome.kind, outcome.resumed_from, outcome.step) == ("completed", 100, 300)
     assert RESETS[0] is None, "the seed of the first episode would make every session begin with the same one"
-    buffer = load_from_pkl(tmp_path / "tree" / TrainingTree(tmp_path / "tree", "cart").final_replay_name)
+    buffer = load_from_pkl(TrainingTree(tmp_path / "tree", "cart").path("final", "replay_buffer"))
     assert buffer.timeouts.nonzero()[0][:4].tolist() == [34, 69, 99, 134], "the open episode ends at the resume"
     told = exactness_told(tmp_path / "tree")
     assert (told["exact"], told["environment"]) == ("none", "none")
@@ -313,7 +313,7 @@ def test_the_end_of_an_episode_at_a_resume_is_known_to_every_later_session(tmp_p
     for _ in range(3):  # none of these is where an episode of 35 steps ends
         session(chosen, max_steps=80)
     session(chosen)
-    buffer = load_from_pkl(tmp_path / "tree" / TrainingTree(tmp_path / "tree", "cart").final_replay_name)
+    buffer = load_from_pkl(TrainingTree(tmp_path / "tree", "cart").path("final", "replay_buffer"))
     ends = set(buffer.dones.nonzero()[0].tolist())
     assert ends == {34, 69, 79, 114, 149, 159, 194, 229, 239, 274}
     assert {79, 159, 239} <= set(buffer.timeouts.nonzero()[0].tolist()), "cut off, not over: still bootstrapped"

@@ -36,7 +36,12 @@ def with_a_checkpoint_of_another_run(folder: Path, root: Path, *, warn: Callable
     other = CheckpointStore(TrainingTree(folder / "other", SCENARIO))
     identity = head.manifest.identity
     other.save_latest(
-        step=1, target=6, lineage=lineage, bundle_sha256="b" * 64, identity=identity, model=b"m", state=b"s"
+        step=1,
+        target=6,
+        lineage=lineage,
+        bundle_sha256="b" * 64,
+        identity=identity,
+        files={"model": b"m", "state": b"s"},
     )
     shutil.copytree(other.tree.checkpoints, tree.checkpoints, dirs_exist_ok=True)
 

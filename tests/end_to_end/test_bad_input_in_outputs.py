@@ -89,7 +89,12 @@ def other_tree(working: Path) -> None:
     lineage = Lineage("e" * 32, 2, None, 0)
     for step in (98, 99):
         store.save_latest(
-            step=step, target=100, lineage=lineage, bundle_sha256="", model=b"m", state=b"s", identity=identity
+            step=step,
+            target=100,
+            lineage=lineage,
+            bundle_sha256="",
+            files={"model": b"m", "state": b"s"},
+            identity=identity,
         )
     rewrite(working)
 

@@ -122,7 +122,7 @@ def test_the_only_copy_of_a_run_whose_tree_another_training_took_stays_until_a_c
     assert (found[lost].action, "no copy of step 2" in found[lost].why) == ("keep", True)
     copy = bench.workdir / "archive/copy"
     shutil.copytree(tmp_path / "aside", copy)
-    model = next(copy.rglob(bench.tree.model_name(2)))
+    model = next(copy.rglob(bench.tree.name("latest", "model", 2)))
     whole = model.read_bytes()
     model.write_bytes(b"x" * len(whole))
     assert actions(cleaned(bench))[lost] == "keep", "a damaged copy is none"

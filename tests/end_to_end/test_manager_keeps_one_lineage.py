@@ -37,7 +37,7 @@ NET = "sections/small/section.toml", r"^net_arch = .*$"
 
 def damage(bench: Bench, *steps: int) -> None:
     for step in steps:
-        path = bench.tree.checkpoints / bench.tree.model_name(step)
+        path = bench.tree.checkpoints / bench.tree.name("latest", "model", step)
         path.write_bytes(b"?" * path.stat().st_size)
 
 
@@ -51,7 +51,7 @@ def save_one(bench: Bench, *, step: int, target: int) -> dict[str, Any]:
     """A checkpoint nobody's journal knows of; what others beside it have in common with it."""
     config = build_config(SECTION, workdir=bench.workdir, project_root=bench.project)
     common = {"lineage": Lineage("a" * 32, 1, None, 0), "bundle_sha256": "b", "identity": current_identity(config)}
-    CheckpointStore(bench.tree).save_latest(step=step, target=target, model=b"m", state=b"s", **common)
+    CheckpointStore(bench.tree).save_latest(step=step, target=target, files={"model": b"m", "state": b"s"}, **common)
     return common
 
 
@@ -217,7 +217,7 @@ def test_less_than_what_is_saved_pushes_nothing(bench: Bench) -> None:
     assert "nothing was pushed" in refused.value.safe
     assert "--timesteps 9" in refused.value.next_step
     assert "[STEP1]" not in bench.output
-    store.save_final(step=3, target=9, files={bench.tree.final_model_name: b"m"}, **common)
+    store.save_final(step=3, target=9, files={"model": b"m"}, **common)
     assert bench.run(timesteps=2).state == "finished"
     assert "the final model here is of step 3" in bench.output
     assert "[STEP1]" not in bench.output

@@ -144,7 +144,7 @@ def test_only_the_final_model_was_missing_and_no_session_is_pushed_to_write_it(b
     final, head = CheckpointStore(bench.tree).final(), CheckpointStore(bench.tree).find_latest_checkpoint()
     assert final is not None
     assert head is not None
-    assert (final.step, final.read_model()) == (2, head.read_model())
+    assert (final.step, final.read("model")) == (2, head.read("model"))
     known = Vouched(bench.workdir)
     assert known.who(final.manifest) == known.who(head.manifest) != ""
 

@@ -125,11 +125,11 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
 def test_stock_sb3_opens_every_model_and_the_final_replay_buffer(tmp_path: Path) -> None:
     assert main.run(order()) == 0
     tree = TrainingTree(tmp_path / "working/training_tree", SCENARIO)
-    for path in (tree.final, tree.best_model, tree.checkpoints / tree.model_name(2)):
+    for path in (tree.final, tree.best_model, tree.checkpoints / tree.name("latest", "model", 2)):
         model = DQN.load(path)
         assert model.predict(np.zeros(model.observation_space.shape, dtype=np.float32))[0] in model.action_space
     final = DQN.load(tree.final)
-    final.load_replay_buffer(tree.root / tree.final_replay_name)
+    final.load_replay_buffer(tree.path("final", "replay_buffer"))
     assert final.replay_buffer is not None
     assert (final.num_timesteps, final.replay_buffer.pos) == (2, 2), "no transition may be missing"
 

@@ -7,6 +7,7 @@ import errno
 import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import crash_workload as workload
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
+from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, contents
 from kaggle_manager.errors import CheckpointCorrupt, StorageError
 
 pytestmark = pytest.mark.slow
@@ -60,26 +61,30 @@ class StoreMachine(RuleBasedStateMachine):
         with contextlib.suppress(StorageError, CheckpointCorrupt):
             self.save_on(FailingDisk(call, error, persistent))
 
-    @rule(score=st.floats(-10, 10), call=st.none() | st.integers(0, 20))
-    def evaluate(self, score: float, call: int | None) -> None:
+    @rule(score=st.floats(-10, 10), call=st.none() | st.integers(0, 30), shares=st.booleans())
+    def evaluate(self, score: float, call: int | None, shares: bool) -> None:
         self.step += 1
-        with contextlib.suppress(Died):
-            won = workload.save_best(self.store(None if call is None else DyingDisk(call)), self.step, score)
+        with contextlib.suppress(Died), patch.object(contents, "SHARED_FROM", 0):
+            store = self.store(None if call is None else DyingDisk(call))
+            of = next(iter(store.valid_checkpoints()), None) if shares else None
+            seen = of.step if of else self.step
+            won = workload.save_best(store, seen, score, of)
             assert won == (self.best is None or score > self.best)
         found = self.store().best()
         self.best = None if found is None else found.manifest.score
 
-    @rule(which=st.integers(0, 5), byte=st.integers(0, 400))
+    @rule(which=st.integers(0, 7), byte=st.integers(0, 400))
     def damage_one_file(self, which: int, byte: int) -> None:
         """Only when both promised checkpoints are whole: the store keeps two, so that one may be lost."""
-        files = [path for path in sorted(self.tree.checkpoints.glob("*")) if path.is_file()]
-        if len(self.acknowledged) < 2 or len(files) != 6:
+        below = sorted(self.tree.checkpoints.rglob("*"))
+        files = [path for path in below if path.is_file() and path.parent.name != "replay"]
+        if len(self.acknowledged) < 2 or len(files) != 8:
             return
         path = files[which]
         data = bytearray(path.read_bytes())
         data[byte % len(data)] ^= 0x10
         path.write_bytes(data)
-        lost = [step for step in self.acknowledged if f"_{step}_" in path.name]
+        lost = [step for step in self.acknowledged if f"_{step}_" in str(path)]
         self.acknowledged = [step for step in self.acknowledged if step not in lost]
 
     @rule()
@@ -99,7 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
     def best_never_gets_worse(self) -> None:
         found = self.store().best()
         assert (None if found is None else found.manifest.score) == self.best
-        assert found is None or found.read_model() == workload.model_bytes(found.manifest.metrics["seen"])
+        assert found is None or found.read("model") == workload.model_bytes(found.manifest.metrics["seen"])
 
 
 StoreMachine.TestCase.settings = settings(

@@ -47,6 +47,9 @@ class WatchedDisk(Disk):
     def replace(self, source: Path, destination: Path) -> None:
         self.call("replace", super().replace, source, destination)
 
+    def link(self, source: Path, destination: Path) -> None:
+        self.call("link", super().link, source, destination)
+
     def unlink(self, path: Path) -> None:
         self.call("unlink", super().unlink, path)
 
@@ -117,7 +120,7 @@ class RecordingDisk(WatchedDisk):
                 self.calls.append(Call(name, path, data=arguments[1]))
             case "write_at":
                 self.calls.append(Call(name, path, offset=arguments[1], data=arguments[2]))
-            case "replace":
+            case "replace" | "link":
                 self.calls.append(Call(name, path, self._relative(arguments[1])))
             case "sync" | "sync_folder" | "unlink":
                 self.calls.append(Call(name, path))

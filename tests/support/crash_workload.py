@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, TrainingTree
+from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, TrainingTree, contents
+from kaggle_manager.checkpoints.contents import Content
 from kaggle_manager.checkpoints.manifest import ReplayCommit
 from kaggle_manager.checkpoints.replay_capture import ReplayCapture
 from kaggle_manager.checkpoints.replay_log import ReplayLog, load
@@ -34,6 +36,14 @@ def model_bytes(step: int) -> bytes:
 
 def state_bytes(step: int) -> bytes:
     return hashlib.sha256(f"state {step}".encode()).digest() * 2
+
+
+OWN = "nets/actor.pt"
+"""A script's own file, in a folder of its own."""
+
+
+def own_bytes(step: int) -> bytes:
+    return hashlib.sha256(f"own {step}".encode()).digest()
 
 
 def rows_at(step: int) -> int:
@@ -100,33 +110,39 @@ def resume_log(store: CheckpointStore, disk: Disk | None = None) -> tuple[RingLo
 def save(store: CheckpointStore, log: RingLog, step: int) -> Checkpoint:
     return store.save_latest(
         step=step,
-        model=model_bytes(step),
-        state=state_bytes(step),
+        files={"model": model_bytes(step), "state": state_bytes(step), OWN: own_bytes(step)},
         replay=log.append(rows_at(step)),
         **COMMON,
     )
 
 
-def save_best(store: CheckpointStore, step: int, score: float) -> bool:
-    return store.save_best(score=score, step=step, model=model_bytes(step), metrics={"seen": step}, **COMMON)
+def save_best(store: CheckpointStore, step: int, score: float, of: Checkpoint | None = None) -> bool:
+    """With the files of a checkpoint; else with a model of its own, and every second time with statistics beside it."""
+    files: dict[str, Content] = {"model": model_bytes(step)} if of is None else dict(of.usable())
+    if of is None and step % 2:
+        files["statistics"] = state_bytes(step)
+    return store.save_best(score=score, step=step, files=files, metrics={"seen": step}, **COMMON)
 
 
 def save_final(store: CheckpointStore, step: int) -> Checkpoint:
-    tree = store.tree
-    files = {tree.final_model_name: model_bytes(step), tree.final_replay_name: state_bytes(step)}
-    return store.save_final(step=step, files=files, **COMMON)
+    """With the model of the newest checkpoint, where that is of this step."""
+    newest = store.find_latest_checkpoint()
+    shared = newest is not None and newest.step == step
+    model: Content = newest.shared("model") if newest is not None and shared else model_bytes(step)
+    return store.save_final(step=step, files={"model": model, "replay_buffer": state_bytes(step)}, **COMMON)
 
 
+@patch.object(contents, "SHARED_FROM", 0)
 def run(root: Path, disk: Disk, promised: Promises, *, steps: int = 3, acknowledge: Callable[[], None]) -> None:
     """Live: some saves, an evaluation after each, the final model at the end; note every promise given."""
     store = CheckpointStore(TrainingTree(root, SCENARIO), disk=disk, warn=_silent)
     log, done = resume_log(store, disk)
     for step in range(done + 1, steps + 1):
-        save(store, log, step)
+        saved = save(store, log, step)
         promised.latest.append(step)
         acknowledge()
         if step in BEST:
-            if save_best(store, step, BEST[step]):
+            if save_best(store, step, BEST[step], saved if step == steps else None):
                 promised.best = max(BEST[step], promised.best or BEST[step])
             acknowledge()
     save_final(store, steps)
@@ -163,8 +179,8 @@ def _going_on_violations(store: CheckpointStore, head: Checkpoint | None) -> lis
     steps = [checkpoint.step for checkpoint in store.valid_checkpoints()]
     if steps != [following + 1, following]:
         found.append(f"I1b: two more saves leave {steps}")
-    names = {path.name for path in store.tree.checkpoints.iterdir() if path.is_file()}
-    if len(names) != 6:
+    names = [path.name for path in store.tree.checkpoints.rglob("*") if path.is_file() and path.parent.name != "replay"]
+    if len(names) != 8:
         found.append(f"I6: {len(names)} files for two checkpoints: {sorted(names)}")
     return found
 
@@ -185,13 +201,14 @@ def mixed(checkpoint: Checkpoint) -> list[str]:
     """Say what of a checkpoint is not of its step (I2)."""
     step = checkpoint.step
     found = []
-    if checkpoint.read_model() != model_bytes(step) or checkpoint.read_state() != state_bytes(step):
+    expected = {"model": model_bytes(step), "state": state_bytes(step), OWN: own_bytes(step)}
+    if any(checkpoint.read(role) != data for role, data in expected.items()):
         found.append(f"I2: step {step} has files of another step")
     replay = checkpoint.manifest.replay
     if replay is not None:
-        into, expected = ring(0), ring(rows_at(step))
+        into, rows = ring(0), ring(rows_at(step))
         load(checkpoint.tree.replay, replay, into)
-        if any(into[name].tobytes() != expected[name].tobytes() for name in expected):
+        if any(into[name].tobytes() != rows[name].tobytes() for name in rows):
             found.append(f"I2: step {step} has replay rows of another step")
     return found
 
@@ -205,7 +222,10 @@ def _best_and_final_violations(store: CheckpointStore, promised: Promises) -> li
         score = best.manifest.score
         if promised.best is not None and score is not None and score < promised.best:
             found.append(f"I4: best is {score} and {promised.best} was acknowledged")
-        if best.read_model() != model_bytes(best.manifest.metrics["seen"]):
+        there = {path.name for path in store.tree.best_folder.iterdir()}
+        if there != {*(file.name for file in best.manifest.files), store.tree.manifest_name("best")}:
+            found.append(f"I6: beside the best model lies what is not its: {sorted(there)}")
+        if best.read("model") != model_bytes(best.manifest.metrics["seen"]):
             found.append("I4: the best model is not the one of its score")
     final = store.final()
     if promised.final is not None and (final is None or final.step != promised.final):

@@ -116,8 +116,8 @@ def save(state: Path, run_id: str, steps: int, *, rate: float, generation: int =
     identity = {"algorithm": "DQN", "hyperparameters": {"learning_rate": rate}, "reward_fingerprint": run_id[:1] * 64}
     common = {"target": 400, "lineage": lineage, "bundle_sha256": "b" * 64, "identity": identity}
     for step in (steps - 100, steps):
-        store.save_latest(step=step, model=b"m" * 5000, state=b"s" * 1000, **common)
-    store.save_best(step=steps - 100, score=-10.25, model=b"best", **common)
+        store.save_latest(step=step, files={"model": b"m" * 5000, "state": b"s" * 1000}, **common)
+    store.save_best(step=steps - 100, score=-10.25, files={"model": b"best"}, **common)
     history = tree.history
     (history / "tensorboard").mkdir(parents=True, exist_ok=True)
     every = np.arange(50, steps + 1, 50)

@@ -146,7 +146,7 @@ def _foreign(path: bytes, number: int, working: bytes) -> None:
     elsewhere = TrainingTree(Path(os.fsdecode(path)), "little_task")
     common: dict[str, Any] = {"target": 10**6, "bundle_sha256": "", "identity": {}}
     CheckpointStore(elsewhere).save_latest(
-        step=900_000, model=b"m", state=b"s", lineage=Lineage("f" * 32, 1, None, 0), **common
+        step=900_000, files={"model": b"m", "state": b"s"}, lineage=Lineage("f" * 32, 1, None, 0), **common
     )
     for file in elsewhere.checkpoints.iterdir():
         if file.is_file():

@@ -41,7 +41,8 @@ def make_hostile(tree: Path, marker: Path, *, whole_state: bool = False) -> None
         for entry in manifest.files:
             file = path.with_name(entry.name)
             file.write_bytes(_hostile(file.name, file.read_bytes(), marker, whole_state))
-            files.append(FileEntry.of(entry.name, file.read_bytes()))
+            made = FileEntry.of(entry.name, file.read_bytes())
+            files.append(replace(entry, size=made.size, sha256=made.sha256))
         sealed: Manifest = replace(manifest, files=tuple(files))
         path.write_bytes(sealed.to_bytes())
 

@@ -69,6 +69,9 @@ class Machine:
                 inode = self.names.pop(call.path)
                 self.names[call.destination] = inode
                 self._change(call.destination, _Change(inode, gone=call.path, named=call.destination))
+            case "link":
+                inode = self.names[call.destination] = self.names[call.path]
+                self._change(call.destination, _Change(inode, named=call.destination))
             case "unlink":
                 found = self.names.pop(call.path, None)
                 if found is not None:

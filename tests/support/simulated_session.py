@@ -237,7 +237,7 @@ class _Session:
         if order.target == end:
             if fate.kind == "no final":
                 self._dies(self.at_s, "error", "")
-            store.save_final(step=end, files={tree.final_model_name: model_at(end)}, **common)
+            store.save_final(step=end, files={"model": model_at(end)}, **common)
         done = order.target == end
         reason = "" if done else f"the session's time is used up after {self.at_s:.0f} s"
         return {
@@ -281,8 +281,8 @@ class _Session:
                 self._save(store, number * every, common)
 
     def _save(self, store: CheckpointStore, step: int, common: dict[str, Any]) -> None:
-        store.save_latest(step=step, model=model_at(step), state=state_at(step), **common)
-        store.save_best(score=float(step), step=step, model=model_at(step), **common)
+        store.save_latest(step=step, files={"model": model_at(step), "state": state_at(step)}, **common)
+        store.save_best(score=float(step), step=step, files={"model": model_at(step)}, **common)
         self.ending.saved = step
         at_s = self._trainer.setup_s + (step - self.ending.began) / self._trainer.steps_per_s
         speed = self._trainer.steps_per_s
@@ -314,7 +314,7 @@ class _Session:
         tree = TrainingTree(self._working / "training_tree", "little_task")
         store = CheckpointStore(tree, disk=_DyingDisk(int(self._fate.share * 6)), now=lambda: self._now)
         with contextlib.suppress(_Died):
-            store.save_latest(step=step, model=model_at(step), state=state_at(step), **common)
+            store.save_latest(step=step, files={"model": model_at(step), "state": state_at(step)}, **common)
         newest = CheckpointStore(tree, warn=lambda text: None).valid_checkpoints()
         self.ending.saved = newest[0].step if newest else 0
 

@@ -116,7 +116,7 @@ def session(order, working, inputs, emit):
         check_lineage(order, order.parent, head.manifest if head else None)
         check_vouched(order.parent)
         check_files(order, head.manifest.identity, identity)
-        start, model = head.step, head.read_model()
+        start, model = head.step, head.read("model")
     write_start(working, SessionStart(**session_fields(order.as_json()), device="cpu", accelerator=order.accelerator,
                                       target=order.target, from_zero=f"it has {start} steps"))
     end = min(order.target, start + (order.max_steps or STEPS))
@@ -139,7 +139,7 @@ def session(order, working, inputs, emit):
         model = hashlib.sha256(model + b"%d" % step).digest()
         if plan == "too large" and step == end:
             model *= 250_000
-        store.save_latest(step=step, model=model, state=b"state %d" % step, sources=sources, **common)
+        store.save_latest(step=step, files={"model": model, "state": b"state %d" % step, "sources": sources}, **common)
         write_metadata(tree.metadata, TrainingMetadata(**METADATA, scenario=order.scenario, timesteps_done=step))
         emit(ProgressEvent(step=step, target=order.target))
         if plan == "crash":
@@ -151,9 +151,9 @@ def session(order, working, inputs, emit):
         if plan == "hang":
             time.sleep(120)
     if plan != "no final":
-        store.save_best(score=1.0, step=end, model=b"best", **common)
+        store.save_best(score=1.0, step=end, files={"model": b"best"}, **common)
     if end == order.target and plan not in ("no final", "best only"):
-        store.save_final(step=end, files={tree.final_model_name: model}, **common)
+        store.save_final(step=end, files={"model": model}, **common)
     done = end == order.target and plan not in ("no final", "best only")
     return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,
             "resumed_from_step": start, "counts": {"updates": 1, "evaluations": 1}}

@@ -57,15 +57,14 @@ def plant(
         own = SegmentRef(f"segment_{step}.bin", 1, step + 1, len(data), sha256_bytes(data))
         store.save_latest(
             step=step,
-            model=f"model {run_id} {step}".encode(),
-            state=f"state {step}".encode(),
+            files={"model": f"model {run_id} {step}".encode(), "state": f"state {step}".encode()},
             replay=ReplayCommit(step, 8, (shared, own)),
             exact={"arithmetic": {"probe": "p", "torch": "2.13.0"}},
             certificate=f"certificate {step}",
             **common,
         )
-    store.save_best(score=score, step=steps[0], model=b"best " + run_id.encode(), **common)
-    store.save_final(step=steps[-1], files={tree.final_model_name: b"final"}, **common)
+    store.save_best(score=score, step=steps[0], files={"model": b"best " + run_id.encode()}, **common)
+    store.save_final(step=steps[-1], files={"model": b"final"}, **common)
     tree.history.mkdir(exist_ok=True)
     (tree.history / "evaluations.npz").write_bytes(curve([(step, [score + step, score]) for step in steps]))
     return tree

@@ -91,8 +91,7 @@ def continued(folder: Path) -> int:
         target=1000,
         lineage=Lineage("run", 1, None, 0),
         bundle_sha256="b" * 64,
-        model=f"model at {step}".encode(),
-        state=np.linspace(0, 1, step).tobytes(),
+        files={"model": f"model at {step}".encode(), "state": np.linspace(0, 1, step).tobytes()},
         replay=log.write(capture.take(ring(step), rows=step)),
     )
     return step

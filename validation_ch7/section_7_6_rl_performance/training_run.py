@@ -96,10 +96,10 @@ class TrainingRun:
         import torch
 
         checkpoint = self.levels[level]
-        model = next(entry for entry in checkpoint.manifest.files if entry.name.endswith(".zip"))
+        model = checkpoint.shared("model")
         return Contender(
             "model",
-            make=lambda: _Agent(self.config, checkpoint.read_model()),
+            make=lambda: _Agent(self.config, checkpoint.read("model")),
             content={"model_sha256": model.sha256, "torch": torch.__version__.partition("+")[0]},
         )
 

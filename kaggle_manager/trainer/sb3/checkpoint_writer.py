@@ -37,7 +37,7 @@ class Begin:
     Attributes:
         manifest: fields of the manifest.
         replay: the replay rows that are there already.
-        sources: as `CheckpointStore.save_latest`.
+        sources: what its experiment is made of, see `checkpoints.sources`; b"" for none.
     """
 
     manifest: Mapping[str, Any]
@@ -52,7 +52,7 @@ class SaveOrder:
     Attributes:
         step: timesteps trained.
         attributes: of the model; only what may have changed since the order before (see `Changes`).
-        parameters, variables: of the model, as in `ModelSnapshot`.
+        parameters, variables, statistics: of the model, as in `ModelSnapshot`.
         record, items: for the `.state` file.
         replay: the replay rows that are not in the log yet; None without a replay buffer.
         metadata: for training_metadata.json.
@@ -63,6 +63,7 @@ class SaveOrder:
     attributes: bytes
     parameters: dict[str, Any]
     variables: dict[str, Any]
+    statistics: bytes
     record: RunRecord
     items: dict[str, Any]
     replay: NewRows | None
@@ -140,15 +141,14 @@ class CheckpointWriter:
         begun = time.monotonic()
         self._attributes.update(pickle.loads(order.attributes))  # first: if this save fails, the next one needs them
         replay = None if order.replay is None else self._replay.write(order.replay)
-        model = ModelSnapshot(self._attributes, order.parameters, order.variables)
+        model = ModelSnapshot(self._attributes, order.parameters, order.variables, order.statistics)
         parameters = {**model.parameters, **model.variables}
         digests = exact_state.or_none(lambda: exact_state.digests(order.items, parameters))
+        files = {**model.files(), "state": state_bytes(order.record, order.items)}
         checkpoint = self._store.save_latest(
             step=order.step,
-            model=model.to_bytes(),
-            state=state_bytes(order.record, order.items),
+            files=files | ({"sources": self._sources} if self._sources else {}),
             replay=replay,
-            sources=self._sources,
             certificate=digests.get("all", ""),
             **self._manifest,
             **order.manifest,

@@ -93,7 +93,7 @@ class Checkpointer:
         """
         exact_state.check_complete(self.resume_point.items)
         try:
-            model_file.load_parameters(self.training.model, checkpoint.read_model())
+            model_file.load_parameters(self.training.model, checkpoint.read("model"))
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointIncompatible(
                 f"The model of step {checkpoint.step} does not fit the one configured now: {error}",
@@ -138,6 +138,7 @@ class Checkpointer:
             attributes=self._changes.of(model.data),
             parameters=model.parameters,
             variables=model.variables,
+            statistics=model.statistics,
             record=self.record,
             items=exact_state.collect(self.training),
             replay=self._rows.all(),
@@ -221,7 +222,7 @@ class Checkpointer:
             raise divergence.diverged(self.training.model, what, newest)
 
     def _finite_snapshot(self) -> ModelSnapshot:
-        """The model as it is, the one way into the store.
+        """The model as it is, the one way into a checkpoint.
 
         Raises:
             Diverged: it is not finite.
@@ -237,20 +238,25 @@ class Checkpointer:
             Diverged: it is not finite.
         """
         self.join()
-        data = self._finite_snapshot().to_bytes()
-        self.store.save_best(score=score, step=step, model=data, **self._common)
+        self.store.save_best(score=score, step=step, files=self._usable(), **self._common)
         self.best = self.store.best(self.identity)
+
+    def _usable(self) -> dict[str, Content]:
+        """What the policy can be used with, as it is; shared with the newest checkpoint, where that is of this step."""
+        if self.newest is None or self.newest.step != self.training.model.num_timesteps:
+            return self._finite_snapshot().files()
+        return self.newest.usable()
 
     def save_final(self) -> Checkpoint:
         """Write the final model, and where there is room its replay buffer, as stock Stable-Baselines3 reads them."""
         self.finish()
         tree, model = self.store.tree, self.training.model
-        files: dict[str, Content] = {tree.final_model_name: model_file.snapshot(model).to_bytes()}
+        files = self._usable()
         if replay_rows.buffer_of(model) is not None:
             size = sum(array.nbytes for array in replay_rows.arrays(model).values())
             self.left_out = sizes.buffer_file_left_out(size, tree.root)
             if not self.left_out:
-                files[tree.final_replay_name] = Streamed(model.save_replay_buffer)  # type: ignore[attr-defined]
+                files["replay_buffer"] = Streamed(model.save_replay_buffer)  # type: ignore[attr-defined]
         self.digests = exact_state.or_none(lambda: exact_state.digests_of(self.training))
         final = self.store.save_final(
             step=model.num_timesteps,

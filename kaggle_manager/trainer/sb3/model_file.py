@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
+from kaggle_manager.checkpoints.contents import Content
+from kaggle_manager.trainer.sb3 import host_pickle
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
@@ -36,11 +40,18 @@ class ModelSnapshot:
         data: its attributes that are not tensors.
         parameters: state dictionaries of networks and optimizers, by name.
         variables: tensors outside of them (the entropy coefficient of SAC), by name.
+        statistics: the running normalisation around the environment, as `statistics_of`; b"" for none.
     """
 
     data: dict[str, Any]
     parameters: dict[str, Any]
     variables: dict[str, Any]
+    statistics: bytes = b""
+
+    def files(self) -> dict[str, Content]:
+        """What a checkpoint needs so that the policy can be used, by role."""
+        files: dict[str, Content] = {"model": self.to_bytes()}
+        return files | ({"statistics": self.statistics} if self.statistics else {})
 
     def to_bytes(self) -> bytes:
         """The zip file."""
@@ -56,13 +67,26 @@ class ModelSnapshot:
 
 
 def snapshot(model: BaseAlgorithm) -> ModelSnapshot:
-    """What `model.save()` would write now."""
+    """What `model.save()` would write now, and `save()` of the running normalisation around its environment."""
     state_dicts, variables = model._get_torch_save_params()
     # The same choice of attributes as in `BaseAlgorithm.save`.
     left_out = {*model._excluded_save_params(), *(name.split(".")[0] for name in [*state_dicts, *variables])}
     data = {name: value for name, value in vars(model).items() if name not in left_out}
     arrays: dict[Any, Any] = {}
-    return ModelSnapshot(data, _as_arrays(model.get_parameters(), arrays), _as_arrays(tensors_outside(model), arrays))
+    parameters, variables = _as_arrays(model.get_parameters(), arrays), _as_arrays(tensors_outside(model), arrays)
+    return ModelSnapshot(data, parameters, variables, statistics_of(model))
+
+
+def statistics_of(model: BaseAlgorithm) -> bytes:
+    """The running normalisation around the model's environment: stock `VecNormalize.load` opens it. b"" for none."""
+    vec = model.get_env()
+    found = None if vec is None else unwrap_vec_normalize(vec)
+    if found is None:
+        return b""
+    try:
+        return host_pickle.dumps(found)
+    except (pickle.PicklingError, AttributeError, TypeError):  # of a class of the user's, defined in a function
+        return host_pickle.dumps_code(found)
 
 
 # Attributes of these types are replaced, never changed, while a model trains; stock `load()` seeds spaces again.

@@ -110,7 +110,7 @@ def find_resume_point(
     if checkpoint is None:
         return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
     check(checkpoint.manifest)
-    saved = read_state(checkpoint.read_state())
+    saved = read_state(checkpoint.read("state"))
     return ResumePoint(checkpoint, "", saved.record, saved.items)
 
 

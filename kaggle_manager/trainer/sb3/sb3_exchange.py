@@ -1,7 +1,8 @@
 """To and from stock Stable-Baselines3: `python -m kaggle_manager.trainer.sb3.sb3_exchange export|import ...`.
 
-    export   a checkpoint as <scenario>_checkpoint_<N>_steps.zip, which stock `Algorithm.load()` opens, and
-             <scenario>_checkpoint_<N>_steps_replay_buffer.pkl for `load_replay_buffer()`
+    export   a checkpoint as <scenario>_checkpoint_<N>_steps.zip, which stock `Algorithm.load()` opens,
+             <scenario>_checkpoint_<N>_steps_vecnormalize.pkl for `VecNormalize.load()`, where the training normalises,
+             and <scenario>_checkpoint_<N>_steps_replay_buffer.pkl for `load_replay_buffer()`
     import   such a pair becomes the first checkpoint of a training tree; training goes on from there
 
 Promises: an export is made of verified bytes and changes nothing in the tree; an import never runs code from the files,
@@ -80,7 +81,7 @@ def export_sb3(
         check: called with the manifest before anything of the checkpoint is opened; raises what refuses it.
 
     Returns:
-        the model, and the replay buffer where the algorithm has one.
+        the model, its running normalisation where it has one, and the replay buffer where the algorithm has one.
 
     Raises:
         CheckpointNotFound: there is none that verifies, or none of this step.
@@ -100,19 +101,18 @@ def export_sb3(
         )
     checkpoint = chosen[0]
     check(checkpoint.manifest)
-    model = checkpoint.read_model()
-    name = tree.model_name(checkpoint.step)
-    contents: dict[str, Content] = {name: model}
+    contents: dict[str, Content] = {role: checkpoint.read(role) for role in checkpoint.usable()}
     if checkpoint.manifest.replay is not None:
-        buffer = _buffer_of(checkpoint, model)
-        contents[f"{name.removesuffix('.zip')}_replay_buffer.pkl"] = Streamed(partial(save_to_pkl, obj=buffer))
+        buffer = _buffer_of(checkpoint, checkpoint.read("model"))
+        contents["replay_buffer"] = Streamed(partial(save_to_pkl, obj=buffer))
+    names = {role: tree.name("latest", role, checkpoint.step) for role in contents}
     disk = Disk()
     with storage_errors("Exporting the checkpoint", safe="the training tree was only read"):
         disk.make_folder(folder)
-        for file_name, content in contents.items():
-            with replacing(disk, folder / file_name) as temporary:
+        for role, content in contents.items():
+            with replacing(disk, folder / names[role]) as temporary:
                 write(disk, temporary, content)
-    return [folder / file_name for file_name in contents]
+    return [folder / name for name in names.values()]
 
 
 def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConfig) -> Checkpoint:
@@ -227,7 +227,7 @@ def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
             next_step=f"export it where there is more memory; the model alone is {checkpoint.model_path}",
         )
     replay_rows.WaitingRows(holder).load(checkpoint, Disk())
-    replay_rows.restore(holder, opened(read_state(checkpoint.read_state()).items["replay"]))
+    replay_rows.restore(holder, opened(read_state(checkpoint.read("state")).items["replay"]))
     return buffer
 
 

@@ -60,9 +60,9 @@ def grow(root: Path, *, generation: int = 1, steps: tuple[int, ...] = (1, 2), ru
         ref = SegmentRef(f"segment_{step}.bin", 0, step, len(rows), sha256_bytes(rows))
         replay = ReplayCommit(step, 8, (ref,))
         state = f"state {run_id} {step}".encode()
-        store.save_latest(step=step, model=f"model {step}".encode(), state=state, replay=replay, **common)
-    store.save_best(score=-5.0, step=steps[0], model=b"best", **common)
-    store.save_final(step=steps[-1], files={tree.final_model_name: b"final", tree.final_replay_name: b"pkl"}, **common)
+        store.save_latest(step=step, files={"model": f"model {step}".encode(), "state": state}, replay=replay, **common)
+    store.save_best(score=-5.0, step=steps[0], files={"model": b"best"}, **common)
+    store.save_final(step=steps[-1], files={"model": b"final", "replay_buffer": b"pkl"}, **common)
     (tree.history / "tensorboard").mkdir(parents=True)
     (tree.history / "tensorboard" / "events.1").write_bytes(b"curve")
     (tree.history / "monitor.csv").write_bytes(b"r,l,t\n")
@@ -139,14 +139,14 @@ def test_a_source_none_of_whose_checkpoints_verifies_restores_nothing(
     grow(local.root, steps=(1,))
     before = content(local.root)
     for step in (1, 2):
-        (source.checkpoints / source.model_name(step)).write_bytes(b"")
+        (source.checkpoints / source.name("latest", "model", step)).write_bytes(b"")
     with pytest.raises(OutputDamaged, match="No checkpoint"):
         restore(source, local)
     assert content(local.root) == before
 
 
 def test_what_is_left_out_does_not_make_a_step_that_was_asked_for(source: TrainingTree, local: TrainingTree) -> None:
-    (source.checkpoints / source.model_name(2)).write_bytes(b"")
+    (source.checkpoints / source.name("latest", "model", 2)).write_bytes(b"")
     with pytest.raises(LineageMismatch, match="at least 2"):
         restore(source, local, min_step=2)
     assert not local.root.exists()
@@ -273,12 +273,12 @@ def test_the_same_tree_packs_to_the_same_bytes_and_unpacks_to_the_same_tree(
 
 
 def test_a_tree_is_packed_without_its_damaged_checkpoint(source: TrainingTree, tmp_path: Path) -> None:
-    (source.checkpoints / source.model_name(2)).write_bytes(b"")
+    (source.checkpoints / source.name("latest", "model", 2)).write_bytes(b"")
     pack_tree(source, tmp_path / "pack")
     assert unpack_tree(tmp_path / "pack", tmp_path / "unpacked", warn=pytest.fail).step == 1
     (head,) = CheckpointStore(TrainingTree(tmp_path / "unpacked", SCENARIO)).valid_checkpoints()
     assert head.step == 1
-    (source.checkpoints / source.model_name(1)).write_bytes(b"")
+    (source.checkpoints / source.name("latest", "model", 1)).write_bytes(b"")
     with pytest.raises(OutputDamaged):
         pack_tree(source, tmp_path / "refused")
 
@@ -410,7 +410,7 @@ assert "numpy" not in sys.modules
 tree = checkpoints.TrainingTree(Path({root}), "traffic")
 store = checkpoints.CheckpointStore(tree)
 lineage = checkpoints.Lineage("r", 1, None, 0)
-store.save_latest(step=1, target=2, lineage=lineage, bundle_sha256="", model=b"m", state=b"s")
+store.save_latest(step=1, target=2, lineage=lineage, bundle_sha256="", files={{"model": b"m", "state": b"s"}})
 assert store.find_latest_checkpoint().step == 1
 {more}
 """

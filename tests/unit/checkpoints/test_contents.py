@@ -99,24 +99,22 @@ def test_what_could_not_be_written_is_not_written_later(tmp_path: Path, write: C
 def test_a_large_final_model_is_saved_verified_packed_unpacked_and_restored_in_little_memory(tmp_path: Path) -> None:
     tree = TrainingTree(tmp_path / "models", "cart")
     store = CheckpointStore(tree)
-    store.save_latest(step=10, model=b"model", state=b"state", **COMMON)
+    store.save_latest(step=10, files={"model": b"model", "state": b"state"}, **COMMON)
     with little_memory():
-        store.save_final(
-            step=10, files={tree.final_model_name: b"m", tree.final_replay_name: Streamed(large)}, **COMMON
-        )
+        store.save_final(step=10, files={"model": b"m", "replay_buffer": Streamed(large)}, **COMMON)
         assert store.final() is not None
         pack_tree(tree, tmp_path / "pack")
         unpack_tree(tmp_path / "pack", tmp_path / "unpacked")
         restore_tree(tmp_path / "unpacked", TrainingTree(tmp_path / "again", "cart"), keep_replaced=tmp_path / "kept")
-    assert (tmp_path / "again" / tree.final_replay_name).read_bytes() == (
-        tree.root / tree.final_replay_name
+    assert (tmp_path / "again" / tree.name("final", "replay_buffer")).read_bytes() == (
+        tree.path("final", "replay_buffer")
     ).read_bytes()
 
 
 def test_a_member_of_eight_gibibytes_has_a_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What tar's oldest format has no digits for; the member's bytes are not written here."""
     tree = TrainingTree(tmp_path / "models", "cart")
-    CheckpointStore(tree).save_latest(step=10, model=b"model", state=b"state", **COMMON)
+    CheckpointStore(tree).save_latest(step=10, files={"model": b"model", "state": b"state"}, **COMMON)
     seen = []
 
     def headers_alone(self: tarfile.TarFile, member: tarfile.TarInfo, stream: Any) -> None:

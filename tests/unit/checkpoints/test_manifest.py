@@ -10,7 +10,6 @@ import pytest
 from small_trees import reseal
 
 from kaggle_manager.checkpoints import (
-    FileEntry,
     Lineage,
     Manifest,
     ReplayCommit,
@@ -19,8 +18,19 @@ from kaggle_manager.checkpoints import (
     parse_manifest,
 )
 from kaggle_manager.checkpoints.layout import check_component, check_relative, inside
-from kaggle_manager.checkpoints.manifest import MAX_MANIFEST_BYTES
+from kaggle_manager.checkpoints.manifest import MAX_MANIFEST_BYTES, CommittedFile
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, UnsafePath
+
+STEM = "traffic_checkpoint_45000_steps"
+
+
+def file(name: str, role: str = "model", size: int = 3, sha256: str = "c" * 64) -> CommittedFile:
+    return CommittedFile(name, size, sha256, role)
+
+
+def own(role: str) -> CommittedFile:
+    return file(f"{STEM}.files/{role}", role)
+
 
 MANIFEST = Manifest(
     kind="latest",
@@ -29,7 +39,7 @@ MANIFEST = Manifest(
     target=100_000,
     lineage=Lineage("run", 2, "a" * 64, 40_000),
     bundle_sha256="b" * 64,
-    files=(FileEntry("model.zip", 3, "c" * 64),),
+    files=(own("nets/actor.pt"), file(f"{STEM}.zip")),
     replay=ReplayCommit(9, 8, (SegmentRef("segment_0.bin", 0, 9, 100, "d" * 64),)),
     identity={"policy_architecture": (64, 64), "nan": float("nan")},
     metrics={"score": -25.5},
@@ -69,15 +79,21 @@ def sealed(**changes: object) -> bytes:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"files": (FileEntry("../climbs.zip", 3, "c" * 64),)},
-        {"files": (FileEntry("/absolute.zip", 3, "c" * 64),)},
-        {"files": (FileEntry("below/the/manifest.zip", 3, "c" * 64),)},
-        {"files": (FileEntry("twice.zip", 3, "c" * 64),) * 2},
-        {"files": (FileEntry("b.zip", 3, "c" * 64), FileEntry("a.zip", 3, "c" * 64))},
-        {"files": (FileEntry("C:drive.zip", 3, "c" * 64),)},
-        {"files": (FileEntry("a.zip", -1, "c" * 64),)},
-        {"files": (FileEntry("a.zip", 3, "short"),)},
-        {"files": tuple(FileEntry(f"{number}.zip", 3, "c" * 64) for number in range(17))},
+        {"files": (file("../climbs.zip"),)},
+        {"files": (file("/absolute.zip"),)},
+        {"files": (own("../climbs.zip"),)},
+        {"files": (own("a//b"),)},
+        {"files": (own("being_written.next"),)},
+        {"files": (own("A.pt"), own("a.pt"))},
+        {"files": (file("traffic_final.zip"),)},
+        {"files": (file(f"{STEM}.zip", "state"),)},
+        {"files": (file(f"{STEM}.zip", "\x1b[2J"),)},
+        {"files": (file(f"{STEM}.zip"),) * 2},
+        {"files": (file(f"{STEM}.zip"), own("a.pt"))},
+        {"files": (file("C:drive.zip"),)},
+        {"files": (file(f"{STEM}.zip", size=-1),)},
+        {"files": (file(f"{STEM}.zip", sha256="short"),)},
+        {"files": tuple(own(f"{number:04}") for number in range(1001))},
         {"step": -1},
         {"step": True},
         {"step": 1 << 60},
@@ -94,7 +110,7 @@ def test_what_cannot_be_is_refused_even_under_a_right_seal(changes: dict[str, ob
 
 @pytest.mark.parametrize(
     ("schema", "made_by", "next_step"),
-    [(1, "an earlier development version of kaggle-manager", "--fresh"), (3, "a newer version", "update")],
+    [(2, "an earlier development version of kaggle-manager", "--fresh"), (4, "a newer version", "update")],
 )
 def test_another_versions_manifest_is_not_called_damaged(schema: int, made_by: str, next_step: str) -> None:
     fields = json.loads(MANIFEST.to_bytes()) | {"schema": schema}

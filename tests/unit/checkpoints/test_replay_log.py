@@ -234,9 +234,9 @@ def test_a_run_of_over_a_million_transitions_leaves_fewer_than_thirty_files(tmp_
         replay_files.drop_unneeded(tree.replay, names | kept, Disk())  # as the store does when it has committed
         most, kept = max(most, len(list(tree.replay.iterdir()))), names
         if rows > total - 3 * every:
-            store.save_latest(step=rows, model=b"model", state=b"state", replay=commit, **common)
-    store.save_best(score=1.0, step=total, model=b"best", **common)
-    final = {tree.final_model_name: b"model", tree.final_replay_name: b"replay"}
+            store.save_latest(step=rows, files={"model": b"model", "state": b"state"}, replay=commit, **common)
+    store.save_best(score=1.0, step=total, files={"model": b"best"}, **common)
+    final = {"model": b"model", "replay_buffer": b"replay"}
     store.save_final(step=total, files=final, **common)
     assert most <= SEGMENTS_PER_RING + 2
     elsewhere = sum(path.is_file() and path.parent != tree.replay for path in tree.root.rglob("*"))

@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 
 def save(store: CheckpointStore, step: int) -> None:
-    store.save_latest(step=step, model=f"model {step}".encode(), state=b"state", **COMMON)
+    store.save_latest(step=step, files={"model": f"model {step}".encode(), "state": b"state"}, **COMMON)
 
 
 def names(folder: Path) -> list[str]:
@@ -35,20 +35,20 @@ def test_the_documented_timeline_ends_with_latest_and_final_at_100k_and_best_at_
     for step in range(0, 100_001, 1_000):
         save(store, step)
         if step in rewards:
-            store.save_best(score=rewards[step], step=step, model=f"model {step}".encode(), **COMMON)
+            store.save_best(score=rewards[step], step=step, files={"model": f"model {step}".encode()}, **COMMON)
         if step % 25_000 == 0:  # a session ends here, another one goes on
             store = CheckpointStore(store.tree, warn=pytest.fail)
             store.recover()
             resumed = store.find_latest_checkpoint()
             assert resumed is not None
             assert resumed.step == step, "it must resume from latest, never from best"
-    store.save_final(step=100_000, files={store.tree.final_model_name: b"model 100000"}, **COMMON)
+    store.save_final(step=100_000, files={"model": b"model 100000"}, **COMMON)
 
     assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [100_000, 99_000]
     best, final = store.best(), store.final()
     assert best is not None
     assert final is not None
-    assert (best.step, best.manifest.score, best.read_model()) == (20_000, -25.0, b"model 20000")
+    assert (best.step, best.manifest.score, best.read("model")) == (20_000, -25.0, b"model 20000")
     assert (final.step, final.model_path) == (100_000, store.tree.final)
 
 
@@ -64,8 +64,8 @@ def test_exactly_two_latest_are_kept_under_the_documented_names(store: Checkpoin
 def test_saving_a_step_again_replaces_it_and_keeps_the_other(store: CheckpointStore) -> None:
     save(store, 1)
     save(store, 2)
-    store.save_latest(step=2, model=b"redone", state=b"state", **COMMON)
-    assert [checkpoint.read_model() for checkpoint in store.valid_checkpoints()] == [b"redone", b"model 1"]
+    store.save_latest(step=2, files={"model": b"redone", "state": b"state"}, **COMMON)
+    assert [checkpoint.read("model") for checkpoint in store.valid_checkpoints()] == [b"redone", b"model 1"]
 
 
 def test_a_save_behind_a_later_checkpoint_is_refused_and_nothing_is_touched(store: CheckpointStore) -> None:
@@ -88,30 +88,29 @@ def test_steps_come_from_manifests_not_from_names_or_times(store: CheckpointStor
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, -30.0, -31.0])
 def test_only_a_strictly_better_number_wins(store: CheckpointStore, score: float) -> None:
-    assert store.save_best(score=-30.0, step=1, model=b"first", **COMMON)
-    assert not store.save_best(score=score, step=2, model=b"second", **COMMON)
+    assert store.save_best(score=-30.0, step=1, files={"model": b"first"}, **COMMON)
+    assert not store.save_best(score=score, step=2, files={"model": b"second"}, **COMMON)
     best = store.best()
     assert best is not None
-    assert best.read_model() == b"first"
+    assert best.read("model") == b"first"
 
 
 def test_a_best_of_zero_is_a_number_like_any_other(store: CheckpointStore) -> None:
-    assert store.save_best(score=0.0, step=1, model=b"first", **COMMON)
-    assert not store.save_best(score=-1.0, step=2, model=b"second", **COMMON)
-    assert store.save_best(score=0.5, step=3, model=b"third", **COMMON)
+    assert store.save_best(score=0.0, step=1, files={"model": b"first"}, **COMMON)
+    assert not store.save_best(score=-1.0, step=2, files={"model": b"second"}, **COMMON)
+    assert store.save_best(score=0.5, step=3, files={"model": b"third"}, **COMMON)
 
 
 def test_nan_never_becomes_the_first_best(store: CheckpointStore) -> None:
-    assert not store.save_best(score=math.nan, step=1, model=b"first", **COMMON)
+    assert not store.save_best(score=math.nan, step=1, files={"model": b"first"}, **COMMON)
     assert store.best() is None
 
 
 def test_final_is_written_once_and_again_only_for_a_further_target(store: CheckpointStore) -> None:
-    name = store.tree.final_model_name
-    store.save_final(step=10, files={name: b"ten"}, **COMMON)
-    store.save_final(step=10, files={name: b"ten again"}, **COMMON)
+    store.save_final(step=10, files={"model": b"ten"}, **COMMON)
+    store.save_final(step=10, files={"model": b"ten again"}, **COMMON)
     assert store.tree.final.read_bytes() == b"ten"
-    store.save_final(step=20, files={name: b"twenty"}, **COMMON)
+    store.save_final(step=20, files={"model": b"twenty"}, **COMMON)
     assert store.tree.final.read_bytes() == b"twenty"
 
 
@@ -126,9 +125,9 @@ def test_a_state_that_changed_after_it_was_found_is_not_handed_out(store: Checkp
     save(store, 1)
     found = store.find_latest_checkpoint()
     assert found is not None
-    found.state_path.write_bytes(b"tampered")
+    found.path("state").write_bytes(b"tampered")
     with pytest.raises(Exception, match="changed after it was verified"):
-        found.read_state()
+        found.read("state")
 
 
 def test_files_without_a_manifest_are_put_aside_not_deleted(store: CheckpointStore) -> None:

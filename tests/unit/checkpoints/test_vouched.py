@@ -58,9 +58,11 @@ def test_a_checkpoint_is_listed_before_it_is_committed(tmp_path: Path) -> None:
     tree, vouched = TrainingTree(tmp_path / "tree", "walk"), Vouched(tmp_path)
     facts = {"target": 100, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": "b"}
     with pytest.raises(SystemExit):
-        CheckpointStore(tree, disk=Dies(), vouched=vouched).save_latest(step=20, model=b"m", state=b"s", **facts)  # type: ignore[arg-type]
+        CheckpointStore(tree, disk=Dies(), vouched=vouched).save_latest(
+            step=20, files={"model": b"m", "state": b"s"}, **facts
+        )  # type: ignore[arg-type]
     assert (tmp_path / FILE_NAME).is_file()
-    CheckpointStore(tree, vouched=vouched).save_latest(step=40, model=b"m", state=b"s", **facts)  # type: ignore[arg-type]
+    CheckpointStore(tree, vouched=vouched).save_latest(step=40, files={"model": b"m", "state": b"s"}, **facts)  # type: ignore[arg-type]
     committed = list(manifests_of(tree))
     assert 40 in [manifest.step for manifest in committed]
     assert all(vouched.who(manifest) for manifest in committed)

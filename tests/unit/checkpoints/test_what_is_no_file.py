@@ -138,9 +138,9 @@ def test_what_stands_in_the_place_of_ours_makes_way(name: str, kind: str, tmp_pa
     store = CheckpointStore(tree, warn=lambda _: None)
     facts: dict[str, Any] = {"target": 9, "lineage": Lineage("r", 1, None, 0), "bundle_sha256": "b" * 64}
     for step in (3, 4, 5):
-        store.save_latest(step=step, model=b"m", state=b"s", **facts)
-    assert store.save_best(score=9.0, step=4, model=b"better", **facts)
-    store.save_final(step=5, files={tree.final_model_name: b"last"}, **facts)
+        store.save_latest(step=step, files={"model": b"m", "state": b"s"}, **facts)
+    assert store.save_best(score=9.0, step=4, files={"model": b"better"}, **facts)
+    store.save_final(step=5, files={"model": b"last"}, **facts)
     write_metadata(tree.metadata, SUMMARY)
     again = CheckpointStore(tree, warn=pytest.fail)
     again.recover()
@@ -153,7 +153,7 @@ def test_what_stands_in_the_place_of_ours_makes_way(name: str, kind: str, tmp_pa
     assert found is not None
     assert best is not None
     assert final is not None
-    assert (found.step, best.read_model(), final.step, summary) == (5, b"better", 5, SUMMARY)
+    assert (found.step, best.read("model"), final.step, summary) == (5, b"better", 5, SUMMARY)
 
 
 def test_what_makes_way_is_kept_and_said(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def run_in(folder: Path) -> tuple[RunRow, TrainingTree]:
     store = CheckpointStore(tree)
     for step in (10, 20):
         lineage = Lineage("r", 1, None, 0)
-        store.save_latest(step=step, target=30, lineage=lineage, bundle_sha256="b", model=b"m", state=b"s")
+        store.save_latest(
+            step=step, target=30, lineage=lineage, bundle_sha256="b", files={"model": b"m", "state": b"s"}
+        )
     row = RunRow("r", "section", "walk", 30, False, str(tree.root), "local", "o", "s", "2026-11-22T00:00:00+00:00")
     return row, tree
 
@@ -44,7 +46,7 @@ def everything_in(folder: Path) -> dict[Path, bytes]:
 
 def test_a_damaged_checkpoint_stays_where_it_is(tmp_path: Path) -> None:
     row, tree = run_in(tmp_path)
-    (tree.checkpoints / tree.manifest_name(20)).write_text("{}")
+    (tree.checkpoints / tree.manifest_name("latest", 20)).write_text("{}")
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
         before = everything_in(tmp_path / "models")
@@ -69,7 +71,7 @@ def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_pat
         journal.finish_run(row.run_id, "finished", "2026-11-22T01:00:00+00:00")
         whole = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
         assert not whole.human_action_required
-        (tree.checkpoints / tree.model_name(20)).write_bytes(b"")
+        (tree.checkpoints / tree.name("latest", "model", 20)).write_bytes(b"")
         cut = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
     assert (cut.state, cut.human_action_required) == ("finished", True)
     assert "0 bytes where 1 were committed" in cut.why
@@ -165,8 +167,7 @@ def test_where_exactness_was_lost_is_shown_by_every_face(tmp_path: Path) -> None
         target=30,
         lineage=Lineage("r", 2, None, 0),
         bundle_sha256="b",
-        model=b"m",
-        state=b"s",
+        files={"model": b"m", "state": b"s"},
         # The session that wrote this was exact again: the break is an earlier one's.
         exact={"exact": "none", "environment": "pickle", "broken": [{"step": 20, "why": "numpy: 1.26 -> 2.0"}]},
     )

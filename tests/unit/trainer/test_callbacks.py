@@ -278,19 +278,19 @@ def test_the_timeline_of_a_hundred_thousand_steps_ends_with_the_best_of_twenty_t
     callback, _ = best_callback(
         every,
         adaptive_evaluate_every(adaptive_save_every(100_000)),
-        lambda step, score: store.save_best(step=step, score=score, model=b"model %d" % step, **common),
+        lambda step, score: store.save_best(step=step, score=score, files={"model": b"model %d" % step}, **common),
     )
     for step in steps:
-        store.save_latest(step=step, model=b"model %d" % step, state=b"state", **common)
+        store.save_latest(step=step, files={"model": b"model %d" % step, "state": b"state"}, **common)
         rollouts(callback, [step])
-    store.save_final(step=100_000, files={store.tree.final_model_name: b"model 100000"}, **common)
+    store.save_final(step=100_000, files={"model": b"model 100000"}, **common)
     latest, best, final = store.find_latest_checkpoint(), store.best(), store.final()
     assert latest is not None
     assert best is not None
     assert final is not None
     assert [checkpoint.step for checkpoint in store.valid_checkpoints()] == [100_000, 99_000]
     assert (latest.step, final.step, best.step, best.manifest.score) == (100_000, 100_000, 20_000, -25.0)
-    assert best.read_model() == b"model 20000"
+    assert best.read("model") == b"model 20000"
 
 
 def test_the_metadata_says_of_the_best_model_what_the_tree_holds(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_the_metadata_says_of_the_best_model_what_the_tree_holds(tmp_path: Path)
     tree = TrainingTree(tmp_path, trainer_runs.SCENARIO)
     # Of a session that was lost after it, and that the resumed one, not being exact, does not find again.
     common: dict[str, Any] = {"target": 300, "lineage": chosen.lineage, "bundle_sha256": ""}
-    CheckpointStore(tree).save_best(score=900.0, step=290, model=b"better", **common)
+    CheckpointStore(tree).save_best(score=900.0, step=290, files={"model": b"better"}, **common)
     trainer_runs.session(chosen)
     best, metadata = CheckpointStore(tree).best(), read_metadata(tree.metadata)
     assert best is not None
@@ -335,7 +335,7 @@ def test_what_a_users_code_makes_in_the_places_of_the_trainer_ends_no_training(t
     tree.metadata.mkdir()
     tree.final.mkdir()
     for step in range(150, 301):
-        os.mkfifo(tree.checkpoints / f"{tree.model_name(step)}.next")
+        os.mkfifo(tree.checkpoints / f"{tree.name('latest', 'model', step)}.next")
     trainer_runs.session(chosen)
     store, metadata = CheckpointStore(tree), read_metadata(tree.metadata)
     final = store.final()

@@ -59,13 +59,13 @@ def test_it_lists_what_the_next_session_needs_and_tells_the_end(tmp_path: Path) 
 def test_a_checkpoint_that_is_damaged_or_of_another_run_is_not_needed(tmp_path: Path) -> None:
     tree = plant(tmp_path / "training_tree", (1, 2, 3), run_id="r")
     plant(tmp_path / "another", (98, 99), run_id="another")
-    flip(tree.checkpoints / tree.model_name(3))
+    flip(tree.checkpoints / tree.name("latest", "model", 3))
     for path in (tmp_path / "another/checkpoints").rglob("*"):  # whole, with its replay rows
         if path.is_file():
             path.rename(tree.checkpoints / path.relative_to(tmp_path / "another/checkpoints"))
     result, _ = left(tmp_path, outcome="completed", exit_code=0)
     names = [file.name.rpartition("/")[2] for file in result.files]
-    assert [name for name in names if name.endswith("steps.manifest.json")] == [tree.manifest_name(2)]
+    assert [name for name in names if name.endswith("steps.manifest.json")] == [tree.manifest_name("latest", 2)]
 
 
 @pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nothing", "a link to itself", "a file"])
@@ -206,7 +206,7 @@ def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
     close_folder(WHO, exit_code)
     result = parse_result((tmp_path / RESULT_FILE).read_bytes(), **WHO)
     assert (result.outcome, result.exit_code) == (outcome, exit_code)
-    assert f"training_tree/checkpoints/{tree.manifest_name(2)}" in [file.name for file in result.files]
+    assert f"training_tree/checkpoints/{tree.manifest_name('latest', 2)}" in [file.name for file in result.files]
 
 
 def test_of_a_result_that_is_there_only_what_else_was_left_changes(

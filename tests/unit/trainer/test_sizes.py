@@ -66,7 +66,7 @@ def test_a_final_model_goes_without_the_file_of_its_buffer_says_so_and_the_log_m
     tree = TrainingTree(tmp_path / "models", SCENARIO)
     chosen = settings(tree.root, hyperparameters={**DQN, "buffer_size": 1_000})
     assert trainer_runs.session(replace(chosen, total=100)).reason == ""
-    stock = pickle.loads((tree.root / tree.final_replay_name).read_bytes())
+    stock = pickle.loads((tree.path("final", "replay_buffer")).read_bytes())
     monkeypatch.setattr(sizes, "MAX_TREE_BYTES", 60_000)
     outcome = trainer_runs.session(replace(chosen, total=150))
     assert (outcome.kind, outcome.step) == ("completed", 152), "the end of a rollout"
@@ -78,8 +78,8 @@ def test_a_final_model_goes_without_the_file_of_its_buffer_says_so_and_the_log_m
     assert outcome.reason in metadata.strategy["final"]
     final = CheckpointStore(tree).final()
     assert final is not None
-    assert [file.name for file in final.manifest.files] == [tree.final_model_name]
-    assert not (tree.root / tree.final_replay_name).exists(), "that of the final model before is not its"
+    assert [file.role for file in final.manifest.files] == ["model"]
+    assert not (tree.path("final", "replay_buffer")).exists(), "that of the final model before is not its"
     exported = pickle.loads(
         export_sb3(tree.root, SCENARIO, None, tmp_path / "exported", check=lambda _: None)[1].read_bytes()
     )

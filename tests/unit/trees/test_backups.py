@@ -82,7 +82,7 @@ def test_a_backup_is_the_whole_tree_verified_and_goes_back_by_one_command(config
     assert content(made.folder) == {**whole, "reason.txt": b"before an experiment\n"}
     assert made in find_copies(config)
     assert back_up(config, "again").folder != made.folder
-    flip(config.tree / "checkpoints" / TrainingTree(config.tree, SCENARIO).model_name(2))
+    flip(config.tree / "checkpoints" / TrainingTree(config.tree, SCENARIO).name("latest", "model", 2))
     assert back_up(config, "of what is left").step == 1
     with pytest.raises(CheckpointNotFound):
         back_up(config_in(tmp_path / "empty"), "nothing")
@@ -126,7 +126,7 @@ def test_the_newest_copy_that_verifies_is_spared_even_when_newer_ones_do_not(tmp
     for number, moment in ((1, "20260101T000000"), (2, "20260102T000000")):
         plant(config.archive / stamped_name(config).replace(stamped_name(config)[-15:], moment), (number,))
     newer, older = sorted(find_copies(config), key=lambda copy: copy.folder.name, reverse=True)
-    flip(newer.folder / "checkpoints" / TrainingTree(newer.folder, SCENARIO).model_name(2))
+    flip(newer.folder / "checkpoints" / TrainingTree(newer.folder, SCENARIO).name("latest", "model", 2))
     assert newest_valid([newer, older], SCENARIO) == older
     assert plan_prune([newer, older], older) == []
 
@@ -140,7 +140,7 @@ def test_of_copies_saved_within_one_second_the_newest_is_the_one_of_the_later_se
         config.downloads / "run/generation_2/training_tree", (4,), generation=2, identity=mine, saved_at=same
     )
     damaged = plant(config.archive / stamped_name(config), (3, 9), generation=2, identity=mine, saved_at=same)
-    flip(damaged.checkpoints / damaged.model_name(9))
+    flip(damaged.checkpoints / damaged.name("latest", "model", 9))
     assert [copy.step for copy in find_copies(config)] == [9, 4, 2]
     with pytest.raises(CheckpointCorrupt) as caught:
         head_of(CheckpointStore(TrainingTree(config.tree, SCENARIO)), config, saved_step=4)
@@ -187,7 +187,7 @@ def test_what_is_freed_is_never_reached_through_a_link(config: RunConfig, tmp_pa
 def test_a_tree_without_a_good_checkpoint_is_not_backed_up(config: RunConfig) -> None:
     tree = TrainingTree(config.tree, SCENARIO)
     for step in (1, 2):
-        flip(tree.checkpoints / tree.model_name(step))
+        flip(tree.checkpoints / tree.name("latest", "model", step))
     with pytest.raises((CheckpointNotFound, OutputDamaged)):
         back_up(config, "too late")
 

@@ -33,7 +33,7 @@ def run(tmp_path: Path) -> Iterator[RunContext]:
     """A run whose newest checkpoint was trained with another reward than its best and its final model."""
     config = config_in(tmp_path)
     store = CheckpointStore(plant(config.tree))
-    store.save_latest(step=3, model=b"m", state=b"s", identity=CHANGED, **FACTS)
+    store.save_latest(step=3, files={"model": b"m", "state": b"s"}, identity=CHANGED, **FACTS)
     row = RunRow("run", SECTION, SCENARIO, 9, False, str(config.tree), "local", "o", "s", "2026-11-22T00:00:00+00:00")
     quiet: Any = SimpleNamespace(warn=lambda text: None, line=lambda text: None, quota=lambda text: None)
     connection: Any = SimpleNamespace(quota_for=lambda config: None)
@@ -61,7 +61,9 @@ def test_a_best_of_the_old_reward_is_none_for_every_reader_until_it_is_replaced(
     assert find_checkpoint(run.tree, "best").manifest is not None, "what lies there can be looked at"
     store = CheckpointStore(run.tree)
     assert store.best_on_disk() is not None
-    assert store.save_best(score=-90.0, step=3, model=b"b", identity=CHANGED, **FACTS), "-5 was of the old reward"
+    assert store.save_best(score=-90.0, step=3, files={"model": b"b"}, identity=CHANGED, **FACTS), (
+        "-5 was of the old reward"
+    )
     assert set(answers(run).values()) == {True}, answers(run)
 
 

@@ -181,7 +181,7 @@ def test_a_damaged_or_huge_monitor_file_is_a_sentence_or_nothing(kind: str, tmp_
 def test_a_tree_with_huge_files_is_read_in_blocks(tmp_path: Path) -> None:
     tree = plant(tmp_path / "models")
     events = tree.history / "tensorboard" / "events.out.tfevents.x"
-    for path in (events, tree.checkpoints / tree.manifest_name(9)):
+    for path in (events, tree.checkpoints / tree.manifest_name("latest", 9)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         os.truncate(path, 200_000_000)

@@ -60,11 +60,11 @@ def test_every_byte_is_read_and_every_damaged_file_is_named(tmp_path: Path) -> N
         if not path.name.endswith((".manifest.json", ".npz")):  # what nobody names is not missed
             assert any(path.name in problem for problem in verify_tree(tree).problems), path
         path.write_bytes(whole)
-    flip(tree.checkpoints / tree.model_name(1))
-    flip(tree.checkpoints / tree.state_name(1))
+    flip(tree.checkpoints / tree.name("latest", "model", 1))
+    flip(tree.checkpoints / tree.name("latest", "state", 1))
     found = " ".join(verify_tree(tree).problems)
-    assert tree.model_name(1) in found
-    assert tree.state_name(1) in found
+    assert tree.name("latest", "model", 1) in found
+    assert tree.name("latest", "state", 1) in found
 
 
 def test_a_damaged_segment_is_named_with_its_rows(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_a_damaged_segment_is_named_with_its_rows(tmp_path: Path) -> None:
 def test_a_checkpoint_is_called_by_its_level_or_its_step(tmp_path: Path) -> None:
     tree = plant(tmp_path / "models")
     assert [find_checkpoint(tree, which).name for which in ("latest", "2", "1", "best", "final")] == [
-        tree.manifest_name(2),
-        tree.manifest_name(2),
-        tree.manifest_name(1),
-        tree.best_manifest_name,
-        tree.final_manifest_name,
+        tree.manifest_name("latest", 2),
+        tree.manifest_name("latest", 2),
+        tree.manifest_name("latest", 1),
+        tree.manifest_name("best"),
+        tree.manifest_name("final"),
     ]
     with pytest.raises(CheckpointNotFound, match=r"it holds latest \(2\)"):
         find_checkpoint(tree, "7")
@@ -173,11 +173,11 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
     assert json.loads(ask("ls", "--json", "--no-verify")[1])["copies"][0]["hashes"] == "not read"
     flip(tmp_path / "replaced" / "run" / "before_generation_2" / "best_model" / "best_model.zip")
     assert json.loads(ask("ls", "--json")[1])["copies"][0]["hashes"] == "damaged"
-    flip(tree.checkpoints / tree.model_name(2))
+    flip(tree.checkpoints / tree.name("latest", "model", 2))
     assert "damaged" in ask("ls")[1]
     code, text = ask("verify", "--json")
     assert (code, json.loads(text)["error"]) == (3, "CheckpointCorrupt")
-    assert tree.model_name(2) in json.loads(text)["why"]
+    assert tree.name("latest", "model", 2) in json.loads(text)["why"]
     assert ask("show", "77")[0] == 9
     assert ask("show", "newest")[0] == 2
 
