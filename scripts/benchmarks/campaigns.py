@@ -2,7 +2,7 @@
 
 Each seed is one campaign (`tests/support/campaign.py`): a run drawn with its target, speed, limits and fault rates,
 ticked as a schedule would until it is over, with the manager killed at random deeds. A campaign ends well when the run
-is finished, or waits for a person and says what that person must do; anything else is a broken promise, and its seed is
+is finished, or waits for the user and says what the user must do; anything else is a broken promise, and its seed is
 printed.
 
     python scripts/benchmarks/campaigns.py --count 300                    print the table
@@ -108,11 +108,11 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     yield "| what | how much |"
     yield "|---|---|"
     yield f"| finished, with the final model of an uninterrupted training | {outcomes['finished']:,} |"
-    yield f"| wait for a person, who is told what to do | {outcomes['waits for a person']:,} |"
-    yield f"| sessions, each generation pushed once | {sum(r.sessions for r in results):,} |"
-    yield f"| of them ended without a last word | {sum(r.deaths for r in results):,} |"
+    yield f"| wait for the user, who is told what to do | {outcomes['waits for a person']:,} |"
+    yield f"| sessions, each session number pushed once | {sum(r.sessions for r in results):,} |"
+    yield f"| of them ended without a result | {sum(r.deaths for r in results):,} |"
     yield f"| kills of the manager | {sum(r.kills for r in results):,} |"
-    yield f"| times a person came and mended | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
+    yield f"| times the user came and fixed what was asked | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
     yield f"| passes (`tick`) | {sum(r.ticks for r in results):,} |"
     yield f"| virtual weeks | {sum(r.weeks for r in results):,.0f} |"
     yield f"| timesteps trained more than once | {repeated / max(1, steps):.2%} |"

@@ -106,7 +106,7 @@ COLUMNS: list[tuple[str, Act, str]] = [
 ]
 # Where a server's lie cannot be seen in the answer that carries it, and who sees it instead.
 BELIEVED = {
-    ("still RUNNING", "status"): "the session's own last word, and the bound on silence",
+    ("still RUNNING", "status"): "the session's own result, and the bound on silence",
     ("still being cancelled", "status"): "the same; asked again, for it is no end",
     ("version ignored", "status"): "the lineage in the outputs",
     ("version ignored", "list outputs"): "the hash of every file; the lineage in the outputs",

@@ -25,8 +25,8 @@ SETUP = "set-up: imports, packages, environment (`install` and `setup`)"
 SAVES = "waiting for saves"
 EVALUATIONS = "evaluations"
 OTHER = "restore, own callbacks, and the machine slower or faster than at the measurements (rest of `train`)"
-ENDS = "start of the process, output hashes and the last word"
-REPEATED = "sessions without a last word: set-up, and work that was repeated"
+ENDS = "start of the process, output hashes and the result"
+REPEATED = "sessions without a result: set-up, and work that was repeated"
 
 
 @dataclass(frozen=True)
