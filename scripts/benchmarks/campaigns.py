@@ -112,7 +112,7 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     yield f"| sessions, each session number pushed once | {sum(r.sessions for r in results):,} |"
     yield f"| of them ended without a result | {sum(r.deaths for r in results):,} |"
     yield f"| kills of the manager | {sum(r.kills for r in results):,} |"
-    yield f"| times the user came and fixed what was asked | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
+    yield f"| times the user fixed something | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
     yield f"| passes (`tick`) | {sum(r.ticks for r in results):,} |"
     yield f"| virtual weeks | {sum(r.weeks for r in results):,.0f} |"
     yield f"| timesteps trained more than once | {repeated / max(1, steps):.2%} |"

@@ -92,7 +92,7 @@ def test_a_refusal_that_does_not_name_the_image_moves_the_run_only_when_it_comes
     def refusing(pushed: KernelPush) -> str:
         if pushed.image == image_number(1) and len(refused_at) < times:
             refused_at.append(campaign.clock())
-            campaign.kaggle._image_refused = len(refused_at) > 1
+            campaign.kaggle.moves_asked += len(refused_at) == 2
             raise ConfigError(f"Kaggle refused to start {pushed.owner}/{pushed.slug}: {LATER}", next_step="read it")
         return push(pushed)
 
@@ -113,7 +113,7 @@ def test_latest_moves_once_and_the_sessions_after_it_stay(project: Path, tmp_pat
     campaign = Campaign(1, tmp_path, project, LONG)
     with stage(campaign.mortality):
         campaign.tick()
-        campaign.kaggle.may_move = True
+        campaign.kaggle.moves_asked += 1
         campaign.manager().go_on(SECTION, timesteps=LONG.target, session_limit=LONG.limit_s, image="latest")
         while len(campaign.kaggle.sessions) < 4:
             campaign.clock.sleep(HOUR)

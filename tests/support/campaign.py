@@ -330,7 +330,7 @@ class Campaign:
         self.kaggle.delete_empty()
         self._full_for, self.mortality.disk_is_full, self._needs = 0, False, "?"
         image = "latest" if self.rng.random() < 0.2 else None
-        self.kaggle.may_move |= image is not None
+        self.kaggle.moves_asked += image is not None
         with suppress(KaggleManagerError):  # a person tries again with the next tick
             self.manager().go_on(SECTION, timesteps=self.drawn.target, session_limit=self.drawn.limit_s, image=image)
         self.kaggle.may_push = True

@@ -106,8 +106,9 @@ class SimulatedKaggle(SimulatedPushes):
         self._epoch = clock()
         self._asked: list[float] = []  # when pushes were asked for, of late
         self._images = [image_number(0)]  # that can be had; the last one is the newest
-        self._image_refused = False  # since the last accepted push
-        self.may_move = False  # `--image latest` was asked for since then
+        # How often the run was to leave its image (the user asked for it, or Kaggle has it no more), and of these how
+        # often a session that the manager was told the image of came after: one it never heard of moves nothing.
+        self.moves_asked = self._moves_made = 0
 
     # --- a person's hands ---------------------------------------------------------------------------------------------
 
@@ -356,6 +357,7 @@ class SimulatedKaggle(SimulatedPushes):
         self._call("image")
         session = self._find(version)
         session.image_told = True
+        self._moves_made = max(self._moves_made, session.moves_asked)
         return session.image
 
     def cancel_session(self, session_id: int) -> None:

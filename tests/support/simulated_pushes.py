@@ -88,10 +88,9 @@ class SimulatedPushes:
             hidden_until=now + hidden_s,
             end_lag_s=self.rng.expovariate(1 / self.odds.end_lag_s),
             image=image,
+            moves_asked=self.moves_asked,
         )
         self.sessions.append(session)
-        if changed != "misfiled":  # no session of this run: a move that was asked for is still to come
-            self._image_refused = self.may_move = False
         for source in push.dataset_sources:
             for known in self.datasets.get(source.rpartition("/")[2], []):
                 known.is_taken = True
@@ -112,12 +111,12 @@ class SimulatedPushes:
         if self._strikes(self.odds.image_gone):
             del self._images[:-1]
         told = [session.image for session in self.sessions if session.image_told and not session.is_misfiled]
-        stays = told and told[-1] in self._images and not (self._image_refused or self.may_move)
+        stays = told and told[-1] in self._images and self.moves_asked == self._moves_made
         if stays and not push.image:
             raise BrokenPromise(f"a session moves out of {told[-1][-8:]}, and nobody asked for it")
         if push.image and push.image not in self._images:
             self._meet("image gone")
-            self._image_refused = True
+            self.moves_asked += 1
             raise ConfigError(f"Kaggle refused to start it: the image {push.image} is unknown.", next_step="do so")
         return push.image or self._images[-1]
 

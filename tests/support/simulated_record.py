@@ -49,8 +49,9 @@ class Session:
     Attributes:
         told: the state Kaggle named last; None after a denial, and before.
         struck: passing trouble it has met.
-        cut_at: when a person deleted it.
+        cut_at: when the user deleted it.
         image: digest of what it runs in; image_told: whether the last question about that was answered.
+        moves_asked: how often the run was to leave its image before it was pushed.
         hidden_until: until then Kaggle shows of it that there is a kernel of that name, and nothing else.
     """
 
@@ -67,6 +68,7 @@ class Session:
     end_lag_s: float
     image: str = ""
     image_told: bool = False
+    moves_asked: int = 0
     ending: Ending | None = None
     cut_at: float | None = None
     hidden_until: float = 0.0
