@@ -7,6 +7,7 @@ the check, the key of section.toml where one is to blame, and the last line of t
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 import warnings
@@ -56,50 +57,101 @@ class Effort:
 
 BRIEF = Effort(200, 3.0, 60.0)
 THOROUGH = Effort(5_000, 60.0, 900.0)
+SLOW_S = 1.0
+"""Making an environment that takes longer is said: it is what most of a preflight's time goes into."""
 
 
-def check_environment(scenario: ScenarioConfig, effort: Effort = BRIEF) -> Iterator[CheckResult]:
-    """Check after check; none follows one that fails."""
-    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+class Environments(contextlib.AbstractContextManager["Environments"]):
+    """Environments for several checks: each is made once, for a constructor may load data or start a simulator.
+
+    Attributes:
+        longest_s: seconds that the slowest of them took.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[str, gym.Env[Any, Any]] = {}
+        self.longest_s = 0.0
+
+    def of(self, scenario: ScenarioConfig) -> gym.Env[Any, Any]:
+        """The one with the arguments of `scenario`; raises what making it raises."""
+        entry = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+        key = json.dumps([entry.target, entry.kwargs], sort_keys=True, default=repr)
+        if key not in self._made:
+            began = time.monotonic()
+            self._made[key] = entry()
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
+        return self._made[key]
+
+    def factory(self, scenario: ScenarioConfig) -> env_state.EnvFactory:
+        """Gives the same one each time, which stays open when a check closes it."""
+        return lambda: _StaysOpen(self.of(scenario))
+
+    def __exit__(self, *error: object) -> None:
+        for env in self._made.values():
+            with contextlib.suppress(Exception):  # one that is no environment at all
+                env.close()
+        self._made.clear()
+
+
+class _StaysOpen(gym.Wrapper[Any, Any, Any, Any]):
+    def close(self) -> None:
+        pass
+
+
+def check_environment(
+    scenario: ScenarioConfig, effort: Effort = BRIEF, made: Environments | None = None
+) -> Iterator[CheckResult]:
+    """Check after check; none follows one that fails.
+
+    Args:
+        made: the environments, where other checks use them as well.
+    """
+    if made is None:
+        with Environments() as made:
+            yield from check_environment(scenario, effort, made)
+        return
     used = FilesUsed()
     try:
-        env = factory()
+        env = made.of(scenario)
     except (ConfigError, gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
         yield CheckResult("environment can be imported", False, told(error))
         return
     except Exception as error:
         yield CheckResult("environment can be made", False, told(error, _kwargs_key(scenario, error)))
         return
+    if made.longest_s > SLOW_S:
+        yield CheckResult("environment can be made", True, f"WARNING: it takes {made.longest_s:.1f} s. {_EACH_TIME}")
     played: list[bool] = []
     masked = _takes_masks(scenario)
     looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
         SB3_CHECK: lambda: _check_env(env, masked),
         "resets and steps": lambda: _play(env, effort, played, masked),
         "an episode ends": lambda: _check_episode(env, effort, played, masked),
-        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, factory),
+        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made.factory(scenario)),
         "what it reads travels": _check_read,
     }
-    try:
-        for name, look in looks.items():
-            try:
-                ok, detail = look()
-            except Exception as error:
-                ok, detail = False, told(error)
-            yield CheckResult(name, ok, detail)
-            if not ok:
-                return
-        if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
-            yield CheckResult("its files are fingerprinted", True, warning)
-    finally:
-        with contextlib.suppress(Exception):  # one that is no environment at all
-            env.close()
+    for name, look in looks.items():
+        try:
+            ok, detail = look()
+        except Exception as error:
+            ok, detail = False, told(error)
+        yield CheckResult(name, ok, detail)
+        if not ok:
+            return
+    if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
+        yield CheckResult("its files are fingerprinted", True, warning)
 
 
-def check_settings(scenario: ScenarioConfig) -> CheckResult:
+_EACH_TIME = (
+    "A preflight makes it about six times, most of them in the trial training; a training on Kaggle makes it in each "
+    "session and anew for each episode of each evaluation: have fewer of those, or let the constructor do less"
+)
+
+
+def check_settings(scenario: ScenarioConfig, made: Environments) -> CheckResult:
     """The settings of a whole training: its environment is made, and its algorithm takes it."""
-    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
     try:
-        ok, detail = _check_algorithm(scenario, factory)
+        ok, detail = _check_algorithm(scenario, made.factory(scenario))
     except Exception as error:
         ok, detail = False, told(error, _kwargs_key(scenario, error))
     return CheckResult("the whole training's settings work", ok, detail)

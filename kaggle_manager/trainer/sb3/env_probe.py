@@ -8,6 +8,8 @@ fails, action replay is put to the same test; if that fails too the run goes on,
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +47,14 @@ def probe(factory: env_state.EnvFactory, seed: int) -> Exactness:
         Exception: whatever making, resetting or stepping the environment raises.
     """
     with random_state.preserved():
-        deterministic = _is_deterministic(factory, seed)
-        failed_pickle = _failure(factory, "pickle", seed)
+        # Two serve both: a constructor may load data or start a simulator.
+        with _two(factory, "pickle", seed) as (first, second):
+            deterministic = _is_deterministic(first, second, seed)
+            failed_pickle = _failure(first, second, seed)
         if not failed_pickle:
             return Exactness("pickle", "", deterministic)
-        failed_replay = _failure(factory, "action-replay", seed)
+        with _two(factory, "action-replay", seed) as (first, second):
+            failed_replay = _failure(first, second, seed)
         if not failed_replay:
             return Exactness("action-replay", f"pickling does not restore it ({failed_pickle})", deterministic)
         reason = (
@@ -58,58 +63,60 @@ def probe(factory: env_state.EnvFactory, seed: int) -> Exactness:
         return Exactness("none", reason, deterministic)
 
 
-def _failure(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> str:
+@contextmanager
+def _two(factory: env_state.EnvFactory, mode: env_state.Mode, seed: int) -> Iterator[list[env_state.StatefulEnv]]:
+    made: list[env_state.StatefulEnv] = []
+    try:
+        made.append(env_state.make_env(factory, mode, seed))
+        made.append(env_state.make_env(factory, mode, seed))
+        yield made
+    finally:
+        for env in made:
+            env_state.close_one(env)
+
+
+def _failure(original: env_state.StatefulEnv, copied: env_state.StatefulEnv, seed: int) -> str:
     """'' when a copy of the environment goes on like the original, else what went wrong."""
-    original, copied = env_state.make_env(factory, mode, seed), env_state.make_env(factory, mode, seed)
+    original.reset(seed=seed)
+    space = copy.deepcopy(original.action_space)
+    space.seed(seed)
+    for _ in range(_STEPS_BEFORE):
+        _step(original, random_action(original, space))
     try:
-        original.reset(seed=seed)
-        space = copy.deepcopy(original.action_space)
-        space.seed(seed)
-        for _ in range(_STEPS_BEFORE):
-            _step(original, random_action(original, space))
-        try:
-            # As in a resume: the environment first, then the process's generators, which it may draw from.
-            state, generators = original.exact_state(), random_state.collect()
-            actions, expected = [], []
-            for _ in range(_STEPS_AFTER):
-                actions.append(random_action(original, space))
-                expected.append(_step(original, actions[-1]))
-            expected.append(digest(original.reset()[0]))
-            if problem := copied.restore_exact_state(state):
-                return problem
-            random_state.restore(generators)
-            found = [*(_step(copied, action) for action in actions), digest(copied.reset()[0])]
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        for step, (wanted, got) in enumerate(zip(expected, found, strict=True), start=1):
-            if wanted != got:
-                return f"the copy differs {step} steps after it was made"
-        return ""
-    finally:
-        env_state.close_one(original)
-        env_state.close_one(copied)
+        # As in a resume: the environment first, then the process's generators, which it may draw from.
+        state, generators = original.exact_state(), random_state.collect()
+        actions, expected = [], []
+        for _ in range(_STEPS_AFTER):
+            actions.append(random_action(original, space))
+            expected.append(_step(original, actions[-1]))
+        expected.append(digest(original.reset()[0]))
+        if problem := copied.restore_exact_state(state):
+            return problem
+        random_state.restore(generators)
+        found = [*(_step(copied, action) for action in actions), digest(copied.reset()[0])]
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    for step, (wanted, got) in enumerate(zip(expected, found, strict=True), start=1):
+        if wanted != got:
+            return f"the copy differs {step} steps after it was made"
+    return ""
 
 
-def _is_deterministic(factory: env_state.EnvFactory, seed: int) -> bool:
-    first, second = factory(), factory()
-    try:
-        space = copy.deepcopy(first.action_space)
-        space.seed(seed)
-        if digest(first.reset(seed=seed)[0]) != digest(second.reset(seed=seed + 1)[0]):
+def _is_deterministic(first: gym.Env[Any, Any], second: gym.Env[Any, Any], seed: int) -> bool:
+    space = copy.deepcopy(first.action_space)
+    space.seed(seed)
+    if digest(first.reset(seed=seed)[0]) != digest(second.reset(seed=seed + 1)[0]):
+        return False
+    for _ in range(_LONGEST_EPISODE):
+        if digest(masks(first)) != digest(masks(second)):
             return False
-        for _ in range(_LONGEST_EPISODE):
-            if digest(masks(first)) != digest(masks(second)):
-                return False
-            action = random_action(first, space)
-            outcome, other = first.step(action), second.step(action)
-            if digest(outcome[:4]) != digest(other[:4]):
-                return False
-            if outcome[2] or outcome[3]:
-                return True
-        return True
-    finally:
-        env_state.close_one(first)
-        env_state.close_one(second)
+        action = random_action(first, space)
+        outcome, other = first.step(action), second.step(action)
+        if digest(outcome[:4]) != digest(other[:4]):
+            return False
+        if outcome[2] or outcome[3]:
+            return True
+    return True
 
 
 def _step(env: gym.Env[Any, Any], action: Any) -> str:

@@ -21,7 +21,7 @@ from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import Diverged
 from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.input_folders import identity_of_inputs, inputs_here, offer
-from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.model import Evaluation, Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -82,6 +82,7 @@ def train_here(
     fresh: bool = False,
     timesteps: int | None = None,
     save_every: int | None = None,
+    evaluation: Evaluation | None = None,
     trust: bool = False,
     accept_changes: bool = False,
 ) -> SessionOutcome:
@@ -92,6 +93,7 @@ def train_here(
         base: folder the training tree lies below.
         timesteps: the target over all sessions; the scenario's own when absent.
         save_every: timesteps between checkpoints; the scenario's own when absent.
+        evaluation: how it evaluates; as the scenario says when absent.
         trust: continue a tree that is not trusted here.
         accept_changes: continue though the environment or the reward was changed, on purpose.
 
@@ -103,6 +105,7 @@ def train_here(
     """
     tree = tree_of(project, section, scenario, base, quick=quick)
     declared, inputs = section.scenario(scenario), section.inputs_of(scenario)
+    trained = declared.for_quick() if quick else declared
     found = inputs_here(inputs, state_of(project, base), state_of(project, project))
     offer(found)
     with hold_tree(tree.root):
@@ -111,7 +114,7 @@ def train_here(
         parent = resume_point.checkpoint.manifest if resume_point.checkpoint else None
         config = from_scenario(
             scenario,
-            declared.for_quick() if quick else declared,
+            trained if evaluation is None else trained.model_copy(update={"evaluation": evaluation}),
             total=timesteps,
             tree=tree.root,
             lineage=Lineage(

@@ -56,11 +56,16 @@ class NetworkShare:
 
 
 def measure_share(
-    scenario: ScenarioConfig, *, device: str = "cpu", seconds: float | None = None
+    scenario: ScenarioConfig,
+    factory: env_state.EnvFactory | None = None,
+    *,
+    device: str = "cpu",
+    seconds: float | None = None,
 ) -> NetworkShare | None:
     """Train a little, of the network and the environment as they are; None when its updates take too long.
 
     Args:
+        factory: makes the environment; by default as the scenario says.
         device: of torch.
         seconds: to measure for; by default `MEASURE_S`.
 
@@ -68,7 +73,7 @@ def measure_share(
         Exception: whatever the environment raises, or the algorithm.
     """
     torch.set_num_threads(THREADS)  # as every training has it
-    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
+    factory = factory or env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
     vec = env_state.make_vec_env(factory, "none", SEED)
     with contextlib.closing(vec):
         given = _shortened(scenario)

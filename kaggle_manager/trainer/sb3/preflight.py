@@ -30,7 +30,7 @@ from types import FrameType
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
-from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -41,6 +41,7 @@ from kaggle_manager.trainer.sb3.env_check import (
     THOROUGH,
     CheckResult,
     Effort,
+    Environments,
     check_environment,
     check_settings,
     told,
@@ -72,30 +73,31 @@ def preflight(
 def _of_scenario(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
     scenario = section.scenario(name)
     works = True
-    for result in check_environment(scenario.for_quick(), effort):
-        works = works and result.ok
-        yield result
-    if works and quick:
-        yield check_sizes(scenario.for_quick())
+    with Environments() as made:
+        for result in check_environment(scenario.for_quick(), effort, made):
+            works = works and result.ok
+            yield result
+        if works and quick:
+            yield check_sizes(scenario.for_quick(), made)
+        if works and not quick:
+            # `quick` may replace the very settings that the whole training has wrong.
+            whole = check_settings(scenario, made)
+            yield whole
+            works = whole.ok
+            if works:
+                yield check_sizes(scenario, made)
+                yield from check_accelerator(section, name, made)
     if works and not quick:
-        # `quick` may replace the very settings that the whole training has wrong.
-        whole = check_settings(scenario)
-        yield whole
-        if whole.ok:
-            yield check_sizes(scenario)
-            yield from check_training(project, section, name, effort)
-            yield from check_accelerator(section, name)
+        yield from check_training(project, section, name, effort)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
 
 
-def check_sizes(scenario: ScenarioConfig) -> CheckResult:
+def check_sizes(scenario: ScenarioConfig, made: Environments) -> CheckResult:
     """A training's replay buffer, in memory and as a file, against what a session has; nothing of it is filled here."""
     name = "fits a session"
     try:
-        vec = env_state.make_vec_env(
-            env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs)), "none", SEED
-        )
+        vec = env_state.make_vec_env(made.factory(scenario), "none", SEED)
         with contextlib.closing(vec):
             given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
             model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
@@ -148,6 +150,8 @@ def check_training(project: Path, section: Section, name: str, effort: Effort = 
                     clock=SessionClock(effort.training_s),
                     quick=True,
                     timesteps=2 * target,
+                    # Once, and of one episode, for each makes its environment anew.
+                    evaluation=Evaluation(episodes=1, every=2 * target),
                 )
         except Diverged as error:
             return [CheckResult("does not diverge", False, f"{error.message} Lower the learning rate in section.toml.")]
@@ -168,14 +172,15 @@ def check_training(project: Path, section: Section, name: str, effort: Effort = 
     ]
 
 
-def check_accelerator(section: Section, name: str) -> list[CheckResult]:
+def check_accelerator(section: Section, name: str, made: Environments | None = None) -> list[CheckResult]:
     """What a GPU can gain at most, where sessions are to have one: said before the first costs quota; no failure."""
     if section.kernel.accelerator is None:
         return []
     what = "what the accelerator can gain"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            seen = measure_share(section.scenario(name))
+            scenario = section.scenario(name)
+            seen = measure_share(scenario, made.factory(scenario) if made else None)
     except Exception as error:
         return [CheckResult(what, True, f"not known: {told(error)}")]
     if seen is None:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.sb3.env_check import Effort, check_environment, check_settings
+from kaggle_manager.sections.model import Kernel, ScenarioConfig, Section
+from kaggle_manager.trainer.sb3 import env_check, preflight
+from kaggle_manager.trainer.sb3.env_check import Effort, Environments, check_environment, check_settings
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 
 class Strange(gym.Env[np.ndarray, int]):
     """An environment with one thing wrong."""
 
+    made: ClassVar[list[str]] = []
+
     def __init__(self, wrong: str = "") -> None:
         if wrong == "made":
             raise RuntimeError("no licence")
+        self.made.append("made")
         self.wrong, self.late = wrong, False
         self.observation_space = gym.spaces.Box(-1, 1, (2,), dtype=np.float32)
         self.action_space = gym.spaces.Discrete(2)
+
+    def close(self):
+        self.made.append("closed")
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -165,13 +173,32 @@ def test_a_setting_that_cannot_be_used_is_named_by_its_key(given: dict[str, Any]
     *_, last = check_environment(whole)
     assert not last.ok
     assert last.detail.startswith(key)
-    assert check_settings(whole).detail.startswith(key)
+    with Environments() as made:
+        assert check_settings(whole, made).detail.startswith(key)
 
 
 def test_an_argument_that_the_environment_does_not_take_is_named() -> None:
     wrong = scenario("", "PPO").model_copy(update={"environment_kwargs": {"wronk": "x"}})
     [only] = check_environment(wrong)
     assert only.detail.startswith("environment_kwargs.wronk: TypeError")
+
+
+def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(env_check, "SLOW_S", 0.0)
+    monkeypatch.setattr(preflight, "check_training", lambda *_: [])
+    Strange.made.clear()
+    kernel, scenarios = Kernel(accelerator="NvidiaTeslaT4"), {"one": scenario("", "PPO")}
+    section = Section(
+        name="mine", title="mine", trains=True, default_scenario="one", kernel=kernel, scenarios=scenarios
+    )
+    first, *others = preflight.preflight(Path(), section)
+    assert Strange.made == ["made", "closed"]
+    assert first.detail.startswith("WARNING: it takes 0.0 s.")
+    assert [each for each in others if not each.ok] == []
+    assert others[-1].name == "one: what the accelerator can gain"
+    assert "not known" not in others[-1].detail
 
 
 def test_an_error_names_the_last_line_of_the_users_own_code() -> None:

@@ -92,6 +92,17 @@ def test_each_kind_is_found_out(factory: Any, mode: str, deterministic: bool) ->
     assert bool(found.reason) == (mode != "pickle")
 
 
+def test_no_more_environments_are_made_than_are_compared() -> None:
+    made: list[None] = []
+
+    def factory() -> Noisy:
+        made.append(None)
+        return Noisy()
+
+    assert probe(factory, seed=3).mode == "pickle"
+    assert len(made) == 2
+
+
 def test_the_reason_says_what_failed() -> None:
     assert "a simulator cannot be pickled" in probe(Simulator, 3).reason
     assert "did not do the same again" in probe(Lawless, 3).reason
