@@ -29,17 +29,24 @@ AnySection = Annotated[str | None, typer.Argument(help="Section; all of them whe
 @as_command
 def status(
     section: AnySection = None,
+    scenario: Annotated[str | None, typer.Option("--scenario", help="Scenario; all of them when absent.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Training seed; all of them when absent.", min=0)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Quick runs only, also those that are over.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Quick runs that are over as well.")] = False,
     watch: Annotated[float | None, typer.Option(help="Look again every N seconds.", min=1.0)] = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say where the runs stand, why, and what comes next; asks no platform.
 
-    Believes manifests and the sizes of files; `checkpoints verify` reads every byte.
+    Believes manifests and the sizes of files; `checkpoints verify` reads every byte. A quick run that is over is left
+    out as long as there is another run to show.
 
     Examples:
 
       kaggle-manager status
+
+      kaggle-manager status section_7_6_rl_performance --quick
 
       kaggle-manager status --json --watch 60
     """
@@ -47,8 +54,16 @@ def status(
 
     while True:
         with _journal(workdir) as journal:
-            seen = overview(journal, section, time.time())
-        _known(section, seen.runs)
+            here = overview(journal, section, time.time())
+        _known(section, here.runs)
+        seen = here.only(scenario=scenario, seed=seed, quick=quick)
+        if here.runs and not seen.runs:
+            raise NotFound(
+                "No run here is what these options name.",
+                next_step=f"see them all: {command('status', '--all', workdir=here.workdir)}",
+            )
+        if not (quick or every):
+            seen = seen.without_old_quick_runs()
         if as_json:
             print(json.dumps(seen.as_json(), indent=None if watch else 2), flush=True)
         else:

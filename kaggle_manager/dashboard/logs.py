@@ -13,7 +13,7 @@ from kaggle_manager.dashboard.axes import LARGEST
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, parse_event, session_tag
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.log_rendering import without_event_gaps
+from kaggle_manager.sessions.log_rendering import to_read
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
@@ -53,7 +53,7 @@ def read_log(downloads: Path, sessions: Sequence[SessionRow]) -> LogTail:
             generation=session.generation,
             running=session.stage in (Stage.INTENDED, Stage.PUSHED),
             whole=whole,
-            lines=tuple(without_event_gaps(lines, tag)),
+            lines=tuple(to_read(lines, tag)),
             progress=_points((event.step, event.reward) for event in told if isinstance(event, ProgressEvent)),
             evaluations=_points((event.step, event.score) for event in told if isinstance(event, EvaluationEvent)),
         )

@@ -211,7 +211,7 @@ def plan_session(
     if quota is not None and available < limit_s and not worth_it and not fits:
         return _wait_for_reset(quota, available, setup_s, now)
     if pace is None or needed is None:
-        return SessionPlan(available, available - margin(available, None), None, "nothing is measured yet")
+        return SessionPlan(available, available - margin(available, None), None, "no speed is known yet")
     if not ends_one:
         return TooShort(available, _least_for(setup_s + rollout / pace.steps_per_s, pace), rollout, pace)
     wanted = TIMEOUT_FACTOR * (setup_s + needed) + margin(available, pace)

@@ -48,14 +48,18 @@ def show_progress(seen: SessionProgress, reporter: Reporter, *, left_s: float | 
     reporter.status(text, share=seen.step / seen.target if seen.target else None, now=now)
 
 
-def without_event_gaps(lines: Iterable[str], tag: str) -> Iterator[str]:
-    """The lines of a log without the empty one that the line end before an event makes; see `protocol.events`."""
+def to_read(lines: Iterable[str], tag: str) -> Iterator[str]:
+    """The lines of a log, events in words, without the empty line that an event begins with; see `protocol.events`."""
     gap: str | None = None
     for line in lines:
-        if gap is not None and parse_event(line, tag) is None:
+        event = parse_event(line, tag)
+        if gap is not None and event is None:
             yield gap
         gap = line if not line.strip() else None
-        if gap is None:
+        if event is not None:
+            if text := sentence(event):
+                yield text
+        elif gap is None:
             yield line
     if gap is not None:
         yield gap

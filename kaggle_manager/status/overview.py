@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.config import workdir_of
-from kaggle_manager.console.formatting import epoch, for_people
+from kaggle_manager.console.formatting import count, epoch, for_people
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.project import STATE_FOLDER, find_project_or_none, offered_sections
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_all
-from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.command_line import WhichTree, command
 from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import newest_saved
 
 # The most urgent first: what needs the user, then what goes on, then what is over.
 ORDER = ("failed", "error", "running", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
+OVER = ORDER[-2:]
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,35 @@ class Overview:
         section: what was asked for, None for all.
         workdir: the option that brings a command here; None where it needs none.
         trees: training trees that are here although no run is known; looked for only then.
+        left_out: how many quick runs that are over are not among `runs`.
     """
 
     runs: tuple[RunReport, ...]
     section: str | None = None
     workdir: Path | None = None
     trees: tuple[UnknownTree, ...] = ()
+    left_out: int = 0
+
+    def only(self, *, scenario: str | None, seed: int | None, quick: bool) -> Overview:
+        """Those that these options of other commands are about."""
+        wanted = (
+            run
+            for run in self.runs
+            if scenario in (None, run.scenario) and seed in (None, run.seed) and (run.quick or not quick)
+        )
+        return replace(self, runs=tuple(wanted))
+
+    def without_old_quick_runs(self) -> Overview:
+        """Without the quick runs that are over and need nobody; where there is nothing else, the newest one stays."""
+        kept = tuple(run for run in self.runs if not run.quick or run.state not in OVER or run.human_action_required)
+        kept = kept or self.runs[:1]
+        return replace(self, runs=kept, left_out=len(self.runs) - len(kept))
 
     def as_json(self) -> dict[str, Any]:
         """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
         first = asdict(self.runs[0]) if self.runs else self._nothing()
-        return {"schema": REPORT_SCHEMA, **first, "runs": [asdict(run) for run in self.runs]}
+        runs = [asdict(run) for run in self.runs]
+        return {"schema": REPORT_SCHEMA, **first, "runs": runs, "left_out": self.left_out}
 
     def _nothing(self) -> dict[str, Any]:
         if self.trees:
@@ -66,8 +85,8 @@ class Overview:
             why = f"no run is known here, but {holds}; `{goes_on}` goes on with it"
             again = found.which.command("run", *trust)
             return {"state": "none", "why": why, "next": again, "human_action_required": True}
-        command = WhichTree(self.section or "SECTION", quick=True, workdir=self.workdir).command("run")
-        return {"state": "none", "why": "nothing was ever run here", "next": command, "human_action_required": True}
+        first = WhichTree(self.section or "SECTION", quick=True, workdir=self.workdir).command("run")
+        return {"state": "none", "why": "nothing was ever run here", "next": first, "human_action_required": True}
 
     def lines(self) -> Iterator[str]:
         if not self.runs:
@@ -88,6 +107,10 @@ class Overview:
                     yield f"  caution: session {session.generation} left {session.caution}"
             if run.next:
                 yield f"  {'needs you' if run.human_action_required else 'next'}: {run.next}"
+        if self.left_out:
+            every = command("status", *filter(None, [self.section]), "--all", workdir=self.workdir)
+            are = "is" if self.left_out == 1 else "are"
+            yield f"not shown: {count(self.left_out, 'quick run')} that {are} over; {every}"
 
 
 def overview(journal: Journal, section: str | None, now: float) -> Overview:

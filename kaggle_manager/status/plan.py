@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kaggle_manager.checkpoints import TrainingTree
@@ -16,7 +16,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import accelerator_gain, past_sessions
-from kaggle_manager.status.report import REPORT_SCHEMA
+from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.trees.current_run import current_run
@@ -83,7 +83,7 @@ class RunPlan:
         elif self.step >= self.target:
             yield "target: reached"
         else:
-            yield "target: no date before a session has measured the speed"
+            yield "target: no date before a session has ended and left its speed"
         if self.forecast_error is not None:
             yield f"earlier forecasts: sessions gained {self.forecast_error:+.0%} of what was expected (median)"
         if self.missed_by_s is not None:
@@ -117,6 +117,8 @@ def plan_run(
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    if pace is None and isinstance(following, budget.SessionPlan):
+        following = replace(following, why=_why_unmeasured(report))
     forecasts = journal.events(row.run_id, "forecast") if row else []
     first = epoch(forecasts[0]["detail"]["done_at"]) if forecasts else None
     return RunPlan(
@@ -140,6 +142,13 @@ def plan_run(
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0)
         or remark(config.section.kernel.accelerator),
     )
+
+
+def _why_unmeasured(report: RunReport | None) -> str:
+    speed = report.progress.get("steps_per_s") if report else None
+    if speed:
+        return f"the session that runs tells of {speed:.3g} steps/s, which counts once it has ended"
+    return "no session has ended and left its speed"
 
 
 def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> QuotaView | None:

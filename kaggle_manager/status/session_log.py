@@ -13,7 +13,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import version_of
-from kaggle_manager.sessions.log_rendering import without_event_gaps
+from kaggle_manager.sessions.log_rendering import to_read
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_lines
 from kaggle_manager.trees.current_run import current_run
 
@@ -26,7 +26,7 @@ def session_log(
     connect_to: Callable[[RunConfig], Connection],
     reporter: Reporter,
 ) -> Iterator[str]:
-    """The lines of a session's log; a live one is followed to its end.
+    """The lines of a session's log, events in words; a live one is followed to its end.
 
     Raises:
         NotFound: no run of this tree, or no such session.
@@ -46,11 +46,11 @@ def session_log(
     stored = config.downloads / row.run_id / f"generation_{session.generation}" / LOG_FILE
     # Of a session that is not known to have ended, the file is a copy of what a watch has read so far.
     if stored.is_file() and session.stage not in (Stage.INTENDED, Stage.PUSHED):
-        yield from without_event_gaps(read_lines(stored), tag)
+        yield from to_read(read_lines(stored), tag)
         return
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
     version = version_of(row, session)
     live = follow_log(connect_to(config.at_home(row.platform)).client, version, stop=lambda: False)
-    yield from without_event_gaps((line.text for line in live), tag)
+    yield from to_read((line.text for line in live), tag)

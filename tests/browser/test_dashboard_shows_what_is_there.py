@@ -103,7 +103,7 @@ def test_the_line_end_before_an_event_leaves_no_empty_line_and_the_users_own_sta
     dashboard: Dashboard, state: Path
 ) -> None:
     say(state, RUNNING, 3, "one", "", "two", told(RUNNING, 3, ProgressEvent(step=260, target=400)))
-    assert [line.split(" ")[0] for line in dashboard.run(RUNNING).log.lines[-4:]] == ["one", "", "two", "KM_PROGRESS"]
+    assert [line.split(" ")[0] for line in dashboard.run(RUNNING).log.lines[-4:]] == ["one", "", "two", "step"]
 
 
 def test_a_missing_tree_is_said_and_the_rest_is_there(dashboard: Dashboard, state: Path) -> None:

@@ -166,7 +166,15 @@ def test_nothing_was_ever_run_is_a_document_too(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["status", "--json", "--workdir", str(tmp_path)])
     assert done.exit_code == 0
     assert json.loads(done.stdout)["state"] == "none"
-    assert set(json.loads(done.stdout)) == {"schema", "runs", "state", "why", "next", "human_action_required"}
+    assert set(json.loads(done.stdout)) == {
+        "schema",
+        "runs",
+        "left_out",
+        "state",
+        "why",
+        "next",
+        "human_action_required",
+    }
 
 
 def test_watching_prints_a_document_a_line(alone: Path) -> None:

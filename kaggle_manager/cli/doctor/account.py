@@ -140,7 +140,7 @@ def clock(date: str, asked: datetime, answered: datetime) -> Check:
     try:
         theirs = parsedate_to_datetime(date).astimezone(UTC)
     except ValueError:
-        return Check("clock", "caution", "Kaggle's answer does not say what time it is there")
+        return Check("clock", "unknown", "Kaggle's answer does not say what time it is there", "compare it yourself")
     earliest, latest = (theirs - answered).total_seconds(), (theirs - asked).total_seconds() + 1.0
     skew = max(earliest, 0.0) - max(-latest, 0.0)
     if abs(skew) < SKEW_S:
@@ -189,8 +189,9 @@ def verification(config: RunConfig | None) -> Check:
                 f"{refused} sessions on Kaggle had no internet to install packages with",
                 f"{_VERIFY} at {_SETTINGS}, and look at `internet` in section.toml",
             )
-    says = "not known: Kaggle's API does not tell whether phone number and identity are verified, without which kernels"
-    return Check("verification", "ok", f"{says} have neither internet nor GPU; a quick run on Kaggle shows it")
+    says = "Kaggle's API does not tell whether phone number and identity are verified, without which kernels have"
+    todo = "a quick run on Kaggle shows it: its session installs packages from the internet"
+    return Check("verification", "unknown", f"{says} neither internet nor GPU", todo)
 
 
 def _access_token_end(path: Path) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from kaggle_manager.errors import KaggleManagerError, VerificationError
 
-State = Literal["ok", "caution", "problem"]
+State = Literal["ok", "unknown", "caution", "problem"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Check:
 
     Attributes:
         name: what was looked at.
-        state: `problem` keeps a run from going well; `caution` is worth knowing.
+        state: `problem` keeps a run from going well; `caution` is worth knowing; `unknown` cannot be seen from here.
         says: one line; never the value of a secret.
         todo: what to do about it, or "".
         exit_code: of the command when this is the first problem.

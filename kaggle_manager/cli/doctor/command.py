@@ -9,7 +9,7 @@ import typer
 from kaggle_manager.cli.common import JsonOption, WorkdirOption, print_json, the_only_section
 from kaggle_manager.cli.selection import as_command
 
-MARKS = {"ok": "ok     ", "caution": "CAUTION", "problem": "PROBLEM"}
+MARKS = {"ok": "ok     ", "unknown": "UNKNOWN", "caution": "CAUTION", "problem": "PROBLEM"}
 
 
 @as_command

@@ -206,6 +206,34 @@ def test_a_command_that_works_on_a_run_is_named_with_the_run_as_long_as_it_lives
         assert "works on it" not in describe_run(RunState(journal, row), NOW).why
 
 
+def test_quick_runs_that_are_over_are_shown_when_they_are_asked_for_or_there_is_nothing_else(tmp_path: Path) -> None:
+    row, _ = run_in(tmp_path)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        for number in range(3):
+            old = replace(row, run_id=f"quick{number}", quick=True, tree=f"{row.tree}_{number}")
+            journal.add_run(replace(old, finished_at=AT.format(number), outcome="given up"))
+        alone = overview(journal, None, NOW).without_old_quick_runs()
+        assert ([run.run_id for run in alone.runs], alone.left_out) == (["quick2"], 2)
+        journal.add_run(replace(row, run_id="whole"))
+        every = overview(journal, None, NOW)
+        shown = every.without_old_quick_runs()
+    assert [run.run_id for run in shown.runs] == ["whole"]
+    assert "not shown: 3 quick runs that are over; kaggle-manager status --all" in list(shown.lines())[-1]
+    assert shown.as_json()["left_out"] == 3
+    assert len(every.only(scenario=None, seed=None, quick=True).runs) == 3
+    assert every.only(scenario="walk", seed=None, quick=False).runs == every.runs
+    assert every.only(scenario=None, seed=7, quick=False).runs == ()
+
+
+def test_a_plan_tells_the_speed_of_a_running_session_and_that_it_does_not_count_yet(tmp_path: Path) -> None:
+    with closing(Journal(trained_in(tmp_path))) as journal:
+        for session in journal.sessions("run"):
+            seen = {"step": 5, "target": 9, "steps_per_s": 93.0}
+            journal.update_session(session, stage=Stage.PUSHED, facts={"seen": seen})
+        lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+    assert any("the session that runs tells of 93 steps/s, which counts once it has ended" in line for line in lines)
+
+
 def test_two_seeds_side_by_side_are_told_apart_and_each_command_is_about_its_own(tmp_path: Path) -> None:
     row, _ = run_in(tmp_path)
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:

@@ -11,7 +11,7 @@ import pytest
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Unavailable
-from kaggle_manager.protocol.events import ProgressEvent, format_event, parse_event, session_tag
+from kaggle_manager.protocol.events import ProgressEvent, format_event, session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -45,4 +45,4 @@ def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
         else:
             *printed, event = lines
             assert printed == ["so", "", "far"], "the user's lines, and no empty one that an event made"
-            assert parse_event(event, tag) == ProgressEvent(step=1, target=2)
+            assert event == "step 1/2"
