@@ -54,7 +54,12 @@ class Difference:
     accepted: bool = False
 
     def __str__(self) -> str:
-        return "\n    ".join([f"{self.severity.name} {self.label}: {self.said} - {self.what_to_do}", *self.lines])
+        return "\n    ".join([self.in_a_line, *self.lines])
+
+    @property
+    def in_a_line(self) -> str:
+        """Without how the sources have changed."""
+        return f"{self.severity.name} {self.label}: {self.said} - {self.what_to_do}"
 
     @property
     def said(self) -> str:

@@ -123,6 +123,6 @@ def check_compatible(run: RunContext, checkpoint: Checkpoint) -> str:
     safe = f"the training tree {run.config.tree} is untouched"
     safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
     verdict = compatibility.check(
-        checkpoint, run.config, safe=safe, warn=run.reporter.warn, accept_changes=run.changes_are_accepted
+        checkpoint, run.config, safe=safe, warn=run.warn_once, accept_changes=run.changes_are_accepted
     )
     return verdict.accepted

@@ -53,6 +53,7 @@ class RunContext:
     earlier_generation: int
     planned: SessionPlan | None = field(default=None, init=False)
     week: QuotaView | None = field(default=None, init=False)
+    _warned: set[str] = field(default_factory=set, init=False)
 
     @classmethod
     def open(
@@ -130,6 +131,12 @@ class RunContext:
 
     def now(self) -> str:
         return iso(self.clock())
+
+    def warn_once(self, text: str) -> None:
+        """A warning that holds as long as nothing changes: the passes of a command give it once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.reporter.warn(text)
 
     def note(self, kind: str, generation: int | None = None, **detail: Any) -> None:
         self.state.note(kind, generation, self.now(), **detail)

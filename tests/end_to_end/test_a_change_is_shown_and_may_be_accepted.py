@@ -49,8 +49,10 @@ def test_an_accepted_change_goes_on_through_a_crash_and_a_later_one_is_refused_a
     with pytest.raises(Interrupted):
         bench.run(timesteps=4, accept_changes=True, interrupt_at="[STEP3]")
     assert accepted_in(bench)
-    bench.plan()
+    bench.plan(g3="crash at once")
     assert bench.run(timesteps=4).step == 4, "the same change needs to be accepted once"
+    assert bench.output.count("[STEP2]") == 2
+    assert bench.output.count("+STATES = 4") == 1, "shown once, though two sessions go on with it"
     with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
         noted = [event["detail"] for event in journal.events(run_id, "changes_accepted")]
     assert len(noted) >= 2

@@ -415,8 +415,9 @@ def _changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) -
 
 def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: TrainingConfig) -> None:
     verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
+    in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
     for difference in verdict.differences:
-        warn(str(difference))
+        warn(difference.in_a_line if difference.accepted and in_kernel else str(difference))
     if verdict.refused:
         on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
         # The first line goes home with the result of the session: the manager's next step is by it.

@@ -51,7 +51,9 @@ def returns(tree: Path) -> list[float]:
     return [float(row.partition(",")[0]) for row in rows]
 
 
-def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_path: Path) -> None:
+def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree = tmp_path / "tree"
     session(paying(tree, 3.0), max_steps=105)
     store = CheckpointStore(TrainingTree(tree, SCENARIO))
@@ -65,8 +67,13 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(tmp_
     assert "--accept-changes" in refused.value.next_step
 
     unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
+    capsys.readouterr()
     session(paying(tree, 2.0, accept_changes=True, environment=unpicklable), max_steps=55)
-    session(paying(tree, 1.0, accept_changes=True))
+    assert capsys.readouterr().out.count("+PAY = 2.0") == 1
+    session(paying(tree, 1.0, accept_changes=True, bundle_sha256="b" * 64))
+    said = capsys.readouterr().out
+    assert "environment.py changed - accepted" in said
+    assert "+PAY" not in said, "in a kernel, its manager has shown it"
     paid = returns(tree)
     assert set(paid) == {30.0, 20.0, 10.0}, "no episode is of two environments"
     assert paid == sorted(paid, reverse=True)
