@@ -54,14 +54,9 @@ def status(
 
     while True:
         with _journal(workdir) as journal:
-            here = overview(journal, section, time.time())
-        _known(section, here.runs)
-        seen = here.only(scenario=scenario, seed=seed, quick=quick)
-        if here.runs and not seen.runs:
-            raise NotFound(
-                "No run here is what these options name.",
-                next_step=f"see them all: {command('status', '--all', workdir=here.workdir)}",
-            )
+            seen = overview(journal, section, time.time())
+        _known(section, seen.runs)
+        seen = seen.only(scenario=scenario, seed=seed, quick=quick)
         if not (quick or every):
             seen = seen.without_old_quick_runs()
         if as_json:

@@ -46,7 +46,7 @@ class Overview:
         section: what was asked for, None for all.
         workdir: the option that brings a command here; None where it needs none.
         trees: training trees that are here although no run is known; looked for only then.
-        left_out: how many quick runs that are over are not among `runs`.
+        left_out: how many runs that are here are not among `runs`: quick ones that are over, or all of them.
     """
 
     runs: tuple[RunReport, ...]
@@ -57,18 +57,18 @@ class Overview:
 
     def only(self, *, scenario: str | None, seed: int | None, quick: bool) -> Overview:
         """Those that these options of other commands are about."""
-        wanted = (
+        wanted = tuple(
             run
             for run in self.runs
             if scenario in (None, run.scenario) and seed in (None, run.seed) and (run.quick or not quick)
         )
-        return replace(self, runs=tuple(wanted))
+        return replace(self, runs=wanted, left_out=0 if wanted else len(self.runs))
 
     def without_old_quick_runs(self) -> Overview:
         """Without the quick runs that are over and need nobody; where there is nothing else, the newest one stays."""
         kept = tuple(run for run in self.runs if not run.quick or run.state not in OVER or run.human_action_required)
         kept = kept or self.runs[:1]
-        return replace(self, runs=kept, left_out=len(self.runs) - len(kept))
+        return replace(self, runs=kept, left_out=self.left_out + len(self.runs) - len(kept))
 
     def as_json(self) -> dict[str, Any]:
         """The most urgent run's fields on top (`state`, `why`, `next`, `human_action_required`, ...); all in `runs`."""
@@ -77,6 +77,9 @@ class Overview:
         return {"schema": REPORT_SCHEMA, **first, "runs": runs, "left_out": self.left_out}
 
     def _nothing(self) -> dict[str, Any]:
+        if self.left_out:
+            why = "no run here is what these options name"
+            return {"state": "none", "why": why, "next": self._see_all, "human_action_required": False}
         if self.trees:
             found = self.trees[0]
             trust = [] if found.is_vouched else ["--trust"]
@@ -91,7 +94,7 @@ class Overview:
     def lines(self) -> Iterator[str]:
         if not self.runs:
             nothing = self._nothing()
-            yield f"{nothing['why']}; {'next' if self.trees else 'begin with'}: {nothing['next']}"
+            yield f"{nothing['why']}; {'next' if self.trees or self.left_out else 'begin with'}: {nothing['next']}"
         for run in self.runs:
             yield f"{run.state.upper():<9} {run.name}  {run.step} of {run.target} timesteps"
             yield "  " + run.why.replace("\n", "\n  ")
@@ -107,10 +110,13 @@ class Overview:
                     yield f"  caution: session {session.generation} left {session.caution}"
             if run.next:
                 yield f"  {'needs you' if run.human_action_required else 'next'}: {run.next}"
-        if self.left_out:
-            every = command("status", *filter(None, [self.section]), "--all", workdir=self.workdir)
+        if self.runs and self.left_out:
             are = "is" if self.left_out == 1 else "are"
-            yield f"not shown: {count(self.left_out, 'quick run')} that {are} over; {every}"
+            yield f"not shown: {count(self.left_out, 'quick run')} that {are} over; {self._see_all}"
+
+    @property
+    def _see_all(self) -> str:
+        return command("status", *filter(None, [self.section]), "--all", workdir=self.workdir)
 
 
 def overview(journal: Journal, section: str | None, now: float) -> Overview:

@@ -222,7 +222,10 @@ def test_quick_runs_that_are_over_are_shown_when_they_are_asked_for_or_there_is_
     assert shown.as_json()["left_out"] == 3
     assert len(every.only(scenario=None, seed=None, quick=True).runs) == 3
     assert every.only(scenario="walk", seed=None, quick=False).runs == every.runs
-    assert every.only(scenario=None, seed=7, quick=False).runs == ()
+    none = every.only(scenario=None, seed=7, quick=False).without_old_quick_runs()
+    (line,) = none.lines()
+    assert line.startswith("no run here is what these options name; next: kaggle-manager status --all")
+    assert none.left_out == 4
 
 
 def test_a_plan_tells_the_speed_of_a_running_session_and_that_it_does_not_count_yet(tmp_path: Path) -> None:
