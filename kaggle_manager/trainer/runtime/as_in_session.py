@@ -3,8 +3,9 @@
     python -m kaggle_manager.trainer.runtime.as_in_session MODULE [ARGUMENT ...]
 
 `kaggle_manager.sessions.trial` unpacks the code and says in `KM_TRIAL` what stays behind. A package that a session
-lacks cannot be imported here either, whoever asks; what is read from the project's own folder is noticed. What was
-found missing is put in words by `advice`. Standard library only: nothing is imported before it can be hidden.
+lacks cannot be imported here either, whoever asks, nor a module from where nothing travels; what is read from the
+project's own folder is noticed. What was found missing is put in words by `advice`. Standard library only: nothing is
+imported before it can be hidden.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Trial:
         hidden: module -> pin (`name==version`) of the package of this machine that brings it, for those that a session
             lacks; "" for one that no index has. One of this name that is no package's is not hidden.
         progress: a file that results are appended to; "" for none.
-        refused: hidden modules that were asked for. read: files of the project that were opened where they lie.
+        refused: hidden modules that were asked for. staying: modules found where nothing travels from, and their files.
+        read: files of the project that were opened where they lie.
         opened: its files that were opened to be read, there or in `code`, unless this process has written them before.
     """
 
@@ -53,6 +55,7 @@ class Trial:
     hidden: dict[str, str] = field(default_factory=dict)
     progress: str = ""
     refused: list[str] = field(default_factory=list)
+    staying: dict[str, Path] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
     opened: list[Path] = field(default_factory=list)
 
@@ -75,7 +78,7 @@ class Trial:
 
     def begin(self) -> None:
         """From here on nothing of this process gets what a session lacks."""
-        if self.hidden:
+        if self.hidden or self.section:
             sys.meta_path[:] = [_Hiding(finder, self) for finder in sys.meta_path]
         if self.project != self.code:
             sys.addaudithook(self._notice)
@@ -149,21 +152,29 @@ class Trial:
         )
 
     def imported_elsewhere(self) -> str:
-        """A module of neither Python, nor its packages, nor the code that travels; "" for none."""
+        """A module that was loaded from where nothing travels from, past every finder of modules; "" for none."""
         if self.project == self.code:
             return ""
+        modules = {it.__name__: it.__file__ for it in [*sys.modules.values()] if getattr(it, "__file__", None)}
+        return next(
+            (self._staying(name, path) for name, file in sorted(modules.items()) if (path := self.stays(file))), ""
+        )
+
+    def stays(self, file: object) -> Path | None:
+        """The real path of a file or folder of neither Python, nor its packages, nor the code; None for any other."""
+        if not isinstance(file, str) or not self.section:
+            return None
         known = {sys.prefix, sys.base_prefix, str(self.code), *sysconfig.get_paths().values()}
         known |= {place for place in sys.path if place.endswith("-packages") or any(Path(place).glob("*.dist-info"))}
-        real = [Path(os.path.realpath(place)) for place in known]
-        modules = {it.__name__: it.__file__ for it in [*sys.modules.values()] if getattr(it, "__file__", None)}
-        for name, file in sorted(modules.items()):
-            path = Path(os.path.realpath(str(file)))
-            if path.is_file() and not any(path.is_relative_to(place) for place in real):
-                what = f"it imports {name} from {path.parent}, which does not travel"
-                if self.is_own(path):
-                    return f"{what}: {_include([path.relative_to(self._own).as_posix()])}"
-                return f"{what}: copy it into the project, and add it to `include` in section.toml"
-        return ""
+        path = Path(os.path.realpath(file))
+        is_known = any(path.is_relative_to(os.path.realpath(place)) for place in known)
+        return None if is_known or not path.exists() else path
+
+    def _staying(self, name: str, path: Path) -> str:
+        what = f"it imports {name} from {path.parent}, which does not travel"
+        if self.is_own(path):
+            return f"{what}: {_include([path.relative_to(self._own).as_posix()])}"
+        return f"{what}: copy it into the project, and add it to `include` in section.toml"
 
     def advice(self, error: BaseException) -> str:
         """What to put into section.toml against an error; "" where it is of another kind."""
@@ -189,6 +200,8 @@ class Trial:
                 f"a session has no {hidden}: it is installed here from a folder; let its code be in the project, add "
                 "it to `include` in section.toml, and let yours find it there"
             )
+        if name in self.staying:
+            return self._staying(name, self.staying[name])
         parts = name.split(".")
         for number in range(len(parts), 0, -1):
             for file in ("/".join(parts[:number]) + ".py", "/".join(parts[:number])):
@@ -274,6 +287,13 @@ class _Hiding:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         spec = self._finder.find_spec(name, path, target)
+        if spec is not None and (stays := self._staying(spec)):
+            # As in a session, where code that can do without it does; another of that name may come after it.
+            self._trial.staying[name] = stays
+            there = [place for place in (sys.path if path is None else path) if not self._trial.stays(place)]
+            spec = self._finder.find_spec(name, there, target)
+            if spec is not None and self._staying(spec):  # it is found by another way than the path
+                return None
         if spec is None or not (hidden := self._trial.hiding(name)) or not self._is_packages(spec):
             return spec
         # The user's own module of that name may come after it on the path.
@@ -283,6 +303,13 @@ class _Hiding:
             self._trial.refused.append(hidden)
             return None
         return spec
+
+    def _staying(self, spec: Any) -> Path | None:
+        """Where it lies when that is where nothing travels from: its file, or each of its folders."""
+        if spec.origin and spec.has_location:
+            return self._trial.stays(spec.origin)
+        found = [self._trial.stays(place) for place in spec.submodule_search_locations or ()]
+        return found[0] if found and all(found) else None
 
     def _is_packages(self, spec: Any) -> bool:
         places = [spec.origin, *(spec.submodule_search_locations or ())]

@@ -206,6 +206,41 @@ except ImportError as error:
     assert "`packages`" not in said
 
 
+def test_a_module_that_does_not_travel_is_missing_as_in_a_session_and_an_optional_one_may_be(tmp_path: Path) -> None:
+    put(
+        tmp_path / "helpers.py",
+        tmp_path / "lib/deep/one.py",
+        tmp_path / "later/json_of_mine.py",
+        tmp_path / "code/two.py",
+    )
+    (tmp_path / "code/parts").mkdir()
+    put(tmp_path / "parts/three.py", tmp_path / "code/parts/four.py")
+    source = f"""
+import importlib.util, json, sys
+sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / "lib")!r}]  # as where the project is installed from its folder
+from kaggle_manager.trainer.runtime.as_in_session import trial
+assert importlib.util.find_spec("deep") is None
+for name in ("helpers", "deep.one", "parts.three"):
+    try:
+        __import__(name)
+    except ImportError as error:
+        print(name, trial.advice(error))
+    else:
+        raise AssertionError(name)
+import two, parts.four
+spec = importlib.util.spec_from_file_location("json_of_mine", {str(tmp_path / "later/json_of_mine.py")!r})
+sys.modules["json_of_mine"] = module = importlib.util.module_from_spec(spec)
+print(trial.imported_elsewhere())
+"""
+    done = run(tmp_path, source, section="sections/mine")
+    assert done.returncode == 0, done.stderr
+    helpers, deep, parts, later = done.stdout.splitlines()
+    assert 'add "helpers.py" to `include`' in helpers
+    assert 'add "lib/deep" to `include`' in deep
+    assert 'add "parts/three.py" to `include`' in parts
+    assert 'add "later/json_of_mine.py" to `include`' in later
+
+
 def test_what_is_read_where_it_lies_in_the_project_is_noticed(tmp_path: Path) -> None:
     for name in ("demand.csv", ".cache", "log.txt"):
         (tmp_path / name).write_text("x")
