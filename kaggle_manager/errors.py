@@ -127,6 +127,10 @@ class ConfigError(KaggleManagerError):
     exit_code = 2
 
 
+class NoSuchPackage(ConfigError):
+    """No package index has a version that a section pins, so no session can install it."""
+
+
 class BundleTooLarge(ConfigError):
     """The kernel source would be over the platform's size limit."""
 

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import size
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, Unavailable, error_context
+from kaggle_manager.errors import (
+    AuthError,
+    ConfigError,
+    KaggleManagerError,
+    NoSuchPackage,
+    Unavailable,
+    error_context,
+)
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
@@ -33,6 +40,7 @@ def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
     """What the next session installs from; None: from the package index, or there is nothing to install.
 
     Raises:
+        NoSuchPackage: no session could install what the section pins.
         ConfigError, Unavailable, AuthError: there are no wheels on the platform, and the section has no internet.
     """
     kernel = run.config.section.kernel
@@ -51,13 +59,13 @@ def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
         if not wheels.files:
             return None
         _have_there(run, wheels)
-    except AuthError:
+    except (AuthError, NoSuchPackage):
         raise
     except KaggleManagerError as error:
         if not kernel.internet:
             with error_context(message=lambda text: f"Sessions of this section have no internet. {text}"):
                 raise
-        run.reporter.warn(f"the session installs its packages with pip, not from wheels: {error.message}")
+        run.warn_once(f"the session installs its packages with pip, not from wheels: {error.message}")
         return None
     return launch_order.Wheels(dataset=f"{run.row.owner}/{wheels.slug}", files=dict(wheels.files))
 

@@ -28,8 +28,9 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
-from kaggle_manager.errors import ConfigError, Unavailable
+from kaggle_manager.errors import ConfigError, NoSuchPackage, Unavailable
 from kaggle_manager.sessions.known_before import HELD
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.system import file_lock
@@ -41,8 +42,11 @@ KAGGLE_PYTHONS = ("3.12", "3.13")
 KAGGLE_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(35, 16, -1)), "manylinux2014_x86_64")
 _KEPT = "wheels.json"
 _LONGEST_S, _LONGEST_WORDS = 900.0, 600
-_MOST_UNFIT = 20
+_MOST_UNFIT, _MOST_LISTED = 20, 12
 _UNREACHABLE = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError")
+_CAUSE = re.compile(r"connection broken by '?(.+?)'?: /")
+_NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
+_VERSIONS = re.compile(r"(?:\(from versions:|Available versions:) ([\w.+!, ]+)")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def wheels_of(pins: Sequence[str], machine: Machine, cache: Path) -> Wheels:
         cache: where they are kept.
 
     Raises:
+        NoSuchPackage: no index has a version that is pinned; names those that there are.
         ConfigError: for none of its Pythons there are wheels that fit.
         Unavailable: the package index does not answer.
         StorageError: the disk has no file locks.
@@ -144,8 +149,61 @@ def _for_any_python(pins: Sequence[Requirement], machine: Machine, folder: Path)
         except ConfigError as error:
             refused.append(error)
     if len(refused) == len(machine.pythons):
+        _refuse_what_no_index_has(pins, refused)
         raise refused[-1]
     return found
+
+
+class _NotFound(ConfigError):
+    """pip finds no wheel of a requirement; there are wheels of other versions."""
+
+    def __init__(self, message: str, asked: str, versions: frozenset[str]) -> None:
+        super().__init__(message, safe="nothing was pushed", next_step="correct `packages` in section.toml")
+        self.asked, self.versions = asked, versions
+
+
+def _refuse_what_no_index_has(pins: Sequence[Requirement], refused: Sequence[ConfigError]) -> None:
+    """Raise `NoSuchPackage` where it is a pin of the section that was not found, and not only its wheel."""
+    for pin in pins:
+        asked, versions = f"{canonicalize_name(pin.name)}{pin.specifier}", set[str]()
+        for each in refused:
+            if not isinstance(each, _NotFound) or each.asked != asked:
+                break
+            versions |= each.versions
+        else:
+            there = _versions_on_index(pin.name)
+            if there is None or any(pin.specifier.contains(it, prereleases=True) for it in there):
+                continue  # a session may build it of its sources
+            known = sorted(versions | there, key=Version, reverse=True)
+            more = f" and {len(known) - _MOST_LISTED} older ones" if len(known) > _MOST_LISTED else ""
+            raise NoSuchPackage(
+                f"No package index has {pin}: the versions of {pin.name} are {', '.join(known[:_MOST_LISTED])}{more}."
+                if known
+                else f"No package index has {pin}, or another version of {pin.name}.",
+                safe="nothing was pushed",
+                next_step="correct `packages` in section.toml; code that no index has goes into the project, and its "
+                "name into `include`",
+            )
+
+
+def _versions_on_index(name: str) -> frozenset[str] | None:
+    """What the index has of a package for this machine, sources included; None where that cannot be known."""
+    command = [*_PIP, "index", "versions", "--pre", "--ignore-requires-python", "--retries", "2", "--timeout", "15"]
+    try:
+        done = subprocess.run(
+            [*command, name], capture_output=True, text=True, errors="replace", timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if _UNREACHABLE.search(done.stderr) or (done.returncode != 0 and not _NOT_FOUND.search(done.stderr)):
+        return None
+    return _versions_in(done.stdout)
+
+
+def _versions_in(text: str) -> frozenset[str]:
+    found = _VERSIONS.search(text)
+    words = found[1].replace(" ", "").split(",") if found else []
+    return frozenset(word for word in words if word != "none")
 
 
 def _collect(pins: Iterable[Requirement], python: str, machine: Machine, folder: Path) -> list[Path]:
@@ -286,8 +344,11 @@ def _obtain(
     return found
 
 
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
 def _pip(packages: Sequence[str], python: str, machine: Machine, folder: str) -> None:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    command = [*_PIP]
     if machine.is_here:
         command += ["wheel", "--no-deps", "--wheel-dir", folder]
     else:
@@ -302,12 +363,20 @@ def _pip(packages: Sequence[str], python: str, machine: Machine, folder: str) ->
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"The package index did not give {', '.join(packages)} within {_LONGEST_S:.0f} s.") from error
     if done.returncode != 0:
-        said = [line for line in done.stderr.splitlines() if "ERROR" in line or "Retrying" in line]
-        words = " ".join(said)[-_LONGEST_WORDS:] or done.stderr[-_LONGEST_WORDS:]
-        where = "this machine" if machine.is_here else f"Kaggle's image with Python {python}"
-        message = f"There are no wheels of {', '.join(packages)} for {where}: {words}"
+        wanted = ", ".join(packages)
         if _UNREACHABLE.search(done.stderr):
-            raise Unavailable(message, safe="nothing was pushed", next_step="run the same command again later")
+            cause = _CAUSE.search(done.stderr)
+            raise Unavailable(
+                f"The package index cannot be reached for {wanted}{f': {cause[1]}' if cause else ''}.",
+                safe="nothing was pushed",
+                next_step="run the same command again later",
+            )
+        said = [line.partition("ERROR: ")[2] for line in done.stderr.splitlines() if "ERROR: " in line]
+        words = said[0][:_LONGEST_WORDS] if said else done.stderr[-_LONGEST_WORDS:]  # the others say it again
+        where = "this machine" if machine.is_here else f"Kaggle's image with Python {python}"
+        message = f"There are no wheels of {wanted} for {where}: {words}"
+        if found := _NOT_FOUND.search(done.stderr):
+            raise _NotFound(message, found[1], _versions_in(done.stderr))
         raise ConfigError(message, safe="nothing was pushed", next_step="correct `packages` in section.toml")
 
 

@@ -200,10 +200,11 @@ def _pip(*arguments: str) -> tuple[int, str]:
     )
     if done.returncode == 0:
         return 0, ""
-    sys.stderr.write(done.stdout)
-    sys.stderr.flush()
     reason = FAILS.search(done.stdout)
     words = " ".join(done.stdout[reason.start() if reason else -LONGEST_WORDS :].split())
+    # What ends the session quotes the reason.
+    sys.stderr.write(done.stdout[: reason.start()] if reason and len(words) <= LONGEST_WORDS else done.stdout)
+    sys.stderr.flush()
     return done.returncode, f": {words[:LONGEST_WORDS]}" if words else ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_project import SECTION, Bench
 from tiny_wheels import index_of, tiny_wheel
 
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import KaggleManagerError, NoSuchPackage
 from kaggle_manager.local_kaggle import sandbox
 from kaggle_manager.orchestrator import wheels as room
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -105,3 +105,12 @@ def test_what_cannot_be_made_here_is_said_and_pip_is_left_to_the_session_or_noth
         bench.manager().tick(SECTION, timesteps=4)
     assert "km-no-such-thing==1.0" in refused.value.message
     assert len(list(bench.server.root.glob("sessions/*"))) == sessions, "nothing was pushed"
+
+
+def test_a_pin_that_no_index_has_is_refused_before_the_push_also_where_sessions_have_internet(bench: Bench) -> None:
+    sessions = len(list(bench.server.root.glob("sessions/*")))
+    pinned(bench, "km-tiny-agent==9.9", internet=True)
+    with pytest.raises(NoSuchPackage, match=r"No package index has km-tiny-agent==9\.9: the versions .* are 1\.0\."):
+        bench.manager().tick(SECTION, timesteps=4)
+    assert len(list(bench.server.root.glob("sessions/*"))) == sessions
+    assert "installs its packages with pip" not in bench.output

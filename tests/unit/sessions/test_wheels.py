@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_wheels import Image, index_of, tiny_wheel
 
-from kaggle_manager.errors import ConfigError, Unavailable
+from kaggle_manager.errors import ConfigError, NoSuchPackage, Unavailable
 from kaggle_manager.sessions import wheels
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.repack import repack
@@ -102,6 +102,28 @@ def test_what_no_wheel_is_for_is_said_before_anything_is_pushed(
     with pytest.raises(ConfigError, match=r"pinned==1\.0 requires agent>=3, and 2\.9 is pinned"):
         wheels_of(["agent==2.9", "pinned==1.0"], Machine(("3.12",), KAGGLE.has), tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()], "nothing half made is left"
+
+
+@pytest.mark.slow
+def test_a_version_that_no_index_has_is_refused_with_those_there_are_and_one_in_sources_alone_is_not(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(("3.13",), KAGGLE.has)
+    tiny_wheel(index, "agent", "2.8")
+    tiny_wheel(index, "agent", "2.9", tag="cp313-cp313-manylinux_2_28_x86_64")
+    (index / "agent-3.0.tar.gz").write_bytes(b"")
+    offer(index, monkeypatch)
+    page = index / "simple/agent/index.html"
+    page.write_text(f'{page.read_text()}<a href="{(index / "agent-3.0.tar.gz").as_uri()}">agent-3.0.tar.gz</a>')
+    with pytest.raises(NoSuchPackage) as refused:
+        wheels_of(["Agent==9.1"], machine, tmp_path / "cache")
+    assert refused.value.message == "No package index has Agent==9.1: the versions of Agent are 3.0, 2.9, 2.8."
+    with pytest.raises(NoSuchPackage, match=r"No package index has agnet==2\.8, or another version of agnet"):
+        wheels_of(["agnet==2.8"], machine, tmp_path / "cache")
+    with pytest.raises(ConfigError, match=r"no wheels of agent==3\.0") as in_sources:
+        wheels_of(["agent==3.0"], machine, tmp_path / "cache")
+    assert not isinstance(in_sources.value, NoSuchPackage), "pip can build it in the session"
+    assert in_sources.value.message.count("agent==3.0") == 2, "pip's reason, once"
 
 
 @pytest.mark.slow
