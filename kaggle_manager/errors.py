@@ -6,6 +6,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   └── Diverged                          parameters, losses or scores ran away; the run is not resumed
 ├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
+│   ├── NoSuchPackage                     a pin that no package index has
 │   ├── NotebookNotFound                  a push that Kaggle refuses because it finds no kernel of that name
 │   └── PushMismatch                      a session was started, but not as asked; carries which
 ├── VerificationError                 3   a checksum, a lineage or a state does not match
