@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from kaggle_manager.local_kaggle.image_packages import image_packages
@@ -92,7 +93,7 @@ def _held(section: Section) -> Iterator[str]:
 
 
 def doubts(section: Section) -> list[str]:
-    """What may end a session, and may as well be right: pins of what was installed here from a folder."""
+    """What may end a session, and may as well be right: pins of what is here in another version, or from a folder."""
     found = []
     for pin in section.kernel.packages:
         try:
@@ -100,6 +101,11 @@ def doubts(section: Section) -> list[str]:
             origin = json.loads(here.read_text("direct_url.json") or "{}")
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
+        if not Requirement(pin).specifier.contains(here.version, prereleases=True):
+            found.append(
+                f"packages: a session has {pin}, and this machine tries {here.metadata['Name']} {here.version}: to try "
+                f"what a session has, pip install '{pin}'; or pin {here.version}"
+            )
         if "dir_info" in origin and (here.read_text("INSTALLER") or "").strip() != "conda":  # which names its own build
             where = str(origin.get("url", "")).removeprefix("file://")
             found.append(

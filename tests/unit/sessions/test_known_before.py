@@ -171,3 +171,19 @@ def test_a_pin_of_what_was_installed_from_a_folder_is_doubted_and_one_of_conda_i
     assert found(project, ("packages = [", 'packages = [\n  "my-robot==0.1",')) == []
     said = doubts(load_section(project / "sections/mine/section.toml"))
     assert ["installed here from the folder /home/me/robot" in text for text in said] == [True] * (installer == "pip")
+
+
+@pytest.mark.parametrize(("here", "warned"), [("3.4.2", True), ("3.1", False), ("3.1+cpu", False)])
+def test_a_package_that_is_tried_in_another_version_than_a_session_has_is_named_with_both(
+    project: Path, monkeypatch: pytest.MonkeyPatch, here: str, warned: bool
+) -> None:
+    info = project / f"site/my_network-{here}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: my-network\nVersion: {here}\n")
+    monkeypatch.syspath_prepend(str(project / "site"))
+    assert found(project, ("packages = [", 'packages = [\n  "my-network==3.1",')) == []
+    said = [text for text in doubts(load_section(project / "sections/mine/section.toml")) if "my-network" in text]
+    assert bool(said) == warned
+    if warned:
+        assert "a session has my-network==3.1, and this machine tries my-network 3.4.2" in said[0]
+        assert "pip install 'my-network==3.1'; or pin 3.4.2" in said[0]
