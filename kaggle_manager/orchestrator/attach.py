@@ -87,6 +87,7 @@ def attach_run(
             safe="nothing was changed",
             next_step=of_it.command("attach", run_id),
         )
+    tree_slug = asked.parent.dataset.partition("/")[2] if asked.parent is not None else ""
     row = RunRow(
         run_id=run_id,
         section=config.section.name,
@@ -98,8 +99,7 @@ def attach_run(
         owner=connection.owner,
         slug=newest[0].slug,
         created_at=at,
-        settings=settings_of(config)
-        | ({"tree_dataset": asked.parent.dataset.partition("/")[2]} if asked.parent is not None else {}),
+        settings=settings_of(config) | (dict.fromkeys(("tree_dataset", "tree_there"), tree_slug) if tree_slug else {}),
     )
     session = reconcile.unknown_session(row, newest, reached=0, known=set(), at=at)
     if session is None:

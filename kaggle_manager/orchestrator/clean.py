@@ -35,6 +35,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.gone import cleaned_note
 from kaggle_manager.sessions.launch import kernel_names, tree_dataset, version_of
 from kaggle_manager.trees.backups import is_kept_here
 
@@ -82,10 +83,13 @@ class Cleaner:
         there = self._connection.client.belongings(self._connection.owner)
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
-        known = {}
+        known, asked = {}, dict[str, KnownRun]()
         for slug in sorted({kernel_of(thing.slug) for thing in there} & rows.keys()):
-            told(slug)
-            known[slug] = self._known(rows[slug])
+            row = rows[slug]
+            if row.run_id not in asked:
+                told(slug)
+                asked[row.run_id] = self._known(row)
+            known[slug] = asked[row.run_id]
         over = {slug for slug, run in known.items() if run.verdict.delete}
         wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
@@ -141,7 +145,7 @@ class Cleaner:
                     self._never_again(row, thing)
                 delete(leftover.owner, thing.slug)
                 if leftover.run_id:
-                    what = f"{thing.kind} {leftover.name}"
+                    what = cleaned_note(thing.kind, leftover.name)
                     self._journal.note(leftover.run_id, None, "cleaned", iso(self._now), what=what)
         except NotFound:
             return replace(leftover, action="gone")
@@ -200,8 +204,8 @@ class Cleaner:
             return f"session {sessions[-1].generation} of run {row.run_id} was never brought home"
         if row.outcome != "finished" and sessions and sessions[-1].outcome in ("given up", "gone"):
             return f"what session {sessions[-1].generation} of run {row.run_id} saved was never brought home"
-        following = after(row.slug, kernel_names(row.scenario, row.run_id))
-        for slug in filter(None, (row.slug, following)):  # another machine may have had to take the next name
+        # Another machine may have had to take any of its names: what is refused there nobody here knows.
+        for slug in dict.fromkeys((row.slug, *kernel_names(row.scenario, row.run_id))):
             if why := self._at_work(row, sessions, slug):
                 return why
         if row.quick:

@@ -37,6 +37,7 @@ from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
+from kaggle_manager.sessions.gone import said_where_deleted
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.preflight import run_preflight
@@ -314,9 +315,10 @@ class ValidationKaggleManager:
             version = version_of(row, chosen[0])
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
             client = self._connect_to(config.at_home(row.platform)).client
-            fetched = download_session(
-                client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
-            )
+            with said_where_deleted(config, journal, row, chosen[0], client):
+                fetched = download_session(
+                    client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
+                )
             vouch_for(config, chosen[0], fetched)
             if caution := fetch_others(client, version, folder, fetched.result):
                 self._reporter.warn(f"it left {caution}")

@@ -7,9 +7,10 @@ another process after a kill, first waits for what was ordered, and publishes an
 from __future__ import annotations
 
 from kaggle_manager.checkpoints import Checkpoint
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
+from kaggle_manager.runs.leftovers import following_tree
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.sessions import launch
 
@@ -17,6 +18,27 @@ from kaggle_manager.sessions import launch
 PROCESSING = "processing"
 # While the platform processes a tree it is looked at after this long at first, twice as long each time.
 PROCESSING_WAIT_S, PROCESSING_LONGEST_S = 60.0, 600.0
+
+
+def settle_name(run: RunContext) -> None:
+    """Leave the name of a training tree that was deleted on the platform, by hand or by `clean` on another machine.
+
+    Of a dataset that was deleted and made again a user reports that every push with it fails (kaggle-cli 187).
+
+    Raises:
+        AuthError, RemoteError: the platform did not say whether it is there.
+    """
+    slug = launch.tree_dataset(run.row)
+    if run.row.published is not None or run.row.settings.get("tree_there") != slug:
+        return  # it is on its way, or was never there
+    try:
+        run.connection.client.dataset_versions(run.row.owner, slug)
+    except NotFound:
+        following = following_tree(slug)
+        run.state.change_settings(tree_dataset=following)
+        run.reporter.warn(
+            f"dataset {run.row.owner}/{slug}, which had the training tree, was deleted; the next one is {following}"
+        )
 
 
 def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
@@ -37,6 +59,8 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
             run.note("publication_failed", generation)
         raise
     if isinstance(found, DatasetVersion):
+        if run.row.settings.get("tree_there") != found.slug:
+            run.state.change_settings(tree_there=found.slug)
         if is_news:
             run.reporter.checkpoint(f"step {parent.step} goes in as dataset {found.ref}")
         if found.caution:

@@ -31,7 +31,7 @@ from kaggle_manager.orchestrator.image import (
     image_for_next,
     push_in_its_image,
 )
-from kaggle_manager.orchestrator.publish import is_mountable
+from kaggle_manager.orchestrator.publish import is_mountable, settle_name
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
@@ -82,6 +82,9 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
     except first_push.NoNameFree:
         return
+    if parent is not None:
+        settle_name(run)
+        row = run.row
     image = image_for_next(run, newest[0] if newest else None)
     wheels = mountable_wheels(run)
     order = launch.launch_order(

@@ -78,9 +78,9 @@ def download_session(
         Unavailable: the platform does not show the outputs of a session that it still calls running.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    listing = client.list_outputs(version)
     for told in (list_of(folder), folder / RESULT_FILE):  # believed only as it is told now
         told.unlink(missing_ok=True)
-    listing = client.list_outputs(version)
     # The log first: it is the most wanted file when anything after it fails.
     lines = [line.text for line in parse_log(listing.log)]
     if trouble := write_log(folder / LOG_FILE, lines):

@@ -12,6 +12,7 @@ from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.gone import said_where_deleted
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.log_rendering import to_read
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_lines
@@ -51,6 +52,7 @@ def session_log(
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
     reporter.line(f"the log of session {session.generation} is read from the platform")
-    version = version_of(row, session)
-    live = follow_log(connect_to(config.at_home(row.platform)).client, version, stop=lambda: False)
-    yield from to_read((line.text for line in live), tag)
+    client = connect_to(config.at_home(row.platform)).client
+    with said_where_deleted(config, journal, row, session, client):
+        live = follow_log(client, version_of(row, session), stop=lambda: False)
+        yield from to_read((line.text for line in live), tag)

@@ -20,13 +20,13 @@ from small_project import SECTION, Bench
 
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
-from kaggle_manager.errors import Interrupted, Unavailable
+from kaggle_manager.errors import Interrupted, NotFound, Unavailable
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.runs.journal import Journal
-from kaggle_manager.sessions import connection
+from kaggle_manager.sessions import connection, watch
 from kaggle_manager.sessions.connection import Connection
 
 pytestmark = pytest.mark.slow
@@ -147,6 +147,60 @@ def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
     found = cleaned(bench, delete=True)
     assert actions(found) == dict.fromkeys(there_too, "keep")
     assert all("another machine may go on" in each.why for each in found)
+
+
+def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -> None:
+    bench.run(timesteps=4)
+    (slug,) = slugs(bench)
+    assert set(actions(cleaned(bench)).values()) == {"delete"}
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        order = {"run_id": journal.runs()[0].run_id, "generation": 9}
+    source = f'"""\nprint(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"""'
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        client.push_kernel(KernelPush("local", f"{slug}-7", source))
+    found = cleaned(bench, delete=True)
+    assert actions(found) == dict.fromkeys((f"kernel {slug}", f"dataset {slug}-tree", f"kernel {slug}-7"), "keep")
+    assert all("another machine may go on" in each.why for each in found)
+
+
+def test_a_machine_that_has_only_attached_the_run_loses_nothing_by_a_clean_here(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "UNKNOWN_FOR_S", 0.2)
+    bench.run(timesteps=4)
+    (slug,) = slugs(bench)
+    here = bench.workdir
+    bench.workdir = here.with_name("another_machine")
+    with closing(Journal(here / "journal.sqlite")) as journal:
+        attached = bench.manager().attach(SECTION, journal.runs()[0].run_id)
+    bench.workdir = here
+    assert set(actions(cleaned(bench, delete=True)).values()) == {"deleted"}
+    bench.workdir = here.with_name("another_machine")
+    assert attached.step == 2, "what the newest session continued"
+    assert bench.run(timesteps=6).step == 6
+    assert f"dataset local/{slug}-tree, which had the training tree, was deleted" in bench.output
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        trees = {each.slug for each in client.belongings(bench.owner) if each.slug.startswith(f"{slug}-t")}
+    assert trees == {f"{slug}-t2"}, "the name of a deleted dataset is not used again"
+
+
+def test_what_was_deleted_with_its_kernel_is_said_in_words_and_what_is_here_stays(bench: Bench) -> None:
+    bench.run(timesteps=2)
+    (slug,) = slugs(bench)
+    before = {path: path.read_bytes() for path in (bench.workdir / "downloads").rglob("*") if path.is_file()}
+    with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+        client.delete_kernel("local", slug)
+    with pytest.raises(NotFound, match="it was deleted there") as by_hand:
+        bench.manager().fetch_outputs(SECTION)
+    assert bench.run(timesteps=4).step == 4
+    assert set(actions(cleaned(bench, delete=True)).values()) == {"deleted"}
+    for generation in (1, 2):
+        with pytest.raises(NotFound, match=f"`clean` deleted its kernel local/{slug}") as by_clean:
+            bench.manager().fetch_outputs(SECTION, generation)
+        for error in (by_hand.value, by_clean.value):
+            assert str(bench.tree.root) in error.safe
+            assert "kaggle-manager checkpoints ls" in error.next_step
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @contextmanager
