@@ -174,17 +174,16 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     is_over = ends_the_run(action.kind)
     own_target = run.config.target == run.config.scenario.timesteps
     fresh = run.config.command("run", *([] if own_target else ["--timesteps", run.config.target]), "--fresh")
-    if run.row.trouble is None or not run.row.trouble.is_stop:
-        why = f"{action.why}: {POLICIES[action.kind].advice}" if is_over else action.why
-        run.note("stopped", newest.generation, why=why, failure=action.kind, next=fresh if is_over else again)
     log = run.folder_of(newest) / LOG_FILE
     if action.kind is FailureKind.CHECKPOINT:
         # The session says whether what differs can be accepted: it alone sees the files of its inputs.
-        next_step = compatibility.WAY_OUT + compatibility.ON_PURPOSE * ("--accept-changes" in newest.why)
+        next_step = compatibility.way_out(can_be_accepted="--accept-changes" in newest.why, again=f"`{again}`")
     else:
-        last = f"start from zero, which archives this tree: {fresh}" if is_over else "run the same command again"
+        last = f"start from zero, which archives this tree: {fresh}" if is_over else f"run `{again}` again"
         reading = f"read {log}, " if log.is_file() else ""
         next_step = f"{reading}{POLICIES[action.kind].advice}, and {last}"
+    if run.row.trouble is None or not run.row.trouble.is_stop:
+        run.note("stopped", newest.generation, why=action.why, failure=action.kind, next=next_step)
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
         f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",

@@ -167,8 +167,10 @@ def _trouble(row: RunRow, again: str) -> _State | None:
     """What ended the last command or stopped the run, unless something went on since."""
     if row.trouble is None:
         return None
-    name = "failed" if row.trouble.is_stop else "error"
-    return _State(name, row.trouble.message, row.trouble.next_step or again, human=not row.trouble.retryable)
+    name, todo = "failed" if row.trouble.is_stop else "error", row.trouble.next_step or again
+    if "same command" in todo:  # here nobody sees which that was
+        todo += f" (the command: {again})"
+    return _State(name, row.trouble.message, todo, human=not row.trouble.retryable)
 
 
 def _running(session: SessionRow, now: float) -> str:

@@ -16,11 +16,12 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.sections.identity import identity_of, sources_of
 
-WAY_OUT = (
-    "undo the change and run the same command again, or add --fresh: it archives the tree with its replay and starts "
-    "a new lineage from zero"
-)
-ON_PURPOSE = "; to go on with the change, on purpose, add --accept-changes: from there on it is another experiment"
+
+def way_out(*, can_be_accepted: bool, again: str = "the same command") -> str:
+    """What to do about a checkpoint of another experiment; `again` is the command that goes on."""
+    undo = f"undo the change and run {again} again, or add --fresh: it archives the tree with its replay and starts "
+    on_purpose = "; to go on with the change, on purpose, add --accept-changes: from there on it is another experiment"
+    return undo + "a new lineage from zero" + on_purpose * can_be_accepted
 
 
 def current_identity(config: RunConfig) -> Mapping[str, Any]:
@@ -74,7 +75,7 @@ def check(
         raise CheckpointIncompatible(
             "The checkpoint is of another experiment:\n  " + "\n  ".join(lines),
             safe=safe,
-            next_step=WAY_OUT + (ON_PURPOSE if verdict.can_be_accepted else ""),
+            next_step=way_out(can_be_accepted=verdict.can_be_accepted),
         )
     for line in lines:
         warn(line)

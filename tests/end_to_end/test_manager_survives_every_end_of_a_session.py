@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Interrupt
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator import passes
 from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import watch
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.status.overview import overview
 
 pytestmark = pytest.mark.slow
 
@@ -191,7 +195,9 @@ def test_a_session_that_finds_another_experiment_says_what_is_left_to_do_once_an
         said = stopped.value.next_step
         assert ("--accept-changes" in said) is helps
         assert "--fresh" in said
-        assert said.count("run the same command again") == 1
+        assert said.count("run `kaggle-manager run small") == 1
+        with closing(Journal.to_read(bench.workdir / "journal.sqlite")) as journal:
+            assert overview(journal, None, time.time()).as_json()["next"] == said, "a session is not spent once more"
 
 
 def test_a_module_that_stayed_here_costs_one_session_and_the_line_it_needs_is_said(bench: Bench) -> None:

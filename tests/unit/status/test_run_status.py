@@ -268,3 +268,18 @@ def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
     assert found.state == "stopped"
     if stage is Stage.ENDED and trouble is not None:
         assert trouble.message in found.why, "what keeps the last session from being restored is not hidden"
+
+
+@pytest.mark.parametrize("trouble", [Trouble("stopped", "three crashes"), Trouble("OutputDamaged", "it is cut")])
+def test_what_an_error_advised_is_what_comes_next_and_the_same_command_is_named(
+    tmp_path: Path, trouble: Trouble
+) -> None:
+    row, _ = run_in(tmp_path)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        for advice, added in (("read the log, and lower it", ""), ("run the same command again", "kaggle-manager run")):
+            told = replace(row, trouble=replace(trouble, next_step=advice))
+            seen = describe_run(RunState(journal, told), NOW).next
+            assert seen.startswith(advice)
+            assert added in seen
+            assert (seen == advice) is (not added)
