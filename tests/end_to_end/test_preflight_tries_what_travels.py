@@ -40,34 +40,32 @@ def last(project: Path, **options: Any) -> dict[str, Any]:
     return dict(result["checks"][-1])
 
 
-def test_a_data_file_that_is_not_included_is_missing(project: Path) -> None:
-    (project / "sections/mine/demand.json").write_text("{}")
-    begins_with(
-        project, "import json, pathlib\njson.loads((pathlib.Path(__file__).parent / 'demand.json').read_text())"
-    )
-    found = last(project)
-    assert not found["ok"]
-    assert 'add "sections/mine/demand.json" to `include` in section.toml' in found["detail"]
-    assert "sections/mine/environment.py, line " in found["detail"]
+LACKING = {
+    "data": "import json, pathlib\njson.loads((pathlib.Path(__file__).parent / 'demand.json').read_text())",
+    "module": "def _later():\n    import my_helpers\n\n\n_later()",  # which its text does not give away
+    "package": "import hypothesis.strategies",
+}
 
 
-def test_a_module_of_the_projects_root_that_is_not_included_is_missing_wherever_python_would_find_it(
-    project: Path,
-) -> None:
-    (project / "my_helpers.py").write_text("")
-    begins_with(project, "def _later():\n    import my_helpers\n\n\n_later()")  # which its text does not give away
-    found = last(project)
-    assert not found["ok"]
-    assert 'add "my_helpers.py" to `include`' in found["detail"]
-
-
-def test_a_package_that_is_only_on_this_machine_is_missing(project: Path) -> None:
-    begins_with(project, "import hypothesis.strategies")
+def test_data_a_module_of_the_projects_root_and_a_package_of_this_machine_are_missing(project: Path) -> None:
+    for file in ("sections/mine/demand.json", "my_helpers.py"):
+        (project / file).write_text("{}")
+    toml = project / "sections/mine/section.toml"
+    scenario = toml.read_text().partition("\n[scenarios.mine]")[2]
+    for name, source in LACKING.items():
+        (project / f"sections/mine/{name}.py").write_text(source)
+        its_own = f"[scenarios.mine]{scenario}".replace("scenarios.mine", f"scenarios.{name}")
+        its_own = its_own.replace("mine.environment:", f"mine.{name}:").replace("data/models", f"data/{name}")
+        toml.write_text(toml.read_text() + its_own)
     told: list[dict[str, Any]] = []
-    found = last(project, on_result=told.append)
-    assert not found["ok"]
-    assert 'add "hypothesis==' in found["detail"]
-    assert told == [found], "each is told as soon as it is known"
+    result = check_section(project, load_section(toml), [*LACKING], quick=True, on_result=told.append)
+    assert told == result["checks"], "each is told as soon as it is known"
+    data, module, package = result["checks"]
+    assert [check["ok"] for check in told] == [False] * 3
+    assert 'add "sections/mine/demand.json" to `include` in section.toml' in data["detail"]
+    assert "sections/mine/data.py, line " in data["detail"]
+    assert 'add "my_helpers.py" to `include`' in module["detail"]
+    assert 'add "hypothesis==' in package["detail"]
 
 
 def test_what_is_included_pinned_or_optional_is_no_failure_and_a_file_read_where_it_lies_is_warned_of(
