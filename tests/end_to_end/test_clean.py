@@ -69,7 +69,7 @@ def there(bench: Bench) -> set[str]:
     return found & set(names)
 
 
-def test_a_finished_run_is_cleaned_once_and_trained_further_nothing_of_it_goes_until_it_is_over(bench: Bench) -> None:
+def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: Bench) -> None:
     bench.run(timesteps=4)
     (slug,) = slugs(bench)
     left = {f"kernel {slug}", f"dataset {slug}-tree"}
