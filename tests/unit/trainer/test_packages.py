@@ -113,9 +113,10 @@ def test_wheels_that_are_not_those_that_were_sent_are_not_installed(image: Image
 
 def test_without_wheels_and_without_internet_it_is_over_in_seconds_in_words(image: Image) -> None:
     started = time.monotonic()
-    problem, _ = image.install(["agent==2.9"])
+    problem, said = image.install(["agent==2.9"])
     assert time.monotonic() - started < 30
     assert "agent==2.9 could not be installed: this session reached no package index" in problem
+    assert (problem.count("Retrying"), said.count("Retrying")) == (1, 0), "pip's words, once"
     assert "`internet` in section.toml" in problem
     assert not image.refused, "the next session may have it"
 
