@@ -8,7 +8,8 @@ it is refused as rarely as can be.
 
 What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `refused`
 the one that had no version when its newest push was refused, `left` those that were left, `shown_empty` for how long
-Kaggle has shown no version, and `quota_refused` what the quota was when it did not allow a first push.
+Kaggle has shown no version, `quota_refused` what the quota was when it did not allow a first push, and `first_refused`
+when and why another reason refused one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from kaggle_manager.system.command_line import command
 
 # Causes of waits, and how long they last: doubled each time. A refused first push costs a name, so it is tried again
 # far more seldom than what costs nothing.
-NO_ROOM, NOT_FOUND, NO_NAME = "capacity", "notebook not found", "no name free"
+NO_ROOM, NO_ROOM_AT_FIRST, NOT_FOUND, NO_NAME = "capacity", "capacity at first", "notebook not found", "no name free"
 ROOM_WAIT_S, ROOM_LONGEST_S = 30.0, 300.0
 FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 12 * 3600.0
 NAME_WAIT_S, NAME_LONGEST_S = 300.0, 1800.0
@@ -103,9 +104,36 @@ def has_room(run: RunContext) -> bool:
     return False
 
 
-def waits_after_refusal(session: SessionRow) -> tuple[float, float]:
-    """How long to wait after a refusal for want of room, at first and at most."""
-    return (ROOM_WAIT_S, ROOM_LONGEST_S) if session.baseline_version else (FIRST_WAIT_S, FIRST_LONGEST_S)
+def may_be_tried(run: RunContext) -> bool:
+    """Whether a first push may be tried now, as far as that can be known before; else the journal waits."""
+    return has_waited(run) and has_quota(run) and has_room(run)
+
+
+def has_waited(run: RunContext) -> bool:
+    """Whether the shortest wait after a refused first push is over; else the journal waits.
+
+    When the user runs it again, a wait is over, but not this part of it: each refusal may cost a name.
+    """
+    refused = run.row.settings.get("first_refused") or {}
+    left_s = FIRST_WAIT_S - max(0.0, run.clock() - refused["at"]) if refused else 0.0
+    if left_s <= 0:
+        return True
+    run.wait_until(refused["cause"], refused["why"], run.clock() + left_s)
+    return False
+
+
+def wait_after_refusal(run: RunContext, session: SessionRow, cause: str, why: str) -> None:
+    """Wait after the push of `session` was refused in words that may pass by themselves.
+
+    Args:
+        cause: `NO_ROOM` or `NOT_FOUND`.
+    """
+    if session.baseline_version:
+        run.postpone(cause, why, ROOM_WAIT_S, ROOM_LONGEST_S)
+        return
+    cause = NO_ROOM_AT_FIRST if cause == NO_ROOM else cause  # room that was only looked for is another wait, and short
+    run.state.change_settings(first_refused={"at": run.clock(), "cause": cause, "why": why})
+    run.postpone(cause, why, FIRST_WAIT_S, FIRST_LONGEST_S)
 
 
 def intend(run: RunContext, session: SessionRow) -> None:

@@ -82,7 +82,7 @@ def push_in_its_image(
     Raises:
         as `KaggleClient.push_kernel`.
     """
-    client, doubt = run.connection.client, run.row.settings.get("image_doubt")
+    client, doubt = run.connection.client, run.row.settings.get("image_doubt") or {}
     try:
         pushed = client.push_kernel(push)
     except (BundleTooLarge, NotebookNotFound, PushMismatch):
@@ -95,9 +95,12 @@ def push_in_its_image(
         if doubt:
             run.state.change_settings(image_doubt=None)
         return pushed
+    is_again = {name: doubt.get(name) for name in met} == met
+    since = min(run.clock(), doubt["since"]) if is_again else run.clock()  # a clock may be set back
+    has_waited = is_again and run.clock() - since >= DOUBT_WAIT_S  # not when the user has run it again at once
     words = refused.message.replace(f"{push.owner}/{push.slug}", "")  # a run may be named after images
-    if not _ABOUT_IMAGE.search(words) and doubt != met:
-        run.state.change_settings(image_doubt=met)
+    if not _ABOUT_IMAGE.search(words) and not has_waited:
+        run.state.change_settings(image_doubt={**met, "since": since})
         return Refusal(refused.message)
     pushed = client.push_kernel(otherwise())
     with run.state.together():

@@ -111,7 +111,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
         return
-    if newest is None and not (first_push.has_quota(run) and first_push.has_room(run)):
+    if newest is None and not first_push.may_be_tried(run):
         return
     if parent is not None and not is_mountable(run, parent, generation):
         return
@@ -163,7 +163,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     except CapacityReached as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            run.postpone(first_push.NO_ROOM, error.message, *first_push.waits_after_refusal(session))
+            first_push.wait_after_refusal(run, session, first_push.NO_ROOM, error.message)
     except QuotaError as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
@@ -176,7 +176,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             first_push.take_back(run, session, was_uncertain=was_uncertain)
             run.note("push_refused", generation, message=error.message)
             if not session.baseline_version:  # the next look tells whether Kaggle has kept an empty kernel
-                run.postpone(first_push.NOT_FOUND, error.message, *first_push.waits_after_refusal(session))
+                first_push.wait_after_refusal(run, session, first_push.NOT_FOUND, error.message)
         if session.baseline_version:
             raise
     except AmbiguousPush as error:
@@ -238,7 +238,8 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
 def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
-        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None)  # but that there is a version
+        # Nothing but that there is a version.
+        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None)
         run.note("pushed", session.generation, version=version.version)
     run.reporter.line(f"  accepted as {version.ref}")
     if version.version > session.baseline_version + 1:

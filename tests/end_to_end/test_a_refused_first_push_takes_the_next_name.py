@@ -21,7 +21,7 @@ from small_project import SECTION, Bench
 
 from kaggle_manager.cli.doctor import account
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.errors import AmbiguousPush, NotebookNotFound, NoVersionShown, QuotaError, RemoteError
+from kaggle_manager.errors import AmbiguousPush, Interrupted, NotebookNotFound, NoVersionShown, QuotaError, RemoteError
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
@@ -182,6 +182,24 @@ def test_whatever_words_refuse_a_first_push_a_pass_pushes_once_and_leaves_at_mos
     assert row.left_names == (), "the second one waits"
     assert row.wait is not None
     assert row.wait.for_s >= 600 - 1
+
+
+def test_a_user_who_runs_it_again_and_again_does_not_use_up_the_names(hostile: Callable[..., Bench]) -> None:
+    bench, pushes = hostile({**REFUSED, "times": 1}), list[str]()
+
+    class Client(KaggleClient):
+        def push_kernel(self, push: KernelPush) -> PushedKernel:
+            pushes.append(push.slug)
+            return super().push_kernel(push)
+
+    bench.make_client = functools.partial(Client, sleep=lambda seconds: None)  # type: ignore[assignment]
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            bench.run(timesteps=2, interrupt_at="waiting until")
+        bench.slept.clear()
+    assert len(pushes) == 1
+    assert bench.run(timesteps=2).step == 2
+    assert len(pushes) == 2
 
 
 def test_not_found_where_kaggle_keeps_no_kernel_leaves_no_name(bench: Bench) -> None:
