@@ -25,6 +25,7 @@ from pydantic import (
     PrivateAttr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -80,6 +81,17 @@ class Kernel(_Frozen):
     internet: bool = True
     packages: list[PinnedPackage] = []
     include: list[RelativePath] = []
+
+    @field_validator("packages")
+    @classmethod
+    def _names_differ(cls, packages: list[str]) -> list[str]:
+        pinned: dict[str, str] = {}
+        for pin in packages:
+            name = re.sub(r"[-_.]+", "-", re.split(r"==|\[", pin)[0]).lower()  # however a package index spells it
+            if name in pinned:
+                raise ValueError(f"one pin of each package; {pinned[name]} and {pin} are both of {name}")
+            pinned[name] = pin
+        return packages
 
 
 class Evaluation(_Frozen):

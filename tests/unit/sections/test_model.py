@@ -109,6 +109,11 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ),
         ("timesteps = 1000", "timesteps = 1000\ndivergence = { below = 1 }", ["divergence.below", "reward_below"]),
         ("gymnasium==1.4.0", "gymnasium>=1.4", ["kernel.packages.0", "gymnasium>=1.4", "name==version"]),
+        (
+            '"gymnasium==1.4.0"',
+            '"My_Robot[all]==1.0", "gymnasium==1.4.0", "my.robot==2.0"',
+            ["kernel.packages", "one pin of each package", "My_Robot[all]==1.0 and my.robot==2.0"],
+        ),
         ("package.module:Env", "package.module.Env", ["scenarios.first.environment", "module:callable"]),
         ('"data/models"', '"../models"', ["scenarios.first.models", "'../models'", "stays inside"]),
         ('"data/models"', '"/data/models"', ["scenarios.first.models", "'/data/models'", "stays inside"]),
