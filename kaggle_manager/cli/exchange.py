@@ -31,13 +31,13 @@ EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
 @as_command
 def export_sb3(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, or `latest`.")],
-    folder: Annotated[Path, typer.Argument(help="Where the two files are written.")],
+    folder: Annotated[Path, typer.Argument(help="Where the files are written.")],
     trust: TrustOption = False,
     *,
     of: TreeOfOption,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint as a model and a replay buffer that stock Stable-Baselines3 loads.
+    """Write a checkpoint as files that stock Stable-Baselines3 loads: model, running normalisation, replay buffer.
 
     Example:
 
@@ -68,6 +68,9 @@ def export_sb3(
 def import_sb3(
     model: Annotated[Path, typer.Argument(help="Model saved by stock Stable-Baselines3.")],
     replay_buffer: Annotated[Path | None, typer.Option(help="Its replay buffer, as stock saves it.")] = None,
+    vecnormalize: Annotated[
+        Path | None, typer.Option(help="Its running normalisation, as VecNormalize.save() writes it.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Archive the training that is there first.")] = False,
     *,
     of: TreeOfOption,
@@ -79,11 +82,11 @@ def import_sb3(
 
       kaggle-manager checkpoints import-sb3 model.zip --replay-buffer buffer.pkl --workdir elsewhere
 
-      kaggle-manager checkpoints import-sb3 model.zip --replace
+      kaggle-manager checkpoints import-sb3 model.zip --vecnormalize vecnormalize.pkl --replace
     """
 
     def take_in(below: Path | None) -> Any:
-        which = {"seed": of.seed, "quick": of.quick, "state": config.state}
+        which = {"vecnormalize": vecnormalize, "seed": of.seed, "quick": of.quick, "state": config.state}
         return exchange.import_here(of.section, of.scenario, model, replay_buffer, below, **which)
 
     with reporter(as_json) as shown:

@@ -8,7 +8,8 @@ business, how bytes reach the disk the store's.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, repl
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
 from kaggle_manager.trainer.sb3.exact_state import Phase, Training
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot
+from kaggle_manager.trainer.sb3.pickles import Apart, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
@@ -92,16 +94,26 @@ class Checkpointer:
             CheckpointCorrupt: a file changed since it was verified.
         """
         exact_state.check_complete(self.resume_point.items)
-        try:
+        with self._of_this_shape(checkpoint):
             model_file.load_parameters(self.training.model, checkpoint.read("model"))
+        self._rows.load(checkpoint, self.disk)
+        lost = self._restored(Phase.BEFORE)
+        if checkpoint.manifest.file("statistics") and (self.environment_changed or "environment" in lost):
+            # The environment is another one, and what the policy was shown of it is not.
+            with self._of_this_shape(checkpoint):
+                model_file.load_statistics(self.training.model, opened(Apart(checkpoint.read("statistics"))))
+        return lost
+
+    @contextmanager
+    def _of_this_shape(self, checkpoint: Checkpoint) -> Iterator[None]:
+        try:
+            yield
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointIncompatible(
                 f"The model of step {checkpoint.step} does not fit the one configured now: {error}",
                 safe="the checkpoint was not touched.",
                 next_step="give back the settings it was trained with, or start again with --fresh.",
             ) from error
-        self._rows.load(checkpoint, self.disk)
-        return self._restored(Phase.BEFORE)
 
     def begin(self) -> None:
         """In the first rollout start: put back what `learn()` has disturbed on its way there."""

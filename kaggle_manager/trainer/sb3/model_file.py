@@ -22,10 +22,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
-from stable_baselines3.common.vec_env import unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from kaggle_manager.checkpoints.contents import Content
-from kaggle_manager.trainer.sb3 import host_pickle
+from kaggle_manager.trainer.sb3 import host_pickle, older_files
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
@@ -75,6 +75,32 @@ def snapshot(model: BaseAlgorithm) -> ModelSnapshot:
     arrays: dict[Any, Any] = {}
     parameters, variables = _as_arrays(model.get_parameters(), arrays), _as_arrays(tensors_outside(model), arrays)
     return ModelSnapshot(data, parameters, variables, statistics_of(model))
+
+
+def load_statistics(model: BaseAlgorithm, saved: VecNormalize) -> None:
+    """Put running statistics into the normalisation around the model's environment.
+
+    Raises:
+        ValueError: there is none, or its observations have other shapes.
+    """
+    vec = model.get_env()
+    own = None if vec is None else unwrap_vec_normalize(vec)
+    if own is None:
+        raise ValueError("the training has no running normalisation (`normalize`)")
+    theirs, ours = _shapes(saved), _shapes(own)
+    if theirs != ours:
+        raise ValueError(f"observations are normalised by shape {theirs} in it, and {ours} is configured")
+    if own.norm_obs:
+        own.obs_rms = saved.obs_rms
+    own.ret_rms = saved.ret_rms
+
+
+def _shapes(normalisation: VecNormalize) -> Any:
+    """Of the observations it has statistics of; "none" where it leaves them as they are."""
+    statistics = normalisation.obs_rms if normalisation.norm_obs else None
+    if isinstance(statistics, dict):
+        return {name: list(part.mean.shape) for name, part in sorted(statistics.items())}
+    return "none" if statistics is None else list(statistics.mean.shape)
 
 
 def statistics_of(model: BaseAlgorithm) -> bytes:
@@ -168,11 +194,14 @@ def read_policy(
 def load_parameters(model: BaseAlgorithm, data: bytes) -> None:
     """Put networks, optimizers and free tensors of a model file into an existing model of the same shape.
 
+    Of an older version of Stable-Baselines3 it may be as well, see `older_files`.
+
     Raises:
         KeyError, RuntimeError, ValueError: the file's model has another shape.
         UnsafePickle: it asks for more than tensors.
     """
     parameters, variables = read_tensors(data, model.device)
+    older_files.repair(model, parameters)
     model.set_parameters(parameters, exact_match=True, device=model.device)
     for name, value in variables.items():
         if value is not None:

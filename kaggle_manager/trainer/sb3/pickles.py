@@ -1,12 +1,13 @@
 """The one place where what was pickled is opened, and how far each kind of it is.
 
-    read_plain    what the trainer keeps itself: numbers, texts, arrays and containers of them
-    open_buffer   a replay buffer that stock Stable-Baselines3 pickled elsewhere
-    read_tensors  the tensors of a model file
-    Apart         anything else, such as the environment: bytes, until `opened` runs whatever they say
+    read_plain       what the trainer keeps itself: numbers, texts, arrays and containers of them
+    open_buffer      a replay buffer that stock Stable-Baselines3 pickled elsewhere
+    open_statistics  a running normalisation (`VecNormalize`) that it pickled elsewhere
+    read_tensors     the tensors of a model file
+    Apart            anything else, such as the environment: bytes, until `opened` runs whatever they say
 
-Promises: the first three look up only the classes that such a file is made of; what asks for another one is refused
-before a line of it is executed.
+Promises: the first four look up only the classes that such a file is made of; what asks for another one is refused
+before a line of it is executed. What has another name in the libraries of today is looked up under that.
 Never does: decide who may be trusted. `opened`, `opened_with` and `model_attributes` are for a checkpoint that is
 vouched for (see `checkpoints.vouched`), and for what this process has pickled itself.
 """
@@ -18,12 +19,15 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import json_to_data
+from stable_baselines3.common.vec_env import VecNormalize
 
 from kaggle_manager.errors import CheckpointCorrupt, UnsafePickle
 from kaggle_manager.trainer.sb3 import host_pickle
@@ -40,12 +44,15 @@ _ARRAYS = {
     ("numpy.core.multiarray", "scalar"),
     ("numpy.core.numeric", "_frombuffer"),
 }
+_NUMPY_CORE = "numpy._core." if find_spec("numpy._core") else "numpy.core."  # NumPy 2 has renamed it
 _PLAIN = {*_ARRAYS, ("collections", "deque"), (__name__, "Apart")}
-_OF_A_BUFFER = {
+_OF_SPACES = {
     *_ARRAYS,
+    ("numpy.random._mt19937", "MT19937"),
     ("numpy.random._pcg64", "PCG64"),
     ("numpy.random._pickle", "__bit_generator_ctor"),
     ("numpy.random._pickle", "__generator_ctor"),
+    ("numpy.random._pickle", "__randomstate_ctor"),
     ("numpy.random.bit_generator", "SeedSequence"),
     ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
     ("gymnasium.spaces.box", "Box"),
@@ -53,12 +60,20 @@ _OF_A_BUFFER = {
     ("gymnasium.spaces.discrete", "Discrete"),
     ("gymnasium.spaces.multi_binary", "MultiBinary"),
     ("gymnasium.spaces.multi_discrete", "MultiDiscrete"),
+}
+_OF_A_BUFFER = {
+    *_OF_SPACES,
     ("stable_baselines3.common.buffers", "DictReplayBuffer"),
     ("stable_baselines3.common.buffers", "NStepReplayBuffer"),
     ("stable_baselines3.common.buffers", "ReplayBuffer"),
     ("stable_baselines3.her.goal_selection_strategy", "GoalSelectionStrategy"),
     ("stable_baselines3.her.her_replay_buffer", "HerReplayBuffer"),
     ("torch", "device"),
+}
+_OF_STATISTICS = {
+    *_OF_SPACES,
+    ("stable_baselines3.common.running_mean_std", "RunningMeanStd"),
+    ("stable_baselines3.common.vec_env.vec_normalize", "VecNormalize"),
 }
 
 
@@ -82,17 +97,34 @@ def open_buffer(path: Path) -> ReplayBuffer:
         UnsafePickle: the file holds something that is no part of a replay buffer; nothing of it was executed.
         CheckpointCorrupt: it cannot be read as a pickle.
     """
+    without = "take the model in without its replay buffer, if you trust it"
+    found: ReplayBuffer = _opened_as(ReplayBuffer, path, _OF_A_BUFFER, "a replay buffer", without)
+    if not hasattr(found, "handle_timeout_termination"):  # before 2.1; as stock `load_replay_buffer` takes it
+        found.handle_timeout_termination, found.timeouts = False, np.zeros_like(found.dones)
+    return found
+
+
+def open_statistics(path: Path) -> VecNormalize:
+    """Return the running normalisation in a file written by `VecNormalize.save`, without an environment.
+
+    Raises:
+        UnsafePickle: the file holds something that is no part of a running normalisation; nothing of it was executed.
+        CheckpointCorrupt: it cannot be read as a pickle.
+    """
+    found: VecNormalize = _opened_as(VecNormalize, path, _OF_STATISTICS, "a running normalisation")
+    return found
+
+
+def _opened_as(kind: type, path: Path, allowed: set[tuple[str, str]], what: str, next_step: str = "") -> Any:
     try:
         with path.open("rb") as file:
-            found = _Restricted(
-                file, _OF_A_BUFFER, "a replay buffer", "take the model in without its replay buffer, if you trust it"
-            ).load()
+            found = _Restricted(file, allowed, what, next_step).load()
     except UnsafePickle:
         raise
     except Exception as error:  # damaged pickles raise all sorts
-        raise CheckpointCorrupt(f"{path} cannot be read as a replay buffer: {error}.") from error
-    if not isinstance(found, ReplayBuffer):
-        raise CheckpointCorrupt(f"{path} holds a {type(found).__name__}, not a replay buffer.")
+        raise CheckpointCorrupt(f"{path} cannot be read as {what}: {error}.") from error
+    if not isinstance(found, kind):
+        raise CheckpointCorrupt(f"{path} holds a {type(found).__name__}, not {what}.")
     return found
 
 
@@ -115,7 +147,8 @@ def read_tensors(model: bytes, device: torch.device | str) -> tuple[dict[str, An
                         f"{name} of the model file asks for more than tensors: {error}",
                         safe="nothing of the file was executed",
                     ) from error
-    return found, found.pop("pytorch_variables", None) or {}
+    older = found.pop("tensors", None)  # their name before 0.9
+    return found, found.pop("pytorch_variables", older) or {}
 
 
 class _Restricted(pickle.Unpickler):
@@ -124,18 +157,24 @@ class _Restricted(pickle.Unpickler):
         self._allowed, self._what, self._next_step = allowed, what, next_step
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
+        today = _today(module)
+        if (today, name) not in self._allowed:
             raise UnsafePickle(
                 f"The file asks for {module}.{name}, which is no part of {self._what}.",
                 safe="nothing of the file was executed",
                 next_step=self._next_step,
             )
-        try:
-            return super().find_class(module, name)
-        except ModuleNotFoundError:  # NumPy 2 has renamed it
-            old, new = "numpy.core", "numpy._core"
-            other = module.replace(new, old) if module.startswith(new) else module.replace(old, new)
-            return super().find_class(other, name)
+        return super().find_class(today, name)
+
+
+def _today(module: str) -> str:
+    """The name that the libraries of today have for a module of a file of older ones, or of newer ones."""
+    if module.startswith("gym."):  # which gymnasium continues, since Stable-Baselines3 2.0
+        return f"gymnasium.{module.removeprefix('gym.')}"
+    for core in ("numpy.core.", "numpy._core."):
+        if module.startswith(core):
+            return _NUMPY_CORE + module.removeprefix(core)
+    return module
 
 
 # --- what runs the code it names --------------------------------------------------------------------------------------

@@ -3,16 +3,17 @@
     export   a checkpoint as <scenario>_checkpoint_<N>_steps.zip, which stock `Algorithm.load()` opens,
              <scenario>_checkpoint_<N>_steps_vecnormalize.pkl for `VecNormalize.load()`, where the training normalises,
              and <scenario>_checkpoint_<N>_steps_replay_buffer.pkl for `load_replay_buffer()`
-    import   such a pair becomes the first checkpoint of a training tree; training goes on from there
+    import   such files become the first checkpoint of a training tree; training goes on from there
 
 Promises: an export is made of verified bytes and changes nothing in the tree; an import never runs code from the files,
-and says in the checkpoint what such a pair does not hold.
+and says in the checkpoint what such files do not hold. Those of older versions are taken as stock takes them.
 Never does: replace a training that is there, or call an imported training exact.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import secrets
 import sys
@@ -26,8 +27,10 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import save_to_pkl
+from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, Manifest, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import replacing, storage_errors
@@ -50,7 +53,7 @@ from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, may_be_opened, open_project, tree_of
-from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, opened
+from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, open_statistics, opened, read_plain
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
 from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
 from kaggle_manager.trainer.sb3.trainer import Session
@@ -64,6 +67,8 @@ _COUNTERS = (
     "exploration_rate",
     "_current_progress_remaining",
 )
+_SHARED_LAYERS = "mlp_extractor.shared_net"
+_NORMALISATION = ("norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
 _MAX_DATA_BYTES = 64 << 20
 _UNTOUCHED = "no training tree was changed"
 
@@ -115,19 +120,22 @@ def export_sb3(
     return [folder / name for name in names.values()]
 
 
-def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConfig) -> Checkpoint:
-    """Make a stock pair the first checkpoint of the tree in `config`.
+def import_sb3(
+    model_zip: Path, replay_buffer: Path | None, config: TrainingConfig, *, vecnormalize: Path | None = None
+) -> Checkpoint:
+    """Make stock files the first checkpoint of the tree in `config`.
 
     Args:
         model_zip: written by `model.save()` or a `CheckpointCallback`.
         replay_buffer: written by `model.save_replay_buffer()`; without it collecting begins anew.
         config: the training that is to continue from it: same algorithm, network, spaces and size of the replay buffer.
+        vecnormalize: written by `VecNormalize.save()`: the running normalisation the model was trained with.
 
     Raises:
         LineageMismatch: the tree holds checkpoints already.
         CheckpointCorrupt: a file cannot be read.
         UnsafePickle: a file holds something else as well; nothing of it was executed.
-        CheckpointIncompatible: the pair does not fit the training.
+        CheckpointIncompatible: the files do not fit the training, or one is missing that the policy is nothing without.
         StorageError: the disk refused.
     """
     tree = TrainingTree(config.tree, config.scenario)
@@ -139,9 +147,11 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
         )
     data = _plain_data(model_zip)
     buffer = None if replay_buffer is None else open_buffer(replay_buffer)
+    statistics = None if vecnormalize is None else open_statistics(vecnormalize)
     with ExitStack() as resources:
         session = Session(config, ResumePoint(None, f"{model_zip.name} is taken in"), SessionClock(), Disk(), resources)
         model = session.model
+        missing = _take_in_statistics(model, statistics, vecnormalize, data, model_zip)
         # No timestep: begins an episode, and the learning curves.
         model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
         try:
@@ -149,10 +159,13 @@ def import_sb3(model_zip: Path, replay_buffer: Path | None, config: TrainingConf
         except UnsafePickle:
             raise
         except Exception as error:  # torch and Stable-Baselines3 raise all sorts when shapes or names differ
-            raise _does_not_fit(model_zip, str(error)) from error
-        counters = {name: data[name] for name in _COUNTERS if isinstance(data.get(name), int | float)}
-        vars(model).update({name: value for name, value in counters.items() if hasattr(model, name)})
-        missing = ["random states", "the open episode", "evaluations and the best score", "learning curves"]
+            shares = "it has layers that policy and value share, which are no more since 1.8 of Stable-Baselines3"
+            raise _does_not_fit(model_zip, shares if _SHARED_LAYERS in str(error) else str(error)) from error
+        known = {name for name in _COUNTERS if hasattr(model, name)}
+        counted = {name: data[name] for name in known if isinstance(data.get(name), int | float)}
+        vars(model).update(counted)
+        missing += [f"the counter {name.strip('_')}" for name in sorted(known - counted.keys())]
+        missing += ["random states", "the open episode", "evaluations and the best score", "learning curves"]
         missing += _take_in_rows(model, buffer, replay_buffer)
         missing += _other_settings(data, config)
         why = f"taken in from {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
@@ -170,6 +183,7 @@ def import_here(
     replay_buffer: Path | None,
     workdir: Path | None,
     *,
+    vecnormalize: Path | None = None,
     seed: int | None = None,
     quick: bool = False,
     state: Path | None = None,
@@ -200,7 +214,7 @@ def import_here(
         vouched=Vouched(state or state_of(project, base)),
     )
     with hold_tree(tree):
-        return import_sb3(model_zip, replay_buffer, config)
+        return import_sb3(model_zip, replay_buffer, config, vecnormalize=vecnormalize)
 
 
 def _buffer_of(checkpoint: Checkpoint, model: bytes) -> ReplayBuffer:
@@ -247,6 +261,53 @@ def _plain_data(model_zip: Path) -> dict[str, Any]:
             safe=_UNTOUCHED,
             next_step="give a .zip written by model.save() or a CheckpointCallback.",
         ) from error
+
+
+def _take_in_statistics(
+    model: BaseAlgorithm, given: VecNormalize | None, path: Path | None, data: dict[str, Any], model_zip: Path
+) -> list[str]:
+    """Put the running normalisation around the model's environment; return what is missing.
+
+    Raises:
+        CheckpointIncompatible: model, training and file do not agree on what the policy is shown.
+    """
+    vec = model.get_env()
+    own = None if vec is None else unwrap_vec_normalize(vec)
+    if given is None:
+        beside = sorted(path.name for path in model_zip.parent.glob("*vecnormalize*.pkl"))
+        why = "the section normalises observations, and without the statistics it was trained with"
+        if own is None or not own.norm_obs:
+            if not _was_normalised(data):
+                return ["statistics of the rewards"] if own is not None else []
+            why = "it was trained behind a VecNormalize, the section does not normalise, and so"
+        raise CheckpointIncompatible(
+            f"{model_zip.name} does not fit the training configured: {why} its policy is shown other numbers.",
+            safe="no checkpoint was written.",
+            next_step="give the section `normalize`, and the file of VecNormalize.save() with --vecnormalize"
+            + (f"; {' or '.join(beside[:3])} lies beside the model" if beside else ""),
+        )
+    assert path is not None
+    if own is None and not given.norm_obs:
+        return ["the normalisation of rewards, for the training has none"]
+    try:
+        model_file.load_statistics(model, given)
+    except ValueError as error:
+        raise _does_not_fit(path, str(error)) from error
+    differing = {name: (getattr(given, name, None), getattr(own, name)) for name in _NORMALISATION}
+    return [
+        f"the {name} of its normalisation ({then}; now {now})" for name, (then, now) in differing.items() if then != now
+    ]
+
+
+def _was_normalised(data: dict[str, Any]) -> bool:
+    """Whether a model was shown other observations than its environment gave, as far as its file says so."""
+    try:
+        shown, given = (
+            read_plain(base64.b64decode(data[name][":serialized:"])) for name in ("_last_obs", "_last_original_obs")
+        )
+        return not np.array_equal(shown, given)
+    except Exception:  # files that say nothing of it raise all sorts
+        return False
 
 
 def _take_in_rows(model: Any, buffer: ReplayBuffer | None, path: Path | None) -> list[str]:
@@ -317,7 +378,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    checkpoint = import_here(options.section, options.scenario, options.zip, options.replay_buffer, options.workdir)
+    given = (options.zip, options.replay_buffer, options.workdir)
+    checkpoint = import_here(options.section, options.scenario, *given, vecnormalize=options.vecnormalize)
     print(f"Step {checkpoint.step:,} is the newest checkpoint of {checkpoint.tree.root}.")
     warn(f"bits are not promised from here: {checkpoint.manifest.exact['broken'][-1]['why']}.")
     return 0
@@ -337,6 +399,7 @@ def _parser() -> argparse.ArgumentParser:
     take_in = commands.add_parser("import", help="files of stock Stable-Baselines3 as a new training tree")
     take_in.add_argument("zip", type=Path, help="the model")
     take_in.add_argument("--replay-buffer", type=Path, metavar="PKL")
+    take_in.add_argument("--vecnormalize", type=Path, metavar="PKL")
     take_in.add_argument("--section", default=DEFAULT_SECTION)
     take_in.add_argument("--scenario", help="default: the section's default scenario")
     take_in.add_argument("--workdir", type=Path, help="the tree lies below this folder; default: the project")
