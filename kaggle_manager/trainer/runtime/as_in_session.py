@@ -21,7 +21,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -164,11 +164,11 @@ class Trial:
         """The real path of a file or folder of neither Python, nor its packages, nor the code; None for any other."""
         if not isinstance(file, str) or not self.section:
             return None
-        known = {sys.prefix, sys.base_prefix, str(self.code), *sysconfig.get_paths().values()}
-        known |= {place for place in sys.path if place.endswith("-packages") or any(Path(place).glob("*.dist-info"))}
-        path = Path(os.path.realpath(file))
-        is_known = any(path.is_relative_to(os.path.realpath(place)) for place in known)
-        return None if is_known or not path.exists() else path
+        path = os.path.realpath(file)
+        known = (sys.prefix, sys.base_prefix, str(self.code))
+        if f"{path}{os.sep}".startswith(_travelling(known, tuple(sys.path))) or not Path(path).exists():
+            return None
+        return Path(path)
 
     def _staying(self, name: str, path: Path) -> str:
         what = f"it imports {name} from {path.parent}, which does not travel"
@@ -274,6 +274,13 @@ class Trial:
         if self.progress:
             with Path(self.progress).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(result) + "\n")
+
+
+@cache
+def _travelling(known: tuple[str, ...], path: tuple[str, ...]) -> tuple[str, ...]:
+    """How paths begin in these folders, those of Python and those of packages; cached, for each import asks."""
+    packages = (place for place in path if place.endswith("-packages") or any(Path(place).glob("*.dist-info")))
+    return tuple(f"{os.path.realpath(place)}{os.sep}" for place in (*known, *sysconfig.get_paths().values(), *packages))
 
 
 class _Hiding:
