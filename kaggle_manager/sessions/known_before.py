@@ -7,11 +7,14 @@ it is not sure of: what only running the environment shows is the preflight's.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -98,21 +101,38 @@ def doubts(section: Section) -> list[str]:
     for pin in section.kernel.packages:
         try:
             here = importlib.metadata.distribution(_name(pin))
-            origin = json.loads(here.read_text("direct_url.json") or "{}")
-        except (importlib.metadata.PackageNotFoundError, ValueError):
+        except importlib.metadata.PackageNotFoundError:
             continue
         if not Requirement(pin).specifier.contains(here.version, prereleases=True):
             found.append(
                 f"packages: a session has {pin}, and this machine tries {here.metadata['Name']} {here.version}: to try "
                 f"what a session has, pip install '{pin}'; or pin {here.version}"
             )
-        if "dir_info" in origin and (here.read_text("INSTALLER") or "").strip() != "conda":  # which names its own build
-            where = str(origin.get("url", "")).removeprefix("file://")
+        if where := _folder_of(here):
             found.append(
                 f"packages: {pin} was installed here from the folder {where}; where no package index has that version, "
                 "copy its code into the project, and name that in `include`"
             )
     return found
+
+
+def folders_of(packages: Iterable[str]) -> list[str]:
+    """The folders that pinned packages were installed here from: a session has these packages from an index."""
+    found = []
+    for pin in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(_folder_of(importlib.metadata.distribution(_name(pin))))
+    return [folder for folder in found if folder]
+
+
+def _folder_of(here: importlib.metadata.Distribution) -> str:
+    try:
+        origin = json.loads(here.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return ""
+    if "dir_info" not in origin or (here.read_text("INSTALLER") or "").strip() == "conda":  # which names its own build
+        return ""
+    return url2pathname(urlsplit(str(origin.get("url", ""))).path)
 
 
 def _name(pin: str) -> str:

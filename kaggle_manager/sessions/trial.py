@@ -23,6 +23,7 @@ from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import DEFAULT_FOLDER, sections_folder
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.image_view import hidden_from
+from kaggle_manager.sessions.known_before import folders_of
 from kaggle_manager.system.arithmetic import pinned
 
 RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
@@ -86,6 +87,9 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
             "project": str(project.resolve()),
             "section": section.folder.relative_to(project).as_posix(),
             "hidden": hidden_from(section),
+            "pinned": [
+                folder for folder in folders_of(section.kernel.packages) if not project.resolve().is_relative_to(folder)
+            ],
             "progress": str(place.progress),
         }
         # A preflight of the section's own may load NumPy before the trainer.

@@ -44,6 +44,7 @@ class Trial:
         hidden: module -> pin (`name==version`) of the package of this machine that brings it, for those that a session
             lacks; "" for one that no index has. One of this name that is no package's is not hidden.
         progress: a file that results are appended to; "" for none.
+        pinned: folders that pinned packages were installed from here, which a session has from an index.
         refused: hidden modules that were asked for. staying: modules found where nothing travels from, and their files.
         read: files of the project that were opened where they lie.
         opened: its files that were opened to be read, there or in `code`, unless this process has written them before.
@@ -54,6 +55,7 @@ class Trial:
     section: str = ""
     hidden: dict[str, str] = field(default_factory=dict)
     progress: str = ""
+    pinned: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     staying: dict[str, Path] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
@@ -74,6 +76,7 @@ class Trial:
             said.get("section", ""),
             said.get("hidden", {}),
             said.get("progress", ""),
+            said.get("pinned", []),
         )
 
     def begin(self) -> None:
@@ -165,7 +168,7 @@ class Trial:
         if not isinstance(file, str) or not self.section:
             return None
         path = os.path.realpath(file)
-        known = (sys.prefix, sys.base_prefix, str(self.code))
+        known = (sys.prefix, sys.base_prefix, str(self.code), *self.pinned)
         if f"{path}{os.sep}".startswith(_travelling(known, tuple(sys.path))) or not Path(path).exists():
             return None
         return Path(path)

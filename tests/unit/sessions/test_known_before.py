@@ -11,7 +11,7 @@ from kaggle_manager.sections.hyperparameters import NAMES, SB3
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import TESTED, new_section
 from kaggle_manager.sessions.bundle import build_bundle
-from kaggle_manager.sessions.known_before import HELD, doubts, problems
+from kaggle_manager.sessions.known_before import HELD, doubts, folders_of, problems
 from kaggle_manager.trainer import packages
 
 
@@ -171,6 +171,7 @@ def test_a_pin_of_what_was_installed_from_a_folder_is_doubted_and_one_of_conda_i
     assert found(project, ("packages = [", 'packages = [\n  "my-robot==0.1",')) == []
     said = doubts(load_section(project / "sections/mine/section.toml"))
     assert ["installed here from the folder /home/me/robot" in text for text in said] == [True] * (installer == "pip")
+    assert folders_of(["my-robot==0.1", "not-here==1.0"]) == ["/home/me/robot"] * (installer == "pip")
 
 
 @pytest.mark.parametrize(("here", "warned"), [("3.4.2", True), ("3.1", False), ("3.1+cpu", False)])

@@ -213,11 +213,13 @@ def test_a_module_that_does_not_travel_is_missing_as_in_a_session_and_an_optiona
         tmp_path / "later/json_of_mine.py",
         tmp_path / "code/two.py",
     )
+    put(tmp_path / "robot/src/pinned_one.py")
     (tmp_path / "code/parts").mkdir()
+    places = [str(tmp_path / place) for place in ("", "lib", "robot/src")]
     put(tmp_path / "parts/three.py", tmp_path / "code/parts/four.py")
     source = f"""
 import importlib.util, json, sys
-sys.path[:0] = [{str(tmp_path)!r}, {str(tmp_path / "lib")!r}]  # as where the project is installed from its folder
+sys.path[:0] = {places!r}  # as where the project is installed from its folder
 from kaggle_manager.trainer.runtime.as_in_session import trial
 assert importlib.util.find_spec("deep") is None
 for name in ("helpers", "deep.one", "parts.three"):
@@ -227,12 +229,12 @@ for name in ("helpers", "deep.one", "parts.three"):
         print(name, trial.advice(error))
     else:
         raise AssertionError(name)
-import two, parts.four
+import two, parts.four, pinned_one
 spec = importlib.util.spec_from_file_location("json_of_mine", {str(tmp_path / "later/json_of_mine.py")!r})
 sys.modules["json_of_mine"] = module = importlib.util.module_from_spec(spec)
 print(trial.imported_elsewhere())
 """
-    done = run(tmp_path, source, section="sections/mine")
+    done = run(tmp_path, source, section="sections/mine", pinned=[str(tmp_path / "robot")])
     assert done.returncode == 0, done.stderr
     helpers, deep, parts, later = done.stdout.splitlines()
     assert 'add "helpers.py" to `include`' in helpers
