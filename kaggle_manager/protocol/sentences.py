@@ -16,6 +16,8 @@ _LONGEST_WHY = 300
 def exactness(exact: Mapping[str, Any]) -> str:
     """Up to where a training has the bits of one that was never interrupted; '' for throughout, or when nobody says.
 
+    What changes while it trains, and no save holds, ends that with the session.
+
     Args:
         exact: of a checkpoint's manifest. What broke it in any session is there: later sessions carry it forward.
     """
@@ -23,7 +25,11 @@ def exactness(exact: Mapping[str, Any]) -> str:
     found = [entry for entry in broken if isinstance(entry, Mapping)] if isinstance(broken, list) else []
     steps = [entry["step"] for entry in found if type(entry.get("step")) is int]
     if not steps:
-        return ""
+        unsaved = exact.get("unsaved")
+        names = ", ".join(map(str, unsaved)) if isinstance(unsaved, list) else ""
+        return f"exact until a session ends; from there on not, because of {one_line(names, _LONGEST_WHY)}" * bool(
+            names
+        )
     first = next(entry for entry in found if entry.get("step") == min(steps))
     more = f" (and {len(found) - 1} more later)" if len(found) > 1 else ""
     changes = (

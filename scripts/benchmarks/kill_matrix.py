@@ -26,7 +26,9 @@ from kaggle_manager.trainer.sb3.selftest_cases import CASES, OPTIONS
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
 TITLE = "## Kill matrix"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
-ALGORITHMS = ("dqn", "sac", "td3", "ppo", "a2c")
+ALGORITHMS = tuple(dict.fromkeys(case.algorithm for case in CASES.values()))
+COLUMNS = 5
+"""Of the first table: the algorithms after these are in a second one."""
 MEANING = {
     "plain": "nothing beside the algorithm",
     "replay": "a simulator that cannot be pickled, put back by replaying its actions",
@@ -43,6 +45,7 @@ MEANING = {
     "batch-norm": "batch normalisation in the networks and their targets",
     "images": "images, a CNN, `VecFrameStack`",
     "traffic": "the traffic signal of section 7.6, real SUMO",
+    "workers-normalized": "2 worker processes, `VecMonitor`, `VecNormalize`, `VecFrameStack`",
 }
 
 
@@ -75,13 +78,17 @@ def judge(name: str, kills: int, seed: int) -> Cell:
 
 
 def as_table(judged: Sequence[Cell]) -> list[str]:
-    """Markdown: a row an option, a column an algorithm."""
+    """Markdown, two tables: a row an option, a column an algorithm."""
     by_case = {(CASES[cell.name].option, CASES[cell.name].algorithm): str(cell) for cell in judged}
-    lines = [f"| | {' | '.join(map(str.upper, ALGORITHMS))} |", f"|---|{'---|' * len(ALGORITHMS)}"]
-    for option in dict.fromkeys(option for option, _ in by_case):
-        cells = [by_case.get((option, algorithm), "–") for algorithm in ALGORITHMS]
-        lines.append(f"| {MEANING[option]} | {' | '.join(cells)} |")
-    return lines
+    names = {case.algorithm: case.algorithm_name for case in CASES.values()}
+    options = list(dict.fromkeys(option for option, _ in by_case))
+    lines: list[str] = []
+    for columns in (ALGORITHMS[:COLUMNS], ALGORITHMS[COLUMNS:]):
+        head = [names[algorithm] for algorithm in columns]
+        lines += ["", f"| | {' | '.join(head)} |", f"|---|{'---|' * len(head)}"]
+        rows = {option: [by_case.get((option, algorithm), "–") for algorithm in columns] for option in options}
+        lines += [f"| {MEANING[it]} | {' | '.join(cells)} |" for it, cells in rows.items() if set(cells) != {"–"}]
+    return lines[1:]
 
 
 def section(judged: Sequence[Cell], seconds: float) -> list[str]:

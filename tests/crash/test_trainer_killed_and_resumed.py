@@ -363,7 +363,7 @@ def test_transitions_do_not_lead_from_an_episode_that_cannot_be_continued_into_t
     chosen = CASES[case]
     vec = make_vec_env(chosen.environment, "pickle", 1, chosen.settings.get("n_envs", 1))
     model: Any = build_model(
-        chosen.algorithm.upper(), chosen.settings["policy"], chosen.hyperparameters(), vec, seed=1, device="cpu"
+        chosen.algorithm_name, chosen.settings["policy"], chosen.hyperparameters(), vec, seed=1, device="cpu"
     )
     model.learn(81 * vec.num_envs)
     buffer = model.replay_buffer

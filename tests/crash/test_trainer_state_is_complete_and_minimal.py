@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from trainer_runs import CARTPOLE, PENDULUM, SCENARIO, origin_of, session, settings
 
@@ -54,6 +55,61 @@ def ppo() -> dict[str, Any]:
     return {"algorithm": "PPO", "environment": CARTPOLE, "hyperparameters": hyperparameters, "total": 150}
 
 
+class Annealing(PPO):
+    """Changes one of its own hyperparameters."""
+
+    def train(self) -> None:
+        self.ent_coef *= 0.5
+        super().train()
+
+
+class Drawing(PPO):
+    """Has a generator of its own, and says so."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.generator = np.random.default_rng(3)
+
+    def train(self) -> None:
+        self.ent_coef = float(self.generator.random())
+        super().train()
+
+    def state(self) -> Any:
+        return self.generator.bit_generator.state
+
+    def load_state(self, state: Any) -> None:
+        self.generator.bit_generator.state = state
+
+
+def annealing() -> dict[str, Any]:
+    return {
+        **ppo(),
+        "algorithm": f"{__name__}:Annealing",
+        "hyperparameters": {**ppo()["hyperparameters"], "ent_coef": 0.1},
+    }
+
+
+def drawing() -> dict[str, Any]:
+    return {**ppo(), "algorithm": f"{__name__}:Drawing"}
+
+
+def recurrent() -> dict[str, Any]:
+    hyperparameters = {"n_steps": 25, "batch_size": 25, "n_epochs": 2, "policy_kwargs": {"lstm_hidden_size": 4}}
+    return {
+        "algorithm": "RecurrentPPO",
+        "policy": "MlpLstmPolicy",
+        "environment": CARTPOLE,
+        "hyperparameters": hyperparameters,
+        "total": 150,
+    }
+
+
+def ars() -> dict[str, Any]:
+    """Its schedule is wrong in a session that is told the rest of the steps alone."""
+    hyperparameters = {"n_delta": 2, "delta_std": 0.2, "learning_rate": {"linear": [0.1, 0.01]}}
+    return {"algorithm": "ARS", "environment": CARTPOLE, "hyperparameters": hyperparameters, "total": 400}
+
+
 def dqn() -> dict[str, Any]:
     return {}
 
@@ -84,7 +140,7 @@ def case(name: str, total: int) -> Callable[[], dict[str, Any]]:
                 "buffer_size": 160,
             }  # comes round before the cut when n_envs is 2
         return {
-            "algorithm": chosen.algorithm.upper(),
+            "algorithm": chosen.algorithm_name,
             "environment": chosen.environment,
             "hyperparameters": hyperparameters,
             "total": total,
@@ -114,6 +170,10 @@ MATTERS: dict[str, tuple[Any, int]] = {
     "action_noise": (td3, 75),
     "noise_matrices": (gsde, 75),
     "callbacks": (dqn, 128),
+    "settings": (annealing, 75),
+    "recurrent_states": (recurrent, 75),
+    "population": (ars, 100),
+    "own": (drawing, 75),
     # In one process the environment's state holds the same generator; with workers the model has one of its own.
     "action_space": (gusty_workers, 48),
     "random": (ppo, 75),
@@ -176,6 +236,11 @@ PARTS_OF_ITEMS: dict[str, tuple[Any, int, Callable[[dict[str, Any]], Any]]] = {
         gusty_workers,
         48,
         lambda items: workers(items)[1].update(action_space=workers(items)[0]["action_space"]),
+    ),
+    "ARS: generators before a population is drawn": (
+        ars,
+        100,
+        lambda items: items["population"].update(before_rollout=None),
     ),
     "ring: position": (hindsight, 120, lambda items: items["replay"].pop("pos")),
     "ring: whether it has come round": (hindsight, 200, lambda items: items["replay"].pop("full")),
@@ -277,7 +342,7 @@ def test_without_one_item_the_end_differs(
     tree = cuts(make, cut, tmp_path / "tree")
     origin = origin_of(tree)
     del origin.items[item]
-    monkeypatch.setattr(exact_state, "check_complete", lambda state: None)
+    monkeypatch.setattr(exact_state, "check_complete", lambda *_: None)
     assert ends_otherwise(item, lambda: end_of(tree, make(), origin), wholes(make))
 
 

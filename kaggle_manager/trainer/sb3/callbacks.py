@@ -20,8 +20,10 @@ from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3 import random_state
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.evaluation import Evaluation, Evaluator
+from kaggle_manager.trainer.sb3.exact_state import Training
 
 
 class SessionOver(Exception):
@@ -45,13 +47,20 @@ class RotatingCheckpointCallback(_AtRolloutStart):
     Args:
         every: timesteps between saves.
         checkpointer: saves the training as it is, and puts a resumed one back in the first rollout start.
+
+    Attributes:
+        start: timesteps that were trained before this session.
     """
 
     def __init__(self, every: int, checkpointer: Checkpointer) -> None:
         super().__init__()
         self.every = every
         self._checkpointer = checkpointer
+        self.start = 0
         self._saved_at: int | None = None
+
+    def _on_training_start(self) -> None:
+        self.model.num_timesteps = self.start
 
     def _on_rollout_start(self) -> None:
         step = self.model.num_timesteps
@@ -283,6 +292,27 @@ class BestModelCallback(_AtRolloutStart):
         score = best.manifest.score if best is not None and best.step <= self.model.num_timesteps else None
         if best is not None and score is not None and score > self.best_score:
             self.best_score, self.best_step = score, best.step
+
+
+class GeneratorsCallback(_AtRolloutStart):
+    """For an algorithm that draws after a rollout has ended and before the next one starts, where a save is made.
+
+    Remembers the random generators as they are before that draw, and puts them back where a resumed training begins.
+    Must be the last one: callbacks may draw as well.
+    """
+
+    def __init__(self, training: Training) -> None:
+        super().__init__()
+        self._training = training
+
+    def _on_training_start(self) -> None:
+        if self._training.before_rollout is None:
+            self._on_rollout_end()
+        else:
+            random_state.restore(self._training.before_rollout)
+
+    def _on_rollout_end(self) -> None:
+        self._training.before_rollout = random_state.collect()
 
 
 class ProgressCallback(_AtRolloutStart):

@@ -93,7 +93,7 @@ class Checkpointer:
             CheckpointIncompatible: the model in the checkpoint is not of this shape.
             CheckpointCorrupt: a file changed since it was verified.
         """
-        exact_state.check_complete(self.resume_point.items)
+        exact_state.check_complete(self.resume_point.items, self.training.model)
         with self._of_this_shape(checkpoint):
             model_file.load_parameters(self.training.model, checkpoint.read("model"))
         self._rows.load(checkpoint, self.disk)
@@ -143,6 +143,7 @@ class Checkpointer:
             self._hand_over()
             self.join()
         step = self.training.model.num_timesteps
+        self.record.note_unsaved(self.training.unsaved.found(), type(self.training.model).__name__)
         model = self._finite_snapshot()
         metadata = self.metadata(step)
         order = SaveOrder(

@@ -14,7 +14,7 @@ each item says how it is read and how it is put back, and a test leaves out each
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
+from kaggle_manager.trainer.sb3.unsaved import Unsaved, saves_itself
 
 
 class Phase(Enum):
@@ -53,6 +54,12 @@ class Training:
     model: BaseAlgorithm
     mode: env_state.Mode
     keepers: Mapping[str, Keeper]
+    unsaved: Unsaved = field(init=False)
+    before_rollout: dict[str, Any] | None = None
+    """Random generators as they were when the rollout before had ended; for `is_ars` alone."""
+
+    def __post_init__(self) -> None:
+        self.unsaved = Unsaved(self.model)
 
     @property
     def vec_env(self) -> VecEnv:
@@ -70,6 +77,8 @@ class Item:
     restore: Callable[[Training, Any], None]
     can_be_lost: bool = False
     """Whether a training goes on without it, only not with the same bits: it hangs on libraries, which change."""
+    of: Callable[[BaseAlgorithm], bool] = lambda _: True
+    """Whether a model has it: a new item is no reason to refuse the states of algorithms that do not."""
 
 
 def _attributes(*names: str, can_be_lost: bool = False) -> Item:
@@ -116,6 +125,42 @@ def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDi
             yield distribution
 
 
+def _recurrent_states(training: Training) -> Any:
+    """Hidden and cell states of sb3-contrib's recurrent algorithms, in this computer's memory."""
+    return [[state.detach().cpu().numpy() for state in part] for part in vars(training.model)["_last_lstm_states"]]
+
+
+def _restore_recurrent_states(training: Training, saved: Any) -> None:
+    live = vars(training.model)["_last_lstm_states"]
+    parts = [tuple(torch.from_numpy(state.copy()).to(training.model.device) for state in part) for part in saved]
+    vars(training.model)["_last_lstm_states"] = type(live)(*parts)
+
+
+def is_ars(model: BaseAlgorithm) -> bool:
+    """Augmented random search: its policy is a vector of weights, and it draws a population before a rollout starts."""
+    return any((base.__module__, base.__name__) == ("sb3_contrib.ars.ars", "ARS") for base in type(model).__mro__)
+
+
+def _population(training: Training) -> dict[str, Any]:
+    model: Any = training.model
+    return {
+        "weights": model.weights.detach().cpu().numpy(),
+        "old_count": model.old_count,
+        "before_rollout": training.before_rollout,
+    }
+
+
+def _restore_population(training: Training, saved: dict[str, Any]) -> None:
+    model: Any = training.model
+    model.weights = torch.from_numpy(saved["weights"].copy()).to(model.device)
+    model.old_count = saved["old_count"]
+    training.before_rollout = saved["before_rollout"]
+
+
+def _restore_settings(training: Training, saved: dict[str, Any]) -> None:
+    vars(training.model).update(saved)
+
+
 def _keepers(training: Training) -> dict[str, Any]:
     return {name: keeper.state() for name, keeper in training.keepers.items()}
 
@@ -134,6 +179,15 @@ ITEMS: dict[str, Item] = {
     "exploration": _attributes("exploration_rate", "_current_progress_remaining"),
     "observations": _attributes("_last_obs", "_last_original_obs", "_last_episode_starts", can_be_lost=True),
     "episode_statistics": _attributes("ep_info_buffer", "ep_success_buffer", can_be_lost=True),
+    # What callbacks, or a class of one's own, have set to another number, such as ent_coef.
+    "settings": Item(Phase.BEFORE, lambda training: training.unsaved.settings(), _restore_settings),
+    "recurrent_states": Item(
+        Phase.BEFORE,
+        _recurrent_states,
+        _restore_recurrent_states,
+        of=lambda model: vars(model).get("_last_lstm_states") is not None,
+    ),
+    "population": Item(Phase.BEFORE, _population, _restore_population, of=is_ars),
     "replay": Item(
         Phase.BEFORE,
         lambda training: replay_rows.collect(training.model),
@@ -148,6 +202,13 @@ ITEMS: dict[str, Item] = {
     "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise, can_be_lost=True),
     "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices, can_be_lost=True),
     "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
+    # What a class of one's own says itself.
+    "own": Item(
+        Phase.AT_START,
+        lambda training: training.model.state(),  # type: ignore[attr-defined]
+        lambda training, saved: training.model.load_state(saved),  # type: ignore[attr-defined]
+        of=saves_itself,
+    ),
     "action_space": Item(
         Phase.AT_START,
         lambda training: env_state.space_rng(training.model.action_space),
@@ -166,7 +227,12 @@ ITEMS: dict[str, Item] = {
 
 def collect(training: Training) -> dict[str, Any]:
     """Every item's state, by name. Values may share memory with the running training: serialise them at once."""
-    return {name: item.collect(training) for name, item in ITEMS.items()}
+    return {name: item.collect(training) for name, item in items_of(training.model).items()}
+
+
+def items_of(model: BaseAlgorithm) -> dict[str, Item]:
+    """The rows of the table that a model has."""
+    return {name: item for name, item in ITEMS.items() if item.of(model)}
 
 
 def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> dict[str, str]:
@@ -183,7 +249,7 @@ def restore(training: Training, state: Mapping[str, Any], phase: Phase) -> dict[
         Exception: it opens, and cannot be put back.
     """
     lost = {}
-    for name, item in ITEMS.items():
+    for name, item in items_of(training.model).items():
         if item.phase is phase and name in state:
             try:
                 item.restore(training, opened(state[name]) if item.can_be_lost else _opened_here(name, state[name]))
@@ -206,13 +272,13 @@ def _opened_here(name: str, saved: Any) -> Any:
         ) from error
 
 
-def check_complete(state: Mapping[str, Any]) -> None:
-    """Refuse a state that lacks items this version restores, or has some it does not know.
+def check_complete(state: Mapping[str, Any], model: BaseAlgorithm) -> None:
+    """Refuse a state that lacks items this version restores into `model`, or has some it does not know.
 
     Raises:
         CheckpointIncompatible: naming them.
     """
-    if missing := sorted(set(ITEMS) ^ set(state)):
+    if missing := sorted(items_of(model).keys() ^ state.keys()):
         raise CheckpointIncompatible(
             f"The checkpoint's state was written by another version of the trainer; items that differ: "
             f"{', '.join(missing)}.",

@@ -19,7 +19,7 @@ from kaggle_manager.trainer.sb3.pickles import packed, read_plain
 
 # Breaks of exactness kept beside the first one.
 MOST_BREAKS = 19
-STATE_SCHEMA = 3
+STATE_SCHEMA = 4
 
 
 @dataclass
@@ -33,6 +33,7 @@ class RunRecord:
         broken: `{"step", "why"}` of each point from which bits are no longer those of an uninterrupted run; with
             `changed` where that was the user's wish: what was changed.
         target: timesteps the run was last asked for.
+        unsaved: attributes of its model that change while it trains, and that no save holds.
     """
 
     seed: int
@@ -40,6 +41,19 @@ class RunRecord:
     arithmetic: dict[str, Any]
     target: int
     broken: list[dict[str, Any]] = field(default_factory=list)
+    unsaved: list[str] = field(default_factory=list)
+
+    def note_unsaved(self, found: list[str], algorithm: str) -> None:
+        """What was found in this session is known from here on, and is said once in each."""
+        names = [f"{name} of {algorithm}" for name in found]
+        if new := [name for name in names if name not in self.unsaved]:
+            self.unsaved = sorted({*self.unsaved, *new})
+            warn_in_log(f"resumes of this training are not exact: none, because {_changes(self.unsaved)}. {_REMEDY}")
+
+    def resumed_without(self, step: int) -> None:
+        """The training goes on from here, and what no save holds is what it was at the beginning."""
+        if self.unsaved:
+            self.break_at(step, _changes(self.unsaved))
 
     def break_at(self, step: int, why: str, *, changed: str = "") -> None:
         """From here on the bits are others, and it is said; the first break stays, what repeats is written once.
@@ -54,14 +68,26 @@ class RunRecord:
 
     def describe(self) -> dict[str, Any]:
         """JSON for manifests and metadata."""
+        why = [self.exactness.reason, f"because {_changes(self.unsaved)}" if self.unsaved else ""]
         return {
-            "exact": self.exactness.mode if not self.broken else "none",
+            "exact": "none" if self.broken or self.unsaved else self.exactness.mode,
             "environment": self.exactness.mode,
-            "reason": self.exactness.reason,
+            "reason": "; ".join(filter(None, why)),
+            "unsaved": list(self.unsaved),
             "seed": self.seed,
             "broken": list(self.broken),
             "arithmetic": dict(self.arithmetic),
         }
+
+
+def _changes(unsaved: list[str]) -> str:
+    return f"{', '.join(unsaved)} change{'s' * (len(unsaved) == 1)} while it trains, and no save holds that"
+
+
+_REMEDY = (
+    "A class with state() and load_state(state) of its own, which return and take numbers, texts, arrays and "
+    "containers of them, is saved with what they say."
+)
 
 
 @dataclass(frozen=True)

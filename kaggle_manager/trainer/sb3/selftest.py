@@ -167,7 +167,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reac
     with _output_in(root / "log.txt"):
         config = TrainingConfig(
             scenario=_SCENARIO,
-            algorithm=case.algorithm.upper(),
+            algorithm=case.algorithm_name,
             policy=case.settings["policy"],
             hyperparameters=case.hyperparameters(),
             environment=case.environment,

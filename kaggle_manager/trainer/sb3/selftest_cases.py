@@ -15,13 +15,16 @@ import torch
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
+from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 
 _HERE = "kaggle_manager.trainer.sb3.selftest_cases"
-_OFF_POLICY = ("dqn", "sac", "td3")
-_CONTINUOUS = ("sac", "td3")
+_DISCRETE_REPLAY = ("dqn", "qrdqn")
+_CONTINUOUS = ("sac", "td3", "ddpg", "tqc", "crossq")
+_OFF_POLICY = (*_DISCRETE_REPLAY, *_CONTINUOUS)
+_SPELLED = {name.lower(): name for name in NAMES}
 
 # --- environments, networks, wrappers
 
@@ -130,11 +133,17 @@ def _normalize(vec: VecEnv) -> VecEnv:
     return VecNormalize(vec)
 
 
+def _normalize_and_stack(vec: VecEnv) -> VecEnv:
+    return VecFrameStack(VecNormalize(VecMonitor(vec)), 2)
+
+
 def _stack(vec: VecEnv) -> VecEnv:
     return VecFrameStack(vec, 3)
 
 
 def _physics(algorithm: str) -> EntryPoint:
+    if algorithm == "maskableppo":
+        return EntryPoint(f"{_HERE}:Walls")
     return EntryPoint("gymnasium:make", {"id": _physics_id(algorithm)})
 
 
@@ -166,14 +175,25 @@ def _traffic(_: str) -> EntryPoint:
 # --- algorithms
 
 _SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
+_PPO = {"n_steps": 32, "batch_size": 32, "n_epochs": 3, "learning_rate": {"linear": [1e-3, 1e-5]}, **_SMALL}
 _REPLAY = {"learning_starts": 60, "buffer_size": 400, "batch_size": 16, **_SMALL}
-_TOTALS = {"dqn": 1200, "sac": 350, "td3": 400, "ppo": 1280, "a2c": 1000}
+_TOTALS = {"dqn": 1200, "sac": 350, "td3": 400, "ppo": 1280, "a2c": 1000, "ddpg": 400, "tqc": 350, "crossq": 350}
+_TOTALS |= {"qrdqn": 1000, "trpo": 1280, "recurrentppo": 640, "maskableppo": 1280, "ars": 2400}
+_DQN = {**_REPLAY, "train_freq": 4, "target_update_interval": 70, "exploration_fraction": 0.5}
 _PLAIN: dict[str, dict[str, Any]] = {
-    "dqn": {**_REPLAY, "train_freq": 4, "target_update_interval": 70, "exploration_fraction": 0.5},
+    "dqn": _DQN,
     "sac": _REPLAY,
     "td3": _REPLAY,
-    "ppo": {"n_steps": 32, "batch_size": 32, "n_epochs": 3, "learning_rate": {"linear": [1e-3, 1e-5]}, **_SMALL},
+    "ppo": _PPO,
     "a2c": _SMALL,
+    "ddpg": _REPLAY,
+    "tqc": _REPLAY,
+    "crossq": _REPLAY,
+    "qrdqn": _DQN,
+    "trpo": {"n_steps": 64, "batch_size": 32, "n_critic_updates": 3, "cg_max_steps": 4, **_SMALL},
+    "recurrentppo": {**_PPO, "policy_kwargs": {"net_arch": [16], "lstm_hidden_size": 8}},
+    "maskableppo": _PPO,
+    "ars": {"n_delta": 3, "learning_rate": {"linear": [0.05, 0.01]}, "delta_std": 0.1, **_SMALL},
 }
 
 # --- options
@@ -211,28 +231,32 @@ def _hindsight() -> dict[str, Any]:
 
 
 def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, Any]]:
-    return lambda: {"policy_kwargs": {**_SMALL["policy_kwargs"], "features_extractor_class": extractor}}
+    return lambda: {"policy_kwargs": {"features_extractor_class": extractor}}
 
 
+_UNMASKED = tuple(name for name in _PLAIN if name != "maskableppo")
+_NETWORKS = tuple(name for name in _UNMASKED if name != "ars")
+_WITH_GSDE = ("sac", "ppo", "a2c", "tqc", "crossq", "trpo", "recurrentppo")
 _GOALS: dict[str, Any] = {"policy": "MultiInputPolicy", "n_envs": 2}
 
 OPTIONS: dict[str, Option] = {
     "plain": Option(),
-    "replay": Option(environment=_simulator),
+    "replay": Option(environment=_simulator, algorithms=_UNMASKED),
     "environments": Option(settings={"n_envs": 4}),
     "workers": Option(settings={"n_envs": 2, "processes": True}, share=0.6),
     "normalized": Option(settings={"n_envs": 2, "wrap": _normalize}),
-    "dictionary": Option(settings=_GOALS, environment=_bits),
+    "dictionary": Option(settings=_GOALS, environment=_bits, algorithms=_NETWORKS),
     "hindsight": Option(_hindsight, _GOALS, _bits, _OFF_POLICY),
     "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
     "compact": Option(_compact, algorithms=_OFF_POLICY),
     "by-episode": Option(lambda: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
     "noise": Option(_noise, {"n_envs": 2}, algorithms=_CONTINUOUS),
-    "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=("sac", "ppo", "a2c")),
-    "batch-norm": Option(_features(NormalizedFeatures)),
-    "images": Option(_features(SmallCNN), {"policy": "CnnPolicy", "wrap": _stack}, _images),
+    "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=_WITH_GSDE),
+    "batch-norm": Option(_features(NormalizedFeatures), algorithms=(*_NETWORKS, "maskableppo")),
+    "images": Option(_features(SmallCNN), {"policy": "CnnPolicy", "wrap": _stack}, _images, _NETWORKS),
     # Its actions are the phases of a signal.
     "traffic": Option(environment=_traffic, algorithms=("dqn", "ppo", "a2c"), share=0.4),
+    "workers-normalized": Option(settings={"n_envs": 2, "processes": True, "wrap": _normalize_and_stack}, share=0.6),
 }
 
 # --- cases
@@ -246,6 +270,11 @@ class Case:
     option: str
 
     @property
+    def algorithm_name(self) -> str:
+        """As a section has it."""
+        return _SPELLED[self.algorithm]
+
+    @property
     def total(self) -> int:
         return int(_TOTALS[self.algorithm] * OPTIONS[self.option].share)
 
@@ -255,10 +284,15 @@ class Case:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"policy": "MlpPolicy", **OPTIONS[self.option].settings}
+        settings = {"policy": "MlpPolicy", **OPTIONS[self.option].settings}
+        if self.algorithm == "recurrentppo":
+            settings["policy"] = settings["policy"].replace("Policy", "LstmPolicy")
+        return settings
 
     def hyperparameters(self) -> dict[str, Any]:
-        return {**_PLAIN[self.algorithm], **OPTIONS[self.option].hyperparameters()}
+        plain, added = _PLAIN[self.algorithm], OPTIONS[self.option].hyperparameters()
+        policy_kwargs = {**plain["policy_kwargs"], **added.get("policy_kwargs", {})}
+        return {**plain, **added, "policy_kwargs": policy_kwargs}
 
 
 CASES: dict[str, Case] = {

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 
 from kaggle_manager.checkpoints import (
     Checkpoint,
@@ -31,11 +32,21 @@ from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, Wr
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, determinism, divergence, env_probe, env_state, replay_rows, sizes
+from kaggle_manager.trainer.sb3 import (
+    algorithms,
+    determinism,
+    divergence,
+    env_probe,
+    env_state,
+    exact_state,
+    replay_rows,
+    sizes,
+)
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
 from kaggle_manager.trainer.sb3.callbacks import (
     BestModelCallback,
     DeadlineCallback,
+    GeneratorsCallback,
     ProgressCallback,
     RotatingCheckpointCallback,
     SessionOver,
@@ -154,6 +165,9 @@ class Session:
         else:  # a run that has begun could not take other settings
             sizes.check_memory(self.model, self.config.total)
         start, updates = self.model.num_timesteps, self._updates
+        # learn() is told the whole target, as where nothing was cut: some take their schedules from it. The first
+        # callback puts the counter back, before a step is counted.
+        self.checkpoint.start, self.model.num_timesteps = start, 0
         gain = self._gain()
         self._announce(start)
         kind: Literal["completed", "interrupted"] = "completed"
@@ -161,8 +175,8 @@ class Session:
             # Every callback acts at rollout starts; the first one puts a resumed training back.
             with determinism.nondeterminism_noted(self._note_nondeterminism):
                 self.model.learn(
-                    max(0, self.config.total - start),
-                    callback=[self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress],
+                    self.config.total,
+                    callback=self._callbacks(),
                     # Never: its phase would begin anew in each session. `curves` writes the points instead.
                     log_interval=sys.maxsize,
                     reset_num_timesteps=self.resume_point.checkpoint is None,
@@ -316,6 +330,11 @@ class Session:
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)
 
+    def _callbacks(self) -> list[BaseCallback]:
+        """In this order: the first puts a resumed training back, and what the last does nothing comes between."""
+        ours: list[BaseCallback] = [self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress]
+        return [*ours, GeneratorsCallback(self.training)] if exact_state.is_ars(self.model) else ours
+
     def _write_history(self, data: bytes) -> None:
         path, disk = self.tree.history / "evaluations.npz", self.checkpointer.disk
         with self._history_caution:
@@ -342,6 +361,7 @@ class Session:
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
         lost = self.checkpointer.restore(checkpoint)
+        self.record.resumed_without(checkpoint.step)
         if self.record.exactness.mode == "none":
             why = f"the environment cannot be put back where it was ({self.record.exactness.reason})"
             self.record.break_at(checkpoint.step, why)

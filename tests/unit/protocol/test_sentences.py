@@ -56,6 +56,12 @@ def test_the_first_loss_of_exactness_is_told_with_its_reason_and_later_ones_do_n
     assert exactness({"broken": broken}) == "exact up to step 1,200, then torch: 2.1 -> 2.2 (and 1 more later)"
 
 
+def test_what_no_save_holds_is_named_before_a_resume_goes_without_it() -> None:
+    said = exactness({"exact": "none", "unsaved": ["hidden of Mine"], "broken": []})
+    assert said == "exact until a session ends; from there on not, because of hidden of Mine"
+    assert exactness({"unsaved": 7}) == exactness({"unsaved": []}) == ""
+
+
 @pytest.mark.parametrize("broken", [None, 7, "x", [7, None], [{"step": "1"}], [{"step": True}], [{"why": "x"}]])
 def test_nonsense_about_exactness_is_no_error(broken: object) -> None:
     assert exactness({"broken": broken}) == ""
