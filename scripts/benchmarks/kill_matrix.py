@@ -21,12 +21,11 @@ from pathlib import Path
 
 from kaggle_manager.trainer.sb3 import determinism
 from kaggle_manager.trainer.sb3.selftest import Proof, prove
-from kaggle_manager.trainer.sb3.selftest_cases import CASES, OPTIONS
+from kaggle_manager.trainer.sb3.selftest_cases import ALGORITHMS, CASES, OPTIONS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
 TITLE = "## Kill matrix"
 BEGIN, END = "<!-- kill matrix: begin -->", "<!-- kill matrix: end -->"
-ALGORITHMS = tuple(dict.fromkeys(case.algorithm for case in CASES.values()))
 COLUMNS = 5
 """Of the first table: the algorithms after these are in a second one."""
 MEANING = {

@@ -48,6 +48,7 @@ from kaggle_manager.trainer.sb3.env_check import (
 )
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 from kaggle_manager.trainer.sb3.network_share import measure_share
+from kaggle_manager.trainer.sb3.resume_proof import own_code, prove_resume
 
 FIRST_SAVE_S = 120.0
 """A trainer that has saved nothing for so long is taken to save nothing."""
@@ -88,7 +89,11 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
                 yield check_sizes(scenario, made)
                 yield from check_accelerator(section, name, made)
     if works and not quick:
-        yield from check_training(project, section, name, effort)
+        trained = check_training(project, section, name, effort)
+        yield from trained
+        if all(result.ok for result in trained) and (own := own_code(scenario)):
+            proof = prove_resume(project, section, name, effort.training_s)
+            yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
 

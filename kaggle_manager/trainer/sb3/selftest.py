@@ -34,7 +34,7 @@ from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
-from kaggle_manager.trainer.sb3.selftest_cases import CASES, SHIPPED
+from kaggle_manager.trainer.sb3.selftest_cases import ALGORITHMS, CASES, OPTIONS, SHIPPED
 from kaggle_manager.trainer.sb3.selftest_disk import FatalDisk
 from kaggle_manager.trainer.sb3.state_digest import differing, digest
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, is_available, read_points
@@ -255,7 +255,8 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*CASES, "all"],
         default=list(SHIPPED),
         metavar="CASE",
-        help=f"of: {', '.join(CASES)}; or all. Default: {' '.join(SHIPPED)}",
+        help=f"an algorithm ({', '.join(ALGORITHMS)}), with an option that it has as ALGORITHM-OPTION "
+        f"({', '.join(option for option in OPTIONS if option != 'plain')}), or all. Default: {' '.join(SHIPPED)}",
     )
     parser.add_argument("--kills", type=int, default=3, help="for each case; every other one inside a save")
     parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")

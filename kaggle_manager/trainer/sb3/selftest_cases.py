@@ -301,5 +301,7 @@ CASES: dict[str, Case] = {
     for algorithm in about.algorithms
 }
 
+ALGORITHMS = tuple(_PLAIN)
+
 # One for each algorithm, and the way the traffic simulator is put back.
 SHIPPED = ("dqn", "dqn-replay", "sac", "td3", "ppo", "a2c")

@@ -35,7 +35,14 @@ MOST_BYTES = 256 << 20
 MOST_PARTS = 100_000
 
 # Packages whose classes are known: what they keep is an item, is made anew by a constructor, or is no state.
-_STOCK = sys.stdlib_module_names | {"gymnasium", "kaggle_manager", "numpy", "sb3_contrib", "stable_baselines3", "torch"}
+KNOWN_PACKAGES = sys.stdlib_module_names | {
+    "gymnasium",
+    "kaggle_manager",
+    "numpy",
+    "sb3_contrib",
+    "stable_baselines3",
+    "torch",
+}
 # What they change while they train: items of `exact_state`, and what `learn()` sets anew.
 _CHANGES = frozenset(
     {"num_timesteps", "_episode_num", "_n_calls", "_n_updates", "exploration_rate", "_current_progress_remaining"}
@@ -186,7 +193,7 @@ def _stored(code: CodeType) -> Iterator[str]:
 
 
 def _is_stock(kind: Any) -> bool:
-    return str(kind.__module__).partition(".")[0] in _STOCK
+    return str(kind.__module__).partition(".")[0] in KNOWN_PACKAGES
 
 
 def _accounted_for(model: BaseAlgorithm) -> dict[int, str]:
