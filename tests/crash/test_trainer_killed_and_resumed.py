@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,20 @@ def test_the_end_of_an_episode_at_a_resume_is_known_to_every_later_session(tmp_p
     ends = set(buffer.dones.nonzero()[0].tolist())
     assert ends == {34, 69, 79, 114, 149, 159, 194, 229, 239, 274}
     assert {79, 159, 239} <= set(buffer.timeouts.nonzero()[0].tolist()), "cut off, not over: still bootstrapped"
+
+
+def test_returns_of_several_steps_survive_a_resume_and_nothing_says_they_are_ignored(tmp_path: Path) -> None:
+    """Stable-Baselines3 says so of a model that is loaded with the buffer class it had, though they are kept."""
+    ends = {}
+    for name, cuts, steps in (("whole", [], 3), ("cut", [90], 3), ("of one step", [], 1)):
+        chosen = settings(tmp_path / name, total=200, hyperparameters={**DQN, "n_steps": steps})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*is ignored.*")
+            for cut in cuts:
+                session(chosen, max_steps=cut)
+            ends[name] = session(chosen).digests
+    assert differing(ends["cut"], ends["whole"]) == []
+    assert "parameters.policy" in differing(ends["of one step"], ends["whole"]), "they make a difference"
 
 
 @pytest.mark.parametrize("steps_between", [0, 20])

@@ -95,6 +95,11 @@ def without_buffer(algorithm: str, hyperparameters: Mapping[str, Any]) -> tuple[
     return {**hyperparameters, "buffer_size": 1}, int(hyperparameters.get("buffer_size", known.default))
 
 
+def is_ars(model: BaseAlgorithm) -> bool:
+    """Augmented random search: its policy is a vector of weights, and it draws a population before a rollout starts."""
+    return any((base.__module__, base.__name__) == ("sb3_contrib.ars.ars", "ARS") for base in type(model).__mro__)
+
+
 def rollout_steps(model: BaseAlgorithm) -> int:
     """Timesteps of the rollouts an on-policy algorithm trains in; 1 for the others."""
     on_policy = hasattr(model, "rollout_buffer")

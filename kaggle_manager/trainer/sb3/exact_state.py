@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
+from kaggle_manager.trainer.sb3.algorithms import is_ars
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
@@ -136,24 +137,12 @@ def _restore_recurrent_states(training: Training, saved: Any) -> None:
     vars(training.model)["_last_lstm_states"] = type(live)(*parts)
 
 
-def is_ars(model: BaseAlgorithm) -> bool:
-    """Augmented random search: its policy is a vector of weights, and it draws a population before a rollout starts."""
-    return any((base.__module__, base.__name__) == ("sb3_contrib.ars.ars", "ARS") for base in type(model).__mro__)
-
-
 def _population(training: Training) -> dict[str, Any]:
-    model: Any = training.model
-    return {
-        "weights": model.weights.detach().cpu().numpy(),
-        "old_count": model.old_count,
-        "before_rollout": training.before_rollout,
-    }
+    return {"old_count": vars(training.model)["old_count"], "before_rollout": training.before_rollout}
 
 
 def _restore_population(training: Training, saved: dict[str, Any]) -> None:
-    model: Any = training.model
-    model.weights = torch.from_numpy(saved["weights"].copy()).to(model.device)
-    model.old_count = saved["old_count"]
+    vars(training.model)["old_count"] = saved["old_count"]
     training.before_rollout = saved["before_rollout"]
 
 

@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
 
 from kaggle_manager.checkpoints.contents import Content
 from kaggle_manager.trainer.sb3 import host_pickle, older_files
-from kaggle_manager.trainer.sb3.algorithms import algorithm_class
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class, is_ars
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 
@@ -203,6 +203,9 @@ def load_parameters(model: BaseAlgorithm, data: bytes) -> None:
     parameters, variables = read_tensors(data, model.device)
     older_files.repair(model, parameters)
     model.set_parameters(parameters, exact_match=True, device=model.device)
+    if is_ars(model):  # which keeps what it searches around beside the policy
+        weights: Any = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
+        vars(model)["weights"] = weights
     for name, value in variables.items():
         if value is not None:
             recursive_getattr(model, name).data = value.data

@@ -78,6 +78,8 @@ def measure_share(
     with contextlib.closing(vec):
         given = _shortened(scenario)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device=device)
+        if not hasattr(model, "train"):  # ARS has no gradients
+            return None
         return _Watch(model, MEASURE_S if seconds is None else seconds).measure()
 
 

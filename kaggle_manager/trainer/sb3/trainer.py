@@ -38,7 +38,6 @@ from kaggle_manager.trainer.sb3 import (
     divergence,
     env_probe,
     env_state,
-    exact_state,
     replay_rows,
     sizes,
 )
@@ -333,7 +332,7 @@ class Session:
     def _callbacks(self) -> list[BaseCallback]:
         """In this order: the first puts a resumed training back, and what the last does nothing comes between."""
         ours: list[BaseCallback] = [self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress]
-        return [*ours, GeneratorsCallback(self.training)] if exact_state.is_ars(self.model) else ours
+        return [*ours, GeneratorsCallback(self.training)] if algorithms.is_ars(self.model) else ours
 
     def _write_history(self, data: bytes) -> None:
         path, disk = self.tree.history / "evaluations.npz", self.checkpointer.disk
