@@ -40,15 +40,27 @@ def _passes_per_s(policy: BasePolicy, device: str, batch_size: int) -> float:
     twin.to(device)
     twin.set_training_mode(False)
     batch = obs_as_tensor(_observations(policy.observation_space, batch_size), torch.device(device))
+    state = _recurrent_state(twin, batch_size, device)
     for _ in range(WARM_UP):
-        twin(batch)
+        twin(batch, *state)
     _finish(device)
     passes, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < MEASURE_S:
-        twin(batch)
+        twin(batch, *state)
         _finish(device)
         passes += 1
     return passes / elapsed
+
+
+def _recurrent_state(policy: Any, batch_size: int, device: str) -> tuple[Any, ...]:
+    """What a recurrent policy of sb3-contrib is called with besides: its states, and where episodes begin."""
+    lstm = getattr(policy, "lstm_actor", None)
+    if lstm is None:
+        return ()
+    from sb3_contrib.common.recurrent.type_aliases import RNNStates
+
+    zeros = torch.zeros(lstm.num_layers, batch_size, lstm.hidden_size, device=device)
+    return RNNStates((zeros, zeros), (zeros, zeros)), torch.zeros(batch_size, device=device)
 
 
 def _observations(space: spaces.Space[Any], batch_size: int) -> Any:

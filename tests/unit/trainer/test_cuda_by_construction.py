@@ -10,13 +10,14 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO, SAC
 from trainer_runs import launch_order, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.trainer import main
 from kaggle_manager.trainer.runtime import gpu
-from kaggle_manager.trainer.sb3 import accelerator_gain, determinism, env_state, trainer
+from kaggle_manager.trainer.sb3 import accelerator_gain, determinism, env_state, exact_state, trainer
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
 from kaggle_manager.trainer.sb3.checkpoint_writer import Changes
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
@@ -57,6 +58,18 @@ def test_no_tensor_of_a_gpu_is_among_a_models_attributes(elsewhere: torch.Tensor
     values = {"batch_norm_stats": [elsewhere], "schedule": lambda progress: progress}
     assert devices(pickle.loads(Changes().of({"batch_norm_stats": [elsewhere]}))) == {"cpu"}
     assert devices(pickle.loads(Changes().of(values))) == {"cpu"}, "also beside what only cloudpickle takes"
+
+
+def test_recurrent_states_are_saved_from_a_gpu_and_put_back_onto_it(elsewhere: torch.Tensor) -> None:
+    model = RecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=8, batch_size=8, policy_kwargs={"lstm_hidden_size": 2})
+    training = exact_state.Training(model, "none", {})
+    states = model._last_lstm_states
+    model._last_lstm_states = type(states)((elsewhere, elsewhere), (elsewhere, elsewhere))
+    saved = exact_state.collect(training)["recurrent_states"]
+    assert [[array.sum() for array in part] for part in saved] == [[6.0, 6.0], [6.0, 6.0]]
+    model.device = torch.device("meta")
+    exact_state.ITEMS["recurrent_states"].restore(training, saved)
+    assert {state.device.type for part in model._last_lstm_states for state in part} == {"meta"}
 
 
 def test_looking_at_an_environment_wakes_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
