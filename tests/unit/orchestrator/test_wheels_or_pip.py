@@ -21,10 +21,12 @@ def run_of(kernel: Kernel, tmp_path: Any, *python: str | None) -> Any:
         asked.append(python)
         return Machine((python or "3.12",), frozenset())
 
+    told = Told()
     return SimpleNamespace(
         config=SimpleNamespace(section=SimpleNamespace(kernel=kernel), state=tmp_path),
         connection=SimpleNamespace(machine=machine, platform="kaggle"),
-        reporter=Told(),
+        reporter=told,
+        warn_once=told.warn,
         sessions=[SimpleNamespace(facts={"versions": {"python": each}} if each else {}) for each in python],
         asked=asked,
     )
