@@ -19,6 +19,8 @@ from kaggle_manager.local_kaggle import daemonize, disk
 from kaggle_manager.system.command_line import command
 
 _START_S = 30.0
+# What it and its sessions run with: a virtual environment may be made again in the same place, with another Python.
+THIS_PYTHON = f"{sys.prefix} of {sys.base_prefix}, {sys.version}"
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -33,7 +35,7 @@ class ServerInfo:
         root: the folder of its state.
         pid: the server's process.
         faults: the plan of faults it plays, if any.
-        python: the installation of Python (`sys.prefix`) it and its sessions run with.
+        python: the installation of Python it and its sessions run with, as `THIS_PYTHON`.
     """
 
     url: str
@@ -94,7 +96,7 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
                     safe="It goes on undisturbed.",
                     next_step=f"{command('local-kaggle stop', '--root', root)}\n  and then the same command again",
                 )
-            if info.python == sys.prefix:
+            if info.python == THIS_PYTHON:
                 return info
             faults = info.faults
             stop(root)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from kaggle_manager.local_kaggle.database import ServerState
 from kaggle_manager.local_kaggle.faults.broken_responses import OpenProtocol
 from kaggle_manager.local_kaggle.faults.fault_plan import Plan
 from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
+from kaggle_manager.local_kaggle.launcher import THIS_PYTHON
 from kaggle_manager.system.command_line import command
 
 _WATCH_S = 1.0
@@ -135,7 +135,7 @@ def _run(
         "token": account.token,
     }
     announcement |= {"root": str(root), "pid": os.getpid(), "faults": faults and str(faults.absolute())}
-    announcement["python"] = sys.prefix
+    announcement["python"] = THIS_PYTHON
     disk.write_json(root / "server.json", announcement, mode=0o600)
     if plan:
         print(f"It is hostile: {len(plan.fault)} faults of {faults} (seed {plan.seed}).", flush=True)

@@ -141,15 +141,18 @@ def test_stopping_the_server_leaves_the_session_to_the_next_one(local_kaggle: Se
     assert client.end()[0] == "COMPLETE"
 
 
+@pytest.mark.parametrize("differs", [sys.prefix, sys.base_prefix, sys.version], ids=["place", "base", "version"])
 def test_a_server_of_another_python_makes_way_for_one_of_this_and_its_session_goes_on(
-    local_kaggle: ServerInfo, tmp_path: Path
+    differs: str, local_kaggle: ServerInfo, tmp_path: Path
 ) -> None:
     client, go_on, told = client_of(local_kaggle), tmp_path / "go_on", local_kaggle.root / "server.json"
     client.push(counting(go_on))
     client.running()
-    told.write_text(json.dumps({**json.loads(told.read_text()), "python": "/elsewhere"}))
+    announced = json.loads(told.read_text())
+    assert announced["python"] == ensure_running(local_kaggle.root).python
+    told.write_text(json.dumps({**announced, "python": announced["python"].replace(differs, "another")}))
     again = ensure_running(local_kaggle.root, idle_exit_s=120)
-    assert (again.pid != local_kaggle.pid, again.python) == (True, sys.prefix)
+    assert (again.pid != local_kaggle.pid, again.python) == (True, announced["python"])
     assert ensure_running(local_kaggle.root).pid == again.pid
     go_on.touch()
     assert client_of(again).end() == ("COMPLETE", "")
