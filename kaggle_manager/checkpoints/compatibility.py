@@ -3,8 +3,8 @@
     REFUSE   the weights, the replay rows or their meaning would be wrong: algorithm, network, spaces, hyperparameters,
              environment, reward
     WARN     the training goes on and the difference is told: library versions, device, target, cadence, evaluation, a
-             change of the environment or the reward that the user accepts, and whatever else could not be compared
-             because one side does not state it
+             change of the environment or the reward that the user accepts, a file that is named since and not known to
+             have changed, and whatever else could not be compared because one side does not state it
     OK       everything that is known agrees
 
 Promises: every difference is listed, with both values or the changed lines and what to do; what only one side states
@@ -42,6 +42,7 @@ class Difference:
         files: the sources that were changed, of a fingerprint whose sources are known.
         lines: how.
         accepted: the user accepts it.
+        is_named_since: it is no change that is known: the section names `files` now, and did not then.
     """
 
     field: str
@@ -52,6 +53,7 @@ class Difference:
     files: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     accepted: bool = False
+    is_named_since: bool = False
 
     def __str__(self) -> str:
         return "\n    ".join([self.in_a_line, *self.lines])
@@ -64,6 +66,8 @@ class Difference:
     @property
     def said(self) -> str:
         """What is not the same: both values, or the files of a fingerprint, whose values say nothing to anyone."""
+        if self.is_named_since:
+            return f"{', '.join(self.files)} newly named"
         if self.field in _FINGERPRINTS and ABSENT not in (self.checkpoint, self.current):
             return f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
         if self.field.partition(".")[0] == "input_files":  # two digests, which say nothing to anyone either
@@ -141,11 +145,12 @@ _GIVE_BACK = "give back the value it was trained with, or start again with --fre
 _SOURCES = "give back the old sources, or start again with --fresh (the old tree is archived)"
 _ACCEPTED = "accepted: the training goes on with the change; bit-exact continuation ends at this step"
 
+_OF_THE_ENVIRONMENT = ("environment", "environment_kwargs")
 _REFUSED = dict.fromkeys(
     (
         *("section", "scenario", "algorithm", "policy", "policy_architecture", "n_envs"),
         *("observation_space", "observation_space_shape", "action_space", "action_space_shape"),
-        *("environment", "environment_kwargs"),
+        *_OF_THE_ENVIRONMENT,
     ),
     _GIVE_BACK,
 ) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)
@@ -155,6 +160,10 @@ _INPUTS = {
     "input_files": "give those back, or start again with --fresh (the old tree is archived)",
 }
 """Data of Kaggle that is read: the version of each, and a digest of its files."""
+
+SOURCE_FILES = "source_files"
+"""By fingerprint, and for what no fingerprint is made of: file -> digest of its meaning."""
+_NAMED_SINCE = "it is not known to have changed, and from now on a change of it is noticed"
 
 _ESSENTIAL = ("algorithm", "hyperparameters", "environment_fingerprint", "reward_fingerprint")
 """What a checkpoint has to state about itself; these can be known without importing the environment."""
@@ -187,7 +196,12 @@ def compare(
     differences: list[Difference] = []
     for name in sorted({*checkpoint_identity, *current_identity, *_ESSENTIAL}):
         old, new = checkpoint_identity.get(name), current_identity.get(name)
-        if name in _INPUTS:
+        if name == SOURCE_FILES:  # by which a fingerprint that differs is explained
+            continue
+        if files := _named_since(name, checkpoint_identity, current_identity):
+            since = Difference(name, old, new, Level.WARN, _NAMED_SINCE, tuple(files), is_named_since=True)
+            differences.append(since)
+        elif name in _INPUTS:
             differences += _inputs(name, old or {}, new or {})
         elif isinstance(old, Mapping) and isinstance(new, Mapping) and name not in _REFUSED:
             differences += _entries(name, old, new)
@@ -215,7 +229,7 @@ def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -
     """With what has changed in the sources; a file that belongs to two fingerprints is shown once."""
     fields, told = {each.field for each in differences}, set[str]()
     for each in differences:
-        if each.field not in _FINGERPRINTS or ABSENT in (each.checkpoint, each.current):
+        if each.field not in _FINGERPRINTS or each.is_named_since or ABSENT in (each.checkpoint, each.current):
             yield each
             continue
         files = sources.changed(each.field, then, now)
@@ -224,6 +238,19 @@ def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -
         lines = [line for name in files if name not in told for line in sources.difference(each.field, name, then, now)]
         told.update(files)
         yield replace(each, files=tuple(files), lines=tuple(sources.bounded(lines)))
+
+
+def _named_since(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The files whose names alone make a fingerprint another one: none of them is known to have changed."""
+    if name not in _REFUSED or not name.endswith("_fingerprint") or _same(then.get(name), now.get(name)):
+        return []
+    stated = then.get(SOURCE_FILES) or {}
+    old, new = stated.get(name), (now.get(SOURCE_FILES) or {}).get(name)
+    if old is None or new is None or not all(_same(then.get(key), now.get(key)) for key in _OF_THE_ENVIRONMENT):
+        return []
+    known = {file: digest for files in stated.values() for file, digest in files.items()} | old
+    is_same = {*old} <= {*new} and all(known.get(file, digest) == digest for file, digest in new.items())
+    return sorted({*new} - {*old}) if is_same else []
 
 
 def _was_told(difference: Difference, versions: Container[str], accepted_files: Mapping[str, str]) -> bool:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of, text_of
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
@@ -56,9 +59,31 @@ def identity_of(
             ]
         ),
         "reward_fingerprint": _digest(source_digests(section.folder, config.reward_files, root)),
+        "source_files": {
+            "environment_fingerprint": _digests(section, config.environment_files, root),
+            "reward_fingerprint": _digests(section, config.reward_files, root),
+            "imported": _imported(config.environment.partition(":")[0], root),
+        },
         "study_fingerprint": study_fingerprint(section),
         "inputs": {each.name: each.version for each in section.inputs_of(scenario)},
     }
+
+
+def _digests(section: Section, names: Sequence[str], root: Path) -> dict[str, JsonValue]:
+    """Digest of each file by its meaning, under its path below `root`, where it has one."""
+    found = source_digests(section.folder, names, root)
+    places = {name: section.folder / name if (section.folder / name).exists() else root / name for name in found}
+    return {Path(os.path.relpath(places[name], root)).as_posix(): digest for name, digest in found.items()}
+
+
+def _imported(module: str, root: Path) -> dict[str, JsonValue]:
+    """The same of what the environment imports of the project: a name that is given later is no change by that."""
+    found: dict[str, JsonValue] = {}
+    for file in imported_files(root, module):
+        with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            if not file.startswith("kaggle_manager/"):  # of this program, which is no source of an experiment
+                found[file] = hashlib.sha256(meaning_of(file, (root / file).read_bytes())).hexdigest()
+    return found
 
 
 def _digest(value: Any) -> str:

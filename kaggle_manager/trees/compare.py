@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, Disk, Manifest, TrainingTree, index
-from kaggle_manager.checkpoints.compatibility import ABSENT, shown
+from kaggle_manager.checkpoints.compatibility import ABSENT, SOURCE_FILES, shown
 from kaggle_manager.checkpoints.sources import Sources, changed
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import count
@@ -131,6 +131,7 @@ def _said(manifest: Manifest) -> dict[str, Any]:
     said = {**manifest.identity, "target": manifest.target}
     if "policy_kwargs" in said.get("hyperparameters", {}):
         said.pop("policy_architecture", None)  # said there
+    said.pop(SOURCE_FILES, None)  # of which the fingerprints are made
     arithmetic, versions = manifest.exact.get("arithmetic", {}), said.get("versions", {})
     return {**said, "arithmetic": {name: value for name, value in arithmetic.items() if name not in versions}}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kaggle_manager.checkpoints import Level, compare
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.meaning import meaning_of
@@ -97,7 +98,7 @@ def test_a_changed_reward_changes_the_reward_fingerprint_alone(root: Path) -> No
     before = identity(root)
     edit(root, "reward.py", "def reward(x):\n    return -2 * x\n")
     after = identity(root)
-    assert {key for key in before if before[key] != after[key]} == {"reward_fingerprint"}
+    assert {key for key in before if before[key] != after[key]} == {"reward_fingerprint", "source_files"}
 
 
 def test_of_a_text_file_its_mark_and_line_ends_do_not_count_and_of_another_every_byte_does(root: Path) -> None:
@@ -164,3 +165,42 @@ def test_a_seed_of_ones_own_is_the_only_difference(root: Path) -> None:
     before, after = identity_of(section, "a", root), identity_of(section, "a", root, seed=7)
     assert {key for key in before if before[key] != after[key]} == {"seed"}
     assert after["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("before_naming", "edited", "level", "said"),
+    [
+        ("", "", Level.WARN, "helper.py newly named"),
+        ("", "a = 1  # a comment\n", Level.WARN, "helper.py newly named"),
+        ("", "a = 2\n", Level.REFUSE, "changed"),
+        ("net.xml", "", Level.REFUSE, "changed"),
+    ],
+)
+def test_a_file_that_is_named_later_is_no_change_unless_one_is_known(
+    root: Path, before_naming: str, edited: str, level: Level, said: str
+) -> None:
+    edit(root, "env.py", "import sections.s.helper\n" + ENV)
+    edit(root, "helper.py", "a = 1\n")
+    toml = TOML.replace('"m:Env"', '"sections.s.env:Env"')
+    edit(root, "section.toml", toml)
+    then = identity(root)
+    if before_naming:  # what is named was changed as well
+        edit(root, before_naming, "<other/>\n")
+    if edited:
+        edit(root, "helper.py", edited)
+    edit(root, "section.toml", toml.replace('"env.py", ', '"env.py", "helper.py", '))
+    verdict = compare(then, identity(root), accept_changes=False)
+    assert verdict.level is level
+    assert said in str(verdict.differences[0])
+    assert not verdict.accepted
+    assert level is Level.REFUSE or "from now on" in str(verdict.differences[0])
+
+
+def test_data_that_nothing_imports_is_newly_named_too_and_the_next_change_of_it_is_refused(root: Path) -> None:
+    edit(root, "table.csv", "1\n")
+    then = identity(root)
+    edit(root, "section.toml", TOML.replace('["reward.py"]', '["reward.py", "table.csv"]'))
+    named = identity(root)
+    assert compare(then, named).level is Level.WARN
+    edit(root, "table.csv", "2\n")
+    assert compare(named, identity(root)).refused
