@@ -298,6 +298,10 @@ def _difference(name: str, old: Any, new: Any) -> Difference | None:
         )
     if _same(old, new):
         return None
+    if name == "seed" and old is not None:
+        own = "" if new is None else f"; for one of its own with seed {new}: give that back, and add --seed {new}"
+        keeps = f"this training keeps its seed {old}, whatever section.toml says{own}"
+        return Difference(name, old, ABSENT if new is None else new, Level.WARN, keeps)
     if old is None or new is None:
         old, new = (ABSENT if value is None else value for value in (old, new))
         return Difference(name, old, new, Level.WARN, "it could not be compared; make sure that it is the same")

@@ -168,3 +168,13 @@ def test_a_checkpoint_that_does_not_say_what_it_is_cannot_be_accepted() -> None:
 
 def test_true_is_not_one() -> None:
     assert compare(changed(target=1), changed(target=True)).level is Level.WARN
+
+
+def test_another_seed_in_section_toml_changes_nothing_and_the_way_to_one_of_its_own_is_said() -> None:
+    (difference,) = compare(IDENTITY, changed(seed=7)).differences
+    assert difference.severity is Level.WARN
+    assert "keeps its seed 42" in str(difference)
+    assert "--seed 7" in str(difference)
+    assert "bit-exact" not in str(difference), "which holds as before"
+    (without,) = compare(IDENTITY, changed(seed=None)).differences
+    assert "keeps its seed 42" in str(without)
