@@ -130,9 +130,17 @@ def _sources(folder: Path, names: Sequence[str], otherwise: Path | None) -> dict
             content = path.read_bytes()
             found[name] = hashlib.sha256(meaning_of(name, content)).hexdigest(), text_of(content)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            where = f"environment_files / reward_files in {folder / SECTION_FILE}"
+            if is_folder := path.is_dir():
+                inside = sorted(file.name for file in path.glob("[!.]*") if file.is_file())
+                files = ", ".join(json.dumps(f"{name.rstrip('/')}/{file}") for file in inside[:10]) or "none yet"
+                todo = f"name its files that count, in {where}: {files}{', ...' * (len(inside) > 10)}"
+            else:
+                todo = f"correct the file, or {where}."
             raise ConfigError(
-                f"{folder / name} cannot be fingerprinted: {error}",
+                f"{path if is_folder else folder / name} cannot be fingerprinted: "
+                + ("it is a folder, and only files can be" if is_folder else str(error)),
                 safe="nothing was started.",
-                next_step=f"correct the file, or environment_files / reward_files in {folder / SECTION_FILE}.",
+                next_step=todo,
             ) from error
     return found

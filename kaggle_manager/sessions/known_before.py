@@ -19,9 +19,11 @@ from urllib.request import url2pathname
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
 from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
+from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sessions.bundle import Bundle
@@ -47,6 +49,7 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
     """
     travels = {name for name, _ in bundle.files}
     found = [*_hyperparameters(section, scenario), *_algorithm(section, scenario), *_held(section)]
+    found += _sources(project, section, scenario)
     if ":" in scenario.algorithm:
         found += _left_behind(scenario.algorithm.partition(":")[0], "algorithm", project, travels)
     file = _module_file(scenario.environment.partition(":")[0], travels)
@@ -82,6 +85,18 @@ def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:
                 f"packages: {scenario.algorithm} is an algorithm of sb3-contrib, which a session does not have: add "
                 f'"{SB3_CONTRIB}=={version}"'
             )
+
+
+def _sources(project: Path, section: Section, scenario: ScenarioConfig) -> Iterator[str]:
+    """Folders, of which no fingerprint can be made; what is wrong with a file is said where it is run."""
+    for key in ("environment_files", "reward_files"):
+        names = [
+            name for name in getattr(scenario, key) if any((at / name).is_dir() for at in (section.folder, project))
+        ]
+        try:
+            source_digests(section.folder, names, project)
+        except ConfigError as error:
+            yield f"{key}: {error.message}; {error.next_step}"
 
 
 def _held(section: Section) -> Iterator[str]:

@@ -74,6 +74,15 @@ def test_an_algorithm_of_ones_own_travels_and_takes_what_only_it_knows(project: 
     assert found(project, ("include = [", 'include = ["mine.py"')) == []
 
 
+def test_a_folder_among_the_environments_files_is_named_with_the_files_in_it(project: Path) -> None:
+    (project / "maze").mkdir()
+    (project / "maze/reward.py").write_text("")
+    [only] = found(project, ('environment_files = ["environment.py"]', 'environment_files = ["maze"]'))
+    assert only.startswith("environment_files: ")
+    assert "maze cannot be fingerprinted: it is a folder" in only
+    assert '"maze/reward.py"' in only
+
+
 def test_an_object_of_python_is_named_wherever_it_is_asked_for(project: Path) -> None:
     table = "learning_starts = 100\n\n[scenarios.mine.hyperparameters.policy_kwargs]\nactivation_fn = 'tanh'\n"
     first, *_, last = found(
