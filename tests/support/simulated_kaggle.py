@@ -375,6 +375,13 @@ class SimulatedKaggle(SimulatedPushes):
     def find_submitted(self, **options: Any) -> datasets.DatasetVersion | datasets.NotReady:
         return datasets.find_submitted(self, **options)  # type: ignore[arg-type]
 
+    def dataset_versions(self, owner: str, slug: str) -> tuple[int, frozenset[int]]:
+        self._call("dataset versions")
+        known = self.datasets.get(slug)
+        if not known:
+            raise NotFound(f"There is no dataset {owner}/{slug}.", next_step="check its name")
+        return sum(each.ready_at <= self._clock() for each in known), frozenset(range(1, len(known) + 1))
+
     def order_version(self, versions: list[Version]) -> RemoteError | None:
         """A new version of what was sent; the error when the answer is lost."""
         self._call("order a version")
