@@ -13,7 +13,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 MASKS = "action_masks"
@@ -41,6 +43,20 @@ def predictor(model: BaseAlgorithm, vec: VecEnv) -> Callable[..., tuple[Any, Any
         return choose(observations, states, starts, **options)
 
     return predict
+
+
+def answer(model: BaseAlgorithm, observations: Any) -> Any:
+    """What a policy in training answers: actions, and whatever it computes with them.
+
+    Raises:
+        ValueError: its distribution of actions is none.
+    """
+    policy: Any = model.policy
+    rest: tuple[Any, ...] = ()
+    if (states := vars(model).get("_last_lstm_states")) is not None:
+        rest = (states, torch.zeros(model.n_envs, device=model.device))
+    with torch.no_grad():
+        return policy(obs_as_tensor(observations, model.device), *rest)
 
 
 def masks(env: gym.Env[Any, Any]) -> Mask | None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import obs_as_tensor
 
 from kaggle_manager.errors import Diverged
-from kaggle_manager.trainer.sb3 import model_file, replay_rows
+from kaggle_manager.trainer.sb3 import acting, model_file, replay_rows
 
 _ROWS_AT_ONCE = 4096
 _OBSERVATION = "an observation is not finite"
@@ -64,10 +63,11 @@ def cause_of(model: BaseAlgorithm, evaluated: Any = None) -> str:
     if seen is None or not getattr(model, "_n_updates", 0):
         return ""
     try:
-        with torch.no_grad():
-            answer = model.policy(obs_as_tensor(seen, model.device))
+        answer = acting.answer(model, seen)
     except ValueError:  # a distribution of actions that is none
         answer = math.nan
+    except Exception:  # a policy of one's own may be called otherwise; what ended the training is what is told
+        return ""
     # Finite parameters may be far too large to compute with.
     return "what the policy answers is not finite" if _not_finite({"answer": answer}) else ""
 

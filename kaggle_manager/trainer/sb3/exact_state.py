@@ -30,7 +30,7 @@ from kaggle_manager.trainer.sb3.algorithms import is_ars
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
-from kaggle_manager.trainer.sb3.unsaved import Unsaved, saves_itself
+from kaggle_manager.trainer.sb3.unsaved import Unsaved, keepers_of
 
 
 class Phase(Enum):
@@ -150,6 +150,11 @@ def _restore_settings(training: Training, saved: dict[str, Any]) -> None:
     vars(training.model).update(saved)
 
 
+def _restore_own(training: Training, saved: dict[str, Any]) -> None:
+    for place, keeper in keepers_of(training.model).items():
+        keeper.load_state(saved[place])
+
+
 def _keepers(training: Training) -> dict[str, Any]:
     return {name: keeper.state() for name, keeper in training.keepers.items()}
 
@@ -191,12 +196,12 @@ ITEMS: dict[str, Item] = {
     "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise, can_be_lost=True),
     "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices, can_be_lost=True),
     "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
-    # What a class of one's own says itself.
+    # What classes of one's own say themselves.
     "own": Item(
         Phase.AT_START,
-        lambda training: training.model.state(),  # type: ignore[attr-defined]
-        lambda training, saved: training.model.load_state(saved),  # type: ignore[attr-defined]
-        of=saves_itself,
+        lambda training: {place: keeper.state() for place, keeper in keepers_of(training.model).items()},
+        _restore_own,
+        of=lambda model: bool(keepers_of(model)),
     ),
     "action_space": Item(
         Phase.AT_START,

@@ -5,7 +5,8 @@ item of `exact_state`. A class derived from them may assign more, and so may an 
 policy, a replay buffer, a schedule. Each such attribute is compared with what it was when the model was made: one that
 has changed is state, and no save holds it.
 
-Never does: save it. A class with `state()` and `load_state(state)` says itself what is to be saved.
+Never does: save it. A class with `state()` and `load_state(state)` says itself what is to be saved, and all of its own
+attributes are taken to be among that.
 """
 
 from __future__ import annotations
@@ -99,9 +100,14 @@ class Unsaved:
         return {path: _digest(value, saved) for path, value in watched.items()}
 
 
-def saves_itself(model: BaseAlgorithm) -> bool:
-    """Whether the class of a model says itself what is to be saved, with `state()` and `load_state(state)`."""
-    return all(callable(getattr(model, name, None)) for name in ("state", "load_state"))
+def keepers_of(model: BaseAlgorithm) -> dict[str, Any]:
+    """What of a model says itself what is to be saved, by where it is."""
+    return {place: holder for place, holder in _holders(model) if _saves_itself(holder)}
+
+
+def _saves_itself(holder: Any) -> bool:
+    own = not _is_stock(type(holder))
+    return own and all(callable(getattr(holder, name, None)) for name in ("state", "load_state"))
 
 
 def _holders(model: BaseAlgorithm) -> Iterator[tuple[str, Any]]:
@@ -119,9 +125,7 @@ def _holders(model: BaseAlgorithm) -> Iterator[tuple[str, Any]]:
 
 def _may_keep_more(place: str, holder: Any) -> bool:
     """A class of one's own; and callbacks may give a model, and its policy, an attribute."""
-    if isinstance(holder, BaseAlgorithm):
-        return not saves_itself(holder)
-    return place == "policy." or not _is_stock(type(holder))
+    return (place in ("", "policy.") or not _is_stock(type(holder))) and not _saves_itself(holder)
 
 
 def _own_values(model: BaseAlgorithm) -> Iterator[tuple[str, Any, str]]:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from sb3_contrib import MaskablePPO, RecurrentPPO
 
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.sb3 import acting, env_state
+from kaggle_manager.trainer.sb3 import acting, divergence, env_state
 from kaggle_manager.trainer.sb3.env_check import Effort, check_environment
 from kaggle_manager.trainer.sb3.env_probe import probe
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
@@ -120,3 +120,13 @@ def test_an_environment_without_masks_is_named_before_the_training_asks_for_them
     *_, last = check_environment(made, EFFORT)
     assert not last.ok
     assert "it has no method action_masks()" in last.detail
+
+
+def test_what_ended_a_recurrent_training_is_not_hidden_by_asking_its_policy() -> None:
+    model = RecurrentPPO("MlpLstmPolicy", env_state.make_vec_env(Remembers, "pickle", 1), n_steps=8, batch_size=8)
+    model.learn(8)
+    assert model._n_updates
+    assert divergence.cause_of(model) == ""
+    model._last_obs = np.full((1, 1), 3e38, np.float32)  # finite, and too large to compute with
+    model.policy.mlp_extractor.policy_net[0].weight.data.fill_(3e38)
+    assert divergence.cause_of(model) == "what the policy answers is not finite"

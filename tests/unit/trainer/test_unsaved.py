@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from trainer_runs import CARTPOLE, PENDULUM, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
-from kaggle_manager.trainer.sb3 import env_state, unsaved
+from kaggle_manager.trainer.sb3 import env_state, exact_state, unsaved
 from kaggle_manager.trainer.sb3.unsaved import Unsaved
 
 ROLLOUT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [4]}}
@@ -174,6 +174,24 @@ def test_what_a_model_is_made_of_is_looked_at_as_well() -> None:
     inside = found(made(**{**ROLLOUT, "policy_kwargs": {"features_extractor_class": Counting}}))
     assert "policy.features_extractor.seen" in inside
     assert found(made(DQN, **REPLAY, replay_buffer_class=Prioritised)) == ["replay_buffer.priorities"]
+
+
+class SaysItself(Prioritised):
+    def state(self) -> Any:
+        return self.priorities
+
+    def load_state(self, state: Any) -> None:
+        self.priorities[:] = state
+
+
+def test_what_says_itself_what_is_saved_is_saved_and_put_back_wherever_it_is() -> None:
+    model = made(DQN, **REPLAY, replay_buffer_class=SaysItself)
+    assert found(model) == []
+    assert model.replay_buffer.priorities.sum() == 32
+    state = exact_state.ITEMS["own"].collect(exact_state.Training(model, "none", {}))
+    other = exact_state.Training(made(DQN, **REPLAY, replay_buffer_class=SaysItself), "none", {})
+    exact_state.ITEMS["own"].restore(other, state)
+    assert other.model.replay_buffer.priorities.sum() == 32  # type: ignore[attr-defined]
 
 
 def test_what_others_set_on_a_model_is_saved_where_it_is_a_number_and_named_where_it_is_not() -> None:
