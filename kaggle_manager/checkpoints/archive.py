@@ -3,8 +3,9 @@
     training_tree.pack   an uncompressed tar, under a name Kaggle leaves alone
     training_tree.json   the name, size and SHA-256 of every file in it, and of its head manifest
 
-Promises: the same tree gives the same bytes; unpacking believes nothing: names, sizes, hashes and kinds of the members
-are those of the index or nothing is unpacked; the destination appears whole or not at all.
+Promises: the same tree gives the same bytes, and what several of its files have in common is packed once; unpacking
+believes nothing: names, sizes, hashes and kinds of the members are those of the index or nothing is unpacked; the
+destination appears whole or not at all.
 Never does: follow a link, keep an owner, a mode or a time, or write more bytes than the index announces.
 """
 
@@ -15,14 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints import atomic_swap, file_list
+from kaggle_manager.checkpoints import atomic_swap, contents, file_list
 from kaggle_manager.checkpoints.atomic_io import (
     Disk,
     ensure_free_space,
     storage_errors,
     write_atomic,
 )
-from kaggle_manager.checkpoints.contents import write_blocks
+from kaggle_manager.checkpoints.contents import Shared, write_blocks
 from kaggle_manager.checkpoints.file_entry import FileEntry, parse_entries
 from kaggle_manager.checkpoints.file_list import Reader
 from kaggle_manager.checkpoints.layout import TrainingTree, check_component, inside
@@ -50,7 +51,7 @@ class PackIndex:
         step: the head's step.
         head_manifest_sha256: `Manifest.sha256` of the head: what a launch order names as parent.
         pack_size: bytes of the pack.
-        files: what is in it, ordered by name.
+        files: what is in it, ordered by name; of several with the same SHA-256 the first is a member of the tar.
     """
 
     scenario: str
@@ -58,6 +59,11 @@ class PackIndex:
     head_manifest_sha256: str
     pack_size: int
     files: tuple[FileEntry, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
 
 
 def pack_tree(tree: TrainingTree, folder: Path) -> list[Path]:
@@ -76,12 +82,17 @@ def pack_tree(tree: TrainingTree, folder: Path) -> list[Path]:
         ensure_free_space(folder, found.size, safe=safe)
         # Of tar's formats the one for names and sizes without a bound, which is the same bytes for the same members.
         with tarfile.open(pack, "w", format=tarfile.GNU_FORMAT) as archive:
+            packed = set()
             for item in found.items:
+                if item.sha256 is not None and item.sha256 in packed:
+                    files.append(FileEntry(item.name, item.size, item.sha256))
+                    continue
                 member = tarfile.TarInfo(item.name)  # a name and a size, and the same for all else
                 with item.open(disk) as reader:
                     member.size = reader.size
                     archive.addfile(member, reader)  # type: ignore[arg-type]
                 files.append(FileEntry(item.name, reader.size, reader.sha256))
+                packed.add(reader.sha256)
         disk.sync(pack)
         index = PackIndex(
             scenario=tree.scenario,
@@ -116,7 +127,8 @@ def read_index(folder: Path) -> PackIndex:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputDamaged(f"{path} cannot be understood: {error}.", next_step="download the dataset again") from error
-    if index.pack_size > MAX_TREE_BYTES or sum(file.size for file in index.files) > index.pack_size:
+    members = sum(file.size for file in _members(index))
+    if index.size > MAX_TREE_BYTES or members > index.pack_size or index.pack_size > MAX_TREE_BYTES:
         raise OutputDamaged(f"{path} announces more bytes than a tree or its own pack can have.")
     return index
 
@@ -142,7 +154,7 @@ def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] 
         pack = folder / PACK_NAME
         if not pack.is_file() or pack.stat().st_size != index.pack_size:
             raise OutputDamaged(f"{pack} is missing or has another size than announced.", safe=safe)
-        ensure_free_space(destination.parent, index.pack_size, safe=safe)
+        ensure_free_space(destination.parent, index.size, safe=safe)
         _unpack_members(pack, index, atomic_swap.incoming(destination), disk)
         staged = file_list.list_files(TrainingTree(atomic_swap.incoming(destination), index.scenario), disk)
         if staged.damaged or staged.head.sha256 != index.head_manifest_sha256:
@@ -154,7 +166,7 @@ def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] 
 
 def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> None:
     disk.make_folder(folder)
-    expected = iter(index.files)
+    expected = iter(_members(index))
     try:
         with tarfile.open(pack, mode="r:") as archive:
             for member in archive:
@@ -173,3 +185,16 @@ def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> N
         raise OutputDamaged(f"{pack} is not a readable pack: {error}.") from error
     if (missing := next(expected, None)) is not None:
         raise OutputDamaged(f"{missing.name} is announced and not in {pack}.")
+    there = {file.sha256: inside(folder, file.name) for file in _members(index)}
+    for file in index.files:
+        path = inside(folder, file.name)
+        if path != (first := there[file.sha256]):
+            disk.make_folder(path.parent)
+            contents.write(disk, path, Shared(first, file.size, file.sha256))
+            disk.sync(path)
+
+
+def _members(index: PackIndex) -> tuple[FileEntry, ...]:
+    """The files that are members of the tar: the first with each SHA-256."""
+    first = {file.sha256: file for file in reversed(index.files)}
+    return tuple(file for file in index.files if first[file.sha256] is file)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.checkpoints import atomic_swap, file_list
+from kaggle_manager.checkpoints import atomic_swap, contents, file_list
 from kaggle_manager.checkpoints.atomic_io import Disk, ensure_free_space, storage_errors, write_atomic
-from kaggle_manager.checkpoints.contents import write_blocks
+from kaggle_manager.checkpoints.contents import Shared, write_blocks
 from kaggle_manager.checkpoints.file_list import FileList
 from kaggle_manager.checkpoints.layout import TrainingTree, inside
 from kaggle_manager.checkpoints.store import CheckpointStore, warn_loudly
@@ -127,17 +127,23 @@ def archive_tree(tree: TrainingTree, archive: Path, reason: str) -> Path:
 
 
 def copy_verified(found: FileList, folder: Path, disk: Disk) -> None:
-    """Write every item of a list under `folder`, synced file by file.
+    """Write every item of a list under `folder`, synced file by file; large ones that are the same are kept once.
 
     Raises:
         OSError: from the disk.
         OutputDamaged: an item changed since the list was made.
     """
+    written: dict[str, Shared] = {}
     for item in found.items:
         path = inside(folder, item.name)
         disk.make_folder(path.parent)
-        with item.open(disk) as reader:
-            write_blocks(disk, path, reader.blocks())
+        same = written.get(item.sha256 or "")
+        if same is not None and same.is_kept_once:
+            contents.write(disk, path, same)
+        else:
+            with item.open(disk) as reader:
+                write_blocks(disk, path, reader.blocks())
+            written[reader.sha256] = Shared(path, reader.size, reader.sha256)
         disk.sync(path)
 
 

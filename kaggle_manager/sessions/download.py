@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,13 +145,16 @@ def download_session(
     reporter.phase("looking for what is here already")
     everything = [*expected, *optional]
     found = take_what_is_here(everything, folder, copies=_copies(everything, local_tree))
+    needed = {file.name for file in expected}
+    found, twins = _without_twins(found, needed)
     reporter.phase("downloading")
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
-    needed = {file.name for file in expected}
     wanted = [file for file in found.missing if file.name in needed]
-    if result is None or settle_for_less:
-        wanted = _whatever_they_hold(wanted)
-    client.download_outputs(version, wanted, folder, listing=listing, on_progress=meter)
+    as_wanted = _whatever_they_hold if result is None or settle_for_less else tuple
+    client.download_outputs(version, as_wanted(wanted), folder, listing=listing, on_progress=meter)
+    copies = {file.name: folder / name for file, name in twins.items()}
+    lone = take_what_is_here([*twins], folder, copies=copies).missing  # for the first of these bytes came damaged
+    client.download_outputs(version, as_wanted(lone), folder, listing=listing, on_progress=meter)
     if settle_for_less and result is not None:
         for file in expected:
             if sha256_of(folder / file.name) != file.sha256:
@@ -264,6 +267,15 @@ def _copies(expected: Sequence[ExpectedFile], local_tree: Path | None) -> dict[s
         return {}
     inside = [file.name for file in expected if file.name.startswith(f"{TREE_FOLDER}/")]
     return {name: local_tree / name.removeprefix(f"{TREE_FOLDER}/") for name in inside}
+
+
+def _without_twins(found: Sorted, names: Collection[str]) -> tuple[Sorted, dict[ExpectedFile, str]]:
+    """What is missing without those of `names` that have the bytes of another; these, by the name of that other."""
+    candidates = [file for file in found.missing if file.name in names and file.sha256 is not None]
+    first = {file.sha256: file.name for file in reversed(candidates)}
+    twins = {file: first[file.sha256] for file in candidates if first[file.sha256] != file.name}
+    missing = tuple(file for file in found.missing if file not in twins)
+    return Sorted(missing, (*found.here, *twins), found.copied), twins
 
 
 def _forget_others(folder: Path, wanted: set[str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import random
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,19 @@ def test_unchanged_files_of_the_local_tree_do_not_travel(session, tmp_path):
     assert here.stat().st_ino != there.stat().st_ino  # damage to one is not damage to both
 
 
+def test_the_same_bytes_under_two_names_travel_once(session, tmp_path):
+    """A best model is often a checkpoint's: kept once where it was made, sent as two files."""
+    tree = {**TREE, "training_tree/best_model/best_model.zip": MODEL}
+    session.leaves(tree)
+    session.fetch()
+    assert session.asked("model.zip", "best_model.zip") == [1, 0]
+    assert content(session.folder) == tree
+    shutil.rmtree(session.folder)
+    session.kaggle.script("model.zip", *[serve_file(b"flipped")] * 9)
+    with pytest.raises(OutputDamaged, match=r"model\.zip"):
+        session.fetch()
+
+
 def test_the_local_tree_is_only_read(session, tmp_path):
     local = tmp_path / "models"
     (local / "checkpoints/replay").mkdir(parents=True)
@@ -187,7 +201,11 @@ def killed(tmp_path: Path) -> tuple[dict[str, bytes], str]:
     for step in (100, 200):
         store.save_latest(
             step=step,
-            files={"model": b"model %d" % step * 5000, "state": b"state"},
+            files={
+                "model": b"model %d" % step * 5000,
+                "state": b"state %d" % step,
+                f"nets/{step}.pt": b"own %d" % step,
+            },
             target=400,
             lineage=Lineage("run", 2, None, 0),
             bundle_sha256=CODE,
@@ -265,6 +283,23 @@ def test_a_save_that_was_cut_between_its_renames_comes_back_whole(session, tmp_p
     assert content(session.folder) == files
     store = CheckpointStore(TrainingTree(fetched.tree, "little"))
     assert store.valid_checkpoints()[0].step == 200
+
+
+def test_a_cut_save_of_best_and_final_comes_back_with_statistics_and_a_scripts_own_files(session, tmp_path):
+    killed(tmp_path)
+    tree = TrainingTree(tmp_path / "remote/training_tree", "little")
+    facts = {"target": 400, "lineage": Lineage("run", 2, None, 0), "bundle_sha256": CODE}
+    files = {"model": b"usable", "statistics": b"of the observations", "nets/a.pt": b"own"}
+    CheckpointStore(tree).save_best(score=1.0, step=200, files=files, **facts)
+    CheckpointStore(tree).save_final(step=200, files=files, **facts)
+    for kind, cut in (("best", ("nets/a.pt",)), ("final", ("model", "nets/a.pt"))):
+        manifest = tree.folder(kind) / tree.manifest_name(kind)
+        for path in (manifest, *(tree.path(kind, role) for role in cut)):
+            path.rename(f"{path}.next")
+    session.serves(content(tmp_path / "remote"))
+    store = CheckpointStore(TrainingTree(session.fetch().tree, "little"))
+    for found in (store.best(), store.final()):
+        assert {role: found.read(role) for role in files} == files
 
 
 @pytest.mark.parametrize("users", [b"", b"{}", b"{" * 5000, b"not json", b"\xff\xfe", b'{"schema": 3}'])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, TrainingMetadata, write_metadata
+from kaggle_manager.checkpoints.atomic_io import sha256_bytes
 from kaggle_manager.checkpoints.contents import Content, Streamed
 from kaggle_manager.checkpoints.replay_capture import NewRows
 from kaggle_manager.checkpoints.replay_log import RowsGone
@@ -255,10 +256,13 @@ class Checkpointer:
         self.best = self.store.best(self.identity)
 
     def _usable(self) -> dict[str, Content]:
-        """What the policy can be used with, as it is; shared with the newest checkpoint, where that is of this step."""
-        if self.newest is None or self.newest.step != self.training.model.num_timesteps:
-            return self._finite_snapshot().files()
-        return self.newest.usable()
+        """What the policy can be used with, as it is; shared with the newest checkpoint, where that has the same."""
+        model, newest = self.training.model, self.newest
+        if newest is not None and newest.step == model.num_timesteps:
+            statistics = model_file.statistics_of(model)  # inexact resumes show it one observation more
+            if newest.manifest.sha256_of("statistics") == (sha256_bytes(statistics) if statistics else ""):
+                return newest.usable()
+        return self._finite_snapshot().files()
 
     def save_final(self) -> Checkpoint:
         """Write the final model, and where there is room its replay buffer, as stock Stable-Baselines3 reads them."""

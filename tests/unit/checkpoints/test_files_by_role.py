@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash_disks import Died, DyingDisk
-from small_trees import content, flip
+from small_trees import content, flip, reseal
 
 from kaggle_manager.checkpoints import (
     CheckpointStore,
@@ -21,7 +22,8 @@ from kaggle_manager.checkpoints import (
     restore_tree,
     unpack_tree,
 )
-from kaggle_manager.errors import CheckpointCorrupt, UnsafePath
+from kaggle_manager.checkpoints.archive import INDEX_NAME
+from kaggle_manager.errors import CheckpointCorrupt, OutputDamaged, UnsafePath
 from kaggle_manager.trees.inspect import look_at, verify_tree
 
 COMMON: dict[str, Any] = {"target": 9, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": ""}
@@ -86,8 +88,8 @@ def test_a_scripts_own_files_are_saved_read_rotated_and_travel_in_folders_of_the
     restore_tree(tmp_path / "unpacked", again, keep_replaced=tmp_path / "kept")
     assert content(again.root) == content(tree.root)
     assert verify_tree(again).problems == ()
-    flip(again.path("best", OWN))
-    assert [view.hash_state for view in look_at(again)] == ["verified", "verified", "damaged"]
+    flip(again.path("latest", OWN, 2))
+    assert [view.hash_state for view in look_at(again)] == ["verified", "damaged", "verified"]
 
 
 @pytest.mark.parametrize("role", ["../climbs", "/absolute", "a//b", "nets/../x", "weights.next", "weights.tmp", "a\nb"])
@@ -177,3 +179,40 @@ def test_statistics_lie_beside_the_model_they_are_of_and_no_other(tree: Training
     assert tree.path(level, "statistics").read_bytes() == b"s"
     save_one(2, {"model": b"without"})
     assert not tree.path(level, "statistics").exists()
+
+
+def test_what_files_have_in_common_is_packed_once_and_kept_once_again(tree: TrainingTree, tmp_path: Path) -> None:
+    store = store_of(tree)
+    newest = save(store, 1)
+    pack, _ = pack_tree(tree, tmp_path / "alone")
+    alone = pack.stat().st_size
+    store.save_best(score=1.0, step=1, files=newest.usable(), **COMMON)
+    store.save_final(step=1, files=newest.usable(), **COMMON)
+    pack, _ = pack_tree(tree, tmp_path / "pack")
+    assert pack.stat().st_size - alone < 7000, "two manifests, and no model of 7,000 bytes"
+    unpack_tree(tmp_path / "pack", tmp_path / "unpacked")
+    again = TrainingTree(tmp_path / "again", "cart")
+    restore_tree(tmp_path / "unpacked", again, keep_replaced=tmp_path / "kept")
+    for there in (TrainingTree(tmp_path / "unpacked", "cart"), again):
+        assert content(there.root) == content(tree.root)
+        assert verify_tree(there).problems == ()
+        assert there.best_model.samefile(there.path("latest", "model", 1))
+
+
+def test_a_pack_that_would_grow_beyond_what_a_tree_can_have_is_refused_before_a_byte(
+    tree: TrainingTree, tmp_path: Path
+) -> None:
+    save(store_of(tree), 1)
+    pack_tree(tree, tmp_path / "pack")
+    listing = tmp_path / "pack" / INDEX_NAME
+    body = json.loads(listing.read_bytes())
+    [model] = (file for file in body["files"] if file["name"].endswith(".zip"))
+    body["files"] += [{**model, "name": f"z/{number:04}.zip"} for number in range(3000)]
+    listing.write_bytes(reseal(body))
+    unpack_tree(tmp_path / "pack", tmp_path / "small enough".replace(" ", "_"))
+    for file in (file for file in body["files"] if file["sha256"] == model["sha256"]):
+        file["size"] = 10 << 20
+    listing.write_bytes(reseal(body))
+    with pytest.raises(OutputDamaged, match="more bytes"):
+        unpack_tree(tmp_path / "pack", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
