@@ -27,7 +27,13 @@ from kaggle_manager.orchestrator import close, notifications
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
 from kaggle_manager.orchestrator.image import note_image
 from kaggle_manager.orchestrator.push import push_generation, reconcile
-from kaggle_manager.orchestrator.restore import check_compatible, ensure_final, restore_fetched, vouch_for
+from kaggle_manager.orchestrator.restore import (
+    check_compatible,
+    check_finished,
+    ensure_final,
+    restore_fetched,
+    vouch_for,
+)
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.stop import end_if_stopped
 from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
@@ -271,13 +277,15 @@ class Passes:
     def _finish(self, run: RunContext) -> RunReport:
         head = run.head()
         if head is not None:
-            check_compatible(run, head)
+            check_finished(run, head)
             ensure_final(run, head)
         if run.store.best_on_disk() is None and run.row.counts.get("evaluations"):
             raise best_is_lost(run.config)
         why = notifications.why_finished(run.state)
         with run.state.together():
             run.state.change(finished_at=run.now(), outcome="finished")
+            if newest := run.state.newest:
+                run.state.add_facts(newest, finished=True)  # of what it was sent to train; see `check_finished`
             run.note("finished", why=why)
         if run.config.quick and run.sessions:
             check_quick_run(run, run.row.counts)

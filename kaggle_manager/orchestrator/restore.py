@@ -6,11 +6,10 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, RestoreRepor
 from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import size
-from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.errors import CheckpointIncompatible, ConfigError, OutputDamaged
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.download import DownloadedSession, list_of
+from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
 
@@ -37,8 +36,8 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
 
     Raises:
         OutputDamaged: a session that says it trained left no checkpoint.
-        LineageMismatch, CheckpointCorrupt, CheckpointIncompatible: the tree may not be restored; it stays in the
-            download folder and the local tree is untouched.
+        LineageMismatch, CheckpointCorrupt: the tree may not be restored; it stays in the download folder and the local
+            tree is untouched.
     """
     result = fetched.result
     trained = result is not None and result.outcome in ("completed", "interrupted")
@@ -65,7 +64,7 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
         f"found step {found.step} of generation {lineage.generation}: "
         + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
     )
-    check_compatible(run, found)
+    # Of which run and session it is decides here; what the user has edited meanwhile, `check_compatible` before a push.
     report = restore_tree(
         found.tree.root,
         run.tree,
@@ -118,11 +117,26 @@ def check_compatible(run: RunContext, checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointIncompatible: with every difference, and what to do about each.
     """
-    ended = [session for session in run.sessions if session.stage is Stage.ENDED]
-    kept = [run.folder_of(session) for session in ended if list_of(run.folder_of(session)).is_file()]
-    safe = f"the training tree {run.config.tree} is untouched"
-    safe += f"; what was downloaded is whole, with its replay, in {kept[-1]}" if kept else ""
+    safe = f"the training tree {run.config.tree} is untouched, with everything the sessions have saved"
     verdict = compatibility.check(
-        checkpoint, run.config, safe=safe, warn=run.warn_once, accept_changes=run.changes_are_accepted
+        checkpoint, run.config, safe=safe, warn=run.reporter.warn, accept_changes=run.changes_are_accepted
     )
     return verdict.accepted
+
+
+def check_finished(run: RunContext, head: Checkpoint) -> None:
+    """As `check_compatible`, but what its last session was sent to train is finished, whatever was edited meanwhile.
+
+    Raises:
+        CheckpointIncompatible: it was finished before, and is not what the user would have trained now.
+    """
+    newest = run.state.newest
+    try:
+        check_compatible(run, head)
+    except (CheckpointIncompatible, ConfigError) as error:
+        if newest is None or newest.facts.get("finished"):
+            raise
+        run.reporter.warn(
+            f"{error.message}\n  It was changed while the last session trained. That training is finished, as it was "
+            "before the change; no further session continues it with the change"
+        )
