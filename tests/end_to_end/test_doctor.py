@@ -25,7 +25,7 @@ from kaggle_manager.cli.doctor.assumptions import ASSUMPTIONS, Assumption
 from kaggle_manager.cli.doctor.check import Check
 from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 from kaggle_manager.config import build_config
-from kaggle_manager.errors import AuthError
+from kaggle_manager.errors import AuthError, Unavailable
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
@@ -406,6 +406,12 @@ def test_a_kaggle_that_is_otherwise_is_not_seen_to_be_as_assumed(tmp_path: Path)
 def test_without_credentials_kaggle_is_not_asked(tmp_path: Path) -> None:
     with pytest.raises(AuthError, match="none were found"):
         list(ask_kaggle({}, tmp_path, NOWHERE))
+
+
+def test_a_kaggle_that_is_not_reached_is_one_line_and_an_error_that_waiting_may_help(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="Kaggle cannot be reached") as refused:
+        list(ask_kaggle({"KAGGLE_API_TOKEN": SECRET}, tmp_path, NOWHERE))
+    assert (refused.value.exit_code, refused.value.retryable) == (6, True)
 
 
 def test_the_command_shows_each_assumption_and_its_json_is_documented(

@@ -38,7 +38,7 @@ def doctor(
     code of the first: 1 folders and disk, 2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
 
     With --kaggle each assumption about Kaggle is `seen`, `not seen` or `unknown`, with what this program does if it is
-    wrong; that costs no quota, and takes a minute or two.
+    wrong; that costs no quota, and takes a minute or two. Ends with 6 when Kaggle cannot be reached.
 
     Examples:
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.assumptions import Assumption, look_for_assumptions
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
-from kaggle_manager.errors import AuthError, KaggleManagerError
+from kaggle_manager.errors import AuthError, KaggleManagerError, ProtocolError, Unavailable, error_context
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
@@ -75,6 +76,7 @@ def ask_kaggle(
 
     Raises:
         AuthError: there are no credentials to ask with, or they cannot be read.
+        RemoteError: Kaggle cannot be reached.
     """
     credentials = find_credentials(environ, home)
     if credentials is None:
@@ -84,6 +86,11 @@ def ask_kaggle(
             next_step="put an API token from kaggle.com/settings in ~/.kaggle/access_token or KAGGLE_API_TOKEN",
         )
     with KaggleClient(credentials, endpoint=endpoint, read_timeout_s=30.0, retry=RetryPolicy(attempts=2)) as client:
+        not_reached = error_context(
+            Unavailable, message=lambda why: f"Kaggle cannot be reached, and nothing of it was looked at: {why}"
+        )
+        with suppress(AuthError, ProtocolError), not_reached:  # which the assumptions say
+            client.whoami()
         yield from look_for_assumptions(client)
 
 
