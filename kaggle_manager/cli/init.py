@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,11 @@ from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import VerificationError
+
+
+def told(text: str) -> None:
+    """To the user, and not into what a script reads."""
+    print(text, file=sys.stderr, flush=True)
 
 
 @as_command
@@ -44,9 +50,17 @@ def init(
     from kaggle_manager.sessions.env_needs import needs_of
     from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
 
+    here = Path.cwd()
+    if (project := project_for_new(here)) != here:
+        told(
+            f"{here} is in the project {project}: the section goes there. For a project of its own, write a line "
+            f"[tool.kaggle-manager] into {here / 'pyproject.toml'} first"
+        )
+    if env is not None:
+        told(f"looking at what {env} imports and reads ...")
     made = new_section(
         name,
-        project_for_new(Path.cwd(), name),
+        project,
         environment=env,
         algorithm=algo,
         policy=policy,
@@ -54,6 +68,8 @@ def init(
         look=needs_of,
     )
     missing = missing_packages(made.section)
+    if not missing:
+        told("trying the new section for some steps, which takes some seconds ...")
     checks = [] if missing else check_section(made.project, made.section, quick=True)["checks"]
     if not as_json:
         print(f"Section {name}, in the project {made.project}:")

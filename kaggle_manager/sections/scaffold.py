@@ -94,9 +94,9 @@ class _Environment:
     packages: Sequence[str]
 
 
-def project_for_new(start: Path, name: str) -> Path:
+def project_for_new(start: Path) -> Path:
     """The project a new section goes to: the one `start` lies in, else a new one in `start` itself."""
-    return find_project_or_none(start, name) or start
+    return find_project_or_none(start) or start
 
 
 def new_section(

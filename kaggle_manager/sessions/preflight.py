@@ -146,6 +146,9 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
         ConfigError: a file that is to travel is not there.
     """
     if stated and not _not_here(config):
+        reporter.line(
+            "  making the environment, to compare its spaces with the checkpoint's, for a change was accepted"
+        )
         refuse_other_spaces(config, stated, spaces_now(config, inputs_of(config)))
     content = _content_of(config)
     if _passed(config).get(content, -1) >= _needed(config):

@@ -229,7 +229,8 @@ def test_an_accepted_change_of_the_spaces_is_refused_before_the_push_also_where_
     run_preflight(config(), Reporter(io.StringIO()), now)
     for changed in ({"action_space_shape": [99]}, {"observation_space": "Box(-9.0, 9.0)"}):
         with pytest.raises(CheckpointIncompatible, match="also with --accept-changes"):
-            run_preflight(config(), Reporter(io.StringIO()), {**now, **changed})
+            run_preflight(config(), Reporter(told := io.StringIO()), {**now, **changed})
+        assert "compare its spaces" in told.getvalue(), "it takes seconds, and says so before"
     elsewhere = {"observation_space": "Box(-9.0, 9.0)", "versions": {"gymnasium": "0.1"}}
     refuse_other_spaces(config(), {**now, **elsewhere}, now)  # another version writes it in its own way
     refuse_other_spaces(config(), {**now, "action_space_shape": [99]}, {})  # it could not be made here

@@ -206,6 +206,21 @@ def test_without_libraries_imports_are_followed_and_what_is_guessed_is_said(
     assert "is a guess" not in given
 
 
+def test_it_says_before_that_another_project_gets_the_section_and_how_to_have_one_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_section("theirs", tmp_path)
+    (here := tmp_path / "mine").mkdir()
+    monkeypatch.setattr(preflight, "_is_installed", lambda name: False)
+    monkeypatch.chdir(here)
+    said = CliRunner().invoke(app, ["init", "arm"]).stderr
+    assert f"{here} is in the project {tmp_path}" in said
+    (here / "pyproject.toml").write_text("[tool.kaggle-manager]\n")
+    assert "[tool.kaggle-manager]" in said
+    assert CliRunner().invoke(app, ["init", "arm"]).stderr == ""
+    assert (here / "sections/arm/section.toml").is_file()
+
+
 @pytest.mark.parametrize(
     "id", ["CartPole-v1", "ale_py:ALE/Breakout-v5", "ALE/Pong-v5", "minigrid:MiniGrid-Empty-8x8-v0"]
 )
@@ -259,12 +274,12 @@ def test_of_several_sections_none_is_guessed_and_a_folder_that_is_named_needs_no
 
 
 def test_a_new_project_begins_where_one_stands(mine: NewSection, tmp_path: Path) -> None:
-    assert project_for_new(tmp_path / "sections", "other") == tmp_path
+    assert project_for_new(tmp_path / "sections") == tmp_path
     elsewhere = tmp_path.parent / f"{tmp_path.name}_elsewhere"
     elsewhere.mkdir()
-    assert project_for_new(elsewhere, "other") == elsewhere
-    assert project_for_new(ROOT / "docs/examples", "other") == ROOT / "docs/examples"
-    assert project_for_new(ROOT / "tests", "other") == ROOT
+    assert project_for_new(elsewhere) == elsewhere
+    assert project_for_new(ROOT / "docs/examples") == ROOT / "docs/examples"
+    assert project_for_new(ROOT / "tests") == ROOT
 
 
 @pytest.mark.parametrize("key", ["environment_files", "reward_files"])
