@@ -48,6 +48,7 @@ def init(
     """
     from kaggle_manager.sections.scaffold import new_section, project_for_new
     from kaggle_manager.sessions.env_needs import needs_of
+    from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
 
     here = Path.cwd()
@@ -89,6 +90,8 @@ def init(
         for check in checks:
             print(line_of(check))
         if missing:
+            for text in lacking_imports(made.project, made.section, made.section.scenario()):
+                print(f"WARNING: {text}")
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
         if made.guessed:

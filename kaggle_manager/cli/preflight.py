@@ -34,6 +34,7 @@ def preflight(
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
+    from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import (
         Check,
         check_section,
@@ -51,6 +52,8 @@ def preflight(
     configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
     known = known_failures(project, loaded, names)
     if not known and (missing := missing_packages(loaded)):
+        for text in dict.fromkeys(text for each in configs for text in lacking_imports(project, loaded, each.scenario)):
+            print(f"WARNING: {text}", file=sys.stderr)
         raise ConfigError(
             f"Names and files are right; to try {section}, a preflight needs {', '.join(missing)}, which this machine "
             "does not have.",

@@ -27,6 +27,11 @@ def imported_files(root: Path, module: str) -> list[str]:
     return list(found)
 
 
+def imports_of(file: Path) -> list[str]:
+    """Modules that a file imports by their full names, wherever it does; what it takes from them may be among them."""
+    return [name for name in _imports(file, "") if name]
+
+
 def _file_of(root: Path, module: str) -> str | None:
     place = module.replace(".", "/")
     return next((file for file in (f"{place}/__init__.py", f"{place}.py") if (root / file).is_file()), None)

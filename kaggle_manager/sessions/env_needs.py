@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.imports import imported_files
+from kaggle_manager.sections.imports import imported_files, imports_of
 from kaggle_manager.sections.scaffold import Needs
 from kaggle_manager.sessions.bundle import INSTALLED
 from kaggle_manager.sessions.image_view import pins_for
@@ -37,7 +37,8 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
     modules = [target.partition(":")[0], *str(kwargs.get("id", "")).split(":")[:-1]]
     by_text = tuple(dict.fromkeys(file for module in modules for file in imported_files(project, module)))
     if importlib.util.find_spec("gymnasium") is None:
-        return Needs(files=by_text)
+        imported = {module for file in by_text for module in imports_of(project / file)} | {*modules}
+        return Needs(packages=tuple(pins_for(imported, pinned)), files=by_text)
     with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
         told = json.dumps({"code": elsewhere, "project": str(project.resolve())})

@@ -11,6 +11,7 @@ import contextlib
 import importlib.metadata
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,9 +25,11 @@ from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
 from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
 from kaggle_manager.sections.identity import source_digests
+from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sessions.bundle import Bundle
+from kaggle_manager.sessions.image_view import hidden_from
 
 SB3 = "stable-baselines3"
 SB3_CONTRIB = "sb3-contrib"
@@ -39,6 +42,24 @@ GONE = frozenset(
 )
 # What a session keeps of its image; as in `trainer/packages`, which is on its own in a session.
 HELD = re.compile(r"torch|numpy|triton|pytorch-triton.*|nvidia-.*|jax.*")
+
+
+# Modules whose packages have another name, of those that Kaggle's image has.
+KNOWN_AS = {
+    "attr": "attrs",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python",
+    "dateutil": "python-dateutil",
+    "git": "gitpython",
+    "mpl_toolkits": "matplotlib",
+    "OpenGL": "pyopengl",
+    "osgeo": "gdal",
+    "PIL": "pillow",
+    "pkg_resources": "setuptools",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: Bundle) -> list[str]:
@@ -148,6 +169,40 @@ def _folder_of(here: importlib.metadata.Distribution) -> str:
     if "dir_info" not in origin or (here.read_text("INSTALLER") or "").strip() == "conda":  # which names its own build
         return ""
     return url2pathname(urlsplit(str(origin.get("url", ""))).path)
+
+
+def lacking_imports(project: Path, section: Section, scenario: ScenarioConfig) -> list[str]:
+    """Packages that the environment imports and a session seems to lack, where it cannot be tried: by text alone."""
+    hidden, found = hidden_from(section), []
+    there = {canonicalize_name(name) for name in (*image_packages(), *map(_name, section.kernel.packages))}
+    # `gymnasium.make` imports the module before the colon of an id.
+    made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
+    modules = [scenario.environment.partition(":")[0], *made_of]
+    for file in dict.fromkeys(file for module in modules for file in imported_files(project, module)):
+        tree = _parsed(project / file)
+        for module in dict.fromkeys(_imports(tree) if tree else ()):
+            top = module.partition(".")[0]
+            parents = [module.rsplit(".", number)[0] for number in range(module.count(".") + 1)]
+            pin = next((hidden[each] for each in parents if each in hidden), None)
+            if top in sys.stdlib_module_names | GONE | {"kaggle_manager"} or _is_of_project(project, top):
+                continue
+            if pin:
+                found.append(f'{file}: imports {top}, which a session does not have: add "{pin}" to packages')
+            elif pin is None and not _modules_here(top) and canonicalize_name(KNOWN_AS.get(top, top)) not in there:
+                found.append(
+                    f"{file}: imports {top}, which is not pinned, not in the list of Kaggle's image and not installed "
+                    f"here: add its package to packages, as {top}==VERSION"
+                )
+    return list(dict.fromkeys(found))
+
+
+def _is_of_project(project: Path, top: str) -> bool:
+    return (project / top).is_dir() or (project / f"{top}.py").is_file()
+
+
+def _modules_here(top: str) -> bool:
+    """Whether a package of this machine brings a module."""
+    return top in importlib.metadata.packages_distributions()
 
 
 def _name(pin: str) -> str:

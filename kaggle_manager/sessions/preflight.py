@@ -28,7 +28,7 @@ from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
-from kaggle_manager.sessions.known_before import doubts, problems
+from kaggle_manager.sessions.known_before import doubts, lacking_imports, problems
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
@@ -158,7 +158,8 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
             reporter.warn(warning)
     _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
     if not_here := _not_here(config):
-        for doubt in doubts(config.section):
+        lacking = lacking_imports(config.project_root, config.section, config.scenario)
+        for doubt in (*doubts(config.section), *lacking):
             reporter.warn(doubt)
         reporter.line(f"  preflight: names and files were checked; skipped is what needs {not_here}")
         return

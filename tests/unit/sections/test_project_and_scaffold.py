@@ -187,7 +187,9 @@ def test_without_libraries_imports_are_followed_and_what_is_guessed_is_said(
     environment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "robots").mkdir()
-    (tmp_path / "robots/arm.py").write_text("import gymnasium, helpers\nfrom robots import reward")
+    (tmp_path / "robots/arm.py").write_text(
+        "import gymnasium, helpers, hypothesis\nfrom robots import reward\nimport nowhere_to_be_had"
+    )
     (tmp_path / "robots/reward.py").write_text("")
     (tmp_path / "helpers.py").write_text("")
     here = env_needs.importlib.util.find_spec
@@ -200,6 +202,9 @@ def test_without_libraries_imports_are_followed_and_what_is_guessed_is_said(
     assert {*scenario.environment_files} == {"robots/arm.py", "robots/reward.py", "helpers.py"}
     assert {*scenario.reward_files} == {*scenario.environment_files}
     assert "helpers.py" in section.kernel.include
+    assert any(pin.startswith("hypothesis==") for pin in section.kernel.packages), "no session has it"
+    assert "robots/arm.py: imports nowhere_to_be_had, which is not pinned" in said
+    assert "imports hypothesis" not in said
     assert 'policy = "MlpPolicy" is a guess' in said
     given = CliRunner().invoke(app, ["init", "b", "--env", environment, "--policy", "CnnPolicy"]).stdout
     assert "could not be played" in given
