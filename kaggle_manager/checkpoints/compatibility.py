@@ -136,8 +136,8 @@ _LABELS = {
 
 _FINGERPRINTS = ("environment_fingerprint", "reward_fingerprint", "study_fingerprint")
 ACCEPTABLE = (
-    *("environment", "environment_kwargs", "environment_fingerprint", "reward_fingerprint"),
-    *("inputs", "input_files"),
+    *("environment", "environment_kwargs", "environment_fingerprint", "reward_fingerprint", "env_wrapper"),
+    *("eval_env_kwargs", "inputs", "input_files"),
 )
 """What a user may change on purpose in the middle of a training: the spaces are compared apart."""
 
@@ -145,12 +145,12 @@ _GIVE_BACK = "give back the value it was trained with, or start again with --fre
 _SOURCES = "give back the old sources, or start again with --fresh (the old tree is archived)"
 _ACCEPTED = "accepted: the training goes on with the change; bit-exact continuation ends at this step"
 
-_OF_THE_ENVIRONMENT = ("environment", "environment_kwargs")
+_OF_THE_ENVIRONMENT = ("environment", "environment_kwargs", "eval_env_kwargs", "env_wrapper")
 _REFUSED = dict.fromkeys(
     (
         *("section", "scenario", "algorithm", "policy", "policy_architecture", "n_envs"),
         *("observation_space", "observation_space_shape", "action_space", "action_space_shape"),
-        *_OF_THE_ENVIRONMENT,
+        *(*_OF_THE_ENVIRONMENT, "vec_env_wrapper", "normalize", "frame_stack", "noise"),
     ),
     _GIVE_BACK,
 ) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 _ALL = frozenset({"learning_rate", "gamma", "policy_kwargs", "stats_window_size", "tensorboard_log", "verbose"})
 _ON_POLICY = _ALL | {
@@ -28,10 +28,6 @@ _SAC = _OFF_POLICY | {
     "use_sde_at_warmup",
 }
 _TD3 = _OFF_POLICY | {"action_noise", "policy_delay", "target_noise_clip", "target_policy_noise"}
-_OBJECTS = frozenset(
-    {"action_noise", "replay_buffer_class", "rollout_buffer_class", "activation_fn", "optimizer_class"}
-    | {"features_extractor_class"}
-)
 NAMES: dict[str, frozenset[str]] = {
     "A2C": _ON_POLICY | {"rms_prop_eps", "use_rms_prop"},
     "DDPG": _OFF_POLICY - {"stats_window_size"} | {"action_noise"},
@@ -55,8 +51,8 @@ NAMES |= {
 }
 SB3_CONTRIB = tuple(name for name in NAMES if name not in SB3)
 """The algorithms of sb3-contrib, a package of its own."""
-ON_POLICY = ("A2C", "PPO", "MaskablePPO", "RecurrentPPO", "TRPO")
-"""Those that learn from rollouts of `n_steps` steps of each environment."""
+N_STEPS = {"A2C": 5, "PPO": 2048, "MaskablePPO": 2048, "RecurrentPPO": 128, "TRPO": 2048}
+"""Those that learn from rollouts of `n_steps` steps of each environment, and how many these are by default."""
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -78,17 +74,6 @@ def unknown(algorithm: str, names: Collection[str]) -> list[str]:
         for name in names
         if name not in NAMES.get(algorithm, names)
     ]
-
-
-def unsayable(table: Mapping[str, object], above: str = "hyperparameters") -> list[str]:
-    """In words, each key, also of the tables in it, that wants an object of Python: a file of text has none."""
-    found = []
-    for name, value in table.items():
-        if isinstance(value, dict):
-            found += unsayable(value, f"{above}.{name}")
-        elif name in _OBJECTS and value is not None:
-            found.append(f"{above}.{name}: is an object of Python, which section.toml cannot say; leave it out")
-    return found
 
 
 def meant(name: str, accepted: Iterable[str]) -> str:

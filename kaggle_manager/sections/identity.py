@@ -49,8 +49,17 @@ def identity_of(
         "policy_architecture": policy_kwargs.get("net_arch") if isinstance(policy_kwargs, dict) else None,
         "hyperparameters": dict(config.hyperparameters),
         "seed": config.seed,
+        "noise": config.noise.model_dump() if config.noise else {},
+        "n_envs": config.n_envs,
+        "vec_env": config.vec_env,
         "environment": config.environment,
         "environment_kwargs": dict(config.environment_kwargs),
+        "eval_env_kwargs": dict(config.eval_env_kwargs),
+        "env_wrapper": list(config.env_wrapper),
+        "vec_env_wrapper": list(config.vec_env_wrapper),
+        "monitor_kwargs": config.monitor_kwargs.model_dump(),
+        "normalize": config.normalize.model_dump() if config.normalize else False,
+        "frame_stack": config.frame_stack,
         "environment_fingerprint": _digest(
             [
                 config.environment,

@@ -13,14 +13,18 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
+    NonNegativeFloat,
+    PositiveFloat,
     PositiveInt,
     PrivateAttr,
     StringConstraints,
@@ -31,8 +35,18 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.hyperparameters import ON_POLICY, is_algorithm
+from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, is_algorithm
 from kaggle_manager.sections.inputs import Input, is_input, read_input
+from kaggle_manager.sections.values import (
+    AN_OBJECT,
+    Refused,
+    is_form,
+    is_object,
+    objects_in,
+    read_hyperparameters,
+    read_table,
+    read_wrappers,
+)
 from kaggle_manager.system import accelerators
 
 SECTION_FILE = "section.toml"
@@ -63,6 +77,21 @@ EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
 PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
 InputText = Annotated[str, AfterValidator(is_input)]
 Algorithm = Annotated[str, AfterValidator(is_algorithm)]
+
+
+def _policy(text: str) -> str:
+    if not text.isidentifier() and not is_object(text):
+        raise Refused("", text, f"a policy of the algorithm, such as MlpPolicy, or {AN_OBJECT} my_module:MyPolicy")
+    return text
+
+
+def _switched(value: object) -> object:
+    """`true` is a table without arguments, `false` is none; see `values.read_table`."""
+    return ({} if value else None) if isinstance(value, bool) else read_table(value)
+
+
+Hyperparameters = Annotated[Table, AfterValidator(read_hyperparameters)]
+Wrappers = Annotated[list[JsonValue], BeforeValidator(read_wrappers)]
 
 
 class _Frozen(BaseModel):
@@ -111,6 +140,32 @@ class Divergence(_Frozen):
     reward_below: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
+class Normalize(_Frozen):
+    """Arguments of `VecNormalize`; `gamma` absent is the algorithm's."""
+
+    norm_obs: bool = True
+    norm_reward: bool = True
+    clip_obs: PositiveFloat = 10.0
+    clip_reward: PositiveFloat = 10.0
+    gamma: Annotated[float, Field(ge=0, le=1)] | None = None
+    epsilon: PositiveFloat = 1e-8
+    norm_obs_keys: list[str] | None = None
+
+
+class Noise(_Frozen):
+    """Noise on the actions of an algorithm that takes `action_noise`; `std` for each of them."""
+
+    type: Literal["normal", "ornstein-uhlenbeck"]
+    std: NonNegativeFloat
+
+
+class MonitorKwargs(_Frozen):
+    """Arguments of `Monitor`; where it writes is the trainer's, `history/monitor.csv`."""
+
+    info_keywords: list[str] = []
+    allow_early_resets: bool = True
+
+
 class Quick(_Frozen):
     """What `--quick` changes. Tables are merged into the scenario's; everything else replaces."""
 
@@ -118,7 +173,7 @@ class Quick(_Frozen):
     save_every: PositiveInt = 1
     models: RelativePath
     evaluation: Table = {}
-    hyperparameters: Table = {}
+    hyperparameters: Hyperparameters = {}
     environment_kwargs: Table = {}
 
 
@@ -131,7 +186,12 @@ class ScenarioConfig(_Frozen):
     environment and the reward; they are only hashed, and may be left out when the environment's module is not in the
     bundle: then a pinned package defines it. `algorithm` is one of Stable-Baselines3 or sb3-contrib by its name, or a
     class of one's own as `module:Class`. `hyperparameters` are keyword arguments of the algorithm
-    (the network under `policy_kwargs.net_arch`). `save_every` absent means the adaptive cadence; `seed` absent means
+    (the network under `policy_kwargs.net_arch`), in the forms of `sections.values`.
+
+    `n_envs` environments step together, in this process or (`vec_env` = "subproc") each in one of its own. Around each
+    come Monitor with `monitor_kwargs` and `env_wrapper`, around all of them `vec_env_wrapper`, VecNormalize
+    (`normalize`) and VecFrameStack (`frame_stack`), innermost first. Evaluations play with `eval_env_kwargs` over
+    `environment_kwargs`. `save_every` absent means the adaptive cadence; `seed` absent means
     unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle that it reads
     besides what the section's own `inputs` name, see `sections.inputs`.
     """
@@ -141,8 +201,17 @@ class ScenarioConfig(_Frozen):
     environment_files: list[RelativePath] = []
     reward_files: list[RelativePath] = []
     algorithm: Algorithm
-    policy: str = "MlpPolicy"
-    hyperparameters: Table = {}
+    policy: Annotated[str, AfterValidator(_policy)] = "MlpPolicy"
+    hyperparameters: Hyperparameters = {}
+    n_envs: PositiveInt = 1
+    vec_env: Literal["dummy", "subproc"] = "dummy"
+    env_wrapper: Wrappers = []
+    vec_env_wrapper: Wrappers = []
+    normalize: Annotated[Normalize | None, BeforeValidator(_switched)] = None
+    frame_stack: PositiveInt = 1
+    monitor_kwargs: Annotated[MonitorKwargs, BeforeValidator(read_table)] = MonitorKwargs()
+    eval_env_kwargs: Table = {}
+    noise: Noise | None = None
     timesteps: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     save_every: PositiveInt | None = None
@@ -154,18 +223,34 @@ class ScenarioConfig(_Frozen):
 
     @property
     def rollout(self) -> int:
-        """Timesteps between two moments at which it can be saved, as far as its `n_steps` says so; else 1."""
-        steps = self.hyperparameters.get("n_steps")
-        return steps if self.algorithm in ON_POLICY and isinstance(steps, int) and steps > 0 else 1
+        """Timesteps between two moments at which it can be saved, over all environments, as far as the text says so."""
+        return self._steps_each * self.n_envs
+
+    @property
+    def _steps_each(self) -> int:
+        """Steps of each environment in a rollout."""
+        default = N_STEPS.get(self.algorithm)
+        key = "train_freq" if default is None else "n_steps"
+        steps = self.hyperparameters.get(key, default)
+        return steps if isinstance(steps, int) and steps > 0 else 1
 
     def overshoot(self, target: int) -> str:
         """In words, what a target smaller than one rollout comes to; `''` for any other."""
         if self.rollout <= target:
             return ""
+        name = "n_steps" if self.algorithm in N_STEPS else "train_freq"
+        made_of = f"{name} = {self._steps_each:,}" + (f", n_envs = {self.n_envs}" if self.n_envs > 1 else "")
         return (
-            f"{target:,} timesteps are fewer than one rollout (n_steps = {self.rollout:,}): {self.rollout:,} are "
-            "trained; a smaller n_steps in section.toml, such as a quarter of the timesteps, ends closer"
+            f"{target:,} timesteps are fewer than one rollout ({made_of}): {self.rollout:,} are "
+            f"trained; a smaller {name} in section.toml, such as a quarter of the timesteps, ends closer"
         )
+
+    @property
+    def objects(self) -> dict[str, str]:
+        """Objects of Python that it speaks of besides its environment: `module:Name` -> the first key that does."""
+        keys = ("algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper")
+        found = [pair for key in keys for pair in objects_in(getattr(self, key), key)]
+        return {name: key for key, name in reversed(found)}
 
     def evaluates_every(self, total: int) -> int | None:
         """Timesteps between evaluations of a training of `total`; a shorter one has as many. None: adaptive."""
@@ -177,6 +262,17 @@ class ScenarioConfig(_Frozen):
         if seed == self.seed:
             return self
         return self.model_copy(update={"seed": seed, "models": f"{self.models}_seed_{seed}"})
+
+    @model_validator(mode="after")
+    def _noise_is_for_an_algorithm_that_takes_it(self) -> Self:
+        if self.noise is None:
+            return self
+        given = self.noise.model_dump()
+        if "action_noise" not in NAMES.get(self.algorithm, {"action_noise"}):
+            raise Refused("noise", given, f"nothing with {self.algorithm}, which takes no action_noise")
+        if "action_noise" in self.hyperparameters:
+            raise Refused("noise", given, "one of it and hyperparameters.action_noise")
+        return self
 
     def for_quick(self) -> ScenarioConfig:
         """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
@@ -343,7 +439,8 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
-        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        are_tables = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_form(old) and not is_form(value)
+        result[key] = _merged(old, value) if are_tables else value  # type: ignore[arg-type]
     return result
 
 
@@ -360,6 +457,10 @@ def _in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
     """One line for one pydantic error: key, what was given, what is accepted."""
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     kind = detail["type"]
+    refused = detail.get("ctx", {}).get("error")
+    if isinstance(refused, Refused):
+        key = ".".join(filter(None, (key, refused.below)))
+        return f"{key}: given {refused.given!r}; accepted: {refused.accepted}"
     if kind == "extra_forbidden":
         parent = _model_at(model, detail["loc"][:-1])
         accepted = listed(parent.model_fields) if parent else "nothing here"
@@ -379,6 +480,8 @@ def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseMo
         if isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(str(part))
             current = field.annotation if field else None
+            if isinstance(current, UnionType):  # Model | None
+                current = current.__args__[0]
         else:
             current = getattr(current, "__args__", (None, None))[-1]  # dict[Name, Model] -> Model
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
-from kaggle_manager.sections.hyperparameters import meant, unknown, unsayable
+from kaggle_manager.sections.hyperparameters import meant, unknown
 from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.model import ScenarioConfig, Section
@@ -71,8 +71,8 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
     travels = {name for name, _ in bundle.files}
     found = [*_hyperparameters(section, scenario), *_algorithm(section, scenario), *_held(section)]
     found += _sources(project, section, scenario)
-    if ":" in scenario.algorithm:
-        found += _left_behind(scenario.algorithm.partition(":")[0], "algorithm", project, travels)
+    for name, key in scenario.objects.items():
+        found += _left_behind(name.partition(":")[0], key, project, travels)
     file = _module_file(scenario.environment.partition(":")[0], travels)
     if file is None:
         return [*found, *_left_behind(scenario.environment.partition(":")[0], "environment", project, travels)]
@@ -88,12 +88,11 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
 
 
 def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
-    objects = unsayable(scenario.hyperparameters)
     brought_by = SB3_CONTRIB if scenario.algorithm in CONTRIB_ALGORITHMS else SB3
     pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}.get(brought_by, TESTED[SB3])
     if pinned != TESTED[SB3]:  # another version may have others
-        return objects
-    return [*unknown(scenario.algorithm, scenario.hyperparameters), *objects]
+        return []
+    return unknown(scenario.algorithm, scenario.hyperparameters)
 
 
 def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:

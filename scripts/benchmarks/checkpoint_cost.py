@@ -36,6 +36,7 @@ from stable_baselines3.common.callbacks import CheckpointCallback
 
 from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
 from kaggle_manager.trainer.sb3.trainer import Session
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
@@ -143,7 +144,7 @@ def settings_of(case: Case, tree: Path) -> TrainingConfig:
         algorithm="DQN",
         policy="CnnPolicy" if case.shape == FRAMES else "MlpPolicy",
         hyperparameters={"buffer_size": case.rows, "learning_starts": 0, "batch_size": 32, "train_freq": 4},
-        environment=Maker(case.shape),
+        environments=Environments(Maker(case.shape)),
         total=10**9,
         tree=tree,
         lineage=Lineage("benchmark", 1, None, 0),
@@ -296,7 +297,7 @@ def restore(case: Case, folder: Path, side: str) -> Times:
         [model_zip], [rows] = (list((folder / "stock").glob(kind)) for kind in ("*.zip", "*.pkl"))
 
         def load() -> None:
-            DQN.load(model_zip, env=settings.environment(), device="cpu").load_replay_buffer(rows)
+            DQN.load(model_zip, env=settings.environments.factory(), device="cpu").load_replay_buffer(rows)
 
         times.take(load, time.process_time)
     return times

@@ -25,6 +25,7 @@ from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import sizes
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
 from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3
 from kaggle_manager.trainer.sb3.trainer import train
@@ -64,7 +65,7 @@ def train_it(tree: Path, rows: int) -> str:
             "exploration_final_eps": 1.0,
             "policy_kwargs": {"net_arch": [32]},
         },
-        environment=Film,
+        environments=Environments(Film),
         total=rows,
         tree=tree,
         lineage=Lineage("large", 1, None, 0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from stable_baselines3 import DQN as StockDQN
 from stable_baselines3 import PPO as StockPPO
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from trainer_runs import DQN, SCENARIO, session, settings
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
@@ -55,14 +54,10 @@ class Far(gym.Env[Any, Any]):
         return np.array([1000.0 + self.steps % 2, 500.0 - 10 * self.steps], dtype=np.float32)
 
 
-def normalise(vec: VecEnv) -> VecEnv:
-    return VecNormalize(vec, clip_reward=5.0)
-
-
 def chosen(tree: Path, pay: float = 1.0, **changes: Any) -> Any:
     environment = EntryPoint(f"{__name__}:Far", {"pay": pay})
-    common = {"algorithm": "PPO", "hyperparameters": PPO, "environment": environment, "wrap": normalise, "total": 200}
-    return settings(tree, **{**common, **changes})
+    common = {"algorithm": "PPO", "hyperparameters": PPO, "environment": environment, "total": 200}
+    return settings(tree, **{**common, "normalize": {"clip_reward": 5.0}, **changes})
 
 
 STOCK = """
@@ -98,7 +93,7 @@ def test_stock_alone_reaches_the_score_of_each_model_with_what_lies_beside_it(tm
     pairs = [tree.best_model, tree.best_folder / "vecnormalize.pkl", tree.final, tree.root / "vecnormalize.pkl"]
     source = Path(__file__).read_text()
     environment = tmp_path / "far.py"
-    lines = source[source.index("class Far") : source.index("def normalise")]
+    lines = source[source.index("class Far") : source.index("def chosen")]
     environment.write_text(f"from typing import Any\nimport numpy as np\nimport gymnasium as gym\n{lines}")
     command = [sys.executable, "-I", "-c", STOCK, environment, *pairs, *exported]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -112,7 +107,7 @@ def test_stock_alone_reaches_the_score_of_each_model_with_what_lies_beside_it(tm
 
 
 def test_a_training_without_normalisation_has_no_such_file(tmp_path: Path) -> None:
-    session(chosen(tmp_path / "tree", wrap=None, total=50))
+    session(chosen(tmp_path / "tree", normalize=None, total=50))
     assert not list(tmp_path.rglob("*vecnormalize*"))
 
 
@@ -174,8 +169,8 @@ def test_what_a_policy_is_nothing_without_is_refused_when_it_is_missing(
         import_sb3(model, None, chosen(tmp_path / "tree"))
     assert "vecnormalize.pkl lies beside the model" in refused.value.next_step
     with pytest.raises(CheckpointIncompatible, match="no running normalisation"):
-        import_sb3(model, None, chosen(tmp_path / "tree", wrap=None), vecnormalize=statistics)
-    rewards_alone = chosen(tmp_path / "tree", wrap=lambda vec: VecNormalize(vec, norm_obs=False))
+        import_sb3(model, None, chosen(tmp_path / "tree", normalize=None), vecnormalize=statistics)
+    rewards_alone = chosen(tmp_path / "tree", normalize={"norm_obs": False})
     with pytest.raises(CheckpointIncompatible, match=r"by shape \[2\] in it, and none is configured"):
         import_sb3(model, None, rewards_alone, vecnormalize=statistics)
     assert not any((tmp_path / "tree").rglob("*.manifest.json"))
@@ -217,10 +212,10 @@ class Extractor(BaseFeaturesExtractor):
 @pytest.mark.filterwarnings("ignore:You are probably loading a DQN model")
 def test_a_dqn_of_before_2_4_is_taken_in_as_stock_takes_it(tmp_path: Path) -> None:
     old = OLDER / "dqn_2.3.2.zip"
-    config = replace(settings(tmp_path / "tree", hyperparameters={**DQN, **OLD_DQN}), wrap=VecNormalize)
+    config = settings(tmp_path / "tree", hyperparameters={**DQN, **OLD_DQN}, normalize={})
     with pytest.raises(CheckpointIncompatible, match="without the statistics"):
         import_sb3(old, None, config)
-    without = replace(config, wrap=None)
+    without = settings(tmp_path / "tree", hyperparameters={**DQN, **OLD_DQN})
     with pytest.raises(CheckpointIncompatible, match="trained behind a VecNormalize, the section does not normalise"):
         import_sb3(old, None, without)
     taken = import_sb3(old, None, config, vecnormalize=OLDER / "dqn_1.6.2_vecnormalize.pkl")  # any of this shape
@@ -236,7 +231,7 @@ def test_a_dqn_of_before_2_4_is_taken_in_as_stock_takes_it(tmp_path: Path) -> No
 def test_files_with_the_spaces_of_gym_are_taken_in_and_trained_on(tmp_path: Path) -> None:
     """A model, a replay buffer and statistics of 1.6.2, of before there was a gymnasium."""
     hyperparameters = {**DQN, **OLD_DQN}
-    config = replace(settings(tmp_path / "tree", hyperparameters=hyperparameters), wrap=VecNormalize)
+    config = settings(tmp_path / "tree", hyperparameters=hyperparameters, normalize={})
     rows = OLDER / "dqn_1.6.2_replay_buffer.pkl"
     taken = import_sb3(OLDER / "dqn_1.6.2.zip", rows, config, vecnormalize=OLDER / "dqn_1.6.2_vecnormalize.pkl")
     assert (taken.step, taken.manifest.replay.rows if taken.manifest.replay else None) == (100, 100)

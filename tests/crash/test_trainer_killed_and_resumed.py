@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 # Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
-@pytest.mark.parametrize("case", ["dqn-replay", "sac", "td3-noise", "ppo-normalized", "a2c-images"])
+@pytest.mark.parametrize("case", ["dqn-replay", "sac", "td3-noise", "ppo-wrapped", "a2c-images"])
 def test_killed_processes_end_like_one_that_was_never_cut(case: str, tmp_path: Path) -> None:
     proof = prove(case, tmp_path, kills=2, seed=sum(map(ord, case)))
     assert proof.differing == []
@@ -341,9 +341,9 @@ def test_hindsight_rows_of_an_episode_that_was_cut_stay_usable(steps_between: in
     case = CASES["dqn-hindsight"]
 
     def make() -> Any:
-        vec = make_vec_env(case.environment, "pickle", 1)
+        vec = make_vec_env(case.environments.factory, "pickle", 1)
         hyperparameters = {**case.hyperparameters(), "buffer_size": ring}
-        return build_model("DQN", case.settings["policy"], hyperparameters, vec, seed=1, device="cpu")
+        return build_model("DQN", case.policy, hyperparameters, vec, seed=1, device="cpu")
 
     first = make()
     first.learn(103)  # in the middle of an episode of 6 steps
@@ -376,10 +376,8 @@ def test_hindsight_rows_of_an_episode_that_was_cut_stay_usable(steps_between: in
 @pytest.mark.parametrize("case", ["dqn", "dqn-hindsight", "sac-n-step"])
 def test_transitions_do_not_lead_from_an_episode_that_cannot_be_continued_into_the_next(case: str) -> None:
     chosen = CASES[case]
-    vec = make_vec_env(chosen.environment, "pickle", 1, chosen.settings.get("n_envs", 1))
-    model: Any = build_model(
-        chosen.algorithm_name, chosen.settings["policy"], chosen.hyperparameters(), vec, seed=1, device="cpu"
-    )
+    vec = chosen.environments.vectorised("pickle", 1)
+    model: Any = build_model(chosen.algorithm_name, chosen.policy, chosen.hyperparameters(), vec, seed=1, device="cpu")
     model.learn(81 * vec.num_envs)
     buffer = model.replay_buffer
     terminated = buffer.dones[buffer.pos - 1] * (1 - buffer.timeouts[buffer.pos - 1])

@@ -141,10 +141,10 @@ def case(name: str, total: int) -> Callable[[], dict[str, Any]]:
             }  # comes round before the cut when n_envs is 2
         return {
             "algorithm": chosen.algorithm_name,
-            "environment": chosen.environment,
+            "environments": chosen.environments,
+            "policy": chosen.policy,
             "hyperparameters": hyperparameters,
             "total": total,
-            **chosen.settings,
         }
 
     make.__name__ = name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
 from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
@@ -156,13 +157,20 @@ RESETS: list[int | None] = []
 
 
 def settings(tree: Path, **changes: Any) -> TrainingConfig:
-    """A DQN on CartPole of 300 timesteps, saved every 50 and evaluated every 100."""
+    """A DQN on CartPole of 300 timesteps, saved every 50 and evaluated every 100.
+
+    Args:
+        changes: fields of the configuration or of its environments; `environment` is their factory.
+    """
+    of_environments = {each.name for each in fields(Environments)} & changes.keys()
+    around = {name: changes.pop(name) for name in of_environments}
+    factory = changes.pop("environment", CARTPOLE)
     base = TrainingConfig(
         scenario=SCENARIO,
         algorithm="DQN",
         policy="MlpPolicy",
         hyperparameters=DQN,
-        environment=CARTPOLE,
+        environments=changes.pop("environments", Environments(factory, **around)),
         total=300,
         tree=tree,
         lineage=Lineage("run", 1, None, 0),

@@ -71,9 +71,14 @@ def masks(env: gym.Env[Any, Any]) -> Mask | None:
 def random_action(env: gym.Env[Any, Any], space: gym.Space[Any] | None = None) -> Any:
     """A random action that the environment allows now, drawn from `space`: by default its own."""
     space = env.action_space if space is None else space
-    allowed = masks(env)
-    if allowed is None:
+    return sampled(space, masks(env))
+
+
+def sampled(space: gym.Space[Any], mask: Any) -> Any:
+    """A random action of `space` that a mask, as sb3-contrib has it, allows; any one without a mask."""
+    if mask is None:
         return space.sample()
+    allowed = np.asarray(mask, dtype=np.int8)
     if isinstance(space, gym.spaces.Discrete):
         return space.sample(mask=allowed.reshape(-1))
     if isinstance(space, gym.spaces.MultiDiscrete):  # a mask for each number, one after the other

@@ -1,9 +1,6 @@
 """From a section's words to a Stable-Baselines3 model.
 
-`hyperparameters` are keyword arguments of the algorithm. What TOML cannot say directly has a spelling here:
-
-    train_freq = [1, "episode"]              a frequency with its unit
-    learning_rate = { linear = [1e-3, 0.0] } from the first value to the last over the run's total timesteps
+`hyperparameters` are keyword arguments of the algorithm; `arguments` makes what they stand for.
 """
 
 from __future__ import annotations
@@ -15,13 +12,13 @@ from typing import Any
 
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import SB3, SB3_CONTRIB, is_algorithm
-
-_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
+from kaggle_manager.sections.values import is_object
+from kaggle_manager.trainer.sb3 import arguments
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
@@ -67,9 +64,19 @@ def parameters_of(algorithm: type[BaseAlgorithm]) -> dict[str, inspect.Parameter
 
 
 def build_model(
-    algorithm: str, policy: str, hyperparameters: Mapping[str, Any], vec_env: VecEnv, *, seed: int, device: str
+    algorithm: str,
+    policy: str | type,
+    hyperparameters: Mapping[str, Any],
+    vec_env: VecEnv,
+    *,
+    seed: int,
+    device: str,
+    noise: tuple[str, float] | None = None,
 ) -> BaseAlgorithm:
     """A new model on `vec_env`.
+
+    Args:
+        noise: kind and standard deviation of the noise on its actions.
 
     Raises:
         ConfigError: an unknown algorithm or hyperparameter, or a value the algorithm refuses.
@@ -78,13 +85,33 @@ def build_model(
     accepted = set(parameters_of(maker)) - {"env", "policy", "seed", "device", "_init_setup_model"}
     if unknown := sorted(set(hyperparameters) - accepted):
         raise _refused(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(accepted))}.")
-    arguments = {name: _value(name, value) for name, value in hyperparameters.items()}
+    given = arguments.hyperparameters_of(hyperparameters)
+    if noise is not None:
+        given["action_noise"] = arguments.action_noise(*noise, vec_env.action_space)
+    made = arguments.object_named(policy, "policy") if isinstance(policy, str) and is_object(policy) else policy
     try:
-        return maker(policy, vec_env, seed=seed, device=device, **arguments)
+        model = maker(made, vec_env, seed=seed, device=device, **given)
     except (AssertionError, TypeError, ValueError) as error:
         raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
     except MemoryError as error:
         raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
+    _check_rows(model)
+    return model
+
+
+def _check_rows(model: BaseAlgorithm) -> None:
+    """A replay buffer is given what VecNormalize was given, whatever is around that; Stable-Baselines3 fails later."""
+    normalize = model.get_vec_normalize_env()
+    buffer = getattr(model, "replay_buffer", None)
+    if normalize is None or buffer is None or normalize.observation_space.shape == buffer.observation_space.shape:
+        return
+    raise arguments.refused(
+        "normalize",
+        f"observations of shape {normalize.observation_space.shape}",
+        f"those of the replay buffer, {buffer.observation_space.shape}: instead of frame_stack = N put "
+        '{ "stable_baselines3.common.vec_env:VecFrameStack" = { n_stack = N } } into vec_env_wrapper, below it; images '
+        "need no normalisation",
+    )
 
 
 def without_buffer(algorithm: str, hyperparameters: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -101,20 +128,13 @@ def is_ars(model: BaseAlgorithm) -> bool:
 
 
 def rollout_steps(model: BaseAlgorithm) -> int:
-    """Timesteps of the rollouts an on-policy algorithm trains in; 1 for the others."""
-    on_policy = hasattr(model, "rollout_buffer")
-    return int(model.n_steps) * model.n_envs if on_policy else 1  # type: ignore[attr-defined]
-
-
-def _value(name: str, value: Any) -> Any:
-    if name == "train_freq" and isinstance(value, list):
-        return tuple(value)
-    if name in _SCHEDULED and isinstance(value, Mapping):
-        if set(value) != {"linear"} or len(value["linear"]) != 2:
-            raise _refused(f"{name} is given {dict(value)!r}; accepted are a number and {{ linear = [first, last] }}.")
-        first, last = value["linear"]
-        return LinearSchedule(float(first), float(last), end_fraction=1.0)
-    return dict(value) if isinstance(value, Mapping) else value
+    """Timesteps between two moments at which a training can be saved, over all environments; 1 where an episode is."""
+    if hasattr(model, "rollout_buffer"):
+        return int(model.n_steps) * model.n_envs  # type: ignore[attr-defined]
+    frequency = getattr(model, "train_freq", None)
+    if isinstance(frequency, TrainFreq) and frequency.unit is TrainFrequencyUnit.STEP:
+        return frequency.frequency * model.n_envs
+    return 1
 
 
 def _refused(message: str) -> ConfigError:

@@ -6,7 +6,6 @@ added here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, TrainingMetadata
+from kaggle_manager.trainer.sb3.arguments import text_of
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
@@ -27,9 +27,9 @@ def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunR
     return {
         "scenario": config.scenario,
         "algorithm": config.algorithm,
-        "policy": config.policy,
-        "hyperparameters": {name: _json_or_text(value) for name, value in config.hyperparameters.items()},
-        "policy_architecture": _json_or_text(getattr(model.policy, "net_arch", None)),
+        "policy": text_of(config.policy),
+        "hyperparameters": {name: text_of(value) for name, value in config.hyperparameters.items()},
+        "policy_architecture": text_of(getattr(model.policy, "net_arch", None)),
         **spaces_of(model),
         "n_envs": model.n_envs,
         **given,
@@ -116,10 +116,3 @@ def _resumed_from(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         return None
     manifest = checkpoint.manifest
     return {"step": manifest.step, "manifest_sha256": manifest.sha256, "generation": manifest.lineage.generation}
-
-
-def _json_or_text(value: Any) -> Any:
-    try:
-        return json.loads(json.dumps(value))
-    except TypeError:
-        return str(value)

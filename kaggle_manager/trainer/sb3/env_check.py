@@ -7,12 +7,13 @@ the check, the key of section.toml where one is to blame, and the last line of t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -22,8 +23,10 @@ from stable_baselines3.common import env_checker
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
-from kaggle_manager.trainer.sb3 import acting, algorithms, env_state
+from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
+from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
+from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 SEED = 101
@@ -61,7 +64,7 @@ SLOW_S = 1.0
 """Making an environment that takes longer is said: it is what most of a preflight's time goes into."""
 
 
-class Environments(contextlib.AbstractContextManager["Environments"]):
+class Pool(contextlib.AbstractContextManager["Pool"]):
     """Environments for several checks: each is made once, for a constructor may load data or start a simulator.
 
     Attributes:
@@ -73,18 +76,26 @@ class Environments(contextlib.AbstractContextManager["Environments"]):
         self.longest_s = 0.0
 
     def of(self, scenario: ScenarioConfig) -> gym.Env[Any, Any]:
-        """The one with the arguments of `scenario`; raises what making it raises."""
-        entry = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
-        key = json.dumps([entry.target, entry.kwargs], sort_keys=True, default=repr)
+        """One of `scenario`, in its wrappers; raises what making it raises."""
+        made = environments_of(scenario)
+        return made.wrapped(self._number(0, made.factory))
+
+    def environments(self, scenario: ScenarioConfig) -> Environments:
+        """Those of `scenario`, in this process: the same ones each time, which stay open when a check closes them."""
+        made, count = environments_of(scenario), itertools.count()
+        return replace(
+            made.in_this_process(),
+            factory=lambda: _StaysOpen(self._number(next(count) % made.n_envs, made.factory)),
+        )
+
+    def _number(self, number: int, factory: EnvFactory) -> gym.Env[Any, Any]:
+        assert isinstance(factory, EntryPoint)
+        key = json.dumps([number, factory.target, factory.kwargs], sort_keys=True, default=repr)
         if key not in self._made:
             began = time.monotonic()
-            self._made[key] = entry()
+            self._made[key] = factory()
             self.longest_s = max(self.longest_s, time.monotonic() - began)
         return self._made[key]
-
-    def factory(self, scenario: ScenarioConfig) -> env_state.EnvFactory:
-        """Gives the same one each time, which stays open when a check closes it."""
-        return lambda: _StaysOpen(self.of(scenario))
 
     def __exit__(self, *error: object) -> None:
         for env in self._made.values():
@@ -99,7 +110,7 @@ class _StaysOpen(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def check_environment(
-    scenario: ScenarioConfig, effort: Effort = BRIEF, made: Environments | None = None
+    scenario: ScenarioConfig, effort: Effort = BRIEF, made: Pool | None = None
 ) -> Iterator[CheckResult]:
     """Check after check; none follows one that fails.
 
@@ -107,7 +118,7 @@ def check_environment(
         made: the environments, where other checks use them as well.
     """
     if made is None:
-        with Environments() as made:
+        with Pool() as made:
             yield from check_environment(scenario, effort, made)
         return
     used = FilesUsed()
@@ -126,8 +137,9 @@ def check_environment(
     looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
         SB3_CHECK: lambda: _check_env(env, masked),
         "resets and steps": lambda: _play(env, effort, played, masked),
+        NO_PAST: lambda: _check_past(env, environments_of(scenario)),
         "an episode ends": lambda: _check_episode(env, effort, played, masked),
-        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made.factory(scenario)),
+        f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made),
         "what it reads travels": _check_read,
     }
     for name, look in looks.items():
@@ -148,10 +160,10 @@ _EACH_TIME = (
 )
 
 
-def check_settings(scenario: ScenarioConfig, made: Environments) -> CheckResult:
+def check_settings(scenario: ScenarioConfig, made: Pool) -> CheckResult:
     """The settings of a whole training: its environment is made, and its algorithm takes it."""
     try:
-        ok, detail = _check_algorithm(scenario, made.factory(scenario))
+        ok, detail = _check_algorithm(scenario, made)
     except Exception as error:
         ok, detail = False, told(error, _kwargs_key(scenario, error))
     return CheckResult("the whole training's settings work", ok, detail)
@@ -269,6 +281,17 @@ def _takes_masks(scenario: ScenarioConfig) -> bool:
         return False
 
 
+NO_PAST = "an episode does not depend on those before it"
+
+
+def _check_past(env: gym.Env[Any, Any], made: Environments) -> tuple[bool, str]:
+    if said := env_statistics.in_words(env_statistics.statistics_in(env)):
+        return True, f"WARNING: {said}"
+    if env_statistics.depends_on_the_past(env, lambda: made.wrapped(made.factory()), SEED):
+        return True, f"WARNING: with the same seed and actions it is another one later. {env_statistics.BIASED}"
+    return True, "by what was tried"
+
+
 def _not_in(space: gym.Space[Any], value: Any, key: str = "") -> str:
     """Why an observation is not in its space, with the key of the part that is not; '' where it is."""
     if space.contains(value):
@@ -316,15 +339,16 @@ def _time_limit(env: gym.Env[Any, Any]) -> int | None:
     return None
 
 
-def _check_algorithm(scenario: ScenarioConfig, factory: env_state.EnvFactory) -> tuple[bool, str]:
-    vec = env_state.make_vec_env(factory, "none", SEED)
+def _check_algorithm(scenario: ScenarioConfig, made: Pool) -> tuple[bool, str]:
+    vec = made.environments(scenario).vectorised("none", SEED)
+    noise = (scenario.noise.type, scenario.noise.std) if scenario.noise else None
     with contextlib.closing(vec), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
 
         def problem(policy: str, hyperparameters: Mapping[str, Any]) -> Exception | None:
             try:
                 given, _ = algorithms.without_buffer(scenario.algorithm, hyperparameters)
-                algorithms.build_model(scenario.algorithm, policy, given, vec, seed=SEED, device="cpu")
+                algorithms.build_model(scenario.algorithm, policy, given, vec, seed=SEED, device="cpu", noise=noise)
             except Exception as error:
                 return error
             return None

@@ -41,7 +41,9 @@ def _files_of(modules: Iterable[str]) -> set[str]:
 def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
     """A warning that names what the environment was seen to use and no fingerprint is made of; "" for nothing."""
     # An earlier scenario may have imported the same modules.
-    imported = {*imported_files(trial.code, scenario.environment.partition(":")[0])} & _files_of([*sys.modules])
+    named = [scenario.environment, *scenario.objects]
+    imported = {file for each in named for file in imported_files(trial.code, each.partition(":")[0])}
+    imported &= _files_of([*sys.modules])
     declared = {*scenario.environment_files, *scenario.reward_files}
     declared |= {f"{trial.section}/{name}" for name in declared}
     found = sorted(name for name in (used.names() | imported) - declared if _counts(name))

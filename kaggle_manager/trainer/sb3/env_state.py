@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper
@@ -33,6 +35,7 @@ from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
 from kaggle_manager.trainer.sb3.env_processes import LeavesErrors, leaving_errors
+from kaggle_manager.trainer.sb3.env_statistics import below_normalised_rewards, statistics_in
 from kaggle_manager.trainer.sb3.pickles import opened_with, pickled_with
 from kaggle_manager.trainer.sb3.state_digest import digest
 
@@ -40,8 +43,10 @@ from kaggle_manager.trainer.sb3.state_digest import digest
 CLOSING_S = 10.0
 _UNCLOSED = f"the close() of an environment has not ended after {CLOSING_S:g} s"
 
+_PYTHON = ".".join(map(str, sys.version_info[:2]))
 Mode = Literal["pickle", "action-replay", "none"]
 EnvFactory = Callable[[], gym.Env[Any, Any]]
+Wrapping = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
 # What belongs to the process that runs, not to the state of the training.
 _NOT_STATE = frozenset(
@@ -76,24 +81,42 @@ class EntryPoint:
 
 
 class EpisodeMonitor(Monitor[Any, Any]):
-    """Episode statistics without the list of all episodes in its state, which would grow with the run."""
+    """Episode statistics without the list of all episodes in its state, which would grow with the run.
+
+    Attributes:
+        cut: return and length of an episode that a wrapper around has cut off, once the next one has begun.
+    """
+
+    cut: tuple[float, int] | None = None
+
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        if self.rewards and not self.needs_reset:
+            self.cut = (sum(self.rewards), len(self.rewards))
+        return super().reset(**given)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "episode_returns": [], "episode_lengths": [], "episode_times": []}
 
 
 class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Outermost wrapper of one environment; its state is everything below it."""
+    """Outermost wrapper of one environment; its state is everything below it.
+
+    An episode is over when the monitor below says so, or when a wrapper around it, such as a time limit, has the next
+    one begun; one that only ends what the policy sees, as those of Atari do with each life, does not.
+    """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
+        self._by_value = False
+        self._last: dict[str, Any] | None = None
         # Held by the algorithm and by the vectorised environment: must stay the same object for ever.
         self._shared_space = env.action_space
 
     def exact_state(self) -> dict[str, Any]:
         """The environment, its action space's generator and, in a worker process, the process's generators."""
-        pickled = pickled_with(self.env, self._shared_space)
-        state: dict[str, Any] = {"env": pickled, "action_space": space_rng(self._shared_space)}
+        state: dict[str, Any] = {"env": self._pickled(), "action_space": space_rng(self._shared_space)}
+        if self._by_value:
+            state["functions_of"] = _PYTHON
         if multiprocessing.parent_process() is not None:
             state["random"] = random_state.collect()
         return state
@@ -105,6 +128,8 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
         not have repeated itself, and what another version of a library pickled raises all sorts.
         """
         try:
+            if state.get("functions_of", _PYTHON) != _PYTHON:
+                raise RunError(f"it has functions without a name, kept by Python {state['functions_of']}")
             restored = opened_with(state["env"], self._shared_space)
             close_one(self.env)
             self.env = restored
@@ -115,25 +140,91 @@ class StatefulEnv(gym.Wrapper[Any, Any, Any, Any]):
             return told(error)
         return ""
 
+    def _pickled(self) -> bytes:
+        """By what is imported where it is opened; with wrappers that hold functions without a name, also by value."""
+        if not self._by_value:
+            try:
+                return pickled_with(self.env, self._shared_space)
+            except Exception:  # of the user's objects, which raise all sorts
+                self._by_value = True
+        return pickled_with(self.env, self._shared_space, by_value=True)
 
-def make_env(factory: EnvFactory, mode: Mode, seed: int) -> StatefulEnv:
-    """One environment as the trainer uses it: simulator, action log if needed, episode statistics, state."""
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        step = self.env.step(action)
+        self._last = step[4] if (step[2] or step[3]) and "episode" not in step[4] else None
+        return step
+
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        shown = self.env.reset(**given)
+        monitor = unwrap_wrapper(self.env, EpisodeMonitor)
+        if isinstance(monitor, EpisodeMonitor) and monitor.cut is not None:
+            (paid, length), monitor.cut = monitor.cut, None
+            if self._last is not None:  # the vectorised environment holds the same dictionary until it has reset
+                told = {key: self._last[key] for key in monitor.info_keywords if key in self._last}
+                spent = round(time.time() - monitor.t_start, 6)
+                self._last["episode"] = {"r": round(paid, 6), "l": length, "t": spent, **told}
+        self._last = None
+        return shown
+
+    def statistics(self) -> dict[str, list[str]]:
+        """See `env_statistics.statistics_in`."""
+        return statistics_in(self.env)
+
+
+def _as_it_is(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    return env
+
+
+def make_env(
+    factory: EnvFactory,
+    mode: Mode,
+    seed: int,
+    wrapping: Wrapping = _as_it_is,
+    monitor: Mapping[str, Any] | None = None,
+) -> StatefulEnv:
+    """One environment as the trainer uses it: simulator, action log if needed, episode statistics, wrappers, state.
+
+    Args:
+        wrapping: puts the wrappers around it; picklable.
+        monitor: arguments of `Monitor`.
+    """
     env = wrap_simulator(factory, seed) if mode == "action-replay" else factory()
+    wrapped = wrapping(_monitored(env, monitor or {}))
     # Nobody else seeds the spaces of further environments; an environment may sample its own.
-    env.action_space.seed(seed)
-    env.observation_space.seed(seed)
-    return StatefulEnv(EpisodeMonitor(env))
+    for layer in (env, wrapped):
+        layer.action_space.seed(seed)
+        layer.observation_space.seed(seed)
+    return StatefulEnv(wrapped)
+
+
+def _monitored(env: gym.Env[Any, Any], given: Mapping[str, Any]) -> gym.Env[Any, Any]:
+    """With its monitor: around it, and below what divides rewards by statistics, for such rewards compare nothing."""
+    given = {**given, "info_keywords": tuple(given.get("info_keywords", ()))}
+    normaliser = below_normalised_rewards(env)
+    if normaliser is None:
+        return EpisodeMonitor(env, **given)
+    normaliser.env = EpisodeMonitor(normaliser.env, **given)
+    return env
 
 
 def make_vec_env(
-    factory: EnvFactory, mode: Mode, seed: int, n_envs: int = 1, *, processes: bool = False, errors: Path | None = None
+    factory: EnvFactory,
+    mode: Mode,
+    seed: int,
+    n_envs: int = 1,
+    *,
+    processes: bool = False,
+    errors: Path | None = None,
+    wrapping: Wrapping = _as_it_is,
+    monitor: Mapping[str, Any] | None = None,
 ) -> VecEnv:
     """`n_envs` environments, in this process or each in a process of its own; the i-th has the seed `seed + i`.
 
     Args:
         errors: the folder where those processes leave what ends them, see `env_processes`.
+        wrapping, monitor: as for `make_env`.
     """
-    makers = [_Maker(factory, mode, seed + index, errors) for index in range(n_envs)]
+    makers = [_Maker(factory, mode, seed + index, errors, wrapping, monitor or {}) for index in range(n_envs)]
     if processes and "forkserver" in multiprocessing.get_all_start_methods():
         # The workers' parent imports torch once; otherwise each worker does, which takes seconds.
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
@@ -271,15 +362,20 @@ class _Maker:
     mode: Mode
     seed: int
     errors: Path | None
+    wrapping: Wrapping
+    monitor: Mapping[str, Any]
 
     def __call__(self) -> gym.Env[Any, Any]:
         if multiprocessing.parent_process() is not None:
             outlive_stop_signals()
             set_random_seed(self.seed)  # nobody else seeds the generators of a worker process
         if self.errors is None:
-            return make_env(self.factory, self.mode, self.seed)
+            return self._make()
         with leaving_errors(self.errors):
-            return LeavesErrors(make_env(self.factory, self.mode, self.seed), self.errors)
+            return LeavesErrors(self._make(), self.errors)
+
+    def _make(self) -> StatefulEnv:
+        return make_env(self.factory, self.mode, self.seed, self.wrapping, self.monitor)
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import (
     VecEnv,
+    VecEnvWrapper,
     VecNormalize,
     VecTransposeImage,
     is_vecenv_wrapped,
     sync_envs_normalization,
-    unwrap_vec_normalize,
 )
 
 from kaggle_manager.trainer.sb3 import acting, env_state, random_state
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.episodes import Acts, Episode, Episodes, play
 from kaggle_manager.trainer.sb3.state_digest import digest
 
@@ -54,23 +55,21 @@ class Evaluator:
     """Plays `episodes` seeded episodes with a model's policy.
 
     Attributes:
-        factory: makes one environment.
+        environments: those of an evaluation, with all that the training has around them.
         mode: how the environment is made exact (its episodes' seeds depend on it).
         seed: the run's seed.
         episodes: how many episodes.
         deterministic: greedy actions instead of sampled ones.
-        wrap: what is put around the vectorised environment, as in the training.
         all_alike: every episode is expected to be the same. Two are played then, of which one counts; that they are
             alike is seen each time, and when they are not, all episodes are played.
         last_observation: what the policy was shown last in an evaluation that an exception has ended, else None.
     """
 
-    factory: env_state.EnvFactory
+    environments: Environments
     mode: env_state.Mode
     seed: int
     episodes: int
     deterministic: bool = True
-    wrap: Callable[[VecEnv], VecEnv] | None = None
     all_alike: bool = False
     last_observation: Any = field(default=None, init=False)
 
@@ -127,17 +126,18 @@ class Evaluator:
 
     def _environment(self, model: BaseAlgorithm, numbers: range) -> VecEnv:
         seeds = [(self.seed + _SEED_OFFSET + number) % 2**31 for number in numbers]
-        vec: VecEnv = Episodes([partial(env_state.make_env, self.factory, self.mode, seed) for seed in seeds], seeds)
-        if self.wrap is not None:
-            vec = self.wrap(vec)
+        vec = self.environments.around(
+            Episodes([partial(self.environments.one, self.mode, seed) for seed in seeds], seeds)
+        )
         training: Any = model.get_env()
         if is_vecenv_wrapped(training, VecTransposeImage) and not is_vecenv_wrapped(vec, VecTransposeImage):
             vec = VecTransposeImage(vec)
-        normalize = unwrap_vec_normalize(vec)
-        if isinstance(normalize, VecNormalize):
-            normalize.training = False
-            normalize.norm_reward = False
-            sync_envs_normalization(training, vec)
+        layer: VecEnv = vec
+        while isinstance(layer, VecEnvWrapper):  # a wrapper of the section may be one as well
+            if isinstance(layer, VecNormalize):
+                layer.training = layer.norm_reward = False
+            layer = layer.venv
+        sync_envs_normalization(training, vec)
         return vec
 
 

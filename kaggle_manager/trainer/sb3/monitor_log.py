@@ -8,7 +8,7 @@ trained again are not written twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import own_folder, regular, write_atomic
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 
-_COLUMNS = "r,l,t"
+_COLUMNS = ("r", "l", "t")
+_NO_SEPARATORS = str.maketrans({",": ";", "\n": " ", "\r": " "})
 _HEADER_LINES = 2
 # In characters. The header names the environment, and a row is three numbers.
 _LONGEST_ROW = 10_000
@@ -32,12 +33,17 @@ class MonitorLog(BaseCallback):
         path: the file.
         environment: its name, for the header.
         elapsed: seconds since this session began.
+        keywords: what else Monitor tells of an episode, its `info_keywords`.
     """
 
-    def __init__(self, path: Path, environment: str, elapsed: Callable[[], float]) -> None:
+    def __init__(
+        self, path: Path, environment: str, elapsed: Callable[[], float], keywords: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         self._path = path
-        self._header = f"#{json.dumps({'t_start': 0.0, 'env_id': environment})}\n{_COLUMNS}\n"
+        self._keywords = tuple(keywords)
+        columns = ",".join((*_COLUMNS, *self._keywords))
+        self._header = f"#{json.dumps({'t_start': 0.0, 'env_id': environment})}\n{columns}\n"
         self._elapsed = elapsed
         self._seconds_before = 0.0
         self._rows = 0
@@ -57,7 +63,7 @@ class MonitorLog(BaseCallback):
         rows = [info["episode"] for info in self.locals.get("infos", ()) if "episode" in info]
         if rows:
             seconds = round(self.training_seconds, 3)
-            said = "".join(f"{row['r']},{row['l']},{seconds}\n" for row in rows)
+            said = "".join(self._line(row, seconds) for row in rows)
             with (
                 self._caution,
                 open(self._path, "a", encoding="utf-8", newline="\n", opener=regular) as file,
@@ -65,6 +71,11 @@ class MonitorLog(BaseCallback):
                 file.write(said)
             self._rows += len(rows)
         return True
+
+    def _line(self, row: Mapping[str, Any], seconds: float) -> str:
+        also = (str(row.get(key, "")) for key in self._keywords)
+        plain = (text.translate(_NO_SEPARATORS) for text in (str(row["r"]), str(row["l"]), str(seconds), *also))
+        return ",".join(plain) + "\n"
 
     def state(self) -> dict[str, Any]:
         return {"rows": self._rows, "wall_clock": self.training_seconds}

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.system.arithmetic import THREADS
-from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3 import algorithms
+from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 
 LAUNCH_S = 5e-6
 """What a GPU needs at least for an operation of torch: the launch of one kernel, as NVIDIA publishes it (some 5 us)."""
@@ -57,7 +58,7 @@ class NetworkShare:
 
 def measure_share(
     scenario: ScenarioConfig,
-    factory: env_state.EnvFactory | None = None,
+    environments: Environments | None = None,
     *,
     device: str = "cpu",
     seconds: float | None = None,
@@ -65,7 +66,7 @@ def measure_share(
     """Train a little, of the network and the environment as they are; None when its updates take too long.
 
     Args:
-        factory: makes the environment; by default as the scenario says.
+        environments: to train in; by default as the scenario says.
         device: of torch.
         seconds: to measure for; by default `MEASURE_S`.
 
@@ -73,8 +74,8 @@ def measure_share(
         Exception: whatever the environment raises, or the algorithm.
     """
     torch.set_num_threads(THREADS)  # as every training has it
-    factory = factory or env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
-    vec = env_state.make_vec_env(factory, "none", SEED)
+    environments = environments or environments_of(scenario).in_this_process()
+    vec = environments.vectorised("none", SEED)
     with contextlib.closing(vec):
         given = _shortened(scenario)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device=device)

@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cloudpickle
 import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -218,10 +219,17 @@ def model_attributes(model: bytes) -> dict[str, Any]:
         return json_to_data(archive.read("data").decode())
 
 
-def pickled_with(value: Any, shared: Any) -> bytes:
-    """Pickle `value`; where it refers to `shared`, the reference is kept instead of a copy, so that aliases survive."""
+def pickled_with(value: Any, shared: Any, *, by_value: bool = False) -> bytes:
+    """Pickle `value`; where it refers to `shared`, the reference is kept instead of a copy, so that aliases survive.
+
+    Args:
+        by_value: functions and classes that have no name to import them by are kept as their code, which only the same
+            version of Python runs.
+    """
     buffer = io.BytesIO()
-    _Sharing(buffer, shared).dump(value)
+    pickler = _SharingByValue(buffer) if by_value else _Sharing(buffer)
+    pickler.shared = shared
+    pickler.dump(value)
     return buffer.getvalue()
 
 
@@ -248,12 +256,20 @@ def _is_plain(value: Any) -> bool:
 
 
 class _Sharing(pickle.Pickler):
-    def __init__(self, file: BinaryIO, shared: Any) -> None:
+    shared: Any
+
+    def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._shared = shared
 
     def persistent_id(self, obj: Any) -> str | None:
-        return "shared" if obj is self._shared else None
+        return "shared" if obj is self.shared else None
+
+
+class _SharingByValue(cloudpickle.Pickler):  # type: ignore[misc]
+    shared: Any
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "shared" if obj is self.shared else None
 
 
 class _Shared(pickle.Unpickler):

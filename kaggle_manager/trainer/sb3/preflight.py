@@ -34,14 +34,14 @@ from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, env_state, sizes
+from kaggle_manager.trainer.sb3 import algorithms, sizes
 from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
     SEED,
     THOROUGH,
     CheckResult,
     Effort,
-    Environments,
+    Pool,
     check_environment,
     check_settings,
     told,
@@ -49,6 +49,7 @@ from kaggle_manager.trainer.sb3.env_check import (
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 from kaggle_manager.trainer.sb3.network_share import measure_share
 from kaggle_manager.trainer.sb3.resume_proof import own_code, prove_resume
+from kaggle_manager.trainer.sb3.vec_env_speed import measure_vec_env
 
 FIRST_SAVE_S = 120.0
 """A trainer that has saved nothing for so long is taken to save nothing."""
@@ -74,7 +75,7 @@ def preflight(
 def _of_scenario(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
     scenario = section.scenario(name)
     works = True
-    with Environments() as made:
+    with Pool() as made:
         for result in check_environment(scenario.for_quick(), effort, made):
             works = works and result.ok
             yield result
@@ -88,6 +89,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
             if works:
                 yield check_sizes(scenario, made)
                 yield from check_accelerator(section, name, made)
+                yield from check_vec_env(scenario, made)
     if works and not quick:
         trained = check_training(project, section, name, effort)
         yield from trained
@@ -98,11 +100,11 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
 
 
-def check_sizes(scenario: ScenarioConfig, made: Environments) -> CheckResult:
+def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
     """A training's replay buffer, in memory and as a file, against what a session has; nothing of it is filled here."""
     name = "fits a session"
     try:
-        vec = env_state.make_vec_env(made.factory(scenario), "none", SEED)
+        vec = made.environments(scenario).vectorised("none", SEED)
         with contextlib.closing(vec):
             given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
             model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
@@ -127,7 +129,8 @@ def check_sizes(scenario: ScenarioConfig, made: Environments) -> CheckResult:
 
 def check_training(project: Path, section: Section, name: str, effort: Effort = BRIEF) -> list[CheckResult]:
     """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning."""
-    target = section.scenario(name).for_quick().timesteps
+    quick = section.scenario(name).for_quick()
+    target = -(-quick.timesteps // quick.rollout) * quick.rollout  # where it ends
     with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
         base = Path(folder)
         tree = tree_of(project, section, name, base, quick=True)
@@ -177,7 +180,7 @@ def check_training(project: Path, section: Section, name: str, effort: Effort = 
     ]
 
 
-def check_accelerator(section: Section, name: str, made: Environments | None = None) -> list[CheckResult]:
+def check_accelerator(section: Section, name: str, made: Pool | None = None) -> list[CheckResult]:
     """What a GPU can gain at most, where sessions are to have one: said before the first costs quota; no failure."""
     if section.kernel.accelerator is None:
         return []
@@ -185,7 +188,7 @@ def check_accelerator(section: Section, name: str, made: Environments | None = N
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             scenario = section.scenario(name)
-            seen = measure_share(scenario, made.factory(scenario) if made else None)
+            seen = measure_share(scenario, made.environments(scenario) if made else None)
     except Exception as error:
         return [CheckResult(what, True, f"not known: {told(error)}")]
     if seen is None:
@@ -195,6 +198,24 @@ def check_accelerator(section: Section, name: str, made: Environments | None = N
     )
     if seen.gain_at_most < WORTHWHILE_GAIN:
         said = f"WARNING: {said}; without `accelerator` in section.toml it costs none of the weekly quota"
+    return [CheckResult(what, True, said)]
+
+
+def check_vec_env(scenario: ScenarioConfig, made: Pool | None = None) -> list[CheckResult]:
+    """Whether several environments step faster in processes of their own; no failure."""
+    if scenario.n_envs == 1:
+        return []
+    what = "how its environments step"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            speeds = measure_vec_env(scenario, made.environments(scenario) if made else None)
+    except Exception as error:
+        return [CheckResult(what, True, f"not known: {told(error)}")]
+    faster = max(speeds, key=lambda kind: speeds[kind])
+    said = ", ".join(f"{kind} {speed:,.0f}" for kind, speed in speeds.items())
+    said = f"{scenario.n_envs} together, in steps a second with random actions on {os.cpu_count()} cores: {said}"
+    if speeds[faster] > WORTHWHILE_GAIN * speeds[scenario.vec_env]:
+        said = f'WARNING: {said}; in section.toml: vec_env = "{faster}"'
     return [CheckResult(what, True, said)]
 
 

@@ -59,7 +59,8 @@ def prove_resume(project: Path, section: Section, scenario: str, seconds: float)
     """
     with tempfile.TemporaryDirectory(prefix="km_proof_") as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
-        half = section.scenario(scenario).for_quick().timesteps
+        quick = section.scenario(scenario).for_quick()
+        half = -(-quick.timesteps // quick.rollout) * quick.rollout  # where a rollout starts
         for base, steps in ((whole, None), (cut, half), (cut, None)):
             if problem := _train_apart(project, section, scenario, base, 2 * half, steps, seconds):
                 return f"WARNING: not tried: {problem}"

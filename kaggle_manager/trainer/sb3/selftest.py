@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,9 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reac
         config = TrainingConfig(
             scenario=_SCENARIO,
             algorithm=case.algorithm_name,
-            policy=case.settings["policy"],
+            policy=case.policy,
             hyperparameters=case.hyperparameters(),
-            environment=case.environment,
+            environments=case.environments,
             total=case.total,
             tree=root / "tree",
             lineage=Lineage("selftest", 1, None, 0),
@@ -181,7 +181,6 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reac
             device=device,
             identity=_IDENTITY,
         )
-        config = replace(config, **case.settings)
         tree = TrainingTree(config.tree, _SCENARIO)
         disk = None if kill.at_effect is None else FatalDisk(kill.at_effect, dying.set)
         resume_point, clock = (

@@ -15,12 +15,13 @@ import torch
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.environments import Environments
 
 _HERE = "kaggle_manager.trainer.sb3.selftest_cases"
+_VEC = "stable_baselines3.common.vec_env"
 _DISCRETE_REPLAY = ("dqn", "qrdqn")
 _CONTINUOUS = ("sac", "td3", "ddpg", "tqc", "crossq")
 _OFF_POLICY = (*_DISCRETE_REPLAY, *_CONTINUOUS)
@@ -103,6 +104,24 @@ class Walls(gym.Env[Any, Any]):
         return np.array([self._place], np.float32)
 
 
+class Repeat(gym.Wrapper[Any, Any, Any, Any]):
+    """Repeats each action, and every so often once more; counts over all episodes."""
+
+    def __init__(self, env: gym.Env[Any, Any], times: int = 2) -> None:
+        super().__init__(env)
+        self._times, self._count = times, 0
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._count += 1
+        paid = 0.0
+        for _ in range(self._times + (self._count % 7 == 0)):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            paid += float(reward)
+            if terminated or truncated:
+                break
+        return observation, paid, terminated, truncated, info
+
+
 class SmallCNN(BaseFeaturesExtractor):
     """One convolution."""
 
@@ -129,16 +148,14 @@ class NormalizedFeatures(BaseFeaturesExtractor):
         return features
 
 
-def _normalize(vec: VecEnv) -> VecEnv:
-    return VecNormalize(vec)
-
-
-def _normalize_and_stack(vec: VecEnv) -> VecEnv:
-    return VecFrameStack(VecNormalize(VecMonitor(vec)), 2)
-
-
-def _stack(vec: VecEnv) -> VecEnv:
-    return VecFrameStack(vec, 3)
+_SCHEDULE = {"piecewise": [[0.0, 1e-3], [0.4, 4e-4], [1.0, 1e-4]]}
+_WRAPPED = {
+    "n_envs": 2,
+    "processes": True,
+    "normalize": {"norm_reward": False},
+    "wrappers": [{f"{_HERE}:Repeat": {"times": 3}}],
+    "vec_wrappers": [{f"{_VEC}:VecFrameStack": {"n_stack": 2}}, f"{_VEC}:VecMonitor"],
+}
 
 
 def _physics(algorithm: str) -> EntryPoint:
@@ -205,16 +222,18 @@ class Option:
 
     Attributes:
         hyperparameters: what it adds, called in the process that trains.
-        settings: of `TrainingConfig`.
+        around: the environments: arguments of `Environments`.
         environment: by algorithm.
         algorithms: those that have it.
+        policy: its name.
         share: of the algorithm's usual timesteps.
     """
 
     hyperparameters: Callable[[], dict[str, Any]] = dict
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    around: Mapping[str, Any] = field(default_factory=dict)
     environment: Callable[[str], EntryPoint] = _physics
     algorithms: tuple[str, ...] = tuple(_PLAIN)
+    policy: str = "MlpPolicy"
     share: float = 1.0
 
 
@@ -236,27 +255,35 @@ def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, 
 
 _UNMASKED = tuple(name for name in _PLAIN if name != "maskableppo")
 _NETWORKS = tuple(name for name in _UNMASKED if name != "ars")
+_FRESH = tuple(name for name in _PLAIN if name not in _OFF_POLICY)
 _WITH_GSDE = ("sac", "ppo", "a2c", "tqc", "crossq", "trpo", "recurrentppo")
-_GOALS: dict[str, Any] = {"policy": "MultiInputPolicy", "n_envs": 2}
+_TWO = {"n_envs": 2}
+_WORKERS = {"n_envs": 2, "processes": True}
 
 OPTIONS: dict[str, Option] = {
     "plain": Option(),
     "replay": Option(environment=_simulator, algorithms=_UNMASKED),
-    "environments": Option(settings={"n_envs": 4}),
-    "workers": Option(settings={"n_envs": 2, "processes": True}, share=0.6),
-    "normalized": Option(settings={"n_envs": 2, "wrap": _normalize}),
-    "dictionary": Option(settings=_GOALS, environment=_bits, algorithms=_NETWORKS),
-    "hindsight": Option(_hindsight, _GOALS, _bits, _OFF_POLICY),
+    "environments": Option(around={"n_envs": 4}),
+    "workers": Option(around=_WORKERS, share=0.6),
+    "normalized": Option(around={**_TWO, "normalize": {}}),
+    "wrapped": Option(lambda: {"learning_rate": _SCHEDULE}, _WRAPPED, algorithms=_NETWORKS, share=0.4),
+    "dictionary": Option(around=_TWO, environment=_bits, algorithms=_NETWORKS, policy="MultiInputPolicy"),
+    "hindsight": Option(_hindsight, _TWO, _bits, _OFF_POLICY, "MultiInputPolicy"),
     "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
     "compact": Option(_compact, algorithms=_OFF_POLICY),
     "by-episode": Option(lambda: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
-    "noise": Option(_noise, {"n_envs": 2}, algorithms=_CONTINUOUS),
+    "noise": Option(_noise, _TWO, algorithms=_CONTINUOUS),
     "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=_WITH_GSDE),
     "batch-norm": Option(_features(NormalizedFeatures), algorithms=(*_NETWORKS, "maskableppo")),
-    "images": Option(_features(SmallCNN), {"policy": "CnnPolicy", "wrap": _stack}, _images, _NETWORKS),
+    "images": Option(_features(SmallCNN), {"frame_stack": 3}, _images, _NETWORKS, "CnnPolicy"),
     # Its actions are the phases of a signal.
     "traffic": Option(environment=_traffic, algorithms=("dqn", "ppo", "a2c"), share=0.4),
-    "workers-normalized": Option(settings={"n_envs": 2, "processes": True, "wrap": _normalize_and_stack}, share=0.6),
+    # A replay buffer stores what VecNormalize was given, so that frames are stacked below it; see "wrapped".
+    "workers-normalized": Option(
+        around={**_WORKERS, "vec_wrappers": [f"{_VEC}:VecMonitor"], "normalize": {}, "frame_stack": 2},
+        algorithms=_FRESH,
+        share=0.6,
+    ),
 }
 
 # --- cases
@@ -279,15 +306,15 @@ class Case:
         return int(_TOTALS[self.algorithm] * OPTIONS[self.option].share)
 
     @property
-    def environment(self) -> EntryPoint:
-        return OPTIONS[self.option].environment(self.algorithm)
+    def environments(self) -> Environments:
+        option = OPTIONS[self.option]
+        return Environments(option.environment(self.algorithm), **option.around)
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        settings = {"policy": "MlpPolicy", **OPTIONS[self.option].settings}
-        if self.algorithm == "recurrentppo":
-            settings["policy"] = settings["policy"].replace("Policy", "LstmPolicy")
-        return settings
+    @property
+    def policy(self) -> str:
+        policy = OPTIONS[self.option].policy
+        return policy.replace("Policy", "LstmPolicy") if self.algorithm == "recurrentppo" else policy
 
     def hyperparameters(self) -> dict[str, Any]:
         plain, added = _PLAIN[self.algorithm], OPTIONS[self.option].hyperparameters()

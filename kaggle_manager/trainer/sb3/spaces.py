@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import gymnasium as gym
 import numpy as np
 
-from kaggle_manager.trainer.sb3 import algorithms, env_state
+from kaggle_manager.trainer.sb3 import algorithms
 from kaggle_manager.trainer.sb3.description import spaces_of
+from kaggle_manager.trainer.sb3.environments import environments_of
 from kaggle_manager.trainer.sb3.local_training import open_project
 
 
@@ -26,8 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     _, section = open_project(name)
     scenario = section.scenario(scenario_name)
     scenario = scenario.for_quick() if options else scenario
-    factory = env_state.EntryPoint(scenario.environment, dict(scenario.environment_kwargs))
-    with contextlib.closing(env_state.make_vec_env(factory, "none", 0)) as vec:
+    with contextlib.closing(environments_of(scenario).in_this_process().vectorised("none", 0)) as vec:
         given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu")
         versions = {"gymnasium": gym.__version__, "numpy": np.__version__}

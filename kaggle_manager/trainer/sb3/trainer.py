@@ -38,6 +38,7 @@ from kaggle_manager.trainer.sb3 import (
     divergence,
     env_probe,
     env_state,
+    env_statistics,
     replay_rows,
     sizes,
 )
@@ -235,22 +236,31 @@ class Session:
         record = self.resume_point.record
         if record is None:
             seed = secrets.randbits(31) if config.seed is None else config.seed
-            exactness = env_probe.probe(config.environment, seed)
+            exactness = env_probe.probe(config.environments, seed)
             if exactness.mode == "none":
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
             return RunRecord(seed, exactness, now, config.total)
         step = self.resume_point.step
         if self._changed:
             record.break_at(step, f"{self._changed} was changed on purpose", changed=self._changed)
-            record.exactness = env_probe.probe(config.environment, record.seed)
+            record.exactness = env_probe.probe(config.environments, record.seed)
         if changed := determinism.differences(now, record.arithmetic):
             record.break_at(step, "the arithmetic changed: " + "; ".join(changed))
             record.arithmetic = now
+        if moved := self._moved():
+            record.break_at(step, moved)
         if record.target != config.total:
             # Schedules follow the total, so this is another training from here on, on purpose.
             record.break_at(step, f"the target changed from {record.target} to {config.total} timesteps")
             record.target = config.total
         return record
+
+    def _moved(self) -> str:
+        """In words, that the environments live in other processes than before: their random generators are others."""
+        head = self.resume_point.checkpoint
+        then = head.manifest.identity.get("vec_env") if head else None
+        now = self.config.identity.get("vec_env")
+        return f"vec_env changed from {then} to {now}" if then and now and then != now else ""
 
     def _note_nondeterminism(self, operation: str) -> None:
         why = f"{operation} has no deterministic kernel on {self.record.arithmetic['device']}"
@@ -260,17 +270,15 @@ class Session:
 
     def _build_model(self) -> BaseAlgorithm:
         config, record = self.config, self.record
-        vec = env_state.make_vec_env(
-            config.environment,
+        processes = config.environments.processes
+        vec = config.environments.vectorised(
             record.exactness.mode,
             record.seed,
-            config.n_envs,
-            processes=config.processes,
-            errors=self.resources.enter_context(errors_of_processes()) if config.processes else None,
+            errors=self.resources.enter_context(errors_of_processes()) if processes else None,
         )
         self.resources.callback(env_state.close, vec)
-        if config.wrap is not None:
-            vec = config.wrap(vec)
+        if said := env_statistics.in_words(*vec.env_method("statistics", indices=[0])):
+            warn(f"{said}.")
         return algorithms.build_model(
             config.algorithm,
             config.policy,
@@ -278,20 +286,22 @@ class Session:
             vec,
             seed=record.seed,
             device=config.device,
+            noise=config.noise,
         )
 
     def _make_callbacks(self, disk: Disk) -> None:
         config, record = self.config, self.record
         self.evaluator = Evaluator(
-            config.environment,
+            config.environments.for_evaluation(),
             record.exactness.mode,
             record.seed,
             config.evaluation_episodes,
             config.evaluate_deterministically,
-            config.wrap,
             all_alike=self._episodes_are_alike,
         )
-        self.monitor = MonitorLog(self.tree.history / "monitor.csv", config.environment_name, self.clock.elapsed)
+        keywords = config.environments.monitor.get("info_keywords", ())
+        log = self.tree.history / "monitor.csv"
+        self.monitor = MonitorLog(log, config.environments.name, self.clock.elapsed, keywords)
         self._history_caution = Caution("evaluations.npz")
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
@@ -355,7 +365,8 @@ class Session:
 
     @property
     def _episodes_are_alike(self) -> bool:
-        return self.record.exactness.deterministic and self.config.evaluate_deterministically
+        is_probed = not self.config.environments.evaluation_kwargs  # the probe has seen that of the training
+        return is_probed and self.record.exactness.deterministic and self.config.evaluate_deterministically
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Phase one; phase two follows in the first rollout start."""
@@ -385,6 +396,12 @@ class Session:
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
             say(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+        is_trial = total < 5_000  # which no best model is taken from
+        if self.config.evaluation_episodes == 1 and not self._episodes_are_alike and not is_trial:
+            warn(
+                "an evaluation plays one episode, and episodes differ: the best model is the one that was lucky once; "
+                "give `evaluation.episodes` more, 10 by default."
+            )
         if self._episodes_are_alike and (episodes := self.config.evaluation_episodes) > 1:
             say(
                 "The environment is deterministic, as far as was tried: an evaluation plays two episodes, and "

@@ -5,18 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.checkpoints.sources import Sources
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
+from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 
 
 def adaptive_save_every(total: int) -> int:
@@ -43,9 +41,10 @@ class TrainingConfig:
     Attributes:
         scenario: its name; names the files.
         algorithm: as `algorithms.algorithm_class` takes it.
-        policy: policy name or class of Stable-Baselines3.
+        policy: policy name of Stable-Baselines3, `module:Class`, or a class.
         hyperparameters: keyword arguments of the algorithm.
-        environment: makes one environment.
+        environments: how its environments are made.
+        noise: kind and standard deviation of the noise on its actions; None for what `hyperparameters` say.
         total: timesteps the run is to reach, over all sessions.
         tree: folder of the training tree.
         lineage: what this session continues.
@@ -54,8 +53,6 @@ class TrainingConfig:
         evaluation_episodes: episodes of an evaluation of an environment that is not deterministic.
         evaluate_deterministically: greedy actions in evaluations.
         diverged_below: an evaluation whose mean return is below this ends the training; None for no such bound.
-        n_envs, processes: how many environments, and whether each has a process of its own.
-        wrap: what is put around the vectorised environment (running normalisation, frame stacks).
         device: "cpu" or "cuda".
         identity: what the manager fingerprinted; the trainer adds what only it can measure.
         sources: what these fingerprints are made of, kept in each checkpoint.
@@ -68,9 +65,9 @@ class TrainingConfig:
 
     scenario: str
     algorithm: str
-    policy: str
+    policy: str | type
     hyperparameters: Mapping[str, Any]
-    environment: EnvFactory
+    environments: Environments
     total: int
     tree: Path
     lineage: Lineage
@@ -80,9 +77,7 @@ class TrainingConfig:
     evaluation_episodes: int = 10
     evaluate_deterministically: bool = True
     diverged_below: float | None = None
-    n_envs: int = 1
-    processes: bool = False
-    wrap: Callable[[VecEnv], VecEnv] | None = None
+    noise: tuple[str, float] | None = None
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
     sources: Sources = field(default_factory=dict)
@@ -110,10 +105,6 @@ class TrainingConfig:
         """Timesteps between the points of TensorBoard's curves; save_every does not change them."""
         return adaptive_save_every(self.total)
 
-    @property
-    def environment_name(self) -> str:
-        return self.environment.target if isinstance(self.environment, EntryPoint) else repr(self.environment)
-
 
 def from_scenario(
     name: str,
@@ -138,7 +129,8 @@ def from_scenario(
         algorithm=scenario.algorithm,
         policy=scenario.policy,
         hyperparameters=scenario.hyperparameters,
-        environment=EntryPoint(scenario.environment, dict(scenario.environment_kwargs)),
+        environments=environments_of(scenario),
+        noise=(scenario.noise.type, scenario.noise.std) if scenario.noise else None,
         total=total or scenario.timesteps,
         tree=tree,
         lineage=lineage,

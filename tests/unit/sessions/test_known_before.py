@@ -83,13 +83,24 @@ def test_a_folder_among_the_environments_files_is_named_with_the_files_in_it(pro
     assert '"maze/reward.py"' in only
 
 
-def test_an_object_of_python_is_named_wherever_it_is_asked_for(project: Path) -> None:
-    table = "learning_starts = 100\n\n[scenarios.mine.hyperparameters.policy_kwargs]\nactivation_fn = 'tanh'\n"
-    first, *_, last = found(
-        project, ("buffer_size", "action_noise = 'normal'\nbuffer_size"), ("learning_starts = 100\n", table)
-    )
-    assert first.startswith("hyperparameters.action_noise: DQN has none")
-    assert last.startswith("hyperparameters.policy_kwargs.activation_fn: is an object of Python")
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("env_wrapper", 'env_wrapper = ["gymnasium.wrappers:ClipReward", { "mine:Skip" = { skip = 4 } }]\n'),
+        ("policy", "policy = 'mine:Policy'\n"),
+        ("hyperparameters.policy_kwargs.features_extractor_class", ""),
+    ],
+)
+def test_every_object_that_is_named_travels(key: str, line: str, project: Path) -> None:
+    (project / "mine.py").write_text("class Skip: ...\n")
+    table = "[scenarios.mine.hyperparameters.policy_kwargs]\nfeatures_extractor_class = 'mine:Net'\n" * (not line)
+    changes = [
+        ('policy = "MlpPolicy"\n', line or "\n"),
+        ("learning_starts = 100\n", f"learning_starts = 100\n\n{table}"),
+    ]
+    said = f'{key}: mine.py of the project does not travel: add "mine.py" to `include` in section.toml'
+    assert found(project, *changes) == [said]
+    assert found(project, ("include = [", 'include = ["mine.py"')) == []
 
 
 @pytest.mark.parametrize(

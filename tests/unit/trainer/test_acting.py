@@ -14,6 +14,7 @@ from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import acting, divergence, env_state
 from kaggle_manager.trainer.sb3.env_check import Effort, check_environment
 from kaggle_manager.trainer.sb3.env_probe import probe
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.selftest_cases import Walls
 
@@ -45,12 +46,12 @@ def test_random_actions_are_all_that_are_allowed_and_no_other(space: Any, allowe
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_an_evaluation_never_chooses_a_forbidden_action(deterministic: bool) -> None:
     model = MaskablePPO("MlpPolicy", env_state.make_vec_env(Walls, "pickle", 1), seed=1)
-    found = Evaluator(Walls, "pickle", 3, 4, deterministic)(model, lambda: None)
+    found = Evaluator(Environments(Walls), "pickle", 3, 4, deterministic)(model, lambda: None)
     assert len(found.returns) == 4
 
 
 def test_the_probe_never_chooses_a_forbidden_action() -> None:
-    assert probe(Walls, 1).mode == "pickle"
+    assert probe(Environments(Walls), 1).mode == "pickle"
 
 
 class Remembers(gym.Env[Any, Any]):
@@ -71,7 +72,7 @@ class Remembers(gym.Env[Any, Any]):
 
 def test_an_evaluation_carries_the_state_of_a_recurrent_policy_and_begins_it_anew_with_each_episode() -> None:
     model = RecurrentPPO("MlpLstmPolicy", env_state.make_vec_env(Remembers, "pickle", 1), seed=1)
-    found = Evaluator(Remembers, "pickle", 3, 3)(model, lambda: None)
+    found = Evaluator(Environments(Remembers), "pickle", 3, 3)(model, lambda: None)
     state, starts, played = None, np.ones(1, bool), []
     for step in range(5):
         action, state = model.predict(np.full((1, 1), not step, np.float32), state, starts, deterministic=True)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from kaggle_manager.sections.model import Kernel, ScenarioConfig, Section
 from kaggle_manager.trainer.sb3 import env_check, preflight
-from kaggle_manager.trainer.sb3.env_check import Effort, Environments, check_environment, check_settings
+from kaggle_manager.trainer.sb3.env_check import Effort, Pool, check_environment, check_settings
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 
@@ -173,7 +173,7 @@ def test_a_setting_that_cannot_be_used_is_named_by_its_key(given: dict[str, Any]
     *_, last = check_environment(whole)
     assert not last.ok
     assert last.detail.startswith(key)
-    with Environments() as made:
+    with Pool() as made:
         assert check_settings(whole, made).detail.startswith(key)
 
 
@@ -197,7 +197,7 @@ def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_sa
     assert Strange.made == ["made", "closed"]
     assert first.detail.startswith("WARNING: it takes 0.0 s.")
     assert [each for each in others if not each.ok] == []
-    assert others[-1].name == "one: what the accelerator can gain"
+    assert "one: what the accelerator can gain" in [each.name for each in others]
     assert "not known" not in others[-1].detail
 
 

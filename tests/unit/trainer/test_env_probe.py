@@ -12,6 +12,7 @@ import pytest
 from kaggle_manager.trainer.sb3 import random_state
 from kaggle_manager.trainer.sb3.env_probe import probe
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.selftest_cases import Simulator
 from kaggle_manager.trainer.sb3.state_digest import digest
 
@@ -66,6 +67,18 @@ class Clockwork(Noisy):
         return 0.25
 
 
+class ShortAndSeldomBlown(Clockwork):
+    """Episodes of two steps, and chance in one of ten."""
+
+    def noise(self) -> float:
+        return float(self.np_random.integers(20) == 0)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, *_ = super().step(action)
+        self._steps = (getattr(self, "_steps", 0) + 1) % 2
+        return observation, 1.0, self._steps == 0, False, {}
+
+
 class LateNoise(Clockwork):
     """The same whatever the seed, until an episode is old."""
 
@@ -80,6 +93,7 @@ class LateNoise(Clockwork):
         (Noisy, "pickle", False),
         (Clockwork, "pickle", True),
         (LateNoise, "pickle", False),
+        (ShortAndSeldomBlown, "pickle", False),
         (Simulator, "action-replay", False),
         (Careless, "pickle", False),
         (Forgetful, "action-replay", False),
@@ -87,7 +101,7 @@ class LateNoise(Clockwork):
     ],
 )
 def test_each_kind_is_found_out(factory: Any, mode: str, deterministic: bool) -> None:
-    found = probe(factory, seed=3)
+    found = probe(Environments(factory), seed=3)
     assert (found.mode, found.deterministic) == (mode, deterministic)
     assert bool(found.reason) == (mode != "pickle")
 
@@ -99,16 +113,16 @@ def test_no_more_environments_are_made_than_are_compared() -> None:
         made.append(None)
         return Noisy()
 
-    assert probe(factory, seed=3).mode == "pickle"
+    assert probe(Environments(factory), seed=3).mode == "pickle"
     assert len(made) == 2
 
 
 def test_the_reason_says_what_failed() -> None:
-    assert "a simulator cannot be pickled" in probe(Simulator, 3).reason
-    assert "did not do the same again" in probe(Lawless, 3).reason
+    assert "a simulator cannot be pickled" in probe(Environments(Simulator), 3).reason
+    assert "did not do the same again" in probe(Environments(Lawless), 3).reason
 
 
 def test_probing_leaves_the_random_generators_alone() -> None:
     before = digest(random_state.collect())
-    probe(Simulator, 3)
+    probe(Environments(Simulator), 3)
     assert digest(random_state.collect()) == before

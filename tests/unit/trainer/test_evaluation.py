@@ -8,9 +8,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
 from kaggle_manager.trainer.sb3 import env_state, evaluation, random_state
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.episodes import Episodes, play
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.state_digest import digest
@@ -18,12 +19,11 @@ from kaggle_manager.trainer.sb3.state_digest import digest
 CARTPOLE = env_state.EntryPoint("gymnasium:make", {"id": "CartPole-v1"})
 
 
-def normalise(vec: VecEnv) -> VecEnv:
-    return VecNormalize(vec)
-
-
 def evaluator(**changes: Any) -> Evaluator:
-    return Evaluator(**{"factory": CARTPOLE, "mode": "pickle", "seed": 3, "episodes": 4, **changes})
+    """`factory` and `normalize` are of its environments."""
+    made = {"normalize": changes.pop("normalize", None)}
+    environments = Environments(changes.pop("factory", CARTPOLE), **made)
+    return Evaluator(**{"environments": environments, "mode": "pickle", "seed": 3, "episodes": 4, **changes})
 
 
 def everything(model: Any) -> str:
@@ -82,13 +82,13 @@ def test_an_evaluation_that_is_given_up_leaves_no_trace_either() -> None:
 
 
 def test_observations_are_normalised_as_in_the_training_and_rewards_are_not() -> None:
-    vec = normalise(env_state.make_vec_env(CARTPOLE, "pickle", 1))
+    vec = Environments(CARTPOLE, normalize={}).vectorised("pickle", 1)
     model = PPO("MlpPolicy", vec, seed=1, n_steps=64, batch_size=64)
     model.learn(64)
     normaliser = unwrap_vec_normalize(vec)
     assert normaliser is not None
     before = digest(normaliser.obs_rms)
-    result = evaluator(wrap=normalise)(model, lambda: None)
+    result = evaluator(normalize={})(model, lambda: None)
     assert digest(normaliser.obs_rms) == before
     assert result.returns == [float(length) for length in result.lengths], "CartPole pays 1 a step"
 

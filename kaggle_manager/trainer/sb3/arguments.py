@@ -1,0 +1,162 @@
+"""The objects that section.toml speaks of: what its texts stand for (see `sections.values`), made here.
+
+Promises: a value that cannot be made is a `ConfigError` that names its key, what was given and what is accepted; what a
+training is identified by is the text of each object, the same in every process (`text_of`).
+Schedules are made of what NumPy and Stable-Baselines3 bring, so that a model file opens without this program.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.utils import LinearSchedule
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.values import AN_OBJECT, Refused, called, is_object, points_of
+
+_NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+
+
+def refused(key: str, given: object, accepted: str) -> ConfigError:
+    """The error for a value of section.toml."""
+    return ConfigError(
+        f"{key}: given {given!r}; accepted: {accepted}",
+        safe="nothing was trained and no checkpoint was touched.",
+        next_step=f"correct `{key}` in section.toml.",
+    )
+
+
+def object_named(name: str, key: str) -> Any:
+    """The object that `module:Name` stands for.
+
+    Raises:
+        ConfigError: there is no such module or name; of `key`.
+    """
+    module, _, path = name.partition(":")
+    try:
+        return functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise refused(key, name, f"{AN_OBJECT} torch.nn:ReLU that can be imported here: {error}") from error
+
+
+def value_of(value: Any, key: str) -> Any:
+    """What a value stands for, at any depth: objects and calls are made, everything else is as it is.
+
+    Raises:
+        ConfigError: see `object_named`; or a call refuses its arguments.
+    """
+    if isinstance(value, str):
+        return object_named(value, key) if is_object(value) else value
+    if isinstance(value, list):
+        return [value_of(part, f"{key}.{number}") for number, part in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    if (call := called(value)) is not None:
+        name, arguments = call
+        return _made(object_named(name, key), arguments, f"{key}.{name}")
+    return {name: value_of(part, f"{key}.{name}") for name, part in value.items()}
+
+
+def _made(maker: Any, arguments: Mapping[str, Any], key: str, *first: Any) -> Any:
+    """What `maker` returns, called with `first` and with what `arguments` stand for."""
+    made = {name: value_of(part, f"{key}.{name}") for name, part in arguments.items()}
+    try:
+        return maker(*first, **made)
+    except TypeError as error:
+        raise refused(key, dict(arguments), f"the arguments of {text_of(maker)}: {error}") from error
+
+
+def hyperparameters_of(table: Mapping[str, Any], key: str = "hyperparameters") -> dict[str, Any]:
+    """Keyword arguments of an algorithm: schedules and objects made, a frequency with its unit as a pair.
+
+    Raises:
+        ConfigError: see `value_of`.
+    """
+    return {name: _hyperparameter(name, value, f"{key}.{name}") for name, value in table.items()}
+
+
+def _hyperparameter(name: str, value: Any, key: str) -> Any:
+    if name == "train_freq" and isinstance(value, list):
+        return tuple(value)
+    try:
+        points = points_of(value)
+    except Refused as error:
+        raise refused(key, error.given, error.accepted) from None
+    return value_of(value, key) if points is None else _schedule(points)
+
+
+def _schedule(points: Sequence[tuple[float, float]]) -> Any:
+    """As a function of the progress that remains, which Stable-Baselines3 counts from 1 down to 0."""
+    if [done for done, _ in points] == [0.0, 1.0]:
+        (_, first), (_, last) = points
+        return LinearSchedule(first, last, end_fraction=1.0)
+    rising = [(1.0 - done, value) for done, value in reversed(points)]
+    return functools.partial(np.interp, xp=[at for at, _ in rising], fp=[value for _, value in rising])
+
+
+def action_noise(kind: str, std: float, space: spaces.Space[Any], key: str = "noise") -> ActionNoise:
+    """Noise of `std` on each action, as RL Baselines3 Zoo makes it.
+
+    Raises:
+        ConfigError: actions of `space` are not continuous.
+    """
+    if not isinstance(space, spaces.Box):
+        raise refused(key, {"type": kind, "std": std}, f"nothing for actions of {space}: noise is for those of a Box")
+    noise: ActionNoise = _NOISES[kind](mean=np.zeros(space.shape), sigma=std * np.ones(space.shape))
+    return noise
+
+
+@dataclass(frozen=True)
+class Wrapping:
+    """What is put around an environment, innermost first. Picklable.
+
+    Attributes:
+        calls: in the form of `values.read_wrappers`, or something callable.
+        key: of section.toml.
+        of_type: what each has to return.
+    """
+
+    calls: Sequence[Any] = ()
+    key: str = "env_wrapper"
+    of_type: type = object
+
+    def __call__(self, environment: Any) -> Any:
+        """`environment` in all of them.
+
+        Raises:
+            ConfigError: one cannot be imported, refuses its arguments or returns something else.
+        """
+        for number, call in enumerate(self.calls):
+            key = self.key if len(self.calls) == 1 else f"{self.key}.{number}"
+            name, arguments = called(call) or (call, {})
+            wrapped = _made(object_named(name, key) if is_object(name) else name, arguments, key, environment)
+            if not isinstance(wrapped, self.of_type):
+                raise refused(key, text_of(call), f"what returns a {text_of(self.of_type)}; this is {type(wrapped)}")
+            environment = wrapped
+        return environment
+
+
+def text_of(value: Any) -> Any:
+    """A value as JSON: objects of Python as text, without addresses, so that it is the same in every process."""
+    if isinstance(value, Mapping):
+        return {str(name): text_of(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [text_of(part) for part in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, functools.partial):
+        return {f"{text_of(value.func)}": text_of([*value.args, value.keywords])}
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}:{value.__qualname__}"
+    kind, parts = type(value), getattr(value, "__dict__", {})
+    plain = {name: part for name, part in parts.items() if isinstance(part, str | int | float | list | np.ndarray)}
+    return {f"{kind.__module__}:{kind.__qualname__}": text_of(plain)}

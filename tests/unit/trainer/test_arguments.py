@@ -1,0 +1,131 @@
+"""What a section says in text becomes the object it stands for, and is identified by text."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.trainer.sb3.algorithms import build_model
+from kaggle_manager.trainer.sb3.arguments import action_noise, hyperparameters_of, text_of
+
+
+class OwnPolicy(ActorCriticPolicy):
+    """A policy of the user's own."""
+
+
+class Rising:
+    """A schedule of the user's own."""
+
+    def __init__(self, to: float = 1.0) -> None:
+        self.to = to
+
+    def __call__(self, remaining: float) -> float:
+        return (1 - remaining) * self.to
+
+
+def at_once(remaining: float) -> float:
+    return remaining
+
+
+def build(policy: str = "MlpPolicy", **hyperparameters: Any) -> Any:
+    return build_model("PPO", policy, hyperparameters, make_vec_env("CartPole-v1"), seed=1, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ("lin_4", [4.0, 3.0, 2.0, 0.0]),
+        ({"linear": [4.0, 2.0]}, [4.0, 3.5, 3.0, 2.0]),
+        ({"piecewise": [[0.25, 4.0], [0.5, 1.0]]}, [4.0, 4.0, 1.0, 1.0]),
+        ({"cosine": [4.0, 0.0]}, [4.0, 2 + 2 * 0.5**0.5, 2.0, 0.0]),
+        (f"{__name__}:at_once", [1.0, 0.75, 0.5, 0.0]),
+        ({f"{__name__}:Rising": {"to": 4}}, [0.0, 1.0, 2.0, 4.0]),
+    ],
+)
+def test_a_schedule_follows_the_progress(given: Any, values: list[float]) -> None:
+    model = build(learning_rate=given, clip_range=given)
+    for schedule in (model.lr_schedule, model.clip_range):
+        assert [schedule(1 - done) for done in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(values, abs=4e-5)
+
+
+def test_a_model_with_a_schedule_opens_without_this_program() -> None:
+    given = {"piecewise": [[0.0, 1.0], [0.5, 0.25]]}, {"cosine": [1.0, 0.0]}, {"linear": [1.0, 0.0]}
+    made = [hyperparameters_of({"learning_rate": each})["learning_rate"] for each in given]
+    program = (
+        "import sys, pickle; print([s(0.5) for s in pickle.load(sys.stdin.buffer)], 'kaggle_manager' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=pickle.dumps(made), capture_output=True, check=True, timeout=120
+    )
+    assert b"kaggle_manager" not in pickle.dumps(made)
+    assert done.stdout.decode().endswith("False\n")
+
+
+def test_objects_are_made_at_any_depth() -> None:
+    model = build(
+        f"{__name__}:OwnPolicy",
+        policy_kwargs={
+            "activation_fn": "torch.nn:ReLU",
+            "net_arch": [8],
+            "optimizer_class": "torch.optim:AdamW",
+            "optimizer_kwargs": {"weight_decay": 0.5},
+        },
+    )
+    assert isinstance(model.policy, OwnPolicy)
+    assert model.policy.activation_fn is torch.nn.ReLU
+    assert isinstance(model.policy.optimizer, torch.optim.AdamW)
+    found = hyperparameters_of(
+        {
+            "replay_buffer_class": "stable_baselines3:HerReplayBuffer",
+            "action_noise": {
+                "stable_baselines3.common.noise:NormalActionNoise": {"mean": [0.0], "sigma": [0.1]},
+            },
+            "train_freq": [1, "episode"],
+        }
+    )
+    assert found["replay_buffer_class"] is HerReplayBuffer
+    assert isinstance(found["action_noise"], NormalActionNoise)
+    assert found["train_freq"] == (1, "episode")
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "said"),
+    [
+        ({"policy_kwargs": {"activation_fn": "torch.nn:Relu"}}, "hyperparameters.policy_kwargs.activation_fn: given"),
+        ({"learning_rate": {f"{__name__}:Rising": {"from": 1}}}, "hyperparameters.learning_rate.*Rising: given"),
+    ],
+)
+def test_what_cannot_be_made_is_named_by_its_key(hyperparameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build(**hyperparameters)
+
+
+def test_noise_is_on_each_action_and_only_where_these_are_continuous() -> None:
+    pendulum, cart = make_vec_env("Pendulum-v1"), make_vec_env("CartPole-v1")
+    model = build_model("TD3", "MlpPolicy", {}, pendulum, seed=1, device="cpu", noise=("ornstein-uhlenbeck", 0.3))
+    assert np.array_equal(model.action_noise._sigma, [0.3])  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"noise: given .* nothing for actions of Discrete"):
+        action_noise("normal", 0.1, cart.action_space)
+
+
+def test_the_text_of_an_object_has_no_address() -> None:
+    texts = text_of({"a": at_once, "b": Rising(2.0), "c": OwnPolicy, "d": [torch.nn.ReLU], "e": np.zeros(2)})
+    assert texts == {
+        "a": f"{__name__}:at_once",
+        "b": {f"{__name__}:Rising": {"to": 2.0}},
+        "c": f"{__name__}:OwnPolicy",
+        "d": ["torch.nn.modules.activation:ReLU"],
+        "e": [0.0, 0.0],
+    }
+    assert "0x" not in str(text_of(hyperparameters_of({"learning_rate": {"cosine": [1, 0]}})))
