@@ -19,6 +19,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from email.parser import HeaderParser
 from pathlib import Path
@@ -40,7 +41,7 @@ SLUG = "km-wheels-"
 KAGGLE_PYTHONS = ("3.12", "3.13")
 # They are made from Ubuntu 22.04, whose C library is 2.35.
 KAGGLE_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(35, 16, -1)), "manylinux2014_x86_64")
-_KEPT = "wheels.json"
+_KEPT, _MAKING = "wheels.json", ".making-"
 _LONGEST_S, _LONGEST_WORDS = 900.0, 600
 _MOST_UNFIT, _MOST_LISTED = 20, 12
 _UNREACHABLE = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError")
@@ -109,27 +110,47 @@ def wheels_of(pins: Sequence[str], machine: Machine, cache: Path) -> Wheels:
     asked += json.dumps(sorted(machine.versions.items()))
     folder = cache / hashlib.sha256(asked.encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
-    with file_lock.hold(cache / f"{folder.name}.lock", wait_s=_LONGEST_S):
+    _remove_unfinished(cache)
+    with _held(cache, folder.name, wait_s=_LONGEST_S) as mine:
+        if not mine:
+            raise Unavailable("Another command is collecting the same wheels.", safe="nothing was pushed")
         if (kept := _kept(folder)) is None:
             shutil.rmtree(folder, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as made:
-                files = {path.name: _sha256(path) for path in sorted(_for_any_python(wanted, machine, Path(made)))}
+            making = cache / f"{_MAKING}{folder.name}"
+            making.mkdir(exist_ok=True)
+            try:
+                files = {path.name: _sha256(path) for path in sorted(_for_any_python(wanted, machine, making))}
                 folder.mkdir()
                 for name in files:
-                    (Path(made) / name).rename(folder / name)
-            sizes = {name: [sha256, (folder / name).stat().st_size] for name, sha256 in files.items()}
-            (folder / _KEPT).write_text(json.dumps(sizes), encoding="utf-8")  # last: it says that all of them are there
+                    (making / name).rename(folder / name)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+            # Last: it says that all of them are there.
+            (folder / _KEPT).write_text(json.dumps(files), encoding="utf-8")
             kept = Wheels(folder, files)
     return kept
 
 
+def _held(cache: Path, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:
+    return file_lock.hold(cache / f"{name}.lock", wait_s=wait_s)
+
+
+def _remove_unfinished(cache: Path) -> None:
+    """Remove what commands have left that were ended while they collected wheels."""
+    for making in cache.glob(f"{_MAKING}*"):
+        with _held(cache, making.name.removeprefix(_MAKING)) as mine:
+            if mine:
+                shutil.rmtree(making, ignore_errors=True)
+
+
 def _kept(folder: Path) -> Wheels | None:
+    """What was collected before; None where it is not there, or no longer as it was."""
     try:
-        known = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
-        whole = all((folder / name).stat().st_size == size for name, (_, size) in known.items())
+        files = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+        whole = all(_sha256(folder / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError):
         return None
-    return Wheels(folder, {name: sha256 for name, (sha256, _) in known.items()}) if whole else None
+    return Wheels(folder, files) if whole else None
 
 
 class _Unfit(Exception):
@@ -337,7 +358,7 @@ def _obtain(
             if fits and (made := repack(name, folder)):
                 found[name] = made
     if missing := [f"{name}{asked.specifier}" for name, asked in wanted.items() if name not in found]:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as fetched:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetched:
             _pip(missing, python, machine, fetched)
             for path in Path(fetched).glob("*.whl"):
                 found[parse_wheel_filename(path.name)[0]] = path.rename(folder / path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from kaggle_manager.sessions import wheels
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.sessions.wheels import Machine, wheels_of
+from kaggle_manager.system import file_lock
 
 KAGGLE = Machine(("3.12", "3.13"), frozenset({"torch", "gymnasium", "numpy"}))
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -72,6 +74,54 @@ def test_what_is_pinned_and_what_the_image_lacks_of_what_it_requires(
     made.paths[0].write_bytes(b"half")
     with pytest.raises(Unavailable):
         wheels_of(pins, KAGGLE, tmp_path / "cache")
+
+
+def test_a_wheel_that_was_damaged_here_is_made_again_also_where_its_size_is_right(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wheel(index, "agent", "2.9")
+    offer(index, monkeypatch)
+    machine = Machine(("3.13",), KAGGLE.has)
+    made = wheels_of(["agent==2.9"], machine, tmp_path / "cache")
+    [wheel] = made.paths
+    whole = wheel.read_bytes()
+    wheel.write_bytes(bytes(len(whole)))  # as a power cut may leave it
+    assert wheels_of(["agent==2.9"], machine, tmp_path / "cache") == made
+    assert wheel.read_bytes() == whole
+
+
+def test_what_a_command_left_that_was_killed_is_removed_and_what_one_is_at_work_on_is_not(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_wheel(index, "agent", "2.9")
+    offer(index, monkeypatch)
+    cache = tmp_path / "cache"
+    program = (
+        "import os, sys, pathlib\n"
+        "from kaggle_manager.sessions import wheels\n"
+        "wheels._pip = lambda *_: os._exit(9)\n"
+        f"wheels.wheels_of(sys.argv[1:], wheels.Machine(('3.13',), frozenset()), pathlib.Path({str(cache)!r}))\n"
+    )
+
+    def killed(pin: str) -> Path:
+        assert subprocess.run([sys.executable, "-c", program, pin], check=False).returncode == 9
+        [left] = cache.glob(".making-*")
+        return left
+
+    machine = Machine(("3.13",), frozenset())
+    left = killed("agent==2.9")
+    monkeypatch.setattr(wheels, "_LONGEST_S", 0.05)
+    with (
+        file_lock.hold(cache / f"{left.name.removeprefix('.making-')}.lock"),
+        pytest.raises(Unavailable, match="Another command is collecting the same wheels"),
+    ):
+        wheels_of(["agent==2.9"], machine, cache)
+    assert left.is_dir()
+    monkeypatch.setattr(wheels, "_LONGEST_S", 60.0)
+    assert wheels_of(["agent==2.9"], machine, cache).files
+    killed("another==1.0")
+    assert wheels_of(["agent==2.9"], machine, cache).files
+    assert [path.name for path in cache.iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_name_of_a_dataset_is_its_content(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
