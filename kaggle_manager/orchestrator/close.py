@@ -67,6 +67,8 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     )
     if versions := versions_of(fetched.folder, session):
         facts["versions"] = versions
+    elif result and result.python:
+        facts["versions"] = {"python": result.python}
     if result and result.error and result.error.input_files:
         facts["input_files"] = dict(result.error.input_files)  # what the user can accept
     facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.checkpoints.vouched import Vouched
@@ -35,6 +34,7 @@ from kaggle_manager.orchestrator.publish import is_mountable, settle_name
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
 from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.protocol.launch_order import Wheels
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
@@ -86,7 +86,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         settle_name(run)
         row = run.row
     image = image_for_next(run, newest[0] if newest else None)
-    wheels = mountable_wheels(run)
+    wheels = mountable_wheels(run, image)
     order = launch.launch_order(
         config,
         row,
@@ -143,21 +143,25 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
-    push = launch.kernel_push(
-        config,
-        row,
-        script,
-        has_parent=parent is not None,
-        timeout_s=plan.timeout_s,
-        wheels=wheels,
-        inputs=inputs,
-        image=image,
-    )
+
+    def asking_for(image: str, wheels: Wheels | None, script: str) -> KernelPush:
+        return launch.kernel_push(
+            config,
+            row,
+            script,
+            has_parent=parent is not None,
+            timeout_s=plan.timeout_s,
+            wheels=wheels,
+            inputs=inputs,
+            image=image,
+        )
 
     def in_the_newest_image() -> KernelPush:
-        unpinned = render_script(bundle, order.model_copy(update={"image": ""}).as_json())
-        return replace(push, image="", source=unpinned)
+        for_any = mountable_wheels(run, "")  # it may have another Python
+        unpinned = order.model_copy(update={"image": "", "wheels": for_any})
+        return asking_for("", for_any, render_script(bundle, unpinned.as_json()))
 
+    push = asking_for(image, wheels, script)
     try:
         pushed = push_in_its_image(run, session, push, otherwise=in_the_newest_image)
     except CapacityReached as error:

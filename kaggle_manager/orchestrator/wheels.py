@@ -11,6 +11,7 @@ import math
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.console.formatting import size
@@ -27,7 +28,7 @@ from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.protocol import launch_order
-from kaggle_manager.sessions.wheels import Wheels, wheels_of
+from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Wheels, wheels_of
 from kaggle_manager.system import file_lock
 
 # How long one command waits while another one sends the same wheels.
@@ -36,8 +37,11 @@ SENT_WITHIN_S = 1800.0
 _ANY_VERSION = sys.maxsize
 
 
-def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
+def mountable_wheels(run: RunContext, image: str) -> launch_order.Wheels | None:
     """What the next session installs from; None: from the package index, or there is nothing to install.
+
+    Args:
+        image: digest of the docker image that it asks for; "" for the newest.
 
     Raises:
         NoSuchPackage: no session could install what the section pins.
@@ -54,7 +58,7 @@ def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
         )
     run.reporter.phase("collecting the wheels of the section's packages")
     try:
-        machine = run.connection.machine(run.config, _python_of(run))
+        machine = run.connection.machine(run.config, _pythons_of(run, image))
         wheels = wheels_of(kernel.packages, machine, run.config.state / "wheels")
         if not wheels.files:
             return None
@@ -70,10 +74,12 @@ def mountable_wheels(run: RunContext) -> launch_order.Wheels | None:
     return launch_order.Wheels(dataset=f"{run.row.owner}/{wheels.slug}", files=dict(wheels.files))
 
 
-def _python_of(run: RunContext) -> str:
-    """The version of Python that the newest session told; "" where none has."""
-    told = [(session.facts.get("versions") or {}).get("python") for session in run.sessions]
-    return next((python for python in reversed(told) if python), "")
+def _pythons_of(run: RunContext, image: str) -> Sequence[str]:
+    """The version of Python that a session told of this image; else all that are known, for any may be in it."""
+    versions = [(session.facts.get("image"), session.facts.get("versions") or {}) for session in run.sessions]
+    told = [(its, known["python"]) for its, known in versions if known.get("python")]
+    of_image = [python for its, python in told if image and its == image]
+    return of_image[-1:] or [*KAGGLE_PYTHONS, *(python for _, python in told[-1:])]
 
 
 def _have_there(run: RunContext, wheels: Wheels) -> None:

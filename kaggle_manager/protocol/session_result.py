@@ -128,6 +128,7 @@ class SessionResult(Document):
         files: what the next session needs: each checkpoint, best and final model that verified as the session ended.
         optional: what the trainer wrote besides: learning curves, a summary, the session's first file.
         others: what the user's code left.
+        python: the version of Python of a session whose trainer never started; "" of one that says it as it starts.
     """
 
     SCHEMA: ClassVar[int] = 4
@@ -147,6 +148,7 @@ class SessionResult(Document):
     files: tuple[OutputEntry, ...] = ()
     optional: tuple[OutputEntry, ...] = ()
     others: OtherFiles = OtherFiles()
+    python: Line = ""
 
     @field_validator("files", "optional")
     @classmethod

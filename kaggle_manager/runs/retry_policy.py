@@ -26,6 +26,7 @@ class FailureKind(StrEnum):
     KILLED = "killed"
     WEDGED = "wedged"
     PLATFORM = "platform failure"
+    WHEELS = "unfit wheels"
     NO_PROGRESS = "no progress"
     GONE = "kernel gone"
     OUTPUTS = "outputs refused"
@@ -81,6 +82,8 @@ POLICIES: dict[FailureKind, Policy] = {
     # The platform's own trouble passes with time.
     FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at the kernel's page on Kaggle"),
     FailureKind.WEDGED: Policy(3, 5 * _MINUTE, "read the log up to its silence"),
+    # The next session has wheels for the Python that this one told; with these it would end in the same way.
+    FailureKind.WHEELS: Policy(3, 1 * _MINUTE, "correct `packages` in section.toml, or let sessions have internet"),
     FailureKind.PLATFORM: Policy(6, 5 * _MINUTE, "look at Kaggle's status page"),
     FailureKind.GONE: Policy(3, 0.0, "find out who deletes the kernel"),
     FailureKind.OUTPUTS: Policy(3, 1 * _MINUTE, "read what was refused"),

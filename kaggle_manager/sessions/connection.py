@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,17 @@ class Connection:
         refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
         return QuotaView(quota.left_s, quota.total_s, refresh)
 
-    def machine(self, config: RunConfig, python: str = "") -> Machine:
+    def machine(self, config: RunConfig, pythons: Sequence[str] = KAGGLE_PYTHONS) -> Machine:
         """What sessions find, as far as what they install depends on it.
 
         Args:
-            python: the version that the newest session had; "" while none has said it.
+            pythons: the versions that one may have, such as "3.13.15".
         """
         if self.platform == "local":
             here = f"{sys.version_info.major}.{sys.version_info.minor}"
             return Machine((here,), visible(config.local_kaggle), is_here=True)
-        known = re.match(r"3\.\d+", python)
-        return Machine((known[0],) if known else KAGGLE_PYTHONS, listed(), versions=image_versions())
+        known = [found[0] for each in pythons if (found := re.match(r"3\.\d+", each))]
+        return Machine(tuple(dict.fromkeys(known)) or KAGGLE_PYTHONS, listed(), versions=image_versions())
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

@@ -24,6 +24,7 @@ KINDS_BY_ERROR = {
     "ConfigError": FailureKind.ORDER,
     "PackagesRefused": FailureKind.ORDER,
     "InstallFailed": FailureKind.PLATFORM,
+    "WheelsUnfit": FailureKind.WHEELS,
     "BundleDamaged": FailureKind.PLATFORM,
     "MemoryError": FailureKind.MEMORY,
     "OutOfMemoryError": FailureKind.MEMORY,

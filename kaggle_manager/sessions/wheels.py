@@ -37,7 +37,7 @@ from kaggle_manager.sessions.repack import repack
 from kaggle_manager.system import file_lock
 
 SLUG = "km-wheels-"
-# Kaggle's images of 2026 have either; the newest session says which one a run has.
+# Kaggle's images of 2026 have either; a session says which one its image has.
 KAGGLE_PYTHONS = ("3.12", "3.13")
 # They are made from Ubuntu 22.04, whose C library is 2.35.
 KAGGLE_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(35, 16, -1)), "manylinux2014_x86_64")

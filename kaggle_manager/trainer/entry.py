@@ -110,6 +110,8 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     if order.get("packages") and (problem := install(code, order_file)):
         if problem["refused"]:
             return give_up(working, order, "refused", problem["reason"], REFUSED, error="PackagesRefused")
+        if problem["unfit"]:
+            return give_up(working, order, "crashed", problem["reason"], CRASHED, error="WheelsUnfit")
         return give_up(working, order, "crashed", problem["reason"], CRASHED, error="InstallFailed")
 
     elapsed = time.monotonic() - started
@@ -181,13 +183,15 @@ def session_tag(order: dict[str, Any]) -> str:
 
 
 def install(code: Path, order_file: Path) -> dict[str, Any]:
-    """Install what the section pins and this image lacks; what went wrong as `reason` and `refused`, {} for nothing."""
+    """Install what the section pins and this image lacks; what went wrong, as `packages.main` says it, else {}."""
     problem = order_file.with_name("install_problem.json")
     exit_code = run_of_bundle(code, INSTALLER, order_file, str(problem)).wait()
     if problem.exists():
         said: dict[str, Any] = json.loads(problem.read_bytes())
         return said
-    return {"reason": f"installing packages ended with code {exit_code}", "refused": False} if exit_code else {}
+    if not exit_code:
+        return {}
+    return {"reason": f"installing packages ended with code {exit_code}", "refused": False, "unfit": False}
 
 
 class Log:
@@ -352,6 +356,7 @@ def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exi
         "run_id": order.get("run_id"),
         "generation": order.get("generation"),
         "bundle_sha256": order.get("bundle_sha256"),
+        "python": sys.version.partition(" ")[0],
     }
     working.mkdir(parents=True, exist_ok=True)
     unfinished = working / f".{RESULT_FILE}"

@@ -36,6 +36,8 @@ TRIES, PAUSE_S = 2, 3.0
 UNREACHABLE = re.compile(
     r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError|HTTP error 5"
 )
+# Said of wheels that are the ones that were sent.
+NOT_INSTALLED = "pip ended with code"
 # Where pip begins to say why it ends; it shows what conflicts only when it is not quiet.
 FAILS, LONGEST_WORDS = re.compile(r"^(WARNING: Retrying|ERROR: |The conflict is caused by)", re.MULTILINE), 1000
 
@@ -44,16 +46,23 @@ class Refused(Exception):
     """These packages do not go with this image, now or later: section.toml has to change."""
 
 
+class Unfit(Exception):
+    """No wheel that was sent can be installed in this Python, and no package index answers: others may fit."""
+
+
 def main(order_file: str, problem_file: str) -> None:
     """Install what the launch order in `order_file` asks for; `problem_file` is written when that fails."""
     order = json.loads(Path(order_file).read_text(encoding="utf-8"))
     inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    said = {"reason": "", "refused": False, "unfit": False}
     try:
-        problem, is_refused = install(order["packages"], order.get("wheels"), inputs), False
+        said["reason"] = install(order["packages"], order.get("wheels"), inputs)
     except Refused as error:
-        problem, is_refused = str(error), True
-    if problem:
-        Path(problem_file).write_text(json.dumps({"reason": problem, "refused": is_refused}), encoding="utf-8")
+        said |= {"reason": str(error), "refused": True}
+    except Unfit as error:
+        said |= {"reason": str(error), "unfit": True}
+    if said["reason"]:
+        Path(problem_file).write_text(json.dumps(said), encoding="utf-8")
 
 
 def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: Path) -> str:
@@ -65,6 +74,7 @@ def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: P
 
     Raises:
         Refused: it cannot be.
+        Unfit: not from these wheels, and from nothing else.
     """
     before, started = installed(), time.monotonic()
     missing = [package for package in packages if not is_installed(package, before)]
@@ -98,8 +108,10 @@ def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: P
             say(f"the wheels of these packages are not used: {problem}")
         if not missing:
             return ""  # nothing the section names is missing; what a wheel was for, the image may not need
-        if problem := from_index(missing, held, problem):
-            return problem
+        if failed := from_index(missing, held, problem):
+            if problem.startswith(NOT_INSTALLED):
+                raise Unfit(failed)
+            return failed
     after = installed()
     if moved := [name for name in held if after.get(name) != held[name]]:
         raise Refused(
@@ -146,7 +158,7 @@ def from_wheels(wheels: Mapping[str, Any], missing: Iterable[str], inputs: Path)
             except OSError:  # not everyone may make links on Windows
                 shutil.copyfile(mount / name, Path(folder) / name)
         code, words = _pip("--no-index", "--find-links", folder, "--no-deps", *missing)
-    return "" if code == 0 else f"pip ended with code {code}{words}"
+    return "" if code == 0 else f"{NOT_INSTALLED} {code}{words}"
 
 
 def _mounted(candidates: Iterable[Path], names: Iterable[str]) -> Path | None:

@@ -56,6 +56,7 @@ class Image:
     folder: Path
     index: str = "http://127.0.0.1:9/simple"  # nothing answers there
     refused: bool = False  # whether what went wrong last cannot go better later
+    unfit: bool = False  # or only with other wheels
 
     def __post_init__(self) -> None:
         venv.EnvBuilder(symlinks=os.name != "nt").create(self.folder)
@@ -92,6 +93,6 @@ class Image:
         command = [str(self.python), "-"]
         done = subprocess.run(command, input=program, text=True, capture_output=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
-        told = json.loads(problem.read_text()) if problem.exists() else {"reason": "", "refused": False}
-        self.refused = told["refused"]
+        told = json.loads(problem.read_text()) if problem.exists() else {"reason": "", "refused": False, "unfit": False}
+        self.refused, self.unfit = told["refused"], told["unfit"]
         return told["reason"], done.stdout + done.stderr

@@ -14,12 +14,13 @@ from kaggle_manager.sections.model import Kernel
 from kaggle_manager.sessions.wheels import Machine
 
 
-def run_of(kernel: Kernel, tmp_path: Any, *python: str | None) -> Any:
-    asked: list[str] = []
+def run_of(kernel: Kernel, tmp_path: Any, *sessions: tuple[str, str]) -> Any:
+    """A run whose sessions had these images and told of these versions of Python, if any."""
+    asked: list[tuple[str, ...]] = []
 
-    def machine(_config: object, python: str) -> Machine:
-        asked.append(python)
-        return Machine((python or "3.12",), frozenset())
+    def machine(_config: object, pythons: Any) -> Machine:
+        asked.append(tuple(pythons))
+        return Machine(tuple(pythons), frozenset())
 
     told = Told()
     return SimpleNamespace(
@@ -27,7 +28,10 @@ def run_of(kernel: Kernel, tmp_path: Any, *python: str | None) -> Any:
         connection=SimpleNamespace(machine=machine, platform="kaggle"),
         reporter=told,
         warn_once=told.warn,
-        sessions=[SimpleNamespace(facts={"versions": {"python": each}} if each else {}) for each in python],
+        sessions=[
+            SimpleNamespace(facts={"image": image} | ({"versions": {"python": python}} if python else {}))
+            for image, python in sessions
+        ],
         asked=asked,
     )
 
@@ -41,11 +45,11 @@ def test_what_cannot_be_had_is_left_to_pip_where_there_is_internet(
 
     monkeypatch.setattr(room, "wheels_of", fails)
     run = run_of(Kernel(packages=["agent==2.9"]), tmp_path)
-    assert room.mountable_wheels(run) is None
+    assert room.mountable_wheels(run, "") is None
     assert error.message in run.reporter.text.getvalue()
     before = error.message
     with pytest.raises(type(error), match=f"Sessions of this section have no internet. {before}"):
-        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"], internet=False), tmp_path))
+        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"], internet=False), tmp_path), "")
 
 
 def test_an_account_that_is_refused_is_said_at_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,22 +58,32 @@ def test_an_account_that_is_refused_is_said_at_once(tmp_path: Any, monkeypatch: 
 
     monkeypatch.setattr(room, "wheels_of", refused)
     with pytest.raises(AuthError):
-        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"]), tmp_path))
+        room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"]), tmp_path), "")
 
 
 def test_a_section_without_packages_asks_nothing(tmp_path: Any) -> None:
     run = run_of(Kernel(), tmp_path)
-    assert room.mountable_wheels(run) is None
+    assert room.mountable_wheels(run, "") is None
     assert run.asked == []
 
 
-def test_the_python_of_the_newest_session_that_told_it_is_asked_for(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("image", "pythons"),
+    [
+        ("a", ["3.12.13"]),
+        ("b", ["3.14.1"]),
+        ("", ["3.12", "3.13", "3.14.1"]),  # the newest, or nobody said which
+        ("c", ["3.12", "3.13", "3.14.1"]),  # which another session moved to, that told of nothing
+    ],
+)
+def test_wheels_are_for_the_python_that_a_session_told_of_the_image_else_for_each_it_may_have(
+    image: str, pythons: list[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "wheels_of", lambda *_: SimpleNamespace(files={}))
-    run = run_of(Kernel(packages=["agent==2.9"]), tmp_path, "3.12.13", "3.13.15", None)
-    assert room.mountable_wheels(run) is None
-    assert run.asked == ["3.13.15"]
+    told = [("", "3.11.2"), ("a", "3.12.13"), ("b", "3.13.15"), ("b", "3.14.1"), ("c", "")]
+    run = run_of(Kernel(packages=["agent==2.9"]), tmp_path, *told)
+    assert room.mountable_wheels(run, image) is None
+    assert run.asked == [tuple(pythons)]
 
 
 def test_a_local_kaggle_without_torch_trains_nothing_and_fetches_no_gigabytes(
@@ -79,5 +93,5 @@ def test_a_local_kaggle_without_torch_trains_nothing_and_fetches_no_gigabytes(
     run = run_of(Kernel(packages=["agent==2.9"]), tmp_path)
     run.connection.platform = "local"
     with pytest.raises(ConfigError, match="torch is not"):
-        room.mountable_wheels(run)
+        room.mountable_wheels(run, "")
     assert run.asked == []

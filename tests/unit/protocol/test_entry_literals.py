@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import platform
 import sys
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_the_errors_it_names_are_those_the_manager_has_a_policy_for() -> None:
         for keyword in call.keywords
         if keyword.arg == "error"
     }
-    assert named == {"BundleDamaged", "InstallFailed", "PackagesRefused"}
+    assert named == {"BundleDamaged", "InstallFailed", "PackagesRefused", "WheelsUnfit"}
     assert named <= set(KINDS_BY_ERROR)
 
 
@@ -97,6 +98,7 @@ def test_a_result_it_leaves_is_one_and_so_is_its_event(
         content = (tmp_path / file_names.RESULT_FILE).read_bytes()
         result = parse_result(content, **ORDER)  # type: ignore[arg-type]
         assert (result.outcome, result.reason, result.exit_code) == (outcome, "why", 3)
+        assert result.python == platform.python_version(), "the next session's wheels are for it"
         assert (result.error.type if result.error else "") == error
         body = json.loads(content)
         assert set(body) - {"schema"} <= set(SessionResult.model_fields), "no field that is not read"

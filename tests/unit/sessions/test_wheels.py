@@ -292,12 +292,14 @@ def test_pip_alone_is_asked_for_kaggles_platforms(monkeypatch: pytest.MonkeyPatc
     assert "--no-deps" in asked[0]
 
 
-def test_wheels_are_for_the_python_that_the_newest_session_had(tmp_path: Path) -> None:
-    def pythons(platform: str, told: str) -> tuple[str, ...]:
+def test_wheels_are_for_each_python_that_a_session_may_have(tmp_path: Path) -> None:
+    def pythons(platform: str, *told: str) -> tuple[str, ...]:
         config = SimpleNamespace(local_kaggle=tmp_path)
         return Connection(None, "ann", platform, "").machine(config, told).pythons  # type: ignore[arg-type]
 
-    assert pythons("kaggle", "") == ("3.12", "3.13")
+    assert pythons("kaggle") == ("3.12", "3.13")
+    assert pythons("kaggle", "3.12", "3.13", "3.13.15") == ("3.12", "3.13")
+    assert pythons("kaggle", "what is this") == ("3.12", "3.13")
     assert pythons("kaggle", "3.13.15") == ("3.13",)
     assert pythons("kaggle", "3.14.0rc1") == ("3.14",)
     assert pythons("local", "3.13.15") == (HERE,)

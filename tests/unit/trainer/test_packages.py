@@ -118,7 +118,15 @@ def test_without_wheels_and_without_internet_it_is_over_in_seconds_in_words(imag
     assert "agent==2.9 could not be installed: this session reached no package index" in problem
     assert (problem.count("Retrying"), said.count("Retrying")) == (1, 0), "pip's words, once"
     assert "`internet` in section.toml" in problem
-    assert not image.refused, "the next session may have it"
+    assert (image.refused, image.unfit) == (False, False), "the next session may have it"
+
+
+def test_wheels_for_another_python_are_told_from_what_time_may_cure(image: Image, tmp_path: Path) -> None:
+    folder = tmp_path / "input" / "km-wheels-1"
+    tiny_wheel(folder, "agent", "2.9", tag="cp300-cp300-manylinux2014_x86_64")
+    problem, _ = image.install(["agent==2.9"], mounted(folder), tmp_path / "input")
+    assert "this session reached no package index, and pip ended with code 1" in problem
+    assert (image.refused, image.unfit) == (False, True)
 
 
 def test_pip_fails_in_words_rather_than_replace_torch(image: Image, tmp_path: Path) -> None:
