@@ -33,6 +33,7 @@ from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.sessions.started import versions_of
 from kaggle_manager.sessions.stored_log import LOG_FILE
+from kaggle_manager.sessions.wheels import damaged_in
 from kaggle_manager.trees import compatibility
 
 # A session denied for so long is given up even though its kernel is there.
@@ -69,6 +70,8 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         facts["versions"] = versions
     elif result and result.python:
         facts["versions"] = {"python": result.python}
+    if damaged := damaged_in(fetched.log):
+        facts["wheels_damaged"] = damaged
     if result and result.error and result.error.input_files:
         facts["input_files"] = dict(result.error.input_files)  # what the user can accept
     facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}

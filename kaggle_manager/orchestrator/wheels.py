@@ -1,6 +1,7 @@
 """Have the wheels of what a section pins on the platform, as a private dataset that every run of the account shares.
 
 The dataset is named by its content, so nothing is written down about it: it is there, with these files, or it is sent.
+Kaggle tells their sizes and no more: what a session has found damaged there is sent again.
 Where that fails a session with internet installs with pip; one without is not started.
 """
 
@@ -89,14 +90,20 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
         Unavailable: the platform is not ready with them, or another command is not.
         ConfigError, AuthError, RemoteError: they cannot be published.
     """
-    if _are_there(run, wheels):
+    damaged = _found_damaged(run, wheels)
+    if not damaged and _are_there(run, wheels):
         return
     lock = Path(tempfile.gettempdir()) / f"{wheels.slug}.{getattr(os, 'getuid', int)()}.lock"
     with file_lock.hold(lock, wait_s=SENT_WITHIN_S, mode=0o600) as mine:
         if not mine:
             raise Unavailable("Another command is sending the same wheels.", safe="nothing was started")
-        if _are_there(run, wheels):
+        if not damaged and _are_there(run, wheels):
             return
+
+        def sent() -> None:
+            if damaged:
+                run.state.change_settings(wheels_sent_again=damaged)
+
         total = sum(path.stat().st_size for path in wheels.paths)
         found = run.connection.client.publish_dataset(
             owner=run.row.owner,
@@ -105,13 +112,22 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
             notes="wheels that sessions install from",
             on_progress=TransferMeter(run.reporter, "uploading wheels", len(wheels.files), total),
             on_uploaded=lambda: run.reporter.phase("waiting until Kaggle can mount the wheels"),
+            on_accepted=sent,
             memory=UploadMemory(run.config.state / "uploads" / wheels.slug),
         )
         if not isinstance(found, DatasetVersion):
             raise _not_yet()
+        sent()
     run.reporter.line(
         f"  {len(wheels.files)} wheels ({size(total)}) are dataset {found.ref}, for every run of {found.owner}"
     )
+
+
+def _found_damaged(run: RunContext, wheels: Wheels) -> int:
+    """Number of the session that found this dataset damaged, unless it was sent again since; 0 for none."""
+    dataset, sent_again = f"{run.row.owner}/{wheels.slug}", run.row.settings.get("wheels_sent_again") or 0
+    found = [session.generation for session in run.sessions if session.facts.get("wheels_damaged") == dataset]
+    return max((number for number in found if number > sent_again), default=0)
 
 
 def _are_there(run: RunContext, wheels: Wheels) -> bool:

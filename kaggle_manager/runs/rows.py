@@ -234,7 +234,7 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
         _check(forecast, dates=("done_at", "made_at"), numbers=("sessions", "accelerator_s"))
     if forecast.get("told"):
         _check(forecast["told"], dates=("done_at", "made_at"), numbers=("target",))
-    optional = dict.fromkeys(("seed", "session_limit_s", "image_from"))
+    optional = dict.fromkeys(("seed", "session_limit_s", "image_from", "wheels_sent_again"))
     _check({**optional, **settings}, numbers=tuple(optional))
     if not all(isinstance(slug, str) for slug in settings.get("left", [])):
         raise ValueError(f"left = {settings['left']!r} are not names of kernels")
@@ -267,7 +267,8 @@ def session_of_row(row: Mapping[str, Any]) -> SessionRow:
     for name, value in (facts.get("seen") or {}).items():
         if (name in ("state", "container")) != isinstance(value, str) or isinstance(value, dict | list):
             raise ValueError(f"{name} = {value!r} is not what is seen of a session")
-    words = {name: facts[name] for name in ("image", "image_asked") if name in facts} | (facts.get("versions") or {})
+    names = ("image", "image_asked", "wheels_damaged")
+    words = {name: facts[name] for name in names if name in facts} | (facts.get("versions") or {})
     if wrong := [name for name, value in words.items() if not isinstance(value, str)]:
         raise ValueError(f"{wrong[0]} = {words[wrong[0]]!r} is not text")
     optional = ("gained", "ran_s", "lost_s", "ending_s", "refusals", "accelerator_gain", "target")

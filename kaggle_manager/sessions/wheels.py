@@ -46,6 +46,8 @@ _LONGEST_S, _LONGEST_WORDS = 900.0, 600
 _MOST_UNFIT, _MOST_LISTED = 20, 12
 _UNREACHABLE = re.compile(r"Retrying \(|NewConnectionError|ConnectTimeoutError|NameResolutionError|ReadTimeoutError")
 _CAUSE = re.compile(r"connection broken by '?(.+?)'?: /")
+# In the words of `trainer/packages`, which is on its own in a session.
+_DAMAGED = re.compile(rf"in ([\w.-]+/{SLUG}[0-9a-f]+) is not the file that was sent")
 _NOT_FOUND = re.compile(r"No matching distribution found for (\S+)")
 _VERSIONS = re.compile(r"(?:\(from versions:|Available versions:) ([\w.+!, ]+)")
 
@@ -129,6 +131,12 @@ def wheels_of(pins: Sequence[str], machine: Machine, cache: Path) -> Wheels:
             (folder / _KEPT).write_text(json.dumps(files), encoding="utf-8")
             kept = Wheels(folder, files)
     return kept
+
+
+def damaged_in(log: str) -> str:
+    """Which dataset of wheels a session has found damaged, by its log: OWNER/SLUG, "" for none."""
+    found = _DAMAGED.search(log)
+    return found[1] if found else ""
 
 
 def _held(cache: Path, name: str, *, wait_s: float = 0.0) -> AbstractContextManager[bool]:

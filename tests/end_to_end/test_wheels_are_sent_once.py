@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_project import SECTION, Bench
@@ -14,6 +16,7 @@ from kaggle_manager.errors import KaggleManagerError, NoSuchPackage
 from kaggle_manager.local_kaggle import sandbox
 from kaggle_manager.orchestrator import wheels as room
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.wheels import Wheels
 
@@ -70,6 +73,30 @@ def test_without_internet_it_works_from_start_to_end_and_another_run_sends_nothi
     assert other.run(timesteps=2).state == "finished"
     assert len(datasets(bench)) == len(before) + 1
     assert "imported 1.0" in other.output
+
+
+def test_what_was_damaged_on_its_way_is_sent_again_once_a_session_has_said_so(bench: Bench) -> None:
+    if not sandbox.isolation():
+        pytest.skip("this machine does not allow namespaces, so no network can be cut")
+    sent = []
+
+    class Client(KaggleClient):
+        def publish_dataset(self, **options: Any) -> Any:
+            found = super().publish_dataset(**options)
+            if options["slug"].startswith("km-wheels-"):
+                sent.append(found.version)
+                if len(sent) == 1:
+                    [path] = [folder / "km_tiny_agent-1.0-py3-none-any.whl" for folder in set(datasets(bench)) - before]
+                    path.write_bytes(bytes(path.stat().st_size))
+            return found
+
+    before = set(datasets(bench))
+    bench.make_client = Client
+    pinned(bench)
+    report = bench.run(timesteps=2)
+    assert (report.state, sent) == ("finished", [1, 2])
+    assert [session.kind for session in report.sessions] == ["platform failure", ""]
+    assert report.sessions[0].versions == {"python": platform.python_version()}, "where nothing was installed as well"
 
 
 def test_two_commands_at_once_send_them_once(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

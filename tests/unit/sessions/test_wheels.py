@@ -19,6 +19,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.repack import repack
 from kaggle_manager.sessions.wheels import Machine, wheels_of
 from kaggle_manager.system import file_lock
+from kaggle_manager.trainer import packages
 
 KAGGLE = Machine(("3.12", "3.13"), frozenset({"torch", "gymnasium", "numpy"}))
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -242,6 +243,15 @@ def test_the_extras_of_what_is_pinned_or_there_already_are_collected(
     assert names("robot==1.0") == ["of_a", "robot"], "what the image has stays the image's"
     machine = Machine(("3.13",), KAGGLE.has, versions={"gymnasium": "1.5"})
     assert names("robot==1.0") == ["robot"], "where no wheel tells, the session says"
+
+
+def test_a_dataset_that_a_session_finds_damaged_is_known_by_its_words(tmp_path: Path) -> None:
+    folder = tmp_path / "datasets/ann/km-wheels-0123456789abcdef"
+    wheel = tiny_wheel(folder, "agent", "2.9")
+    order = {"dataset": "ann/km-wheels-0123456789abcdef", "files": {wheel.name: "0" * 64}}
+    said = packages.from_wheels(order, ["agent==2.9"], tmp_path)
+    assert wheels.damaged_in(f"Python 3.13\nthe wheels of these packages are not used: {said}\n") == order["dataset"]
+    assert wheels.damaged_in("the file in ann/roads is not the file that was sent") == ""
 
 
 def test_for_a_session_on_this_machine_what_is_installed_here_is_packed_again(index: Path, tmp_path: Path) -> None:
