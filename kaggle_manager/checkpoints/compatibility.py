@@ -61,7 +61,16 @@ class Difference:
     @property
     def in_a_line(self) -> str:
         """Without how the sources have changed."""
-        return f"{self.severity.name} {self.label}: {self.said} - {self.what_to_do}"
+        return f"{self.severity.name} {self._words}"
+
+    @property
+    def as_warning(self) -> str:
+        """As `str()`, where it is a warning already."""
+        return "\n    ".join([self._words, *self.lines])
+
+    @property
+    def _words(self) -> str:
+        return f"{self.label}: {self.said} - {self.what_to_do}"
 
     @property
     def said(self) -> str:

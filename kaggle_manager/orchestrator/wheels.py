@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.console.formatting import size
+from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import (
     AuthError,
@@ -119,7 +119,7 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
             raise _not_yet()
         sent()
     run.reporter.line(
-        f"  {len(wheels.files)} wheels ({size(total)}) are dataset {found.ref}, for every run of {found.owner}"
+        f"  {count(len(wheels.files), 'wheel')} ({size(total)}), dataset {found.ref}: for every run of {found.owner}"
     )
 
 

@@ -27,6 +27,9 @@ from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.trees.inspect import CheckpointView, best_of, look_at
 
+# States after which nothing goes on by itself, so that no time is known when the target is reached.
+ENDS = ("finished", "stopped", "failed", "abandoned")
+
 
 @dataclass(frozen=True)
 class _State:
@@ -96,7 +99,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         best_score=best.score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
-        forecast=_forecast(row) if state.name != "finished" else {},
+        forecast=_forecast(row) if state.name not in ENDS and not row.stop_asked else {},
         accelerator_s=sum(session.ran_s or 0.0 for session in sessions),
         lost_s=sum(session.lost_s or 0.0 for session in sessions),
         counts=dict(row.counts),

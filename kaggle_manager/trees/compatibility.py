@@ -70,13 +70,13 @@ def check(
         CheckpointIncompatible: with every difference, and what to do about each.
     """
     verdict = verdict_on(checkpoint, config, accept_changes=accept_changes)
-    lines = [str(difference) for difference in verdict.differences]
     if verdict.refused:
+        lines = [str(difference) for difference in verdict.differences]
         raise CheckpointIncompatible(
             "The checkpoint is of another experiment:\n  " + "\n  ".join(lines),
             safe=safe,
             next_step=way_out(can_be_accepted=verdict.can_be_accepted),
         )
-    for line in lines:
-        warn(line)
+    for difference in verdict.differences:
+        warn(difference.as_warning)
     return verdict

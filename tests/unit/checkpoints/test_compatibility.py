@@ -86,10 +86,12 @@ def test_a_checkpoint_that_does_not_say_what_it_is_is_refused(name: str) -> None
 
 def test_every_difference_is_listed_the_grave_ones_first() -> None:
     current = changed(device="cuda", algorithm="PPO", policy_architecture=[128, 128])
-    lines = [str(difference) for difference in compare(IDENTITY, current).differences]
+    verdict = compare(IDENTITY, current)
+    lines = [str(difference) for difference in verdict.differences]
     assert len(lines) == 3
     assert "Architecture: checkpoint=[64, 64], current=[128, 128]" in lines[1]
     assert lines[2].startswith("WARN Device")
+    assert verdict.differences[2].as_warning.startswith("Device"), "what shows it says already that it is a warning"
 
 
 # --- what has changed -------------------------------------------------------------------------------------------------

@@ -259,13 +259,15 @@ def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
     tmp_path: Path, stage: Stage, trouble: Trouble | None
 ) -> None:
     row, _ = run_in(tmp_path)
-    row = replace(row, settings={"stopped": True}, trouble=trouble)
+    forecast = {"done_at": "2026-11-29T00:00:00+00:00", "sessions": 1, "accelerator_s": 1.0, "made_at": None}
+    row = replace(row, settings={"stopped": True}, trouble=trouble, forecast=forecast)
     session = SessionRow("r", 1, stage, None, 0, "b", 0, row.created_at, 1, outcome="crashed", kind="code error")
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
         journal.add_session(session)
         found = describe_run(RunState(journal, row), NOW)
     assert found.state == "stopped"
+    assert found.forecast == {}, "no session follows that would reach the target"
     if stage is Stage.ENDED and trouble is not None:
         assert trouble.message in found.why, "what keeps the last session from being restored is not hidden"
 
