@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from kaggle_manager.runs.leftovers import (
 )
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.sections.project import gone_section
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.gone import cleaned_note
@@ -124,6 +125,13 @@ class Cleaner:
         Raises:
             AuthError: the platform refuses the credentials; what was yielded before is done.
         """
+        for row in self._rows():
+            sessions = self._journal.sessions(row.run_id, 1)
+            if not self._has_no_section(row) or (sessions and sessions[-1].stage is not Stage.CLOSED):
+                continue
+            tree = Path(row.tree)
+            with suppress(Busy), hold_tree(tree) if tree.is_dir() else nullcontext():
+                self._journal.finish_run(row.run_id, "given up, for its section is gone", iso(self._now))
         for leftover in leftovers:
             yield leftover if leftover.action == "keep" else self._deleted(leftover)
 
@@ -194,8 +202,14 @@ class Cleaner:
 
     def _known(self, row: RunRow) -> KnownRun:
         if row.finished_at is None:
-            return KnownRun(row.run_id, False, f"{row.scenario} to {row.target:,} timesteps")
+            is_gone = self._has_no_section(row)
+            why = f"its section {row.section} is gone" if is_gone else f"{row.scenario} to {row.target:,} timesteps"
+            return KnownRun(row.run_id, is_gone, why, self._needed(row) if is_gone else "")
         return KnownRun(row.run_id, True, f"{row.outcome} on {row.finished_at[:10]}", self._needed(row))
+
+    def _has_no_section(self, row: RunRow) -> bool:
+        """Whether no command can go on with it: its section was deleted."""
+        return row.finished_at is None and gone_section(self._journal.path.parent, row.section) is not None
 
     def _needed(self, row: RunRow) -> str:
         """Why what a run that is over has left must stay."""

@@ -149,6 +149,20 @@ def get_section(root: Path, name: str) -> Section:
     return load_section(sections[name])
 
 
+def gone_section(state: Path, name: str) -> Path | None:
+    """The folder of section `name` that is not there any more, of the project whose state folder `state` is.
+
+    None where it is there, and for a folder that --workdir named: which project that is of is not known.
+    """
+    project = state.parent
+    if state.name != STATE_FOLDER:
+        return None
+    with contextlib.suppress(ConfigError):  # a project that cannot be read
+        if name not in find_sections(project):
+            return project / sections_folder(project) / name
+    return None
+
+
 def has_report(root: Path, name: str) -> bool:
     """Whether the section `name` of a project writes a report of its own: a package `report` that can be run."""
     return (root / sections_folder(root) / name / "report" / "__main__.py").is_file()

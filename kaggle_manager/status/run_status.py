@@ -21,10 +21,10 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
-from kaggle_manager.sections.project import find_project_or_none, has_report
+from kaggle_manager.sections.project import find_project_or_none, gone_section, has_report
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.status.report import RunReport, SessionSummary
-from kaggle_manager.system.command_line import WhichTree
+from kaggle_manager.system.command_line import WhichTree, command
 from kaggle_manager.trees.inspect import CheckpointView, best_of, look_at
 
 # States after which nothing goes on by itself, so that no time is known when the target is reached.
@@ -72,6 +72,9 @@ def describe_run(run: RunState, now: float) -> RunReport:
     damage = next((view.problem for view in views if view.problem), "")
     which = which_tree(row, journal.path.parent)
     state = _state(run, step, now, which, damage)
+    if row.finished_at is None and (gone := gone_section(journal.path.parent, row.section)):
+        todo = f"bring that back, or give the run up: {command('clean', '--yes')}"
+        state = _State("error", f"its section is gone: {gone}", todo, human=True)
     if obstacle is not None:
         state = _State("error", obstacle.message, obstacle.next_step, human=True)
     last = journal.run_of(Path(row.tree))

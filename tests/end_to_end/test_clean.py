@@ -28,6 +28,7 @@ from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import connection, watch
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.status.overview import overview
 
 pytestmark = pytest.mark.slow
 
@@ -366,3 +367,20 @@ def test_where_nothing_was_ever_run_nothing_is_asked_and_nothing_written(
     assert call(["clean", "--yes", "--workdir", str(tmp_path)]) == 0
     assert "Nothing is there" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_section_was_deleted_is_given_up_and_what_it_left_goes(bench: Bench) -> None:
+    bench.workdir = bench.project / ".kaggle_manager"
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=4, interrupt_at="relaunch")
+    assert set(actions(cleaned(bench)).values()) == {"keep"}
+    shutil.rmtree(bench.project / "sections")
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        seen = overview(journal, None, time.time()).as_json()
+        assert (seen["state"], seen["human_action_required"]) == ("error", True)
+        assert str(bench.project / "sections/small") in seen["why"]
+        assert "kaggle-manager clean --yes" in seen["next"]
+    assert "deleted" in actions(cleaned(bench, delete=True)).values()
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        seen = overview(journal, None, time.time()).as_json()
+    assert (seen["state"], seen["human_action_required"]) == ("abandoned", False)
