@@ -144,7 +144,7 @@ class Checkpointer:
             self._hand_over()
             self.join()
         step = self.training.model.num_timesteps
-        self.record.note_unsaved(self.training.unsaved.found(), type(self.training.model).__name__)
+        self.record.note_unsaved(self.training.unsaved.found())
         model = self._finite_snapshot()
         metadata = self.metadata(step)
         order = SaveOrder(

@@ -43,9 +43,8 @@ class RunRecord:
     broken: list[dict[str, Any]] = field(default_factory=list)
     unsaved: list[str] = field(default_factory=list)
 
-    def note_unsaved(self, found: list[str], algorithm: str) -> None:
-        """What was found in this session is known from here on, and is said once in each."""
-        names = [f"{name} of {algorithm}" for name in found]
+    def note_unsaved(self, names: list[str]) -> None:
+        """What changes while the training goes on and is in no save is known from here on, and said once a session."""
         if new := [name for name in names if name not in self.unsaved]:
             self.unsaved = sorted({*self.unsaved, *new})
             warn_in_log(f"resumes of this training are not exact: none, because {_changes(self.unsaved)}. {_REMEDY}")

@@ -69,11 +69,11 @@ class Unsaved:
         self._before = self._digests()
 
     def found(self) -> list[str]:
-        """Names of the attributes that have changed since, and are in no save."""
+        """The attributes that have changed since, and are in no save: each with the class of the model."""
         now = self._digests()
         self._found |= {path for path, content in now.items() if not content or content != self._before.get(path)}
         self._found |= {name for name, value in self._changed() if not isinstance(value, _SINGLE)}
-        return sorted(self._found)
+        return [f"{path} of {type(self._model).__name__}" for path in sorted(self._found)]
 
     def settings(self) -> dict[str, Any]:
         """Numbers and texts that the known classes never change, and something else has: to be saved."""

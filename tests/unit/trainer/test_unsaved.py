@@ -35,7 +35,9 @@ def found(model: Any) -> list[str]:
     watched = Unsaved(model)
     model.learn(32)
     assert watched.settings() == {}
-    return watched.found()
+    of = f" of {type(model).__name__}"
+    assert all(name.endswith(of) for name in watched.found())
+    return [name.removesuffix(of) for name in watched.found()]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_what_others_set_on_a_model_is_saved_where_it_is_a_number_and_named_wher
     watched = Unsaved(model)
     model.ent_coef, model.lr_schedule, model.policy.mood = 0.5, Slower(), "good"
     assert watched.settings() == {"ent_coef": 0.5}
-    assert watched.found() == ["lr_schedule", "policy.mood"]
+    assert watched.found() == ["lr_schedule of PPO", "policy.mood of PPO"]
 
 
 class Forgetful(PPO):
