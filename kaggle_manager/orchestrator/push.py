@@ -77,7 +77,11 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     plan = run.plan
     who = vouching(run, parent) if parent else ""
     trained_on = (parent.manifest.identity.get("inputs") or {}) if parent else {}
-    inputs = settle_inputs(client, config.section.inputs_of(config.scenario_name), trained_on, reporter.warn)
+    asked = config.section.inputs_of(config.scenario_name)
+    inputs = settle_inputs(client, asked, trained_on, reporter.warn, run.accepted_inputs)
+    newer = {each.input.name: (trained_on.get(each.input.name), each.input.version) for each in inputs}
+    others = [f"input {name}" for name, (then, now) in newer.items() if None not in (then, now) and then != now]
+    accepted = ", ".join(dict.fromkeys(filter(None, [*accepted.split(", "), *others]))) if parent else ""
     try:
         newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
     except first_push.NoNameFree:

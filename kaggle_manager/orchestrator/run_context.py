@@ -24,6 +24,7 @@ from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.runs.session_image import moved_after
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.sessions.inputs import current_versions
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import past_sessions
 from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
@@ -100,6 +101,11 @@ class RunContext:
         """Digests of the files of inputs that the user has accepted with it, by the input's name."""
         return self.row.settings.get("accepted_files") or {}
 
+    @property
+    def accepted_inputs(self) -> Mapping[str, int]:
+        """Versions of inputs that were current when the user accepted changes, by the input's name."""
+        return self.row.settings.get("accepted_inputs") or {}
+
     def head(self) -> Checkpoint | None:
         """The checkpoint the next session continues; None when nothing was ever saved.
 
@@ -155,10 +161,17 @@ class RunContext:
         """Remember that the user accepts this environment, this reward and these inputs, and no later ones.
 
         Only a session sees the files of its inputs: those are accepted that one has refused, and told of.
+
+        Raises:
+            AuthError, RemoteError: the platform does not say which versions of its inputs are current.
         """
+        asked = self.config.section.inputs_of(self.config.scenario_name)
+        versions = {**self.accepted_inputs, **current_versions(self.connection.client, asked)}
         told = [session.facts["input_files"] for session in self.sessions if session.facts.get("input_files")]
         files = {**self.accepted_files, **(told[-1] if told else {})}
-        self.state.change_settings(accepted=digest_of_changes(self.identity), accepted_files=files)
+        self.state.change_settings(
+            accepted=digest_of_changes(self.identity), accepted_files=files, accepted_inputs=versions
+        )
 
     def leave_image(self) -> None:
         """The next session takes the newest docker image: those until now no longer say which one it asks for."""

@@ -1,6 +1,7 @@
 """Which version of its input data a session gets, decided before its push; what is not there ends the push in words.
 
-A run stays with the versions that its checkpoints were trained on, or else begins with the current ones. A dataset is
+A run stays with the versions that its checkpoints were trained on, unless the user accepts the ones that were current
+then, or else begins with the current ones. A dataset is
 asked for by its plain name while the wanted version is the current one, which is the form that Kaggle documents, and by
 its number only when a newer one exists; the session then compares the files (see `sections.input_folders`).
 """
@@ -8,6 +9,7 @@ its number only when a newer one exists; the session then compares the files (se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,23 +28,45 @@ class SettledInput:
     source: str
 
 
+def current_versions(client: KaggleClient, asked: Sequence[Input]) -> dict[str, int]:
+    """The current version of each input of which none is named, by its name; without those that are not there.
+
+    Raises:
+        AuthError, RemoteError: the platform does not say.
+    """
+    found = {}
+    for each in asked:
+        with suppress(NotFound, ConfigError):  # which the push says
+            if each.version is None and (current := _versions(client, each)[0]):
+                found[each.name] = current
+    return found
+
+
 def settle_inputs(
-    client: KaggleClient, asked: Sequence[Input], trained_on: Mapping[str, Any], warn: Callable[[str], None]
+    client: KaggleClient,
+    asked: Sequence[Input],
+    trained_on: Mapping[str, Any],
+    warn: Callable[[str], None],
+    accepted: Mapping[str, int] | None = None,
 ) -> tuple[SettledInput, ...]:
     """Look for each input on the platform.
 
     Args:
         trained_on: version of each input, by name, that the checkpoint to continue was trained on.
-        warn: told what could not be found out, and which newer versions are not used.
+        warn: told what could not be found out, and which newer versions are there, or are used.
+        accepted: versions that the user has accepted instead.
 
     Raises:
         ConfigError: one is not there for this account, or not in this version.
         AuthError, RemoteError: the platform did not say whether a dataset is there.
     """
-    return tuple(_settled(client, each, trained_on.get(each.name), warn) for each in asked)
+    accepted = accepted or {}
+    return tuple(_settled(client, each, trained_on.get(each.name), warn, accepted.get(each.name, 0)) for each in asked)
 
 
-def _settled(client: KaggleClient, asked: Input, trained_on: Any, warn: Callable[[str], None]) -> SettledInput:
+def _settled(
+    client: KaggleClient, asked: Input, trained_on: Any, warn: Callable[[str], None], accepted: int
+) -> SettledInput:
     try:
         current, listed = _versions(client, asked)
     except NotFound as error:
@@ -53,7 +77,7 @@ def _settled(client: KaggleClient, asked: Input, trained_on: Any, warn: Callable
             raise
         warn(f"whether the input {asked.text} is there is not known, and its session will see: {error.message}")
         current, listed = 0, frozenset()
-    wanted = asked.version or (trained_on if isinstance(trained_on, int) else None)
+    wanted = asked.version or (max(trained_on, accepted) if isinstance(trained_on, int) else None)
     version = wanted or current or None
     if listed and version not in listed:
         raise _not_there(asked, f"not there in version {version}, only in {', '.join(map(str, sorted(listed)))}")
@@ -61,6 +85,8 @@ def _settled(client: KaggleClient, asked: Input, trained_on: Any, warn: Callable
         raise Unavailable(f"The input {asked.text} has no version yet that could be mounted.", safe=_NOTHING)
     if version is not None and asked.version is None and version < current:
         warn(f"the input {asked.name} has version {current} by now; this run stays with version {version}")
+    if asked.version is None and isinstance(trained_on, int) and version is not None and version > trained_on:
+        warn(f"the input {asked.name} is version {version} from here on, as accepted; it was version {trained_on}")
     settled = asked.at(version)
     return SettledInput(settled, _source(settled, current))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from kaggle_manager.config import build_config
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing, Interrupted
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
+from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.inputs import LOCAL_FOLDER
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.sections.scaffold import new_section
@@ -66,6 +68,39 @@ def test_accepted_are_the_files_that_a_session_told_of_and_no_later_ones(bench: 
     with pytest.raises(CheckpointIncompatible, match="its files are other ones"):
         bench.run(timesteps=4)
     assert bench.run(timesteps=4, accept_changes=True).step == 4
+
+
+def test_the_version_that_is_current_when_the_user_accepts_is_taken_and_said_and_no_later_one(bench: Bench) -> None:
+    bench.edit("sections/small/section.toml", r"^trains = true$", 'trains = true\ninputs = ["local/roads-that-grow"]')
+    roads = bench.workdir / "roads.csv"
+    roads.parent.mkdir(parents=True, exist_ok=True)
+
+    def publish(content: str) -> None:
+        roads.write_text(content)
+        with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
+            client.publish_dataset(owner="local", slug="roads-that-grow", files=[roads], notes="")
+
+    def trained_on() -> list[int]:
+        tree = CheckpointStore(bench.tree).valid_checkpoints()
+        return [each.manifest.identity["inputs"]["local/roads-that-grow"] for each in tree]
+
+    publish("1,2")
+    bench.run(timesteps=2)
+    publish("1,2,3")
+    bench.run(timesteps=4)
+    assert "has version 2 by now; this run stays with version 1" in bench.output
+    bench.plan(g3="crash at once")
+    with pytest.raises(Interrupted):
+        bench.run(timesteps=6, accept_changes=True, interrupt_at="[STEP4]")
+    publish("1,2,3,4")
+    bench.plan()
+    bench.run(timesteps=6)
+    assert "is version 2 from here on, as accepted; it was version 1" in bench.output
+    assert "has version 3 by now; this run stays with version 2" in bench.output
+    assert trained_on()[0] == 2
+    with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
+        noted = [each["detail"] for each in journal.events(journal.runs()[0].run_id, "changes_accepted")]
+    assert [(each["what"], each["step"]) for each in noted] == [("input local/roads-that-grow", 4)] * 2, "of g3 and g4"
 
 
 def test_without_its_data_nothing_is_pushed(bench: Bench) -> None:

@@ -94,7 +94,7 @@ def run(order):
 
 
 def check_files(order, stated, identity):
-    known = {**identity, "input_files": stated.get("input_files", {})}
+    known = {**identity, **{name: stated.get(name, {}) for name in ("inputs", "input_files")}}
     options = {"accept_changes": order.accept_changes, "accepted_files": order.accepted_files}
     if (verdict := compare(known, identity, **options)).refused:
         said = "\\n  ".join(map(str, verdict.differences))
