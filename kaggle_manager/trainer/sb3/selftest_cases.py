@@ -311,7 +311,6 @@ class Case:
         return Environments(option.environment(self.algorithm), **option.around)
 
     @property
-    @property
     def policy(self) -> str:
         policy = OPTIONS[self.option].policy
         return policy.replace("Policy", "LstmPolicy") if self.algorithm == "recurrentppo" else policy

@@ -49,7 +49,7 @@ _CHANGES = frozenset(
     {"num_timesteps", "_episode_num", "_n_calls", "_n_updates", "exploration_rate", "_current_progress_remaining"}
     | {"_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer"}
     | {"_last_lstm_states", "weights", "old_count", "_total_timesteps", "_num_timesteps_at_start", "start_time"}
-    | {"_logger", "_custom_logger", "env", "_vec_normalize_env"}
+    | {"_logger", "_custom_logger", "env", "_vec_normalize_env", "action_noise"}
 )
 _SINGLE = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
