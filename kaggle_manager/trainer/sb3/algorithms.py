@@ -20,6 +20,14 @@ from kaggle_manager.sections.hyperparameters import SB3, SB3_CONTRIB, is_algorit
 from kaggle_manager.sections.values import is_object
 from kaggle_manager.trainer.sb3 import arguments
 
+# Which take actions of a space, by its name (the table of algorithms in Stable-Baselines3's documentation).
+_TAKING = {
+    "Box": "SAC, TD3, PPO, A2C",
+    "Discrete": "DQN, PPO, A2C",
+    "MultiDiscrete": "PPO, A2C",
+    "MultiBinary": "PPO, A2C",
+}
+
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
     """The class of an algorithm: of Stable-Baselines3 or sb3-contrib by its name, any other as `module:Class`.
@@ -92,6 +100,12 @@ def build_model(
     try:
         model = maker(made, vec_env, seed=seed, device=device, **given)
     except (AssertionError, TypeError, ValueError) as error:
+        kind = type(vec_env.action_space).__name__
+        if "as action spaces" in str(error):
+            raise _refused(
+                f"{algorithm} takes no {kind} actions, which the environment has. Algorithms that do: "
+                f"{_TAKING.get(kind, 'none of Stable-Baselines3')}."
+            ) from error
         raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
     except MemoryError as error:
         raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
