@@ -11,7 +11,9 @@ attributes are taken to be among that.
 
 from __future__ import annotations
 
+import copyreg
 import dis
+import io
 import logging
 import sys
 import threading
@@ -53,7 +55,7 @@ _CHANGES = frozenset(
 )
 _SINGLE = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.Size)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
-_STATELESS = (type, ModuleType, BuiltinFunctionType, logging.Logger, weakref.ReferenceType, *_LOCKS)
+_STATELESS = (type, ModuleType, BuiltinFunctionType, io.IOBase, logging.Logger, weakref.ReferenceType, *_LOCKS)
 
 
 class Unsaved:
@@ -257,7 +259,8 @@ class _Look:
             return [self.at(part) for part in value]
         if isinstance(value, torch.nn.Module | torch.optim.Optimizer):
             return [type(value).__qualname__, self.at(vars(value))]
-        parts = value.__reduce_ex__(4)
+        registered = copyreg.dispatch_table.get(type(value))
+        parts: Any = registered(value) if registered else value.__reduce_ex__(4)
         return (
             parts if isinstance(parts, str) else [self.at(list(it) if hasattr(it, "__next__") else it) for it in parts]
         )

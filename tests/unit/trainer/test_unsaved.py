@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -130,7 +132,14 @@ def test_an_attribute_that_changes_is_found_by_its_name(kind: str) -> None:
 
 def test_what_does_not_change_or_is_saved_with_the_model_is_not_taken_for_state() -> None:
     def keep(model: Any) -> None:
-        put(beta=0.5, table={"a": [1, 2]}, weights_of=model.policy.value_net, lock=threading.Lock())(model)
+        put(
+            beta=0.5,
+            table={"a": [1, 2]},
+            weights_of=model.policy.value_net,
+            lock=threading.Lock(),
+            named=re.compile("a+"),
+            log=io.StringIO(),
+        )(model)
         put(
             helper=Helper(model), optimizer=model.policy.optimizer, watched=model.get_env(), buffer=model.rollout_buffer
         )(model)
