@@ -7,7 +7,7 @@ command goes on. Never deletes what a run that is not over may need, nor the onl
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +82,22 @@ class Cleaner:
             AuthError, RemoteError: the platform does not say what is there.
         """
         there = self._connection.client.belongings(self._connection.owner)
+        known = self._runs_of(there, told)
+        unused = self._verdicts_on_wheels(there, there, known)
+        left = {slug: row for row in self._rows() for slug in self._left_empty(row)}
+        found = []
+        for slug, row in left.items():
+            told(slug)
+            found.append(self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)))
+        for thing in there:
+            if thing.kind == "kernel" and thing.slug in left:
+                continue
+            verdict = unused[thing.slug] if _has_wheels(thing) else verdict_on_run(thing.slug, known)
+            found.append(self._leftover(thing, verdict))
+        return [leftover for leftover in found if leftover is not None]
+
+    def _runs_of(self, there: Sequence[Belonging], told: Callable[[str], None]) -> dict[str, KnownRun]:
+        """The runs that have left something of what is there, by the slug of their kernel."""
         rows = {slug: row for row in self._rows() for slug in kernel_names(row.scenario, row.run_id)}
         rows |= {row.slug: row for row in self._rows()}
         known, asked = {}, dict[str, KnownRun]()
@@ -91,26 +107,20 @@ class Cleaner:
                 told(slug)
                 asked[row.run_id] = self._known(row)
             known[slug] = asked[row.run_id]
+        return known
+
+    def _verdicts_on_wheels(
+        self, things: Sequence[Belonging], there: Sequence[Belonging], known: Mapping[str, KnownRun]
+    ) -> dict[str, Verdict | None]:
+        """About those of `things` that are datasets of wheels, by their slug."""
+        wheels = list(filter(_has_wheels, things))
         over = {slug for slug, run in known.items() if run.verdict.delete}
-        wheels = [thing for thing in there if thing.kind == "dataset" and is_wheels(thing.slug)]
         kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
         installed = self._installed_from([thing.slug for thing in wheels], kernels)
-        left = {slug: row for row in self._rows() for slug in self._left_empty(row)}
-        found = []
-        for slug, row in left.items():
-            told(slug)
-            found.append(self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)))
-        for thing in there:
-            if thing.kind == "kernel" and thing.slug in left:
-                continue
-            if thing in wheels:
-                verdict: Verdict | None = verdict_on_wheels(
-                    thing.slug, installed, thing.changed_at, thing.size, self._now
-                )
-            else:
-                verdict = verdict_on_run(thing.slug, known)
-            found.append(self._leftover(thing, verdict))
-        return [leftover for leftover in found if leftover is not None]
+        return {
+            thing.slug: verdict_on_wheels(thing.slug, installed, thing.changed_at, thing.size, self._now)
+            for thing in wheels
+        }
 
     def _leftover(self, thing: Belonging, verdict: Verdict | None) -> Leftover | None:
         if verdict is None:
@@ -151,6 +161,15 @@ class Cleaner:
                     if not verdict.delete:
                         return replace(leftover, action="keep", why=verdict.why)
                     self._never_again(row, thing)
+                else:  # a run may have begun to install from them since
+                    there = self._connection.client.belongings(self._connection.owner)
+                    found = [each for each in there if (each.kind, each.slug) == (thing.kind, thing.slug)]
+                    known = self._runs_of(there, lambda slug: None)
+                    verdict = self._verdicts_on_wheels(found, there, known).get(thing.slug)
+                    if verdict is None:
+                        return replace(leftover, action="gone")
+                    if not verdict.delete:
+                        return replace(leftover, action="keep", why=verdict.why)
                 delete(leftover.owner, thing.slug)
                 if leftover.run_id:
                     what = cleaned_note(thing.kind, leftover.name)
@@ -302,6 +321,10 @@ class Cleaner:
             asked = ((order_of(newest[1]) if newest else None) or {}).get("wheels") or {}
             found.add(str(asked.get("dataset", "")).rpartition("/")[2])
         return found & set(wheels)
+
+
+def _has_wheels(thing: Belonging) -> bool:
+    return thing.kind == "dataset" and is_wheels(thing.slug)
 
 
 def _has_no_next_name(row: RunRow) -> bool:

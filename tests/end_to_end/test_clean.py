@@ -22,7 +22,7 @@ from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.cli.commands import call
 from kaggle_manager.errors import Interrupted, NotFound, Unavailable
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
-from kaggle_manager.orchestrator.clean import Leftover, clean
+from kaggle_manager.orchestrator.clean import Cleaner, Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import KernelPush
 from kaggle_manager.runs.journal import Journal
@@ -333,6 +333,27 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
     assert call(["clean", "--workdir", workdir]) == 0
     assert "Nothing is there" in capsys.readouterr().out
     assert call(["clean", "--workdir", workdir, "--platform", "moon"]) == 2
+
+
+def test_wheels_that_a_run_has_begun_to_install_from_since_they_were_found_stay(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "a.whl").write_text("a wheel" * 1000)
+    slug = f"km-wheels-{time.time_ns()}"
+    order = {"wheels": {"dataset": f"local/{slug}", "files": {}}}
+    bench.run(timesteps=2)
+    with (
+        KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client,
+        closing(Journal(bench.workdir / "journal.sqlite")) as journal,
+    ):
+        client.publish_dataset(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
+        cleaner = Cleaner(
+            Connection(client, bench.owner, bench.platform, "a test"), journal, time.time() + 2 * 24 * 3600
+        )
+        [found] = [each for each in cleaner.find() if each.thing.slug == slug]
+        assert found.action == "empty"
+        source = f"print(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"
+        client.push_kernel(KernelPush("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
+        [after] = cleaner.delete([found])
+    assert (after.action, after.why) == ("keep", "a run that may go on installs from it")
 
 
 def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(bench: Bench, tmp_path: Path) -> None:
