@@ -79,6 +79,8 @@ class Difference:
             return f"{', '.join(self.files)} newly named"
         if self.field in _FINGERPRINTS and ABSENT not in (self.checkpoint, self.current):
             return f"{', '.join(self.files)} changed" if self.files else "changed; what it was is not kept"
+        if self.field.startswith("inputs.") and ABSENT in (self.checkpoint, self.current):
+            return "it was trained without it" if self.checkpoint == ABSENT else "section.toml names it no longer"
         if self.field.partition(".")[0] == "input_files":  # two digests, which say nothing to anyone either
             return "its files are other ones than before, by their names or sizes"
         return f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
@@ -169,6 +171,8 @@ _INPUTS = {
     "input_files": "give those back, or start again with --fresh (the old tree is archived)",
 }
 """Data of Kaggle that is read: the version of each, and a digest of its files."""
+_NEW_INPUT = "take it out of section.toml, or start again with --fresh (the old tree is archived)"
+_NO_INPUT = "name it there again, or start again with --fresh (the old tree is archived)"
 
 SOURCE_FILES = "source_files"
 """By fingerprint, and for what no fingerprint is made of: file -> digest of its meaning."""
@@ -296,7 +300,8 @@ def _inputs(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[D
         before, now = old.get(key, unstated), new.get(key, unstated)
         is_comparable = None not in (before, now) or ABSENT in (before, now)
         if before != now and is_comparable:
-            found.append(Difference(f"{name}.{key}", before, now, Level.REFUSE, _INPUTS[name]))
+            advice = _NEW_INPUT if before == ABSENT else _NO_INPUT if now == ABSENT else _INPUTS[name]
+            found.append(Difference(f"{name}.{key}", before, now, Level.REFUSE, advice))
     return found
 
 

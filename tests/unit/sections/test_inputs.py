@@ -186,6 +186,10 @@ def test_another_version_or_other_files_are_another_experiment(tmp_path: Path) -
     assert "checkpoint=3, current=4" in str(compare(trained, newer).differences[0])
     assert compare(trained, newer).refused
     assert compare(trained, {**trained, "inputs": {}}).refused
+    [added] = compare(before, {**before, "inputs": {asked.name: None}}).differences
+    assert f"{added.said} - {added.what_to_do}".startswith("it was trained without it - take it out of section.toml")
+    [gone] = compare(trained, {**trained, "inputs": {}}).differences
+    assert f"{gone.said} - {gone.what_to_do}".startswith("section.toml names it no longer - name it there again")
     assert compare(before, trained).refused
     added = {**before, "inputs": {asked.name: None}}
     assert compare({**before, "inputs": {}}, added).refused, "known before a push, which settles its version"
