@@ -6,7 +6,7 @@ one whose answer never came is looked for before anything is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kaggle_manager.checkpoints import Checkpoint
@@ -14,6 +14,7 @@ from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import (
     AmbiguousPush,
     CapacityReached,
+    CheckpointIncompatible,
     KaggleManagerError,
     NotebookNotFound,
     NoVersionShown,
@@ -38,10 +39,12 @@ from kaggle_manager.protocol.launch_order import Wheels
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.sections.inputs import LOCAL_FOLDER, Input
 from kaggle_manager.sessions import launch
 from kaggle_manager.sessions import reconcile as lost_push
 from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
 from kaggle_manager.sessions.inputs import settle_inputs
+from kaggle_manager.trees.compatibility import check_inputs_here
 
 # Waits before the next look; each is doubled up to its longest, and none costs an attempt.
 UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S = 30.0, 900.0
@@ -82,6 +85,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     newer = {each.input.name: (trained_on.get(each.input.name), each.input.version) for each in inputs}
     others = [f"input {name}" for name, (then, now) in newer.items() if None not in (then, now) and then != now]
     accepted = ", ".join(dict.fromkeys(filter(None, [*accepted.split(", "), *others]))) if parent else ""
+    if parent is not None and run.connection.platform == "local":
+        _check_files_here(run, parent, [each.input for each in inputs])
     try:
         newest, row = first_push.newest_kernel(run), run.row  # which may have another name now
     except first_push.NoNameFree:
@@ -205,6 +210,18 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
                 run.postpone(IN_DOUBT, pushed.message, DOUBT_WAIT_S, DOUBT_LONGEST_S)
             return
         _accepted(run, session, pushed.version)
+
+
+def _check_files_here(run: RunContext, parent: Checkpoint, inputs: Sequence[Input]) -> None:
+    """Data of others lies in a folder of the local Kaggle: its session would refuse what can be seen here."""
+    others = [each for each in inputs if each.kind != "dataset" or each.parts[0] != run.row.owner]
+    accepted = run.accepted_files if run.changes_are_accepted else None
+    root = run.config.state / LOCAL_FOLDER
+    try:
+        check_inputs_here(parent, others, root, safe="nothing was pushed", accepted_files=accepted)
+    except CheckpointIncompatible as error:
+        run.state.change_settings(told_files=error.input_files)
+        raise
 
 
 def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:

@@ -160,7 +160,8 @@ class RunContext:
     def accept_changes(self) -> None:
         """Remember that the user accepts this environment, this reward and these inputs, and no later ones.
 
-        Only a session sees the files of its inputs: those are accepted that one has refused, and told of.
+        Only a session sees the files of its inputs: those are accepted that one has refused, and told of; on the local
+        Kaggle those that a push was refused for.
 
         Raises:
             AuthError, RemoteError: the platform does not say which versions of its inputs are current.
@@ -168,7 +169,7 @@ class RunContext:
         asked = self.config.section.inputs_of(self.config.scenario_name)
         versions = {**self.accepted_inputs, **current_versions(self.connection.client, asked)}
         told = [session.facts["input_files"] for session in self.sessions if session.facts.get("input_files")]
-        files = {**self.accepted_files, **(told[-1] if told else {})}
+        files = {**self.accepted_files, **(told[-1] if told else {}), **(self.row.settings.get("told_files") or {})}
         self.state.change_settings(
             accepted=digest_of_changes(self.identity), accepted_files=files, accepted_inputs=versions
         )

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, Verdict, compare
 from kaggle_manager.checkpoints.compatibility import ACCEPTABLE
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.errors import CheckpointIncompatible, InputMissing
 from kaggle_manager.sections.identity import identity_of, sources_of
+from kaggle_manager.sections.input_folders import find_inputs, identity_of_inputs
+from kaggle_manager.sections.inputs import Input
 
 
 def way_out(*, can_be_accepted: bool, again: str = "the same command") -> str:
@@ -54,6 +58,38 @@ def verdict_on(checkpoint: Checkpoint, config: RunConfig, *, accept_changes: boo
         now=sources_of(config.section, config.scenario_name, config.project_root),
         accept_changes=config.accept_changes if accept_changes is None else accept_changes,
     )
+
+
+def check_inputs_here(
+    checkpoint: Checkpoint, inputs: Sequence[Input], root: Path, *, safe: str, accepted_files: Mapping[str, str] | None
+) -> None:
+    """Refuse a checkpoint that was trained on other files of its inputs, as the session would.
+
+    Args:
+        inputs: with their versions; those that are not below `root` are left to the session.
+        accepted_files: the files that the user has accepted; None: no change is accepted.
+
+    Raises:
+        CheckpointIncompatible: see there.
+    """
+    found: dict[str, Path] = {}
+    for each in inputs:
+        with suppress(InputMissing):
+            found |= find_inputs(root, [each])
+    stated = checkpoint.manifest.identity
+    verdict = compare(
+        stated,
+        {**stated, **identity_of_inputs(inputs, found)},
+        accept_changes=accepted_files is not None,
+        accepted_files=accepted_files,
+    )
+    if verdict.refused:
+        raise CheckpointIncompatible(
+            "\n  ".join(["The checkpoint is of another experiment:", *map(str, verdict.differences)]),
+            input_files=verdict.other_files,
+            safe=safe,
+            next_step=way_out(can_be_accepted=verdict.can_be_accepted),
+        )
 
 
 def check(

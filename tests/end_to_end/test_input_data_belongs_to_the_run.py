@@ -70,6 +70,23 @@ def test_accepted_are_the_files_that_a_session_told_of_and_no_later_ones(bench: 
     assert bench.run(timesteps=4, accept_changes=True).step == 4
 
 
+def test_files_that_lie_on_this_machine_are_compared_before_a_session_would_refuse_them(bench: Bench) -> None:
+    folder = reading(bench, "roads-seen-here")
+    folder.mkdir(parents=True)
+    (bench.workdir / LOCAL_FOLDER).parent.mkdir(parents=True)
+    (bench.workdir / LOCAL_FOLDER).symlink_to(bench.server.root / "inputs")
+    (folder / "roads.csv").write_text("1,2")
+    bench.run(timesteps=2)
+    (folder / "roads.csv").write_text("1,2,3")
+    for _ in range(2):
+        with pytest.raises(CheckpointIncompatible, match="its files are other ones") as refused:
+            bench.run(timesteps=4)
+        assert "--accept-changes" in refused.value.next_step
+        assert "[STEP2]" not in bench.output
+    report = bench.run(timesteps=4, accept_changes=True)
+    assert (report.step, len(report.sessions)) == (4, 2)
+
+
 def test_the_version_that_is_current_when_the_user_accepts_is_taken_and_said_and_no_later_one(bench: Bench) -> None:
     bench.edit("sections/small/section.toml", r"^trains = true$", 'trains = true\ninputs = ["local/roads-that-grow"]')
     roads = bench.workdir / "roads.csv"
