@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 VARIABLE = "KM_TRIAL"
@@ -46,7 +46,8 @@ class Trial:
         progress: a file that results are appended to; "" for none.
         pinned: folders that pinned packages were installed from here, which a session has from an index.
         refused: hidden modules that were asked for. staying: modules found where nothing travels from, and their files.
-        read: files of the project that were opened where they lie.
+        read: files of the project that were opened where they lie. sought: those that the user's code has looked for
+            beside itself, and that are not in `code`.
         opened: its files that were opened to be read, there or in `code`, unless this process has written them before.
     """
 
@@ -60,6 +61,7 @@ class Trial:
     staying: dict[str, Path] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
     opened: list[Path] = field(default_factory=list)
+    sought: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._own, self._not_own = self._places()
@@ -85,9 +87,41 @@ class Trial:
             sys.meta_path[:] = [_Hiding(finder, self) for finder in sys.meta_path]
         if self.project != self.code:
             sys.addaudithook(self._notice)
+            self._notice_missing()
+
+    def _notice_missing(self) -> None:
+        """What code looks for before it does without raises nothing: `exists`, and whatever else asks for a status."""
+        stat, supports = os.stat, (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks)
+
+        def noticing(path: Any, *options: Any, **named: Any) -> os.stat_result:
+            try:
+                return stat(path, *options, **named)
+            except FileNotFoundError:
+                if isinstance(path, str | os.PathLike) and named.get("dir_fd") is None:
+                    self._seek(os.fspath(path))
+                raise
+
+        for group in supports:
+            group.add(noticing)
+        os.stat = noticing
+
+    def _seek(self, place: str | bytes) -> None:
+        path = Path(os.path.realpath(os.fsdecode(place)))
+        if not path.is_relative_to(self._code) or not self.name_of(path):
+            return
+        there = self._own / path.relative_to(self._code)
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and not self._is_users(frame.f_code.co_filename):
+            frame = frame.f_back
+        if frame is not None and os.path.lexists(there):
+            self.sought.append(there)
 
     def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open" or not isinstance(arguments[0], str):
+        if event not in ("open", "os.listdir", "os.scandir") or not isinstance(arguments[0], str):
+            return
+        if not os.path.lexists(arguments[0]):
+            self._seek(arguments[0])
+        if event != "open":
             return
         path = Path(os.path.realpath(arguments[0]))
         if not self.name_of(path):
@@ -148,7 +182,8 @@ class Trial:
         """Which files were read, by an absolute path, that a session does not have; "" for none."""
         found = sorted({path.relative_to(self._own).as_posix() for path in self.read if path.is_file()})
         if not found:
-            return ""
+            sought = sorted({path.relative_to(self._own).as_posix() for path in self.sought})
+            return f"it looks for {_listed(sought)}, which does not travel: {_include(sought)}" if sought else ""
         return (
             f"it reads {_listed(found)} in {self.project}, which does not travel: {_include(found)}, and let the code "
             "find it beside its own files (`Path(__file__).parent`)"

@@ -243,6 +243,51 @@ print(trial.imported_elsewhere())
     assert 'add "later/json_of_mine.py" to `include`' in later
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        "(here / 'demand.csv').exists()",
+        "os.path.isfile(here / 'demand.csv')",
+        "list((here / 'demand.csv').glob('*'))",
+        "tried(open, here / 'demand.csv')",
+        "tried(os.listdir, str(here / 'demand.csv'))",
+    ],
+)
+def test_what_code_looks_for_and_does_without_is_noticed_where_the_project_has_it(look: str, tmp_path: Path) -> None:
+    put(tmp_path / "src/demand.csv", tmp_path / "src/.cache", tmp_path / "src/kept.csv")
+    environment = tmp_path / "code/src/environment.py"
+    put(environment, tmp_path / "code/src/kept.csv")
+    environment.write_text(f"""
+import os, pathlib
+here = pathlib.Path(__file__).parent
+def tried(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError:
+        pass
+if LOOK:
+    {look}
+for name in (".cache", "nowhere.csv", "kept.csv"):
+    (here / name).exists()
+    tried(open, here / name)
+""")
+    source = """
+import os, pathlib
+from kaggle_manager.trainer.runtime.as_in_session import trial
+code = pathlib.Path("src/environment.py").resolve()
+for looks in (False, True):
+    exec(compile(code.read_text(), str(code), "exec"), {"__file__": str(code), "LOOK": looks})
+    print(trial.left_behind())
+"""
+    done = run(tmp_path, source, section="src")
+    assert done.returncode == 0, done.stderr
+    before, after = done.stdout.split("\n")[:2]
+    assert before == ""
+    assert (
+        after == 'it looks for src/demand.csv, which does not travel: add "src/demand.csv" to `include` in section.toml'
+    )
+
+
 def test_what_is_read_where_it_lies_in_the_project_is_noticed(tmp_path: Path) -> None:
     for name in ("demand.csv", ".cache", "log.txt"):
         (tmp_path / name).write_text("x")
