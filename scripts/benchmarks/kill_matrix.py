@@ -34,6 +34,7 @@ MEANING = {
     "environments": "4 environments in one process",
     "workers": "2 environments, each in a process of its own",
     "normalized": "`VecNormalize`, 2 environments",
+    "wrapped": "2 worker processes, `env_wrapper`, `VecFrameStack`, `VecMonitor`, `VecNormalize`, a piecewise schedule",
     "dictionary": "`Dict` observations, 2 environments",
     "hindsight": "`HerReplayBuffer` with the infos kept, 2 environments",
     "n-step": "3-step returns",
