@@ -80,11 +80,13 @@ def build_model(
     seed: int,
     device: str,
     noise: tuple[str, float] | None = None,
+    table: str = "",
 ) -> BaseAlgorithm:
     """A new model on `vec_env`.
 
     Args:
         noise: kind and standard deviation of the noise on its actions.
+        table: of section.toml, such as `scenarios.NAME.`, to name a refused key in full.
 
     Raises:
         ConfigError: an unknown algorithm or hyperparameter, or a value the algorithm refuses.
@@ -93,13 +95,15 @@ def build_model(
     accepted = set(parameters_of(maker)) - {"env", "policy", "seed", "device", "_init_setup_model"}
     if unknown := sorted(set(hyperparameters) - accepted):
         raise _refused(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(accepted))}.")
-    given = arguments.hyperparameters_of(hyperparameters)
+    given = arguments.hyperparameters_of(hyperparameters, f"{table}hyperparameters")
+    for name, value in given.items():
+        arguments.check_kind(value, parameters_of(maker)[name].annotation, f"{table}hyperparameters.{name}")
     if noise is not None:
-        given["action_noise"] = arguments.action_noise(*noise, vec_env.action_space)
-    made = arguments.object_named(policy, "policy") if isinstance(policy, str) and is_object(policy) else policy
+        given["action_noise"] = arguments.action_noise(*noise, vec_env.action_space, f"{table}noise")
+    made = _policy(maker, policy, f"{table}policy")
     try:
         model = maker(made, vec_env, seed=seed, device=device, **given)
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         kind = type(vec_env.action_space).__name__
         if "as action spaces" in str(error):
             raise _refused(
@@ -109,18 +113,30 @@ def build_model(
         raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
     except MemoryError as error:
         raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
-    _check_rows(model)
+    _check_rows(model, f"{table}normalize")
     return model
 
 
-def _check_rows(model: BaseAlgorithm) -> None:
+def _policy(maker: type[BaseAlgorithm], policy: str | type, key: str) -> str | type:
+    """The class that `module:Class` names; a name that the algorithm knows as it is."""
+    if not isinstance(policy, str):
+        return policy
+    if is_object(policy):
+        found: type = arguments.object_named(policy, key)
+        return found
+    if maker.policy_aliases and policy not in maker.policy_aliases:
+        raise arguments.refused(key, policy, f"{', '.join(maker.policy_aliases)}, or a class as module:Class")
+    return policy
+
+
+def _check_rows(model: BaseAlgorithm, key: str) -> None:
     """A replay buffer is given what VecNormalize was given, whatever is around that; Stable-Baselines3 fails later."""
     normalize = model.get_vec_normalize_env()
     buffer = getattr(model, "replay_buffer", None)
     if normalize is None or buffer is None or normalize.observation_space.shape == buffer.observation_space.shape:
         return
     raise arguments.refused(
-        "normalize",
+        key,
         f"observations of shape {normalize.observation_space.shape}",
         f"those of the replay buffer, {buffer.observation_space.shape}: instead of frame_stack = N put "
         '{ "stable_baselines3.common.vec_env:VecFrameStack" = { n_stack = N } } into vec_env_wrapper, below it; images '

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import numpy as np
 from gymnasium import spaces
@@ -99,6 +101,43 @@ def _schedule(points: Sequence[tuple[float, float]]) -> Any:
         return LinearSchedule(first, last, end_fraction=1.0)
     rising = [(1.0 - done, value) for done, value in reversed(points)]
     return functools.partial(np.interp, xp=[at for at, _ in rising], fp=[value for _, value in rising])
+
+
+def check_kind(value: Any, annotation: Any, key: str) -> None:
+    """Refuse a number, a text or a truth value where the annotation of its parameter has none of that kind.
+
+    Stable-Baselines3 would fail later, in words that name no key.
+
+    Raises:
+        ConfigError: of `key`.
+    """
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    is_plain = isinstance(value, bool | int | float | str)
+    if not is_plain or not all(_is_known(kind) for kind in kinds):
+        return
+    if type(value) in kinds or (type(value) is int and float in kinds):
+        return
+    raise refused(
+        key, value, " or ".join(_IN_WORDS.get(get_origin(kind) or kind, "an object as module:Name") for kind in kinds)
+    )
+
+
+def _is_known(kind: Any) -> bool:
+    """Whether it is certain what fits: it may be said as text by a class of one's own alone."""
+    module = str(getattr(get_origin(kind) or kind, "__module__", "")).partition(".")[0]
+    return kind not in (Any, inspect.Parameter.empty, object) and module in _KNOWN
+
+
+_KNOWN = ("builtins", "collections", "stable_baselines3", "sb3_contrib", "numpy")
+_IN_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "nothing",
+    dict: "a table",
+    tuple: "a list",
+}
 
 
 def action_noise(kind: str, std: float, space: spaces.Space[Any], key: str = "noise") -> ActionNoise:

@@ -189,7 +189,8 @@ def told(error: Exception, key: str = "") -> str:
     said = error.message if isinstance(error, KaggleManagerError) else f"{type(error).__name__}: {error}"
     where = f" ({place})" if (place := trial.where(error)) else ""
     advice = trial.advice(error) or (trial.beside() if place and not key else "")
-    return f"{f'{key}: ' if key else ''}{said}{where}{f'; {advice}' if advice else ''}"
+    named = f"{key}: " if key and not said.startswith(f"{key}: ") else ""
+    return f"{named}{said}{where}{f'; {advice}' if advice else ''}"
 
 
 def _kwargs_key(scenario: ScenarioConfig, error: Exception) -> str:

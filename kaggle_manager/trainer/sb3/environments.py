@@ -36,6 +36,7 @@ class Environments:
         normalize: arguments of VecNormalize; None for none.
         frame_stack: how many observations are stacked; 1 for none.
         evaluation_kwargs: of the environment in evaluations, over those of the training.
+        table: of section.toml that says so, such as `scenarios.NAME.`, to name a refused key in full.
     """
 
     factory: EnvFactory
@@ -47,6 +48,7 @@ class Environments:
     normalize: Mapping[str, Any] | None = None
     frame_stack: int = 1
     evaluation_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    table: str = ""
 
     @property
     def name(self) -> str:
@@ -78,7 +80,7 @@ class Environments:
     def around(self, vec: VecEnv) -> VecEnv:
         """`vec` in what is put around all of them; closed when that fails."""
         try:
-            vec = Wrapping(self.vec_wrappers, "vec_env_wrapper", VecEnv)(vec)
+            vec = Wrapping(self.vec_wrappers, f"{self.table}vec_env_wrapper", VecEnv)(vec)
             if self.normalize is not None:
                 vec = VecNormalize(vec, **self.normalize)
             return VecFrameStack(vec, self.frame_stack) if self.frame_stack > 1 else vec
@@ -100,11 +102,11 @@ class Environments:
 
     @property
     def _wrapping(self) -> Wrapping:
-        return Wrapping(self.wrappers, "env_wrapper", gym.Env)
+        return Wrapping(self.wrappers, f"{self.table}env_wrapper", gym.Env)
 
 
-def environments_of(scenario: ScenarioConfig) -> Environments:
-    """Those that a scenario of section.toml speaks of."""
+def environments_of(scenario: ScenarioConfig, table: str = "") -> Environments:
+    """Those that a scenario of section.toml, in this table of it, speaks of."""
     normalize = scenario.normalize.model_dump() if scenario.normalize else None
     if normalize is not None and normalize["gamma"] is None:
         normalize["gamma"] = scenario.hyperparameters.get("gamma", 0.99)
@@ -118,4 +120,5 @@ def environments_of(scenario: ScenarioConfig) -> Environments:
         normalize=normalize,
         frame_stack=scenario.frame_stack,
         evaluation_kwargs=scenario.eval_env_kwargs,
+        table=table,
     )

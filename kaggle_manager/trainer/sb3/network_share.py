@@ -94,7 +94,8 @@ def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:
             given["exploration_initial_eps"] = given.get("exploration_final_eps", 0.05)
     elif {"batch_size", "n_steps"} <= takes.keys():
         given["batch_size"] = given.get("batch_size", takes["batch_size"].default)
-        given["n_steps"] = min(given.get("n_steps", takes["n_steps"].default), given["batch_size"])
+        steps_each = -(-given["batch_size"] // scenario.n_envs)
+        given["n_steps"] = min(given.get("n_steps", takes["n_steps"].default), steps_each)
     return given
 
 

@@ -287,6 +287,7 @@ class Session:
             seed=record.seed,
             device=config.device,
             noise=config.noise,
+            table=config.environments.table,
         )
 
     def _make_callbacks(self, disk: Disk) -> None:

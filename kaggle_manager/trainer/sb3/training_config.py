@@ -129,7 +129,7 @@ def from_scenario(
         algorithm=scenario.algorithm,
         policy=scenario.policy,
         hyperparameters=scenario.hyperparameters,
-        environments=environments_of(scenario),
+        environments=environments_of(scenario, f"scenarios.{name}."),
         noise=(scenario.noise.type, scenario.noise.std) if scenario.noise else None,
         total=total or scenario.timesteps,
         tree=tree,

@@ -16,8 +16,9 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.trainer.sb3.algorithms import build_model
-from kaggle_manager.trainer.sb3.arguments import action_noise, hyperparameters_of, text_of
+from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class, build_model, parameters_of
+from kaggle_manager.trainer.sb3.arguments import action_noise, check_kind, hyperparameters_of, text_of
 
 
 class OwnPolicy(ActorCriticPolicy):
@@ -109,6 +110,39 @@ def test_objects_are_made_at_any_depth() -> None:
 def test_what_cannot_be_made_is_named_by_its_key(hyperparameters: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(**hyperparameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepted"),
+    [
+        ("batch_size", "64", "a whole number"),
+        ("n_steps", 2048.0, "a whole number"),
+        ("ent_coef", "auto", "a number"),
+        ("normalize_advantage", 1, "true or false"),
+        ("target_kl", "small", "a number or nothing"),
+        ("policy_kwargs", "MlpPolicy", "a table or nothing"),
+        ("rollout_buffer_class", 3, "an object as module:Name or nothing"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key_in_full(name: str, value: Any, accepted: str) -> None:
+    vec, given = make_vec_env("CartPole-v1"), {name: value}
+    with pytest.raises(ConfigError) as error:
+        build_model("PPO", "MlpPolicy", given, vec, seed=1, device="cpu", table="scenarios.cart.")
+    assert error.value.message == f"scenarios.cart.hyperparameters.{name}: given {value!r}; accepted: {accepted}"
+
+
+def test_every_default_of_every_algorithm_is_of_its_kind() -> None:
+    for name in NAMES:
+        for key, parameter in parameters_of(algorithm_class(name)).items():
+            if parameter.default is not parameter.empty:
+                check_kind(parameter.default, parameter.annotation, key)
+    check_kind("auto_0.1", parameters_of(algorithm_class("SAC"))["ent_coef"].annotation, "ent_coef")
+    check_kind(1, parameters_of(algorithm_class("PPO"))["learning_rate"].annotation, "learning_rate")
+
+
+def test_a_policy_that_is_not_known_is_refused_by_its_key() -> None:
+    with pytest.raises(ConfigError, match="policy: given 'MlpPolice'; accepted: MlpPolicy, CnnPolicy, Multi"):
+        build("MlpPolice")
 
 
 def test_noise_is_on_each_action_and_only_where_these_are_continuous() -> None:
