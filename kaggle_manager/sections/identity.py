@@ -60,6 +60,7 @@ def identity_of(
         "monitor_kwargs": config.monitor_kwargs.model_dump(),
         "normalize": config.normalize.model_dump() if config.normalize else False,
         "frame_stack": config.frame_stack,
+        "callbacks": list(config.callbacks),
         "environment_fingerprint": _digest(
             [
                 config.environment,

@@ -191,9 +191,9 @@ class ScenarioConfig(_Frozen):
     `n_envs` environments step together, in this process or (`vec_env` = "subproc") each in one of its own. Around each
     come Monitor with `monitor_kwargs` and `env_wrapper`, around all of them `vec_env_wrapper`, VecNormalize
     (`normalize`) and VecFrameStack (`frame_stack`), innermost first. Evaluations play with `eval_env_kwargs` over
-    `environment_kwargs`. `save_every` absent means the adaptive cadence; `seed` absent means
-    unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle that it reads
-    besides what the section's own `inputs` name, see `sections.inputs`.
+    `environment_kwargs`. `callbacks` are those of the user. `save_every` absent means the adaptive cadence; `seed`
+    absent means unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle
+    that it reads besides what the section's own `inputs` name, see `sections.inputs`.
     """
 
     environment: EntryPoint
@@ -212,6 +212,7 @@ class ScenarioConfig(_Frozen):
     monitor_kwargs: Annotated[MonitorKwargs, BeforeValidator(read_table)] = MonitorKwargs()
     eval_env_kwargs: Table = {}
     noise: Noise | None = None
+    callbacks: Wrappers = []
     timesteps: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     save_every: PositiveInt | None = None
@@ -248,7 +249,7 @@ class ScenarioConfig(_Frozen):
     @property
     def objects(self) -> dict[str, str]:
         """Objects of Python that it speaks of besides its environment: `module:Name` -> the first key that does."""
-        keys = ("algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper")
+        keys = ("algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper", "callbacks")
         found = [pair for key in keys for pair in objects_in(getattr(self, key), key)]
         return {name: key for key, name in reversed(found)}
 

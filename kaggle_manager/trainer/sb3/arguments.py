@@ -66,11 +66,21 @@ def value_of(value: Any, key: str) -> Any:
     return {name: value_of(part, f"{key}.{name}") for name, part in value.items()}
 
 
+def made(call: Any, key: str, *first: Any) -> Any:
+    """What a wrapper or a callback of section.toml is, see `values.read_wrappers`; called with `first` as well.
+
+    Raises:
+        ConfigError: see `value_of`.
+    """
+    name, arguments = called(call) or (call, {})
+    return _made(object_named(name, key) if is_object(name) else name, arguments, key, *first)
+
+
 def _made(maker: Any, arguments: Mapping[str, Any], key: str, *first: Any) -> Any:
     """What `maker` returns, called with `first` and with what `arguments` stand for."""
-    made = {name: value_of(part, f"{key}.{name}") for name, part in arguments.items()}
+    given = {name: value_of(part, f"{key}.{name}") for name, part in arguments.items()}
     try:
-        return maker(*first, **made)
+        return maker(*first, **given)
     except TypeError as error:
         raise refused(key, dict(arguments), f"the arguments of {text_of(maker)}: {error}") from error
 
@@ -174,8 +184,7 @@ class Wrapping:
         """
         for number, call in enumerate(self.calls):
             key = self.key if len(self.calls) == 1 else f"{self.key}.{number}"
-            name, arguments = called(call) or (call, {})
-            wrapped = _made(object_named(name, key) if is_object(name) else name, arguments, key, environment)
+            wrapped = made(call, key, environment)
             if not isinstance(wrapped, self.of_type):
                 raise refused(key, text_of(call), f"what returns a {text_of(self.of_type)}; this is {type(wrapped)}")
             environment = wrapped

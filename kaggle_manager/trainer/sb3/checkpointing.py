@@ -144,7 +144,7 @@ class Checkpointer:
             self._hand_over()
             self.join()
         step = self.training.model.num_timesteps
-        self.record.note_unsaved(self.training.unsaved.found())
+        self.record.note_unsaved([*self.training.unsaved.found(), *self.training.users.found()])
         model = self._finite_snapshot()
         metadata = self.metadata(step)
         order = SaveOrder(

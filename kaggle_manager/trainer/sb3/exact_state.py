@@ -31,6 +31,7 @@ from kaggle_manager.trainer.sb3.model_file import tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
 from kaggle_manager.trainer.sb3.unsaved import Unsaved, keepers_of
+from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks
 
 
 class Phase(Enum):
@@ -55,6 +56,7 @@ class Training:
     model: BaseAlgorithm
     mode: env_state.Mode
     keepers: Mapping[str, Keeper]
+    users: UserCallbacks = field(default_factory=lambda: UserCallbacks([], lambda: None))
     unsaved: Unsaved = field(init=False)
     before_rollout: dict[str, Any] | None = None
     """Random generators as they were when the rollout before had ended; for `is_ars` alone."""

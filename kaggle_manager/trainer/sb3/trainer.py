@@ -61,6 +61,7 @@ from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
 
 
@@ -151,6 +152,7 @@ class Session:
         self._changed = _changed_on_purpose(config, resume_point.checkpoint)
         self.record = self._record()
         self.model = self._build_model()
+        self.users_callbacks = made_of(config.callbacks)
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
@@ -307,7 +309,10 @@ class Session:
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
         keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
-        self.training = Training(self.model, record.exactness.mode, keepers)
+        self.users = UserCallbacks(self.users_callbacks, self._save_now)
+        if self.users.callbacks:
+            keepers["users"] = self.users
+        self.training = Training(self.model, record.exactness.mode, keepers, self.users)
         self.checkpointer = Checkpointer(
             config,
             self.store,
@@ -343,7 +348,12 @@ class Session:
     def _callbacks(self) -> list[BaseCallback]:
         """In this order: the first puts a resumed training back, and what the last does nothing comes between."""
         ours: list[BaseCallback] = [self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress]
-        return [*ours, GeneratorsCallback(self.training)] if algorithms.is_ars(self.model) else ours
+        also: list[BaseCallback] = [self.users] if self.users.callbacks else []
+        return [*ours, *also, *([GeneratorsCallback(self.training)] if algorithms.is_ars(self.model) else [])]
+
+    def _save_now(self) -> None:
+        self.checkpoint.save_now()
+        self.checkpointer.finish()
 
     def _write_history(self, data: bytes) -> None:
         path, disk = self.tree.history / "evaluations.npz", self.checkpointer.disk

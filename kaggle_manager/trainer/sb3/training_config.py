@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class TrainingConfig:
         hyperparameters: keyword arguments of the algorithm.
         environments: how its environments are made.
         noise: kind and standard deviation of the noise on its actions; None for what `hyperparameters` say.
+        callbacks: of the user, as `user_callbacks.made_of` takes them.
         total: timesteps the run is to reach, over all sessions.
         tree: folder of the training tree.
         lineage: what this session continues.
@@ -78,6 +79,7 @@ class TrainingConfig:
     evaluate_deterministically: bool = True
     diverged_below: float | None = None
     noise: tuple[str, float] | None = None
+    callbacks: Sequence[Any] = ()
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
     sources: Sources = field(default_factory=dict)
@@ -131,6 +133,7 @@ def from_scenario(
         hyperparameters=scenario.hyperparameters,
         environments=environments_of(scenario, f"scenarios.{name}."),
         noise=(scenario.noise.type, scenario.noise.std) if scenario.noise else None,
+        callbacks=scenario.callbacks,
         total=total or scenario.timesteps,
         tree=tree,
         lineage=lineage,

@@ -98,8 +98,8 @@ class Unsaved:
             watched.pop(path, None)
         if not watched:
             return {}
-        saved = _accounted_for(self._model)
-        return {path: _digest(value, saved) for path, value in watched.items()}
+        saved = accounted_for(self._model)
+        return {path: digest_of(value, saved) for path, value in watched.items()}
 
 
 def keepers_of(model: BaseAlgorithm) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def keepers_of(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def _saves_itself(holder: Any) -> bool:
-    own = not _is_stock(type(holder))
+    own = not is_stock(type(holder))
     return own and all(callable(getattr(holder, name, None)) for name in ("state", "load_state"))
 
 
@@ -127,7 +127,7 @@ def _holders(model: BaseAlgorithm) -> Iterator[tuple[str, Any]]:
 
 def _may_keep_more(place: str, holder: Any) -> bool:
     """A class of one's own; and callbacks may give a model, and its policy, an attribute."""
-    return (place in ("", "policy.") or not _is_stock(type(holder))) and not _saves_itself(holder)
+    return (place in ("", "policy.") or not is_stock(type(holder))) and not _saves_itself(holder)
 
 
 def _own_values(model: BaseAlgorithm) -> Iterator[tuple[str, Any, str]]:
@@ -155,7 +155,7 @@ def _is_own(value: Any, depth: int = 4) -> bool:
         return False
     if isinstance(value, FunctionType):
         return any(_is_own(cell.cell_contents, depth - 1) for cell in value.__closure__ or ()) or _rebinds(value)
-    if not _is_stock(type(value)):
+    if not is_stock(type(value)):
         return True
     if not depth:
         return False
@@ -184,7 +184,7 @@ def _assigned(holder: Any) -> frozenset[str]:
 @cache
 def _assigned_by(kind: Hashable) -> frozenset[str]:
     names = {"training", *vars(torch.nn.Module())}
-    for base in filter(_is_stock, getattr(kind, "__mro__", ())):
+    for base in filter(is_stock, getattr(kind, "__mro__", ())):
         for value in vars(base).values():
             code = getattr(getattr(value, "__func__", getattr(value, "fget", value)), "__code__", None)
             names |= set(_stored(code)) if code is not None else set()
@@ -198,11 +198,12 @@ def _stored(code: CodeType) -> Iterator[str]:
             yield from _stored(constant)
 
 
-def _is_stock(kind: Any) -> bool:
+def is_stock(kind: Any) -> bool:
+    """Whether a class is one of those that are known."""
     return str(kind.__module__).partition(".")[0] in KNOWN_PACKAGES
 
 
-def _accounted_for(model: BaseAlgorithm) -> dict[int, str]:
+def accounted_for(model: BaseAlgorithm) -> dict[int, str]:
     """By identity, what an attribute may refer to without keeping it: it is saved, or made anew."""
     vec = model.get_env()
     found: dict[int, Any] = {id(model): model, id(vec): vec}
@@ -218,7 +219,7 @@ def _accounted_for(model: BaseAlgorithm) -> dict[int, str]:
 # --- what an attribute is -------------------------------------------------------------------------------------------
 
 
-def _digest(value: Any, saved: Mapping[int, str]) -> str:
+def digest_of(value: Any, saved: Mapping[int, str]) -> str:
     """Of what a value is made of, without what is saved; '' where that cannot be told."""
     try:
         return digest(_Look(saved).at(value))
