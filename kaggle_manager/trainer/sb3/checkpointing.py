@@ -74,6 +74,11 @@ class Checkpointer:
 
     def __post_init__(self) -> None:
         self.newest, self.best = self.resume_point.checkpoint, self.store.best(self.identity)
+        if len(model_file.normalisations(self.training.model)) > 1:
+            warn(
+                "several running normalisations are around the environment: a resume has all of them, but beside a "
+                "model lies the outermost alone, for Stable-Baselines3 knows one"
+            )
         self._rows = replay_rows.WaitingRows(self.training.model)
         self._common = {
             "target": self.config.total,

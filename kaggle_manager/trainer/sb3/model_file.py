@@ -22,7 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
-from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 
 from kaggle_manager.checkpoints.contents import Content
 from kaggle_manager.trainer.sb3 import host_pickle, older_files
@@ -83,8 +83,7 @@ def load_statistics(model: BaseAlgorithm, saved: VecNormalize) -> None:
     Raises:
         ValueError: there is none, or its observations have other shapes.
     """
-    vec = model.get_env()
-    own = None if vec is None else unwrap_vec_normalize(vec)
+    own = next(iter(normalisations(model)), None)
     if own is None:
         raise ValueError("the training has no running normalisation (`normalize`)")
     theirs, ours = _shapes(saved), _shapes(own)
@@ -105,14 +104,22 @@ def _shapes(normalisation: VecNormalize) -> Any:
 
 def statistics_of(model: BaseAlgorithm) -> bytes:
     """The running normalisation around the model's environment: stock `VecNormalize.load` opens it. b"" for none."""
-    vec = model.get_env()
-    found = None if vec is None else unwrap_vec_normalize(vec)
-    if found is None:
+    found = normalisations(model)
+    if not found:
         return b""
     try:
-        return host_pickle.dumps(found)
+        return host_pickle.dumps(found[0])
     except (pickle.PicklingError, AttributeError, TypeError):  # of a class of the user's, defined in a function
-        return host_pickle.dumps_code(found)
+        return host_pickle.dumps_code(found[0])
+
+
+def normalisations(model: BaseAlgorithm) -> list[VecNormalize]:
+    """Those around the model's environment, the outermost first."""
+    layer, found = model.get_env(), []
+    while isinstance(layer, VecEnvWrapper):
+        found += [layer] if isinstance(layer, VecNormalize) else []
+        layer = layer.venv
+    return found
 
 
 # Attributes of these types are replaced, never changed, while a model trains; stock `load()` seeds spaces again.

@@ -13,7 +13,6 @@ Never does: replace a training that is there, or call an imported training exact
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 import secrets
 import sys
@@ -30,7 +29,7 @@ from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.save_util import save_to_pkl
-from stable_baselines3.common.vec_env import VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecNormalize
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Disk, Lineage, Manifest, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import replacing, storage_errors
@@ -53,7 +52,7 @@ from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, may_be_opened, open_project, tree_of
-from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, open_statistics, opened, read_plain
+from kaggle_manager.trainer.sb3.pickles import model_attributes, open_buffer, open_statistics, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, read_state
 from kaggle_manager.trainer.sb3.train_dqn import DEFAULT_SECTION
 from kaggle_manager.trainer.sb3.trainer import Session
@@ -151,7 +150,7 @@ def import_sb3(
     with ExitStack() as resources:
         session = Session(config, ResumePoint(None, f"{model_zip.name} is taken in"), SessionClock(), Disk(), resources)
         model = session.model
-        missing = _take_in_statistics(model, statistics, vecnormalize, data, model_zip)
+        missing = _take_in_statistics(model, statistics, vecnormalize, model_zip)
         # No timestep: begins an episode, and the learning curves.
         model.learn(0, callback=[session.monitor, session.curves], log_interval=sys.maxsize)
         try:
@@ -264,26 +263,24 @@ def _plain_data(model_zip: Path) -> dict[str, Any]:
 
 
 def _take_in_statistics(
-    model: BaseAlgorithm, given: VecNormalize | None, path: Path | None, data: dict[str, Any], model_zip: Path
+    model: BaseAlgorithm, given: VecNormalize | None, path: Path | None, model_zip: Path
 ) -> list[str]:
     """Put the running normalisation around the model's environment; return what is missing.
 
     Raises:
         CheckpointIncompatible: model, training and file do not agree on what the policy is shown.
     """
-    vec = model.get_env()
-    own = None if vec is None else unwrap_vec_normalize(vec)
+    own = next(iter(model_file.normalisations(model)), None)
     if given is None:
         beside = sorted(path.name for path in model_zip.parent.glob("*vecnormalize*.pkl"))
-        why = "the section normalises observations, and without the statistics it was trained with"
         if own is None or not own.norm_obs:
-            if not _was_normalised(data):
-                return ["statistics of the rewards"] if own is not None else []
-            why = "it was trained behind a VecNormalize, the section does not normalise, and so"
+            found = [f"the running normalisation in {name}, which lies beside it" for name in beside[:3]]
+            return found or (["statistics of the rewards"] if own is not None else [])
         raise CheckpointIncompatible(
-            f"{model_zip.name} does not fit the training configured: {why} its policy is shown other numbers.",
+            f"{model_zip.name} does not fit the training configured: the section normalises observations, and without "
+            "the statistics it was trained with its policy is shown other numbers.",
             safe="no checkpoint was written.",
-            next_step="give the section `normalize`, and the file of VecNormalize.save() with --vecnormalize"
+            next_step="give the file of VecNormalize.save() with --vecnormalize"
             + (f"; {' or '.join(beside[:3])} lies beside the model" if beside else ""),
         )
     assert path is not None
@@ -297,17 +294,6 @@ def _take_in_statistics(
     return [
         f"the {name} of its normalisation ({then}; now {now})" for name, (then, now) in differing.items() if then != now
     ]
-
-
-def _was_normalised(data: dict[str, Any]) -> bool:
-    """Whether a model was shown other observations than its environment gave, as far as its file says so."""
-    try:
-        shown, given = (
-            read_plain(base64.b64decode(data[name][":serialized:"])) for name in ("_last_obs", "_last_original_obs")
-        )
-        return not np.array_equal(shown, given)
-    except Exception:  # files that say nothing of it raise all sorts
-        return False
 
 
 def _take_in_rows(model: Any, buffer: ReplayBuffer | None, path: Path | None) -> list[str]:
