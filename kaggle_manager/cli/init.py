@@ -11,7 +11,7 @@ import typer
 from kaggle_manager.cli.common import JsonOption, print_json
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.errors import VerificationError
+from kaggle_manager.errors import ConfigError, VerificationError
 
 
 def told(text: str) -> None:
@@ -25,11 +25,25 @@ def init(
     env: Annotated[
         str | None, typer.Option(help="module:Class, or a gymnasium id such as CartPole-v1. [default: one to edit]")
     ] = None,
-    algo: Annotated[str, typer.Option(help="DQN, SAC, TD3, PPO or A2C.")] = "PPO",
+    algo: Annotated[
+        str | None, typer.Option(help="DQN, SAC, TQC, RecurrentPPO, ...: any of SB3 or sb3-contrib. [default: PPO]")
+    ] = None,
     policy: Annotated[
         str | None, typer.Option(help="Policy of Stable-Baselines3. [default: the one for the observations]")
     ] = None,
-    timesteps: Annotated[int, typer.Option(help="Timesteps to train in all.", min=1)] = 100_000,
+    timesteps: Annotated[
+        int | None, typer.Option(help="Timesteps to train in all. [default: 100000, or what --zoo has]", min=1)
+    ] = None,
+    zoo: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="ALGO ENV",
+            help="As RL Baselines3 Zoo has tuned ALGO for ENV, e.g. ppo Hopper-v4; instead of --env, --algo, --policy.",
+        ),
+    ] = None,
+    zoo_file: Annotated[
+        Path | None, typer.Option(help="A file in the Zoo's form. [default: that of the installed rl_zoo3]")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a section that trains your own environment: sections/NAME in the project you stand in, else in this folder.
@@ -38,6 +52,9 @@ def init(
     its observations choose the policy; else its imports are followed, and what is guessed is said. Ends with 3 when it
     does not work yet; one that cannot be imported is a wrong --env, and nothing is written.
 
+    --zoo writes the tuned hyperparameters, wrappers, normalisation and timesteps of RL Baselines3 Zoo, and says what of
+    them a section cannot say.
+
     Examples:
 
       kaggle-manager init my_robot
@@ -45,27 +62,44 @@ def init(
       kaggle-manager init cartpole --env CartPole-v1 --algo PPO --timesteps 50000
 
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
+
+      kaggle-manager init hopper --zoo ppo Hopper-v4
     """
     from kaggle_manager.sections.scaffold import new_section, project_for_new
+    from kaggle_manager.sections.zoo_files import zoo_training
     from kaggle_manager.sessions.env_needs import needs_of
     from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
 
+    if zoo and (env or algo or policy):
+        raise ConfigError(
+            "--zoo says environment, algorithm and policy.",
+            safe="nothing was written",
+            next_step="leave out --env, --algo and --policy, or --zoo",
+        )
+    if zoo_file and not zoo:
+        raise ConfigError(
+            "--zoo-file goes with --zoo.",
+            safe="nothing was written",
+            next_step=f"name algorithm and environment: --zoo ppo Hopper-v4 --zoo-file {zoo_file}",
+        )
     here = Path.cwd()
     if (project := project_for_new(here)) != here:
         told(
             f"{here} is in the project {project}: the section goes there. For a project of its own, write a line "
             f"[tool.kaggle-manager] into {here / 'pyproject.toml'} first"
         )
+    env = zoo[1] if zoo else env
     if env is not None:
         told(f"looking at what {env} imports and reads ...")
     made = new_section(
         name,
         project,
         environment=env,
-        algorithm=algo,
+        algorithm=algo or "PPO",
         policy=policy,
         timesteps=timesteps,
+        tuned=zoo_training(*zoo, zoo_file) if zoo else None,
         look=needs_of,
     )
     missing = missing_packages(made.section)
@@ -76,6 +110,8 @@ def init(
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:
             print(f"  {file}")
+        for text in made.unsaid:
+            print(f"Not in it, for section.toml cannot say it: {text}")
     ok = all(check["ok"] for check in checks)
     if as_json:
         facts = {
@@ -84,6 +120,7 @@ def init(
             "files": made.files,
             "not_tried_without": missing,
             "guessed": made.guessed,
+            "unsaid": made.unsaid,
         }
         print_json({"schema": 1, "ok": ok, **facts, "checks": checks, "next": made.next_commands})
     else:

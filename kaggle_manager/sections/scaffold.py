@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,35 +15,21 @@ from string import Template
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.environment_ids import installed, pins_by_text, with_module
+from kaggle_manager.sections.hyperparameters import SB3_CONTRIB
 from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
+from kaggle_manager.sections.new_training import ALGORITHMS, CONTINUOUS_ONLY, Training, quick_of, stated
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
+from kaggle_manager.sections.toml_text import lines_of, text_of
+from kaggle_manager.sections.values import objects_in
 from kaggle_manager.system.command_line import WhichTree
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What every training needs in a kernel; those that are installed here, else those this program was tested with.
 TESTED = {"stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}
-CONTINUOUS_ONLY = ("SAC", "TD3")
 # As gymnasium.make takes it: a module to import before, a namespace, a name and its version.
 _REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+:)?(?:[\w-]+/)?[\w.:-]+-v\d+)")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-# Hyperparameters a new section states although they are defaults, because they are what one changes first.
-_STATED: Mapping[str, Mapping[str, str]] = {
-    "PPO": {"learning_rate": "3e-4", "n_steps": "2_048", "batch_size": "64"},
-    "A2C": {"learning_rate": "7e-4", "n_steps": "5"},
-    "DQN": {"learning_rate": "1e-4", "buffer_size": "100_000", "learning_starts": "100"},
-    "SAC": {"learning_rate": "3e-4", "buffer_size": "100_000", "learning_starts": "100"},
-    "TD3": {"learning_rate": "1e-3", "buffer_size": "100_000", "learning_starts": "100"},
-}
-ALGORITHMS = tuple(_STATED)
-# The shortest training that saves, updates, is cut and goes on: timesteps, and what makes the algorithm learn in them.
-# The file of a replay buffer holds all of its rows, however few are filled.
-_OFF_POLICY_QUICK = (8, {"buffer_size": "100", "learning_starts": "2", "train_freq": "1", "batch_size": "4"})
-_QUICK: Mapping[str, tuple[int, Mapping[str, str]]] = {
-    "PPO": (32, {"n_steps": "16", "batch_size": "16"}),
-    "A2C": (20, {"n_steps": "5"}),
-    **dict.fromkeys(("DQN", "SAC", "TD3"), _OFF_POLICY_QUICK),
-}
 
 
 @dataclass(frozen=True)
@@ -54,12 +39,14 @@ class NewSection:
     Attributes:
         files: those that were written, relative to the project.
         guessed: keys of its scenario that its environment was not seen to fit, for it could not be played.
+        unsaid: what the tuned hyperparameters it was made of have and it does not.
     """
 
     project: Path
     section: Section
     files: tuple[str, ...]
     guessed: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
     @property
     def next_commands(self) -> tuple[str, ...]:
@@ -87,8 +74,8 @@ class _Environment:
     """How section.toml speaks of an environment."""
 
     entry_point: str
-    kwargs: Mapping[str, str]
-    quick_kwargs: Mapping[str, str]
+    kwargs: Mapping[str, Any]
+    quick_kwargs: Mapping[str, Any]
     files: Sequence[str]
     include: Sequence[str]
     packages: Sequence[str]
@@ -106,8 +93,9 @@ def new_section(
     environment: str | None = None,
     algorithm: str = "PPO",
     policy: str | None = None,
-    timesteps: int = 100_000,
-    look: Callable[[Path, str, Mapping[str, Any], list[str]], Needs] = lambda *_: Needs(),
+    timesteps: int | None = None,
+    tuned: Training | None = None,
+    look: Callable[[Path, str, Mapping[str, Any], list[str], Training], Needs] = lambda *_: Needs(),
 ) -> NewSection:
     """Write a section into `project`.
 
@@ -116,7 +104,10 @@ def new_section(
         environment: `module:Class`, or an id that gymnasium knows such as `CartPole-v1`; None writes one to edit.
         algorithm: one of `ALGORITHMS`.
         policy: a policy of Stable-Baselines3, by name; None for the one that fits the observations.
-        look: sees what an environment needs, given the project, `module:callable`, its arguments and what is pinned.
+        timesteps: None for 100,000, or as many as `tuned` says.
+        tuned: what is trained, instead of `algorithm` and `policy`.
+        look: sees what an environment needs, given the project, `module:callable`, its arguments, what is pinned, and
+            what is trained in it.
 
     Raises:
         ConfigError: the name is taken or cannot be used, or the environment's module is nowhere.
@@ -125,22 +116,32 @@ def new_section(
     folder = project / place / name
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise _refused(f"{name!r} cannot be the name of a section.", "give a lower-case name such as my_robot")
-    if algorithm not in ALGORITHMS:
+    if tuned is None and algorithm not in ALGORITHMS:
         raise _refused(f"The algorithm {algorithm!r} is not known.", f"choose one of: {', '.join(sorted(ALGORITHMS))}")
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
+    if tuned is None:
+        training = stated(algorithm, policy or "", timesteps or 100_000)
+    else:
+        training = replace(tuned, timesteps=timesteps or tuned.timesteps)
+        environment = with_module(environment) if environment else None
     found = _environment(name, project, place, environment)
+    found = replace(found, kwargs={**found.kwargs, **training.environment_kwargs})
     guessed: tuple[str, ...] = ()
     if environment is not None:
-        kwargs = {key: json.loads(value) for key, value in found.kwargs.items()}
-        needs = look(project, found.entry_point, kwargs, [*_pins(found).values()])
+        needs = look(project, found.entry_point, found.kwargs, [*_pins(found, training).values()], training)
         if not needs.policy:
-            guessed = (*(() if policy else ("policy",)), "environment_files", "reward_files")
-        found, policy = _completed(found, needs, f"{place}/{name}/"), policy or needs.policy
-    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, algorithm, policy or "MlpPolicy", timesteps)}
+            guessed = (*(() if training.policy else ("policy",)), "environment_files", "reward_files")
+            around = [it for key, it in objects_in(training.keys, "") if key.endswith("wrapper")]
+            by_text = pins_by_text(environment, around)
+            needs = replace(needs, packages=(*needs.packages, *by_text))
+        found = _completed(found, needs, f"{place}/{name}/")
+        training = replace(training, policy=training.policy or needs.policy)
+    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, training)}
     if environment is None:
         kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
-        texts[f"{place}/{name}/environment.py"] = _template(f"environment_{kind}.py", name=name)
+        masks = _template("action_masks") if algorithm == "MaskablePPO" else ""  # which asks what is allowed
+        texts[f"{place}/{name}/environment.py"] = _template(f"environment_{kind}.py", name=name, masks=masks)
         texts[f"{place}/{name}/__init__.py"] = ""
         # A regular package: an installed one of the same name never comes before it.
         texts[f"{place}/__init__.py"] = ""
@@ -148,17 +149,16 @@ def new_section(
     for file in written:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
-    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)), guessed)
+    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)), guessed, training.unsaid)
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:
     """`place` is the folder of the project's sections."""
     if given is None:
         entry_point = f"{place.replace('/', '.')}.{name}.environment:Environment"
-        kwargs = {"episode_steps": "100"}
-        return _Environment(entry_point, kwargs, {"episode_steps": "10"}, ["environment.py"], [], [])
+        return _Environment(entry_point, {"episode_steps": 100}, {"episode_steps": 10}, ["environment.py"], [], [])
     if registered := _REGISTERED.fullmatch(given):
-        return _Environment("gymnasium:make", {"id": json.dumps(registered[1])}, {}, [], [], [])
+        return _Environment("gymnasium:make", {"id": registered[1]}, {}, [], [], [])
     if not _CALLABLE.fullmatch(given):
         raise _refused(
             f"{given!r} does not name an environment.",
@@ -198,61 +198,52 @@ def _completed(found: _Environment, needs: Needs, own: str) -> _Environment:
     )
 
 
-def _pins(found: _Environment) -> dict[str, str]:
+def _pins(found: _Environment, training: Training) -> dict[str, str]:
     """Package -> pin: what brings the environment, which may be one of those that every training needs, and these."""
-    pins = {package.partition("==")[0]: package for package in found.packages}
-    return pins | {package: f"{package}=={_installed(package) or tested}" for package, tested in TESTED.items()}
+    needed = {**TESTED, **({"sb3-contrib": TESTED["stable-baselines3"]} if training.algorithm in SB3_CONTRIB else {})}
+    pins: dict[str, str] = {}
+    for pin in found.packages:
+        pins.setdefault(re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower(), pin)
+    return pins | {package: f"{package}=={installed(package) or tested}" for package, tested in needed.items()}
 
 
-def _section_toml(name: str, found: _Environment, algorithm: str, policy: str, timesteps: int) -> str:
-    quick_timesteps, quick_hyperparameters = _QUICK[algorithm]
-    sources = f"environment_files = {json.dumps(list(found.files))} # add whatever else it is made of\n"
-    sources += f"reward_files = {json.dumps(list(found.files))}\n"
+def _section_toml(name: str, found: _Environment, training: Training) -> str:
+    quick = quick_of(training)
+    episode = {"max_episode_steps": quick.episode} if quick.episode and found.entry_point == "gymnasium:make" else {}
+    sources = f"environment_files = {text_of(found.files)} # add whatever else it is made of\n"
+    sources += f"reward_files = {text_of(found.files)}\n"
+    library = "sb3_contrib" if training.algorithm in SB3_CONTRIB else "stable_baselines3"
     text = _template(
         "section.toml",
         name=name,
         title=name.replace("_", " "),
-        packages="\n".join(f"  {json.dumps(pin)}," for pin in _pins(found).values()),
-        include=", ".join(json.dumps(entry) for entry in found.include),
-        environment=json.dumps(found.entry_point),
+        packages="\n".join(f"  {text_of(pin)}," for pin in _pins(found, training).values()),
+        include=", ".join(map(text_of, found.include)),
+        origin=f"# From {training.origin}.\n" if training.origin else "",
+        environment=text_of(found.entry_point),
         sources=sources if found.files else "",
-        algorithm=json.dumps(algorithm),
-        policy=json.dumps(policy),
-        timesteps=f"{timesteps:_}",
-        environment_kwargs=_lines(found.kwargs),
-        algorithm_name=algorithm,
-        hyperparameters=_lines(_stated(algorithm, timesteps)),
-        quick_timesteps=quick_timesteps,
-        quick_hyperparameters=_lines(quick_hyperparameters),
-        quick_environment_kwargs=_lines(found.quick_kwargs),
+        algorithm=text_of(training.algorithm),
+        policy=text_of(training.policy or _policy_of(training.algorithm)),
+        keys=lines_of(training.keys),
+        timesteps=text_of(training.timesteps),
+        environment_kwargs=lines_of(found.kwargs),
+        algorithm_name=f"{library}.{training.algorithm}",
+        hyperparameters=lines_of(training.hyperparameters),
+        greedy=text_of(training.greedy),
+        quick_timesteps=quick.timesteps,
+        quick_hyperparameters=lines_of(quick.hyperparameters),
+        quick_environment_kwargs=lines_of({**found.quick_kwargs, **episode}),
     )
     return text.rstrip() + "\n"
 
 
-def _stated(algorithm: str, timesteps: int) -> Mapping[str, str]:
-    """`_STATED`, with rollouts that `timesteps` hold several of: an algorithm always trains the last to its end."""
-    stated = dict(_STATED[algorithm])
-    if algorithm == "PPO" and timesteps < 4 * 2048:
-        n_steps = 1 << max(1, (timesteps // 4).bit_length() - 1)  # the largest power of two in a quarter; two at least
-        stated |= {"n_steps": f"{n_steps:_}", "batch_size": str(min(64, n_steps))}
-    elif algorithm == "A2C":
-        stated["n_steps"] = str(min(5, timesteps))
-    return stated
+def _policy_of(algorithm: str) -> str:
+    """The policy for observations that are numbers."""
+    return "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "MlpPolicy"
 
 
 def _template(template: str, **values: object) -> str:
     return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(values)
-
-
-def _lines(table: Mapping[str, str]) -> str:
-    return "".join(f"{key} = {value}\n" for key, value in table.items())
-
-
-def _installed(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _refused(message: str, next_step: str) -> ConfigError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.imports import imported_files, imports_of
+from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.scaffold import Needs
 from kaggle_manager.sessions.bundle import INSTALLED
 from kaggle_manager.sessions.image_view import pins_for
@@ -24,11 +25,12 @@ MODULE = "kaggle_manager.trainer.sb3.env_needs"
 LONGEST_S = 120.0
 
 
-def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list[str]) -> Needs:
+def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list[str], training: Training) -> Needs:
     """Make `target` (`module:callable`) and play a moment; what could not be played is known by its text alone.
 
     Args:
         pinned: what the section pins in any case.
+        training: what is put around it, and which algorithm names the policies.
 
     Raises:
         ConfigError: it cannot be imported.
@@ -43,7 +45,8 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
         told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), VARIABLE: told, "PYTHONIOENCODING": "utf-8"}
-        command = [sys.executable, "-m", RUNNER, MODULE, str(project), target, json.dumps(kwargs)]
+        told_too = json.dumps([training.wrappers, training.algorithm])
+        command = [sys.executable, "-m", RUNNER, MODULE, str(project), target, json.dumps(kwargs), told_too]
         try:
             done = run_in_group(command, timeout=LONGEST_S, cwd=elsewhere, env=environ)
             seen = json.loads(done.stdout[done.stdout.rindex('\n{"problem"') :].splitlines()[1])

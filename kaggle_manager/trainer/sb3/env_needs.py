@@ -1,9 +1,11 @@
 """What an environment needs, seen by making it and playing a moment: `init` writes it into a new section.toml.
 
-    python -m kaggle_manager.trainer.runtime.as_in_session kaggle_manager.trainer.sb3.env_needs PROJECT TARGET KWARGS
+    python -m kaggle_manager.trainer.runtime.as_in_session kaggle_manager.trainer.sb3.env_needs
+        PROJECT TARGET KWARGS TRAINING
 
 Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (all that it imported
-and is not of the project) and `files` (of the project, that it imported or read). Nothing is written.
+and is not of the project) and `files` (of the project, that it imported or read). TRAINING is a JSON list: the
+wrappers around it, as section.toml has them, and the algorithm, which names policies. Nothing is written.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import gymnasium as gym
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3.acting import random_action
+from kaggle_manager.trainer.sb3.arguments import Wrapping
 from kaggle_manager.trainer.sb3.env_files import FilesUsed
 from kaggle_manager.trainer.sb3.policies import policy_for
 
@@ -29,13 +32,13 @@ MOST_BYTES = 200_000
 """A larger file is none that belongs into the code of a session: it is left out, and the preflight names it."""
 
 
-def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+def look(target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algorithm: str = "PPO") -> dict[str, Any]:
     """See the module; `target` is `module:callable`."""
     used = FilesUsed()
     needs: dict[str, Any] = {"problem": "", "policy": ""}
     try:
         module, _, name = target.partition(":")
-        env = getattr(__import__(module, fromlist=["_"]), name)(**kwargs)
+        env = Wrapping(wrappers, of_type=gym.Env)(getattr(__import__(module, fromlist=["_"]), name)(**kwargs))
     except (ConfigError, gym.error.UnregisteredEnv, ImportError, AttributeError) as error:
         advice = trial.advice(error)
         needs["problem"] = f"The environment {target!r} cannot be imported: {error}{f'; {advice}' if advice else ''}"
@@ -43,7 +46,7 @@ def look(target: str, kwargs: dict[str, Any]) -> dict[str, Any]:
         pass
     else:
         with contextlib.suppress(Exception):
-            needs["policy"] = policy_for(env.observation_space)
+            needs["policy"] = policy_for(env.observation_space, algorithm)
             env.reset(seed=0)
             for _ in range(STEPS):
                 env.step(random_action(env))
@@ -66,10 +69,10 @@ def _is_small(path: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is needed."""
-    project, target, kwargs = arguments
+    project, target, kwargs, training = arguments
     os.chdir(project)
     sys.path.insert(0, project)  # this program is imported by now: a folder of its name does not come before it
-    print("\n" + json.dumps(look(target, json.loads(kwargs))))
+    print("\n" + json.dumps(look(target, json.loads(kwargs), *json.loads(training))))
     return 0
 
 
