@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.hyperparameters import NAMES, SB3_CONTRIB
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.project import find_project
@@ -115,14 +116,15 @@ def test_the_examples_are_what_init_writes(tmp_path: Path) -> None:
     assert written == {p.relative_to(EXAMPLES): p.read_text() for p in shown if "__pycache__" not in p.parts}
 
 
-@pytest.mark.parametrize("algorithm", ["DQN", "SAC", "TD3", "PPO", "A2C"])
+@pytest.mark.parametrize("algorithm", sorted(NAMES))
 def test_a_new_section_is_valid_for_every_algorithm(algorithm: str, tmp_path: Path) -> None:
     made = new_section("mine", tmp_path, algorithm=algorithm)
     quick = made.section.scenario().for_quick()
     assert quick.algorithm == algorithm
-    assert quick.timesteps <= 32
-    if algorithm in ("DQN", "SAC", "TD3"):
+    assert 2 * quick.rollout <= quick.timesteps <= 60
+    if "buffer_size" in NAMES[algorithm]:
         assert quick.hyperparameters["buffer_size"] <= 100, "all rows of the buffer are in the file of a final model"
+    assert (algorithm in SB3_CONTRIB) == any("sb3-contrib==" in pin for pin in made.section.kernel.packages)
     identity_of(made.section, "mine", tmp_path)
 
 
@@ -247,7 +249,7 @@ def test_an_environment_of_a_package_is_pinned(tmp_path: Path) -> None:
         ("My Robot", {}, "cannot be the name"),
         ("../up", {}, "cannot be the name"),
         ("taken", {}, "exists already"),
-        ("x", {"algorithm": "dqn"}, "choose one of: A2C, DQN, PPO, SAC, TD3"),
+        ("x", {"algorithm": "dqn"}, "choose one of: A2C, ARS, CrossQ, DDPG, DQN"),
         ("x", {"environment": "nowhere.at_all:Env"}, "no module 'nowhere'"),
         ("x", {"environment": "Pendulum"}, "module:Class"),
     ],
