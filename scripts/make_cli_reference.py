@@ -203,6 +203,8 @@ def is_choice(command: Command, parameter: Any) -> bool:
 def placeholder(command: Command, parameter: Any) -> str:
     if is_choice(command, parameter):
         return "|".join(each.value for each in annotation(command, parameter))
+    if parameter.metavar:
+        return str(parameter.metavar)
     given = annotation(command, parameter)
     parts = typing.get_args(given) or (given,)
     return " ".join(PLACEHOLDERS[each] for each in parts)

@@ -241,7 +241,7 @@ def main() -> int:
     results = []
     for short, name, entry in all_entries(options.algo):
         began = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # MuJoCo leaves a log where it stands
             results.append(tried(short, name, entry, Path(folder)))
         last = results[-1]
         said = last.problem or ("built" if last.real else "built in one of the same spaces")

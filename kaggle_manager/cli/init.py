@@ -31,8 +31,9 @@ def init(
     policy: Annotated[
         str | None, typer.Option(help="Policy of Stable-Baselines3. [default: the one for the observations]")
     ] = None,
-    timesteps: Annotated[
-        int | None, typer.Option(help="Timesteps to train in all. [default: 100000, or what --zoo has]", min=1)
+    steps: Annotated[
+        int | None,
+        typer.Option("--timesteps", help="Timesteps to train in all. [default: 100000, or what --zoo has]", min=1),
     ] = None,
     zoo: Annotated[
         tuple[str, str] | None,
@@ -98,7 +99,7 @@ def init(
         environment=env,
         algorithm=algo or "PPO",
         policy=policy,
-        timesteps=timesteps,
+        timesteps=steps,
         tuned=zoo_training(*zoo, zoo_file) if zoo else None,
         look=needs_of,
     )

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections import environment_ids
 from kaggle_manager.sections.hyperparameters import NAMES, SB3_CONTRIB
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
@@ -144,7 +145,8 @@ def test_a_new_section_has_rollouts_that_fit_its_timesteps(
 
 def test_pins_are_the_tested_versions() -> None:
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    assert {f"{name}=={version}" for name, version in TESTED.items()} <= set(pins)
+    tested = {**TESTED, **environment_ids.TESTED}
+    assert {f"{name.replace('_', '-')}=={version}" for name, version in tested.items()} <= set(pins)
 
 
 def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Path) -> None:
