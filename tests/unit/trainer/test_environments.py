@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.env_util import is_wrapped, make_atari_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
@@ -333,3 +333,23 @@ def test_one_episode_of_many_different_ones_is_not_called_an_evaluation(
 ) -> None:
     session(settings(tmp_path, evaluation_episodes=1, total=6_000), max_steps=4)
     assert "WARNING: an evaluation plays one episode, and episodes differ" in capsys.readouterr().out
+
+
+def test_space_invaders_is_scored_as_stable_baselines3_scores_it() -> None:
+    """The game's own score over a whole game, where one life with clipped rewards is all that the policy sees."""
+    pytest.importorskip("ale_py")
+    kwargs = {"id": "ale_py:SpaceInvadersNoFrameskip-v4"}
+    wrapper = "stable_baselines3.common.atari_wrappers:AtariWrapper"
+    ours = environments_of(scenario(environment="gymnasium:make", environment_kwargs=kwargs, env_wrapper=wrapper))
+    found = [games(ours.vectorised("pickle", 7)), games(make_atari_env(kwargs["id"], seed=7))]
+    assert found[0] == found[1]
+    assert len(found[0]) == 2
+    assert sum(found[0]) > 100, "clipped, three lives pay less"
+
+
+def games(vec: Any) -> list[float]:
+    vec.seed(7)
+    vec.reset()
+    chance = np.random.default_rng(0)
+    seen = [vec.step([chance.integers(vec.action_space.n)])[3][0] for _ in range(1500)]
+    return [info["episode"]["r"] for info in seen if "episode" in info]

@@ -17,7 +17,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Quick, ScenarioConfig, load_section
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.trainer.sb3 import sizes
-from kaggle_manager.trainer.sb3.env_check import Environments
+from kaggle_manager.trainer.sb3.env_check import Pool
 from kaggle_manager.trainer.sb3.preflight import check_sizes, preflight
 from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3
 
@@ -123,7 +123,7 @@ def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
         models="data/models",
         quick=Quick(models="data/quick"),
     )
-    with Environments() as made:
+    with Pool() as made:
         result = check_sizes(scenario, made)
     assert result.ok is ok
     assert says in result.detail
