@@ -77,9 +77,10 @@ def check_inputs_here(
         with suppress(InputMissing):
             found |= find_inputs(root, [each])
     stated = checkpoint.manifest.identity
+    now = {name: {**(stated.get(name) or {}), **its} for name, its in identity_of_inputs(inputs, found).items()}
     verdict = compare(
         stated,
-        {**stated, **identity_of_inputs(inputs, found)},
+        {**stated, **now},
         accept_changes=accepted_files is not None,
         accepted_files=accepted_files,
     )
