@@ -12,6 +12,7 @@ optimizers, replay rows, random generators, environments, counters, episodes, ev
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ MEANING = {
     "images": "images, a CNN, `VecFrameStack`",
     "traffic": "the traffic signal of section 7.6, real SUMO",
     "workers-normalized": "2 worker processes, `VecMonitor`, `VecNormalize`, `VecFrameStack`",
+    "atari": "ALE/Breakout-v5 with `AtariWrapper` and `VecFrameStack`, 2 environments",
 }
 
 
@@ -106,7 +108,7 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
         summary,
         "",
         "A cell: the end of the training that was killed, how many kills struck, and how many of them inside a save.",
-        "–: the algorithm does not have the option, or not the actions.",
+        "–: the algorithm does not have the option, or not the actions. Atari is tried where it is installed.",
         "",
         *as_table(judged),
     ]
@@ -133,7 +135,8 @@ def main() -> int:
     begun = time.monotonic()
     judged: list[Cell] = []
     for name, case in CASES.items():
-        if case.option in arguments.only and case.algorithm in arguments.algo:
+        missing = (needs := OPTIONS[case.option].needs) and importlib.util.find_spec(needs) is None
+        if case.option in arguments.only and case.algorithm in arguments.algo and not missing:
             judged.append(judge(name, arguments.kills, arguments.seed + len(judged)))
             print(f"{name:20} {judged[-1]}", flush=True)
     lines = section(judged, time.monotonic() - begun)

@@ -189,6 +189,10 @@ def _traffic(_: str) -> EntryPoint:
     return EntryPoint("validation_ch7.section_7_6_rl_performance.environment:TrafficSignalEnv", {"episode_s": 900})
 
 
+def _atari(_: str) -> EntryPoint:
+    return EntryPoint("gymnasium:make", {"id": "ale_py:ALE/Breakout-v5", "frameskip": 1})
+
+
 # --- algorithms
 
 _SMALL = {"policy_kwargs": {"net_arch": [16, 16]}}
@@ -227,6 +231,7 @@ class Option:
         algorithms: those that have it.
         policy: its name.
         share: of the algorithm's usual timesteps.
+        needs: a module that is not among what every training needs.
     """
 
     hyperparameters: Callable[[], dict[str, Any]] = dict
@@ -235,6 +240,7 @@ class Option:
     algorithms: tuple[str, ...] = tuple(_PLAIN)
     policy: str = "MlpPolicy"
     share: float = 1.0
+    needs: str = ""
 
 
 def _noise() -> dict[str, Any]:
@@ -283,6 +289,14 @@ OPTIONS: dict[str, Option] = {
         around={**_WORKERS, "vec_wrappers": [f"{_VEC}:VecMonitor"], "normalize": {}, "frame_stack": 2},
         algorithms=_FRESH,
         share=0.6,
+    ),
+    "atari": Option(
+        environment=_atari,
+        around={**_TWO, "wrappers": ["stable_baselines3.common.atari_wrappers:AtariWrapper"], "frame_stack": 4},
+        algorithms=("dqn", "qrdqn", "ppo", "recurrentppo"),
+        policy="CnnPolicy",
+        share=0.3,
+        needs="ale_py",
     ),
 }
 
