@@ -28,6 +28,7 @@ from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import determinism, replay_rows
 from kaggle_manager.trainer.sb3.action_replay import ActionReplay
 from kaggle_manager.trainer.sb3.algorithms import build_model
+from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.env_state import make_vec_env
 from kaggle_manager.trainer.sb3.selftest import curves, prove
 from kaggle_manager.trainer.sb3.selftest_cases import CASES, Simulator
@@ -190,20 +191,14 @@ def test_many_short_sessions_end_like_one_and_their_schedules_follow_the_total(
     assert {"eval/mean_reward", "train/loss", "rollout/exploration_rate"} <= {name for _, name, _ in points}
 
 
-def test_an_evaluation_is_given_up_when_the_session_must_stop_and_done_again(
+def test_an_evaluation_is_not_waited_for_when_the_session_must_stop_and_is_done_again(
     whole: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps = 0
-
-    def stop_in_the_second_evaluation(self: SessionClock, needed_s: float = 0.0) -> str:
-        nonlocal steps
-        steps += 1
-        return "enough" if steps == 16 else ""
-
-    monkeypatch.setattr(SessionClock, "why_stop_now", stop_in_the_second_evaluation)
-    outcome = session(settings(tmp_path / "tree", save_every=75))
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionClock, "why_stop_now", lambda *_: "enough")
+        outcome = session(settings(tmp_path / "tree", save_every=75))
     assert (outcome.kind, outcome.reason) == ("interrupted", "enough")
-    assert (outcome.step, outcome.counts["evaluations"]) == (200, 1), "200 is saved although it is no multiple of 75"
+    assert (outcome.step, outcome.counts["evaluations"]) == (200, 0), "200 is saved although it is no multiple of 75"
     found = {**session(settings(tmp_path / "tree")).digests, **curves(TrainingTree(tmp_path / "tree", "cart"))}
     assert differing(found, whole) == []
 
@@ -226,14 +221,13 @@ def test_epsilon_and_learning_rate_go_on_where_they_were(tmp_path: Path) -> None
 
 
 def _with_spy(tree: Path, cut: int | None, spy: Any) -> None:
-    from kaggle_manager.trainer.sb3 import evaluation
-
-    original = evaluation.Evaluator.__call__
+    """`spy` sees the model as it is when it is copied for its evaluation."""
+    original = Checkpointer.copied
     try:
-        evaluation.Evaluator.__call__ = lambda self, model, step: (spy(model), original(self, model, step))[1]  # type: ignore
+        Checkpointer.copied = lambda self: (spy(self.training.model), original(self))[1]  # type: ignore
         session(settings(tree), max_steps=cut)
     finally:
-        evaluation.Evaluator.__call__ = original  # type: ignore[method-assign]
+        Checkpointer.copied = original  # type: ignore[method-assign]
 
 
 def test_the_best_model_survives_a_resume_that_only_sees_worse_ones(

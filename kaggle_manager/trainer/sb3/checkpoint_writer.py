@@ -93,10 +93,7 @@ class Changes:
             for name, value in values.items()
             if name not in last or last[name] is not value or not never_changes(value)
         }
-        try:
-            return host_pickle.dumps(changed)
-        except (pickle.PicklingError, AttributeError, TypeError):  # at first: schedules are often lambda functions
-            return host_pickle.dumps_code(changed)
+        return host_pickle.dumps_attributes(changed)
 
 
 class CheckpointWriter:

@@ -24,7 +24,9 @@ from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import divergence, exact_state, model_file, replay_rows, sizes
 from kaggle_manager.trainer.sb3.checkpoint_writer import Begin, Changes, Saved, SaveOrder
+from kaggle_manager.trainer.sb3.evaluation import statistics_of
 from kaggle_manager.trainer.sb3.exact_state import Phase, Training
+from kaggle_manager.trainer.sb3.model_copy import ModelCopy
 from kaggle_manager.trainer.sb3.model_file import ModelSnapshot
 from kaggle_manager.trainer.sb3.pickles import Apart, opened
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
@@ -250,14 +252,21 @@ class Checkpointer:
         self.refuse(divergence.in_parameters({**model.parameters, **model.variables}))
         return model
 
-    def save_best(self, step: int, score: float) -> None:
-        """Commit the model as the best so far.
+    def copied(self) -> ModelCopy:
+        """The model as it is, to be evaluated and perhaps the best.
 
         Raises:
             Diverged: it is not finite.
         """
+        step = self.training.model.num_timesteps
+        return ModelCopy.of(self._finite_snapshot(), step, statistics_of(self.training.vec_env))
+
+    def save_best(self, model: ModelCopy, score: float) -> None:
+        """Commit a copy as the best so far."""
         self.join()
-        self.store.save_best(score=score, step=step, files=self._usable(), **self._common)
+        stored = self.newest if self.newest is not None and self.newest.step == model.step else None
+        files = stored.usable() if stored else model.files()
+        self.store.save_best(score=score, step=model.step, files=files, **self._common)
         self.best = self.store.best(self.identity)
 
     def _usable(self) -> dict[str, Content]:

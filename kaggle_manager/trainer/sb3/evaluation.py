@@ -8,7 +8,9 @@ training does next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
@@ -16,14 +18,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import (
-    VecEnv,
-    VecEnvWrapper,
-    VecNormalize,
-    VecTransposeImage,
-    is_vecenv_wrapped,
-    sync_envs_normalization,
-)
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from kaggle_manager.trainer.sb3 import acting, env_state, random_state
 from kaggle_manager.trainer.sb3.environments import Environments
@@ -62,6 +57,8 @@ class Evaluator:
         deterministic: greedy actions instead of sampled ones.
         all_alike: every episode is expected to be the same. Two are played then, of which one counts; that they are
             alike is seen each time, and when they are not, all episodes are played.
+        statistics: of the training's running normalisations, see `statistics_of`; by default those of the model's own
+            environment.
         last_observation: what the policy was shown last in an evaluation that an exception has ended, else None.
     """
 
@@ -71,6 +68,7 @@ class Evaluator:
     episodes: int
     deterministic: bool = True
     all_alike: bool = False
+    statistics: bytes = b""
     last_observation: Any = field(default=None, init=False)
 
     def __call__(self, model: BaseAlgorithm, each_step: Callable[[], None]) -> Evaluation:
@@ -92,27 +90,21 @@ class Evaluator:
         shown: Callable[[int, Any], None] = lambda *_: None,
     ) -> list[Episode]:
         """The episodes of these numbers, which their seeds depend on."""
-        training: Any = model.get_env()
 
-        # Environments of one class may share its spaces, so those played here would seed those of the training.
-        spaces = (model.action_space, training.unwrapped.observation_space)
-        generators = [env_state.space_rng(space) for space in spaces]
         played: list[Episode] = []
-        with random_state.preserved():
+        with no_trace(model):
             # Policies that sample their actions draw from these.
             set_random_seed(self.seed, using_cuda=model.device.type == "cuda")
             model.action_space.seed(self.seed)
-            try:
-                for first in numbers[::AT_ONCE]:
-                    vec = self._environment(model, numbers[first - numbers[0] :][:AT_ONCE])
-                    try:
-                        played += play(vec, self._acts(model, vec), each_step, shown)
-                    finally:
-                        env_state.close(vec)
-                self.last_observation = None
-            finally:
-                for space, states in zip(spaces, generators, strict=True):
-                    env_state.set_space_rng(space, states)
+            for first in numbers[::AT_ONCE]:
+                # As the policy has it: images are turned, observations normalised.
+                vec = model._wrap_env(self.environment(numbers[first - numbers[0] :][:AT_ONCE]), monitor_wrapper=False)
+                _set_statistics(vec, self.statistics or statistics_of(model.get_env()))
+                try:
+                    played += play(vec, self._acts(model, vec), each_step, shown)
+                finally:
+                    env_state.close(vec)
+            self.last_observation = None
         return played
 
     def _acts(self, model: BaseAlgorithm, vec: VecEnv) -> Acts:
@@ -124,21 +116,49 @@ class Evaluator:
 
         return acts
 
-    def _environment(self, model: BaseAlgorithm, numbers: range) -> VecEnv:
+    def environment(self, numbers: range) -> VecEnv:
+        """What the episodes of these numbers are played in."""
         seeds = [(self.seed + _SEED_OFFSET + number) % 2**31 for number in numbers]
-        vec = self.environments.around(
-            Episodes([partial(self.environments.one, self.mode, seed) for seed in seeds], seeds)
-        )
-        training: Any = model.get_env()
-        if is_vecenv_wrapped(training, VecTransposeImage) and not is_vecenv_wrapped(vec, VecTransposeImage):
-            vec = VecTransposeImage(vec)
-        layer: VecEnv = vec
-        while isinstance(layer, VecEnvWrapper):  # a wrapper of the section may be one as well
-            if isinstance(layer, VecNormalize):
-                layer.training = layer.norm_reward = False
-            layer = layer.venv
-        sync_envs_normalization(training, vec)
-        return vec
+        makers = [partial(self.environments.one, self.mode, seed) for seed in seeds]
+        return self.environments.around(Episodes(makers, seeds))
+
+
+@contextmanager
+def no_trace(model: BaseAlgorithm) -> Iterator[None]:
+    """Leave the random generators of the process and of a model in training as they are, whatever is played inside."""
+    training = model.get_env()
+    # Environments of one class may share its spaces, so those played here would seed those of the training.
+    spaces = [model.action_space, *([] if training is None else [training.unwrapped.observation_space])]
+    generators = [env_state.space_rng(space) for space in spaces]
+    with random_state.preserved():
+        try:
+            yield
+        finally:
+            for space, states in zip(spaces, generators, strict=True):
+                env_state.set_space_rng(space, states)
+
+
+def statistics_of(vec: VecEnv | None) -> bytes:
+    """The running statistics of each `VecNormalize` around environments, outermost first, for `pickle.loads`."""
+    found = [(layer.obs_rms, layer.ret_rms) for layer in _normalisations(vec)]
+    return pickle.dumps(found) if found else b""
+
+
+def _set_statistics(vec: VecEnv, statistics: bytes) -> None:
+    """Normalise what is played as the training does, by statistics of this process; nothing of it is counted."""
+    known = pickle.loads(statistics) if statistics else []
+    for number, layer in enumerate(_normalisations(vec)):
+        layer.training = layer.norm_reward = False
+        if known:
+            layer.obs_rms, layer.ret_rms = known[number]
+
+
+def _normalisations(vec: VecEnv | None) -> Iterator[VecNormalize]:
+    layer = vec
+    while isinstance(layer, VecEnvWrapper):  # a wrapper of the section may be one as well
+        if isinstance(layer, VecNormalize):
+            yield layer
+        layer = layer.venv
 
 
 def _summed(episodes: list[Episode]) -> Evaluation:

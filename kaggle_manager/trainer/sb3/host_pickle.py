@@ -38,6 +38,14 @@ def dumps_code(value: Any) -> bytes:
     return stream.getvalue()
 
 
+def dumps_attributes(values: dict[str, Any]) -> bytes:
+    """Attributes of a model, for `pickle.loads`."""
+    try:
+        return dumps(values)
+    except (pickle.PicklingError, AttributeError, TypeError):  # schedules are often lambda functions
+        return dumps_code(values)
+
+
 def load_storage(data: bytes) -> Any:
     """What torch's own pickles call for a tensor's numbers, to the CPU whatever device they name."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=False)

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-# Attributes that hold wall-clock time (Monitor) or how an environment was registered (gymnasium).
-_LEFT_OUT = frozenset({"wall_clock", "t_start", "spec", "_cached_spec"})
+# Attributes that hold wall-clock time (Monitor; a model that waits for its evaluation) or how an environment was
+# registered (gymnasium).
+_LEFT_OUT = frozenset({"wall_clock", "t_start", "model_attributes", "spec", "_cached_spec"})
 # Monitor's summary of an episode: return, length, and a wall-clock time `t`.
 _EPISODE = frozenset({"r", "l", "t"})
 

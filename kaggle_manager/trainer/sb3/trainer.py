@@ -43,8 +43,8 @@ from kaggle_manager.trainer.sb3 import (
     sizes,
 )
 from kaggle_manager.trainer.sb3.accelerator_gain import measure_gain
+from kaggle_manager.trainer.sb3.best_model import BestModelCallback
 from kaggle_manager.trainer.sb3.callbacks import (
-    BestModelCallback,
     DeadlineCallback,
     GeneratorsCallback,
     ProgressCallback,
@@ -56,6 +56,7 @@ from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.description import complete_identity, metadata
 from kaggle_manager.trainer.sb3.env_processes import errors_of_processes
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
+from kaggle_manager.trainer.sb3.evaluation_process import Evaluating, Evaluations
 from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
@@ -142,6 +143,8 @@ class Session:
         # First of all: the other process shall inherit no environment, no GPU and no replay buffer.
         self.writer = WorkerProcess(CheckpointWriter(self.tree, disk, warn, config.vouched))
         resources.callback(self.writer.close)
+        self.evaluations = Evaluations(Evaluating(_evaluator(config)))
+        resources.callback(self.evaluations.close)
         _check_device(config.device)
         determinism.make_deterministic(config.device)
         if above := determinism.not_pinned():
@@ -194,7 +197,7 @@ class Session:
             raise
         except Exception as error:
             # Distributions refuse parameters that are not finite, and environments such actions, before any save.
-            if cause := divergence.cause_of(self.model, self.evaluator.last_observation):
+            if cause := divergence.cause_of(self.model, self.evaluations.last_observation):
                 self.checkpointer.refuse(f"{cause}, and so it ended in {type(error).__name__}")
             raise
         newest = self.checkpointer.newest
@@ -294,14 +297,7 @@ class Session:
 
     def _make_callbacks(self, disk: Disk) -> None:
         config, record = self.config, self.record
-        self.evaluator = Evaluator(
-            config.environments.for_evaluation(),
-            record.exactness.mode,
-            record.seed,
-            config.evaluation_episodes,
-            config.evaluate_deterministically,
-            all_alike=self._episodes_are_alike,
-        )
+        self.evaluations.of(self.model, record.exactness.mode, record.seed, all_alike=self._episodes_are_alike)
         keywords = config.environments.monitor.get("info_keywords", ())
         log = self.tree.history / "monitor.csv"
         self.monitor = MonitorLog(log, config.environments.name, self.clock.elapsed, keywords)
@@ -326,10 +322,13 @@ class Session:
             self.writer,
             environment_changed=bool(self._changed),
         )
-        self.checkpoint = RotatingCheckpointCallback(config.saves_every, self.checkpointer)
+        self.checkpoint = RotatingCheckpointCallback(
+            config.saves_every, self.checkpointer, before_save=lambda: self.best.take_if_due()
+        )
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
         self.best = BestModelCallback(
-            self.evaluator,
+            self.evaluations,
+            self.checkpointer.copied,
             config.evaluates_every,
             self.clock,
             self.checkpoint,
@@ -436,6 +435,17 @@ class Session:
     @property
     def _updates(self) -> int:
         return int(getattr(self.model, "_n_updates", 0))
+
+
+def _evaluator(config: TrainingConfig) -> Evaluator:
+    """As far as it is known before the training is; see `EvaluationOrder`."""
+    return Evaluator(
+        config.environments.for_evaluation(),
+        "none",
+        0,
+        config.evaluation_episodes,
+        config.evaluate_deterministically,
+    )
 
 
 def _check_device(device: str) -> None:

@@ -55,7 +55,7 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = tmp_path / "tree"
-    session(paying(tree, 3.0), max_steps=105)
+    session(paying(tree, 3.0, evaluate_every=50), max_steps=105)
     store = CheckpointStore(TrainingTree(tree, SCENARIO))
     best = store.best()
     assert best is not None
@@ -94,7 +94,7 @@ def test_the_best_is_chosen_anew_also_where_the_first_session_after_the_change_e
     tmp_path: Path,
 ) -> None:
     tree = TrainingTree(tmp_path, SCENARIO)
-    session(paying(tmp_path, 3.0), max_steps=150)
+    session(paying(tmp_path, 3.0, evaluate_every=50), max_steps=110)
     store = CheckpointStore(tree)
     best = store.best()
     assert best is not None

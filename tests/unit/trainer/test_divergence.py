@@ -21,6 +21,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import Diverged
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer.sb3 import divergence, preflight, train_dqn
+from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
 from kaggle_manager.trainer.sb3.episodes import Episodes
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 
@@ -164,7 +165,7 @@ def test_a_loss_that_is_not_finite_ends_a_training_whose_parameters_are(tmp_path
 def test_an_evaluation_below_the_bound_of_the_section_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"at step 100.*mean reward.*reward_below is 1000"):
         trainer_runs.session(settings(tmp_path, diverged_below=1000.0))
-    assert finite_head(tmp_path) == 100
+    assert finite_head(tmp_path) == 152, "its result is taken when the next evaluation is due"
 
 
 @pytest.mark.parametrize("at", [0, 5])
@@ -177,15 +178,15 @@ def test_an_observation_of_an_evaluation_that_is_not_finite_is_what_ended_the_tr
             return observation + (math.nan if at == 0 else 0.0), info
 
     monkeypatch.setattr(
-        Evaluator, "_environment", lambda *_: Episodes([lambda: Monitor(Blind(at=at, seen=math.nan))] * 2, [0, 1])
+        Evaluator, "environment", lambda *_: Episodes([lambda: Monitor(Blind(at=at, seen=math.nan))] * 2, [0, 1])
     )
     config = settings(
         tmp_path, environment=Poisoned, algorithm="PPO", hyperparameters=PPO, save_every=32, evaluate_every=64
     )
-    with pytest.raises(Diverged, match="at step 64: in an evaluation an observation is not finite") as raised:
+    with pytest.raises(Diverged, match="at step 128: in an evaluation an observation is not finite") as raised:
         trainer_runs.session(config)
     assert raised.value.next_step.startswith("correct what the environment gives, or")
-    assert finite_head(tmp_path) == 64
+    assert finite_head(tmp_path) == 96
 
 
 @pytest.mark.parametrize("below", [None, -1e9])
@@ -193,7 +194,7 @@ def test_a_score_that_is_not_finite_is_said_and_is_below_every_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], below: float | None
 ) -> None:
     monkeypatch.setattr(
-        Evaluator, "_environment", lambda *_: Episodes([lambda: Monitor(Poisoned(at=5, reward=math.nan))] * 2, [0, 1])
+        Evaluator, "environment", lambda *_: Episodes([lambda: Monitor(Poisoned(at=5, reward=math.nan))] * 2, [0, 1])
     )
     config = settings(tmp_path, environment=Poisoned, total=100, diverged_below=below)
     with pytest.raises(Diverged, match="mean reward of nan") if below else contextlib.nullcontext():
@@ -202,15 +203,15 @@ def test_a_score_that_is_not_finite_is_said_and_is_below_every_bound(
 
 
 def test_a_model_that_is_not_finite_never_becomes_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play = Evaluator.__call__
+    copied = Checkpointer.copied
 
-    def poisoned(self: Evaluator, model: Any, each_step: Any) -> Any:
+    def poisoned(self: Checkpointer) -> Any:
         """As if the newest update, after the newest save, had been one too many."""
         with torch.no_grad():
-            next(model.policy.parameters()).fill_(math.nan)
-        return play(self, model, each_step)
+            next(self.training.model.policy.parameters()).fill_(math.nan)
+        return copied(self)
 
-    monkeypatch.setattr(Evaluator, "__call__", poisoned)
+    monkeypatch.setattr(Checkpointer, "copied", poisoned)
     config = settings(tmp_path, hyperparameters={**DQN, "learning_starts": 10**6}, total=100)
     with pytest.raises(Diverged):
         trainer_runs.session(config)
