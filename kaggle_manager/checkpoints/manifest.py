@@ -150,6 +150,11 @@ class Manifest:
         return self.replay.segments if self.replay else ()
 
     @property
+    def size(self) -> int:
+        """Bytes of its files and replay segments."""
+        return sum(file.size for file in self.files) + sum(ref.length for ref in self.segments)
+
+    @property
     def score(self) -> float | None:
         """The score of a best model; None on the other levels."""
         value = self.metrics.get("score")

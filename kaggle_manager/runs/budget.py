@@ -15,13 +15,14 @@ from statistics import median
 
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 
-# The end of a session kept free for the last save and for Kaggle's upload of the outputs, until it is measured: a fifth
-# of a short session, at most ten minutes of a long one.
-MARGIN_SHARE = 0.2
-MARGIN_MOST_S = 600.0
-# A measured end may take so much longer the next time.
+# The end of a session kept free for the last save and for Kaggle's upload of the outputs: before it is measured this
+# part of the session, and at least so many seconds. What the trainer does after its last save, it reckons itself by the
+# size of what it leaves, see `session_clock`.
+MARGIN_GUESS_SHARE, MARGIN_LEAST_S = 0.04, 20.0
+# A measured end may take so much longer the next time, and the least beside.
 MARGIN_FACTOR = 2.0
-MARGIN_LEAST_S = 60.0
+# Never more than ten minutes, nor than a fifth of a short session.
+MARGIN_MOST_S, MARGIN_MOST_SHARE = 600.0, 0.2
 # Installing the packages takes about two minutes on Kaggle; imports and the restore come on top.
 SETUP_GUESS_S = 180.0
 # A session must train at least this much longer than it sets itself up, or the quota is better spent after the reset.
@@ -183,9 +184,9 @@ def _median_speed(sessions: Sequence[PastSession]) -> float:
 
 def margin(limit_s: float, pace: Pace | None) -> float:
     """Seconds at the end of a session of `limit_s` that are kept free of training."""
-    most = min(MARGIN_MOST_S, MARGIN_SHARE * limit_s)
+    most = min(MARGIN_MOST_S, MARGIN_MOST_SHARE * limit_s)
     if pace is None or pace.ending_s is None:
-        return most
+        return min(most, max(MARGIN_GUESS_SHARE * limit_s, MARGIN_LEAST_S))
     return min(most, MARGIN_FACTOR * pace.ending_s + MARGIN_LEAST_S)
 
 
@@ -230,7 +231,11 @@ def _trained(remaining: int, seconds: float, pace: Pace, rollout: int) -> int:
 
 def _least_for(busy_s: float, pace: Pace) -> float:
     """The shortest session that keeps its margin free beside `busy_s`."""
-    return min(busy_s / (1 - MARGIN_SHARE), busy_s + margin(float("inf"), pace))
+    least = MARGIN_LEAST_S if pace.ending_s is None else margin(float("inf"), pace)
+    least_s = min(busy_s / (1 - MARGIN_MOST_SHARE), busy_s + least)
+    if pace.ending_s is not None:
+        return least_s
+    return max(least_s, min(busy_s / (1 - MARGIN_GUESS_SHARE), busy_s + MARGIN_MOST_S))
 
 
 def _wait_for_reset(quota: QuotaView, available: float, setup_s: float, now: float) -> NotWorthIt:

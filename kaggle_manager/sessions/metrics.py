@@ -34,11 +34,14 @@ def measurements(
     }
     if result is not None and result.accelerator_gain is not None:
         facts["accelerator_gain"] = result.accelerator_gain
-    if result is not None and OUT_OF_TIME in result.reason and (planned := session.facts.get("planned")):
+    planned = session.facts.get("planned")
+    if result is not None and OUT_OF_TIME in result.reason and planned:
         # Its own count ends before its outputs are hashed and kept. What was seen of it from here ends after that, but
         # perhaps long after: nobody may have looked.
         over_s = max(ran_s, min(_seen_for(session), planned["timeout_s"]))
         facts["ending_s"] = round(max(0.0, over_s - planned["deadline_s"]), 1)
+    elif result is None and planned and _seen_for(session) >= planned["timeout_s"]:
+        facts["ending_s"] = round(planned["timeout_s"] - planned["deadline_s"], 1)  # it needed more than it was given
     return facts
 
 

@@ -3,7 +3,7 @@
 A session stops at a rollout start when what remains would not hold one more stretch of training - the longest seen so
 far - plus the save and the epilogue that must follow it. Evaluations are no such stretch: one that would take too long
 is given up and done in the next session. The cost of a save is measured, not
-assumed. A signal asks for the same stop.
+assumed, and what follows it is reckoned by the size of what the session leaves. A signal asks for the same stop.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from types import FrameType
 # Until the first save is measured, and to cover one twice as slow as the slowest seen.
 _FIRST_SAVE_S = 2.0
 _SAVE_FACTOR = 2.0
+# Everything a session leaves is read and hashed before its result is written, the replay rows once for each checkpoint
+# they belong to: 1.9 GB/s were measured from memory, a disk and a processor without instructions for it are far slower.
+_HASHED_A_SECOND = 200e6
 # How long a rollout may go on after a request to stop: so many seconds at least, so many times the longest one seen.
 _ROLLOUT_ENDS_S, _ROLLOUT_FACTOR = 30.0, 2.0
 
@@ -48,6 +51,7 @@ class SessionClock:
         self._epilogue_s = epilogue_s
         self._max_steps = max_steps
         self._slowest_save_s: float | None = None
+        self._leaves_bytes = 0
         self._longest_stretch_s = 0.0
         self._last_start: float | None = None
         self._request = ""
@@ -57,9 +61,10 @@ class SessionClock:
         """Seconds since the session began."""
         return self._now() - self.started
 
-    def saved(self, seconds: float) -> None:
-        """Record what a save cost."""
+    def saved(self, seconds: float, size: int = 0) -> None:
+        """Record what a save cost, and how many bytes the checkpoint has with its replay rows."""
         self._slowest_save_s = max(seconds, self._slowest_save_s or 0.0)
+        self._leaves_bytes = 2 * size  # two are kept
 
     def request_stop(self, reason: str) -> None:
         """Ask for a stop at the next rollout start; the first reason is kept."""
@@ -90,7 +95,7 @@ class SessionClock:
     def reserve_s(self) -> float:
         """Seconds to keep for a save and the epilogue."""
         save = _FIRST_SAVE_S if self._slowest_save_s is None else self._slowest_save_s
-        return save * _SAVE_FACTOR + self._epilogue_s
+        return save * _SAVE_FACTOR + self._epilogue_s + self._leaves_bytes / _HASHED_A_SECOND
 
     def why_stop(self, steps_this_session: int) -> str:
         """Called at every rollout start: the reason to stop now, or ''."""

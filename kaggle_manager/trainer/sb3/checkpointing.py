@@ -229,7 +229,7 @@ class Checkpointer:
                 rows = sizes.rows_in_the_end(self.training.model, self.config.total)
                 if found := sizes.too_large_for_disk(self.store.tree.root, saved.checkpoint.manifest, rows):
                     warn(f"this training may not end: {found}.")
-            self.clock.saved(self._stall_s + saved.seconds)
+            self.clock.saved(self._stall_s + saved.seconds, saved.checkpoint.manifest.size)
 
     def refuse(self, what: str) -> None:
         """Commit nothing more of a training that has diverged; `what` says how, '' that it has not.

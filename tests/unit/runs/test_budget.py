@@ -39,12 +39,24 @@ def test_before_anything_is_measured_a_session_has_its_whole_limit_less_a_safe_m
     plan = planned(10**9, pace=None)
     assert (plan.timeout_s, plan.deadline_s, plan.steps) == (LIMIT, LIMIT - 600, None)
     assert planned(10**9, limit=60.0, pace=None).deadline_s == 48
+    assert planned(10**9, limit=600.0, pace=None).deadline_s == 576, "at least 95 % of ten minutes are trained"
 
 
-def test_a_measured_margin_replaces_the_guess_and_is_never_longer() -> None:
+def test_a_measured_margin_replaces_the_guess_also_a_longer_one() -> None:
     assert margin(LIMIT, PACE) == 2 * 30 + budget.MARGIN_LEAST_S
     assert margin(LIMIT, Pace(1, 1, 5000.0)) == 600
     assert margin(LIMIT, Pace(1, 1, None)) == 600
+    assert [margin(600.0, Pace(1, 1, ending)) for ending in (None, 1.0, 30.0, 100.0)] == [24.0, 22.0, 80.0, 120.0]
+
+
+@pytest.mark.parametrize("ending_s", [None, 0.0, 10.0, 200.0])
+@pytest.mark.parametrize("busy_s", [10.0, 90.0, 300.0, 3000.0, 30_000.0])
+def test_the_shortest_session_that_is_advised_holds_its_work_and_its_margin(
+    ending_s: float | None, busy_s: float
+) -> None:
+    pace = Pace(1.0, 1.0, ending_s)
+    least_s = budget._least_for(busy_s, pace)
+    assert least_s - margin(least_s, pace) == pytest.approx(busy_s)
 
 
 def test_the_steps_of_a_session_are_what_fits_between_set_up_and_deadline() -> None:

@@ -39,6 +39,17 @@ def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending
     assert (measured["ran_s"], measured["ending_s"]) == (520.0, ending_s)
 
 
+@pytest.mark.parametrize(("over_after_s", "ending_s"), [(300.0, None), (601.0, 50.0)])
+def test_one_that_its_limit_has_killed_needed_more_than_it_was_given(
+    over_after_s: float, ending_s: float | None
+) -> None:
+    facts = {"planned": PLANNED, "seen": {"running_since": STARTED}}
+    ended_at = iso(STARTED + over_after_s)
+    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
+    measured = measurements(session, None, step_before=0, step_after=10, failed=False)
+    assert measured.get("ending_s") == ending_s, "so the next one keeps more than twice as much"
+
+
 def test_a_session_that_was_cut_tells_its_speed_and_what_lay_before_it() -> None:
     def session(generation: int, began: float, ended: float, facts: dict[str, object]) -> SessionRow:
         seen = {"running_since": STARTED + began, "step": 30_000, "steps_per_s": 580.0}

@@ -51,6 +51,14 @@ def test_a_slow_save_is_budgeted_twice() -> None:
     assert clock.reserve_s() == pytest.approx(11.0)
 
 
+def test_what_a_session_leaves_is_hashed_before_it_ends_and_that_takes_time() -> None:
+    clock = SessionClock(600.0, epilogue_s=3.0, now=Time())
+    clock.saved(1.0, size=4 * 10**9)
+    assert clock.reserve_s() == pytest.approx(2.0 + 3.0 + 40.0), "two checkpoints of 4 GB"
+    clock.saved(1.0, size=10**6)
+    assert clock.reserve_s() == pytest.approx(5.01)
+
+
 def test_without_a_deadline_it_never_stops_by_itself() -> None:
     time = Time()
     clock = SessionClock(now=time)
