@@ -47,6 +47,7 @@ MEANING = {
     "images": "images, a CNN, `VecFrameStack`",
     "traffic": "the traffic signal of section 7.6, real SUMO",
     "workers-normalized": "2 worker processes, `VecMonitor`, `VecNormalize`, `VecFrameStack`",
+    "callbacks": "a callback of the user with `state()` and `load_state()`",
     "atari": "ALE/Breakout-v5 with `AtariWrapper` and `VecFrameStack`, 2 environments",
 }
 

@@ -171,6 +171,7 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reac
             policy=case.policy,
             hyperparameters=case.hyperparameters(),
             environments=case.environments,
+            callbacks=case.callbacks,
             total=case.total,
             tree=root / "tree",
             lineage=Lineage("selftest", 1, None, 0),

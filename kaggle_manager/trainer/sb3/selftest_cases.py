@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import HerReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
@@ -120,6 +121,26 @@ class Repeat(gym.Wrapper[Any, Any, Any, Any]):
             if terminated or truncated:
                 break
         return observation, paid, terminated, truncated, info
+
+
+class Stirring(BaseCallback):
+    """Draws from the process's generators when one of its own says so, and keeps that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = np.random.default_rng(7)
+
+    def _on_step(self) -> bool:
+        if self.generator.random() < 0.2:
+            np.random.rand()
+            torch.rand(1)
+        return True
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.generator.bit_generator.state)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.generator.bit_generator.state = state
 
 
 class SmallCNN(BaseFeaturesExtractor):
@@ -232,6 +253,7 @@ class Option:
         policy: its name.
         share: of the algorithm's usual timesteps.
         needs: a module that is not among what every training needs.
+        callbacks: of the user.
     """
 
     hyperparameters: Callable[[], dict[str, Any]] = dict
@@ -241,6 +263,7 @@ class Option:
     policy: str = "MlpPolicy"
     share: float = 1.0
     needs: str = ""
+    callbacks: tuple[type[BaseCallback], ...] = ()
 
 
 def _noise() -> dict[str, Any]:
@@ -290,6 +313,7 @@ OPTIONS: dict[str, Option] = {
         algorithms=_FRESH,
         share=0.6,
     ),
+    "callbacks": Option(callbacks=(Stirring,), share=0.6),
     "atari": Option(
         environment=_atari,
         around={**_TWO, "wrappers": ["stable_baselines3.common.atari_wrappers:AtariWrapper"], "frame_stack": 4},
@@ -318,6 +342,10 @@ class Case:
     @property
     def total(self) -> int:
         return int(_TOTALS[self.algorithm] * OPTIONS[self.option].share)
+
+    @property
+    def callbacks(self) -> list[BaseCallback]:
+        return [made() for made in OPTIONS[self.option].callbacks]
 
     @property
     def environments(self) -> Environments:
