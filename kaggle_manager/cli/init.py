@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,7 +106,8 @@ def init(
     missing = missing_packages(made.section)
     if not missing:
         told("trying the new section for some steps, which takes some seconds ...")
-    checks = [] if missing else check_section(made.project, made.section, quick=True)["checks"]
+    checks = [] if missing else check_section(made.project, made.section, quick=True, evaluations=True)["checks"]
+    made.evaluate(every=_suggested(checks, "every"))
     if not as_json:
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:
@@ -140,6 +141,12 @@ def init(
             print(f"  {command}")
     if not ok:
         raise typer.Exit(VerificationError.exit_code)
+
+
+def _suggested(checks: list[dict[str, Any]], key: str) -> int | None:
+    """The number that a check says is better for a key of section.toml; None for none."""
+    lines = (str(check.get("line", "")).partition(" = ") for check in checks)
+    return next((int(value) for name, _, value in lines if name == key), None)
 
 
 def _guessed(policy: str, policy_too: bool) -> str:

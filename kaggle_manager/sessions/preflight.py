@@ -40,7 +40,7 @@ LOOK_S = 0.2
 MOST_REMEMBERED = 200
 
 Check = dict[str, Any]
-"""`{"name", "ok", "detail"}`."""
+"""`{"name", "ok", "detail"}`, and `line`: what to write into section.toml, where that would make it better."""
 
 
 def missing_packages(section: Section) -> list[str]:
@@ -57,6 +57,7 @@ def check_section(
     inputs: Mapping[str, Path] | None = None,
     quick: bool = False,
     thorough: bool = False,
+    evaluations: bool = False,
     on_result: Callable[[Check], None] = lambda check: None,
 ) -> dict[str, Any]:
     """Run the section's own preflight, or the one that holds for every section, in what travels.
@@ -65,10 +66,11 @@ def check_section(
         inputs: where the data is that the scenarios read, see `inputs_of`.
         quick: without a trial training, which a quick run is itself.
         thorough: longer looks at everything.
+        evaluations: measure what they take, also where `quick` is given; for a section without a preflight of its own.
         on_result: called with each check as soon as it is over.
 
     Returns:
-        `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail"}, ...]}`.
+        `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail", "line"}, ...]}`.
 
     Raises:
         VerificationError: the checks could not be carried out; carries the last words of their process.
@@ -86,6 +88,7 @@ def check_section(
     own = section.folder / "preflight.py"
     module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
     options = [name for name, asked in (("--quick", quick), ("--thorough", thorough)) if asked]
+    options += ["--evaluations"] if evaluations else []
     options += ["--scenario", *scenarios] if scenarios else []
     longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
     with unpacked(project, section) as place:

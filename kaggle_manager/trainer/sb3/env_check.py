@@ -36,11 +36,16 @@ ENDLESS_AFTER = 50_000
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One promise: kept or not, and what was seen or what to look at."""
+    """One promise: kept or not, and what was seen or what to look at.
+
+    Attributes:
+        line: what to write into section.toml, as `key = value`, where that would make it better.
+    """
 
     name: str
     ok: bool
     detail: str
+    line: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
@@ -34,7 +34,7 @@ from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, sizes
+from kaggle_manager.trainer.sb3 import algorithms, evaluation_share, sizes
 from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
     SEED,
@@ -57,19 +57,28 @@ LONGEST_HELD_S = 20.0
 
 
 def preflight(
-    project: Path, section: Section, scenarios: Sequence[str] = (), *, effort: Effort = BRIEF, quick: bool = False
+    project: Path,
+    section: Section,
+    scenarios: Sequence[str] = (),
+    *,
+    effort: Effort = BRIEF,
+    quick: bool = False,
+    evaluations: bool = False,
 ) -> Iterator[CheckResult]:
     """Run every check for the named scenarios, or for all.
 
     Args:
         quick: what is to follow is a quick run, which is a trial training itself: leave that out.
+        evaluations: measure what they take all the same.
 
     Raises:
         ConfigError: the section has no such scenario.
     """
     for name in scenarios or section.scenarios:
         for result in _of_scenario(project, section, name, effort, quick):
-            yield CheckResult(f"{name}: {result.name}", result.ok, result.detail)
+            yield replace(result, name=f"{name}: {result.name}")
+        if quick and evaluations:
+            yield replace(found := check_evaluations(section.scenario(name)), name=f"{name}: {found.name}")
 
 
 def _of_scenario(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
@@ -96,6 +105,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
         if all(result.ok for result in trained) and (own := own_code(scenario)):
             proof = prove_resume(project, section, name, effort.training_s)
             yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
+        yield check_evaluations(scenario)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
 
@@ -219,6 +229,26 @@ def check_vec_env(scenario: ScenarioConfig, made: Pool | None = None) -> list[Ch
     return [CheckResult(what, True, said)]
 
 
+def check_evaluations(scenario: ScenarioConfig) -> CheckResult:
+    """What evaluations take beside the training, and how often they could come; no failure."""
+    what = "what evaluations take"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            seen = evaluation_share.measure(scenario)
+    except Exception as error:
+        return CheckResult(what, True, f"not known: {told(error)}")
+    if seen is None:
+        return CheckResult(what, True, "not known: no update came within seconds")
+    said = (
+        f"{seen.evaluation_s:.2g} s each at most, beside {seen.every * seen.step_s:.2g} s of training for "
+        f"{seen.every:,} timesteps: {seen.share:.0%} of the time of one processor"
+    )
+    line = f"every = {seen.enough:_}"
+    if seen.share >= evaluation_share.WANTED:
+        said = f"WARNING: {said}; `{line}` under `evaluation` in section.toml makes it less than a tenth"
+    return CheckResult(what, True, said, line)
+
+
 def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
     """Return once a checkpoint was committed, the trainer ended, or the time was over."""
     deadline = time.monotonic() + FIRST_SAVE_S
@@ -284,6 +314,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What every preflight is called with, also one that a section brings."""
     parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
     parser.add_argument("--quick", action="store_true", help="without a training, which a quick run is itself")
+    parser.add_argument("--evaluations", action="store_true", help="what they take, also with --quick")
     parser.add_argument("--thorough", action="store_true", help="longer looks at everything")
     parser.add_argument("--json", action="store_true")
 
@@ -298,7 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def check() -> Iterator[CheckResult]:
         project, section = open_project(options.section)
         effort = THOROUGH if options.thorough else BRIEF
-        return preflight(project, section, options.scenario, effort=effort, quick=options.quick)
+        return preflight(
+            project, section, options.scenario, effort=effort, quick=options.quick, evaluations=options.evaluations
+        )
 
     return report(check, as_json=options.json)
 

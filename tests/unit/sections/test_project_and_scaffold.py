@@ -299,3 +299,14 @@ def test_an_environment_that_travels_must_name_its_sources(key: str, mine: NewSe
     assert key not in tomllib.loads(path.read_text())["scenarios"]["my_robot"]
     with pytest.raises(ConfigError, match=f"{key}: is required"):
         load_section(path)
+
+
+@pytest.mark.parametrize(("suggested", "written"), [(5_000, 5_000), (None, None), (50_000, None)])
+def test_a_new_section_says_how_often_it_evaluates_where_that_leaves_several(
+    tmp_path: Path, suggested: int | None, written: int | None
+) -> None:
+    made = new_section("mine", tmp_path)
+    made.evaluate(suggested)
+    scenario = load_section(made.section.folder / "section.toml").scenario()
+    assert (scenario.evaluation.every, scenario.evaluation.episodes) == (written, 10)
+    assert scenario.for_quick().evaluation.every == 1
