@@ -145,10 +145,9 @@ def new_section(
         needs = look(project, found.entry_point, found.kwargs, [*_pins(found, training).values()], training)
         if not needs.policy:
             guessed = (*(() if training.policy else ("policy",)), "environment_files", "reward_files")
-            around = [it for key, it in objects_in(training.keys, "") if key.endswith("wrapper")]
-            by_text = pins_by_text(environment, around)
-            needs = replace(needs, packages=(*needs.packages, *by_text))
-        found = _completed(found, needs, f"{place}/{name}/")
+        objects = [it for _, it in objects_in({**training.keys, **training.hyperparameters}, "")]
+        by_text = pins_by_text("" if needs.policy else environment, objects)
+        found = _completed(found, replace(needs, packages=(*needs.packages, *by_text)), f"{place}/{name}/")
         training = replace(training, policy=training.policy or needs.policy)
     texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, training)}
     if environment is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from kaggle_manager.sections.environment_ids import ATARI, MINIGRID, PANDA, family_of
 from kaggle_manager.sections.hyperparameters import NAMES
-from kaggle_manager.sections.model import MonitorKwargs, Normalize, ScenarioConfig
+from kaggle_manager.sections.model import MonitorKwargs, Normalize
 from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.toml_text import is_sayable
 from kaggle_manager.sections.values import Refused, from_zoo
@@ -81,8 +81,8 @@ class _Reader:
         n_envs = self.entry.get("n_envs", 1)
         if self.algorithm != "ARS":  # the Zoo trains it in one, and plays its candidates in n_envs processes
             yield from [("n_envs", n_envs)] if n_envs != 1 else []
-        for name, key in (("env_wrapper", "env_wrapper"), ("vec_env_wrapper", "vec_env_wrapper")):
-            yield from self._calls(name, key)
+        for name in ("env_wrapper", "vec_env_wrapper", "callback"):
+            yield from self._calls(name, "callbacks" if name == "callback" else name)
         if normalize := self.entry.get("normalize"):
             yield "normalize", self._known("normalize", Normalize.model_fields) or True
         elif isinstance(normalize, Mapping):
@@ -96,10 +96,6 @@ class _Reader:
         if self.entry.get("noise_type"):
             kind = "normal" if "normal" in self.entry["noise_type"] else self.entry["noise_type"].strip()
             yield "noise", {"type": kind, "std": self.entry["noise_std"]}
-        if "callbacks" in ScenarioConfig.model_fields:
-            yield from self._calls("callback", "callbacks")
-        elif self.entry.get("callback"):
-            self.unsaid.append(f"callback = {self.entry['callback']!r}")
 
     def hyperparameters(self) -> Iterator[tuple[str, Any]]:
         """Arguments of the algorithm."""

@@ -41,7 +41,9 @@ def look(target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algo
         env = Wrapping(wrappers, of_type=gym.Env)(getattr(__import__(module, fromlist=["_"]), name)(**kwargs))
     except (ConfigError, gym.error.UnregisteredEnv, ImportError, AttributeError) as error:
         advice = trial.advice(error)
-        needs["problem"] = f"The environment {target!r} cannot be imported: {error}{f'; {advice}' if advice else ''}"
+        why = error.message if isinstance(error, ConfigError) else error
+        named = kwargs.get("id", target)
+        needs["problem"] = f"The environment {named!r} cannot be imported: {why}{f'; {advice}' if advice else ''}"
     except Exception:  # it is there, and does not work yet: its checks say why
         pass
     else:

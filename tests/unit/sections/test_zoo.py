@@ -22,6 +22,7 @@ from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.scaffold import Needs, new_section
 from kaggle_manager.sections.zoo import ALGORITHMS, entry_of, training_of
 from kaggle_manager.sections.zoo_files import zoo_training
+from kaggle_manager.sessions.env_needs import needs_of
 
 HOPPER = """
 default:
@@ -89,6 +90,7 @@ def said(place: Path, algorithm: str = "PPO", id: str = "CartPole-v1", **entry: 
             [{"gymnasium.wrappers:TimeLimit": {"max_episode_steps": 500}}],
         ),
         ({"vec_env_wrapper": "a.b.VecC"}, "vec_env_wrapper", ["a.b:VecC"]),
+        ({"callback": [{"a.b.Saves": {"every": 5}}]}, "callbacks", [{"a.b:Saves": {"every": 5}}]),
         ({"env_kwargs": {"g": 9.8}}, "environment_kwargs", {"id": "CartPole-v1", "g": 9.8}),
     ],
 )
@@ -286,6 +288,9 @@ def test_what_brings_an_environment_is_pinned_where_it_could_not_be_played(
     made = new_section("mine", tmp_path, environment="Hopper-v4", tuned=wrapped, look=lambda *_: Needs())
     packages = {pin.partition("==")[0] for pin in made.section.kernel.packages}
     assert packages == {"mujoco", "rl_zoo3", "stable-baselines3", "gymnasium"}
+    calls = training_of("PPO", "CartPole-v1", {"callback": "rl_zoo3.callbacks.RawStatisticsCallback"}, "")
+    played = new_section("b", tmp_path, environment="CartPole-v1", tuned=calls, look=lambda *_: Needs("MlpPolicy"))
+    assert "rl_zoo3" in {pin.partition("==")[0] for pin in played.section.kernel.packages}
     lunar = new_section("moon", tmp_path, environment="LunarLander-v3", algorithm="QRDQN")
     assert {pin.partition("==")[0] for pin in lunar.section.kernel.packages} >= {"box2d", "sb3-contrib"}
 
@@ -331,3 +336,14 @@ def test_every_entry_of_the_installed_zoo_can_be_said(tmp_path: Path) -> None:
             scenario_of(training, tmp_path / str(count), with_module(id))
     assert count > 200
     assert "rl_zoo3" not in sys.modules, "only its files are read"
+
+
+@pytest.mark.slow
+def test_a_wrapper_that_is_not_here_is_named_with_the_environment_and_nothing_is_written(tmp_path: Path) -> None:
+    tuned = Training("PPO", 8, keys={"env_wrapper": "ae_of_nobody.wrapper:AutoencoderWrapper"})
+    with pytest.raises(ConfigError) as refused:
+        new_section("mine", tmp_path, environment="CartPole-v1", tuned=tuned, look=needs_of)
+    assert "'CartPole-v1' cannot be imported" in refused.value.message
+    assert "No module named 'ae_of_nobody'" in refused.value.message
+    assert "Safe:" not in refused.value.message
+    assert list(tmp_path.iterdir()) == []
