@@ -284,6 +284,8 @@ def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, 
 
 _UNMASKED = tuple(name for name in _PLAIN if name != "maskableppo")
 _NETWORKS = tuple(name for name in _UNMASKED if name != "ars")
+_DICTIONARIES = tuple(name for name in _NETWORKS if name != "crossq")
+_HINDSIGHT = tuple(name for name in _OFF_POLICY if name in _DICTIONARIES)
 _FRESH = tuple(name for name in _PLAIN if name not in _OFF_POLICY)
 _WITH_GSDE = ("sac", "ppo", "a2c", "tqc", "crossq", "trpo", "recurrentppo")
 _TWO = {"n_envs": 2}
@@ -296,8 +298,8 @@ OPTIONS: dict[str, Option] = {
     "workers": Option(around=_WORKERS, share=0.6),
     "normalized": Option(around={**_TWO, "normalize": {}}),
     "wrapped": Option(lambda: {"learning_rate": _SCHEDULE}, _WRAPPED, algorithms=_NETWORKS, share=0.4),
-    "dictionary": Option(around=_TWO, environment=_bits, algorithms=_NETWORKS, policy="MultiInputPolicy"),
-    "hindsight": Option(_hindsight, _TWO, _bits, _OFF_POLICY, "MultiInputPolicy"),
+    "dictionary": Option(around=_TWO, environment=_bits, algorithms=_DICTIONARIES, policy="MultiInputPolicy"),
+    "hindsight": Option(_hindsight, _TWO, _bits, _HINDSIGHT, "MultiInputPolicy"),
     "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
     "compact": Option(_compact, algorithms=_OFF_POLICY),
     "by-episode": Option(lambda: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
