@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import algorithms, network_share
-from kaggle_manager.trainer.sb3.environments import environments_of
+from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.training_config import EVALUATION_SHARE, adaptive_evaluate_every, adaptive_save_every
 
@@ -55,25 +55,31 @@ class EvaluationShare:
         return next(every for every in rounds if every > least)
 
 
-def measure(scenario: ScenarioConfig) -> EvaluationShare | None:
+def measure(
+    scenario: ScenarioConfig, environments: Environments | None = None, made_s: float | None = None
+) -> EvaluationShare | None:
     """Train and evaluate a moment; None when no update came within seconds.
+
+    Args:
+        environments: to train in, where they are made already, and the seconds that one took.
 
     Raises:
         Exception: whatever the environment raises, or the algorithm.
     """
-    training = network_share.measure_share(scenario, seconds=MEASURE_S)
+    training = network_share.measure_share(scenario, environments, seconds=MEASURE_S)
     if training is None:
         return None
-    environments = environments_of(scenario).for_evaluation()
+    own = environments_of(scenario).for_evaluation()
     begun = time.perf_counter()
-    vec = environments.vectorised("none", SEED)
-    made_s = time.perf_counter() - begun
+    vec = (environments or own).vectorised("none", SEED)
+    made_s = time.perf_counter() - begun if made_s is None else made_s
     with contextlib.closing(vec):
         given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
-        limit = _time_limit(*vec.get_attr("spec"))
+        limit = _time_limit(*vec.get_attr("spec", indices=[0]))
         episodes = scenario.evaluation.episodes
         played = episodes if made_s * episodes < MADE_S else 1
+        played_in = environments if environments and played == 1 else own
         starts: list[float] = []
 
         def watched() -> None:
@@ -82,7 +88,7 @@ def measure(scenario: ScenarioConfig) -> EvaluationShare | None:
                 raise _Enough
 
         with contextlib.suppress(_Enough):
-            Evaluator(environments, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
+            Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
         step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
     longest = max(limit or 0, len(starts))
     evaluation_s = made_s * episodes + longest * step_s

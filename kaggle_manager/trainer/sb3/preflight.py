@@ -98,6 +98,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
             if works:
                 yield check_sizes(scenario, made)
                 yield from check_accelerator(section, name, made)
+                yield check_evaluations(scenario, made)
                 yield from check_vec_env(scenario, made)
     if works and not quick:
         trained = check_training(project, section, name, effort)
@@ -105,7 +106,6 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
         if all(result.ok for result in trained) and (own := own_code(scenario)):
             proof = prove_resume(project, section, name, effort.training_s)
             yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
-        yield check_evaluations(scenario)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
 
@@ -229,12 +229,13 @@ def check_vec_env(scenario: ScenarioConfig, made: Pool | None = None) -> list[Ch
     return [CheckResult(what, True, said)]
 
 
-def check_evaluations(scenario: ScenarioConfig) -> CheckResult:
+def check_evaluations(scenario: ScenarioConfig, made: Pool | None = None) -> CheckResult:
     """What evaluations take beside the training, and how often they could come; no failure."""
     what = "what evaluations take"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            seen = evaluation_share.measure(scenario)
+            pooled = (made.environments(scenario), made.longest_s) if made else (None, None)
+            seen = evaluation_share.measure(scenario, *pooled)
     except Exception as error:
         return CheckResult(what, True, f"not known: {told(error)}")
     if seen is None:
