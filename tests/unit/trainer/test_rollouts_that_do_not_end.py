@@ -64,7 +64,7 @@ def test_a_session_ends_inside_a_rollout_that_does_not_with_what_was_saved_befor
         step = Endless.step
 
         def asking(self: Endless, action: Any) -> Any:
-            if self._steps == 100:
+            if self._steps == 2_000:  # the probe plays 1,000 at most
                 clock.request_stop("asked to stop by SIGTERM")
             return step(self, action)
 
