@@ -161,7 +161,7 @@ _REFUSED = dict.fromkeys(
     (
         *("section", "scenario", "algorithm", "policy", "policy_architecture", "n_envs"),
         *("observation_space", "observation_space_shape", "action_space", "action_space_shape"),
-        *(*_OF_THE_ENVIRONMENT, "vec_env_wrapper", "normalize", "frame_stack", "noise", "callbacks"),
+        *(*_OF_THE_ENVIRONMENT, "vec_env_wrapper", "normalize", "frame_stack", "noise", "callbacks", "build"),
     ),
     _GIVE_BACK,
 ) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)

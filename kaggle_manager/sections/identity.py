@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of, text_of
-from kaggle_manager.sections.model import SECTION_FILE, Section
+from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section
+from kaggle_manager.sections.values import MADE_BY_BUILD
 
 
 def identity_of(
@@ -41,7 +42,8 @@ def identity_of(
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
     policy_kwargs = config.hyperparameters.get("policy_kwargs")
-    return {
+    files = environment_files(config, root)
+    described: dict[str, JsonValue] = {
         "section": section.name,
         "scenario": scenario,
         "algorithm": config.algorithm,
@@ -65,18 +67,30 @@ def identity_of(
             [
                 config.environment,
                 config.environment_kwargs,
-                source_digests(section.folder, config.environment_files, root),
+                source_digests(section.folder, files, root),
             ]
         ),
         "reward_fingerprint": _digest(source_digests(section.folder, config.reward_files, root)),
         "source_files": {
-            "environment_fingerprint": _digests(section, config.environment_files, root),
+            "environment_fingerprint": _digests(section, files, root),
             "reward_fingerprint": _digests(section, config.reward_files, root),
             "imported": _imported(config.environment.partition(":")[0], root),
         },
         "study_fingerprint": study_fingerprint(section),
         "inputs": {each.name: each.version for each in section.inputs_of(scenario)},
+        **({} if config.build is None else {"build": config.build}),
     }
+    of_code = set() if config.build is None else set(MADE_BY_BUILD) - {"environment", "environment_kwargs", "algorithm"}
+    return {name: value for name, value in described.items() if name not in of_code}
+
+
+def environment_files(scenario: ScenarioConfig, root: Path) -> list[str]:
+    """The files that define the environment; with `build`, also that function's, and what it imports of the project."""
+    if scenario.build is None:
+        return list(scenario.environment_files)
+    followed = imported_files(root, scenario.build.partition(":")[0])
+    own = (file for file in followed if not file.startswith("kaggle_manager/"))
+    return list(dict.fromkeys([*scenario.environment_files, *own]))
 
 
 def _digests(section: Section, names: Sequence[str], root: Path) -> dict[str, JsonValue]:
@@ -125,7 +139,7 @@ def sources_of(section: Section, scenario: str, root: Path) -> dict[str, dict[st
     config = section.scenario(scenario)
     study = json.dumps(section.study, indent=1, sort_keys=True)
     return {
-        "environment_fingerprint": _sources(section.folder, config.environment_files, root),
+        "environment_fingerprint": _sources(section.folder, environment_files(config, root), root),
         "reward_fingerprint": _sources(section.folder, config.reward_files, root),
         "study_fingerprint": {f"[study] of {SECTION_FILE}": (study_fingerprint(section), study)},
     }

@@ -43,6 +43,7 @@ from kaggle_manager.sections.values import (
     is_form,
     is_object,
     objects_in,
+    read_build,
     read_hyperparameters,
     read_table,
     read_wrappers,
@@ -194,8 +195,11 @@ class ScenarioConfig(_Frozen):
     `environment_kwargs`. `callbacks` are those of the user. `save_every` absent means the adaptive cadence; `seed`
     absent means unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle
     that it reads besides what the section's own `inputs` name, see `sections.inputs`.
+
+    With `build`, a function of the user's, `environment` and `algorithm` are that one; see `values.read_build`.
     """
 
+    build: EntryPoint | None = None
     environment: EntryPoint
     environment_kwargs: Table = {}
     environment_files: list[RelativePath] = []
@@ -249,7 +253,7 @@ class ScenarioConfig(_Frozen):
     @property
     def objects(self) -> dict[str, str]:
         """Objects of Python that it speaks of besides its environment: `module:Name` -> the first key that does."""
-        keys = ("algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper", "callbacks")
+        keys = ("build", "algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper", "callbacks")
         found = [pair for key in keys for pair in objects_in(getattr(self, key), key)]
         return {name: key for key, name in reversed(found)}
 
@@ -263,6 +267,12 @@ class ScenarioConfig(_Frozen):
         if seed == self.seed:
             return self
         return self.model_copy(update={"seed": seed, "models": f"{self.models}_seed_{seed}"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _build_makes_environments_and_model(cls, given: Any) -> Any:
+        defaults = {name: each.get_default() for name, each in cls.model_fields.items()}
+        return read_build(given, defaults) if isinstance(given, dict) and given.get("build") else given
 
     @model_validator(mode="after")
     def _noise_is_for_an_algorithm_that_takes_it(self) -> Self:
@@ -356,6 +366,8 @@ class Section(_Frozen):
     @model_validator(mode="after")
     def _own_environments_name_their_sources(self) -> Self:
         for name, scenario in self.scenarios.items():
+            if scenario.build is not None:  # its sources are followed
+                continue
             module = PurePosixPath(scenario.environment.partition(":")[0].replace(".", "/"))
             included = (PurePosixPath(entry).with_suffix("") for entry in self.kernel.include)
             if self.name in module.parts[:-1] or any(module.is_relative_to(entry) for entry in included):

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 OBJECT = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf", "delta_std")
@@ -157,6 +157,28 @@ def read_wrappers(value: object) -> list[JsonValue]:
         if not is_object(each) and called(each) is None:
             raise Refused(str(number) if isinstance(value, list) else "", each, _WRAPPERS)
     return [*listed]
+
+
+MADE_BY_BUILD = (
+    *("environment", "environment_kwargs", "eval_env_kwargs", "algorithm", "policy", "noise", "n_envs", "vec_env"),
+    *("env_wrapper", "vec_env_wrapper", "monitor_kwargs", "normalize", "frame_stack"),
+)
+"""Keys of a scenario that say what a function of the user's makes itself."""
+
+
+def read_build(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A scenario whose `build` is its environment and its algorithm.
+
+    Raises:
+        Refused: it has a value of its own for what that function makes.
+    """
+    build = given["build"]
+    for key in MADE_BY_BUILD:
+        default = defaults[key]
+        plain = default.model_dump() if isinstance(default, BaseModel) else default
+        if key in given and given[key] not in (build, default, plain):
+            raise Refused(key, given[key], f"nothing beside build, for {build} makes environments and model itself")
+    return {**given, "environment": build, "algorithm": build}
 
 
 def read_table(value: object) -> Any:

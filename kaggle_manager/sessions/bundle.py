@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
+from kaggle_manager.sections.identity import environment_files
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
 # Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
@@ -113,7 +114,7 @@ def build_bundle(root: Path, section: Section) -> Bundle:
 def _experiment(root: Path, section: Section) -> Iterator[str]:
     """The files that the section's experiments are fingerprinted by; `identity` says when one is missing."""
     for scenario in section.scenarios.values():
-        for name in (*scenario.environment_files, *scenario.reward_files):
+        for name in (*environment_files(scenario, root), *scenario.reward_files):
             path = section.folder / name if (section.folder / name).exists() else root / name
             if path.is_file():
                 yield path.relative_to(root).as_posix()

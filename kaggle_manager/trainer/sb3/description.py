@@ -30,6 +30,7 @@ def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunR
         "policy": text_of(config.policy),
         "hyperparameters": {name: text_of(value) for name, value in config.hyperparameters.items()},
         "policy_architecture": text_of(getattr(model.policy, "net_arch", None)),
+        **({} if config.build is None else {"model": text_of(type(model))}),
         **spaces_of(model),
         "n_envs": model.n_envs,
         **given,

@@ -140,7 +140,7 @@ def check_environment(
     played: list[bool] = []
     masked = _takes_masks(scenario)
     looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
-        SB3_CHECK: lambda: _check_env(env, masked),
+        SB3_CHECK: lambda: check_env(env, masked),
         "resets and steps": lambda: _play(env, effort, played, masked),
         NO_PAST: lambda: _check_past(env, environments_of(scenario)),
         "an episode ends": lambda: _check_episode(env, effort, played, masked),
@@ -228,7 +228,8 @@ class _PlainTypes(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, ends[0], ends[1], info
 
 
-def _check_env(env: gym.Env[Any, Any], masked: bool) -> tuple[bool, str]:
+def check_env(env: gym.Env[Any, Any], masked: bool) -> tuple[bool, str]:
+    """Stable-Baselines3's own check of an environment, in its own words."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import env_state
-from kaggle_manager.trainer.sb3.arguments import Wrapping
+from kaggle_manager.trainer.sb3.arguments import Wrapping, text_of
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory, Mode, StatefulEnv
 
 
@@ -52,7 +52,7 @@ class Environments:
 
     @property
     def name(self) -> str:
-        return self.factory.target if isinstance(self.factory, EntryPoint) else repr(self.factory)
+        return self.factory.target if isinstance(self.factory, EntryPoint) else str(text_of(self.factory))
 
     def wrapped(self, environment: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         """One that `factory` has made, in its wrappers alone."""

@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.sb3 import determinism, env_state
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.evaluation import Evaluation, Evaluator, no_trace
 from kaggle_manager.trainer.sb3.model_copy import ModelCopy
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess, is_wanted
@@ -35,6 +36,7 @@ class EvaluationOrder:
         model: the copy.
         algorithm: its class.
         mode, seed, all_alike: see `Evaluator`.
+        environments: the same, where they were not known when the process began; else None.
     """
 
     model: ModelCopy
@@ -42,6 +44,7 @@ class EvaluationOrder:
     mode: env_state.Mode
     seed: int
     all_alike: bool
+    environments: Environments | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Evaluating:
             mode=order.mode,
             seed=order.seed,
             all_alike=order.all_alike,
+            environments=order.environments or self.evaluator.environments,
             statistics=order.model.normalised,
         )
         model = self._model(order, evaluator)
@@ -123,10 +127,18 @@ class Evaluations:
         self._order: Callable[[ModelCopy], EvaluationOrder]
         self._training: BaseAlgorithm
 
-    def of(self, training: BaseAlgorithm, mode: env_state.Mode, seed: int, *, all_alike: bool) -> None:
+    def of(
+        self,
+        training: BaseAlgorithm,
+        mode: env_state.Mode,
+        seed: int,
+        *,
+        all_alike: bool,
+        environments: Environments | None = None,
+    ) -> None:
         """Whose copies they are; the rest as in `EvaluationOrder`."""
         self._training = training
-        self._order = lambda model: EvaluationOrder(model, type(training), mode, seed, all_alike)
+        self._order = lambda model: EvaluationOrder(model, type(training), mode, seed, all_alike, environments)
 
     @property
     def last_observation(self) -> Any:

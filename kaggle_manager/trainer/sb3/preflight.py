@@ -34,7 +34,7 @@ from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
-from kaggle_manager.trainer.sb3 import algorithms, evaluation_share, sizes
+from kaggle_manager.trainer.sb3 import acting, algorithms, code_first, evaluation_share, sizes
 from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
     SEED,
@@ -42,6 +42,7 @@ from kaggle_manager.trainer.sb3.env_check import (
     CheckResult,
     Effort,
     Pool,
+    check_env,
     check_environment,
     check_settings,
     told,
@@ -83,6 +84,9 @@ def preflight(
 
 def _of_scenario(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
     scenario = section.scenario(name)
+    if scenario.build is not None:
+        yield from _of_build(project, section, name, effort, quick)
+        return
     works = True
     with Pool() as made:
         for result in check_environment(scenario.for_quick(), effort, made):
@@ -108,6 +112,33 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
             yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
+
+
+def _of_build(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
+    """Of a training that is a function of the user's: what it makes, and whether that is saved and resumed."""
+    scenario = section.scenario(name)
+    rollout = 1
+    for made, what in ((scenario.for_quick(), "makes a training"), (scenario, "makes the whole training")):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), code_first.tried(made, SEED) as built:
+                model, here = built.model, built.environments
+                rollout = rollout if made is scenario else algorithms.rollout_steps(model)
+                env = here.wrapped(here.factory())
+                with contextlib.closing(env):
+                    ok, detail = check_env(env, acting.takes_masks(type(model)))
+                detail = detail if not ok else f"a {type(model).__name__} on {model.n_envs} environments; {detail}"
+        except Exception as error:
+            ok, detail = False, told(error)
+        yield CheckResult(f"{scenario.build} {what}", ok, detail)
+        if not ok:
+            return
+    if not quick:
+        trained = check_training(project, section, name, effort, rollout=rollout)
+        yield from trained
+        if all(result.ok for result in trained):
+            proof = prove_resume(project, section, name, effort.training_s, rollout=rollout)
+            own = ", ".join(own_code(scenario))
+            yield CheckResult(f"a resume ends with the same bits ({own})", True, proof)
 
 
 def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
@@ -137,10 +168,17 @@ def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
     return CheckResult(name, True, said)
 
 
-def check_training(project: Path, section: Section, name: str, effort: Effort = BRIEF) -> list[CheckResult]:
-    """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning."""
+def check_training(
+    project: Path, section: Section, name: str, effort: Effort = BRIEF, *, rollout: int | None = None
+) -> list[CheckResult]:
+    """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning.
+
+    Args:
+        rollout: of the training, where the section does not say it.
+    """
     quick = section.scenario(name).for_quick()
-    target = -(-quick.timesteps // quick.rollout) * quick.rollout  # where it ends
+    rollout = rollout or quick.rollout
+    target = -(-quick.timesteps // rollout) * rollout  # where it ends
     with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
         base = Path(folder)
         tree = tree_of(project, section, name, base, quick=True)

@@ -51,16 +51,18 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def prove_resume(project: Path, section: Section, scenario: str, seconds: float) -> str:
+def prove_resume(project: Path, section: Section, scenario: str, seconds: float, *, rollout: int | None = None) -> str:
     """What came of it, in words; one that is not exact begins with `WARNING`.
 
     Args:
         seconds: that each of the three trainings may take.
+        rollout: of the training, where the section does not say it.
     """
     with tempfile.TemporaryDirectory(prefix="km_proof_") as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         quick = section.scenario(scenario).for_quick()
-        half = -(-quick.timesteps // quick.rollout) * quick.rollout  # where a rollout starts
+        rollout = rollout or quick.rollout
+        half = -(-quick.timesteps // rollout) * rollout  # where a rollout starts
         for base, steps in ((whole, None), (cut, half), (cut, None)):
             if problem := _train_apart(project, section, scenario, base, 2 * half, steps, seconds):
                 return f"WARNING: not tried: {problem}"

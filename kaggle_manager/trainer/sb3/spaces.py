@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from kaggle_manager.trainer.sb3 import algorithms
+from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.trainer.sb3 import algorithms, code_first
 from kaggle_manager.trainer.sb3.description import spaces_of
 from kaggle_manager.trainer.sb3.environments import environments_of
 from kaggle_manager.trainer.sb3.local_training import open_project
@@ -27,12 +29,21 @@ def main(arguments: Sequence[str]) -> int:
     _, section = open_project(name)
     scenario = section.scenario(scenario_name)
     scenario = scenario.for_quick() if options else scenario
-    with contextlib.closing(environments_of(scenario).in_this_process().vectorised("none", 0)) as vec:
-        given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
-        model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu")
+    with _model(scenario) as model:
         versions = {"gymnasium": gym.__version__, "numpy": np.__version__}
         print("\n" + json.dumps({**spaces_of(model), "versions": versions}), flush=True)
     return 0
+
+
+@contextlib.contextmanager
+def _model(scenario: ScenarioConfig) -> Iterator[BaseAlgorithm]:
+    if scenario.build is not None:
+        with code_first.tried(scenario, 0) as built:
+            yield built.model
+        return
+    with contextlib.closing(environments_of(scenario).in_this_process().vectorised("none", 0)) as vec:
+        given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+        yield algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.checkpoints import (
     Checkpoint,
@@ -24,16 +23,15 @@ from kaggle_manager.checkpoints import (
     Disk,
     TrainingMetadata,
     TrainingTree,
-    Verdict,
-    compare,
 )
 from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
-from kaggle_manager.errors import CheckpointIncompatible, KaggleManagerError, WrongAccelerator
+from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import (
     algorithms,
+    code_first,
     determinism,
     divergence,
     env_probe,
@@ -53,13 +51,16 @@ from kaggle_manager.trainer.sb3.callbacks import (
 )
 from kaggle_manager.trainer.sb3.checkpoint_writer import CheckpointWriter
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
+from kaggle_manager.trainer.sb3.code_first import Built, Context
 from kaggle_manager.trainer.sb3.description import complete_identity, metadata
 from kaggle_manager.trainer.sb3.env_processes import errors_of_processes
+from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.evaluation_process import Evaluating, Evaluations
 from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
+from kaggle_manager.trainer.sb3.same_experiment import changed_on_purpose, check_compatible
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of
@@ -152,14 +153,15 @@ class Session:
                 f"{above}, which not every machine has: the bits of this training can be had on such machines alone. "
                 "What is loaded before kaggle_manager.trainer cannot be kept to AVX2: import it later."
             )
-        self._changed = _changed_on_purpose(config, resume_point.checkpoint)
-        self.record = self._record()
-        self.model = self._build_model()
-        self.users_callbacks = made_of(config.callbacks)
+        self._changed = changed_on_purpose(config, resume_point.checkpoint)
+        self.record: RunRecord
+        built = self._made_as_said() if config.build is None else self._made_by_code(config.build)
+        self.model, self.environments, self.evaluated_in = built.model, built.environments, built.evaluation
+        self.users_callbacks = made_of([*config.callbacks, *built.callbacks])
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
-            _check_compatible(resume_point.checkpoint, self.identity, config)
+            check_compatible(resume_point.checkpoint, self.identity, config)
         own_folder(disk, self.tree.history)
         self._make_callbacks(disk)
 
@@ -236,19 +238,23 @@ class Session:
 
     # --- putting together ---------------------------------------------------------------------------------------------
 
-    def _record(self) -> RunRecord:
+    def _seed(self) -> int:
+        if self.resume_point.record is not None:
+            return self.resume_point.record.seed
+        return secrets.randbits(31) if self.config.seed is None else self.config.seed
+
+    def _record(self, environments: Environments, seed: int) -> RunRecord:
         config, now = self.config, determinism.fingerprint(self.config.device)
         record = self.resume_point.record
         if record is None:
-            seed = secrets.randbits(31) if config.seed is None else config.seed
-            exactness = env_probe.probe(config.environments, seed)
+            exactness = env_probe.probe(environments, seed)
             if exactness.mode == "none":
                 warn(f"resumes of this training cannot be exact: {exactness.reason}.")
             return RunRecord(seed, exactness, now, config.total)
         step = self.resume_point.step
         if self._changed:
             record.break_at(step, f"{self._changed} was changed on purpose", changed=self._changed)
-            record.exactness = env_probe.probe(config.environments, record.seed)
+            record.exactness = env_probe.probe(environments, record.seed)
         if changed := determinism.differences(now, record.arithmetic):
             record.break_at(step, "the arithmetic changed: " + "; ".join(changed))
             record.arithmetic = now
@@ -273,8 +279,28 @@ class Session:
             self._heard.add(why)
             self.record.break_at(self.model.num_timesteps, why)
 
-    def _build_model(self) -> BaseAlgorithm:
-        config, record = self.config, self.record
+    def _made_by_code(self, name: str) -> Built:
+        seed = self._seed()
+
+        def mode_of(environments: Environments) -> env_state.Mode:
+            self.record = self._record(environments, seed)
+            return self.record.exactness.mode
+
+        context = Context(
+            seed=seed,
+            device=self.config.device,
+            timesteps=self.config.total,
+            hyperparameters=self.config.hyperparameters,
+            mode_of=mode_of,
+            resources=self.resources,
+        )
+        made = code_first.built(name, context)
+        self._warn_of_statistics(made.model.get_env())
+        return made
+
+    def _made_as_said(self) -> Built:
+        config = self.config
+        self.record = record = self._record(config.environments, self._seed())
         processes = config.environments.processes
         vec = config.environments.vectorised(
             record.exactness.mode,
@@ -282,9 +308,8 @@ class Session:
             errors=self.resources.enter_context(errors_of_processes()) if processes else None,
         )
         self.resources.callback(env_state.close, vec)
-        if said := env_statistics.in_words(*vec.env_method("statistics", indices=[0])):
-            warn(f"{said}.")
-        return algorithms.build_model(
+        self._warn_of_statistics(vec)
+        model = algorithms.build_model(
             config.algorithm,
             config.policy,
             config.hyperparameters,
@@ -294,13 +319,24 @@ class Session:
             noise=config.noise,
             table=config.environments.table,
         )
+        return Built(model, config.environments, config.environments.for_evaluation())
+
+    def _warn_of_statistics(self, vec: VecEnv | None) -> None:
+        if vec is not None and (said := env_statistics.in_words(*vec.env_method("statistics", indices=[0]))):
+            warn(f"{said}.")
 
     def _make_callbacks(self, disk: Disk) -> None:
         config, record = self.config, self.record
-        self.evaluations.of(self.model, record.exactness.mode, record.seed, all_alike=self._episodes_are_alike)
-        keywords = config.environments.monitor.get("info_keywords", ())
+        self.evaluations.of(
+            self.model,
+            record.exactness.mode,
+            record.seed,
+            all_alike=self._episodes_are_alike,
+            environments=self.evaluated_in if config.build else None,
+        )
+        keywords = self.environments.monitor.get("info_keywords", ())
         log = self.tree.history / "monitor.csv"
-        self.monitor = MonitorLog(log, config.environments.name, self.clock.elapsed, keywords)
+        self.monitor = MonitorLog(log, self.environments.name, self.clock.elapsed, keywords)
         self._history_caution = Caution("evaluations.npz")
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
@@ -375,7 +411,8 @@ class Session:
 
     @property
     def _episodes_are_alike(self) -> bool:
-        is_probed = not self.config.environments.evaluation_kwargs  # the probe has seen that of the training
+        made, played = self.environments, self.evaluated_in
+        is_probed = (made.factory, made.wrappers) == (played.factory, played.wrappers)  # of the first, by the probe
         return is_probed and self.record.exactness.deterministic and self.config.evaluate_deterministically
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -405,7 +442,7 @@ class Session:
         rollout = algorithms.rollout_steps(self.model)
         if (total - start) % rollout:
             ends = start + -(-(total - start) // rollout) * rollout
-            say(f"{self.config.algorithm} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
+            say(f"{type(self.model).__name__} trains in rollouts of {rollout} timesteps: it will end at {ends}.")
         is_trial = total < 5_000  # which no best model is taken from
         if self.config.evaluation_episodes == 1 and not self._episodes_are_alike and not is_trial:
             warn(
@@ -460,44 +497,3 @@ def _check_device(device: str) -> None:
             safe="nothing was trained; the session ends at once, so that it uses no quota.",
             next_step="check the accelerator of this kernel, and the versions of torch and of its driver.",
         )
-
-
-def _changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) -> str:
-    """What of the environment and the reward the user has changed since, and accepts; '' for nothing."""
-    if checkpoint is None or not config.accept_changes:
-        return ""
-    stated = {name: value for name, value in checkpoint.manifest.identity.items() if name in config.identity}
-    return _verdict(checkpoint, stated, config.identity, config).accepted
-
-
-def _check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: TrainingConfig) -> None:
-    verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
-    in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
-    for difference in verdict.differences:
-        warn(difference.in_a_line if difference.accepted and in_kernel else str(difference))
-    if verdict.refused:
-        on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
-        # The first line goes home with the result of the session: the manager's next step is by it.
-        can_be = ", which --accept-changes would go on with" * verdict.can_be_accepted
-        raise CheckpointIncompatible(
-            "\n".join(
-                [f"The checkpoint of step {checkpoint.step} belongs to another experiment{can_be}:"]
-                + [f"  {difference}" for difference in verdict.differences]
-            ),
-            input_files=verdict.other_files,
-            safe="the checkpoint was not touched.",
-            next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
-        )
-
-
-def _verdict(
-    checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: TrainingConfig
-) -> Verdict:
-    return compare(
-        stated,
-        current,
-        then=checkpoint.sources(),
-        now=config.sources,
-        accept_changes=config.accept_changes,
-        accepted_files=config.accepted_files,
-    )

@@ -46,6 +46,8 @@ class TrainingConfig:
         environments: how its environments are made.
         noise: kind and standard deviation of the noise on its actions; None for what `hyperparameters` say.
         callbacks: of the user, as `user_callbacks.made_of` takes them.
+        build: a function that makes environments and model, see `code_first`, instead of `algorithm` and
+            `environments`.
         total: timesteps the run is to reach, over all sessions.
         tree: folder of the training tree.
         lineage: what this session continues.
@@ -80,6 +82,7 @@ class TrainingConfig:
     diverged_below: float | None = None
     noise: tuple[str, float] | None = None
     callbacks: Sequence[Any] = ()
+    build: str | None = None
     device: str = "cpu"
     identity: Mapping[str, Any] = field(default_factory=dict)
     sources: Sources = field(default_factory=dict)
@@ -134,6 +137,7 @@ def from_scenario(
         environments=environments_of(scenario, f"scenarios.{name}."),
         noise=(scenario.noise.type, scenario.noise.std) if scenario.noise else None,
         callbacks=scenario.callbacks,
+        build=scenario.build,
         total=total or scenario.timesteps,
         tree=tree,
         lineage=lineage,

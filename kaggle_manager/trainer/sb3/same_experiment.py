@@ -1,0 +1,57 @@
+"""Whether a checkpoint is of the experiment that a session is to train, and what the user has changed on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kaggle_manager.checkpoints import Checkpoint, Verdict, compare
+from kaggle_manager.errors import CheckpointIncompatible
+from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.sb3.training_config import TrainingConfig
+
+
+def changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) -> str:
+    """What of the environment and the reward the user has changed since, and accepts; '' for nothing."""
+    if checkpoint is None or not config.accept_changes:
+        return ""
+    stated = {name: value for name, value in checkpoint.manifest.identity.items() if name in config.identity}
+    return _verdict(checkpoint, stated, config.identity, config).accepted
+
+
+def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: TrainingConfig) -> None:
+    """Tell every difference.
+
+    Raises:
+        CheckpointIncompatible: it is of another one.
+    """
+    verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
+    in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
+    for difference in verdict.differences:
+        warn(difference.in_a_line if difference.accepted and in_kernel else str(difference))
+    if verdict.refused:
+        on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
+        # The first line goes home with the result of the session: the manager's next step is by it.
+        can_be = ", which --accept-changes would go on with" * verdict.can_be_accepted
+        raise CheckpointIncompatible(
+            "\n".join(
+                [f"The checkpoint of step {checkpoint.step} belongs to another experiment{can_be}:"]
+                + [f"  {difference}" for difference in verdict.differences]
+            ),
+            input_files=verdict.other_files,
+            safe="the checkpoint was not touched.",
+            next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
+        )
+
+
+def _verdict(
+    checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: TrainingConfig
+) -> Verdict:
+    return compare(
+        stated,
+        current,
+        then=checkpoint.sources(),
+        now=config.sources,
+        accept_changes=config.accept_changes,
+        accepted_files=config.accepted_files,
+    )
