@@ -284,8 +284,8 @@ def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, 
 
 _UNMASKED = tuple(name for name in _PLAIN if name != "maskableppo")
 _NETWORKS = tuple(name for name in _UNMASKED if name != "ars")
-_DICTIONARIES = tuple(name for name in _NETWORKS if name != "crossq")
-_HINDSIGHT = tuple(name for name in _OFF_POLICY if name in _DICTIONARIES)
+_MORE_POLICIES = tuple(name for name in _NETWORKS if name != "crossq")
+_HINDSIGHT = tuple(name for name in _OFF_POLICY if name in _MORE_POLICIES)
 _FRESH = tuple(name for name in _PLAIN if name not in _OFF_POLICY)
 _WITH_GSDE = ("sac", "ppo", "a2c", "tqc", "crossq", "trpo", "recurrentppo")
 _TWO = {"n_envs": 2}
@@ -298,7 +298,7 @@ OPTIONS: dict[str, Option] = {
     "workers": Option(around=_WORKERS, share=0.6),
     "normalized": Option(around={**_TWO, "normalize": {}}),
     "wrapped": Option(lambda: {"learning_rate": _SCHEDULE}, _WRAPPED, algorithms=_NETWORKS, share=0.4),
-    "dictionary": Option(around=_TWO, environment=_bits, algorithms=_DICTIONARIES, policy="MultiInputPolicy"),
+    "dictionary": Option(around=_TWO, environment=_bits, algorithms=_MORE_POLICIES, policy="MultiInputPolicy"),
     "hindsight": Option(_hindsight, _TWO, _bits, _HINDSIGHT, "MultiInputPolicy"),
     "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
     "compact": Option(_compact, algorithms=_OFF_POLICY),
@@ -306,7 +306,7 @@ OPTIONS: dict[str, Option] = {
     "noise": Option(_noise, _TWO, algorithms=_CONTINUOUS),
     "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=_WITH_GSDE),
     "batch-norm": Option(_features(NormalizedFeatures), algorithms=(*_NETWORKS, "maskableppo")),
-    "images": Option(_features(SmallCNN), {"frame_stack": 3}, _images, _NETWORKS, "CnnPolicy"),
+    "images": Option(_features(SmallCNN), {"frame_stack": 3}, _images, _MORE_POLICIES, "CnnPolicy"),
     # Its actions are the phases of a signal.
     "traffic": Option(environment=_traffic, algorithms=("dqn", "ppo", "a2c"), share=0.4),
     # A replay buffer stores what VecNormalize was given, so that frames are stacked below it; see "wrapped".
