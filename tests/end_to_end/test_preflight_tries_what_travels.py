@@ -9,12 +9,15 @@ import pytest
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import load_section
+from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.scaffold import Needs, new_section
 from kaggle_manager.sessions import image_view
 from kaggle_manager.sessions.env_needs import needs_of
 from kaggle_manager.sessions.preflight import check_section
 
 pytestmark = pytest.mark.slow
+
+PLAIN = Training("PPO", 8)
 
 
 @pytest.fixture
@@ -127,11 +130,11 @@ def test_a_new_section_is_told_what_its_environment_imports_and_reads(
     monkeypatch.syspath_prepend(str(packages))
     for cached in (image_view._here, image_view._modules):
         cached.cache_clear()
-    needs = needs_of(project, "robots.arm:Arm", {}, [])
+    needs = needs_of(project, "robots.arm:Arm", {}, [], PLAIN)
     files = ("my_helpers.py", "robots/arm.py", "robots/demand.json")  # and not what it writes
     assert needs == Needs("MultiInputPolicy", ("km-simulator==1.5",), files)
     with pytest.raises(ConfigError, match=r"cannot be imported: module 'robots\.arm' has no attribute 'Leg'"):
-        needs_of(project, "robots.arm:Leg", {}, [])
+        needs_of(project, "robots.arm:Leg", {}, [], PLAIN)
 
 
 IMAGES = """
@@ -149,7 +152,9 @@ class Camera(gym.Env):
 
 def test_a_new_section_for_images_gets_the_policy_for_them(tmp_path: Path) -> None:
     (tmp_path / "camera.py").write_text(IMAGES)  # torch, which is then imported, has modules of an odd kind
-    assert needs_of(tmp_path, "camera:Camera", {}, []).policy == "CnnPolicy"
+    assert needs_of(tmp_path, "camera:Camera", {}, [], PLAIN).policy == "CnnPolicy"
+    recurrent = Training("RecurrentPPO", 8, keys={"env_wrapper": "gymnasium.wrappers:FlattenObservation"})
+    assert needs_of(tmp_path, "camera:Camera", {}, [], recurrent).policy == "MlpLstmPolicy"
 
 
 def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(project: Path) -> None:
