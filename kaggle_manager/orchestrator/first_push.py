@@ -114,8 +114,13 @@ def has_waited(run: RunContext) -> bool:
 
     When the user runs it again, a wait is over, but not this part of it: each refusal may cost a name.
     """
-    refused = run.row.settings.get("first_refused") or {}
-    left_s = FIRST_WAIT_S - max(0.0, run.clock() - refused["at"]) if refused else 0.0
+    refused = run.row.settings.get("first_refused")
+    if not refused:
+        return True
+    if refused["at"] > run.clock():  # the clock was ahead then, and is right again
+        refused = {**refused, "at": run.clock()}
+        run.state.change_settings(first_refused=refused)
+    left_s = FIRST_WAIT_S - (run.clock() - refused["at"])
     if left_s <= 0:
         return True
     run.wait_until(refused["cause"], refused["why"], run.clock() + left_s)
