@@ -78,7 +78,7 @@ def preflight(
     for name in scenarios or section.scenarios:
         for result in _of_scenario(project, section, name, effort, quick):
             yield replace(result, name=f"{name}: {result.name}")
-        if quick and evaluations:
+        if quick and evaluations and section.scenario(name).build is None:
             yield replace(found := check_evaluations(section.scenario(name)), name=f"{name}: {found.name}")
 
 
