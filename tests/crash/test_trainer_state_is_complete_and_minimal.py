@@ -119,8 +119,8 @@ def exploring_dqn() -> dict[str, Any]:
 
 
 def evaluated_between_points() -> dict[str, Any]:
-    """A score is recorded at 75 timesteps and written with the point at 100."""
-    return {"total": 150, "evaluate_every": 75}
+    """The score of 35 timesteps is recorded at 70, when the next is due, and written with the point at 100."""
+    return {"total": 150, "evaluate_every": 35}
 
 
 def gusty_workers() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 
 from kaggle_manager.sections.model import Kernel, ScenarioConfig, Section
-from kaggle_manager.trainer.sb3 import env_check, preflight
+from kaggle_manager.trainer.sb3 import env_check, evaluation_share, preflight
 from kaggle_manager.trainer.sb3.env_check import Effort, Pool, check_environment, check_settings
 from kaggle_manager.trainer.sb3.policies import policy_for
 
@@ -187,6 +187,7 @@ def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_sa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(env_check, "SLOW_S", 0.0)
+    monkeypatch.setattr(evaluation_share, "MADE_S", 0.0)
     monkeypatch.setattr(preflight, "check_training", lambda *_: [])
     Strange.made.clear()
     kernel, scenarios = Kernel(accelerator="NvidiaTeslaT4"), {"one": scenario("", "PPO")}
