@@ -119,7 +119,7 @@ def check_compatible(run: RunContext, checkpoint: Checkpoint) -> str:
     """
     safe = f"the training tree {run.config.tree} is untouched, with everything the sessions have saved"
     verdict = compatibility.check(
-        checkpoint, run.config, safe=safe, warn=run.reporter.warn, accept_changes=run.changes_are_accepted
+        checkpoint, run.config, safe=safe, warn=run.warn_once, accept_changes=run.changes_are_accepted
     )
     return verdict.accepted
 

@@ -182,7 +182,7 @@ def test_a_session_that_cannot_end_one_rollout_is_refused_before_it_is_pushed(be
     with pytest.raises(ConfigError, match="one rollout of 1,000 timesteps takes 1000 s") as refused:
         bench.run(timesteps=4, session_limit="60s")
     assert "[STEP1]" not in bench.output
-    assert "--session-limit 21m" in refused.value.next_step
+    assert "--session-limit 18m" in refused.value.next_step
     config = build_config(SECTION, timesteps=4, session_limit="60s", workdir=bench.workdir, project_root=bench.project)
     with closing(journal(bench)) as opened:
         plan = plan_run(config, None, opened, time.time())
