@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -159,6 +160,8 @@ def test_laptop_and_preflight_read_the_same_folder_and_other_files_end_the_train
 ) -> None:
     new_section("mine", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sections"]:
+        monkeypatch.delitem(sys.modules, name)  # of another test's project
     monkeypatch.setenv("KM_INPUTS", "")
     toml = tmp_path / "sections/mine/section.toml"
     toml.write_text(toml.read_text().replace("trains = true", 'trains = true\ninputs = ["bob/roads"]'))
