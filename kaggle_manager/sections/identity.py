@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ def identity_of(
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
     policy_kwargs = config.hyperparameters.get("policy_kwargs")
-    files = environment_files(config, root)
+    environment = source_digests(section.folder, environment_files(config, root), root)
+    reward = source_digests(section.folder, config.reward_files, root)
     described: dict[str, JsonValue] = {
         "section": section.name,
         "scenario": scenario,
@@ -63,17 +64,11 @@ def identity_of(
         "normalize": config.normalize.model_dump() if config.normalize else False,
         "frame_stack": config.frame_stack,
         "callbacks": list(config.callbacks),
-        "environment_fingerprint": _digest(
-            [
-                config.environment,
-                config.environment_kwargs,
-                source_digests(section.folder, files, root),
-            ]
-        ),
-        "reward_fingerprint": _digest(source_digests(section.folder, config.reward_files, root)),
+        "environment_fingerprint": _digest([config.environment, config.environment_kwargs, environment]),
+        "reward_fingerprint": _digest(reward),
         "source_files": {
-            "environment_fingerprint": _digests(section, files, root),
-            "reward_fingerprint": _digests(section, config.reward_files, root),
+            "environment_fingerprint": _by_path(environment, section.folder, root),
+            "reward_fingerprint": _by_path(reward, section.folder, root),
             "imported": _imported(config.environment.partition(":")[0], root),
         },
         "study_fingerprint": study_fingerprint(section),
@@ -93,15 +88,20 @@ def environment_files(scenario: ScenarioConfig, root: Path) -> list[str]:
     return list(dict.fromkeys([*scenario.environment_files, *own]))
 
 
-def _digests(section: Section, names: Sequence[str], root: Path) -> dict[str, JsonValue]:
-    """Digest of each file by its meaning, under its path below `root`, where it has one."""
-    found = source_digests(section.folder, names, root)
-    places = {name: section.folder / name if (section.folder / name).exists() else root / name for name in found}
-    return {Path(os.path.relpath(places[name], root)).as_posix(): digest for name, digest in found.items()}
+def _by_path(digests: Mapping[str, str], folder: Path, root: Path) -> dict[str, JsonValue]:
+    """The same under each file's path below `root`."""
+    return {
+        Path(os.path.relpath(_place(folder, name, root), root)).as_posix(): digest for name, digest in digests.items()
+    }
+
+
+def _place(folder: Path, name: str, otherwise: Path | None) -> Path:
+    """Where a source is that a section names: in its folder, else in the folder `otherwise`."""
+    return (folder if otherwise is None or (folder / name).exists() else otherwise) / name
 
 
 def _imported(module: str, root: Path) -> dict[str, JsonValue]:
-    """The same of what the environment imports of the project: a name that is given later is no change by that."""
+    """Digest of each project file that the environment imports, so that naming one later is no change by itself."""
     found: dict[str, JsonValue] = {}
     for file in imported_files(root, module):
         with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -149,7 +149,7 @@ def _sources(folder: Path, names: Sequence[str], otherwise: Path | None) -> dict
     """Digest of the meaning, and text, of each file."""
     found: dict[str, tuple[str, str | None]] = {}
     for name in names:
-        path = (folder if otherwise is None or (folder / name).exists() else otherwise) / name
+        path = _place(folder, name, otherwise)
         try:
             content = path.read_bytes()
             found[name] = hashlib.sha256(meaning_of(name, content)).hexdigest(), text_of(content)
