@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of RL Baselines3 Zoo a section can say: every entry of its files, written, read and built.
+"""How much of RL Baselines3 Zoo a section can express: every entry of its files, written, read and built.
 
     pip install 'kaggle-manager[train,zoo]'
     python scripts/zoo_coverage.py            # prints the table
@@ -139,13 +139,16 @@ def stand_in_for_ae() -> None:
 
 
 @functools.cache
-def is_here(id: str) -> bool:
-    """Whether the environment itself can be made here."""
+def lacking(id: str) -> str:
+    """Why the environment itself is not here: no package that brings it, or none in that version; "" where it is.
+
+    One that is here and cannot be made is an error of its entry.
+    """
     try:
         gym.make(id).close()
-    except Exception:
-        return False
-    return True
+    except (ImportError, gym.error.Error) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------
@@ -153,14 +156,14 @@ def is_here(id: str) -> bool:
 
 @dataclass(frozen=True)
 class Tried:
-    """One entry: how far it came."""
+    """One entry: how far it came, and why its environment is not here; "" where it is."""
 
     algorithm: str
     entry: str
     unsaid: tuple[str, ...] = ()
     read: bool = False
     built: bool = False
-    real: bool = False
+    lacks: str = ""
     problem: str = ""
 
 
@@ -172,8 +175,9 @@ def tried(short: str, name: str, entry: Mapping[str, Any], place: Path) -> Tried
         training = training_of(ALGORITHMS[short], id, entry, f"{short}.yml, {name}")
         found["unsaid"] = training.unsaid
         section = new_section("entry", place, environment=id, tuned=training).section
-        found |= {"read": True, "real": is_here(id)}
-        build(section.scenario() if found["real"] else without_environment(section.scenario()))
+        found["read"] = True
+        found["lacks"] = lacking(id)
+        build(without_environment(section.scenario()) if found["lacks"] else section.scenario())
         found["built"] = True
     except Exception as error:
         found["problem"] = f"{type(error).__name__}: {error}"
@@ -217,7 +221,7 @@ def table(results: Sequence[Tried]) -> str:
     for short in [*shorts, ""]:
         of_it = [each for each in results if short in ("", each.algorithm)]
         counts = [sum(getattr(each, what) for each in of_it) for what in ("read", "built")]
-        real = sum(each.built and each.real for each in of_it)
+        real = sum(each.built and not each.lacks for each in of_it)
         name = f"{short} ({ALGORITHMS[short]})" if short else "**all**"
         rows.append(f"| {name} | {len(of_it)} | {counts[0]} | {counts[1]} | {real} |")
     return "\n".join(rows)
@@ -244,7 +248,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # MuJoCo leaves a log where it stands
             results.append(tried(short, name, entry, Path(folder)))
         last = results[-1]
-        said = last.problem or ("built" if last.real else "built in one of the same spaces")
+        said = (last.problem or "built") + (f", in one of the same spaces ({last.lacks})" if last.lacks else "")
         print(f"{short} {name}: {said}, {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         for text in last.unsaid:
             print(f"  not said: {text}", file=sys.stderr)
