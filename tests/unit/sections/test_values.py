@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kaggle_manager.errors import ConfigError
@@ -87,7 +88,7 @@ def test_a_schedule_is_a_line_of_points(value: Any, at: list[float]) -> None:
     points = points_of(value)
     assert points is not None
     assert points[0] == (0.0, at[0])
-    assert dict(points).get(0.5, at[1]) == pytest.approx(at[1])
+    assert np.interp(0.5, *zip(*points, strict=True)) == pytest.approx(at[1])
     assert points[-1][1] == at[2]
 
 
