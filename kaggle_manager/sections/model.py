@@ -411,11 +411,22 @@ def load_section(path: Path) -> Section:
         ConfigError: the file is missing, is not TOML, or says something that is not accepted.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise _refused(path, ["cannot be read: it is not saved as text in UTF-8"]) from error
     except OSError as error:
         raise _refused(path, [f"cannot be read: {error}"]) from error
+    return section_of(text, path)
+
+
+def section_of(text: str, path: Path) -> Section:
+    """Validate the text of the `section.toml` at `path`, which need not be written yet.
+
+    Raises:
+        ConfigError: it is not TOML, or says something that is not accepted.
+    """
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _refused(path, [f"is not valid TOML: {error}"]) from error
     try:

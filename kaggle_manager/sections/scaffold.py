@@ -14,10 +14,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, error_context
 from kaggle_manager.sections.environment_ids import installed, pins_by_text, with_module
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB
-from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
+from kaggle_manager.sections.model import SECTION_FILE, Section, section_of
 from kaggle_manager.sections.new_training import ALGORITHMS, CONTINUOUS_ONLY, Training, quick_of, stated
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
 from kaggle_manager.sections.toml_text import lines_of, text_of
@@ -123,7 +123,8 @@ def new_section(
             what is trained in it.
 
     Raises:
-        ConfigError: the name is taken or cannot be used, or the environment's module is nowhere.
+        ConfigError: the name is taken or cannot be used, the environment's module is nowhere, or the section would not
+            be valid; nothing is written.
     """
     place = sections_folder(project)
     folder = project / place / name
@@ -149,7 +150,14 @@ def new_section(
         by_text = pins_by_text("" if needs.policy else environment, objects)
         found = _completed(found, replace(needs, packages=(*needs.packages, *by_text)), f"{place}/{name}/")
         training = replace(training, policy=training.policy or needs.policy)
-    texts = {f"{place}/{name}/{SECTION_FILE}": _section_toml(name, found, training)}
+    text = _section_toml(name, found, training)
+    with error_context(
+        ConfigError,
+        safe="nothing was written",
+        next_step=f"correct that in {training.origin}" if training.origin else "give another option for that key",
+    ):
+        section = section_of(text, folder / SECTION_FILE)
+    texts = {f"{place}/{name}/{SECTION_FILE}": text}
     if environment is None:
         kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
         masks = _template("action_masks") if algorithm == "MaskablePPO" else ""  # which asks what is allowed
@@ -161,7 +169,7 @@ def new_section(
     for file in written:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
-    return NewSection(project, load_section(folder / SECTION_FILE), tuple(sorted(written)), guessed, training.unsaid)
+    return NewSection(project, section, tuple(sorted(written)), guessed, training.unsaid)
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:

@@ -187,7 +187,7 @@ def read_table(value: object) -> Any:
     Raises:
         Refused: the text is not one.
     """
-    return from_zoo(value) if isinstance(value, str) and _IS_ZOO.match(value) else value
+    return from_zoo(value) if isinstance(value, str) and is_zoo_text(value) else value
 
 
 def read_hyperparameters(table: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
@@ -231,6 +231,11 @@ def _below(key: str, name: str) -> str:
 
 
 # --- the Zoo's text ---------------------------------------------------------------------------------------------------
+
+
+def is_zoo_text(text: str) -> bool:
+    """Whether a text is a table as RL Baselines3 Zoo writes it."""
+    return _IS_ZOO.match(text) is not None
 
 
 def from_zoo(text: str) -> JsonValue:

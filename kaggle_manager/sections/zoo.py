@@ -15,7 +15,7 @@ from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.sections.model import MonitorKwargs, Normalize
 from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.toml_text import is_sayable
-from kaggle_manager.sections.values import Refused, from_zoo
+from kaggle_manager.sections.values import Refused, from_zoo, is_zoo_text
 
 ALGORITHMS = {name.lower(): name for name in NAMES if name not in ("MaskablePPO", "RecurrentPPO")}
 ALGORITHMS |= {"ppo_lstm": "RecurrentPPO"}
@@ -23,7 +23,7 @@ ALGORITHMS |= {"ppo_lstm": "RecurrentPPO"}
 
 # Names of gymnasium that entries still have, and where the class is today.
 _MOVED = {"gymnasium.wrappers.time_limit.TimeLimit": "gymnasium.wrappers:TimeLimit"}
-_NO_NULL = "null, which section.toml cannot say"
+_NO_NULL = "null, which TOML does not have"
 
 
 def entry_of(entries: Mapping[str, Any], id: str) -> tuple[str, Mapping[str, Any]]:
@@ -45,7 +45,10 @@ def training_of(algorithm: str, id: str, entry: Mapping[str, Any], origin: str) 
     Args:
         algorithm: its name here.
         id: of the environment, as gymnasium takes it.
-        origin: where the entry is from, in words.
+        origin: where the entry is from, as a message names it.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: the entry is not in the Zoo's form.
     """
     reader = _Reader(algorithm, id, entry)
     keys = dict(reader.keys())
@@ -79,6 +82,8 @@ class _Reader:
     def keys(self) -> Iterator[tuple[str, Any]]:
         """Keys of the scenario."""
         n_envs = self.entry.get("n_envs", 1)
+        if not isinstance(n_envs, int) or n_envs < 1:
+            raise ValueError(f"n_envs = {n_envs!r}")
         if self.algorithm != "ARS":  # the Zoo trains it in one, and plays its candidates in n_envs processes
             yield from [("n_envs", n_envs)] if n_envs != 1 else []
         for name in ("env_wrapper", "vec_env_wrapper", "callback"):
@@ -121,7 +126,7 @@ class _Reader:
     def _read(self, name: str, given: Any) -> Any:
         """A value as section.toml has it; None, and a line in `unsaid`, for what that cannot say."""
         value, why = given, _NO_NULL
-        if isinstance(given, str) and (re.match(r"\s*(dict\s*\(|\{)", given) or name.endswith("_class")):
+        if isinstance(given, str) and (is_zoo_text(given) or name.endswith("_class")):
             try:
                 value = from_zoo(given)
             except Refused as error:
@@ -157,7 +162,9 @@ class _Reader:
 
 def _policy(algorithm: str, name: str) -> str:
     """A policy; RecurrentPPO has none but recurrent ones, which the `default` of its file forgets."""
-    return re.sub("(?<!Lstm)Policy$", "LstmPolicy", name) if algorithm == "RecurrentPPO" else _object(name)
+    if algorithm == "RecurrentPPO" and name.isidentifier():
+        return re.sub("(?<!Lstm)Policy$", "LstmPolicy", name)
+    return _object(name)
 
 
 def _object(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The files of RL Baselines3 Zoo: those of the installed `rl_zoo3`, found without importing it, or one's own."""
+"""The files of RL Baselines3 Zoo: of the installed `rl_zoo3`, found without importing it, or one of the user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def zoo_training(algorithm: str, id: str, file: Path | None = None) -> Training:
         file: one in the Zoo's form, YAML; None for that of the installed `rl_zoo3`.
 
     Raises:
-        ConfigError: the algorithm, the file or an entry of it is missing, or the file is none of the Zoo's.
+        ConfigError: the algorithm, the file or an entry of it is missing or is not in the Zoo's form.
     """
     short = next((short for short, name in ALGORITHMS.items() if algorithm in (short, name)), "")
     name = ALGORITHMS.get(short, algorithm)
@@ -38,7 +38,13 @@ def zoo_training(algorithm: str, id: str, file: Path | None = None) -> Training:
         listed = ", ".join(sorted(map(str, entries)))
         raise _refused(f"{place} has no entry for {id}, and no default.", f"choose one of: {listed}") from None
     source = place.name if file else f"RL Baselines3 Zoo {installed('rl_zoo3')}, {place.name}"
-    return training_of(name, id, entry, f"{source}, {entry_name}")
+    try:
+        return training_of(name, id, entry, f"{source}, {entry_name}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _refused(
+            f"{place}: the entry {entry_name} is not in the form of RL Baselines3 Zoo: {type(error).__name__}: {error}",
+            "correct the entry",
+        ) from error
 
 
 def files() -> dict[str, Path]:
@@ -65,11 +71,13 @@ def read(file: Path) -> Mapping[str, Any]:
     try:
         entries = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _refused(f"{file} cannot be read: {error}", "give a file of hyperparameters of the Zoo, YAML") from error
+        raise _refused(
+            f"{file} cannot be read: {error}", "give a YAML file in the form of the Zoo's ppo.yml"
+        ) from error
     if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
         raise _refused(
-            f"{file} is no file of hyperparameters: it has a table for each environment, as ppo.yml of the Zoo has.",
-            "give such a file",
+            f"{file} is not a hyperparameter file of RL Baselines3 Zoo: those have one table for each environment.",
+            "give a file in the form of the Zoo's ppo.yml",
         )
     return entries
 
@@ -78,8 +86,8 @@ def _of_the_zoo(short: str) -> Path:
     found = importlib.util.find_spec("rl_zoo3")  # of a package at the top: looks, and imports nothing
     if found is None or found.origin is None:
         raise _refused(
-            "RL Baselines3 Zoo is not installed here, which brings the tuned hyperparameters.",
-            f"{_INSTALL}, or name a file of it: --zoo-file ppo.yml",
+            "RL Baselines3 Zoo, which has the tuned hyperparameters, is not installed here.",
+            f"{_INSTALL}, or give one of its files: --zoo-file ppo.yml",
         )
     package = Path(found.origin).parent
     places = [folder / "hyperparams" / f"{short}.yml" for folder in (package, package.parent)]  # the latter: a checkout

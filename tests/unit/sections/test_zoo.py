@@ -164,6 +164,7 @@ def test_ars_is_trained_in_one_environment_as_the_zoo_does(tmp_path: Path) -> No
 def test_a_recurrent_algorithm_has_a_recurrent_policy(tmp_path: Path) -> None:
     assert said(tmp_path, "RecurrentPPO").policy == "MlpLstmPolicy"
     assert said(tmp_path / "b", "RecurrentPPO", policy="CnnLstmPolicy").policy == "CnnLstmPolicy"
+    assert said(tmp_path / "c", "RecurrentPPO", policy="my.module.Policy").policy == "my.module:Policy"
 
 
 @pytest.mark.parametrize(
@@ -260,8 +261,13 @@ def test_a_file_in_the_form_of_the_zoo_is_read_with_its_anchors(file: Path) -> N
     [
         ("dqnn", "CartPole-v1", "{}", "no algorithm 'dqnn'"),
         ("ppo", "CartPole-v1", "Ant-v4: {policy: MlpPolicy}", "no entry for CartPole-v1, and no default"),
-        ("ppo", "CartPole-v1", "- 3", "is no file of hyperparameters"),
+        ("ppo", "CartPole-v1", "- 3", "is not a hyperparameter file"),
         ("ppo", "CartPole-v1", "a: [", "cannot be read"),
+        ("ppo", "CartPole-v1", "CartPole-v1: {n_timesteps: many}", "entry CartPole-v1 is not in the form.*many"),
+        ("ppo", "CartPole-v1", "CartPole-v1: {n_envs: 0}", "entry CartPole-v1 is not in the form.*n_envs = 0"),
+        ("ppo", "CartPole-v1", "default: {policy: 3}", "entry default is not in the form"),
+        ("sac", "Pendulum-v1", "default: {noise_type: normal}", "entry default is not in the form.*noise_std"),
+        ("ppo", "CartPole-v1", "default: {env_wrapper: [{a.B: {}, c.D: {}}]}", "entry default is not in the form"),
     ],
 )
 def test_what_is_no_file_of_the_zoo_is_said(algorithm: str, id: str, text: str, words: str, tmp_path: Path) -> None:
@@ -270,6 +276,15 @@ def test_what_is_no_file_of_the_zoo_is_said(algorithm: str, id: str, text: str, 
         zoo_training(algorithm, id, tmp_path / "a.yml")
     with pytest.raises(ConfigError, match="cannot be read"):
         zoo_training("ppo", id, tmp_path / "none.yml")
+
+
+def test_an_entry_that_makes_no_valid_section_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    tuned = training_of("PPO", "CartPole-v1", {"learning_rate": "fast"}, "tuned.yml, default")
+    with pytest.raises(ConfigError, match=r"learning_rate: given 'fast'") as refused:
+        new_section("mine", tmp_path, environment="CartPole-v1", tuned=tuned)
+    assert refused.value.safe == "nothing was written"
+    assert "tuned.yml, default" in refused.value.next_step
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_yaml_or_the_zoo_it_is_said_what_to_install(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
