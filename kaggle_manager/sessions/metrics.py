@@ -90,7 +90,8 @@ def _cut(session: SessionRow, turnaround_s: float | None) -> PastSession:
     seen = progress_of(session)
     speed = seen.steps_per_s or 0.0
     train_s = min(session.facts["ran_s"], max(0, (seen.step or 0) - session.min_step) / speed)
-    return PastSession(round(speed * train_s), None, train_s, turnaround_s=turnaround_s)
+    ending_s = session.facts.get("ending_s")
+    return PastSession(round(speed * train_s), None, train_s, ending_s=ending_s, turnaround_s=turnaround_s)
 
 
 def _turnaround_s(before: SessionRow, session: SessionRow) -> float | None:

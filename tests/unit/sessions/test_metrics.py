@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.runs.budget import margin, measure
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.metrics import measurements, past_sessions
@@ -39,15 +42,14 @@ def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending
     assert (measured["ran_s"], measured["ending_s"]) == (520.0, ending_s)
 
 
-@pytest.mark.parametrize(("over_after_s", "ending_s"), [(300.0, None), (601.0, 50.0)])
-def test_one_that_its_limit_has_killed_needed_more_than_it_was_given(
-    over_after_s: float, ending_s: float | None
-) -> None:
-    facts = {"planned": PLANNED, "seen": {"running_since": STARTED}}
+@pytest.mark.parametrize(("over_after_s", "kept_s"), [(300.0, 24.0), (601.0, 120.0)])
+def test_one_that_its_limit_has_killed_needed_more_than_it_was_given(over_after_s: float, kept_s: float) -> None:
+    facts = {"planned": PLANNED, "seen": {"running_since": STARTED, "step": 1000, "steps_per_s": 2.0}}
     ended_at = iso(STARTED + over_after_s)
     session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
-    measured = measurements(session, None, step_before=0, step_after=10, failed=False)
-    assert measured.get("ending_s") == ending_s, "so the next one keeps more than twice as much"
+    measured = measurements(session, None, step_before=0, step_after=900, failed=False)
+    closed = replace(session, stage=Stage.CLOSED, facts={**facts, **measured})
+    assert margin(600.0, measure(past_sessions([closed]))) == kept_s, "twice what it had, and some"
 
 
 def test_a_session_that_was_cut_tells_its_speed_and_what_lay_before_it() -> None:
