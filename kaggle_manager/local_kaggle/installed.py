@@ -6,12 +6,15 @@ Read from the folders that describe them, names alone: quick enough to be asked 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from packaging.utils import canonicalize_name
 
@@ -43,7 +46,7 @@ class Distribution:
     @property
     def is_of_folder(self) -> bool:
         """Whether it was installed from a folder, as somebody's own project is: no index knows it."""
-        return '"dir_info"' in self.text("direct_url.json")
+        return bool(folder_of(self.text))
 
     def requires(self, extras: Iterable[str] = ()) -> set[str]:
         """`name` or `name[extra,...]` of what it requires; markers other than of extras are taken to hold."""
@@ -62,6 +65,20 @@ class Distribution:
         record = record or self.text("top_level.txt").split()
         inside = [file for file in record if not file.startswith(("/", "..")) and not file.startswith("__pycache__/")]
         return [*inside, self.info]
+
+
+def folder_of(text: Callable[[str], str | None]) -> str:
+    """The folder that a distribution was installed from, by the files that describe it; "" for none.
+
+    Those of conda name one on the machine that built them.
+    """
+    try:
+        origin = json.loads(text("direct_url.json") or "{}")
+    except ValueError:
+        return ""
+    if "dir_info" not in origin or (text("INSTALLER") or "").strip() == "conda":
+        return ""
+    return url2pathname(urlsplit(str(origin.get("url", ""))).path)
 
 
 def installed() -> dict[str, Distribution]:

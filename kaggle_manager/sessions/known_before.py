@@ -9,19 +9,17 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.metadata
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.image_packages import image_packages
+from kaggle_manager.local_kaggle.installed import folder_of
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
 from kaggle_manager.sections.hyperparameters import meant, unknown
 from kaggle_manager.sections.identity import source_digests
@@ -143,7 +141,7 @@ def doubts(section: Section) -> list[str]:
                 f"packages: a session has {pin}, and this machine tries {here.metadata['Name']} {here.version}: to try "
                 f"what a session has, pip install '{pin}'; or pin {here.version}"
             )
-        if where := _folder_of(here):
+        if where := folder_of(here.read_text):
             found.append(
                 f"packages: {pin} was installed here from the folder {where}; where no package index has that version, "
                 "copy its code into the project, and name that in `include`"
@@ -156,18 +154,8 @@ def folders_of(packages: Iterable[str]) -> list[str]:
     found = []
     for pin in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(_folder_of(importlib.metadata.distribution(_name(pin))))
+            found.append(folder_of(importlib.metadata.distribution(_name(pin)).read_text))
     return [folder for folder in found if folder]
-
-
-def _folder_of(here: importlib.metadata.Distribution) -> str:
-    try:
-        origin = json.loads(here.read_text("direct_url.json") or "{}")
-    except ValueError:
-        return ""
-    if "dir_info" not in origin or (here.read_text("INSTALLER") or "").strip() == "conda":  # which names its own build
-        return ""
-    return url2pathname(urlsplit(str(origin.get("url", ""))).path)
 
 
 def lacking_imports(project: Path, section: Section, scenario: ScenarioConfig) -> list[str]:
@@ -187,7 +175,12 @@ def lacking_imports(project: Path, section: Section, scenario: ScenarioConfig) -
                 continue
             if pin:
                 found.append(f'{file}: imports {top}, which a session does not have: add "{pin}" to packages')
-            elif pin is None and not _modules_here(top) and canonicalize_name(KNOWN_AS.get(top, top)) not in there:
+            elif pin is not None:
+                found.append(
+                    f"{file}: imports {top}, which a session does not have and which was installed here from a folder: "
+                    "copy its code into the project, and name that in `include`"
+                )
+            elif not _modules_here(top) and canonicalize_name(KNOWN_AS.get(top, top)) not in there:
                 found.append(
                     f"{file}: imports {top}, which is not pinned, not in the list of Kaggle's image and not installed "
                     f"here: add its package to packages, as {top}==VERSION"

@@ -105,9 +105,11 @@ def test_a_package_of_a_name_that_python_has_itself_hides_nothing_and_is_not_pin
 
 
 def test_what_was_installed_from_a_folder_is_nothing_to_pin(machine: Path) -> None:
-    put(machine, "mine", "mine/__init__.py", **{"direct_url.json": '{"url": "file:///x", "dir_info": {}}'})
+    of_folder = {"direct_url.json": '{"url": "file:///x", "dir_info": {}}'}
+    put(machine, "mine", "mine/__init__.py", **of_folder)
+    put(machine, "built", "built.py", INSTALLER="conda\n", **of_folder)  # of the machine that built it
     assert image_view.hidden_from(Section.model_construct(kernel=Kernel()))["mine"] == ""
-    assert image_view.pins_for(["mine"], []) == []
+    assert image_view.pins_for(["mine", "built"], []) == ["built==1.0"]
 
 
 def test_an_extra_that_is_one_of_several_brings_what_it_requires(machine: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 from kaggle_manager.sections.hyperparameters import NAMES, SB3
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import TESTED, new_section
+from kaggle_manager.sessions import known_before
 from kaggle_manager.sessions.bundle import build_bundle
-from kaggle_manager.sessions.known_before import HELD, doubts, folders_of, problems
+from kaggle_manager.sessions.known_before import HELD, doubts, folders_of, lacking_imports, problems
 from kaggle_manager.trainer import packages
 
 
@@ -176,6 +177,18 @@ def test_a_module_of_the_projects_own_may_have_the_name_of_one_that_python_has_n
     (project / "sections/mine/uu.py").write_text("")  # its folder may be on the path by then
     pins = ("packages = [", 'packages = [\n  "zombie-imp==0.0.2",\n  "pyasyncore==1.0.4",')
     assert found(project, ("include = []", 'include = ["pipes.py"]'), pins) == []
+
+
+def test_what_cannot_be_tried_is_told_of_the_packages_that_it_imports_and_a_session_lacks(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_before, "hidden_from", lambda section: {"sim": "sim==1.2", "robot": ""})
+    environment(project, "import json, numpy, sim.core, robot\nfrom km_nowhere import thing\n")
+    section = load_section(project / "sections/mine/section.toml")
+    of_index, of_folder, unknown = lacking_imports(project, section, section.scenario())
+    assert of_index.endswith('imports sim, which a session does not have: add "sim==1.2" to packages')
+    assert "robot, which a session does not have and which was installed here from a folder" in of_folder
+    assert "km_nowhere, which is not pinned" in unknown
 
 
 @pytest.mark.parametrize("installer", ["pip", "conda"])
