@@ -228,6 +228,15 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+# What is reckoned with of settings that are tables.
+_NUMBERS_OF_SETTINGS = {
+    "shown_empty": ("looked_at", "lasted_s", "looks"),
+    "quota_refused": ("until", "left_s"),
+    "first_refused": ("at",),
+    "image_doubt": ("since",),
+}
+
+
 def run_of_row(row: Mapping[str, Any]) -> RunRow:
     forecast, settings = _table(row["forecast"]), _table(row["settings"])
     if forecast:
@@ -238,8 +247,9 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
     _check({**optional, **settings}, numbers=tuple(optional))
     if not all(isinstance(slug, str) for slug in settings.get("left", [])):
         raise ValueError(f"left = {settings['left']!r} are not names of kernels")
-    if settings.get("shown_empty"):
-        _check(settings["shown_empty"], numbers=("looked_at", "lasted_s", "looks"))
+    for name, numbers in _NUMBERS_OF_SETTINGS.items():
+        if settings.get(name):
+            _check(settings[name], numbers=numbers)
     _check(row, dates=("created_at", "finished_at"))
     values = {
         "quick": bool(row["quick"]),

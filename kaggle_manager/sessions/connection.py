@@ -44,7 +44,7 @@ class Connection:
         refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
         return QuotaView(quota.left_s, quota.total_s, refresh)
 
-    def machine(self, config: RunConfig, pythons: Sequence[str] = KAGGLE_PYTHONS) -> Machine:
+    def machine(self, config: RunConfig, pythons: Sequence[str]) -> Machine:
         """What sessions find, as far as what they install depends on it.
 
         Args:

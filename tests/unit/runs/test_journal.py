@@ -155,6 +155,7 @@ def test_a_journal_of_another_version_is_refused_in_words_and_left_as_it_is(
 RUN_READERS = {"run", "runs", "run_of"}
 DAMAGES = {
     "UPDATE runs SET settings = 'no JSON'": RUN_READERS,
+    'UPDATE runs SET settings = \'{"first_refused": {"at": "noon"}}\'': RUN_READERS,
     "UPDATE runs SET wait = '[1]'": RUN_READERS,
     "UPDATE runs SET trouble = '{\"unknown\": 1}'": RUN_READERS,
     "UPDATE runs SET counts = '{\"updates\": []}'": RUN_READERS,
