@@ -84,8 +84,7 @@ def environment_files(scenario: ScenarioConfig, root: Path) -> list[str]:
     if scenario.build is None:
         return list(scenario.environment_files)
     followed = imported_files(root, scenario.build.partition(":")[0])
-    own = (file for file in followed if not file.startswith("kaggle_manager/"))
-    return list(dict.fromkeys([*scenario.environment_files, *own]))
+    return list(dict.fromkeys([*scenario.environment_files, *followed]))
 
 
 def _by_path(digests: Mapping[str, str], folder: Path, root: Path) -> dict[str, JsonValue]:
@@ -105,8 +104,7 @@ def _imported(module: str, root: Path) -> dict[str, JsonValue]:
     found: dict[str, JsonValue] = {}
     for file in imported_files(root, module):
         with suppress(OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            if not file.startswith("kaggle_manager/"):  # of this program, which is no source of an experiment
-                found[file] = hashlib.sha256(meaning_of(file, (root / file).read_bytes())).hexdigest()
+            found[file] = hashlib.sha256(meaning_of(file, (root / file).read_bytes())).hexdigest()
     return found
 
 

@@ -7,16 +7,21 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+PROGRAM = __name__.partition(".")[0]
+
 
 def imported_files(root: Path, module: str) -> list[str]:
     """Files below `root` that importing `module` from there may load, relative to it, `module`'s own first.
 
-    Imports count wherever they stand, in a function as well. What is not a file of the project is left out.
+    Imports count wherever they stand, in a function as well. What is not a file of the project is left out, and so is
+    this program where it lies in one: it is no source of an experiment, and reading all of it takes a second.
     """
     found: dict[str, None] = {}
     todo = [module]
     while todo:
         parts = todo.pop(0).split(".")
+        if parts[0] == PROGRAM:
+            continue
         for number in range(len(parts), 0, -1):  # a package is run before what is in it
             name = ".".join(parts[:number])
             file = _file_of(root, name)

@@ -16,7 +16,9 @@ def test_the_imports_of_the_projects_own_modules_are_followed(tmp_path: Path) ->
         "rover/terms/__init__.py": "from ..limits import HIGH\nfrom .... import too_far",
         "rover/limits.py": "not Python (",
         "rover/train.py": "",
-        "helpers.py": "from rover import *",
+        "helpers.py": "from rover import *\nfrom kaggle_manager.errors import ConfigError",
+        "kaggle_manager/__init__.py": "from kaggle_manager import errors",  # a checkout of this program is a project
+        "kaggle_manager/errors.py": "import helpers",
     }.items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
