@@ -251,10 +251,10 @@ def main() -> int:
         said = (last.problem or "built") + (f", in one of the same spaces ({last.lacks})" if last.lacks else "")
         print(f"{short} {name}: {said}, {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
         for text in last.unsaid:
-            print(f"  not said: {text}", file=sys.stderr)
+            print(f"  left out: {text}", file=sys.stderr)
     unsaid = sum(len(each.unsaid) for each in results)
     versions = ", ".join(f"{name} {installed(name)}" for name in ("rl_zoo3", "stable-baselines3", "gymnasium"))
-    text = f"{table(results)}\n\nOf these entries {unsaid} values could not be said. Measured with {versions}."
+    text = f"{table(results)}\n\nValues that section.toml cannot express: {unsaid}. Measured with {versions}."
     print(text)
     if options.write:
         write(text)

@@ -53,8 +53,8 @@ def init(
     its observations choose the policy; else its imports are followed, and what is guessed is said. Ends with 3 when it
     does not work yet; one that cannot be imported is a wrong --env, and nothing is written.
 
-    --zoo writes the tuned hyperparameters, wrappers, normalisation and timesteps of RL Baselines3 Zoo, and says what of
-    them a section cannot say.
+    --zoo writes the tuned hyperparameters, wrappers, normalisation and timesteps of RL Baselines3 Zoo, and names the
+    values that section.toml cannot express.
 
     Examples:
 
@@ -113,7 +113,7 @@ def init(
         for file in made.files:
             print(f"  {file}")
         for text in made.unsaid:
-            print(f"Not in it, for section.toml cannot say it: {text}")
+            print(f"Left out, because section.toml cannot express it: {text}")
     ok = all(check["ok"] for check in checks)
     if as_json:
         facts = {
