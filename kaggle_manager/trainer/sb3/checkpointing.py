@@ -134,6 +134,9 @@ class Checkpointer:
         lost = exact_state.restore(self.training, items, phase)
         for name, why in lost.items():
             self.record.break_at(self.resume_point.step, f"the {name.replace('_', ' ')} could not be put back ({why})")
+        if phase is Phase.AT_START:
+            for name in self.training.users.not_restored:
+                self.record.break_at(self.resume_point.step, f"the {name} was added or taken out")
         return lost
 
     def save(self) -> None:

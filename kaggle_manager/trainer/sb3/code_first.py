@@ -82,7 +82,8 @@ class Context:
         self.hyperparameters = arguments.hyperparameters_of(hyperparameters)
         self._mode_of, self._resources = mode_of, resources
         self._mode: Mode | None = None
-        self._made: dict[int, tuple[VecEnv, Environments]] = {}
+        self._tried: Any = None
+        self._made: dict[int, tuple[VecEnv, Environments, bool]] = {}
         self._errors: Path | None = None
 
     def make_vec_env(
@@ -121,8 +122,9 @@ class Context:
             wrappers=() if wrapper_class is None else (partial(wrapper_class, **(wrapper_kwargs or {})),),
             monitor={name: value for name, value in (monitor_kwargs or {}).items() if name != "filename"},
         )
+        one = arguments.text_of([env_id, given_kwargs, wrapper_class, wrapper_kwargs or {}])
         if self._mode is None:
-            self._mode = self._mode_of(environments)
+            self._mode, self._tried = self._mode_of(environments), one
         if environments.processes and self._errors is None:
             self._errors = self._resources.enter_context(errors_of_processes())
         vec = environments.vectorised(
@@ -131,19 +133,27 @@ class Context:
             errors=self._errors if environments.processes else None,
         )
         self._resources.callback(env_state.close, vec)
-        self._made[id(vec)] = vec, environments
+        self._made[id(vec)] = vec, environments, one == self._tried
         return vec
 
-    def environments_of(self, vec: VecEnv | None, what: str) -> Environments:
+    def environments_of(self, vec: VecEnv | None, what: str, *, are_trained_in: bool = False) -> Environments:
         """How a vectorised environment that was made here is made again, with all that is around it now.
+
+        Args:
+            are_trained_in: and how exactly they can be put back has to be known, which is tried of the first.
 
         Raises:
             ConfigError: it was not.
         """
-        _, made = self._made.get(id(vec.unwrapped) if vec is not None else 0, (None, None))
+        _, made, are_tried = self._made.get(id(vec.unwrapped) if vec is not None else 0, (None, None, False))
         if vec is None or made is None:
             raise refused(
                 f"{what} is not on environments of context.make_vec_env, and no others can be put back where they were"
+            )
+        if are_trained_in and not are_tried:
+            raise refused(
+                f"{what} is not on environments like those that were made first, and only of these it is tried how "
+                "exactly they can be put back: call context.make_vec_env for the model first"
             )
         return replace(made, vec_wrappers=tuple(_again(layer) for layer in _layers(vec)))
 
@@ -186,7 +196,7 @@ def built(name: str, context: Context) -> Built:
             f"the model that {name} returns is on {found.model.device.type}, and the session's device is "
             f"{context.device}: give it device=context.device"
         )
-    environments = context.environments_of(found.model.get_env(), f"the model that {name} returns")
+    environments = context.environments_of(found.model.get_env(), f"the model that {name} returns", are_trained_in=True)
     evaluation = environments
     if found.eval_env is not None:
         evaluation = context.environments_of(found.eval_env, f"the eval_env that {name} returns")

@@ -340,10 +340,8 @@ class Session:
         self._history_caution = Caution("evaluations.npz")
         self.curves = TensorBoardLog(self.tree.history / "tensorboard" / FILE_NAME, config.curves_every)
         self.curves.attach(self.model)
-        keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves}
         self.users = UserCallbacks(self.users_callbacks, self._save_now)
-        if self.users.callbacks:
-            keepers["users"] = self.users
+        keepers: dict[str, Keeper] = {"monitor": self.monitor, "curves": self.curves, "users": self.users}
         self.training = Training(self.model, record.exactness.mode, keepers, self.users)
         self.checkpointer = Checkpointer(
             config,

@@ -49,6 +49,9 @@ class UserCallbacks(CallbackList):
     Args:
         callbacks: of the user.
         save: called before such an end; has the training on the disk when it returns.
+
+    Attributes:
+        not_restored: those that are not as in the checkpoint: added or taken out since, by a change on purpose.
     """
 
     def __init__(self, callbacks: Sequence[BaseCallback], save: Callable[[], None]) -> None:
@@ -57,6 +60,7 @@ class UserCallbacks(CallbackList):
         self._ended: tuple[str, int] | None = None
         self._before: dict[str, str] | None = None
         self._found: set[str] = set()
+        self.not_restored: list[str] = []
 
     def _on_step(self) -> bool:
         for callback in self.callbacks:
@@ -104,10 +108,17 @@ class UserCallbacks(CallbackList):
         return {"each": [_state(callback) for callback in self._all()]}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for callback, saved in zip(self._all(), state["each"], strict=True):
+        left = list(state["each"])
+        for callback in self._all():
+            saved = next((each for each in left if each["kind"] == _kind(callback)), None)
+            if saved is None:
+                self.not_restored.append(_name(callback))
+                continue
+            left = [each for each in left if each is not saved]
             vars(callback).update(saved["counted"])
             if _saves_itself(callback):
                 callback.load_state(saved["own"])  # type: ignore[attr-defined]
+        self.not_restored += [each["kind"][0] for each in left]
 
     def _all(self) -> list[BaseCallback]:
         """With those that are inside of others."""
@@ -131,6 +142,11 @@ def _name(callback: BaseCallback) -> str:
     return f"callback {type(callback).__name__}"
 
 
+def _kind(callback: BaseCallback) -> list[Any]:
+    """What has to be the same so that one can be given what another has saved."""
+    return [_name(callback), _saves_itself(callback)]
+
+
 def _saves_itself(callback: BaseCallback) -> bool:
     return all(callable(getattr(callback, name, None)) for name in ("state", "load_state"))
 
@@ -140,7 +156,7 @@ def _state(callback: BaseCallback) -> dict[str, Any]:
     if is_stock(type(callback)):
         counted |= {name: value for name, value in vars(callback).items() if name not in _SET_ANEW and _counts(value)}
     own = callback.state() if _saves_itself(callback) else None  # type: ignore[attr-defined]
-    return {"counted": counted, "own": own}
+    return {"kind": _kind(callback), "counted": counted, "own": own}
 
 
 def _counts(value: Any) -> bool:

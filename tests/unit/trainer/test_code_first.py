@@ -16,10 +16,10 @@ import pytest
 import torch
 from crash_disks import Died, DyingDisk
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecFrameStack, VecNormalize
-from trainer_runs import SCENARIO, Gusty, Opaque, origin_of, session, settings
+from trainer_runs import SCENARIO, Gusty, Holding, Opaque, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.errors import ConfigError
@@ -210,6 +210,44 @@ def test_evaluations_play_in_the_environment_that_is_given_for_them(tmp_path: Pa
     assert best.manifest.score == 7.0
 
 
+def no_callback(context: Context) -> Any:
+    return PPO("MlpPolicy", context.make_vec_env("CartPole-v1"), seed=context.seed, device="cpu", **SMALL)
+
+
+def one_callback(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=[Decay()])
+
+
+def another_callback(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=[StopTrainingOnMaxEpisodes(10**6), Decay()])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (one_callback, another_callback, ["StopTrainingOnMaxEpisodes"]),
+        (another_callback, one_callback, ["StopTrainingOnMaxEpisodes"]),
+        (one_callback, no_callback, ["Decay"]),
+    ],
+)
+def test_callbacks_may_be_changed_on_purpose_and_the_others_keep_their_state(
+    before: Callable[..., Any], after: Callable[..., Any], said: list[str], tmp_path: Path
+) -> None:
+    def settled(function: Callable[..., Any], **changes: Any) -> TrainingConfig:
+        identity = {"environment_fingerprint": function.__name__, "reward_fingerprint": "test"}
+        return chosen(tmp_path, function, algorithm="train:build", identity=identity, **changes)
+
+    session(settled(before), max_steps=70)
+    session(settled(after, accept_changes=True), max_steps=70)
+    point = origin_of(tmp_path)
+    assert point.record is not None
+    broken = [known["why"] for known in point.record.broken]
+    assert [f"the callback {name} was added or taken out" for name in said] == broken[1:]
+    kept = [each["own"]["level"] for each in point.items["callbacks"]["users"]["each"] if each["own"]]
+    assert kept == ([] if after is no_callback else [pytest.approx(0.1 * 0.99**point.step)])
+
+
 def untrained(context: Context) -> Any:
     return PPO("MlpPolicy", make_vec_env("CartPole-v1"), device="cpu", **SMALL)
 
@@ -230,6 +268,11 @@ def other_vec_env(context: Context) -> Any:
     return context.make_vec_env("CartPole-v1", vec_env_cls=VecNormalize)  # type: ignore[arg-type]
 
 
+def evaluation_first(context: Context) -> Build:
+    eval_env = context.make_vec_env(Holding, env_kwargs={"held": 1})
+    return Build(PPO("MlpPolicy", context.make_vec_env(Opaque), device="cpu", **SMALL), eval_env)
+
+
 def evaluated_elsewhere(context: Context) -> Build:
     model = PPO("MlpPolicy", context.make_vec_env("CartPole-v1"), device="cpu", **SMALL)
     return Build(model, context.make_vec_env("Pendulum-v1"))
@@ -243,6 +286,7 @@ def evaluated_elsewhere(context: Context) -> Build:
         (no_model, "no_model returns is a DummyVecEnv; accepted: one of Stable-Baselines3"),
         (trained_already, "has been trained for 40 timesteps already: learn() is called by the trainer"),
         (other_vec_env, "make_vec_env(vec_env_cls=stable_baselines3.common.vec_env.vec_normalize:VecNormalize)"),
+        (evaluation_first, "is not on environments like those that were made first"),
         (evaluated_elsewhere, "eval_env has observations Box("),
     ],
 )
