@@ -76,7 +76,7 @@ class Checkpointer:
 
     def __post_init__(self) -> None:
         self.newest, self.best = self.resume_point.checkpoint, self.store.best(self.identity)
-        if len(model_file.normalisations(self.training.model)) > 1:
+        if len(model_file.normalisations(self.training.vec_env)) > 1:
             warn(
                 "several running normalisations are around the environment: a resume has all of them, but beside a "
                 "model lies the outermost alone, for Stable-Baselines3 knows one"

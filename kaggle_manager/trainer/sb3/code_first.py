@@ -155,7 +155,8 @@ class Context:
                 f"{what} is not on environments like those that were made first, and only of these it is tried how "
                 "exactly they can be put back: call context.make_vec_env for the model first"
             )
-        return replace(made, vec_wrappers=tuple(_again(layer) for layer in _layers(vec)))
+        around = [layer for layer in env_state.layers_of(vec) if isinstance(layer, VecEnvWrapper)]
+        return replace(made, vec_wrappers=tuple(map(_again, reversed(around))))
 
 
 @dataclass(frozen=True)
@@ -244,15 +245,6 @@ def refused(message: str) -> ConfigError:
 
 def _a(value: object) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _layers(vec: VecEnv) -> Sequence[VecEnvWrapper]:
-    """What is around environments, innermost first."""
-    found: list[VecEnvWrapper] = []
-    while isinstance(vec, VecEnvWrapper):
-        found.insert(0, vec)
-        vec = vec.venv
-    return found
 
 
 def _again(layer: VecEnvWrapper) -> Callable[[VecEnv], VecEnv]:

@@ -300,9 +300,18 @@ def _bounded(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
 
 
+def layers_of(vec: VecEnv) -> Iterator[VecEnv]:
+    """What is around vectorised environments, outermost first, and at last these."""
+    layer = vec
+    while isinstance(layer, VecEnvWrapper):
+        yield layer
+        layer = layer.venv
+    yield layer
+
+
 def collect(vec: VecEnv, mode: Mode) -> dict[str, Any]:
     """State of every layer, outermost first, and of every sub-environment (none where exactness is impossible)."""
-    layers = [_plain(layer) for layer in _layers(vec)]
+    layers = [_plain(layer) for layer in layers_of(vec)]
     environments = [] if mode == "none" else vec.env_method("exact_state")
     return {"layers": layers, "environments": environments}
 
@@ -324,7 +333,7 @@ def restore(vec: VecEnv, state: dict[str, Any]) -> None:
         RunError: see `StatefulEnv.restore_exact_state`; the layers are restored, the environments are not.
         Exception: the layers are not those of the state.
     """
-    for layer, saved in zip(_layers(vec), state["layers"], strict=True):
+    for layer, saved in zip(layers_of(vec), state["layers"], strict=True):
         vars(layer).update(saved)
     for index, saved in enumerate(state["environments"]):
         [problem] = vec.env_method("restore_exact_state", saved, indices=[index])
@@ -384,14 +393,6 @@ class _LoggedEpisode:
 
     factory: EnvFactory
     log: EpisodeLog
-
-
-def _layers(vec: VecEnv) -> Iterator[VecEnv]:
-    layer = vec
-    while isinstance(layer, VecEnvWrapper):
-        yield layer
-        layer = layer.venv
-    yield layer
 
 
 def _plain(layer: VecEnv) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import set_random_seed
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.trainer.sb3 import acting, env_state, random_state
 from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.episodes import Acts, Episode, Episodes, play
+from kaggle_manager.trainer.sb3.model_file import normalisations
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 # Keeps evaluation episodes apart from training episodes of the same run.
@@ -140,25 +141,17 @@ def no_trace(model: BaseAlgorithm) -> Iterator[None]:
 
 def statistics_of(vec: VecEnv | None) -> bytes:
     """The running statistics of each `VecNormalize` around environments, outermost first, for `pickle.loads`."""
-    found = [(layer.obs_rms, layer.ret_rms) for layer in _normalisations(vec)]
+    found = [(layer.obs_rms, layer.ret_rms) for layer in normalisations(vec)]
     return pickle.dumps(found) if found else b""
 
 
 def _set_statistics(vec: VecEnv, statistics: bytes) -> None:
     """Normalise what is played as the training does, by statistics of this process; nothing of it is counted."""
     known = pickle.loads(statistics) if statistics else []
-    for number, layer in enumerate(_normalisations(vec)):
+    for number, layer in enumerate(normalisations(vec)):
         layer.training = layer.norm_reward = False
         if known:
             layer.obs_rms, layer.ret_rms = known[number]
-
-
-def _normalisations(vec: VecEnv | None) -> Iterator[VecNormalize]:
-    layer = vec
-    while isinstance(layer, VecEnvWrapper):  # a wrapper of the section may be one as well
-        if isinstance(layer, VecNormalize):
-            yield layer
-        layer = layer.venv
 
 
 def _summed(episodes: list[Episode]) -> Evaluation:

@@ -22,11 +22,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.save_util import recursive_getattr, save_to_zip_file
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from kaggle_manager.checkpoints.contents import Content
 from kaggle_manager.trainer.sb3 import host_pickle, older_files
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class, is_ars
+from kaggle_manager.trainer.sb3.env_state import layers_of
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
 
@@ -83,7 +84,7 @@ def load_statistics(model: BaseAlgorithm, saved: VecNormalize) -> None:
     Raises:
         ValueError: there is none, or its observations have other shapes.
     """
-    own = next(iter(normalisations(model)), None)
+    own = next(iter(normalisations(model.get_env())), None)
     if own is None:
         raise ValueError("the training has no running normalisation (`normalize`)")
     theirs, ours = _shapes(saved), _shapes(own)
@@ -104,7 +105,7 @@ def _shapes(normalisation: VecNormalize) -> Any:
 
 def statistics_of(model: BaseAlgorithm) -> bytes:
     """The running normalisation around the model's environment: stock `VecNormalize.load` opens it. b"" for none."""
-    found = normalisations(model)
+    found = normalisations(model.get_env())
     if not found:
         return b""
     try:
@@ -113,13 +114,9 @@ def statistics_of(model: BaseAlgorithm) -> bytes:
         return host_pickle.dumps_code(found[0])
 
 
-def normalisations(model: BaseAlgorithm) -> list[VecNormalize]:
-    """Those around the model's environment, the outermost first."""
-    layer, found = model.get_env(), []
-    while isinstance(layer, VecEnvWrapper):
-        found += [layer] if isinstance(layer, VecNormalize) else []
-        layer = layer.venv
-    return found
+def normalisations(vec: VecEnv | None) -> list[VecNormalize]:
+    """Those around environments, the outermost first; a wrapper of the section may be one as well."""
+    return [] if vec is None else [layer for layer in layers_of(vec) if isinstance(layer, VecNormalize)]
 
 
 # Attributes of these types are replaced, never changed, while a model trains; stock `load()` seeds spaces again.

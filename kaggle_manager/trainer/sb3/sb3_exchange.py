@@ -270,7 +270,7 @@ def _take_in_statistics(
     Raises:
         CheckpointIncompatible: model, training and file do not agree on what the policy is shown.
     """
-    own = next(iter(model_file.normalisations(model)), None)
+    own = next(iter(model_file.normalisations(model.get_env())), None)
     if given is None:
         beside = sorted(path.name for path in model_zip.parent.glob("*vecnormalize*.pkl"))
         if own is None or not own.norm_obs:
