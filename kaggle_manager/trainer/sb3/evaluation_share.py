@@ -83,9 +83,10 @@ def measure(
         starts: list[float] = []
 
         def watched() -> None:
-            starts.append(time.perf_counter())
-            if starts[-1] - starts[0] > MEASURE_S:
+            now = time.perf_counter()
+            if starts and now - starts[0] > MEASURE_S:
                 raise _Enough
+            starts.append(now)
 
         with contextlib.suppress(_Enough):
             Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)

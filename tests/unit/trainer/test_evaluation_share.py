@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -63,6 +64,24 @@ class Sleepy(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> Any:
         time.sleep(0.003 if self._sleeps else 0.0)
         return super().step(action)
+
+
+class Heavy(gym.Wrapper[Any, Any, Any, Any]):
+    """One step takes longer than all that is to be measured."""
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("CartPole-v1"))
+
+    def step(self, action: Any) -> Any:
+        time.sleep(0.06)
+        return super().step(action)
+
+
+def test_a_step_that_takes_longer_than_the_measurement_is_not_taken_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_share, "measure_share", lambda *_, **__: SimpleNamespace(step_s=0.06))
+    found = measure(scenario(environment=f"{__name__}:Heavy", environment_kwargs={}, evaluation={"episodes": 1}))
+    assert found is not None
+    assert found.evaluation_s >= 500 * 0.06
 
 
 def test_the_preflight_says_when_it_is_too_much_and_which_line_makes_it_less() -> None:
