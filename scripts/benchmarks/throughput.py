@@ -29,7 +29,6 @@ import importlib
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +43,7 @@ import kaggle_manager.trainer.sb3  # noqa: F401 - pins the arithmetic before tor
 # isort: split
 import gymnasium as gym
 import torch
+from kept_section import DOCUMENT, replace_section
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -59,9 +59,6 @@ from kaggle_manager.trainer.sb3.resume_point import ResumePoint
 from kaggle_manager.trainer.sb3.trainer import train
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig, adaptive_save_every
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "robustness.md"
-TITLE = "## Speed beside Stable-Baselines3"
-BEGIN, END = "<!-- throughput: begin -->", "<!-- throughput: end -->"
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"DQN": DQN, "PPO": PPO, "SAC": SAC}
 VARIANTS = ("bare", "ours", "ours/100", "ours+eval", "stock+eval")
 OFTEN = 100
@@ -293,7 +290,7 @@ def _ratio(found: Found, one: str, other: str, kind: int) -> float:
     return median(by[kind] / of[kind] for of, by in pairs)
 
 
-def text(rows: list[str], rounds: int, command: str, seconds: float) -> str:
+def text(rows: list[str], rounds: int, command: str, seconds: float) -> list[str]:
     here = determinism.fingerprint()
     versions = ", ".join(f"{name} {here[name]}" for name in ("stable_baselines3", "torch", "numpy", "gymnasium"))
     how = (
@@ -301,7 +298,7 @@ def text(rows: list[str], rounds: int, command: str, seconds: float) -> str:
         f"{os.getloadavg()[0]:.1f} at the end; {seconds / 60:.0f} min in all. ({versions}.)"
     )
     head = [f"| training | bare, steps/s | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
-    return "\n".join([how, "", *head, *rows])
+    return [how, "", *head, *rows]
 
 
 def _commit() -> str:
@@ -309,15 +306,6 @@ def _commit() -> str:
         ["git", "describe", "--always", "--dirty"], cwd=DOCUMENT.parent, capture_output=True, text=True, check=False
     )
     return done.stdout.strip() or "unknown"
-
-
-def write(content: str) -> None:
-    """Replace what is between the markers; make the section where it is missing."""
-    document = DOCUMENT.read_text(encoding="utf-8")
-    if BEGIN not in document:
-        document = f"{document.rstrip()}\n\n{TITLE}\n\n{BEGIN}\n{END}\n"
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    DOCUMENT.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{content}\n\n{END}", document), encoding="utf-8")
 
 
 def main() -> int:
@@ -337,10 +325,10 @@ def main() -> int:
             rows.append(row(case, run(case, options.rounds)))
             print(rows[-1], file=sys.stderr, flush=True)
     command = " ".join(["python", "scripts/benchmarks/throughput.py", *sys.argv[1:]])
-    content = text(rows, options.rounds, command, time.monotonic() - started)
-    print(content)
+    lines = text(rows, options.rounds, command, time.monotonic() - started)
+    print(*lines, sep="\n")
     if options.write and not options.quick:
-        write(content)
+        replace_section("throughput", "## Speed beside Stable-Baselines3", lines)
     return 0
 
 
