@@ -22,7 +22,7 @@ from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 _COLUMNS = ("r", "l", "t")
 _NO_SEPARATORS = str.maketrans({",": ";", "\n": " ", "\r": " "})
 _HEADER_LINES = 2
-# In characters. The header names the environment, and a row is three numbers.
+# In characters. The header names the environment, and a row is three numbers and what an environment tells beside.
 _LONGEST_ROW = 10_000
 
 

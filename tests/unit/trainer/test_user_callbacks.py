@@ -81,7 +81,7 @@ def test_a_callback_that_says_its_state_is_resumed_bit_for_bit_after_a_kill(tmp_
     with pytest.raises(Died):
         session(cut, disk=DyingDisk(30))
     found = session(cut)
-    assert origin_of(cut.tree).items["callbacks"]["users"] is not None
+    assert len(origin_of(cut.tree).items["callbacks"]["users"]["each"]) == 2
     assert differing(found.digests, whole.digests) == []
     assert final_of(cut.tree).exact["exact"] == "pickle"
     without = session(settings(tmp_path / "without", total=200))
