@@ -124,7 +124,7 @@ def cases() -> list[Case]:
 
 def quick_cases() -> list[Case]:
     return [
-        Case("PPO", "CartPole-v1", 8_192, 4, every=2_000),
+        Case("PPO", "CartPole-v1", 8_192, 4, every=2_000, hyperparameters={"n_steps": 512}),
         Case("DQN", "CartPole-v1", 6_000, every=2_000, hyperparameters={"buffer_size": 10_000, "learning_starts": 100}),
     ]
 

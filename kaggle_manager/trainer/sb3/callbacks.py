@@ -7,10 +7,11 @@ resumed training back before any other callback looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 
 from kaggle_manager.protocol.events import ProgressEvent
 from kaggle_manager.trainer.runtime.log_lines import Emit
@@ -33,6 +34,27 @@ class AtRolloutStart(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+class TrainerCallbacks(CallbackList):
+    """All callbacks of a training, in their order, at less than a list of Stable-Baselines3 costs at each step.
+
+    Inside a rollout only those are called that do something there. All see `locals` from the first step on, in the one
+    dictionary that `learn()` keeps up to date.
+    """
+
+    def __init__(self, callbacks: Sequence[BaseCallback]) -> None:
+        super().__init__(list(callbacks))
+        self._inside = [each for each in callbacks if type(each)._on_step is not AtRolloutStart._on_step]
+
+    def _on_step(self) -> bool:
+        goes_on = True
+        for callback in self._inside:
+            goes_on = callback.on_step() and goes_on
+        return goes_on
+
+    def update_child_locals(self, locals_: dict[str, Any]) -> None:
+        """They have the same dictionary."""
 
 
 class RotatingCheckpointCallback(AtRolloutStart):

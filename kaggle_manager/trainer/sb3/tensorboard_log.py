@@ -18,12 +18,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import make_way, own_folder, regular
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
+from kaggle_manager.trainer.sb3.callbacks import AtRolloutStart
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -104,7 +104,7 @@ class EventFile(KVWriter):
             file.write(record.getvalue())
 
 
-class TensorBoardLog(BaseCallback):
+class TensorBoardLog(AtRolloutStart):
     """Writes a point at the first rollout start at or after every multiple of `every` timesteps, and at the end.
 
     Args:
@@ -129,9 +129,6 @@ class TensorBoardLog(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps // self._every > self._written_at // self._every:
             self._write()
-
-    def _on_step(self) -> bool:
-        return True
 
     def _on_training_end(self) -> None:
         if self.model.num_timesteps > self._written_at:

@@ -48,6 +48,7 @@ from kaggle_manager.trainer.sb3.callbacks import (
     ProgressCallback,
     RotatingCheckpointCallback,
     SessionOver,
+    TrainerCallbacks,
 )
 from kaggle_manager.trainer.sb3.checkpoint_writer import CheckpointWriter
 from kaggle_manager.trainer.sb3.checkpointing import Checkpointer
@@ -378,11 +379,12 @@ class Session:
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)
 
-    def _callbacks(self) -> list[BaseCallback]:
+    def _callbacks(self) -> TrainerCallbacks:
         """In this order: the first puts a resumed training back, and what the last does nothing comes between."""
         ours: list[BaseCallback] = [self.checkpoint, self.deadline, self.best, self.monitor, self.curves, self.progress]
         also: list[BaseCallback] = [self.users] if self.users.callbacks else []
-        return [*ours, *also, *([GeneratorsCallback(self.training)] if algorithms.is_ars(self.model) else [])]
+        last = [GeneratorsCallback(self.training)] if algorithms.is_ars(self.model) else []
+        return TrainerCallbacks([*ours, *also, *last])
 
     def _save_now(self) -> None:
         self.checkpoint.save_now()

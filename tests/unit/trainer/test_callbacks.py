@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from support import trainer_runs
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
@@ -16,12 +18,31 @@ from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.callbacks import (
+    AtRolloutStart,
     DeadlineCallback,
     ProgressCallback,
     RotatingCheckpointCallback,
     SessionOver,
+    TrainerCallbacks,
 )
 from kaggle_manager.trainer.sb3.training_config import adaptive_evaluate_every, adaptive_save_every
+
+
+class AtEachStep(BaseCallback):
+    def _init_callback(self) -> None:
+        self.seen: list[int] = []
+
+    def _on_step(self) -> bool:
+        self.seen.append(len(self.locals["infos"]))
+        return True
+
+
+class AtItsStarts(AtRolloutStart):
+    def _init_callback(self) -> None:
+        self.began = 0
+
+    def _on_rollout_start(self) -> None:
+        self.began += 1
 
 
 class Recorder:
@@ -52,6 +73,15 @@ def rollouts(callback: Any, starts: list[int]) -> None:
     for step in starts:
         callback.model.num_timesteps = step
         callback._on_rollout_start()
+
+
+def test_inside_a_rollout_only_those_are_called_that_do_something_there() -> None:
+    starts, steps = AtItsStarts(), AtEachStep()
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(
+        16, callback=TrainerCallbacks([starts, steps])
+    )
+    assert (starts.began, starts.n_calls) == (2, 0)
+    assert steps.seen == [1] * 16, "each sees what `learn()` has at that step"
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,33 @@ def test_a_resume_cuts_back_to_what_its_checkpoint_counted(tmp_path: Path) -> No
     second.load_state(saved)
     assert rewards(tmp_path) == [1.0, 2.0]
     end_episode(second, 3.5)
+    second._on_training_end()
     assert rewards(tmp_path) == [1.0, 2.0, 3.5]
     assert second.state()["rows"] == 3
 
 
 def test_a_training_from_zero_leaves_nothing_of_one_that_never_saved(tmp_path: Path) -> None:
-    end_episode(log_in(tmp_path), 1.0)
+    first = log_in(tmp_path)
+    end_episode(first, 1.0)
+    first._on_training_end()
+    assert rewards(tmp_path) == [1.0]
     log_in(tmp_path)
     assert rewards(tmp_path) == []
+
+
+def test_episodes_are_written_once_a_second_and_before_every_save(tmp_path: Path) -> None:
+    now = [0.0]
+    log = MonitorLog(tmp_path / "monitor.csv", "Test-v0", lambda: now[0])
+    log.model = SimpleNamespace(num_timesteps=0)  # type: ignore[assignment]
+    log._on_training_start()
+    end_episode(log, 1.0)
+    log._on_rollout_start()
+    assert rewards(tmp_path) == [], "opening the file for each would cost more than a short episode"
+    now[0] = 1.0
+    log._on_rollout_start()
+    assert rewards(tmp_path) == [1.0]
+    end_episode(log, 2.0)
+    assert log.state()["rows"] == len(rewards(tmp_path)) == 2
 
 
 def test_lost_rows_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,8 +90,9 @@ def test_time_is_that_of_all_sessions(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_said_once_and_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
     log = MonitorLog(Path("/dev/full"), "Test-v0", lambda: 1.5)
-    end_episode(log, 1.0)
-    end_episode(log, 2.0)
+    for reward in (1.0, 2.0):
+        end_episode(log, reward)
+        log._on_training_end()
     assert capsys.readouterr().out.count("could not be written, and the training goes on without") == 1
     assert log.state()["rows"] == 2, "so that the gap is told after a resume"
 
@@ -88,6 +108,7 @@ def test_what_a_users_code_makes_in_its_place_ends_no_training(
     make(tmp_path / name)
     log = log_in(tmp_path / "history")
     end_episode(log, 1.0)
+    log.state()
     assert rewards(tmp_path / "history") == [1.0]
     (tmp_path / "history/monitor.csv").unlink()
     make(tmp_path / "history/monitor.csv")
