@@ -51,7 +51,7 @@ class PackIndex:
         step: the head's step.
         head_manifest_sha256: `Manifest.sha256` of the head: what a launch order names as parent.
         pack_size: bytes of the pack.
-        files: what is in it, ordered by name; of several with the same SHA-256 the first is a member of the tar.
+        files: what is in it, ordered by name; one that is no member of the tar has the bytes of one before it.
     """
 
     scenario: str
@@ -127,8 +127,8 @@ def read_index(folder: Path) -> PackIndex:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputDamaged(f"{path} cannot be understood: {error}.", next_step="download the dataset again") from error
-    members = sum(file.size for file in _members(index))
-    if index.size > MAX_TREE_BYTES or members > index.pack_size or index.pack_size > MAX_TREE_BYTES:
+    different = sum({file.sha256: file.size for file in index.files}.values())
+    if index.size > MAX_TREE_BYTES or different > index.pack_size or index.pack_size > MAX_TREE_BYTES:
         raise OutputDamaged(f"{path} announces more bytes than a tree or its own pack can have.")
     return index
 
@@ -166,35 +166,34 @@ def unpack_tree(folder: Path, destination: Path, *, warn: Callable[[str], None] 
 
 def _unpack_members(pack: Path, index: PackIndex, folder: Path, disk: Disk) -> None:
     disk.make_folder(folder)
-    expected = iter(_members(index))
+    there: dict[str, Shared] = {}
     try:
         with tarfile.open(pack, mode="r:") as archive:
-            for member in archive:
-                file = next(expected, None)
-                if file is None or (member.name, member.size, member.type) != (file.name, file.size, tarfile.REGTYPE):
-                    raise OutputDamaged(f"{pack} holds {member.name[:120]!r}, which its index does not announce so.")
-                stream = archive.extractfile(member)
-                assert stream is not None, "a regular file"
-                path, reader = inside(folder, file.name), Reader(stream, file.size)  # type: ignore[arg-type]
+            member = archive.next()
+            for file in index.files:
+                path, same = inside(folder, file.name), there.get(file.sha256)
                 disk.make_folder(path.parent)
-                write_blocks(disk, path, reader.blocks())
-                if reader.left or reader.sha256 != file.sha256:
-                    raise OutputDamaged(f"{file.name} in {pack} has other bytes than announced.")
+                if member is not None and member.name == file.name:
+                    _unpack_member(archive, member, file, path, disk)
+                    member = archive.next()
+                elif same is not None and same.size == file.size:
+                    contents.write(disk, path, same)
+                else:
+                    raise OutputDamaged(f"{file.name} is announced and not in {pack}.")
                 disk.sync(path)
+                there.setdefault(file.sha256, Shared(path, file.size, file.sha256))
     except tarfile.TarError as error:
         raise OutputDamaged(f"{pack} is not a readable pack: {error}.") from error
-    if (missing := next(expected, None)) is not None:
-        raise OutputDamaged(f"{missing.name} is announced and not in {pack}.")
-    there = {file.sha256: inside(folder, file.name) for file in _members(index)}
-    for file in index.files:
-        path = inside(folder, file.name)
-        if path != (first := there[file.sha256]):
-            disk.make_folder(path.parent)
-            contents.write(disk, path, Shared(first, file.size, file.sha256))
-            disk.sync(path)
+    if member is not None:
+        raise OutputDamaged(f"{pack} holds {member.name[:120]!r}, which its index does not announce.")
 
 
-def _members(index: PackIndex) -> tuple[FileEntry, ...]:
-    """The files that are members of the tar: the first with each SHA-256."""
-    first = {file.sha256: file for file in reversed(index.files)}
-    return tuple(file for file in index.files if first[file.sha256] is file)
+def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, file: FileEntry, path: Path, disk: Disk) -> None:
+    if (member.size, member.type) != (file.size, tarfile.REGTYPE):
+        raise OutputDamaged(f"{file.name} is of another kind or size in its pack than announced.")
+    stream = archive.extractfile(member)
+    assert stream is not None, "a regular file"
+    reader = Reader(stream, file.size)  # type: ignore[arg-type]
+    write_blocks(disk, path, reader.blocks())
+    if reader.left or reader.sha256 != file.sha256:
+        raise OutputDamaged(f"{file.name} has other bytes in its pack than announced.")

@@ -199,6 +199,36 @@ def test_what_files_have_in_common_is_packed_once_and_kept_once_again(tree: Trai
         assert there.best_model.samefile(there.path("latest", "model", 1))
 
 
+def test_curves_that_have_their_bytes_in_common_with_another_file_are_packed_and_unpacked(
+    tree: TrainingTree, tmp_path: Path
+) -> None:
+    """No manifest says what a curve is, so it is packed as it is then; and it is no second name: it grows."""
+    newest = save(store_of(tree), 1)
+    tree.history.mkdir()
+    for name, data in (("a", b""), ("b", b""), ("c", newest.read("model"))):
+        (tree.history / name).write_bytes(data)
+    pack_tree(tree, tmp_path / "pack")
+    unpack_tree(tmp_path / "pack", tmp_path / "unpacked")
+    assert content(tmp_path / "unpacked") == content(tree.root)
+    there = TrainingTree(tmp_path / "unpacked", "cart")
+    assert not (there.history / "c").samefile(there.path("latest", "model", 1))
+
+
+def test_a_file_that_is_announced_smaller_than_that_of_its_bytes_is_not_written(
+    tree: TrainingTree, tmp_path: Path
+) -> None:
+    save(store_of(tree), 1)
+    pack_tree(tree, tmp_path / "pack")
+    listing = tmp_path / "pack" / INDEX_NAME
+    body = json.loads(listing.read_bytes())
+    [model] = (file for file in body["files"] if file["name"].endswith(".zip"))
+    body["files"].append({**model, "name": "z.zip", "size": 0})
+    listing.write_bytes(reseal(body))
+    with pytest.raises(OutputDamaged, match=r"z\.zip is announced and not in"):
+        unpack_tree(tmp_path / "pack", tmp_path / "unpacked")
+    assert not list(tmp_path.rglob("z.zip"))
+
+
 def test_a_pack_that_would_grow_beyond_what_a_tree_can_have_is_refused_before_a_byte(
     tree: TrainingTree, tmp_path: Path
 ) -> None:
