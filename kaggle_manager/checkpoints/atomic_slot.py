@@ -208,6 +208,8 @@ def _move_files(slot: Slot, paths: Mapping[str, Path], disk: Disk) -> bool:
     pending = [(slot.folder / name, path) for name, path in paths.items() if path != slot.folder / name]
     for final, path in pending:
         put(disk, path, final)
+        if path.exists():  # two names of one file, which a rename leaves as they are
+            disk.unlink(path)
     return bool(pending)
 
 
@@ -223,7 +225,7 @@ def _sync(slot: Slot, manifest: Manifest, disk: Disk) -> None:
 
 
 def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
-    """Read the manifest at `manifest_path` and find, under either name, each file it names.
+    """Read the manifest at `manifest_path` and find, under either name, each file it names; first under its like.
 
     Raises:
         FileNotFoundError: when there is no such manifest.
@@ -235,10 +237,12 @@ def _verify(slot: Slot, manifest_path: Path, disk: Disk) -> Content:
     except CheckpointCorrupt as error:
         raise CheckpointCorrupt(f"{manifest_path.name}: {error.message}") from error
     paths, problems = {}, []
+    ends = (PENDING_SUFFIX, "") if manifest_path == slot.pending_path else ("", PENDING_SUFFIX)
     for entry in manifest.files:
-        name, problem = entry.name, _problem(slot.folder, entry.name, entry, disk)
-        if problem and not _problem(slot.folder, entry.name + PENDING_SUFFIX, entry, disk):
-            name, problem = entry.name + PENDING_SUFFIX, ""
+        name, other = (entry.name + end for end in ends)
+        problem = _problem(slot.folder, name, entry, disk)
+        if problem and not _problem(slot.folder, other, entry, disk):
+            name, problem = other, ""
         paths[entry.name] = slot.folder / name
         problems += [f"{problem}."] if problem else []
     if problems:

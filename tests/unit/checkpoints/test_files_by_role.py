@@ -164,6 +164,20 @@ def test_what_does_not_read_back_replaces_nothing(tree: TrainingTree) -> None:
     assert not list(tree.best_folder.glob("*.next"))
 
 
+def test_a_file_that_is_the_same_as_before_leaves_none_under_its_pending_name(
+    tree: TrainingTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tree)
+    first = save(store, 1)
+    for score in (1.0, 2.0):  # a second name of the same file, of which a rename does nothing
+        store.save_best(score=score, step=1, files=first.usable(), **COMMON)
+    again = save(store, 1)
+    monkeypatch.setattr(contents, "SHARED_FROM", 1 << 20)
+    store.save_best(score=3.0, step=1, files=again.usable(), **COMMON)  # other bytes, which are the same
+    assert not list(tree.root.rglob("*.next"))
+    assert verify_tree(tree).problems == ()
+
+
 @pytest.mark.parametrize("level", ["best", "final"])
 def test_statistics_lie_beside_the_model_they_are_of_and_no_other(tree: TrainingTree, level: Any) -> None:
     store = store_of(tree)
