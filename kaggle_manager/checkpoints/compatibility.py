@@ -56,20 +56,16 @@ class Difference:
     is_named_since: bool = False
 
     def __str__(self) -> str:
+        return f"{self.severity.name} {self.as_warning}"
+
+    @property
+    def as_warning(self) -> str:
+        """As `str()`, where what shows it says already that it is a warning."""
         return "\n    ".join([self.in_a_line, *self.lines])
 
     @property
     def in_a_line(self) -> str:
-        """Without how the sources have changed."""
-        return f"{self.severity.name} {self._words}"
-
-    @property
-    def as_warning(self) -> str:
-        """As `str()`, where it is a warning already."""
-        return "\n    ".join([self._words, *self.lines])
-
-    @property
-    def _words(self) -> str:
+        """As `as_warning`, without how the sources have changed."""
         return f"{self.label}: {self.said} - {self.what_to_do}"
 
     @property

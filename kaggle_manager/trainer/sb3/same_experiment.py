@@ -26,9 +26,6 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: T
         CheckpointIncompatible: it is of another one.
     """
     verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
-    in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
-    for difference in verdict.differences:
-        warn(difference.in_a_line if difference.accepted and in_kernel else str(difference))
     if verdict.refused:
         on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
         # The first line goes home with the result of the session: the manager's next step is by it.
@@ -42,6 +39,9 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: T
             safe="the checkpoint was not touched.",
             next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
         )
+    in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
+    for difference in verdict.differences:
+        warn(difference.in_a_line if difference.accepted and in_kernel else difference.as_warning)
 
 
 def _verdict(

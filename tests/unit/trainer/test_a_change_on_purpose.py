@@ -67,9 +67,11 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(
     assert "--accept-changes" in refused.value.next_step
 
     unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
-    capsys.readouterr()
+    assert "-PAY" not in capsys.readouterr().out, "the error says it"
     session(paying(tree, 2.0, accept_changes=True, environment=unpicklable), max_steps=55)
-    assert capsys.readouterr().out.count("+PAY = 2.0") == 1
+    said = capsys.readouterr().out
+    assert said.count("+PAY = 2.0") == 1
+    assert "WARNING: WARN" not in said
     session(paying(tree, 1.0, accept_changes=True, bundle_sha256="b" * 64))
     said = capsys.readouterr().out
     assert "environment.py changed - accepted" in said
