@@ -193,9 +193,12 @@ def _finish(slot: Slot, pending: Content, disk: Disk) -> None:
 
 def _delete_superseded(slot: Slot, manifest: Manifest, disk: Disk) -> None:
     """Delete what the old content has a file for and the new one has not: it would lie beside what it is not of."""
-    names = set(slot.usual_names)
-    with contextlib.suppress(CheckpointCorrupt, CheckpointIncompatible, OSError):  # then nobody can say what it named
-        names |= {file.name for file in parse_manifest(disk.read(slot.manifest_path)).files}
+    try:
+        names = {file.name for file in parse_manifest(disk.read(slot.manifest_path)).files}
+    except FileNotFoundError:
+        return  # what else lies there is not of this project
+    except (CheckpointCorrupt, CheckpointIncompatible, OSError):  # nobody can say what it named
+        names = set(slot.usual_names)
     names -= {file.name for file in manifest.files}
     if there := sorted(name for name in names if (slot.folder / name).is_file()):
         delete_files(slot, there, disk)

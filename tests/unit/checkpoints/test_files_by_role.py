@@ -195,6 +195,19 @@ def test_statistics_lie_beside_the_model_they_are_of_and_no_other(tree: Training
     assert not tree.path(level, "statistics").exists()
 
 
+def test_statistics_that_the_users_code_has_left_there_stay(tree: TrainingTree) -> None:
+    store = store_of(tree)
+    theirs = [folder / "vecnormalize.pkl" for folder in (tree.checkpoints, tree.best_folder, tree.root)]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"theirs")
+    for step in (1, 2, 2):
+        checkpoint = save(store, step)
+        store.save_best(score=float(step), step=step, files=checkpoint.usable(), **COMMON)
+        store.save_final(step=step, files=checkpoint.usable(), **COMMON)
+    assert [path.read_bytes() for path in theirs] == [b"theirs"] * 3
+
+
 def test_what_files_have_in_common_is_packed_once_and_kept_once_again(tree: TrainingTree, tmp_path: Path) -> None:
     store = store_of(tree)
     newest = save(store, 1)
