@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import codecs
 import warnings
+from functools import lru_cache
 from typing import Any
 
 # Of a syntax tree, what says nothing more: `u` before a string, comments with types, whether a name is read or written.
@@ -43,6 +44,7 @@ def text_of(content: bytes) -> str | None:
     return None if "\0" in text else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+@lru_cache(maxsize=256)  # a run asks ten times what its sources say, in case one was edited meanwhile
 def _of_python(content: bytes) -> bytes:
     """The syntax tree as text. `ast.dump` is another in each version of Python, and recursive."""
     with warnings.catch_warnings():

@@ -110,10 +110,12 @@ class Trial:
         if not path.is_relative_to(self._code) or not self.name_of(path):
             return
         there = self._own / path.relative_to(self._code)
+        if not os.path.lexists(there):
+            return
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and not self._is_users(frame.f_code.co_filename):
             frame = frame.f_back
-        if frame is not None and os.path.lexists(there):
+        if frame is not None:
             self.sought.append(there)
 
     def _notice(self, event: str, arguments: tuple[Any, ...]) -> None:
