@@ -18,13 +18,14 @@ class Versions(Part):
     """What a session computes with.
 
     Attributes:
-        cuda: that torch was built for; None: for none.
+        torch, numpy: None: it is not installed.
+        cuda: that torch was built for; None: for none, or it was not asked.
         driver: of the GPU; None: there is none.
     """
 
     python: Line
-    torch: Line
-    numpy: Line
+    torch: Line | None = None
+    numpy: Line | None = None
     cuda: Line | None = None
     driver: Line | None = None
 

@@ -24,6 +24,7 @@ from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer import main
+from kaggle_manager.trainer.sb3 import session as sb3_session
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +150,7 @@ def test_a_session_that_finds_another_tree_leaves_before_it_trains(
     pack_tree(TrainingTree(working / "training_tree", SCENARIO), tmp_path / "input/km-tree")
     parent = {**parent_of(working), **change}
     monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "second"))
-    monkeypatch.setattr(main, "train", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(sb3_session, "train", lambda *_: pytest.fail("it trains"))
     assert main.run(order(generation=2, parent=parent)) == 3
     result = left(tmp_path / "second", "session_result.json")
     assert result["outcome"] == "refused"
@@ -160,7 +161,7 @@ def test_a_session_that_finds_another_tree_leaves_before_it_trains(
 def test_a_crash_is_a_crash_with_the_last_line_of_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(main, "train", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(sb3_session, "train", lambda *_, **__: 1 / 0)
     assert main.run(order()) == 1
     result = left(tmp_path / "working", "session_result.json")
     assert (result["outcome"], result["exit_code"]) == ("crashed", 1)

@@ -16,11 +16,12 @@ import torch
 from kaggle_manager.checkpoints import Disk, Lineage, TrainingTree
 from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session import SessionOutcome
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.environments import Environments
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, find_resume_point
-from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
+from kaggle_manager.trainer.sb3.trainer import train
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 SCENARIO = "cart"

@@ -179,6 +179,31 @@ def test_what_stands_alone_knows_nothing_of_the_manager(room: str, may_import: s
             assert {room_of(other) for other in own_imports(name)} - {""} <= may_import, name
 
 
+def test_what_every_trainer_stands_on_knows_none_of_them() -> None:
+    kinds = {"runtime": {"sb3", "script"}, "script": {"sb3"}, "sb3": {"script"}}
+    offenders = [
+        f"{name} imports {other}"
+        for name in modules()
+        for other in own_imports(name)
+        for kind, others in kinds.items()
+        if name.startswith(f"trainer.{kind}.") and any(other.startswith(f"trainer.{each}") for each in others)
+    ]
+    assert offenders == []
+
+
+def test_a_session_imports_no_training_library_before_it_knows_what_it_trains() -> None:
+    def reached(name: str, seen: set[str]) -> set[str]:
+        for other in own_imports(name, at_import=True) - seen:
+            seen.add(other)
+            reached(other, seen)
+        return seen
+
+    needed = reached("trainer.main", {"trainer.main", "trainer"})
+    heavy = {each for name in needed for each in imports_of(modules()[name], at_import=True) if each in HEAVY}
+    assert heavy <= {"numpy"}
+    assert not any(name.startswith("trainer.sb3") for name in needed)
+
+
 def test_the_project_of_this_repository_uses_what_travels_and_what_is_public() -> None:
     allowed = ("errors", "system", "config", "protocol", "sections", "checkpoints", "trainer", "runs")
     for path in sorted((ROOT / "validation_ch7").rglob("*.py")):

@@ -24,7 +24,7 @@ from kaggle_manager.sections.project import state_of
 from validation_ch7.section_7_6_rl_performance.experiment import differences
 
 if TYPE_CHECKING:
-    from kaggle_manager.trainer.sb3.trainer import SessionOutcome
+    from kaggle_manager.trainer.runtime.session import SessionOutcome
 
 FOLDER = Path(__file__).resolve().parent
 PROJECT = FOLDER.parents[1]

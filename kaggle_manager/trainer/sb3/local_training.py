@@ -24,9 +24,10 @@ from kaggle_manager.sections.input_folders import identity_of_inputs, inputs_her
 from kaggle_manager.sections.model import Evaluation, Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
+from kaggle_manager.trainer.runtime.session import SessionOutcome
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.resume_point import find_resume_point
-from kaggle_manager.trainer.sb3.trainer import SessionOutcome, train
+from kaggle_manager.trainer.sb3.trainer import train
 from kaggle_manager.trainer.sb3.training_config import from_scenario
 
 DIVERGED_FILE = "diverged.txt"

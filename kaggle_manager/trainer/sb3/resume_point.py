@@ -1,7 +1,4 @@
-"""Where a training starts: from the newest checkpoint, or from zero because there is nothing or because it was asked.
-
-Never from the best model, and never from zero in silence.
-"""
+"""Where a training with Stable-Baselines3 starts, and what a run remembers of itself from session to session."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Manifest, TrainingTree, archive_tree
+from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.errors import CheckpointIncompatible, UnsafePickle
 from kaggle_manager.trainer.runtime.log_lines import warn as warn_in_log
+from kaggle_manager.trainer.runtime.origin import Origin, find_origin
 from kaggle_manager.trainer.sb3.env_probe import Exactness
 from kaggle_manager.trainer.sb3.pickles import packed, read_plain
 
@@ -90,53 +88,39 @@ _REMEDY = (
 
 
 @dataclass(frozen=True)
-class ResumePoint:
+class ResumePoint(Origin):
     """The checkpoint to continue from with its state, or the reason to start from zero.
 
     Attributes:
         items: the state by name, as `pickles.packed` made it: what is not plain is not opened yet.
     """
 
-    checkpoint: Checkpoint | None
-    reason: str
     record: RunRecord | None = None
     items: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def step(self) -> int:
-        return 0 if self.checkpoint is None else self.checkpoint.step
 
 
 def find_resume_point(
     tree: TrainingTree, *, fresh: bool, warn: Callable[[str], None], check: Callable[[Manifest], object]
 ) -> ResumePoint:
-    """Bring the tree in order and find what to continue from.
-
-    Args:
-        fresh: a tree that is there is moved aside, never deleted.
-        check: called with the manifest of the checkpoint before anything of it is opened; raises what refuses it.
+    """Bring the tree in order and find what to continue from, with its state; as `origin.find_origin`.
 
     Raises:
-        KaggleManagerError: what `check` raises.
         UnsafePickle: its state asks for more than a state is made of.
-        CheckpointCorrupt: there are checkpoints and none verifies.
-        CheckpointIncompatible: the newest was written by another version of the trainer.
-        StorageError: the disk refused.
+        KaggleManagerError: as `find_origin`.
     """
-    if fresh:
-        if not tree.root.is_dir() or not any(tree.root.iterdir()):
-            return ResumePoint(None, "--fresh was given")
-        archive = tree.root.with_name(f"{tree.root.name}_archived")
-        kept = archive_tree(tree, archive, "A training of the same scenario was started again with --fresh.")
-        return ResumePoint(None, f"--fresh was given; the earlier tree is now {kept}")
-    store = CheckpointStore(tree, warn=warn)
-    store.recover()
-    checkpoint = store.claim_latest_checkpoint()
-    if checkpoint is None:
-        return ResumePoint(None, f"there is no checkpoint in {tree.checkpoints}")
-    check(checkpoint.manifest)
-    saved = read_state(checkpoint.read("state"))
-    return ResumePoint(checkpoint, "", saved.record, saved.items)
+    return resume_point_of(find_origin(tree, fresh=fresh, warn=warn, check=check))
+
+
+def resume_point_of(origin: Origin) -> ResumePoint:
+    """With the state of the checkpoint.
+
+    Raises:
+        UnsafePickle, CheckpointIncompatible: as `read_state`.
+    """
+    if origin.checkpoint is None:
+        return ResumePoint(None, origin.reason)
+    saved = read_state(origin.checkpoint.read("state"))
+    return ResumePoint(origin.checkpoint, "", saved.record, saved.items)
 
 
 @dataclass(frozen=True)

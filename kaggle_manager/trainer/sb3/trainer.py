@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -28,6 +27,7 @@ from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
+from kaggle_manager.trainer.runtime.session import SessionOutcome
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import (
     algorithms,
@@ -66,31 +66,6 @@ from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
-
-
-@dataclass(frozen=True)
-class SessionOutcome:
-    """How a session ended.
-
-    Attributes:
-        kind: `completed` when the target is reached, else `interrupted`.
-        reason: why it was interrupted, or what was left out of the final model.
-        step: timesteps in the newest checkpoint; None when there is none.
-        resumed_from: timesteps it started from.
-        timings: seconds by name.
-        counts: whole numbers by name.
-        accelerator_gain: see `accelerator_gain.measure_gain`; None when it trained on the CPU.
-        digests: of the finished training, by item (see `exact_state.digests`); empty when interrupted.
-    """
-
-    kind: Literal["completed", "interrupted"]
-    reason: str
-    step: int | None
-    resumed_from: int
-    timings: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-    accelerator_gain: float | None = None
-    digests: dict[str, str] = field(default_factory=dict)
 
 
 def train(
