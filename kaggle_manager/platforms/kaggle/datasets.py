@@ -9,9 +9,8 @@ first. The kernel compares hashes.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -51,8 +50,8 @@ READY_WITHIN_S = 120.0
 LOOK_FOR_S, _SHOWN_WITHIN_S, NEVER_READY_S = 90.0, 900.0, 24 * 3600.0
 # Sizes that are not the ones sent may be of a version that is not whole yet; after so long they are Kaggle's own.
 _SIZES_SETTLE_S = 30.0
-# How often to look: a small dataset is current within a second, a large one takes minutes.
-_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.25, 15.0
+# How often to look: a small dataset is current within a second, a large one takes minutes; in parts of what was waited.
+_FIRST_LOOK_S, _SLOWEST_LOOK_S, _LATE_AT_MOST = 0.25, 15.0, 0.2
 _TRIES = 3
 # No version is being processed: the newest is ready or failed, or there is no dataset.
 _SETTLED = ("", "READY", "FAILED", "DELETED")
@@ -280,11 +279,11 @@ class _Dataset:
     def _looks(self, within_s: float) -> Iterator[None]:
         """Again and again, at a growing pace, until so many seconds have passed; once at least."""
         client = self._client
-        pace = replace(client.retry, base_s=_FIRST_LOOK_S, cap_s=_SLOWEST_LOOK_S)
-        deadline = client.clock() + within_s
-        for looks in itertools.count(1):
+        begun = client.clock()
+        while True:
             yield
-            pause_s = min(pace.pause_s(looks), deadline - client.clock())
+            waited_s = client.clock() - begun
+            pause_s = min(max(waited_s * _LATE_AT_MOST, _FIRST_LOOK_S), _SLOWEST_LOOK_S, within_s - waited_s)
             if pause_s <= 0:
                 return
             client.sleep(pause_s)

@@ -15,6 +15,7 @@ from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from kaggle_manager.system import garbage
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.sb3 import determinism, env_state
 from kaggle_manager.trainer.sb3.environments import Environments
@@ -120,7 +121,8 @@ class Evaluations:
 
     def __init__(self, evaluating: Evaluating) -> None:
         # The first optimizer of a process imports it, which takes seconds: once, for the training and its evaluations.
-        importlib.import_module("torch._dynamo")
+        with garbage.importing():
+            importlib.import_module("torch._dynamo")
         self._evaluating = evaluating
         self._process = WorkerProcess(evaluating, "evaluates policies", niceness=0, patience_s=_PATIENCE_S)
         self._is_apart = self._process.is_apart

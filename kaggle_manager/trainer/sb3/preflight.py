@@ -31,6 +31,7 @@ from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
 from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
+from kaggle_manager.system import garbage
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -314,6 +315,7 @@ def _with_code() -> dict[str, str]:
 def report(check: Callable[[], Iterable[CheckResult]], *, as_json: bool) -> int:
     """Print the results of `check`; 0 when all hold, 1 when one does not, else the code of what kept it from trying."""
     results = []
+    garbage.settle()
     try:
         with _sigterm_in_order():
             for result in check():

@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from typing import ClassVar, Generic, TypeVar
 
 from kaggle_manager.errors import RunError
+from kaggle_manager.system import garbage
 from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle
 from kaggle_manager.trainer.sb3.shared_memory import SharedMemory
@@ -82,6 +83,7 @@ class WorkerProcess(Generic[Argument, Result]):
                 daemon=True,
             )
             self._callers_ends.add(self._pipe)
+            garbage.settle()
             self._process.start()
             theirs.close()
             self._answer = select.poll()
