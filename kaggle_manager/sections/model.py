@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from types import UnionType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -32,11 +31,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, is_algorithm
 from kaggle_manager.sections.inputs import Input, is_input, read_input
+from kaggle_manager.sections.mistakes import CALLABLE, NAME, PINNED, in_words, listed, refused
 from kaggle_manager.sections.values import (
     AN_OBJECT,
     Refused,
@@ -63,19 +62,10 @@ def inside_its_folder(text: str) -> str:
     return str(path)
 
 
-_NAME = r"^[a-z][a-z0-9_]*$"
-_CALLABLE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-_PINNED = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,-]+\])?==[A-Za-z0-9.!+_-]+$"
-_IN_WORDS = {
-    _NAME: "a lower-case name such as traffic_light_control",
-    _CALLABLE: "module:callable",
-    _PINNED: "a pinned package, name==version",
-}
-
 RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
-EntryPoint = Annotated[str, StringConstraints(pattern=_CALLABLE)]
-PinnedPackage = Annotated[str, StringConstraints(pattern=_PINNED)]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+EntryPoint = Annotated[str, StringConstraints(pattern=CALLABLE)]
+PinnedPackage = Annotated[str, StringConstraints(pattern=PINNED)]
 InputText = Annotated[str, AfterValidator(is_input)]
 Algorithm = Annotated[str, AfterValidator(is_algorithm)]
 
@@ -392,7 +382,7 @@ class Section(_Frozen):
             try:
                 scenario.for_quick()
             except ValidationError as error:
-                raise ValueError(f"scenarios.{name}.quick: {_in_words(error.errors()[0], ScenarioConfig)}") from None
+                raise ValueError(f"scenarios.{name}.quick: {in_words(error.errors()[0], ScenarioConfig)}") from None
             for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
                 tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
                 for other, owner in trees.items():
@@ -413,9 +403,9 @@ def load_section(path: Path) -> Section:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _refused(path, ["cannot be read: it is not saved as text in UTF-8"]) from error
+        raise refused(path, ["cannot be read: it is not saved as text in UTF-8"]) from error
     except OSError as error:
-        raise _refused(path, [f"cannot be read: {error}"]) from error
+        raise refused(path, [f"cannot be read: {error}"]) from error
     return section_of(text, path)
 
 
@@ -428,14 +418,14 @@ def section_of(text: str, path: Path) -> Section:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _refused(path, [f"is not valid TOML: {error}"]) from error
+        raise refused(path, [f"is not valid TOML: {error}"]) from error
     try:
         section = Section.model_validate({**values, "scenarios": _extended(path, values.get("scenarios", {}))})
     except ValidationError as error:
-        raise _refused(path, [_in_words(detail, Section) for detail in error.errors()]) from error
+        raise refused(path, [in_words(detail, Section) for detail in error.errors()]) from error
     if section.name != path.resolve().parent.name:
         folder = path.resolve().parent.name
-        raise _refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
+        raise refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
     section._folder = path.parent
     return section
 
@@ -451,12 +441,9 @@ def _extended(path: Path, scenarios: Any) -> Any:
             base = scenarios.get(scenario["extends"])
             if not isinstance(base, dict) or "extends" in base:
                 accepted = listed({other: None for other, its in scenarios.items() if "extends" not in its})
-                raise _refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
+                raise refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
             found[name] = _merged(base, {key: value for key, value in scenario.items() if key != "extends"})
     return found
-
-
-# --- wording ----------------------------------------------------------------------------------------------------------
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -466,46 +453,3 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         are_tables = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_form(old) and not is_form(value)
         result[key] = _merged(old, value) if are_tables else value  # type: ignore[arg-type]
     return result
-
-
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "(none)"
-
-
-def _refused(path: Path, problems: list[str]) -> ConfigError:
-    text = f"{path}: {problems[0]}" if len(problems) == 1 else "\n  ".join([f"{path}:", *problems])
-    return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
-
-
-def _in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """One line for one pydantic error: key, what was given, what is accepted."""
-    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    kind = detail["type"]
-    refused = detail.get("ctx", {}).get("error")
-    if isinstance(refused, Refused):
-        key = ".".join(filter(None, (key, refused.below)))
-        return f"{key}: given {refused.given!r}; accepted: {refused.accepted}"
-    if kind == "extra_forbidden":
-        parent = _model_at(model, detail["loc"][:-1])
-        accepted = listed(parent.model_fields) if parent else "nothing here"
-        return f"{key}: is not a key of this file; accepted here: {accepted}"
-    if kind == "missing":
-        return f"{key}: is required and was not given"
-    message = re.sub(r"^(Value error, |Input )", "", detail["msg"]).removeprefix("should be ")
-    if kind == "string_pattern_mismatch":
-        message = _IN_WORDS.get(detail.get("ctx", {}).get("pattern", ""), message)
-    return f"{key}: given {detail['input']!r}; accepted: {message}" if key else message
-
-
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The model that validates the table at `loc`, walking `Section.scenarios.<name>.quick` and the like."""
-    current: Any = model
-    for part in loc:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field else None
-            if isinstance(current, UnionType):  # Model | None
-                current = current.__args__[0]
-        else:
-            current = getattr(current, "__args__", (None, None))[-1]  # dict[Name, Model] -> Model
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, listed, load_section
+from kaggle_manager.sections.mistakes import listed
+from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, load_section
 from kaggle_manager.system.command_line import command
 
 DEFAULT_FOLDER = "sections"

@@ -45,6 +45,7 @@ RUNTIME = (
     f"{PACKAGE}/sections/inputs.py",
     f"{PACKAGE}/sections/input_folders.py",
     f"{PACKAGE}/sections/model.py",
+    f"{PACKAGE}/sections/mistakes.py",
     f"{PACKAGE}/sections/hyperparameters.py",
     f"{PACKAGE}/sections/values.py",
     f"{PACKAGE}/sections/imports.py",

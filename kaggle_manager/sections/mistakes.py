@@ -1,0 +1,69 @@
+"""What is wrong with a section.toml, in words: the key, what was given, what is accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.values import Refused
+
+NAME = r"^[a-z][a-z0-9_]*$"
+CALLABLE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+PINNED = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,-]+\])?==[A-Za-z0-9.!+_-]+$"
+_IN_WORDS = {
+    NAME: "a lower-case name such as traffic_light_control",
+    CALLABLE: "module:callable",
+    PINNED: "a pinned package, name==version",
+}
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names, for a line that says what is accepted."""
+    return ", ".join(sorted(names)) or "(none)"
+
+
+def refused(path: Path, problems: list[str]) -> ConfigError:
+    """The error for the `section.toml` at `path`."""
+    text = f"{path}: {problems[0]}" if len(problems) == 1 else "\n  ".join([f"{path}:", *problems])
+    return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
+
+
+def in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """One line for one pydantic error: key, what was given, what is accepted."""
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    kind = detail["type"]
+    error = detail.get("ctx", {}).get("error")
+    if isinstance(error, Refused):
+        key = ".".join(filter(None, (key, error.below)))
+        return f"{key}: given {error.given!r}; accepted: {error.accepted}"
+    if kind == "extra_forbidden":
+        parent = _model_at(model, detail["loc"][:-1])
+        accepted = listed(parent.model_fields) if parent else "nothing here"
+        return f"{key}: is not a key of this file; accepted here: {accepted}"
+    if kind == "missing":
+        return f"{key}: is required and was not given"
+    message = re.sub(r"^(Value error, |Input )", "", detail["msg"]).removeprefix("should be ")
+    if kind == "string_pattern_mismatch":
+        message = _IN_WORDS.get(detail.get("ctx", {}).get("pattern", ""), message)
+    return f"{key}: given {detail['input']!r}; accepted: {message}" if key else message
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that validates the table at `loc`, walking `Section.scenarios.<name>.quick` and the like."""
+    current: Any = model
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+            if isinstance(current, UnionType):  # Model | None
+                current = current.__args__[0]
+        else:
+            current = getattr(current, "__args__", (None, None))[-1]  # dict[Name, Model] -> Model
+    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
