@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import stable_baselines3
@@ -16,17 +16,9 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.hyperparameters import SB3, SB3_CONTRIB, is_algorithm
+from kaggle_manager.sections.hyperparameters import NAMES, SB3, SB3_CONTRIB, is_algorithm
 from kaggle_manager.sections.values import is_object
 from kaggle_manager.trainer.sb3 import arguments
-
-# Which take actions of a space, by its name (the table of algorithms in Stable-Baselines3's documentation).
-_TAKING = {
-    "Box": "SAC, TD3, PPO, A2C",
-    "Discrete": "DQN, PPO, A2C",
-    "MultiDiscrete": "PPO, A2C",
-    "MultiBinary": "PPO, A2C",
-}
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
@@ -108,13 +100,27 @@ def build_model(
         if "as action spaces" in str(error):
             raise _refused(
                 f"{algorithm} takes no {kind} actions, which the environment has. Algorithms that do: "
-                f"{_TAKING.get(kind, 'none of Stable-Baselines3')}."
+                f"{', '.join(_taking(vec_env)) or 'none that is installed here'}."
             ) from error
         raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
     except MemoryError as error:
         raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
     _check_rows(model, f"{table}normalize")
     return model
+
+
+def _taking(vec_env: VecEnv) -> Iterator[str]:
+    """Algorithms that take the actions of an environment, of those that are installed here: each is asked."""
+    for name in NAMES:
+        try:
+            maker = algorithm_class(name)
+            maker(next(iter(maker.policy_aliases)), vec_env, _init_setup_model=False)  # type: ignore[arg-type]
+        except ConfigError:  # sb3-contrib is not here
+            continue
+        except Exception as error:
+            if "as action spaces" in str(error):
+                continue
+        yield name
 
 
 def _policy(maker: type[BaseAlgorithm], policy: str | type, key: str) -> str | type:
