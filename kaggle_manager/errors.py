@@ -261,15 +261,22 @@ class CheckpointIncompatible(KaggleManagerError):
     Args:
         message: what differs.
         input_files: digest of the files of each input that are others than the checkpoint's, by its name.
+        can_be_accepted: whether all of it is a change that a user may make on purpose.
     """
 
     exit_code = 7
 
     def __init__(
-        self, message: str, *, input_files: Mapping[str, str] | None = None, safe: str = "", next_step: str = ""
+        self,
+        message: str,
+        *,
+        input_files: Mapping[str, str] | None = None,
+        can_be_accepted: bool = False,
+        safe: str = "",
+        next_step: str = "",
     ) -> None:
         super().__init__(message, safe=safe, next_step=next_step)
-        self.input_files = dict(input_files or {})
+        self.input_files, self.can_be_accepted = dict(input_files or {}), can_be_accepted
 
 
 class NotFinished(KaggleManagerError):

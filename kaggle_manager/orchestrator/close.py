@@ -72,8 +72,10 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         facts["versions"] = {"python": result.python}
     if damaged := damaged_in(fetched.log):
         facts["wheels_damaged"] = damaged
-    if result and result.error and result.error.input_files:
-        facts["input_files"] = dict(result.error.input_files)  # what the user can accept
+    if result and result.error:
+        # What the user can accept: the session alone sees the files of its inputs.
+        facts |= {"can_be_accepted": True} if result.error.can_be_accepted else {}
+        facts |= {"input_files": dict(result.error.input_files)} if result.error.input_files else {}
     facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}
     with run.state.together():
         run.state.add_facts(session, **facts)
@@ -181,8 +183,8 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     fresh = run.config.command("run", *([] if own_target else ["--timesteps", run.config.target]), "--fresh")
     log = run.folder_of(newest) / LOG_FILE
     if action.kind is FailureKind.CHECKPOINT:
-        # The session says whether what differs can be accepted: it alone sees the files of its inputs.
-        next_step = compatibility.way_out(can_be_accepted="--accept-changes" in newest.why, again=f"`{again}`")
+        accepted = bool(newest.facts.get("can_be_accepted"))
+        next_step = compatibility.way_out(can_be_accepted=accepted, again=f"`{again}`")
     else:
         last = f"start from zero, which archives this tree: {fresh}" if is_over else f"run `{again}` again"
         reading = f"read {log}, " if log.is_file() else ""

@@ -76,6 +76,7 @@ class SessionError(Part):
         last_line: of the traceback.
         missing: what it lacked, if it did.
         input_files: digest of the files of each input that are others than its checkpoint's, by the input's name.
+        can_be_accepted: whether all that refuses its checkpoint is a change that a user may make on purpose.
     """
 
     type: Line = ""
@@ -83,6 +84,7 @@ class SessionError(Part):
     last_line: Line = ""
     missing: Missing | None = None
     input_files: dict[Line, Sha256] = Field(default_factory=dict)
+    can_be_accepted: bool = False
 
 
 # More than this is no measurement of a session, and not exact in every reader of JSON.

@@ -88,6 +88,7 @@ def check_inputs_here(
         raise CheckpointIncompatible(
             "\n  ".join(["The checkpoint is of another experiment:", *map(str, verdict.differences)]),
             input_files=verdict.other_files,
+            can_be_accepted=verdict.can_be_accepted,
             safe=safe,
             next_step=way_out(can_be_accepted=verdict.can_be_accepted),
         )

@@ -98,8 +98,8 @@ def check_files(order, stated, identity):
     options = {"accept_changes": order.accept_changes, "accepted_files": order.accepted_files}
     if (verdict := compare(known, identity, **options)).refused:
         said = "\\n  ".join(map(str, verdict.differences))
-        words = f"The checkpoint is of another experiment, which --accept-changes would go on with:\\n  {said}"
-        raise CheckpointIncompatible(words, input_files=verdict.other_files)
+        facts = {"input_files": verdict.other_files, "can_be_accepted": verdict.can_be_accepted}
+        raise CheckpointIncompatible(f"The checkpoint is of another experiment:\\n  {said}", **facts)
 
 
 def session(order, working, inputs, emit):
@@ -130,8 +130,8 @@ def session(order, working, inputs, emit):
     if plan == "crash at once":
         raise RuntimeError(f"the {order.generation}th thing went wrong")
     if plan.startswith("refuse"):
-        can_be = ", which --accept-changes would go on with" * (plan == "refuse what can be accepted")
-        raise CheckpointIncompatible(f"The checkpoint belongs to another experiment{can_be}:\\n  REFUSE x")
+        words = "The checkpoint belongs to another experiment:\\n  REFUSE x, for --accept-changes is no way"
+        raise CheckpointIncompatible(words, can_be_accepted=plan == "refuse what can be accepted")
     if plan == "claim":
         return {"outcome": "completed", "exit_code": 0, "step": start}
     for step in range(start + 1, end + 1):

@@ -151,7 +151,11 @@ def failure(error: BaseException) -> dict[str, Any]:
             "message": message,
             "last_line": last_line,
             "missing": missing_in(error),
-            "input_files": error.input_files if isinstance(error, CheckpointIncompatible) else {},
+            **(
+                {"input_files": error.input_files, "can_be_accepted": error.can_be_accepted}
+                if isinstance(error, CheckpointIncompatible)
+                else {}
+            ),
         },
     }
 

@@ -28,14 +28,13 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: T
     verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
     if verdict.refused:
         on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
-        # The first line goes home with the result of the session: the manager's next step is by it.
-        can_be = ", which --accept-changes would go on with" * verdict.can_be_accepted
         raise CheckpointIncompatible(
             "\n".join(
-                [f"The checkpoint of step {checkpoint.step} belongs to another experiment{can_be}:"]
+                [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
                 + [f"  {difference}" for difference in verdict.differences]
             ),
             input_files=verdict.other_files,
+            can_be_accepted=verdict.can_be_accepted,
             safe="the checkpoint was not touched.",
             next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
         )

@@ -14,6 +14,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.protocol.sentences import exactness
+from kaggle_manager.trainer.runtime.session_files import failure
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
@@ -63,7 +64,7 @@ def test_the_new_reward_is_paid_from_there_on_and_each_change_is_remembered(
     with pytest.raises(CheckpointIncompatible) as refused:
         session(paying(tree, 2.0))
     assert "-PAY = 3.0\n    +PAY = 2.0" in refused.value.message
-    assert "--accept-changes" in refused.value.message.splitlines()[0], "all that the manager hears of it"
+    assert failure(refused.value)["error"]["can_be_accepted"], "what the manager decides by"
     assert "--accept-changes" in refused.value.next_step
 
     unpicklable = EntryPoint(f"{__name__}:Paid", {"pay": 2.0, "holds": True})
