@@ -114,7 +114,8 @@ def _taking(vec_env: VecEnv) -> Iterator[str]:
     for name in NAMES:
         try:
             maker = algorithm_class(name)
-            maker(next(iter(maker.policy_aliases)), vec_env, _init_setup_model=False)  # type: ignore[arg-type]
+            policy: Any = next(iter(maker.policy_aliases))
+            maker(policy, vec_env, _init_setup_model=False)  # type: ignore[call-arg]
         except ConfigError:  # sb3-contrib is not here
             continue
         except Exception as error:
