@@ -18,6 +18,7 @@ from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.system import garbage
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, streams_kept, warn
 from kaggle_manager.trainer.runtime.missing import in_words, missing_in
 from kaggle_manager.trainer.runtime.origin import origin_of_session
@@ -82,6 +83,7 @@ def _result(
 
 def _trained(session: Session) -> SessionOutcome:
     origin = origin_of_session(session.order, session.tree, session.inputs)
-    from kaggle_manager.trainer.sb3 import session as trainer
+    with garbage.importing():
+        from kaggle_manager.trainer.sb3 import session as trainer
 
     return trainer.run(session, origin)
