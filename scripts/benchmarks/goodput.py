@@ -109,7 +109,7 @@ def bare_speed(project: Path, seconds: float) -> float:
     )
     until = Until(seconds)
     with contextlib.redirect_stdout(io.StringIO()):
-        model.learn(MANY, callback=until, log_interval=None)
+        model.learn(MANY, callback=until, log_interval=MANY)
     return until.steps_a_second
 
 
@@ -129,19 +129,18 @@ def main() -> int:
         sessions = over_sessions(project, options.sessions, options.session_s)
         speeds.append(bare_speed(project, options.bare_s / 2))
     bare, gained = sum(speeds) / 2, [int(each["gained"]) for each in sessions]
-    lines = [
-        f"`{' '.join(['python', 'scripts/benchmarks/goodput.py', *sys.argv[1:]])}`: {options.algo} on {options.env} as "
-        f"`init` writes it, sessions of {options.session_s} s; bare before and after: {speeds[0]:,.0f} and "
-        f"{speeds[1]:,.0f} steps/s.",
-        "",
-        "| session | ran, s | timesteps kept | of bare in the whole session |",
-        "|---|---|---|---|",
-        *(
-            f"| {number} | {each['ran_s']:,.0f} | {kept:,} | {kept / (bare * options.session_s):.0%} |"
-            for number, (each, kept) in enumerate(zip(sessions, gained, strict=True), 1)
-        ),
-        f"| all | | {sum(gained):,} | {sum(gained) / (bare * options.session_s * options.sessions):.0%} |",
+    command = " ".join(["python", "scripts/benchmarks/goodput.py", *sys.argv[1:]])
+    how = (
+        f"`{command}`: {options.algo} on {options.env} as `init` writes it, sessions of {options.session_s} s; bare, "
+        f"before and after: {speeds[0]:,.0f} and {speeds[1]:,.0f} steps/s."
+    )
+    head = ["| session | ran, s | timesteps kept | of bare in the whole session |", "|---|---|---|---|"]
+    rows = [
+        f"| {number} | {each['ran_s']:,.0f} | {kept:,} | {kept / (bare * options.session_s):.0%} |"
+        for number, (each, kept) in enumerate(zip(sessions, gained, strict=True), 1)
     ]
+    whole = sum(gained) / (bare * options.session_s * options.sessions)
+    lines = [how, "", *head, *rows, f"| all | | {sum(gained):,} | {whole:.0%} |"]
     print(*lines, sep="\n")
     if options.write:
         replace_section("goodput", "## Goodput over whole sessions", lines)
