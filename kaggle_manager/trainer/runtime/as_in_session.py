@@ -399,10 +399,15 @@ trial = Trial.from_environment()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run a module as `python -m` does, with the rest as its arguments."""
+    """Run a module as `python -m` does, with the rest as its arguments; what it cannot import is said in a line."""
     trial.begin()
     sys.argv = [*arguments]
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        if advice := trial.advice(error):
+            sys.exit(f"{type(error).__name__}: {error}; {advice}")
+        raise
 
 
 if __name__ == "__main__":

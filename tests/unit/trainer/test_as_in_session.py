@@ -153,6 +153,16 @@ print(trial.advice(ModuleNotFoundError("No module named 'arm'", name="arm")))
     assert 'add "an-arm==1.0" to `packages`' in done.stdout
 
 
+def test_a_module_that_cannot_be_run_without_a_hidden_package_says_what_to_add(tmp_path: Path) -> None:
+    put(tmp_path / "site-packages/arm/__init__.py")
+    done = run(tmp_path, "import arm", hidden={"arm": "an-arm==1.0"})
+    [line] = done.stderr.splitlines()
+    assert line.startswith("ModuleNotFoundError: No module named 'arm'; a session has no arm")
+    assert 'add "an-arm==1.0" to `packages`' in line
+    assert done.returncode == 1
+    assert "Traceback" in run(tmp_path, "import no_such_module").stderr
+
+
 def test_of_a_folder_that_packages_share_a_part_is_hidden(tmp_path: Path) -> None:
     packages = tmp_path / "site-packages"
     put(packages / "shared/there/__init__.py", packages / "shared/lacking/__init__.py")
