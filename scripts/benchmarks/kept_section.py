@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,3 +19,11 @@ def replace_section(name: str, title: str, lines: Sequence[str], document: Path 
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
     document.write_text("\n".join([before + begin, "", *lines, "", end]) + after, encoding="utf-8")
+
+
+def commit() -> str:
+    """What is measured."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=DOCUMENT.parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"

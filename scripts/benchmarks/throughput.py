@@ -43,7 +43,7 @@ import kaggle_manager.trainer.sb3  # noqa: F401 - pins the arithmetic before tor
 # isort: split
 import gymnasium as gym
 import torch
-from kept_section import DOCUMENT, replace_section
+from kept_section import commit, replace_section
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -294,18 +294,11 @@ def text(rows: list[str], rounds: int, command: str, seconds: float) -> list[str
     here = determinism.fingerprint()
     versions = ", ".join(f"{name} {here[name]}" for name in ("stable_baselines3", "torch", "numpy", "gymnasium"))
     how = (
-        f"`{command}` at commit {_commit()}: {rounds} rounds, medians, wall / CPU; {os.cpu_count()} cores, load "
+        f"`{command}` at commit {commit()}: {rounds} rounds, medians, wall / CPU; {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f} at the end; {seconds / 60:.0f} min in all. ({versions}.)"
     )
     head = [f"| training | bare, steps/s | {' | '.join(COLUMNS)} |", f"|---|---|{'---|' * len(COLUMNS)}"]
     return [how, "", *head, *rows]
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=DOCUMENT.parent, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> int:

@@ -12,12 +12,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from stable_baselines3 import HerReplayBuffer
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecNormalize
 
-from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.sections.hyperparameters import NAMES, SB3
+from kaggle_manager.trainer.sb3.code_first import Build, Context
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.environments import Environments
 
@@ -143,6 +145,62 @@ class Stirring(BaseCallback):
         self.generator.bit_generator.state = state
 
 
+def others(env: gym.Env[Any, Any]) -> Any:
+    """Allows all actions but one, another one at each step: for a wrapper, where an environment does not say itself."""
+    mask = np.ones(int(env.get_wrapper_attr("action_space").n), np.bool_)
+    mask[len(env.get_wrapper_attr("rewards")) % len(mask)] = False  # Monitor's of this episode
+    return mask
+
+
+class _Fading:
+    """Weights that fade by chance, by a generator of its own that it keeps."""
+
+    policy: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.generator = np.random.default_rng(5)
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        super().train(*args, **kwargs)  # type: ignore[misc]
+        with torch.no_grad():
+            for weights in self.policy.parameters():
+                weights.mul_(1.0 - self.generator.random() / 100)
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.generator.bit_generator.state)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.generator.bit_generator.state = state
+
+
+class FadingDQN(_Fading, DQN):
+    """An algorithm of one's own."""
+
+
+class FadingSAC(_Fading, SAC):
+    """An algorithm of one's own."""
+
+
+class FadingPPO(_Fading, PPO):
+    """An algorithm of one's own."""
+
+
+def halved(remaining: float) -> float:
+    """A schedule of one's own."""
+    return 0.2 if remaining > 0.5 else 0.1
+
+
+def made_by_code(context: Context) -> Build:
+    """A training script of one's own: environments, what is around them, a callback and the model, made by code."""
+    given = dict(context.hyperparameters)
+    algorithm, policy, environment = (given.pop(name) for name in ("algorithm", "policy", "environment"))
+    vec = VecNormalize(context.make_vec_env(environment, n_envs=2))
+    eval_env = VecNormalize(context.make_vec_env(environment), training=False, norm_reward=False)
+    model = algorithm(policy, vec, seed=context.seed, device=context.device, **given)
+    return Build(model, eval_env, callbacks=[Stirring()])
+
+
 class SmallCNN(BaseFeaturesExtractor):
     """One convolution."""
 
@@ -179,9 +237,13 @@ _WRAPPED = {
 }
 
 
+_WALLS, _HALVED = f"{_HERE}:Walls", f"{_HERE}:halved"
+_MASKS = {"sb3_contrib.common.wrappers:ActionMasker": {"action_mask_fn": f"{_HERE}:others"}}
+
+
 def _physics(algorithm: str) -> EntryPoint:
     if algorithm == "maskableppo":
-        return EntryPoint(f"{_HERE}:Walls")
+        return EntryPoint(_WALLS)
     return EntryPoint("gymnasium:make", {"id": _physics_id(algorithm)})
 
 
@@ -246,7 +308,7 @@ class Option:
     """A way to train that keeps state of its own.
 
     Attributes:
-        hyperparameters: what it adds, called in the process that trains.
+        hyperparameters: what it adds, by algorithm, called in the process that trains.
         around: the environments: arguments of `Environments`.
         environment: by algorithm.
         algorithms: those that have it.
@@ -254,9 +316,11 @@ class Option:
         share: of the algorithm's usual timesteps.
         needs: a module that is not among what every training needs.
         callbacks: of the user.
+        build: the function that makes it.
+        classes: derived from the algorithm.
     """
 
-    hyperparameters: Callable[[], dict[str, Any]] = dict
+    hyperparameters: Callable[[str], dict[str, Any]] = lambda _: {}
     around: Mapping[str, Any] = field(default_factory=dict)
     environment: Callable[[str], EntryPoint] = _physics
     algorithms: tuple[str, ...] = tuple(_PLAIN)
@@ -264,26 +328,42 @@ class Option:
     share: float = 1.0
     needs: str = ""
     callbacks: tuple[type[BaseCallback], ...] = ()
+    build: str | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
 
 
-def _noise() -> dict[str, Any]:
+def _noise(_: str) -> dict[str, Any]:
     return {"action_noise": OrnsteinUhlenbeckActionNoise(mean=np.zeros(1), sigma=0.2 * np.ones(1))}
 
 
-def _compact() -> dict[str, Any]:
+def _compact(_: str) -> dict[str, Any]:
     return {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
 
 
-def _hindsight() -> dict[str, Any]:
+def _hindsight(_: str) -> dict[str, Any]:
     return {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": {"copy_info_dict": True}}
 
 
-def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[], dict[str, Any]]:
-    return lambda: {"policy_kwargs": {"features_extractor_class": extractor}}
+def _scheduled(algorithm: str) -> dict[str, Any]:
+    others = {"delta_std": "lin_0.2"} if algorithm == "ars" else {"clip_range": "lin_0.2", "clip_range_vf": _HALVED}
+    return {"learning_rate": {"cosine": [1e-2, 1e-4]}, **others}
 
 
-_UNMASKED = tuple(name for name in _PLAIN if name != "maskableppo")
-_NETWORKS = tuple(name for name in _UNMASKED if name != "ars")
+def _made_by_code(algorithm: str) -> dict[str, Any]:
+    name = _SPELLED[algorithm]
+    return {
+        "algorithm": f"{'stable_baselines3' if name in SB3 else 'sb3_contrib'}:{name}",
+        "policy": "MlpLstmPolicy" if algorithm == "recurrentppo" else "MlpPolicy",
+        "environment": _WALLS if algorithm == "maskableppo" else _physics_id(algorithm),
+    }
+
+
+def _features(extractor: type[BaseFeaturesExtractor]) -> Callable[[str], dict[str, Any]]:
+    return lambda _: {"policy_kwargs": {"features_extractor_class": extractor}}
+
+
+_NETWORKS = tuple(name for name in _PLAIN if name != "ars")
+_REPEATABLE = tuple(name for name in _NETWORKS if name != "maskableppo")  # an action may not be allowed twice
 _MORE_POLICIES = tuple(name for name in _NETWORKS if name != "crossq")
 _HINDSIGHT = tuple(name for name in _OFF_POLICY if name in _MORE_POLICIES)
 _FRESH = tuple(name for name in _PLAIN if name not in _OFF_POLICY)
@@ -291,21 +371,23 @@ _WITH_GSDE = ("sac", "ppo", "a2c", "tqc", "crossq", "trpo", "recurrentppo")
 _TWO = {"n_envs": 2}
 _WORKERS = {"n_envs": 2, "processes": True}
 
+_OWN = {name: f"{_HERE}:Fading{name.upper()}" for name in ("dqn", "sac", "ppo")}
+
 OPTIONS: dict[str, Option] = {
     "plain": Option(),
-    "replay": Option(environment=_simulator, algorithms=_UNMASKED),
+    "replay": Option(environment=_simulator),
     "environments": Option(around={"n_envs": 4}),
     "workers": Option(around=_WORKERS, share=0.6),
     "normalized": Option(around={**_TWO, "normalize": {}}),
-    "wrapped": Option(lambda: {"learning_rate": _SCHEDULE}, _WRAPPED, algorithms=_NETWORKS, share=0.4),
+    "wrapped": Option(lambda _: {"learning_rate": _SCHEDULE}, _WRAPPED, algorithms=_REPEATABLE, share=0.4),
     "dictionary": Option(around=_TWO, environment=_bits, algorithms=_MORE_POLICIES, policy="MultiInputPolicy"),
     "hindsight": Option(_hindsight, _TWO, _bits, _HINDSIGHT, "MultiInputPolicy"),
-    "n-step": Option(lambda: {"n_steps": 3}, algorithms=_OFF_POLICY),
+    "n-step": Option(lambda _: {"n_steps": 3}, algorithms=_OFF_POLICY),
     "compact": Option(_compact, algorithms=_OFF_POLICY),
-    "by-episode": Option(lambda: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
+    "by-episode": Option(lambda _: {"train_freq": [1, "episode"], "gradient_steps": -1}, algorithms=("dqn",)),
     "noise": Option(_noise, _TWO, algorithms=_CONTINUOUS),
-    "gsde": Option(lambda: {"use_sde": True}, environment=_pendulum, algorithms=_WITH_GSDE),
-    "batch-norm": Option(_features(NormalizedFeatures), algorithms=(*_NETWORKS, "maskableppo")),
+    "gsde": Option(lambda _: {"use_sde": True}, environment=_pendulum, algorithms=_WITH_GSDE),
+    "batch-norm": Option(_features(NormalizedFeatures), algorithms=_NETWORKS),
     "images": Option(_features(SmallCNN), {"frame_stack": 3}, _images, _MORE_POLICIES, "CnnPolicy"),
     # Its actions are the phases of a signal.
     "traffic": Option(environment=_traffic, algorithms=("dqn", "ppo", "a2c"), share=0.4),
@@ -316,10 +398,18 @@ OPTIONS: dict[str, Option] = {
         share=0.6,
     ),
     "callbacks": Option(callbacks=(Stirring,), share=0.6),
+    "scheduled": Option(_scheduled, algorithms=("ppo", "recurrentppo", "maskableppo", "ars")),
+    "code": Option(
+        _made_by_code,
+        algorithms=("dqn", "sac", "ppo", "tqc", "recurrentppo", "maskableppo"),
+        share=0.6,
+        build=f"{_HERE}:made_by_code",
+    ),
+    "own": Option(algorithms=tuple(_OWN), classes=_OWN),
     "atari": Option(
         environment=_atari,
         around={**_TWO, "wrappers": ["stable_baselines3.common.atari_wrappers:AtariWrapper"], "frame_stack": 4},
-        algorithms=("dqn", "qrdqn", "ppo", "recurrentppo"),
+        algorithms=("dqn", "qrdqn", "ppo", "recurrentppo", "maskableppo"),
         policy="CnnPolicy",
         share=0.3,
         needs="ale_py",
@@ -339,7 +429,11 @@ class Case:
     @property
     def algorithm_name(self) -> str:
         """As a section has it."""
-        return _SPELLED[self.algorithm]
+        return OPTIONS[self.option].classes.get(self.algorithm, _SPELLED[self.algorithm])
+
+    @property
+    def build(self) -> str | None:
+        return OPTIONS[self.option].build
 
     @property
     def total(self) -> int:
@@ -352,7 +446,10 @@ class Case:
     @property
     def environments(self) -> Environments:
         option = OPTIONS[self.option]
-        return Environments(option.environment(self.algorithm), **option.around)
+        factory, wrappers = option.environment(self.algorithm), option.around.get("wrappers", [])
+        if self.algorithm == "maskableppo" and factory.target != _WALLS:
+            wrappers = [_MASKS, *wrappers]
+        return Environments(factory, **{**option.around, "wrappers": wrappers})
 
     @property
     def policy(self) -> str:
@@ -360,7 +457,7 @@ class Case:
         return policy.replace("Policy", "LstmPolicy") if self.algorithm == "recurrentppo" else policy
 
     def hyperparameters(self) -> dict[str, Any]:
-        plain, added = _PLAIN[self.algorithm], OPTIONS[self.option].hyperparameters()
+        plain, added = _PLAIN[self.algorithm], OPTIONS[self.option].hyperparameters(self.algorithm)
         policy_kwargs = {**plain["policy_kwargs"], **added.get("policy_kwargs", {})}
         return {**plain, **added, "policy_kwargs": policy_kwargs}
 
