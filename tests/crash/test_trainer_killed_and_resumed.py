@@ -38,11 +38,14 @@ from kaggle_manager.trainer.sb3.tensorboard_log import read_points
 pytestmark = pytest.mark.slow
 
 
-# Each algorithm, with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
-@pytest.mark.parametrize("case", ["dqn-replay", "sac", "td3-noise", "ppo-wrapped", "a2c-images"])
+# Each with options no other test here has; all of them: scripts/benchmarks/kill_matrix.py
+CASES_HERE = ["dqn-replay", "sac", "td3-noise", "ppo-wrapped", "a2c-images", "dqn-code", "maskableppo-replay"]
+
+
+@pytest.mark.parametrize("case", CASES_HERE)
 def test_killed_processes_end_like_one_that_was_never_cut(case: str, tmp_path: Path) -> None:
     proof = prove(case, tmp_path, kills=2, seed=sum(map(ord, case)))
-    assert proof.differing == []
+    assert proof.fault == ""
     assert (proof.kills, proof.kills_in_saves) == (2, 1)
 
 
