@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from kaggle_manager.console.formatting import training
 from kaggle_manager.errors import ConfigError, error_context
-from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.sections.model import AnyScenario, Section
 from kaggle_manager.sections.project import (
     STATE_FOLDER,
     find_project,
@@ -69,7 +69,7 @@ class RunConfig:
 
     section: Section
     scenario_name: str
-    scenario: ScenarioConfig
+    scenario: AnyScenario
     target: int
     seed: int | None
     max_steps: int | None
@@ -149,7 +149,7 @@ class RunConfig:
             target, settings: of the run, as the journal has them.
         """
         session_limit_s = settings.get("session_limit_s")
-        is_as_it_was = settings.get("section_timesteps", self.scenario.timesteps) == self.scenario.timesteps
+        is_as_it_was = settings.get("section_timesteps", self.scenario.target) == self.scenario.target
         stored = {"timesteps": target if is_as_it_was else None, "session_limit": session_limit_s}
         kept = {name for name, value in stored.items() if value is not None and self.sources[name] == FROM_SECTION}
         target = target if "timesteps" in kept else self.target
@@ -246,7 +246,7 @@ def build_config(
     )
     config = config.for_quick() if quick else config
     own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
-    target = chosen.value("timesteps", timesteps, _timesteps, default=config.timesteps)
+    target = chosen.value("timesteps", timesteps, _timesteps, default=config.target)
     limit = chosen.value("session_limit", session_limit, _session_limit, default=SESSION_LIMIT_S)
     where = chosen.value("platform", platform, _platform, default="auto")
     base = chosen.value("workdir", workdir, _folder, default=None)

@@ -3,7 +3,14 @@
 KaggleManagerError                    1   something went wrong; see the subclass
 ├── RunError                          1   the training failed
 │   ├── KernelFailed                      the kernel crashed; carries the last line of its traceback
-│   └── Diverged                          parameters, losses or scores ran away; the run is not resumed
+│   ├── Diverged                          parameters, losses or scores ran away; the run is not resumed
+│   └── ScriptFailed                      a script ended with an error of its own
+│       └── ContractBroken                a script that does not keep to docs/scripts.md
+│           ├── EndedEarly                it ended before its target, and nobody had asked it to
+│           ├── NothingSaved              it trained and committed no checkpoint
+│           ├── SavedBackwards            it saved an earlier step than it had saved before
+│           ├── CheckpointChanged         it wrote into a checkpoint that it had committed
+│           └── StopIgnored               it was asked to stop, and had to be killed
 ├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
 │   ├── NoSuchPackage                     a pin that no package index has
@@ -120,6 +127,34 @@ class Diverged(RunError):
 
     It is not resumed: from the same state it would run away again. A lower learning rate starts from zero.
     """
+
+
+class ScriptFailed(RunError):
+    """A script ended with an error of its own."""
+
+
+class ContractBroken(ScriptFailed):
+    """A script that does not keep to the contract of docs/scripts.md; the same script would do so again."""
+
+
+class EndedEarly(ContractBroken):
+    """It ended before its target, and nobody had asked it to."""
+
+
+class NothingSaved(ContractBroken):
+    """It trained and committed no checkpoint."""
+
+
+class SavedBackwards(ContractBroken):
+    """It saved an earlier step than it had saved before."""
+
+
+class CheckpointChanged(ContractBroken):
+    """It wrote into a checkpoint that it had committed."""
+
+
+class StopIgnored(ContractBroken):
+    """It was asked to stop, and had to be killed."""
 
 
 class ConfigError(KaggleManagerError):

@@ -138,13 +138,14 @@ _LABELS = {
     "save_every": "Checkpoint cadence",
     "environment_fingerprint": "Sources of the environment",
     "reward_fingerprint": "Sources of the reward",
+    "script_fingerprint": "Sources of the script",
     "study_fingerprint": "Study",
 }
 
-_FINGERPRINTS = ("environment_fingerprint", "reward_fingerprint", "study_fingerprint")
+_FINGERPRINTS = ("environment_fingerprint", "reward_fingerprint", "script_fingerprint", "study_fingerprint")
 ACCEPTABLE = (
     *("environment", "environment_kwargs", "environment_fingerprint", "reward_fingerprint", "env_wrapper"),
-    *("eval_env_kwargs", "inputs", "input_files"),
+    *("eval_env_kwargs", "inputs", "input_files", "script", "arguments", "script_fingerprint"),
 )
 """What a user may change on purpose in the middle of a training: the spaces are compared apart."""
 
@@ -158,9 +159,10 @@ _REFUSED = dict.fromkeys(
         *("section", "scenario", "algorithm", "policy", "policy_architecture", "n_envs"),
         *("observation_space", "observation_space_shape", "action_space", "action_space_shape"),
         *(*_OF_THE_ENVIRONMENT, "vec_env_wrapper", "normalize", "frame_stack", "noise", "callbacks", "build"),
+        *("script", "arguments"),
     ),
     _GIVE_BACK,
-) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint"), _SOURCES)
+) | dict.fromkeys(("environment_fingerprint", "reward_fingerprint", "script_fingerprint"), _SOURCES)
 
 _INPUTS = {
     "inputs": "train on the version it was trained with, or start again with --fresh (the old tree is archived)",
@@ -174,8 +176,10 @@ SOURCE_FILES = "source_files"
 """By fingerprint, and for what no fingerprint is made of: file -> digest of its meaning."""
 _NAMED_SINCE = "it is not known to have changed, and from now on a change of it is noticed"
 
-_ESSENTIAL = ("algorithm", "hyperparameters", "environment_fingerprint", "reward_fingerprint")
-"""What a checkpoint has to state about itself; these can be known without importing the environment."""
+_OF_AGENTS = ("algorithm", "hyperparameters", "environment_fingerprint", "reward_fingerprint")
+_OF_SCRIPTS = ("script", "script_fingerprint")
+_ESSENTIAL = (*_OF_AGENTS, *_OF_SCRIPTS)
+"""What a checkpoint of either kind has to state about itself; these can be known without running anything of it."""
 
 _HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
 _WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
@@ -203,7 +207,8 @@ def compare(
     """
     checkpoint_identity, current_identity = plain(checkpoint_identity), plain(current_identity)
     differences: list[Difference] = []
-    for name in sorted({*checkpoint_identity, *current_identity, *_ESSENTIAL}):
+    essential = _OF_SCRIPTS if "script" in current_identity else _OF_AGENTS
+    for name in sorted({*checkpoint_identity, *current_identity, *essential}):
         old, new = checkpoint_identity.get(name), current_identity.get(name)
         if name == SOURCE_FILES:  # by which a fingerprint that differs is explained
             continue
@@ -214,7 +219,7 @@ def compare(
             differences += _inputs(name, old or {}, new or {})
         elif isinstance(old, Mapping) and isinstance(new, Mapping) and name not in _REFUSED:
             differences += _entries(name, old, new)
-        elif (difference := _difference(name, old, new)) is not None:
+        elif (difference := _difference(name, old, new, essential)) is not None:
             differences.append(difference)
     differences = list(_explained(differences, then or {}, now or {}))
     if accept_changes:
@@ -301,8 +306,8 @@ def _inputs(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[D
     return found
 
 
-def _difference(name: str, old: Any, new: Any) -> Difference | None:
-    if old is None and name in _ESSENTIAL:
+def _difference(name: str, old: Any, new: Any, essential: Sequence[str]) -> Difference | None:
+    if old is None and name in essential:
         return Difference(
             name, ABSENT, ABSENT if new is None else new, Level.REFUSE, "nothing says that this checkpoint fits"
         )

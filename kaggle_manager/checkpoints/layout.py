@@ -189,6 +189,10 @@ class TrainingTree:
         """Where the files of a level lie, and their manifest."""
         return {"latest": self.checkpoints, "best": self.best_folder, "final": self.root}[kind]
 
+    def own_files(self, kind: Kind, step: int = 0) -> Path:
+        """The folder of a script's own files of a checkpoint."""
+        return self.folder(kind) / f"{stem_of(kind, self.scenario, step)}{OWN_FILES_SUFFIX}"
+
     def manifest_name(self, kind: Kind, step: int = 0) -> str:
         """Name of a manifest in `folder(kind)`."""
         return f"{stem_of(kind, self.scenario, step)}{MANIFEST_SUFFIX}"

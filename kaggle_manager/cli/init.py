@@ -129,12 +129,12 @@ def init(
         for check in checks:
             print(line_of(check))
         if missing:
-            for text in lacking_imports(made.project, made.section, made.section.scenario()):
+            for text in lacking_imports(made.project, made.section, made.section.agent()):
                 print(f"WARNING: {text}")
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
         if made.guessed:
-            print(_guessed(made.section.scenario().policy, "policy" in made.guessed))
+            print(_guessed(made.section.agent().policy, "policy" in made.guessed))
         folder = made.section.folder
         print("Next:" if ok else f"Correct what it names, in {folder} (or delete that folder and begin again); then:")
         for command in made.next_commands:

@@ -62,7 +62,9 @@ def _facts(view: RunView) -> Markup:
         pairs.append(("Target reached", join("about ", when(forecast["done_at"]), f", {more} more")))
     if seen.get("step") is not None:
         speed = f", {seen['steps_per_s']:.3g} steps/s" if seen.get("steps_per_s") else ""
-        reward = f", mean return {seen['reward']:.4g}" if seen.get("reward") is not None else ""
+        reward = (
+            f", {seen.get('metric') or 'mean return'} {seen['reward']:.4g}" if seen.get("reward") is not None else ""
+        )
         pairs.append(("This session", f"at step {seen['step']:,}{speed}{reward}"))
     if report.exactness:
         pairs.append(("Exactness", report.exactness))

@@ -25,8 +25,9 @@ import time
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from kaggle_manager.local_kaggle import disk, process_group, sandbox
+from kaggle_manager.local_kaggle import disk, sandbox
 from kaggle_manager.local_kaggle.faults import session_faults
+from kaggle_manager.system import process_group
 
 # What users report of a session past its limit, with the state of one that was cancelled.
 TIMED_OUT = "Your notebook was stopped because it exceeded the max allowed execution duration."

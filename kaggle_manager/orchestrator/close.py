@@ -21,11 +21,12 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.file_names import TREE_FOLDER
-from kaggle_manager.protocol.sentences import exactness
+from kaggle_manager.protocol.sentences import exactness, score_in_words
 from kaggle_manager.runs.budget import forecast, measure
 from kaggle_manager.runs.lifecycle import Stage, Stop
 from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, ends_the_run
 from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
 from kaggle_manager.sessions.missing import advice
@@ -179,7 +180,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
         )
     newest = run.newest_session()
     is_over = ends_the_run(action.kind)
-    own_target = run.config.target == run.config.scenario.timesteps
+    own_target = run.config.target == run.config.scenario.target
     fresh = run.config.command("run", *([] if own_target else ["--timesteps", run.config.target]), "--fresh")
     log = run.folder_of(newest) / LOG_FILE
     if action.kind is FailureKind.CHECKPOINT:
@@ -214,6 +215,7 @@ def _by_number(folders: Iterable[Path], part: int) -> list[Path]:
 
 # What a quick run exists to show; counted by the trainer and the manager, never assumed.
 REQUIRED_BY_QUICK = {"updates": "gradient update", "evaluations": "evaluation", "restores": "restore"}
+REQUIRED_OF_SCRIPTS = {"restores": "restore"}
 
 
 def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
@@ -222,16 +224,19 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
     Raises:
         VerificationError: something a quick run must exercise did not happen; names what.
     """
-    missing = [name for key, name in REQUIRED_BY_QUICK.items() if counts.get(key, 0) < 1]
+    scenario = run.config.scenario
+    script = scenario if isinstance(scenario, ScriptScenario) else None
+    required = REQUIRED_OF_SCRIPTS if script else REQUIRED_BY_QUICK
+    missing = [name for key, name in required.items() if counts.get(key, 0) < 1]
     steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
     # Not always at the target itself: algorithms that train in rollouts end with the one that reaches it.
     if run.config.target >= 2 and (len(steps) < 2 or steps[-1] < run.config.target):
         missing.append(f"two valid checkpoints, the newer at step {run.config.target} (found {steps})")
-    if run.store.best() is None:
-        missing.append("best model")
+    if run.store.best() is None and (script is None or script.best):
+        missing.append(f"best checkpoint by {script.best.metric}" if script and script.best else "best model")
     if run.store.final() is None:
         missing.append("final model")
-    if not run.tree.metadata.is_file():
+    if script is None and not run.tree.metadata.is_file():
         missing.append("training metadata")
     if missing:
         raise VerificationError(
@@ -247,8 +252,7 @@ def describe_tree(run: RunContext) -> Iterator[str]:
         yield _level("latest", checkpoint)
     for name, level in (("best", run.store.best()), ("final", run.store.final())):
         if level is not None:
-            score = level.manifest.score
-            yield _level(name, level) + (f", mean reward {score:.3f}" if score is not None else "")
+            yield _level(name, level) + (f", {worth}" if (worth := score_in_words(level.manifest)) else "")
     final = run.store.final()
     if final is not None and final.manifest.file("replay_buffer") is None and any(run.tree.replay.glob("*")):
         yield f"the final model's replay buffer: {run.config.command('checkpoints export-sb3', 'latest', 'exported')}"
@@ -259,4 +263,10 @@ def describe_tree(run: RunContext) -> Iterator[str]:
 
 def _level(name: str, checkpoint: Checkpoint) -> str:
     total = sum(file.size for file in checkpoint.manifest.files)
-    return f"{name:<6}  step {checkpoint.step:>8}  {size(total):>9}  {checkpoint.model_path.name}"
+    is_agents = checkpoint.manifest.file("model") is not None
+    where = (
+        checkpoint.model_path.name
+        if is_agents
+        else checkpoint.tree.own_files(checkpoint.manifest.kind, checkpoint.step).name
+    )
+    return f"{name:<6}  step {checkpoint.step:>8}  {size(total):>9}  {where}"

@@ -42,7 +42,7 @@ class OpenedRun:
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """What a later command needs to know to go on as this one would."""
-    own_target = config.scenario.timesteps
+    own_target = config.scenario.target
     return {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
 
 

@@ -68,13 +68,17 @@ class ResumeEvent(Part):
 
 
 class ProgressEvent(Part):
-    """Timesteps trained and asked for, speed, mean return of the newest episodes, step of the newest checkpoint."""
+    """Timesteps trained and asked for, speed, mean return of the newest episodes, step of the newest checkpoint.
+
+    Of a script `reward` is the metric by which its best checkpoint is chosen, and `metric` the name of that.
+    """
 
     kind: ClassVar[str] = "KM_PROGRESS"
     step: Steps
     target: Steps
     steps_per_s: Real = None
     reward: Real = None
+    metric: Annotated[Line, Field(max_length=200)] | None = None
     checkpoint: Steps | None = None
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.protocol.document import Document, Line, Part, Sha256
-from kaggle_manager.sections.model import InputText, inside_its_folder
+from kaggle_manager.sections.fields import InputText, inside_its_folder
 
 
 class Parent(Part):

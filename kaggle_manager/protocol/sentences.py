@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from kaggle_manager.checkpoints import Manifest
 from kaggle_manager.errors import one_line
 from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, ProgressEvent
 
@@ -41,6 +42,16 @@ def exactness(exact: Mapping[str, Any]) -> str:
     return f"exact up to step {min(steps):,}, then {why}{more}{''.join(changes)}"
 
 
+def score_in_words(manifest: Manifest) -> str:
+    """What a best checkpoint is the best by; '' for one without a score."""
+    name, value = manifest.metrics.get("metric"), manifest.metrics.get("value")
+    if isinstance(name, str) and isinstance(value, int | float):
+        return f"{one_line(name, _LONGEST_WHY)} {value:.6g}"
+    if manifest.file("model") is None:
+        return ""
+    return "" if manifest.score is None else f"mean reward {manifest.score:.3f}"
+
+
 def sentence(event: Event) -> str:
     """An event in words; '' for one that needs none, because the trainer prints what it says beside it."""
     if isinstance(event, ProgressEvent):
@@ -63,7 +74,7 @@ def _progress(event: ProgressEvent) -> str:
     if event.steps_per_s is not None:
         parts.append(f"{event.steps_per_s:{'.3g' if abs(event.steps_per_s) < 10 else '.0f'}} steps/s")
     if event.reward is not None:
-        parts.append(f"reward {event.reward:.3g}")
+        parts.append(f"{event.metric or 'reward'} {event.reward:.3g}")
     if event.checkpoint is not None:
         parts.append(f"last checkpoint {event.checkpoint}")
     left_s = seconds_to_target(event)

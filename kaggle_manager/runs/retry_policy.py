@@ -32,6 +32,7 @@ class FailureKind(StrEnum):
     OUTPUTS = "outputs refused"
     MISFILED = "filed elsewhere"
     DIVERGED = "diverged"
+    SCRIPT = "script broke its contract"
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ POLICIES: dict[FailureKind, Policy] = {
     FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
     FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
     FailureKind.MISFILED: Policy(1, 0.0, "delete the kernel it was filed as on Kaggle, which ends that session"),
+    FailureKind.SCRIPT: Policy(1, 0.0, "correct the script, which docs/scripts.md says how to write"),
     # From the same state it would run away again; with other hyperparameters it is another training.
     FailureKind.DIVERGED: Policy(
         1,

@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of, text_of
-from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section
+from kaggle_manager.sections.model import SECTION_FILE, AnyScenario, ScenarioConfig, Section
+from kaggle_manager.sections.script import ScriptScenario, script_files
 from kaggle_manager.sections.values import MADE_BY_BUILD
 
 
@@ -41,17 +42,37 @@ def identity_of(
     config = section.scenario(scenario)
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
+    common: dict[str, JsonValue] = {
+        "section": section.name,
+        "scenario": scenario,
+        "seed": config.seed,
+        "study_fingerprint": study_fingerprint(section),
+        "inputs": {each.name: each.version for each in section.inputs_of(scenario)},
+    }
+    if isinstance(config, ScriptScenario):
+        return common | _of_script(section, config, root)
+    return common | _of_agent(section, config, root)
+
+
+def _of_script(section: Section, config: ScriptScenario, root: Path) -> dict[str, JsonValue]:
+    sources = source_digests(root, script_files(config, section.folder, root))
+    return {
+        "script": [config.script] if isinstance(config.script, str) else list(config.script),
+        "arguments": list(config.arguments),
+        "script_fingerprint": _digest(sources),
+        "source_files": {"script_fingerprint": dict(sources)},
+    }
+
+
+def _of_agent(section: Section, config: ScenarioConfig, root: Path) -> dict[str, JsonValue]:
     policy_kwargs = config.hyperparameters.get("policy_kwargs")
     environment = source_digests(section.folder, environment_files(config, root), root)
     reward = source_digests(section.folder, config.reward_files, root)
     described: dict[str, JsonValue] = {
-        "section": section.name,
-        "scenario": scenario,
         "algorithm": config.algorithm,
         "policy": config.policy,
         "policy_architecture": policy_kwargs.get("net_arch") if isinstance(policy_kwargs, dict) else None,
         "hyperparameters": dict(config.hyperparameters),
-        "seed": config.seed,
         "noise": config.noise.model_dump() if config.noise else {},
         "n_envs": config.n_envs,
         "vec_env": config.vec_env,
@@ -71,8 +92,6 @@ def identity_of(
             "reward_fingerprint": _by_path(reward, section.folder, root),
             "imported": _imported(config.environment.partition(":")[0], root),
         },
-        "study_fingerprint": study_fingerprint(section),
-        "inputs": {each.name: each.version for each in section.inputs_of(scenario)},
         **({} if config.build is None else {"build": config.build}),
     }
     of_code = set() if config.build is None else set(MADE_BY_BUILD) - {"environment", "environment_kwargs", "algorithm"}
@@ -85,6 +104,13 @@ def environment_files(scenario: ScenarioConfig, root: Path) -> list[str]:
         return list(scenario.environment_files)
     followed = imported_files(root, scenario.build.partition(":")[0])
     return list(dict.fromkeys([*scenario.environment_files, *followed]))
+
+
+def source_names(section: Section, scenario: AnyScenario, root: Path) -> list[str]:
+    """The files that a scenario is fingerprinted by, relative to the section's folder or to `root`."""
+    if isinstance(scenario, ScriptScenario):
+        return script_files(scenario, section.folder, root)
+    return [*environment_files(scenario, root), *scenario.reward_files]
 
 
 def _by_path(digests: Mapping[str, str], folder: Path, root: Path) -> dict[str, JsonValue]:
@@ -136,10 +162,14 @@ def sources_of(section: Section, scenario: str, root: Path) -> dict[str, dict[st
     """
     config = section.scenario(scenario)
     study = json.dumps(section.study, indent=1, sort_keys=True)
+    declared: dict[str, dict[str, tuple[str, str | None]]]
+    declared = {"study_fingerprint": {f"[study] of {SECTION_FILE}": (study_fingerprint(section), study)}}
+    if isinstance(config, ScriptScenario):
+        return declared | {"script_fingerprint": _sources(root, script_files(config, section.folder, root), None)}
     return {
         "environment_fingerprint": _sources(section.folder, environment_files(config, root), root),
         "reward_fingerprint": _sources(section.folder, config.reward_files, root),
-        "study_fingerprint": {f"[study] of {SECTION_FILE}": (study_fingerprint(section), study)},
+        **declared,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -35,17 +35,23 @@ def refused(path: Path, problems: list[str]) -> ConfigError:
     return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
 
 
-def in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """One line for one pydantic error: key, what was given, what is accepted."""
-    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+def in_words(detail: ErrorDetails, model: type[BaseModel], kinds: Mapping[str, type[BaseModel]]) -> str:
+    """One line for one pydantic error: key, what was given, what is accepted.
+
+    Args:
+        model: of the whole. kinds: of its scenarios, by the tags that pydantic gives them.
+    """
+    key = ".".join(str(part) for part in detail["loc"] if not str(part).startswith("["))
     kind = detail["type"]
     error = detail.get("ctx", {}).get("error")
     if isinstance(error, Refused):
         key = ".".join(filter(None, (key, error.below)))
         return f"{key}: given {error.given!r}; accepted: {error.accepted}"
     if kind == "extra_forbidden":
-        parent = _model_at(model, detail["loc"][:-1])
+        parent = _model_at(model, detail["loc"][:-1], kinds)
         accepted = listed(parent.model_fields) if parent else "nothing here"
+        if other := _kind_with(key.rpartition(".")[2], parent, kinds):
+            return f"{key}: is a key of a scenario {other}; accepted here: {accepted}"
         return f"{key}: is not a key of this file; accepted here: {accepted}"
     if kind == "missing":
         return f"{key}: is required and was not given"
@@ -55,11 +61,22 @@ def in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
     return f"{key}: given {detail['input']!r}; accepted: {message}" if key else message
 
 
-def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+def _kind_with(key: str, parent: type[BaseModel] | None, kinds: Mapping[str, type[BaseModel]]) -> str:
+    """In words, the other kind of scenario, where that has the key; else ''."""
+    others = (kind for kind in kinds.values() if parent in kinds.values() and kind is not parent)
+    other = next((kind for kind in others if key in kind.model_fields), None)
+    return "" if other is None else f"with{'out' * ('script' not in other.model_fields)} `script`"
+
+
+def _model_at(
+    model: type[BaseModel], loc: tuple[int | str, ...], kinds: Mapping[str, type[BaseModel]]
+) -> type[BaseModel] | None:
     """The model that validates the table at `loc`, walking `Section.scenarios.<name>.quick` and the like."""
     current: Any = model
     for part in loc:
-        if isinstance(current, type) and issubclass(current, BaseModel):
+        if part in kinds:
+            current = kinds[str(part)]
+        elif isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(str(part))
             current = field.annotation if field else None
             if isinstance(current, UnionType):  # Model | None

@@ -17,25 +17,35 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    StringConstraints,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.fields import (
+    EntryPoint,
+    Frozen,
+    InputText,
+    Name,
+    PinnedPackage,
+    RelativePath,
+    Scenario,
+    Table,
+)
 from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, is_algorithm
-from kaggle_manager.sections.inputs import Input, is_input, read_input
-from kaggle_manager.sections.mistakes import CALLABLE, NAME, PINNED, in_words, listed, refused
+from kaggle_manager.sections.inputs import Input, read_input
+from kaggle_manager.sections.mistakes import in_words, listed, refused
+from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.values import (
     AN_OBJECT,
     Refused,
@@ -51,22 +61,6 @@ from kaggle_manager.system import accelerators
 
 SECTION_FILE = "section.toml"
 
-Table = dict[str, JsonValue]
-
-
-def inside_its_folder(text: str) -> str:
-    """A relative path, written with forward slashes, that cannot climb out or name a drive."""
-    path = PurePosixPath(text)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in text or ":" in text:
-        raise ValueError("a relative path with forward slashes that stays inside its folder is accepted")
-    return str(path)
-
-
-RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-EntryPoint = Annotated[str, StringConstraints(pattern=CALLABLE)]
-PinnedPackage = Annotated[str, StringConstraints(pattern=PINNED)]
-InputText = Annotated[str, AfterValidator(is_input)]
 Algorithm = Annotated[str, AfterValidator(is_algorithm)]
 
 
@@ -85,11 +79,7 @@ Hyperparameters = Annotated[Table, AfterValidator(read_hyperparameters)]
 Wrappers = Annotated[list[JsonValue], BeforeValidator(read_wrappers)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Kernel(_Frozen):
+class Kernel(Frozen):
     """What the kernel of this section needs from the platform.
 
     `accelerator` is Kaggle's name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
@@ -114,7 +104,7 @@ class Kernel(_Frozen):
         return packages
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """How the best model is chosen: `episodes` episodes `every` timesteps (absent: adaptive), greedy or sampled."""
 
     episodes: PositiveInt = 10
@@ -122,7 +112,7 @@ class Evaluation(_Frozen):
     deterministic: bool = True
 
 
-class Divergence(_Frozen):
+class Divergence(Frozen):
     """When a training has run away although every number is finite: an evaluation's mean return below `reward_below`.
 
     What is not finite is always noticed. A quick run, whose policy has learned nothing, is not judged by a return.
@@ -131,7 +121,7 @@ class Divergence(_Frozen):
     reward_below: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class Normalize(_Frozen):
+class Normalize(Frozen):
     """Arguments of `VecNormalize`; `gamma` absent is the algorithm's."""
 
     norm_obs: bool = True
@@ -143,21 +133,21 @@ class Normalize(_Frozen):
     norm_obs_keys: list[str] | None = None
 
 
-class Noise(_Frozen):
+class Noise(Frozen):
     """Noise on the actions of an algorithm that takes `action_noise`; `std` for each of them."""
 
     type: Literal["normal", "ornstein-uhlenbeck"]
     std: NonNegativeFloat
 
 
-class MonitorKwargs(_Frozen):
+class MonitorKwargs(Frozen):
     """Arguments of `Monitor`; where it writes is the trainer's, `history/monitor.csv`."""
 
     info_keywords: list[str] = []
     allow_early_resets: bool = True
 
 
-class Quick(_Frozen):
+class Quick(Frozen):
     """What `--quick` changes. Tables are merged into the scenario's; everything else replaces."""
 
     timesteps: PositiveInt = 2
@@ -168,8 +158,8 @@ class Quick(_Frozen):
     environment_kwargs: Table = {}
 
 
-class ScenarioConfig(_Frozen):
-    """One thing to train.
+class ScenarioConfig(Scenario):
+    """One agent to train with Stable-Baselines3.
 
     `environment` is a gymnasium environment as `module:callable`, called with `environment_kwargs`; one that gymnasium
     knows by name is `gymnasium:make` with `environment_kwargs = { id = "CartPole-v1" }`. `environment_files` and
@@ -208,13 +198,20 @@ class ScenarioConfig(_Frozen):
     noise: Noise | None = None
     callbacks: Wrappers = []
     timesteps: PositiveInt
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     save_every: PositiveInt | None = None
     evaluation: Evaluation = Evaluation()
     divergence: Divergence = Divergence()
-    models: RelativePath
-    inputs: list[InputText] = []
     quick: Quick
+
+    @property
+    def target(self) -> int:
+        """Steps in all, over every session."""
+        return self.timesteps
+
+    @property
+    def unit(self) -> str:
+        """What its steps are called."""
+        return "timesteps"
 
     @property
     def rollout(self) -> int:
@@ -252,12 +249,6 @@ class ScenarioConfig(_Frozen):
         every = self.evaluation.every
         return every and max(1, every * min(total, self.timesteps) // self.timesteps)
 
-    def for_seed(self, seed: int) -> ScenarioConfig:
-        """The same training under another seed, in a training tree of its own; itself for its own seed."""
-        if seed == self.seed:
-            return self
-        return self.model_copy(update={"seed": seed, "models": f"{self.models}_seed_{seed}"})
-
     @model_validator(mode="before")
     @classmethod
     def _build_makes_environments_and_model(cls, given: Any) -> Any:
@@ -277,14 +268,27 @@ class ScenarioConfig(_Frozen):
 
     def for_quick(self) -> ScenarioConfig:
         """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
-        merged = self.model_dump()
+        changed = self.model_dump()
         for key, value in self.quick.model_dump().items():
-            merged[key] = _merged(merged[key], value) if isinstance(value, dict) else value
-        merged["divergence"] = {}
-        return ScenarioConfig.model_validate(merged)
+            changed[key] = merged(changed[key], value) if isinstance(value, dict) else value
+        changed["divergence"] = {}
+        return ScenarioConfig.model_validate(changed)
 
 
-class Demo(_Frozen):
+def _kind(value: object) -> str:
+    """Of the two kinds of scenarios; told apart by one key."""
+    is_script = "script" in value if isinstance(value, Mapping) else isinstance(value, ScriptScenario)
+    return "[script]" if is_script else "[agent]"
+
+
+_KINDS: dict[str, type[Scenario]] = {"[agent]": ScenarioConfig, "[script]": ScriptScenario}
+AnyScenario = ScenarioConfig | ScriptScenario
+_Read = Annotated[
+    Annotated[ScenarioConfig, Tag("[agent]")] | Annotated[ScriptScenario, Tag("[script]")], Discriminator(_kind)
+]
+
+
+class Demo(Frozen):
     """What `--demo` trains: a scenario to `timesteps` over `sessions` sessions, and the options of its report."""
 
     scenario: Name
@@ -293,7 +297,7 @@ class Demo(_Frozen):
     report: list[str] = []
 
 
-class Section(_Frozen):
+class Section(Frozen):
     """One validation section; its name is the name of its folder.
 
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
@@ -308,7 +312,7 @@ class Section(_Frozen):
     default_scenario: Name | None = None
     kernel: Kernel = Kernel()
     inputs: list[InputText] = []
-    scenarios: dict[Name, ScenarioConfig] = {}
+    scenarios: dict[Name, _Read] = {}
     study: Table = {}
     remarks: Table = {}
     demo: Demo | None = None
@@ -319,7 +323,7 @@ class Section(_Frozen):
         """The folder it was read from."""
         return self._folder
 
-    def scenario(self, name: str | None = None) -> ScenarioConfig:
+    def scenario(self, name: str | None = None) -> AnyScenario:
         """The scenario `name`, or the default one.
 
         Raises:
@@ -334,6 +338,22 @@ class Section(_Frozen):
             )
         return self.scenarios[wanted]
 
+    def agent(self, name: str | None = None) -> ScenarioConfig:
+        """As `scenario`, of one that Stable-Baselines3 trains.
+
+        Raises:
+            ConfigError: it is a script; or as `scenario`.
+        """
+        found = self.scenario(name)
+        if isinstance(found, ScriptScenario):
+            raise ConfigError(
+                f"The scenario {name or self.default_scenario} of {self.name} is a script, and this is for an agent of "
+                "Stable-Baselines3.",
+                safe="nothing was started.",
+                next_step="docs/scripts.md has what there is for scripts.",
+            )
+        return found
+
     def inputs_of(self, scenario: str) -> tuple[Input, ...]:
         """What a scenario reads: the section's inputs, and its own."""
         return tuple(map(read_input, dict.fromkeys([*self.inputs, *self.scenario(scenario).inputs])))
@@ -344,7 +364,8 @@ class Section(_Frozen):
         Raises:
             ConfigError: there is none; the message lists those there are.
         """
-        places = {str(each.environment_kwargs.get("intersection")): name for name, each in self.scenarios.items()}
+        agents = {name: each for name, each in self.scenarios.items() if isinstance(each, ScenarioConfig)}
+        places = {str(each.environment_kwargs.get("intersection")): name for name, each in agents.items()}
         if intersection not in places:
             raise ConfigError(
                 f"Section {self.name} has no scenario at {intersection!r}.",
@@ -356,7 +377,7 @@ class Section(_Frozen):
     @model_validator(mode="after")
     def _own_environments_name_their_sources(self) -> Self:
         for name, scenario in self.scenarios.items():
-            if scenario.build is not None:  # its sources are followed
+            if isinstance(scenario, ScriptScenario) or scenario.build is not None:  # its sources are followed
                 continue
             module = PurePosixPath(scenario.environment.partition(":")[0].replace(".", "/"))
             included = (PurePosixPath(entry).with_suffix("") for entry in self.kernel.include)
@@ -382,7 +403,9 @@ class Section(_Frozen):
             try:
                 scenario.for_quick()
             except ValidationError as error:
-                raise ValueError(f"scenarios.{name}.quick: {in_words(error.errors()[0], ScenarioConfig)}") from None
+                raise ValueError(
+                    f"scenarios.{name}.quick: {in_words(error.errors()[0], type(scenario), _KINDS)}"
+                ) from None
             for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
                 tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
                 for other, owner in trees.items():
@@ -422,7 +445,7 @@ def section_of(text: str, path: Path) -> Section:
     try:
         section = Section.model_validate({**values, "scenarios": _extended(path, values.get("scenarios", {}))})
     except ValidationError as error:
-        raise refused(path, [in_words(detail, Section) for detail in error.errors()]) from error
+        raise refused(path, [in_words(detail, Section, _KINDS) for detail in error.errors()]) from error
     if section.name != path.resolve().parent.name:
         folder = path.resolve().parent.name
         raise refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])
@@ -442,14 +465,15 @@ def _extended(path: Path, scenarios: Any) -> Any:
             if not isinstance(base, dict) or "extends" in base:
                 accepted = listed({other: None for other, its in scenarios.items() if "extends" not in its})
                 raise refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
-            found[name] = _merged(base, {key: value for key, value in scenario.items() if key != "extends"})
+            found[name] = merged(base, {key: value for key, value in scenario.items() if key != "extends"})
     return found
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `over`; tables are merged, anything else replaces."""
     result = dict(base)
     for key, value in over.items():
         old = result.get(key)
         are_tables = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_form(old) and not is_form(value)
-        result[key] = _merged(old, value) if are_tables else value  # type: ignore[arg-type]
+        result[key] = merged(old, value) if are_tables else value  # type: ignore[arg-type]
     return result

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.fields import inside_its_folder
 from kaggle_manager.sections.mistakes import listed
-from kaggle_manager.sections.model import SECTION_FILE, Section, inside_its_folder, load_section
+from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
 from kaggle_manager.system.command_line import command
 
 DEFAULT_FOLDER = "sections"

@@ -58,7 +58,7 @@ class NewSection:
 
     def evaluate(self, every: int | None) -> None:
         """Write how often it evaluates, where that is known and leaves several evaluations."""
-        scenario = self.section.scenario()
+        scenario = self.section.agent()
         if every is None or scenario.evaluation.every or every * FEWEST_EVALUATIONS > scenario.timesteps:
             return
         file, table = self.section.folder / SECTION_FILE, f"[scenarios.{self.section.name}.evaluation]\n"

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
-from kaggle_manager.sections.identity import environment_files
+from kaggle_manager.sections.identity import source_names
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
 # Kaggle refuses a source of 1 MB or more with HTTP 400; the margin is for what its JSON encoding adds.
@@ -44,8 +44,10 @@ RUNTIME = (
     f"{PACKAGE}/sections/__init__.py",
     f"{PACKAGE}/sections/inputs.py",
     f"{PACKAGE}/sections/input_folders.py",
+    f"{PACKAGE}/sections/fields.py",
     f"{PACKAGE}/sections/model.py",
     f"{PACKAGE}/sections/mistakes.py",
+    f"{PACKAGE}/sections/script.py",
     f"{PACKAGE}/sections/hyperparameters.py",
     f"{PACKAGE}/sections/values.py",
     f"{PACKAGE}/sections/imports.py",
@@ -115,7 +117,7 @@ def build_bundle(root: Path, section: Section) -> Bundle:
 def _experiment(root: Path, section: Section) -> Iterator[str]:
     """The files that the section's experiments are fingerprinted by; `identity` says when one is missing."""
     for scenario in section.scenarios.values():
-        for name in (*environment_files(scenario, root), *scenario.reward_files):
+        for name in source_names(section, scenario, root):
             path = section.folder / name if (section.folder / name).exists() else root / name
             if path.is_file():
                 yield path.relative_to(root).as_posix()

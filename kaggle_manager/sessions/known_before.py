@@ -24,8 +24,9 @@ from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGOR
 from kaggle_manager.sections.hyperparameters import meant, unknown
 from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.imports import imported_files
-from kaggle_manager.sections.model import ScenarioConfig, Section
+from kaggle_manager.sections.model import AnyScenario, ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
+from kaggle_manager.sections.script import ScriptScenario, script_files
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.image_view import hidden_from
 
@@ -60,13 +61,15 @@ KNOWN_AS = {
 }
 
 
-def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: Bundle) -> list[str]:
+def problems(project: Path, section: Section, scenario: AnyScenario, bundle: Bundle) -> list[str]:
     """What would end a session of `scenario`, each with its key.
 
     Args:
         bundle: what travels.
     """
     travels = {name for name, _ in bundle.files}
+    if isinstance(scenario, ScriptScenario):
+        return [*_held(section), *_of_script(project, section, scenario, travels)]
     found = [*_hyperparameters(section, scenario), *_algorithm(section, scenario), *_held(section)]
     found += _sources(project, section, scenario)
     for name, key in scenario.objects.items():
@@ -83,6 +86,19 @@ def problems(project: Path, section: Section, scenario: ScenarioConfig, bundle: 
                 found.append(f"{file}: imports {module}, which Python 3.13, the image's, does not have any more")
             found += _left_behind(module, file, project, travels)
     return list(dict.fromkeys(found))
+
+
+def _of_script(project: Path, section: Section, scenario: ScriptScenario, travels: set[str]) -> Iterator[str]:
+    files = script_files(scenario, section.folder, project)
+    is_file = isinstance(scenario.script, str) and not scenario.module
+    if is_file and not files:
+        yield f"script: there is no file {scenario.script} in {section.folder} or in {project}"
+    for file in files:
+        tree = _parsed(project / file)
+        for module in dict.fromkeys(_imports(tree) if tree else ()):
+            top = module.partition(".")[0]
+            if top in GONE and not _brought(top, section, travels):
+                yield f"{file}: imports {module}, which Python 3.13, the image's, does not have any more"
 
 
 def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
@@ -158,14 +174,11 @@ def folders_of(packages: Iterable[str]) -> list[str]:
     return [folder for folder in found if folder]
 
 
-def lacking_imports(project: Path, section: Section, scenario: ScenarioConfig) -> list[str]:
-    """Packages that the environment imports and a session seems to lack, where it cannot be tried: by text alone."""
+def lacking_imports(project: Path, section: Section, scenario: AnyScenario) -> list[str]:
+    """Packages that it imports and a session seems to lack, where it cannot be tried: by text alone."""
     hidden, found = hidden_from(section), []
     there = {canonicalize_name(name) for name in (*image_packages(), *map(_name, section.kernel.packages))}
-    # `gymnasium.make` imports the module before the colon of an id.
-    made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
-    modules = [scenario.environment.partition(":")[0], *made_of]
-    for file in dict.fromkeys(file for module in modules for file in imported_files(project, module)):
+    for file in dict.fromkeys(_imported(project, section, scenario)):
         tree = _parsed(project / file)
         for module in dict.fromkeys(_imports(tree) if tree else ()):
             top = module.partition(".")[0]
@@ -186,6 +199,16 @@ def lacking_imports(project: Path, section: Section, scenario: ScenarioConfig) -
                     f"here: add its package to packages, as {top}==VERSION"
                 )
     return list(dict.fromkeys(found))
+
+
+def _imported(project: Path, section: Section, scenario: AnyScenario) -> list[str]:
+    """Files of the project that a session imports, as far as their text says so."""
+    if isinstance(scenario, ScriptScenario):
+        return script_files(scenario, section.folder, project)
+    # `gymnasium.make` imports the module before the colon of an id.
+    made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
+    modules = [scenario.environment.partition(":")[0], *made_of]
+    return [file for module in modules for file in imported_files(project, module)]
 
 
 def _is_of_project(project: Path, top: str) -> bool:

@@ -29,6 +29,8 @@ KINDS_BY_ERROR = {
     "MemoryError": FailureKind.MEMORY,
     "OutOfMemoryError": FailureKind.MEMORY,
     "Diverged": FailureKind.DIVERGED,
+    **dict.fromkeys(("EndedEarly", "NothingSaved", "SavedBackwards", "CheckpointChanged"), FailureKind.SCRIPT),
+    "StopIgnored": FailureKind.SCRIPT,
 }
 # Kaggle's words for a session that it ended at its limit: its state is that of one that somebody cancelled.
 TIMED_OUT = re.compile(r"exceeded the max\w* allowed (execution )?(duration|time)|timed out", re.I)

@@ -26,6 +26,7 @@ from kaggle_manager.sections.input_folders import as_variable, inputs_here
 from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
+from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, lacking_imports, problems
@@ -45,7 +46,11 @@ Check = dict[str, Any]
 
 def missing_packages(section: Section) -> list[str]:
     """What this machine would have to install to train `section` itself; a kernel installs it for its session."""
-    wanted = ["torch", *(package.partition("==")[0].partition("[")[0] for package in section.kernel.packages)]
+    agents = any(not isinstance(each, ScriptScenario) for each in section.scenarios.values())
+    wanted = [
+        *(["torch"] if agents else []),
+        *(package.partition("==")[0].partition("[")[0] for package in section.kernel.packages),
+    ]
     return [name for name in wanted if not _is_installed(name)]
 
 
@@ -85,25 +90,47 @@ def check_section(
     ]
     for check in doubtful:
         on_result(check)
-    own = section.folder / "preflight.py"
-    module = [module_of(project, own)] if own.is_file() else [GENERIC, section.name]
     options = [name for name, asked in (("--quick", quick), ("--thorough", thorough)) if asked]
     options += ["--evaluations"] if evaluations else []
-    options += ["--scenario", *scenarios] if scenarios else []
-    longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
+    own = section.folder / "preflight.py"
+    if own.is_file():
+        trials = [([module_of(project, own)], [*scenarios])]
+    else:
+        scripts = {name for name, each in section.scenarios.items() if isinstance(each, ScriptScenario)}
+        names = [*(scenarios or section.scenarios)]
+        agents = [name for name in names if name not in scripts]
+        trials = [([GENERIC, section.name], agents if scripts else [*scenarios])] if agents or not names else []
+    checks = doubtful
+    ok = True
+    for module, named in trials:
+        command = [*module, "--json", *options, *(["--scenario", *named] if named else [])]
+        longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
+        result = _tried(project, section, command, inputs, longest_s, on_result)
+        checks, ok = [*checks, *result["checks"]], ok and result["ok"]
+    return {"schema": 1, "ok": ok, "checks": checks}
+
+
+def _tried(
+    project: Path,
+    section: Section,
+    words: Sequence[str],
+    inputs: Mapping[str, Path] | None,
+    longest_s: float,
+    on_result: Callable[[Check], None],
+) -> dict[str, Any]:
+    """The result of a preflight's process, in what travels."""
     with unpacked(project, section) as place:
         environ = place.environ | ({VARIABLE: as_variable(inputs)} if inputs else {})
-        command = place.command(*module, "--json", *options)
+        command = place.command(*words)
         try:
             with _told_as_they_come(place.progress, on_result):
                 done = run_in_group(command, timeout=longest_s, cwd=place.code, env=environ)
-            result = _result_in(done.stdout)
+            return _result_in(done.stdout)
         except subprocess.TimeoutExpired as error:
             raise _not_carried_out(section, f"they took longer than {longest_s:.0f} s") from error
         except ValueError as error:
             said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
             raise _not_carried_out(section, " ".join(said[-3:])) from error
-    return {**result, "checks": [*doubtful, *result["checks"]]}
 
 
 def _result_in(text: str) -> dict[str, Any]:
@@ -148,7 +175,8 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
         VerificationError: a check failed; names each, and what to look at.
         ConfigError: a file that is to travel is not there.
     """
-    if stated and not _not_here(config):
+    is_script = isinstance(config.scenario, ScriptScenario)
+    if stated and not is_script and not _not_here(config):
         reporter.line(
             "  making the environment, to compare its spaces with the checkpoint's, for a change was accepted"
         )

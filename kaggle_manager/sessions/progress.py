@@ -28,7 +28,7 @@ class SessionProgress:
         lines: how many lines its log had.
         newest_line_s: seconds since its start at which the newest of them was printed.
         step, target: timesteps trained and asked for.
-        steps_per_s, reward: of the newest progress line.
+        steps_per_s, reward: of the newest progress line. metric: what a script calls that; "" for a mean return.
         last_checkpoint: step of the newest checkpoint.
         container: what the session calls itself.
         wedged: it was reported silent, and has printed nothing since.
@@ -45,6 +45,7 @@ class SessionProgress:
     target: int | None = None
     steps_per_s: float | None = None
     reward: float | None = None
+    metric: str = ""
     last_checkpoint: int | None = None
     container: str = ""
     wedged: bool = False
@@ -90,6 +91,7 @@ class SessionProgress:
                 target=event.target,
                 steps_per_s=event.steps_per_s,
                 reward=event.reward,
+                metric=event.metric or "",
                 last_checkpoint=event.checkpoint or self.last_checkpoint,
             )
         # The same session, pushed with other code: its end is not the end of this one.

@@ -45,6 +45,11 @@ def pinned(environ: Mapping[str, str]) -> dict[str, str]:
     return {**wanted, **environ, **numpys}
 
 
+def without_threads(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without the number of threads that `pinned` has set, for a program that decides that itself."""
+    return {name: value for name, value in environ.items() if name not in _THREAD_VARIABLES or value != str(THREADS)}
+
+
 def _of_numpy(environ: Mapping[str, str]) -> dict[str, str]:
     """NumPy takes the features to leave out, or those alone to use; where both are named it cannot be imported."""
     if alone := _names(environ.get(ALONE, "")):

@@ -18,6 +18,7 @@ from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.protocol.session_result import SessionResult
+from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.system import garbage
 from kaggle_manager.trainer.runtime.log_lines import Emit, complain, emit_to_log, streams_kept, warn
 from kaggle_manager.trainer.runtime.missing import in_words, missing_in
@@ -83,7 +84,11 @@ def _result(
 
 def _trained(session: Session) -> SessionOutcome:
     origin = origin_of_session(session.order, session.tree, session.inputs)
-    with garbage.importing():
-        from kaggle_manager.trainer.sb3 import session as trainer
+    if isinstance(session.section.scenario(session.order.scenario), ScriptScenario):
+        from kaggle_manager.trainer.script import session as script
 
-    return trainer.run(session, origin)
+        return script.run(session, origin)
+    with garbage.importing():
+        from kaggle_manager.trainer.sb3 import session as sb3
+
+    return sb3.run(session, origin)

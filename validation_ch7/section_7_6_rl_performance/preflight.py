@@ -78,9 +78,9 @@ def preflight(scenarios: Sequence[str] = (), *, quick: bool = False) -> list[Che
 
 
 def _of_scenario(section: Section, name: str, *, quick: bool) -> Iterator[CheckResult]:
-    yield from env_check.check_environment(section.scenario(name).for_quick())
+    yield from env_check.check_environment(section.agent(name).for_quick())
     if not quick:
-        yield from check_environment(section.scenario(name))
+        yield from check_environment(section.agent(name))
         yield from check_training(PROJECT, section, name)
         yield from check_accelerator(section, name)
 

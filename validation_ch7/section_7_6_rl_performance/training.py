@@ -65,7 +65,7 @@ def train(
     from kaggle_manager.trainer.sb3.training_config import from_scenario
 
     section = load_section(FOLDER / SECTION_FILE)
-    config = section.scenario(name)
+    config = section.agent(name)
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)
     identity = identity_of(section, name, PROJECT, quick=quick, seed=seed)

@@ -151,7 +151,7 @@ def find_runs(
     Raises:
         NotFound: there is none.
     """
-    config = section.scenario(scenario)
+    config = section.agent(scenario)
     config = config.for_quick() if quick else config
     found, candidates, left_out = [], [], []
     for tree in _trees(base / PATH / config.models, scenario):

@@ -67,13 +67,18 @@ def complain(text: str) -> None:
     _write(2, f"{text}\n")
 
 
+def pass_on(number: int, data: bytes) -> None:
+    """Write what another process has printed as it is; to standard output or error (1 or 2)."""
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(_kept.get(number, number), data) :]
+
+
 def _write(number: int, text: str) -> None:
     """With one call, so that nothing another process prints comes between: an unbuffered `print` makes two."""
     with contextlib.suppress(OSError, ValueError):
         if number in _kept:
-            data = text.encode("utf-8", "backslashreplace")
-            while data:
-                data = data[os.write(_kept[number], data) :]
+            pass_on(number, text.encode("utf-8", "backslashreplace"))
         elif (stream := sys.stdout if number == 1 else sys.stderr) is not None:
             stream.write(text)
             stream.flush()

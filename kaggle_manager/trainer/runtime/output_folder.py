@@ -74,7 +74,8 @@ def own_but_not_needed(working: Path) -> list[OutputEntry]:
     """What the trainer wrote that no manifest names: learning curves, the summary, the session's first file."""
     tree = TrainingTree(working / TREE_FOLDER, "any")
     events = sorted((tree.history / "tensorboard").glob("events.*"))[:1]
-    curves = [tree.history / "monitor.csv", tree.history / "evaluations.npz", *events]
+    names = ("monitor.csv", "evaluations.npz", "metrics.jsonl")
+    curves = [*(tree.history / name for name in names), *events]
     found = []
     for path in (working / START_FILE, tree.metadata, *curves):
         try:

@@ -92,6 +92,10 @@ class SessionClock:
             self._used_up() if self._end is not None and self._now() + needed_s + self.reserve_s() >= self._end else ""
         )
 
+    def left_s(self) -> float | None:
+        """Seconds of training left before the reserve; None without a limit."""
+        return None if self._end is None else self._end - self._now() - self.reserve_s()
+
     def reserve_s(self) -> float:
         """Seconds to keep for a save and the epilogue."""
         save = _FIRST_SAVE_S if self._slowest_save_s is None else self._slowest_save_s

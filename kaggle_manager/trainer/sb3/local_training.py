@@ -53,7 +53,7 @@ def tree_of(
     project: Path, section: Section, scenario: str, base: Path, *, quick: bool, seed: int | None = None
 ) -> TrainingTree:
     """The training tree of a scenario below `base`."""
-    declared = section.scenario(scenario)
+    declared = section.agent(scenario)
     declared = declared.for_quick() if quick else declared
     declared = declared if seed is None else declared.for_seed(seed)
     return TrainingTree(base / section.folder.relative_to(project) / declared.models, scenario)
@@ -105,7 +105,7 @@ def train_here(
         KaggleManagerError: whatever the trainer raises.
     """
     tree = tree_of(project, section, scenario, base, quick=quick)
-    declared, inputs = section.scenario(scenario), section.inputs_of(scenario)
+    declared, inputs = section.agent(scenario), section.inputs_of(scenario)
     trained = declared.for_quick() if quick else declared
     found = inputs_here(inputs, state_of(project, base), state_of(project, project))
     offer(found)

@@ -79,12 +79,12 @@ def preflight(
     for name in scenarios or section.scenarios:
         for result in _of_scenario(project, section, name, effort, quick):
             yield replace(result, name=f"{name}: {result.name}")
-        if quick and evaluations and section.scenario(name).build is None:
-            yield replace(found := check_evaluations(section.scenario(name)), name=f"{name}: {found.name}")
+        if quick and evaluations and section.agent(name).build is None:
+            yield replace(found := check_evaluations(section.agent(name)), name=f"{name}: {found.name}")
 
 
 def _of_scenario(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
-    scenario = section.scenario(name)
+    scenario = section.agent(name)
     if scenario.build is not None:
         yield from _of_build(project, section, name, effort, quick)
         return
@@ -117,7 +117,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
 
 def _of_build(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
     """Of a training that is a function of the user's: what it makes, and whether that is saved and resumed."""
-    scenario = section.scenario(name)
+    scenario = section.agent(name)
     rollout = 1
     for made, what in ((scenario.for_quick(), "makes a training"), (scenario, "makes the whole training")):
         try:
@@ -177,7 +177,7 @@ def check_training(
     Args:
         rollout: of the training, where the section does not say it.
     """
-    quick = section.scenario(name).for_quick()
+    quick = section.agent(name).for_quick()
     rollout = rollout or quick.rollout
     target = -(-quick.timesteps // rollout) * rollout  # where it ends
     with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
@@ -236,7 +236,7 @@ def check_accelerator(section: Section, name: str, made: Pool | None = None) -> 
     what = "what the accelerator can gain"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            scenario = section.scenario(name)
+            scenario = section.agent(name)
             seen = measure_share(scenario, made.environments(scenario) if made else None)
     except Exception as error:
         return [CheckResult(what, True, f"not known: {told(error)}")]

@@ -60,7 +60,7 @@ def prove_resume(project: Path, section: Section, scenario: str, seconds: float,
     """
     with tempfile.TemporaryDirectory(prefix="km_proof_") as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
-        quick = section.scenario(scenario).for_quick()
+        quick = section.agent(scenario).for_quick()
         rollout = rollout or quick.rollout
         half = -(-quick.timesteps // rollout) * rollout  # where a rollout starts
         for base, steps in ((whole, None), (cut, half), (cut, None)):
@@ -128,8 +128,8 @@ def _session(
     ):
         try:
             found = get_section(project, section)
-            if found.scenario(scenario).seed is None:  # each would draw another one
-                seeded = found.scenario(scenario).model_copy(update={"seed": SEED})
+            if found.agent(scenario).seed is None:  # each would draw another one
+                seeded = found.agent(scenario).model_copy(update={"seed": SEED})
                 found = found.model_copy(update={"scenarios": {**found.scenarios, scenario: seeded}})
             train_here(
                 project,

@@ -201,7 +201,7 @@ def import_here(
     name = scenario or section.default_scenario or ""
     base = (workdir or project).expanduser().resolve()
     tree = tree_of(project, section, name, base, quick=quick, seed=seed).root
-    declared = section.scenario(name).for_quick() if quick else section.scenario(name)
+    declared = section.agent(name).for_quick() if quick else section.agent(name)
     config = from_scenario(
         name,
         declared if seed is None else declared.for_seed(seed),

@@ -18,7 +18,7 @@ def run(session: Session, origin: Origin) -> SessionOutcome:
     resume_point = resume_point_of(origin)
     installed = versions(torch.version.cuda).model_copy(update={"torch": str(torch.__version__)})
     session.start(origin, installed)
-    scenario = session.section.scenario(order.scenario)
+    scenario = session.section.agent(order.scenario)
     scenario = scenario.for_quick() if order.quick else scenario
     config = from_scenario(
         order.scenario,

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print them."""
     name, scenario_name, *options = arguments
     _, section = open_project(name)
-    scenario = section.scenario(scenario_name)
+    scenario = section.agent(scenario_name)
     scenario = scenario.for_quick() if options else scenario
     with _model(scenario) as model:
         versions = {"gymnasium": gym.__version__, "numpy": np.__version__}

@@ -27,6 +27,7 @@ from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
+from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_compatible
 from kaggle_manager.trainer.runtime.session import SessionOutcome
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import (
@@ -61,7 +62,6 @@ from kaggle_manager.trainer.sb3.evaluation_process import Evaluating, Evaluation
 from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
-from kaggle_manager.trainer.sb3.same_experiment import changed_on_purpose, check_compatible
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of

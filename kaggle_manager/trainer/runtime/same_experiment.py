@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from kaggle_manager.checkpoints import Checkpoint, Verdict, compare
+from kaggle_manager.checkpoints.sources import Sources
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import warn
-from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 
-def changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) -> str:
+class Experiment(Protocol):
+    """What a training says of itself: `sb3.TrainingConfig` and its like."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+
+    @property
+    def sources(self) -> Sources: ...
+
+    @property
+    def accept_changes(self) -> bool: ...
+
+    @property
+    def accepted_files(self) -> Mapping[str, str] | None: ...
+
+    @property
+    def bundle_sha256(self) -> str: ...
+
+
+def changed_on_purpose(config: Experiment, checkpoint: Checkpoint | None) -> str:
     """What of the environment and the reward the user has changed since, and accepts; '' for nothing."""
     if checkpoint is None or not config.accept_changes:
         return ""
@@ -19,7 +38,7 @@ def changed_on_purpose(config: TrainingConfig, checkpoint: Checkpoint | None) ->
     return _verdict(checkpoint, stated, config.identity, config).accepted
 
 
-def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: TrainingConfig) -> None:
+def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: Experiment) -> None:
     """Tell every difference.
 
     Raises:
@@ -44,7 +63,7 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: T
 
 
 def _verdict(
-    checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: TrainingConfig
+    checkpoint: Checkpoint, stated: Mapping[str, Any], current: Mapping[str, Any], config: Experiment
 ) -> Verdict:
     return compare(
         stated,

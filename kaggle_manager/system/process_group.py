@@ -1,4 +1,4 @@
-"""A kernel process and everything it started: none may outlive its session, however deep it hides.
+"""A process of the user's and everything it started: none may outlive its session, however deep it hides.
 
 Where namespaces hold a session, killing its first process is enough. Elsewhere every descendant is killed, and what is
 left of its process group. (On macOS and Windows a descendant whose parent ended before it can escape.)
@@ -21,9 +21,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 
 
 def start(command: list[str], *, working: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a kernel with its output in pipes. On Linux it dies with this process, whatever kills that.
+    """Start a process with its output in pipes, in a session of its own.
 
-    To be called before this process has threads.
+    On Linux it dies with this process, whatever kills that. To be called before this process has threads.
     """
     linux = sys.platform.startswith("linux")
     if linux:
@@ -45,28 +45,28 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9)
 
 
-def kill(kernel: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the kernel and of everything it started; returns when they are gone."""
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the process and of everything that this one started; returns when they are gone."""
     if sys.platform == "win32":
-        if kernel.poll() is None:
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(kernel.pid)], capture_output=True, check=False)
+        if process.poll() is None:
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
     else:
-        while remaining := _descendants():
+        while remaining := descendants():
             for pid in reversed(remaining):  # children first: without a subreaper they are found by their parents
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
-            os.killpg(kernel.pid, signal.SIGKILL)
-    kernel.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
-def _descendants() -> list[int]:
+def descendants() -> list[int]:
     """Every living process below this one, parents before their children."""
     parents = dict(_from_proc() if Path("/proc/self").exists() else _from_ps())
     found = [os.getpid()]
-    for process in found:
-        found.extend(child for child, parent in parents.items() if parent == process)
+    for each in found:
+        found.extend(child for child, parent in parents.items() if parent == each)
     return found[1:]
 
 

@@ -1,0 +1,1 @@
+"""Any script as a training: started, watched, and its checkpoints kept; see docs/scripts.md."""

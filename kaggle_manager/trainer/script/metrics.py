@@ -1,0 +1,131 @@
+"""What a script tells while it trains: lines `{"step", "name", "value"}` of its `metrics.jsonl`.
+
+Promises: a bounded number of bytes is read at once and kept in all; a line that cannot be read is counted and ends
+nothing; a value that is not finite is a divergence, told before the checkpoint that came with it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from kaggle_manager.checkpoints import Disk
+from kaggle_manager.checkpoints.atomic_io import write_atomic
+from kaggle_manager.errors import Diverged
+
+FILE = "metrics.jsonl"
+MOST_BYTES, LONGEST_LINE, AT_ONCE = 64_000_000, 10_000, 1 << 20
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value at one step."""
+
+    step: int
+    name: str
+    value: float
+
+
+@dataclass
+class Metrics:
+    """Reads the script's file as it grows, and keeps it in the training tree.
+
+    Attributes:
+        path: the script's file. kept: where its lines go; those of earlier sessions are there.
+        newest: the last value of each name.
+        step: the highest step that was told.
+        unread: lines that are no such object.
+    """
+
+    path: Path
+    kept: Path
+    step: int = 0
+    newest: dict[str, Metric] = field(default_factory=dict)
+    unread: int = 0
+    _offset: int = 0
+    _rest: bytes = b""
+
+    def resume_at(self, step: int) -> None:
+        """Forget what earlier sessions told of later steps: it was not saved, and is told again."""
+        self.step = step
+        if not self.kept.is_file():
+            return
+        with self.kept.open("rb") as file:
+            lines = [line for line in file.read(MOST_BYTES).splitlines() if (it := _read(line)) and it.step <= step]
+        for line in lines:
+            if metric := _read(line):
+                self.newest[metric.name] = metric
+        write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in lines))
+
+    def read(self) -> None:
+        """Take in what was written since the last call.
+
+        Raises:
+            Diverged: a value is not finite.
+        """
+        try:
+            with self.path.open("rb") as file:
+                self._take(file)
+        except OSError:
+            return
+
+    def at(self, name: str, step: int) -> Metric | None:
+        """The newest value of a name, where it was told of this step or an earlier one."""
+        metric = self.newest.get(name)
+        return metric if metric is not None and metric.step <= step else None
+
+    def _take(self, file: BinaryIO) -> None:
+        if file.seek(0, os.SEEK_END) < self._offset:  # it was begun anew
+            self._offset, self._rest = 0, b""
+        file.seek(self._offset)
+        while data := file.read(AT_ONCE):
+            self._offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._rest = self._rest[:LONGEST_LINE]
+            good = []
+            for line in lines:
+                metric = _read(line)
+                if metric is None:
+                    self.unread += bool(line.strip()) and b"null" not in line
+                    continue
+                _refuse_infinite(metric)
+                self.newest[metric.name] = metric
+                self.step = max(self.step, metric.step)
+                good.append(line)
+            self._keep(good)
+
+    def _keep(self, lines: list[bytes]) -> None:
+        self.kept.parent.mkdir(parents=True, exist_ok=True)
+        with self.kept.open("ab") as file:
+            if file.tell() < MOST_BYTES:
+                file.write(b"".join(line + b"\n" for line in lines))
+
+
+def _read(line: bytes) -> Metric | None:
+    try:
+        said: Any = json.loads(line) if len(line) <= LONGEST_LINE else None
+        step, name, value = said["step"], said["name"], said["value"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if type(step) is not int or not 0 <= step < 2**53 or not isinstance(name, str) or not 0 < len(name) <= 200:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return Metric(step, name, float(value))
+    except OverflowError:
+        return None
+
+
+def _refuse_infinite(metric: Metric) -> None:
+    if not math.isfinite(metric.value):
+        raise Diverged(
+            f"The training has diverged at step {metric.step:,}: {metric.name} is {metric.value}.",
+            safe="the checkpoints that were committed before it",
+            next_step="lower the learning rate, and start again with --fresh; a value that is not known is written as "
+            "null",
+        )

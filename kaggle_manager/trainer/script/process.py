@@ -1,0 +1,78 @@
+"""The script as a process: what it prints goes on to the log, it is asked to stop, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from kaggle_manager.system import process_group
+from kaggle_manager.trainer.runtime.log_lines import pass_on
+
+_TAIL, _AT_ONCE = 16_000, 1 << 16
+# A process that it left behind may hold its output open; it is not waited for longer.
+_REST_S = 5.0
+
+
+class ScriptProcess:
+    """A script that runs, in a process group of its own. To be made before this process has threads."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+        self._process = process_group.start([*command], working=folder, environment=dict(environment))
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._tail = b""
+        self._pumps = [
+            threading.Thread(target=self._pump, args=(pipe, to), daemon=True)
+            for pipe, to in ((self._process.stdout, 1), (self._process.stderr, 2))
+        ]
+        for pump in self._pumps:
+            pump.start()
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, to the script alone: what it has started is the script's to end."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM if os.name != "nt" else signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+
+    def end(self) -> list[str]:
+        """Kill what is left of it; the names of the processes that it had left behind when it ended by itself."""
+        left = _names(process_group.descendants()) if self._process.poll() is not None else []
+        process_group.kill(self._process)
+        for pump in self._pumps:
+            pump.join(_REST_S)
+        return left
+
+    def last_line(self) -> str:
+        """The last line that it wrote to its standard error: of a traceback, the exception."""
+        lines = [line for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else ""
+
+    def tail(self) -> str:
+        """The end of what it wrote to its standard error."""
+        return self._tail.decode("utf-8", "replace")
+
+    def _pump(self, pipe: IO[bytes], to: int) -> None:
+        with pipe:
+            while data := os.read(pipe.fileno(), _AT_ONCE):
+                pass_on(to, data)
+                if to == 2:
+                    self._tail = (self._tail + data)[-_TAIL:]
+
+
+def _names(pids: Sequence[int]) -> list[str]:
+    found = []
+    for pid in pids:
+        try:
+            found.append(Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip())
+        except OSError:
+            if not sys.platform.startswith("linux"):
+                found.append(f"process {pid}")
+    return found

@@ -1,0 +1,89 @@
+"""A scenario that is a script: what section.toml may say of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.identity import identity_of
+from kaggle_manager.sections.model import Section, section_of
+from kaggle_manager.sections.script import ScriptScenario, script_files
+from kaggle_manager.sessions.bundle import build_bundle
+
+TOML = """
+name = "toy"
+title = "A script"
+trains = true
+default_scenario = "toy"
+
+[scenarios.toy]
+script = {script}
+target = 40
+models = "data/models"
+{more}
+
+[scenarios.toy.quick]
+models = "data/models_quick"
+"""
+
+
+def section(project: Path, script: str = '"train.py"', more: str = "") -> Section:
+    folder = project / "sections/toy"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = TOML.format(script=script, more=more)
+    (folder / "section.toml").write_text(text)
+    return section_of(text, folder / "section.toml")
+
+
+def scenario(found: Section) -> ScriptScenario:
+    its = found.scenario()
+    assert isinstance(its, ScriptScenario)
+    return its
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('"train.py"', ("train.py", "--lr", "1")),
+        ('"-m pack.train"', ("-m pack.train", "--lr", "1")),
+        ('["torchrun", "--standalone", "train.py"]', ("torchrun", "--standalone", "train.py", "--lr", "1")),
+    ],
+)
+def test_a_script_is_a_file_a_module_or_a_command(script: str, words: tuple[str, ...], tmp_path: Path) -> None:
+    its = scenario(section(tmp_path, script, 'arguments = ["--lr", "1"]\nunit = "epochs"'))
+    assert (its.words, its.target, its.unit, its.for_quick().target) == (words, 40, "epochs", 2)
+    assert its.for_seed(3).models == "data/models_seed_3"
+
+
+@pytest.mark.parametrize("script", ['"train"', '"/etc/train.py"', '"../train.py"', '"-m a b"', "[]", '[""]', "3"])
+def test_any_other_script_is_refused_by_its_key(script: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"scenarios\.toy\.script.*: given"):
+        section(tmp_path, script)
+
+
+def test_a_key_of_the_other_kind_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"scenarios\.toy\.algorithm: is a key of a scenario without `script`"):
+        section(tmp_path, more='algorithm = "PPO"')
+    text = TOML.format(script='"train.py"', more="") + "hyperparameters = {}\n"
+    with pytest.raises(ConfigError, match=r"scenarios\.toy\.quick\.hyperparameters: is not a key of this file"):
+        section_of(text, tmp_path / "sections/toy/section.toml")
+
+
+def test_what_a_script_imports_travels_and_is_its_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "src/parts").mkdir(parents=True)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "src/train.py").write_text("import os, torch\nfrom parts import net\nfrom lib.data import load\n")
+    (tmp_path / "src/parts/net.py").write_text("WIDTH = 3\n")
+    (tmp_path / "lib/data.py").write_text("def load(): ...\n")
+    (tmp_path / "lib/unused.py").write_text("")
+    found = section(tmp_path, '"src/train.py"')
+    files = {"src/train.py", "src/parts/net.py", "lib/data.py"}
+    assert set(script_files(scenario(found), found.folder, tmp_path)) == files
+    assert files <= {name for name, _ in build_bundle(tmp_path, found).files}
+    before = identity_of(found, "toy", tmp_path)
+    (tmp_path / "src/parts/net.py").write_text("WIDTH = 3  # a comment\n")
+    assert identity_of(found, "toy", tmp_path) == before
+    (tmp_path / "src/parts/net.py").write_text("WIDTH = 4\n")
+    assert identity_of(found, "toy", tmp_path)["script_fingerprint"] != before["script_fingerprint"]
