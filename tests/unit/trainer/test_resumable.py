@@ -1,0 +1,276 @@
+"""`resumable.py`, the file that scripts copy: what it promises with a manager and without one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kaggle_manager.trainer.script import resumable
+from kaggle_manager.trainer.script.resumable import Session
+from kaggle_manager.trainer.script.resumable_state import Batches, endless, random_state, set_random_state
+
+SCRIPT = """
+import json, sys, time
+from resumable import Session
+
+session = Session(target=40, save_every=5)
+walk = json.loads((session.resume / "walk.json").read_text()) if session.resume else []
+step = session.step
+while session.running(step):
+    walk.append((walk[-1] if walk else session.seed) * 3 % 1001 + step)
+    step += 1
+    session.log(step, "walk", walk[-1])
+    time.sleep(0.005)
+    if session.due(step):
+        with session.checkpoint(step) as folder:
+            (folder / "walk.json").write_text(json.dumps(walk))
+print("libraries", *sorted({"numpy", "torch", "kaggle_manager"} & {*sys.modules}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("KM_SESSION_"):
+            monkeypatch.delenv(name)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def save(session: Session, step: int, *, best: bool = False) -> None:
+    with session.checkpoint(step, best=best) as folder:
+        (folder / "weights").write_text(str(step))
+
+
+def start(folder: Path, **variables: object) -> subprocess.Popen[str]:
+    """The script as a user has it: its file and the one it copied, in an interpreter without this package."""
+    (folder / "train.py").write_text(SCRIPT)
+    shutil.copy(resumable.__file__, folder)
+    env = {**os.environ, **{f"KM_SESSION_{name}": str(value) for name, value in variables.items()}}
+    env.pop("PYTHONPATH", None)
+    return subprocess.Popen(
+        [sys.executable, "-S", "train.py"],
+        cwd=folder,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def said_by(process: subprocess.Popen[str]) -> str:
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    return out
+
+
+def walk_of(folder: Path) -> list[int]:
+    return list(json.loads((folder / "walk.json").read_text()))
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.002)
+
+
+def test_it_needs_the_standard_library_alone_and_works_without_a_manager(tmp_path: Path) -> None:
+    assert said_by(start(tmp_path)) == "libraries\n"
+    assert len(walk_of(tmp_path / "saves/40")) == 40
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_stopped_and_started_again_it_ends_as_if_nothing_had_been(tmp_path: Path, number: signal.Signals) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir(), cut.mkdir()
+    said_by(start(whole))
+    process = start(cut)
+    wait_for(cut / "saves/10")
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 0)
+    newest = max(int(each.name) for each in (cut / "saves").iterdir() if each.name.isdecimal())
+    assert 10 <= newest < 40
+    said_by(start(cut))
+    assert walk_of(cut / "saves/40") == walk_of(whole / "saves/40")
+    assert (cut / "saves/metrics.jsonl").read_text() == (whole / "saves/metrics.jsonl").read_text()
+
+
+def test_the_manager_s_words_win_over_the_script_s(tmp_path: Path) -> None:
+    mount, given = tmp_path / "mount", tmp_path / "given"
+    mount.mkdir()
+    (mount / "walk.json").write_text(json.dumps([7] * 12))
+    said_by(start(tmp_path, TARGET=17, SEED=5, STEP=12, RESUME=mount, SAVES=given))
+    assert walk_of(given / "17")[:12] == [7] * 12
+    assert sorted(path.name for path in given.iterdir()) == ["17", "metrics.jsonl"]
+    assert not (tmp_path / "saves").exists()
+    said_by(start(tmp_path, TARGET=1, SEED=5, SAVES=tmp_path / "new"))
+    assert walk_of(tmp_path / "new/1") == [15]
+
+
+def test_at_the_deadline_it_saves_and_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 999.0
+    monkeypatch.setattr(resumable.time, "time", lambda: now)
+    monkeypatch.setenv("KM_SESSION_DEADLINE", "1000")
+    session = Session(target=9)
+    assert session.running(1)
+    assert not session.due(2)
+    now = 1000.0
+    assert session.running(2), "step 2 is not saved yet"
+    assert session.due(3)
+    save(session, 3)
+    assert not session.running(3)
+    assert not Session(target=9).running(3), "a session that begins after its deadline has nothing to add"
+
+
+def test_a_manager_s_checkpoints_are_left_for_it_to_delete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KM_SESSION_SAVES", str(tmp_path / "given"))
+    session = Session(target=9)
+    for step in range(1, 5):
+        save(session, step)
+    assert sorted(path.name for path in (tmp_path / "given").iterdir()) == ["1", "2", "3", "4"]
+
+
+def test_two_checkpoints_are_kept_and_the_newest_best() -> None:
+    session = Session(target=9)
+    for step in range(1, 8):
+        save(session, step, best=step in (2, 3))
+    assert sorted(path.name for path in session.saves.iterdir()) == ["3", "6", "7"]
+
+
+def test_a_checkpoint_is_there_whole_or_not_at_all() -> None:
+    session = Session(target=9)
+    block = session.checkpoint(4)
+    (block.__enter__() / "half").write_text("half")
+    assert [path.name for path in session.saves.iterdir()] == ["4.tmp"]
+    assert block.__exit__(OSError, OSError("full"), None) is False
+    assert session.saved == 0
+    again = Session(target=9)
+    assert again.resume is None
+    assert list(again.saves.iterdir()) == []
+
+
+def test_it_refuses_to_save_backwards() -> None:
+    save(Session(target=9), 4)
+    session = Session(target=9)
+    for step in (3, 4):
+        with pytest.raises(ValueError, match=f"step {step} is not after step 4"), session.checkpoint(step):
+            pass
+
+
+def test_it_ends_at_the_target_or_once_its_last_step_is_saved() -> None:
+    session = Session(target=3, save_every=100)
+    assert session.running(0)
+    assert not session.due(1)
+    session.stop()
+    assert session.running(1), "step 1 is not saved yet"
+    assert session.due(2)
+    save(session, 2)
+    assert not session.running(2)
+    assert not session.due(2)
+    assert session.due(3)
+    assert not session.running(3)
+
+
+def test_it_saves_by_steps_or_by_time() -> None:
+    by_steps = Session(target=100, save_every=5)
+    assert [step for step in range(1, 12) if by_steps.due(step)] == [5, 6, 7, 8, 9, 10, 11], "until it is saved"
+    save(by_steps, 5)
+    assert [step for step in range(5, 12) if by_steps.due(step)] == [10, 11]
+    assert not Session(target=100, saves="other").due(6)
+    assert Session(target=100, saves="other", save_minutes=0).due(6)
+
+
+def test_points_of_steps_that_are_made_again_are_forgotten() -> None:
+    session = Session(target=9)
+    session.log(1, "loss", 3)
+    save(session, 1)
+    session.log(2, "loss", float("nan"))
+    with (session.saves / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "na')
+    assert Session(target=9).saved == 1
+    assert (session.saves / "metrics.jsonl").read_text() == '{"step": 1, "name": "loss", "value": 3.0}\n'
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
+def test_a_forked_child_can_be_ended_and_does_not_mind_ctrl_c() -> None:
+    Session(target=9)
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(3)
+    os.kill(child, signal.SIGINT)
+    time.sleep(0.05)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+
+
+def draws() -> tuple[object, ...]:
+    return random.random(), random.gauss(0, 1), np.random.rand(3).tolist(), np.random.normal(), torch.rand(3).tolist()
+
+
+def test_generators_go_on_where_they_were_also_through_json_and_a_safe_torch_load(tmp_path: Path) -> None:
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    random.gauss(0, 1), np.random.normal()  # each keeps a second value back
+    state = random_state()
+    expected = draws()
+    torch.save(state, tmp_path / "state.pt")
+    for kept in (json.loads(json.dumps(state)), torch.load(tmp_path / "state.pt", weights_only=True), state):
+        draws()
+        set_random_state(kept)
+        assert draws() == expected
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    def taken(count: int, **options: int) -> list[list[int]]:
+        stream = endless(Batches(23, 5, **options))
+        return [next(stream) for _ in range(count)]
+
+    whole = taken(11, seed=2)
+    assert [taken(11 - step, seed=2, step=step) for step in range(11)] == [whole[step:] for step in range(11)]
+    assert len(Batches(23, 5)) == 4
+    assert all(len({item for batch in whole[epoch : epoch + 4] for item in batch}) == 20 for epoch in (0, 4))
+    assert whole[:4] != whole[4:8]
+    assert taken(11, seed=3) != whole
+    with pytest.raises(ValueError, match="4 items make no batch of 5"):
+        Batches(4, 5)
+
+
+@pytest.mark.slow
+def test_the_loader_s_place_is_that_of_what_was_used_not_of_what_was_fetched() -> None:
+    data = torch.utils.data.TensorDataset(torch.arange(12))
+
+    def loader(step: int) -> Iterator[list[torch.Tensor]]:
+        batches = Batches(12, 2, step=step)
+        return endless(torch.utils.data.DataLoader(data, batch_sampler=batches, num_workers=1))
+
+    whole, rest = loader(0), loader(4)
+    expected = [next(whole)[0].tolist() for _ in range(8)][4:]
+    assert [next(rest)[0].tolist() for _ in range(4)] == expected
+
+
+def test_a_new_epoch_of_a_loader_with_a_generator_of_its_own_draws_nothing_from_torch() -> None:
+    data = torch.utils.data.TensorDataset(torch.arange(12))
+    batches = Batches(12, 2)
+    loader = endless(torch.utils.data.DataLoader(data, batch_sampler=batches, generator=torch.Generator()))
+    before = torch.get_rng_state()
+    for _ in range(13):
+        next(loader)
+    assert torch.equal(torch.get_rng_state(), before)
