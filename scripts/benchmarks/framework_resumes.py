@@ -1,6 +1,6 @@
 """Scripts of four kinds, each killed at random moments over three sessions, and compared with an untouched run.
 
-The examples of docs/examples/scripts, with their real frameworks (extra `frameworks`), by the contract of
+The examples of docs/scripts, with their real frameworks (extra `frameworks`), by the contract of
 docs/scripts.md alone: a session that is asked to stop by SIGTERM and one that is killed, in either order, then one that
 ends. Compared are the values of all files of the last checkpoint, and the curves.
 

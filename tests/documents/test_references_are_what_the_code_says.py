@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import make_api_reference
 import make_cli_reference
+import make_script_examples
 import pytest
 import typer
 
@@ -26,7 +27,9 @@ def every_error(error: type[errors.KaggleManagerError] = errors.KaggleManagerErr
         yield from every_error(each)
 
 
-@pytest.mark.parametrize("reference", [make_cli_reference, make_api_reference], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "reference", [make_cli_reference, make_api_reference, make_script_examples], ids=lambda module: module.__name__
+)
 def test_the_page_is_what_the_code_says_now(reference: object) -> None:
     page, written = reference.page(), reference.PAGE.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     assert written == page, f"make it again: python scripts/{reference.__name__}.py"  # type: ignore[attr-defined]

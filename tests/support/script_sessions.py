@@ -22,7 +22,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 TO_COPY = ROOT / "kaggle_manager/trainer/script"
-EXAMPLES = ROOT / "docs/examples/scripts"
+EXAMPLES = ROOT / "docs/scripts"
 # What each example is made with.
 FRAMEWORKS = {
     "pytorch": ["torch"],

@@ -62,9 +62,9 @@ while session.running(global_step):
         next_obs, reward, terminated, truncated, infos = envs.step(actions[t].long().numpy())
         next_obs, rewards[t] = torch.tensor(next_obs), torch.tensor(reward)
         next_done = torch.tensor(terminated | truncated).float()
-        for length in infos["episode"]["r"][infos["_episode"]] if "episode" in infos else []:
-            print(f"global_step={global_step}, episodic_return={length}")
-            session.log(global_step, "episodic_return", length)
+        for gained in infos["episode"]["r"][infos["_episode"]] if "episode" in infos else []:
+            print(f"global_step={global_step}, episodic_return={gained}")
+            session.log(global_step, "episodic_return", gained)
     with torch.no_grad():
         next_value, advantages, last = agent.critic(next_obs).flatten(), torch.zeros_like(rewards), 0
         for t in reversed(range(num_steps)):
