@@ -155,6 +155,12 @@ class Manifest:
         return sum(file.size for file in self.files) + sum(ref.length for ref in self.segments)
 
     @property
+    def told_score(self) -> float | None:
+        """The score for people: of a script's metric its value, of which a smaller one may be the better."""
+        value = self.metrics.get("value")
+        return float(value) if isinstance(value, int | float) else self.score
+
+    @property
     def score(self) -> float | None:
         """The score of a best model; None on the other levels."""
         value = self.metrics.get("score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,13 @@ def init(
             help="As RL Baselines3 Zoo has tuned ALGO for ENV, e.g. ppo Hopper-v4; instead of --env, --algo, --policy.",
         ),
     ] = None,
+    script: Annotated[
+        str | None,
+        typer.Option(help="A script that trains, e.g. train.py, instead of an agent of SB3: see docs/scripts.md."),
+    ] = None,
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="With --script: copy resumable.py beside it, for its loop.")
+    ] = False,
     zoo_file: Annotated[
         Path | None, typer.Option(help="A file in the Zoo's form. [default: that of the installed rl_zoo3]")
     ] = None,
@@ -65,7 +73,10 @@ def init(
       kaggle-manager init my_robot --env my_robot.env:RobotEnv --algo SAC
 
       kaggle-manager init hopper --zoo ppo Hopper-v4
+
+      kaggle-manager init my_model --script train.py --resumable
     """
+    from kaggle_manager.sections.new_script import new_script
     from kaggle_manager.sections.scaffold import new_section, project_for_new
     from kaggle_manager.sections.zoo_files import zoo_training
     from kaggle_manager.sessions.env_needs import needs_of
@@ -84,6 +95,12 @@ def init(
             safe="nothing was written",
             next_step=f"name algorithm and environment: --zoo ppo Hopper-v4 --zoo-file {zoo_file}",
         )
+    if script and (env or algo or policy or zoo):
+        raise ConfigError(
+            "--script trains by itself: it has no environment, algorithm or policy.",
+            safe="nothing was written",
+            next_step="leave out --env, --algo, --policy and --zoo, or --script",
+        )
     here = Path.cwd()
     if (project := project_for_new(here)) != here:
         told(
@@ -93,21 +110,25 @@ def init(
     env = zoo[1] if zoo else env
     if env is not None:
         told(f"looking at what {env} imports and reads ...")
-    made = new_section(
-        name,
-        project,
-        environment=env,
-        algorithm=algo or "PPO",
-        policy=policy,
-        timesteps=steps,
-        tuned=zoo_training(*zoo, zoo_file) if zoo else None,
-        look=needs_of,
-    )
+    if script is not None:
+        made = new_script(name, project, _in_project(script, here, project), target=steps, helper=resumable, pins=_pins)
+    else:
+        made = new_section(
+            name,
+            project,
+            environment=env,
+            algorithm=algo or "PPO",
+            policy=policy,
+            timesteps=steps,
+            tuned=zoo_training(*zoo, zoo_file) if zoo else None,
+            look=needs_of,
+        )
     missing = missing_packages(made.section)
     if not missing:
         told("trying the new section for some steps, which takes some seconds ...")
     checks = [] if missing else check_section(made.project, made.section, quick=True, evaluations=True)["checks"]
-    made.evaluate(every=_suggested(checks, "every"))
+    if script is None:
+        made.evaluate(every=_suggested(checks, "every"))
     if not as_json:
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:
@@ -129,7 +150,7 @@ def init(
         for check in checks:
             print(line_of(check))
         if missing:
-            for text in lacking_imports(made.project, made.section, made.section.agent()):
+            for text in lacking_imports(made.project, made.section, made.section.scenario()):
                 print(f"WARNING: {text}")
             todo = how_to_install(missing, made.section.kernel.packages)
             print(f"Not tried here, where {', '.join(missing)} would have to be installed: {todo}")
@@ -147,6 +168,20 @@ def _suggested(checks: list[dict[str, Any]], key: str) -> int | None:
     """The number that a check says is better for a key of section.toml; None for none."""
     lines = (str(check.get("line", "")).partition(" = ") for check in checks)
     return next((int(value) for name, _, value in lines if name == key), None)
+
+
+def _in_project(script: str, here: Path, project: Path) -> str:
+    """A script as section.toml names it: what is typed is relative to where the user stands."""
+    if script.startswith("-m "):
+        return script
+    path = (here / script).resolve()
+    return path.relative_to(project.resolve()).as_posix() if path.is_relative_to(project.resolve()) else script
+
+
+def _pins(modules: Iterable[str]) -> list[str]:
+    from kaggle_manager.sessions.image_view import pins_for
+
+    return pins_for(modules, ())
 
 
 def _guessed(policy: str, policy_too: bool) -> str:

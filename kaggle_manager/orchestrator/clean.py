@@ -222,7 +222,7 @@ class Cleaner:
     def _known(self, row: RunRow) -> KnownRun:
         if row.finished_at is None:
             is_gone = self._has_no_section(row)
-            why = f"its section {row.section} is gone" if is_gone else f"{row.scenario} to {row.target:,} timesteps"
+            why = f"its section {row.section} is gone" if is_gone else f"{row.scenario} to {row.target:,} {row.unit}"
             return KnownRun(row.run_id, is_gone, why, self._needed(row) if is_gone else "")
         return KnownRun(row.run_id, True, f"{row.outcome} on {row.finished_at[:10]}", self._needed(row))
 

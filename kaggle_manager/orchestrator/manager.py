@@ -152,7 +152,7 @@ class ValidationKaggleManager:
             with self._opened(config, journal) as run:
                 run.go_on()
                 run.reporter.line(
-                    f"run {run.row.run_id}: {config.name} to {config.target} timesteps, tree {config.tree}"
+                    f"run {run.row.run_id}: {config.name} to {config.target} {config.scenario.unit}, tree {config.tree}"
                 )
                 return self._passes.until_done(run)
 

@@ -43,7 +43,9 @@ class OpenedRun:
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """What a later command needs to know to go on as this one would."""
     own_target = config.scenario.target
-    return {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
+    settings = {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
+    unit = config.scenario.unit
+    return settings if unit == "timesteps" else {**settings, "unit": unit}
 
 
 def open_run(
@@ -121,17 +123,16 @@ def _reopened(config: RunConfig, journal: Journal, run: RunRow, reporter: Report
 def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, reporter: Reporter) -> None:
     """A smaller target than what is saved is reached where a final model lies, and out of reach where none does."""
     final = store.final()
+    unit = config.scenario.unit
     if final is not None and final.step >= head.step:
-        reporter.line(
-            f"  more than {config.target:,} timesteps are done: the final model here is of step {final.step:,}"
-        )
+        reporter.line(f"  more than {config.target:,} {unit} are done: the final model here is of step {final.step:,}")
         return
     raise ConfigError(
         f"{config.tree} is at step {head.step:,} already, on its way to {head.manifest.target:,}: a final model of "
-        f"{config.target:,} timesteps cannot come out of it any more.",
+        f"{config.target:,} {unit} cannot come out of it any more.",
         safe="nothing was pushed; the checkpoints and the best model are untouched",
         next_step=f"go on with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
-        f"{config.target:,} timesteps from zero take --fresh, which archives this tree, or another --workdir",
+        f"{config.target:,} {unit} from zero take --fresh, which archives this tree, or another --workdir",
     )
 
 

@@ -270,7 +270,7 @@ class Passes:
         note_image(run, run.newest_session())
         run.state.refresh()  # a stop may have been asked for since
         if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
-            run.reporter.line(f"relaunch: {run.config.target - outcome.step} timesteps remain")
+            run.reporter.line(f"relaunch: {run.config.target - outcome.step} {run.row.unit} remain")
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -145,6 +145,11 @@ class RunRow:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def unit(self) -> str:
+        """What its steps are called."""
+        return str(self.settings.get("unit", "timesteps"))
+
+    @property
     def address(self) -> str:
         """Where its kernel is pushed to."""
         return f"{self.owner}/{self.slug}"

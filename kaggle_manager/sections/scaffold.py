@@ -160,8 +160,8 @@ def new_section(
     texts = {f"{place}/{name}/{SECTION_FILE}": text}
     if environment is None:
         kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
-        masks = _template("action_masks") if algorithm == "MaskablePPO" else ""  # which asks what is allowed
-        texts[f"{place}/{name}/environment.py"] = _template(f"environment_{kind}.py", name=name, masks=masks)
+        masks = filled("action_masks") if algorithm == "MaskablePPO" else ""  # which asks what is allowed
+        texts[f"{place}/{name}/environment.py"] = filled(f"environment_{kind}.py", name=name, masks=masks)
         texts[f"{place}/{name}/__init__.py"] = ""
         # A regular package: an installed one of the same name never comes before it.
         texts[f"{place}/__init__.py"] = ""
@@ -233,7 +233,7 @@ def _section_toml(name: str, found: _Environment, training: Training) -> str:
     sources = f"environment_files = {text_of(found.files)} # add whatever else it is made of\n"
     sources += f"reward_files = {text_of(found.files)}\n"
     library = "sb3_contrib" if training.algorithm in SB3_CONTRIB else "stable_baselines3"
-    text = _template(
+    text = filled(
         "section.toml",
         name=name,
         title=name.replace("_", " "),
@@ -262,7 +262,8 @@ def _policy_of(algorithm: str) -> str:
     return "MlpLstmPolicy" if algorithm == "RecurrentPPO" else "MlpPolicy"
 
 
-def _template(template: str, **values: object) -> str:
+def filled(template: str, **values: object) -> str:
+    """The text of a template."""
     return Template((TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(values)
 
 

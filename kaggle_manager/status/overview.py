@@ -96,7 +96,7 @@ class Overview:
             nothing = self._nothing()
             yield f"{nothing['why']}; {'next' if self.trees or self.left_out else 'begin with'}: {nothing['next']}"
         for run in self.runs:
-            yield f"{run.state.upper():<9} {run.name}  {run.step} of {run.target} timesteps"
+            yield f"{run.state.upper():<9} {run.name}  {run.step} of {run.target} {run.unit}"
             yield "  " + run.why.replace("\n", "\n  ")
             yield f"  run {run.run_id}"
             if run.best_score is not None:

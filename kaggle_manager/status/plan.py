@@ -28,7 +28,7 @@ class RunPlan:
     """The next session and the date of the target.
 
     Attributes:
-        step, target: timesteps saved and asked for.
+        step, target: saved and asked for. unit: what they are called: timesteps, or as a script says.
         steps_per_s: of the last sessions, each weighed by its training time; None before the first.
         setup_s, turnaround_s: medians of the last sessions: before the first step, and between two sessions.
         next_session: in words: how long, how many steps, or until when to wait.
@@ -45,6 +45,7 @@ class RunPlan:
     run_id: str
     step: int
     target: int
+    unit: str
     steps_per_s: float | None
     setup_s: float | None
     turnaround_s: float | None
@@ -65,7 +66,7 @@ class RunPlan:
         return {"schema": REPORT_SCHEMA, **asdict(self)}
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.step} of {self.target} timesteps are saved"
+        yield f"{self.step} of {self.target} {self.unit} are saved"
         if self.steps_per_s is not None and self.setup_s is not None:
             between = f", {duration(self.turnaround_s)} between sessions" if self.turnaround_s is not None else ""
             yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up{between}"
@@ -123,6 +124,7 @@ def plan_run(
     first = epoch(forecasts[0]["detail"]["done_at"]) if forecasts else None
     return RunPlan(
         run_id=row.run_id if row else "",
+        unit=config.scenario.unit,
         step=step,
         target=config.target,
         steps_per_s=pace.steps_per_s if pace else None,

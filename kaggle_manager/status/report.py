@@ -79,6 +79,7 @@ class RunReport:
         waiting_until: end of the wait, ISO 8601; None when it does not wait.
         run_id, section, scenario: which run it is.
         seed: of the training; None: the scenario's own.
+        unit: what its steps are called.
         platform: `local` or `kaggle`.
         quick: whether it is a quick run.
         step, target: environment steps saved, and asked for.
@@ -120,6 +121,7 @@ class RunReport:
     counts: dict[str, int]
     sessions: tuple[SessionSummary, ...]
     seed: int | None = None
+    unit: str = "timesteps"
 
     @property
     def name(self) -> str:

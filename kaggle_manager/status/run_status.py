@@ -99,7 +99,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         bundle_sha256=newest.bundle_sha256 if newest else "",
         image=next((session.image for session in reversed(sessions) if session.image), ""),
         exactness=exactness(head.exact) if head else "",
-        best_score=best.score if best else None,
+        best_score=best.told_score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
         forecast=_forecast(row) if state.name not in ENDS and not row.stop_asked else {},
@@ -108,6 +108,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         counts=dict(row.counts),
         sessions=sessions,
         seed=which.seed,
+        unit=row.unit,
     )
 
 
@@ -124,11 +125,11 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
     row, newest, wait = run.row, run.newest, run.row.wait
     again, tick = which.command("run"), which.command("tick")
     if row.outcome == "finished" and damage:  # no session follows that would notice
-        why = f"{row.target} timesteps are done, and what was saved is damaged since: {damage}"
+        why = f"{row.target} {row.unit} are done, and what was saved is damaged since: {damage}"
         return _State("finished", why, which.command("checkpoints verify"), human=True)
     if row.outcome == "finished":
         return _State(
-            "finished", f"{row.target} timesteps are done", _after_the_end(row, which, run.journal.path.parent)
+            "finished", f"{row.target} {row.unit} are done", _after_the_end(row, which, run.journal.path.parent)
         )
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
@@ -152,7 +153,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
         why = f"generation {newest.generation} has ended; what it left is restored next"
         return _State("fetching", why, tick)
     after = f"generation {newest.generation} {newest.why}; " if newest else ""
-    return _State("ready", f"{after}{max(0, row.target - step)} timesteps remain", tick)
+    return _State("ready", f"{after}{max(0, row.target - step)} {row.unit} remain", tick)
 
 
 def _undone(
@@ -160,13 +161,15 @@ def _undone(
 ) -> _State | None:
     """What a finished run is whose tree holds less than its target: an older copy was put there, or nothing is left."""
     if not there:
-        why = f"{row.target} timesteps were done, and the tree {row.tree} holds no checkpoint any more"
+        why = f"{row.target} {row.unit} were done, and the tree {row.tree} holds no checkpoint any more"
         return _State("error", why, which.command("run"), human=True)
     head, final = _first(own, "latest"), _first(own, "final")
     if not own or (head and final and min(head.step, final.step) >= row.target):
         return None
     step = head.step if head else 0
-    return _State("ready", f"{row.target} timesteps were done; the tree is at step {step} again", which.command("tick"))
+    return _State(
+        "ready", f"{row.target} {row.unit} were done; the tree is at step {step} again", which.command("tick")
+    )
 
 
 def _trouble(row: RunRow, again: str) -> _State | None:

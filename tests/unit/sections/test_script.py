@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import Section, section_of
+from kaggle_manager.sections.new_script import HELPERS, new_script
 from kaggle_manager.sections.script import ScriptScenario, script_files
 from kaggle_manager.sessions.bundle import build_bundle
 
@@ -87,3 +89,26 @@ def test_what_a_script_imports_travels_and_is_its_fingerprint(tmp_path: Path) ->
     assert identity_of(found, "toy", tmp_path) == before
     (tmp_path / "src/parts/net.py").write_text("WIDTH = 4\n")
     assert identity_of(found, "toy", tmp_path)["script_fingerprint"] != before["script_fingerprint"]
+
+
+def test_init_writes_a_section_that_is_read_and_copies_what_the_script_imports(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("from resumable import Session\nimport numpy\n")
+    asked: list[str] = []
+
+    def pins(modules: Iterable[str]) -> list[str]:
+        asked.extend(modules)
+        return ["tiny==1.0"]
+
+    made = new_script("my_model", tmp_path, "train.py", target=500, pins=pins)
+    its = scenario(made.section)
+    assert (its.words, its.target, its.quick.target) == (("train.py",), 500, 4)
+    assert made.section.kernel.packages == ["tiny==1.0"]
+    assert "numpy" in asked
+    assert "sections/my_model/section.toml" in made.files
+    there = (HELPERS / "resumable.py").is_file()
+    assert (tmp_path / "resumable.py").is_file() == there
+    with pytest.raises(ConfigError, match="exists already"):
+        new_script("my_model", tmp_path, "train.py")
+    with pytest.raises(ConfigError, match=r"There is no file other.py"):
+        new_script("second", tmp_path, "other.py")
+    assert not (tmp_path / "sections/second").exists()
