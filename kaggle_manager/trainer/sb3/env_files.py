@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from kaggle_manager.sections.identity import environment_files
 from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of
 from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig
@@ -44,7 +45,7 @@ def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
     named = [scenario.environment, *scenario.objects]
     imported = {file for each in named for file in imported_files(trial.code, each.partition(":")[0])}
     imported &= _files_of([*sys.modules])
-    declared = {*scenario.environment_files, *scenario.reward_files}
+    declared = {*environment_files(scenario, trial.code), *scenario.reward_files}
     declared |= {f"{trial.section}/{name}" for name in declared}
     found = sorted(name for name in (used.names() | imported) - declared if _counts(name))
     if not found:

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from itertools import count
 
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import algorithms, network_share
+from kaggle_manager.trainer.sb3.code_first import Built
 from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
+from kaggle_manager.trainer.sb3.network_share import NetworkShare
 from kaggle_manager.trainer.sb3.training_config import EVALUATION_SHARE, adaptive_evaluate_every, adaptive_save_every
 
 WANTED = 0.1
@@ -77,20 +80,45 @@ def measure(
         given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
         limit = _time_limit(*vec.get_attr("spec", indices=[0]))
-        episodes = scenario.evaluation.episodes
-        played = episodes if made_s * episodes < MADE_S else 1
-        played_in = environments if environments and played == 1 else own
-        starts: list[float] = []
+        return _played(scenario, training, model, own, made_s, limit, environments)
 
-        def watched() -> None:
-            now = time.perf_counter()
-            if starts and now - starts[0] > MEASURE_S:
-                raise _Enough
-            starts.append(now)
 
-        with contextlib.suppress(_Enough):
-            Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
-        step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
+def measure_built(scenario: ScenarioConfig, built: Built, training: NetworkShare | None) -> EvaluationShare | None:
+    """As `measure`, of what a function of the user's has made, of which a moment of training was measured already."""
+    if training is None:
+        return None
+    begun = time.perf_counter()
+    vec = built.evaluation.vectorised("none", SEED)
+    made_s = time.perf_counter() - begun
+    with contextlib.closing(vec):
+        limit = _time_limit(*vec.get_attr("spec", indices=[0]))
+    return _played(scenario, training, built.model, built.evaluation, made_s, limit)
+
+
+def _played(
+    scenario: ScenarioConfig,
+    training: NetworkShare,
+    model: BaseAlgorithm,
+    own: Environments,
+    made_s: float,
+    limit: int | None,
+    there: Environments | None = None,
+) -> EvaluationShare:
+    """Evaluate a moment, in environments made as `own`; where making them takes long, in one that is `there`."""
+    episodes = scenario.evaluation.episodes
+    played = episodes if made_s * episodes < MADE_S else 1
+    played_in = there if there and played == 1 else own
+    starts: list[float] = []
+
+    def watched() -> None:
+        now = time.perf_counter()
+        if starts and now - starts[0] > MEASURE_S:
+            raise _Enough
+        starts.append(now)
+
+    with contextlib.suppress(_Enough):
+        Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
+    step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
     longest = max(limit or 0, len(starts))
     evaluation_s = made_s * episodes + longest * step_s
     return EvaluationShare(training.step_s, evaluation_s, _every(scenario, longest * episodes))

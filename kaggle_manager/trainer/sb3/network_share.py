@@ -79,9 +79,23 @@ def measure_share(
     with contextlib.closing(vec):
         given = _shortened(scenario)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device=device)
-        if not hasattr(model, "train"):  # ARS has no gradients
-            return None
-        return _Watch(model, MEASURE_S if seconds is None else seconds).measure()
+        return _measured(model, seconds)
+
+
+def share_of_built(model: BaseAlgorithm, seconds: float | None = None) -> NetworkShare | None:
+    """As `measure_share`, of a model that a function of the user's has made; it is of no other use afterwards."""
+    torch.set_num_threads(THREADS)
+    if hasattr(model, "learning_starts"):
+        model.learning_starts = 1
+    if (rate := getattr(model, "exploration_final_eps", None)) is not None:  # as in `_shortened`
+        model.exploration_schedule = lambda _: rate  # type: ignore[attr-defined]
+    return _measured(model, seconds)
+
+
+def _measured(model: BaseAlgorithm, seconds: float | None) -> NetworkShare | None:
+    if not hasattr(model, "train"):  # ARS has no gradients
+        return None
+    return _Watch(model, MEASURE_S if seconds is None else seconds).measure()
 
 
 def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import os
@@ -27,6 +28,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 
+from stable_baselines3.common.base_class import BaseAlgorithm
+
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
@@ -36,6 +39,7 @@ from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import acting, algorithms, code_first, evaluation_share, sizes
+from kaggle_manager.trainer.sb3.code_first import Built
 from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
     SEED,
@@ -48,10 +52,11 @@ from kaggle_manager.trainer.sb3.env_check import (
     check_settings,
     told,
 )
+from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
-from kaggle_manager.trainer.sb3.network_share import measure_share
+from kaggle_manager.trainer.sb3.network_share import NetworkShare, measure_share, share_of_built
 from kaggle_manager.trainer.sb3.resume_proof import own_code, prove_resume
-from kaggle_manager.trainer.sb3.vec_env_speed import measure_vec_env
+from kaggle_manager.trainer.sb3.vec_env_speed import measure_vec_env, speeds_of
 
 FIRST_SAVE_S = 120.0
 """A trainer that has saved nothing for so long is taken to save nothing."""
@@ -118,7 +123,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
 def _of_build(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
     """Of a training that is a function of the user's: what it makes, and whether that is saved and resumed."""
     scenario = section.agent(name)
-    rollout = 1
+    rollout, used = 1, FilesUsed()
     for made, what in ((scenario.for_quick(), "makes a training"), (scenario, "makes the whole training")):
         try:
             with contextlib.redirect_stdout(io.StringIO()), code_first.tried(made, SEED) as built:
@@ -128,11 +133,18 @@ def _of_build(project: Path, section: Section, name: str, effort: Effort, quick:
                 with contextlib.closing(env):
                     ok, detail = check_env(env, acting.takes_masks(type(model)))
                 detail = detail if not ok else f"a {type(model).__name__} on {model.n_envs} environments; {detail}"
+                found = [CheckResult(f"{scenario.build} {what}", ok, detail)]
+                if ok and quick is (made is not scenario):
+                    found.append(_fits(model, sizes.rows_of_buffer(model), made.timesteps))
+                if found[-1].ok and not quick and made is scenario:
+                    found += _of_built(section, scenario, built)
         except Exception as error:
-            ok, detail = False, told(error)
-        yield CheckResult(f"{scenario.build} {what}", ok, detail)
-        if not ok:
+            found = [CheckResult(f"{scenario.build} {what}", False, told(error))]
+        yield from found
+        if not all(result.ok for result in found):
             return
+    if trial.project != trial.code and (warning := not_fingerprinted(scenario, used)):
+        yield CheckResult("its files are fingerprinted", True, warning)
     if not quick:
         trained = check_training(project, section, name, effort, rollout=rollout)
         yield from trained
@@ -142,19 +154,38 @@ def _of_build(project: Path, section: Section, name: str, effort: Effort, quick:
             yield CheckResult(f"a resume ends with the same bits ({own})", True, proof)
 
 
+def _of_built(section: Section, scenario: ScenarioConfig, built: Built) -> list[CheckResult]:
+    """What is measured of a training that a function of the user's has made."""
+    training = functools.cache(lambda: share_of_built(built.model))
+    found = [_gain(training)] if section.kernel.accelerator else []
+    found.append(_evaluations(lambda: evaluation_share.measure_built(scenario, built, training())))
+    if (here := built.environments).n_envs > 1:
+        used = "subproc" if here.processes else "dummy"
+        speeds = functools.partial(speeds_of, here, type(built.model))
+        found.append(_speeds(here.n_envs, used, speeds, "give make_vec_env the vec_env_cls of {}"))
+    return found
+
+
 def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
     """A training's replay buffer, in memory and as a file, against what a session has; nothing of it is filled here."""
-    name = "fits a session"
     try:
         vec = made.environments(scenario).vectorised("none", SEED)
         with contextlib.closing(vec):
             given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
             model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
     except Exception as error:
-        return CheckResult(name, False, told(error))
-    rows, row = min(capacity, scenario.timesteps), sizes.row_bytes(model)
+        return CheckResult(FITS, False, told(error))
+    return _fits(model, capacity // model.n_envs, scenario.timesteps)
+
+
+FITS = "fits a session"
+
+
+def _fits(model: BaseAlgorithm, capacity: int, timesteps: int) -> CheckResult:
+    """`capacity` are the rows of its replay buffer, each over all environments."""
+    rows, row = min(capacity, -(-timesteps // model.n_envs)), sizes.row_bytes(model)
     if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session on Kaggle"):
-        return CheckResult(name, False, found)
+        return CheckResult(FITS, False, found)
     said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
     file = capacity * row  # stock Stable-Baselines3 writes every row of the buffer, however few are filled
     if file > MAX_TREE_BYTES:
@@ -166,7 +197,7 @@ def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
         said += f"; its file beside the final model, which is downloaded as well, has {sizes.gigabytes(file)}"
         if rows < capacity:
             said += f"; WARNING: that is all {capacity:,} rows, and {rows:,} are filled: a smaller buffer_size will do"
-    return CheckResult(name, True, said)
+    return CheckResult(FITS, True, said)
 
 
 def check_training(
@@ -233,48 +264,65 @@ def check_accelerator(section: Section, name: str, made: Pool | None = None) -> 
     """What a GPU can gain at most, where sessions are to have one: said before the first costs quota; no failure."""
     if section.kernel.accelerator is None:
         return []
+    scenario = section.agent(name)
+    return [_gain(lambda: measure_share(scenario, made.environments(scenario) if made else None))]
+
+
+def _gain(measure: Callable[[], NetworkShare | None]) -> CheckResult:
     what = "what the accelerator can gain"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            scenario = section.agent(name)
-            seen = measure_share(scenario, made.environments(scenario) if made else None)
+            seen = measure()
     except Exception as error:
-        return [CheckResult(what, True, f"not known: {told(error)}")]
+        return CheckResult(what, True, f"not known: {told(error)}")
     if seen is None:
-        return [CheckResult(what, True, "not known: no update came within seconds")]
+        return CheckResult(what, True, "not known: no update came within seconds")
     said = (
         f"{seen.gain_at_most:.2g} times the speed of this CPU at most: the network takes {seen.share:.0%} of a timestep"
     )
     if seen.gain_at_most < WORTHWHILE_GAIN:
         said = f"WARNING: {said}; without `accelerator` in section.toml it costs none of the weekly quota"
-    return [CheckResult(what, True, said)]
+    return CheckResult(what, True, said)
 
 
 def check_vec_env(scenario: ScenarioConfig, made: Pool | None = None) -> list[CheckResult]:
     """Whether several environments step faster in processes of their own; no failure."""
     if scenario.n_envs == 1:
         return []
+
+    def measure() -> dict[str, float]:
+        return measure_vec_env(scenario, made.environments(scenario) if made else None)
+
+    return [_speeds(scenario.n_envs, scenario.vec_env, measure, 'in section.toml: vec_env = "{}"')]
+
+
+def _speeds(n_envs: int, used: str, measure: Callable[[], dict[str, float]], line: str) -> CheckResult:
+    """`line` says how to have the kind `{}`."""
     what = "how its environments step"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            speeds = measure_vec_env(scenario, made.environments(scenario) if made else None)
+            speeds = measure()
     except Exception as error:
-        return [CheckResult(what, True, f"not known: {told(error)}")]
+        return CheckResult(what, True, f"not known: {told(error)}")
     faster = max(speeds, key=lambda kind: speeds[kind])
     said = ", ".join(f"{kind} {speed:,.0f}" for kind, speed in speeds.items())
-    said = f"{scenario.n_envs} together, in steps a second with random actions on {os.cpu_count()} cores: {said}"
-    if speeds[faster] > WORTHWHILE_GAIN * speeds[scenario.vec_env]:
-        said = f'WARNING: {said}; in section.toml: vec_env = "{faster}"'
-    return [CheckResult(what, True, said)]
+    said = f"{n_envs} together, in steps a second with random actions on {os.cpu_count()} cores: {said}"
+    if speeds[faster] > WORTHWHILE_GAIN * speeds[used]:
+        said = f"WARNING: {said}; {line.format(faster)}"
+    return CheckResult(what, True, said)
 
 
 def check_evaluations(scenario: ScenarioConfig, made: Pool | None = None) -> CheckResult:
     """What evaluations take beside the training, and how often they could come; no failure."""
+    pooled = (made.environments(scenario), made.longest_s) if made else (None, None)
+    return _evaluations(lambda: evaluation_share.measure(scenario, *pooled))
+
+
+def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None]) -> CheckResult:
     what = "what evaluations take"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            pooled = (made.environments(scenario), made.longest_s) if made else (None, None)
-            seen = evaluation_share.measure(scenario, *pooled)
+            seen = measure()
     except Exception as error:
         return CheckResult(what, True, f"not known: {told(error)}")
     if seen is None:

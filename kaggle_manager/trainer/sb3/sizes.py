@@ -31,8 +31,13 @@ def row_bytes(model: BaseAlgorithm) -> int:
 
 def rows_in_the_end(model: BaseAlgorithm, total: int) -> int:
     """Rows that the buffer holds after `total` timesteps."""
+    return min(rows_of_buffer(model), -(-total // model.n_envs))
+
+
+def rows_of_buffer(model: BaseAlgorithm) -> int:
+    """Rows that its replay buffer can hold, each over all environments; 0 without one."""
     buffer = replay_rows.buffer_of(model)
-    return 0 if buffer is None else min(buffer.buffer_size, -(-total // model.n_envs))
+    return 0 if buffer is None else int(buffer.buffer_size)
 
 
 def gigabytes(size: float) -> str:

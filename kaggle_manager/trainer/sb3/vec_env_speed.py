@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.sections.model import ScenarioConfig
@@ -31,9 +32,14 @@ def measure_vec_env(
     Raises:
         Exception: whatever the environment raises.
     """
-    asks = acting.takes_masks(algorithm_class(scenario.algorithm))
-    made = environments_of(scenario)
-    found = {}
+    return speeds_of(environments_of(scenario), algorithm_class(scenario.algorithm), here, seconds)
+
+
+def speeds_of(
+    made: Environments, algorithm: type[BaseAlgorithm], here: Environments | None = None, seconds: float = MEASURE_S
+) -> dict[str, float]:
+    """As `measure_vec_env`, of environments that are `made` this way."""
+    asks, found = acting.takes_masks(algorithm), {}
     for kind, environments in (
         ("dummy", here or made.in_this_process()),
         ("subproc", replace(made, processes=True)),

@@ -381,6 +381,22 @@ def build(context):
 """
 
 
+def too_large(context: Context) -> DQN:
+    env = context.make_vec_env("CartPole-v1")
+    return DQN("MlpPolicy", env, seed=context.seed, buffer_size=7 * 10**8)
+
+
+def test_a_replay_buffer_that_no_session_holds_is_refused_before_the_push(tmp_path: Path) -> None:
+    path = tmp_path / "sections/mine/section.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        HEAD.replace("train:build", f"{__name__}:too_large").replace("timesteps = 10", f"timesteps = {7 * 10**8}")
+    )
+    [*_, last] = preflight(tmp_path, load_section(path))
+    assert (last.name, last.ok) == ("one: fits a session", False)
+    assert "a session on Kaggle has 30 GB" in last.detail
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("script", "ok"), [(SCRIPT, True), (SCRIPT.replace("context.make", "make"), False)])
 def test_the_preflight_makes_it_kills_it_and_proves_its_resume(
@@ -390,7 +406,8 @@ def test_the_preflight_makes_it_kills_it_and_proves_its_resume(
     (tmp_path / f"{name}.py").write_text(script)
     path = tmp_path / "sections/mine/section.toml"
     path.parent.mkdir(parents=True)
-    path.write_text(HEAD.replace("train:build", f"{name}:build").replace("timesteps = 10", "timesteps = 1000"))
+    text = HEAD.replace("train:build", f"{name}:build").replace("timesteps = 10", "timesteps = 1000")
+    path.write_text(text.replace("[scenarios.one]", 'kernel.accelerator = "NvidiaTeslaT4"\n[scenarios.one]'))
     monkeypatch.syspath_prepend(tmp_path)
     found = list(preflight(tmp_path, load_section(path)))
     assert all(result.ok for result in found) is ok, found
@@ -398,5 +415,10 @@ def test_the_preflight_makes_it_kills_it_and_proves_its_resume(
         assert found[0].name == f"one: {name}:build makes a training"
         assert found[0].detail.startswith("a PPO on 2 environments")
         assert "it ends the same in all" in found[-1].detail
+        said = {result.name.partition(": ")[2]: result.detail for result in found}
+        assert said["fits a session"] == "it has no replay buffer"
+        assert "of the time of one processor" in said["what evaluations take"]
+        assert "times the speed of this CPU at most" in said["what the accelerator can gain"]
+        assert re.search(r"2 together, .*dummy [\d,]+, subproc [\d,]+", said["how its environments step"])
     else:
         assert "name 'make_vec_env' is not defined" in found[-1].detail
