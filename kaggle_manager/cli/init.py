@@ -27,7 +27,8 @@ def init(
         str | None, typer.Option(help="module:Class, or a gymnasium id such as CartPole-v1. [default: one to edit]")
     ] = None,
     algo: Annotated[
-        str | None, typer.Option(help="DQN, SAC, TQC, RecurrentPPO, ...: any of SB3 or sb3-contrib. [default: PPO]")
+        str | None,
+        typer.Option(help="DQN, SAC, TQC, ...: of SB3 or sb3-contrib; module:Class for your own. [default: PPO]"),
     ] = None,
     policy: Annotated[
         str | None, typer.Option(help="Policy of Stable-Baselines3. [default: the one for the observations]")
@@ -78,6 +79,7 @@ def init(
     """
     from kaggle_manager.sections.new_script import new_script
     from kaggle_manager.sections.scaffold import new_section, project_for_new
+    from kaggle_manager.sections.values import is_object
     from kaggle_manager.sections.zoo_files import zoo_training
     from kaggle_manager.sessions.env_needs import needs_of
     from kaggle_manager.sessions.known_before import lacking_imports
@@ -108,8 +110,8 @@ def init(
             f"[tool.kaggle-manager] into {here / 'pyproject.toml'} first"
         )
     env = zoo[1] if zoo else env
-    if env is not None:
-        told(f"looking at what {env} imports and reads ...")
+    if looked_at := " and ".join(filter(None, [env, algo if algo and is_object(algo) else None])):
+        told(f"looking at what {looked_at} needs ...")
     if script is not None:
         made = new_script(name, project, _in_project(script, here, project), target=steps, helper=resumable, pins=_pins)
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kaggle_manager.sections.hyperparameters import N_STEPS
@@ -33,6 +33,8 @@ _OFF_POLICY_QUICK = {"buffer_size": 100, "learning_starts": 2, "train_freq": 1, 
 _ARS_QUICK = {"n_delta": 1, "n_top": 1}
 SHORT_EPISODE = 10
 """Steps, of an episode of a quick run where an algorithm learns from whole ones."""
+_UNKNOWN_QUICK = 256
+"""Timesteps, of which some are learned from by what Stable-Baselines3 has for a default."""
 HER = "stable_baselines3:HerReplayBuffer"
 
 
@@ -47,6 +49,8 @@ class Training:
         greedy: whether evaluations choose greedy actions.
         origin: where it is from; "" for what `init` itself states.
         unsaid: what its origin has and a section cannot say, each in words.
+        like, takes: of a class of one's own, the known algorithm that it is derived from, and its arguments; "" and
+            None for a known algorithm, and where nobody looked.
     """
 
     algorithm: str
@@ -58,6 +62,13 @@ class Training:
     greedy: bool = True
     origin: str = ""
     unsaid: tuple[str, ...] = ()
+    like: str = ""
+    takes: Collection[str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The algorithm by which it is known how it trains."""
+        return self.like or self.algorithm
 
     @property
     def n_envs(self) -> int:
@@ -80,31 +91,46 @@ class QuickTraining:
     """Most steps of an episode; None for as many as it has."""
 
 
-def stated(algorithm: str, policy: str, timesteps: int) -> Training:
+def stated(
+    algorithm: str, policy: str, timesteps: int, *, like: str = "", takes: Collection[str] | None = None
+) -> Training:
     """What `init` states of an algorithm, with rollouts that `timesteps` hold several of.
 
     An algorithm always trains the last rollout to its end.
+
+    Args:
+        like, takes: of a class of one's own, the known one that it is derived from, and its arguments.
     """
-    found = dict(_STATED[algorithm])
-    if algorithm == "A2C":
+    kind = like or algorithm
+    known = _STATED.get(kind, {})
+    found = {name: value for name, value in known.items() if takes is None or name in takes}
+    if kind == "A2C" and "n_steps" in found:
         found["n_steps"] = min(5, timesteps)
-    elif "n_steps" in found and timesteps < 4 * found["n_steps"]:
+    elif {"n_steps", "batch_size"} <= found.keys() and timesteps < 4 * found["n_steps"]:
         n_steps = 1 << max(1, (timesteps // 4).bit_length() - 1)  # the largest power of two in a quarter; two at least
         found |= {"n_steps": n_steps, "batch_size": min(found["batch_size"], n_steps)}
-    return Training(algorithm, timesteps, policy, found)
+    return Training(algorithm, timesteps, policy, found, like=like, takes=takes)
 
 
 def quick_of(training: Training) -> QuickTraining:
     """What `--quick` trains instead."""
+    quick = _quick_of(training)
+    takes = quick.hyperparameters if training.takes is None else training.takes
+    return replace(quick, hyperparameters={name: it for name, it in quick.hyperparameters.items() if name in takes})
+
+
+def _quick_of(training: Training) -> QuickTraining:
+    if training.kind not in _STATED:  # an algorithm of one's own that nobody has looked at
+        return QuickTraining(_UNKNOWN_QUICK, {})
     together = training.n_envs
     episode = SHORT_EPISODE if training.origin else None
-    if training.algorithm == "ARS":
+    if training.kind == "ARS":
         return QuickTraining(6 * SHORT_EPISODE, _ARS_QUICK, SHORT_EPISODE)
-    if training.algorithm in N_STEPS:
-        n_steps = 5 if training.algorithm == "A2C" else 16
+    if training.kind in N_STEPS:
+        n_steps = 5 if training.kind == "A2C" else 16
         n_steps = max(2, n_steps // together)
         rollout = n_steps * together
-        if training.algorithm == "A2C":
+        if training.kind == "A2C":
             return QuickTraining(4 * rollout, {"n_steps": n_steps}, episode)
         return QuickTraining(2 * rollout, {"n_steps": n_steps, "batch_size": rollout}, episode)
     table = dict(_OFF_POLICY_QUICK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
@@ -21,7 +21,7 @@ from kaggle_manager.sections.model import SECTION_FILE, Section, section_of
 from kaggle_manager.sections.new_training import ALGORITHMS, CONTINUOUS_ONLY, Training, quick_of, stated
 from kaggle_manager.sections.project import find_project_or_none, sections_folder
 from kaggle_manager.sections.toml_text import lines_of, text_of
-from kaggle_manager.sections.values import objects_in
+from kaggle_manager.sections.values import is_object, objects_in
 from kaggle_manager.system.command_line import WhichTree
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -75,11 +75,14 @@ class Needs:
         policy: the one that fits its observations; "" when it is not known, for the environment could not be made.
         packages: pins beside those of every section.
         files: of the project, relative to it, that it imports or reads.
+        like, takes: the known algorithm that one of one's own is derived from, and its arguments; see `Training`.
     """
 
     policy: str = ""
     packages: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    like: str = ""
+    takes: Collection[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def new_section(
     Args:
         name: a lower-case name; that of its folder.
         environment: `module:Class`, or an id that gymnasium knows such as `CartPole-v1`; None writes one to edit.
-        algorithm: one of `ALGORITHMS`.
+        algorithm: one of `ALGORITHMS`, or a class of one's own as `module:Class`.
         policy: a policy of Stable-Baselines3, by name; None for the one that fits the observations.
         timesteps: None for 100,000, or as many as `tuned` says.
         tuned: what is trained, instead of `algorithm` and `policy`.
@@ -130,8 +133,10 @@ def new_section(
     folder = project / place / name
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise _refused(f"{name!r} cannot be the name of a section.", "give a lower-case name such as my_robot")
-    if tuned is None and algorithm not in ALGORITHMS:
-        raise _refused(f"The algorithm {algorithm!r} is not known.", f"choose one of: {', '.join(sorted(ALGORITHMS))}")
+    is_own = tuned is None and is_object(algorithm)
+    if tuned is None and algorithm not in ALGORITHMS and not is_own:
+        accepted = f"{', '.join(sorted(ALGORITHMS))}; or a class of your own, module:Class"
+        raise _refused(f"The algorithm {algorithm!r} is not known.", f"choose one of: {accepted}")
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
     if tuned is None:
@@ -142,12 +147,15 @@ def new_section(
     found = _environment(name, project, place, environment)
     found = replace(found, kwargs={**found.kwargs, **training.environment_kwargs})
     guessed: tuple[str, ...] = ()
-    if environment is not None:
-        needs = look(project, found.entry_point, found.kwargs, [*_pins(found, training).values()], training)
-        if not needs.policy:
+    if environment is not None or is_own:
+        target = found.entry_point if environment is not None else ""
+        needs = look(project, target, found.kwargs, [*_pins(found, training).values()], training)
+        if not needs.policy and environment is not None:
             guessed = (*(() if training.policy else ("policy",)), "environment_files", "reward_files")
+        if is_own:
+            training = stated(algorithm, training.policy, training.timesteps, like=needs.like, takes=needs.takes)
         objects = [it for _, it in objects_in({**training.keys, **training.hyperparameters}, "")]
-        by_text = pins_by_text("" if needs.policy else environment, objects)
+        by_text = pins_by_text("" if needs.policy else environment or "", objects)
         found = _completed(found, replace(needs, packages=(*needs.packages, *by_text)), f"{place}/{name}/")
         training = replace(training, policy=training.policy or needs.policy)
     text = _section_toml(name, found, training)
@@ -159,8 +167,8 @@ def new_section(
         section = section_of(text, folder / SECTION_FILE)
     texts = {f"{place}/{name}/{SECTION_FILE}": text}
     if environment is None:
-        kind = "continuous" if algorithm in CONTINUOUS_ONLY else "discrete"
-        masks = filled("action_masks") if algorithm == "MaskablePPO" else ""  # which asks what is allowed
+        kind = "continuous" if training.kind in CONTINUOUS_ONLY else "discrete"
+        masks = filled("action_masks") if training.kind == "MaskablePPO" else ""  # which asks what is allowed
         texts[f"{place}/{name}/environment.py"] = filled(f"environment_{kind}.py", name=name, masks=masks)
         texts[f"{place}/{name}/__init__.py"] = ""
         # A regular package: an installed one of the same name never comes before it.
@@ -220,7 +228,7 @@ def _completed(found: _Environment, needs: Needs, own: str) -> _Environment:
 
 def _pins(found: _Environment, training: Training) -> dict[str, str]:
     """Package -> pin: what brings the environment, which may be one of those that every training needs, and these."""
-    needed = {**TESTED, **({"sb3-contrib": TESTED["stable-baselines3"]} if training.algorithm in SB3_CONTRIB else {})}
+    needed = {**TESTED, **({"sb3-contrib": TESTED["stable-baselines3"]} if training.kind in SB3_CONTRIB else {})}
     pins: dict[str, str] = {}
     for pin in found.packages:
         pins.setdefault(re.sub(r"[-_.]+", "-", pin.partition("==")[0]).lower(), pin)
@@ -232,7 +240,7 @@ def _section_toml(name: str, found: _Environment, training: Training) -> str:
     episode = {"max_episode_steps": quick.episode} if quick.episode and found.entry_point == "gymnasium:make" else {}
     sources = f"environment_files = {text_of(found.files)} # add whatever else it is made of\n"
     sources += f"reward_files = {text_of(found.files)}\n"
-    library = "sb3_contrib" if training.algorithm in SB3_CONTRIB else "stable_baselines3"
+    library = "sb3_contrib" if training.kind in SB3_CONTRIB else "stable_baselines3"
     text = filled(
         "section.toml",
         name=name,
@@ -243,11 +251,11 @@ def _section_toml(name: str, found: _Environment, training: Training) -> str:
         environment=text_of(found.entry_point),
         sources=sources if found.files else "",
         algorithm=text_of(training.algorithm),
-        policy=text_of(training.policy or _policy_of(training.algorithm)),
+        policy=text_of(training.policy or _policy_of(training.kind)),
         keys=lines_of(training.keys),
         timesteps=text_of(training.timesteps),
         environment_kwargs=lines_of(found.kwargs),
-        algorithm_name=f"{library}.{training.algorithm}",
+        algorithm_name=training.algorithm if is_object(training.algorithm) else f"{library}.{training.algorithm}",
         hyperparameters=lines_of(training.hyperparameters),
         greedy=text_of(training.greedy),
         quick_timesteps=quick.timesteps,

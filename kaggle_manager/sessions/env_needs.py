@@ -30,6 +30,7 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
 
     Args:
         pinned: what the section pins in any case.
+        target: "" to look at the algorithm alone, one of the user's own.
         training: what is put around it, and which algorithm names the policies.
 
     Raises:
@@ -37,10 +38,12 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
     """
     # `gymnasium.make` imports the module before the colon of an id.
     modules = [target.partition(":")[0], *str(kwargs.get("id", "")).split(":")[:-1]]
+    modules = [*filter(None, modules), *training.algorithm.split(":")[:-1]]
     by_text = tuple(dict.fromkeys(file for module in modules for file in imported_files(project, module)))
+    imported = {module for file in by_text for module in imports_of(project / file)} | {*modules}
+    unseen = Needs(packages=tuple(pins_for(imported, pinned)), files=by_text)
     if importlib.util.find_spec("gymnasium") is None:
-        imported = {module for file in by_text for module in imports_of(project / file)} | {*modules}
-        return Needs(packages=tuple(pins_for(imported, pinned)), files=by_text)
+        return unseen
     with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
         told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
@@ -51,8 +54,10 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
             done = run_in_group(command, timeout=LONGEST_S, cwd=elsewhere, env=environ)
             seen = json.loads(done.stdout[done.stdout.rindex('\n{"problem"') :].splitlines()[1])
         except (subprocess.TimeoutExpired, ValueError):
-            return Needs(files=by_text)  # its checks say why
+            return unseen  # its checks say why, or which library is not here
     if seen["problem"]:
-        raise ConfigError(seen["problem"], safe="nothing was written", next_step="correct --env, or what it names")
+        option = "--algo" if training.algorithm in seen["problem"] else "--env"
+        raise ConfigError(seen["problem"], safe="nothing was written", next_step=f"correct {option}, or what it names")
     files = seen["files"] if seen["policy"] else dict.fromkeys([*seen["files"], *by_text])
-    return Needs(seen["policy"], tuple(pins_for(seen["modules"], pinned)), tuple(files))
+    pins = tuple(pins_for(seen["modules"], pinned))
+    return Needs(seen["policy"], pins, tuple(files), seen["like"], seen["takes"])

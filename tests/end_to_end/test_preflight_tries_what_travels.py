@@ -157,6 +157,57 @@ def test_a_new_section_for_images_gets_the_policy_for_them(tmp_path: Path) -> No
     assert needs_of(tmp_path, "camera:Camera", {}, [], recurrent).policy == "MlpLstmPolicy"
 
 
+ALGORITHM = """
+from helpers import BOLD
+from stable_baselines3 import SAC
+
+class Bolder(SAC):
+    def __init__(self, policy, env, learning_rate=1e-3, buffer_size=1000, boldness=BOLD, **others):
+        super().__init__(policy, env, learning_rate, buffer_size, **others)
+"""
+
+
+def test_a_new_section_for_an_algorithm_of_ones_own_trains_as_the_one_it_is_derived_from(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ALGORITHM)
+    (tmp_path / "helpers.py").write_text("BOLD = 1.0\n")
+    made = new_section("bold", tmp_path, algorithm="mine:Bolder", look=needs_of)
+    assert set(made.section.kernel.include) == {"mine.py", "helpers.py"}
+    scenario = made.section.scenario()
+    assert (scenario.algorithm, scenario.hyperparameters["buffer_size"]) == ("mine:Bolder", 100_000)
+    assert {"mine.py", "helpers.py"} <= {*scenario.environment_files}, "a change of it is noticed"
+    assert "Box(" in (made.section.folder / "environment.py").read_text(), "its actions are those that SAC takes"
+    quick = check_section(tmp_path, made.section, quick=True)["checks"]
+    assert all(check["ok"] for check in quick), quick
+    with pytest.raises(ConfigError, match="'mine:Nothing' cannot be imported") as refused:
+        new_section("other", tmp_path, algorithm="mine:Nothing", environment="CartPole-v1", look=needs_of)
+    assert "--algo" in refused.value.next_step
+    assert not (tmp_path / "sections/other").exists()
+
+
+def test_what_a_build_function_reads_and_its_callbacks_are_named_where_no_fingerprint_is_made_of_them(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "train.py").write_text(
+        "from pathlib import Path\nfrom stable_baselines3 import PPO\nimport imported\n\n"
+        "def build(context):\n    Path(__file__).with_name('net.json').read_text()\n"
+        "    return PPO('MlpPolicy', context.make_vec_env('CartPole-v1'), n_steps=8, batch_size=8)\n"
+    )
+    (tmp_path / "imported.py").write_text("A = 1\n")
+    (tmp_path / "net.json").write_text("{}")
+    made = new_section("mine", tmp_path, environment="CartPole-v1")
+    toml = made.section.folder / "section.toml"
+    pins = toml.read_text().partition("packages = [")[2].partition("]")[0]
+    toml.write_text(
+        'name = "mine"\ntitle = "Mine"\ntrains = true\ndefault_scenario = "one"\n[kernel]\n'
+        f'include = ["train.py", "imported.py", "net.json"]\npackages = [{pins}]\n'
+         '[scenarios.one]\nbuild = "train:build"\ntimesteps = 16\nmodels = "m"\nquick.models = "q"\n'
+    )
+    checks = check_section(tmp_path, load_section(toml), quick=True)["checks"]
+    assert all(check["ok"] for check in checks), checks
+    [warned] = [check["detail"] for check in checks if check["name"].endswith("its files are fingerprinted")]
+    assert warned.endswith('environment_files = ["net.json"]'), "what build imports is followed"
+
+
 def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(project: Path) -> None:
     begins_with(
         project,

@@ -4,8 +4,10 @@
         PROJECT TARGET KWARGS TRAINING
 
 Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (all that it imported
-and is not of the project) and `files` (of the project, that it imported or read). TRAINING is a JSON list: the
-wrappers around it, as section.toml has them, and the algorithm, which names policies. Nothing is written.
+and is not of the project) and `files` (of the project, that it imported or read); of an algorithm `module:Class` also
+`like`, the known one it is derived from, and `takes`, its arguments. TARGET may be '' for the algorithm alone. TRAINING
+is a JSON list: the wrappers around it, as section.toml has them, and the algorithm, which names policies. Nothing is
+written.
 """
 
 from __future__ import annotations
@@ -19,15 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.sections.values import is_object
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3.acting import random_action
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class, parameters_of
 from kaggle_manager.trainer.sb3.arguments import Wrapping
 from kaggle_manager.trainer.sb3.env_files import FilesUsed
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 STEPS = 3
+OF_SB3 = ("stable_baselines3", "sb3_contrib")
 MOST_BYTES = 200_000
 """A larger file is none that belongs into the code of a session: it is left out, and the preflight names it."""
 
@@ -35,7 +42,27 @@ MOST_BYTES = 200_000
 def look(target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algorithm: str = "PPO") -> dict[str, Any]:
     """See the module; `target` is `module:callable`."""
     used = FilesUsed()
-    needs: dict[str, Any] = {"problem": "", "policy": ""}
+    needs: dict[str, Any] = {"problem": "", "policy": "", "like": "", "takes": None}
+    if is_object(algorithm):
+        try:
+            needs |= _derived(algorithm_class(algorithm))
+        except ConfigError as error:
+            needs["problem"] = error.message
+    if target and not needs["problem"]:
+        _look_at_environment(needs, target, kwargs, wrappers, needs["like"] or algorithm)
+    modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
+    files = sorted(name for name in used.names() if _is_small(trial.project / name))
+    return {**needs, "modules": modules, "files": files}
+
+
+def _derived(algorithm: type[BaseAlgorithm]) -> dict[str, Any]:
+    names = (base.__name__ for base in algorithm.__mro__ if base.__module__.partition(".")[0] in OF_SB3)
+    return {"like": next((name for name in names if name in NAMES), ""), "takes": sorted(parameters_of(algorithm))}
+
+
+def _look_at_environment(
+    needs: dict[str, Any], target: str, kwargs: dict[str, Any], wrappers: Sequence[Any], algorithm: str
+) -> None:
     try:
         module, _, name = target.partition(":")
         env = Wrapping(wrappers, of_type=gym.Env)(getattr(__import__(module, fromlist=["_"]), name)(**kwargs))
@@ -53,9 +80,6 @@ def look(target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algo
             for _ in range(STEPS):
                 env.step(random_action(env))
             env.close()
-    modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
-    files = sorted(name for name in used.names() if _is_small(trial.project / name))
-    return {**needs, "modules": modules, "files": files}
 
 
 def _is_own(module: Any) -> bool:
