@@ -200,7 +200,7 @@ def test_what_a_build_function_reads_and_its_callbacks_are_named_where_no_finger
     toml.write_text(
         'name = "mine"\ntitle = "Mine"\ntrains = true\ndefault_scenario = "one"\n[kernel]\n'
         f'include = ["train.py", "imported.py", "net.json"]\npackages = [{pins}]\n'
-         '[scenarios.one]\nbuild = "train:build"\ntimesteps = 16\nmodels = "m"\nquick.models = "q"\n'
+        '[scenarios.one]\nbuild = "train:build"\ntimesteps = 16\nmodels = "m"\nquick.models = "q"\n'
     )
     checks = check_section(tmp_path, load_section(toml), quick=True)["checks"]
     assert all(check["ok"] for check in checks), checks
