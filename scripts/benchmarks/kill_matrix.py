@@ -93,7 +93,10 @@ def read(kept: Path | None) -> dict[str, Cell]:
 def as_table(judged: Sequence[Cell]) -> list[str]:
     """Markdown, two tables: a row an option, a column an algorithm."""
     by_case = {(case.option, case.algorithm): "not run" for case in CASES.values()}
-    by_case |= {(CASES[cell.name].option, CASES[cell.name].algorithm): str(cell) for cell in judged}
+    usual = Counter(cell.commit for cell in judged).most_common(1)[0][0]
+    for cell in judged:
+        when = "" if cell.commit == usual else f", at {cell.commit}"
+        by_case[CASES[cell.name].option, CASES[cell.name].algorithm] = f"{cell}{when}"
     names = {algorithm: CASES[algorithm].algorithm_name for algorithm in ALGORITHMS}
     options = list(dict.fromkeys(option for option, _ in by_case))
     lines: list[str] = []

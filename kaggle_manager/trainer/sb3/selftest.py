@@ -55,6 +55,7 @@ class Proof:
         case: its name.
         differing: states that differ; none when the resume is exact.
         told: how exactly it resumes, as the final model has it; "none" for not at all.
+        resumed_from: the timesteps that the last session of what was killed continued from.
         kills: that struck, anywhere.
         kills_in_saves: those of them inside a save.
         seconds: the whole proof took.
@@ -63,16 +64,19 @@ class Proof:
     case: str
     differing: list[str]
     told: str
+    resumed_from: int
     kills: int
     kills_in_saves: int
     seconds: float
 
     @property
     def fault(self) -> str:
-        """What is wrong, in words; '' for an end that is the same, of a training that is said to resume exactly."""
+        """What is wrong, in words; '' for the same end of a training that has resumed, and is said to do so exactly."""
         if self.differing:
             return f"differs in {', '.join(self.differing)}"
-        return "identical, though called inexact" if self.told == "none" else ""
+        if self.told == "none":
+            return "identical, though called inexact"
+        return "" if self.resumed_from else "identical, and proves nothing: killed before there was a checkpoint"
 
 
 def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0, device: str = "cpu") -> Proof:
@@ -92,7 +96,7 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0, device: str
     moments = random.Random(seed)
     reference = _run(name, folder / "uninterrupted", _Kill(), device, saves=False)
     assert reference is not None
-    rollouts = int(reference.pop("rollouts"))
+    rollouts, _ = int(reference.pop("rollouts")), reference.pop("resumed_from")
     struck = {"anywhere": 0, "in a save": 0}
     evidence = None
     while evidence is None:
@@ -109,8 +113,9 @@ def prove(name: str, folder: Path, *, kills: int = 3, seed: int = 0, device: str
         struck[where] += evidence is None
     del evidence["rollouts"]
     seconds = time.monotonic() - started
-    told = evidence["exactness"]
-    return Proof(name, differing(reference, evidence), told, sum(struck.values()), struck["in a save"], seconds)
+    told, resumed_from = evidence["exactness"], int(evidence.pop("resumed_from"))
+    differs = differing(reference, evidence)
+    return Proof(name, differs, told, resumed_from, sum(struck.values()), struck["in a save"], seconds)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,8 @@ def _session(name: str, folder: str, saves: bool, kill: _Kill, device: str, reac
         outcome = train(config, resume_point, clock, disk=disk)
         final = CheckpointStore(tree, warn=warn).final()
         told = final.manifest.exact["exact"] if final else "nothing"
-        evidence = {**outcome.digests, **curves(tree), "exactness": told, "rollouts": str(clock.rollouts)}
+        counted = {"rollouts": str(clock.rollouts), "resumed_from": str(outcome.resumed_from)}
+        evidence = {**outcome.digests, **curves(tree), "exactness": told, **counted}
     (root / "evidence.json").write_text(json.dumps(evidence))
 
 

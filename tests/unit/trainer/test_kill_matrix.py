@@ -11,13 +11,14 @@ from kill_matrix import Cell, as_table, read
 
 from kaggle_manager.trainer.sb3.selftest import Proof
 
-GOOD = Proof("ppo", [], "pickle", 2, 1, 1.0)
-DIFFERENT = Proof("ppo", ["random"], "pickle", 2, 1, 1.0)
-CALLED_INEXACT = Proof("ppo", [], "none", 2, 1, 1.0)
-NEVER_KILLED = Proof("ppo", [], "pickle", 0, 0, 1.0)
+GOOD = Proof("ppo", [], "pickle", 7, 2, 1, 1.0)
+DIFFERENT = Proof("ppo", ["random"], "pickle", 7, 2, 1, 1.0)
+CALLED_INEXACT = Proof("ppo", [], "none", 7, 2, 1, 1.0)
+NEVER_RESUMED = Proof("ppo", [], "pickle", 0, 2, 1, 1.0)
+NEVER_KILLED = Proof("ppo", [], "pickle", 7, 0, 0, 1.0)
 
 
-@pytest.mark.parametrize("proof", [DIFFERENT, CALLED_INEXACT, NEVER_KILLED, None])
+@pytest.mark.parametrize("proof", [DIFFERENT, CALLED_INEXACT, NEVER_RESUMED, NEVER_KILLED, None])
 def test_a_cell_is_good_only_if_what_was_killed_ends_the_same_and_says_so(proof: Proof | None, tmp_path: Path) -> None:
     cells = [Cell("ppo", "a", proof, "it crashed"), Cell("sac", "a", GOOD)]
     assert [cell.is_good for cell in cells] == [False, True]
