@@ -149,6 +149,16 @@ def test_pins_are_the_tested_versions() -> None:
     assert {f"{name.replace('_', '-')}=={version}" for name, version in tested.items()} <= set(pins)
 
 
+def test_an_algorithm_of_ones_own_that_nobody_could_look_at_begins_with_its_own_defaults(tmp_path: Path) -> None:
+    made = new_section("mine", tmp_path, algorithm="robots.algorithms:Mine")
+    scenario = made.section.scenario()
+    assert (scenario.algorithm, scenario.hyperparameters) == ("robots.algorithms:Mine", {})
+    assert scenario.quick.timesteps == 256
+    with pytest.raises(ConfigError, match="'Mine' is not known") as refused:
+        new_section("other", tmp_path, algorithm="Mine")
+    assert "a class of your own, module:Class" in refused.value.next_step
+
+
 def test_an_environment_of_the_project_travels_and_is_fingerprinted(tmp_path: Path) -> None:
     package = tmp_path / "robots/arm"
     package.mkdir(parents=True)

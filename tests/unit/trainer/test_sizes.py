@@ -129,6 +129,23 @@ def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
     assert says in result.detail
 
 
+def test_the_rows_of_several_environments_are_counted_once() -> None:
+    scenario = ScenarioConfig(
+        environment="gymnasium:make",
+        environment_kwargs={"id": "CartPole-v1"},
+        algorithm="DQN",
+        hyperparameters={"buffer_size": 400_000_000},
+        n_envs=4,
+        timesteps=10**10,
+        models="data/models",
+        quick=Quick(models="data/quick"),
+    )
+    with Pool() as made:
+        result = check_sizes(scenario, made)
+    assert result.ok, result.detail
+    assert "takes 2" in result.detail, "20 GB or so, a quarter of it for each"
+
+
 @pytest.mark.parametrize(
     ("rows", "says", "not_said"),
     [
