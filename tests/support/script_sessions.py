@@ -148,7 +148,7 @@ class Chain:
 def points(metrics: Path) -> list[tuple[int, str, float]]:
     if not metrics.exists():
         return []
-    lines = metrics.read_bytes().decode().split("\n")[:-1]  # the last may be half written
+    lines = metrics.read_bytes().decode().split("\n")[:-1]  # what is half written has no end
     return [(each["step"], each["name"], each["value"]) for each in map(json.loads, lines)]
 
 

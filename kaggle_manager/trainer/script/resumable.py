@@ -108,7 +108,8 @@ class Session:
 
     def log(self, step: int, name: str, value: float) -> None:
         """One point of a curve, for `metrics.jsonl`."""
-        line = json.dumps({"step": step, "name": name, "value": float(value)})
+        number = value.item() if hasattr(value, "item") else value  # of an array or a tensor
+        line = json.dumps({"step": step, "name": name, "value": float(number)})
         with (self.saves / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
