@@ -18,13 +18,13 @@ EXAMPLES = ROOT / "docs/scripts"
 HEAD = """\
 # Scripts made resumable
 
-Four training scripts, and the lines that make each resumable. They are in
+Four training scripts, and the lines that make each [resumable](scripts.md). They are in
 [docs/scripts](scripts): `before.py` as it was, `train.py` as it is. Copy the files that one imports from
 [kaggle_manager/trainer/script](../kaggle_manager/trainer/script) beside it: they know nothing of the manager. On its
 own, `python train.py` saves into `saves/`, ends in good order on Ctrl-C, and continues when it is started again.
 
 This page is made by `scripts/make_script_examples.py`. How often each was killed and what came of it is on
-the page of the contract.
+[the page of the contract](scripts.md#frameworks).
 
 For all of them:
 

@@ -49,7 +49,8 @@ def init(
         typer.Option(help="A script that trains, e.g. train.py, instead of an agent of SB3: see docs/scripts.md."),
     ] = None,
     resumable: Annotated[
-        bool, typer.Option("--resumable", help="With --script: copy resumable.py beside it, for its loop.")
+        bool,
+        typer.Option("--resumable", help="With --script: copy resumable.py, and what fits its framework, beside it."),
     ] = False,
     zoo_file: Annotated[
         Path | None, typer.Option(help="A file in the Zoo's form. [default: that of the installed rl_zoo3]")

@@ -20,6 +20,13 @@ from kaggle_manager.sections.toml_text import text_of
 
 HELPERS = Path(__file__).resolve().parents[1] / "trainer/script"
 """Where the files are that a script may copy: `resumable.py` and those that go with it."""
+# Of these, the one to copy where a script imports the library.
+FITTING = {
+    "torch": "resumable_state",
+    "lightning": "resumable_lightning",
+    "pytorch_lightning": "resumable_lightning",
+    "transformers": "resumable_transformers",
+}
 TARGET, QUICK = 1_000, 4
 
 
@@ -38,7 +45,7 @@ def new_script(
         name: a lower-case name; that of its folder.
         script: a file of the project, relative to it, or `-m package.module`.
         target: steps in all; None for 1,000.
-        helper: copy `resumable.py` beside the script. One that the script imports is copied anyway.
+        helper: copy `resumable.py` beside the script, and what fits its framework. What it imports is copied anyway.
         pins: what to pin so that a session can import these modules.
 
     Raises:
@@ -85,8 +92,10 @@ def _files(section: Section, project: Path) -> list[str]:
 
 def _helpers(project: Path, script: str, wanted: bool) -> dict[str, Path]:
     """Files to copy beside the script -> where they are, of those that are not there yet."""
-    asked = {"resumable"} if wanted else set()
-    modules = [*imports_of(project / script), *asked]
+    modules = [*imports_of(project / script)]
+    if wanted:
+        libraries = {module.partition(".")[0] for module in modules}
+        modules += ["resumable", *(FITTING[library] for library in libraries & FITTING.keys())]
     found: dict[str, Path] = {}
     while modules:
         module = modules.pop()

@@ -112,3 +112,25 @@ def test_init_writes_a_section_that_is_read_and_copies_what_the_script_imports(t
     with pytest.raises(ConfigError, match=r"There is no file other.py"):
         new_script("second", tmp_path, "other.py")
     assert not (tmp_path / "sections/second").exists()
+
+
+@pytest.mark.parametrize(
+    ("imports", "fitting"),
+    [
+        ("json", []),
+        ("torch", ["resumable_state"]),
+        ("lightning.pytorch", ["resumable_lightning", "resumable_state"]),
+        ("pytorch_lightning", ["resumable_lightning", "resumable_state"]),
+        ("transformers", ["resumable_transformers"]),
+    ],
+)
+def test_init_offers_the_file_for_the_framework_of_a_script(imports: str, fitting: list[str], tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(f"import {imports}\n")
+    (tmp_path / "resumable.py").write_text("# the user's own copy\n")
+    new_script("first", tmp_path, "train.py")
+    assert sorted(path.name for path in tmp_path.glob("*.py")) == ["resumable.py", "train.py"]
+    new_script("second", tmp_path, "train.py", helper=True)
+    copied = {path.stem for path in tmp_path.glob("*.py")} - {"train", "resumable"}
+    assert sorted(copied) == fitting
+    assert (tmp_path / "resumable.py").read_text() == "# the user's own copy\n"
+    assert all((tmp_path / f"{name}.py").read_bytes() == (HELPERS / f"{name}.py").read_bytes() for name in copied)
