@@ -28,7 +28,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from kept_section import replace_section
 from script_project import ScriptBench, files_of
 from script_sessions import (
-    EXAMPLES,
     FRAMEWORKS,
     SIZES,
     TO_COPY,
@@ -109,9 +108,9 @@ def main() -> int:
 
 
 def row_of(framework: str, chains: int, draw: random.Random, limit: str) -> Row:
-    row, (target, every) = Row(framework), SIZES[framework]
+    row, target = Row(framework), SIZES[framework][0]
     with tempfile.TemporaryDirectory() as folder:
-        script = saving_often(EXAMPLES / framework / "train.py", Path(folder), every)
+        script = saving_often(framework, Path(folder))
         with Sessions(script, Path(folder) / "work", FRAMEWORKS[framework]) as sessions:
             whole = sessions.chain("whole", TARGET=target, SEED=3)
             for number in range(chains):

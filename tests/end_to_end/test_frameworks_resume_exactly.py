@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from script_sessions import EXAMPLES, FRAMEWORKS, SIZES, Sessions, saving_often, strikes_at_random
+from script_sessions import FRAMEWORKS, SIZES, Sessions, saving_often, strikes_at_random
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")]
 
@@ -28,8 +28,7 @@ def framework(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def sessions(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sessions]:
     folder = tmp_path_factory.mktemp(framework)
-    often = saving_often(EXAMPLES / framework / "train.py", folder, SIZES[framework][1])
-    with Sessions(often, folder / "work", FRAMEWORKS[framework]) as made:
+    with Sessions(saving_often(framework, folder), folder / "work", FRAMEWORKS[framework]) as made:
         yield made
 
 

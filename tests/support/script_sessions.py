@@ -28,10 +28,17 @@ FRAMEWORKS = {
     "pytorch": ["torch"],
     "cleanrl": ["torch", "gymnasium"],
     "lightning": ["lightning.pytorch"],
+    "pytorch_lightning": ["pytorch_lightning"],  # the same under its older name
     "transformers": ["transformers", "accelerate"],
 }
 # Steps of a shortened training of each, and after how many it saves.
-SIZES = {"pytorch": (120, 7), "cleanrl": (256 * 24, 256 * 2), "lightning": (60, 7), "transformers": (60, 7)}
+SIZES = {
+    "pytorch": (120, 7),
+    "cleanrl": (256 * 24, 256 * 2),
+    "lightning": (60, 7),
+    "pytorch_lightning": (60, 7),
+    "transformers": (60, 7),
+}
 
 
 class Sessions:
@@ -88,10 +95,13 @@ class Sessions:
         return int(self._warm.stdout.readline())
 
 
-def saving_often(example: Path, folder: Path, every: int) -> Path:
-    """A copy of an example that saves every so many steps, and that seeds the generators which it does not use too."""
+def saving_often(framework: str, folder: Path) -> Path:
+    """A copy of an example that saves every few steps, and that seeds the generators which it does not use too."""
+    text = (EXAMPLES / framework.removeprefix("pytorch_") / "train.py").read_text(encoding="utf-8")
+    text = text.replace("Session(target", f"Session(save_every={SIZES[framework][1]}, target")
+    if framework == "pytorch_lightning":
+        text = text.replace("from lightning.pytorch import", "from pytorch_lightning import")
     script = folder / "saving_often.py"
-    text = example.read_text(encoding="utf-8").replace("Session(target", f"Session(save_every={every}, target")
     script.write_text(f"import random, numpy\nrandom.seed(3), numpy.random.seed(3)\n{text}", encoding="utf-8")
     return script
 

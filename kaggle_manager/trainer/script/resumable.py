@@ -13,7 +13,8 @@
 
 On its own, the script saves every ten minutes and at the target, Ctrl-C or SIGTERM saves and ends it, and the same
 command goes on from there. Under kaggle-manager, which runs it in sessions on Kaggle, target, seed, folders and the
-time to stop come from the manager (KM_SESSION_*), whatever the script says.
+time to stop come from the manager (KM_SESSION_*), whatever the script says. Processes that train together
+(torch.distributed) save and stop at the same step: all enter the block, and it is committed when all have left it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,8 +62,10 @@ class Session:
         self.saved = self.step  # the newest step that cannot be lost
         self._deadline = float(given.get("DEADLINE", "inf"))
         self._every, self._seconds, self._saved_at = save_every, 60 * save_minutes, time.monotonic()
-        self._told = False
-        self._forget_what_was_lost()
+        self._told = self._ending = False
+        self._is_first = os.environ.get("RANK", "0") == "0"
+        if self._is_first:
+            self._forget_what_was_lost()
         with contextlib.suppress(ValueError):  # only the main thread may
             for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows's
                 if hasattr(signal, name):
@@ -71,7 +75,7 @@ class Session:
 
     def running(self, step: int) -> bool:
         """False at the target, and when told to stop as soon as `step` is saved."""
-        return step < self.target and not (self.stopping and step == self.saved)
+        return step < self.target and not (self._ending and step == self.saved)
 
     def due(self, step: int) -> bool:
         """Whether to save now: it is time, or this step is the last."""
@@ -79,7 +83,8 @@ class Session:
             return False
         by_steps = self._every is not None and step - self.saved >= self._every
         by_time = time.monotonic() - self._saved_at >= self._seconds
-        return by_steps or by_time or self.stopping or step >= self.target
+        self._ending, by_time = _agreed(self.stopping, by_time)
+        return by_steps or by_time or self._ending or step >= self.target
 
     @property
     def stopping(self) -> bool:
@@ -95,19 +100,25 @@ class Session:
         if step <= self.saved:
             raise ValueError(f"step {step} is not after step {self.saved}, the newest that is saved in {self.saves}")
         folder = self.saves / f"{step}.tmp"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        if self._is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        _agreed()
         yield folder
-        if best:
-            (folder / "BEST").touch()
-        _to_disk(folder)
-        folder.replace(self.saves / str(step))  # the commit
+        (self._ending,) = _agreed(self.stopping)  # it may have been told meanwhile
+        if self._is_first:
+            if best:
+                (folder / "BEST").touch()
+            _to_disk(folder)
+            folder.replace(self.saves / str(step))  # the commit
+            if not self._managed:
+                self._keep_two()
         self.saved, self._saved_at = step, time.monotonic()
-        if not self._managed:
-            self._keep_two()
 
     def log(self, step: int, name: str, value: float) -> None:
         """One point of a curve, for `metrics.jsonl`."""
+        if not self._is_first:
+            return
         number = value.item() if hasattr(value, "item") else value  # of an array or a tensor
         line = json.dumps({"step": step, "name": name, "value": float(number)})
         with (self.saves / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -139,6 +150,17 @@ class Session:
             partial = self.saves / "metrics.jsonl.new"
             partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             partial.replace(metrics)
+
+
+def _agreed(*wishes: bool) -> list[bool]:
+    """What any of the processes that train together wishes; each waits for the others here."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return [*wishes]
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    wished = torch.tensor([*wishes, True], dtype=torch.int32, device=device)
+    torch.distributed.all_reduce(wished, op=torch.distributed.ReduceOp.MAX)
+    return [bool(each) for each in wished.tolist()[:-1]]
 
 
 def _to_disk(folder: Path) -> None:

@@ -43,6 +43,8 @@ class SessionCallback(Callback):
         self._step = session.step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.world_size > 1:
+            raise RuntimeError("SessionCallback keeps the generators of one process: give the Trainer devices=1")
         trainer.loggers = [*trainer.loggers, _Curves(self.session, trainer)]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -26,15 +26,17 @@ class Batches:
 
     Iterating gives the rest of the epoch that `step` is in, shuffled, in batches of `size`, without an incomplete last
     one. Give the loader `generator=torch.Generator()` too: else it draws from torch's generator at each new epoch.
+    Process `rank` of `ranks` that train together has its own part of each step's items.
     """
 
-    def __init__(self, items: int, size: int, *, seed: int = 0, step: int = 0) -> None:
-        if not 0 < size <= items:
-            raise ValueError(f"{items} items make no batch of {size}")
+    def __init__(self, items: int, size: int, *, seed: int = 0, step: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        if not 0 < size * ranks <= items:
+            raise ValueError(f"{items} items make no batch of {size * ranks}")
         self.items, self.size, self.seed, self.step = items, size, seed, step
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
-        return self.items // self.size
+        return self.items // (self.size * self.ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, first = divmod(self.step, len(self))
@@ -42,7 +44,8 @@ class Batches:
         random.Random(f"{self.seed}/{epoch}").shuffle(order)
         for number in range(first, len(self)):
             self.step += 1
-            yield order[number * self.size : (number + 1) * self.size]
+            start = (number * self.ranks + self.rank) * self.size
+            yield order[start : start + self.size]
 
 
 def endless(loader: Any) -> Iterator[Any]:

@@ -42,8 +42,9 @@ class SessionCallback(TrainerCallback):
         if step > self.session.saved:
             saved = Path(args.output_dir) / f"checkpoint-{step}"
             with self.session.checkpoint(step) as folder:
-                shutil.copytree(saved, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
-            if not args.load_best_model_at_end:
+                if state.is_world_process_zero:
+                    shutil.copytree(saved, folder, copy_function=_link_or_copy, dirs_exist_ok=True)
+            if state.is_world_process_zero and not args.load_best_model_at_end:
                 shutil.rmtree(saved)
         if step < self.session.target and not self.session.running(step):
             raise SystemExit(0)

@@ -40,6 +40,27 @@ print("libraries", *sorted({"numpy", "torch", "kaggle_manager"} & {*sys.modules}
 """
 
 
+TOGETHER = """
+import os, sys, time, torch
+from resumable import Session
+
+rank, meeting = int(os.environ["RANK"]), "file://" + sys.argv[1]
+torch.distributed.init_process_group("gloo", init_method=meeting, world_size=2, rank=rank)
+session = Session(target=400, save_every=150)
+own = torch.load(session.resume / f"own{rank}.pt") if session.resume else torch.zeros(1)
+step = session.step
+while session.running(step):
+    told = own * 2 + rank + step
+    torch.distributed.all_reduce(told)
+    own, step = told % 1009 + rank, step + 1
+    session.log(step, "own", own)
+    time.sleep(0.002)
+    if session.due(step):
+        with session.checkpoint(step) as folder:
+            torch.save(own, folder / f"own{rank}.pt")
+"""
+
+
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
@@ -136,7 +157,6 @@ def test_at_the_deadline_it_saves_and_leaves(monkeypatch: pytest.MonkeyPatch) ->
     assert session.due(3)
     save(session, 3)
     assert not session.running(3)
-    assert not Session(target=9).running(3), "a session that begins after its deadline has nothing to add"
 
 
 def test_a_manager_s_checkpoints_are_left_for_it_to_delete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -184,6 +204,10 @@ def test_it_ends_at_the_target_or_once_its_last_step_is_saved() -> None:
     save(session, 2)
     assert not session.running(2)
     assert not session.due(2)
+    again = Session(target=9)
+    with again.checkpoint(4):
+        again.stop()
+    assert not again.running(4), "told while it was saved"
     assert session.due(3)
     assert not session.running(3)
 
@@ -274,3 +298,47 @@ def test_a_new_epoch_of_a_loader_with_a_generator_of_its_own_draws_nothing_from_
     for _ in range(13):
         next(loader)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_processes_that_train_together_save_and_stop_at_the_same_step(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TOGETHER)
+    shutil.copy(resumable.__file__, tmp_path)
+
+    def together(saves: str, meeting: str) -> list[subprocess.Popen[str]]:
+        env = {**os.environ, "KM_SESSION_SAVES": str(tmp_path / saves), "OMP_NUM_THREADS": "1"}
+        if saves == "second":
+            newest = max((tmp_path / "first").glob("[0-9]*"), key=lambda path: int(path.name))
+            env |= {"KM_SESSION_RESUME": str(newest), "KM_SESSION_STEP": newest.name}
+        command = [sys.executable, "train.py", str(tmp_path / meeting)]
+        return [
+            subprocess.Popen(command, cwd=tmp_path, env={**env, "RANK": rank}, text=True, stderr=subprocess.PIPE)
+            for rank in "01"
+        ]
+
+    def end(processes: list[subprocess.Popen[str]]) -> None:
+        said = [process.communicate(timeout=120)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], said
+
+    cut = together("first", "a")
+    wait_for(tmp_path / "first/150")
+    cut[1].send_signal(signal.SIGTERM)
+    end(cut)
+    steps = sorted(int(path.name) for path in (tmp_path / "first").glob("[0-9]*"))
+    assert steps[0] == 150 < steps[-1] < 400
+    end(together("second", "b"))
+    end(together("whole", "c"))
+    for name in ("own0.pt", "own1.pt"):
+        assert torch.equal(torch.load(tmp_path / "second/400" / name), torch.load(tmp_path / "whole/400" / name))
+    told = [json.loads(line)["step"] for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    assert told == list(range(1, 401)), "by the first alone"
+
+
+def test_each_of_several_processes_has_its_own_part_of_a_step() -> None:
+    whole = [step for step, _ in zip(endless(Batches(23, 6, seed=2)), range(7), strict=False)]
+    parts = [
+        [step for step, _ in zip(endless(Batches(23, 3, seed=2, rank=rank, ranks=2)), range(7), strict=False)]
+        for rank in (0, 1)
+    ]
+    assert [first + second for first, second in zip(*parts, strict=True)] == whole
