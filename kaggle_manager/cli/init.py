@@ -126,10 +126,12 @@ def init(
             tuned=zoo_training(*zoo, zoo_file) if zoo else None,
             look=needs_of,
         )
-    missing = missing_packages(made.section)
+    missing = missing_packages(made.section, made.project)
     if not missing:
         told("trying the new section for some steps, which takes some seconds ...")
-    checks = [] if missing else check_section(made.project, made.section, quick=True, evaluations=True)["checks"]
+    checks = (
+        [] if missing else check_section(made.project, made.section, quick=script is None, evaluations=True)["checks"]
+    )
     if script is None:
         made.evaluate(every=_suggested(checks, "every"))
     if not as_json:

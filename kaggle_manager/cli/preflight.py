@@ -51,7 +51,7 @@ def preflight(
     # An unknown one lists those there are.
     configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
     known = known_failures(project, loaded, names)
-    if not known and (missing := missing_packages(loaded)):
+    if not known and (missing := missing_packages(loaded, project)):
         for text in dict.fromkeys(text for each in configs for text in lacking_imports(project, loaded, each.scenario)):
             print(f"WARNING: {text}", file=sys.stderr)
         raise ConfigError(

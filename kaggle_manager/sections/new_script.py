@@ -27,7 +27,7 @@ FITTING = {
     "pytorch_lightning": "resumable_lightning",
     "transformers": "resumable_transformers",
 }
-TARGET, QUICK = 1_000, 4
+TARGET, QUICK = 1_000, 20
 
 
 def new_script(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.metadata
+import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -209,6 +210,21 @@ def _imported(project: Path, section: Section, scenario: AnyScenario) -> list[st
     made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
     modules = [scenario.environment.partition(":")[0], *made_of]
     return [file for module in modules for file in imported_files(project, module)]
+
+
+def modules_not_here(project: Path, section: Section, scenario: ScriptScenario) -> list[str]:
+    """Modules that a script imports whenever it runs, and this machine does not have."""
+    found: dict[str, None] = {}
+    for file in script_files(scenario, section.folder, project):
+        tree = _parsed(project / file)
+        for module in _imports(tree) if tree else ():
+            top = module.partition(".")[0]
+            beside = _is_of_project((project / file).parent, top)
+            if top not in sys.stdlib_module_names and not beside and not _is_of_project(project, top):
+                with contextlib.suppress(ImportError, ValueError):
+                    if importlib.util.find_spec(top) is None:
+                        found[top] = None
+    return list(found)
 
 
 def _is_of_project(project: Path, top: str) -> bool:

@@ -29,13 +29,13 @@ from kaggle_manager.sections.project import module_of
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
-from kaggle_manager.sessions.known_before import doubts, lacking_imports, problems
+from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, problems
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
 
-GENERIC = "kaggle_manager.trainer.sb3.preflight"
+GENERIC, OF_SCRIPTS = "kaggle_manager.trainer.sb3.preflight", "kaggle_manager.trainer.script.preflight"
 LONGEST_S, LONGEST_THOROUGH_S = 600.0, 3600.0
 LOOK_S = 0.2
 MOST_REMEMBERED = 200
@@ -44,14 +44,21 @@ Check = dict[str, Any]
 """`{"name", "ok", "detail"}`, and `line`: what to write into section.toml, where that would make it better."""
 
 
-def missing_packages(section: Section) -> list[str]:
-    """What this machine would have to install to train `section` itself; a kernel installs it for its session."""
+def missing_packages(section: Section, project: Path | None = None) -> list[str]:
+    """What this machine would have to install to train `section` itself; a kernel installs it for its session.
+
+    Args:
+        project: where its scripts are, of which the modules they import are looked for as well.
+    """
     agents = any(not isinstance(each, ScriptScenario) for each in section.scenarios.values())
     wanted = [
         *(["torch"] if agents else []),
         *(package.partition("==")[0].partition("[")[0] for package in section.kernel.packages),
     ]
-    return [name for name in wanted if not _is_installed(name)]
+    missing = [name for name in wanted if not _is_installed(name)]
+    scripts = [each for each in section.scenarios.values() if isinstance(each, ScriptScenario)]
+    modules = [name for each in scripts if project for name in modules_not_here(project, section, each)]
+    return [*missing, *(name for name in dict.fromkeys(modules) if name not in missing)]
 
 
 def check_section(
@@ -100,6 +107,9 @@ def check_section(
         names = [*(scenarios or section.scenarios)]
         agents = [name for name in names if name not in scripts]
         trials = [([GENERIC, section.name], agents if scripts else [*scenarios])] if agents or not names else []
+        # A quick run is stopped and resumed itself.
+        if of_scripts := [name for name in names if name in scripts and not quick]:
+            trials.append(([OF_SCRIPTS, section.name], of_scripts))
     checks = doubtful
     ok = True
     for module, named in trials:
@@ -220,7 +230,7 @@ def _raise_for_failed(config: RunConfig, checks: Sequence[Check]) -> None:
 
 def _not_here(config: RunConfig) -> str:
     """What this machine lacks to try it, and how to have it; '' for nothing."""
-    if missing := missing_packages(config.section):
+    if missing := missing_packages(config.section, config.project_root):
         return f"{', '.join(missing)}, which would have to be installed here"
     try:
         inputs_of(config)

@@ -18,9 +18,9 @@ import numpy as np
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig, Section, load_section
+from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.sb3 import env_check
-from kaggle_manager.trainer.sb3.env_check import CheckResult
-from kaggle_manager.trainer.sb3.preflight import add_options, check_accelerator, check_training, report
+from kaggle_manager.trainer.sb3.preflight import check_accelerator, check_training
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol

@@ -23,6 +23,7 @@ from stable_baselines3.common import env_checker
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.checks import CheckResult
 from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
@@ -32,20 +33,6 @@ from kaggle_manager.trainer.sb3.policies import policy_for
 SEED = 101
 ENDLESS_AFTER = 50_000
 """Random actions after which an episode that is not over, and has no time limit, is called endless."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One promise: kept or not, and what was seen or what to look at.
-
-    Attributes:
-        line: what to write into section.toml, as `key = value`, where that would make it better.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    line: str = ""
 
 
 @dataclass(frozen=True)

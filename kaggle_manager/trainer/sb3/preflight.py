@@ -15,28 +15,24 @@ import argparse
 import contextlib
 import functools
 import io
-import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
-from kaggle_manager.errors import Busy, Diverged, KaggleManagerError
+from kaggle_manager.errors import Busy, Diverged
 from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
-from kaggle_manager.system import garbage
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
+from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3 import acting, algorithms, code_first, evaluation_share, sizes
 from kaggle_manager.trainer.sb3.code_first import Built
@@ -44,7 +40,6 @@ from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
     SEED,
     THOROUGH,
-    CheckResult,
     Effort,
     Pool,
     check_env,
@@ -358,54 +353,6 @@ def _wait_until_free(tree: Path) -> None:
 def _with_code() -> dict[str, str]:
     """The environment of a process that shall find the same modules as this one."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-
-def report(check: Callable[[], Iterable[CheckResult]], *, as_json: bool) -> int:
-    """Print the results of `check`; 0 when all hold, 1 when one does not, else the code of what kept it from trying."""
-    results = []
-    garbage.settle()
-    try:
-        with _sigterm_in_order():
-            for result in check():
-                results.append(result)
-                trial.tell(asdict(result))
-    except KaggleManagerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    ok = all(result.ok for result in results)
-    if as_json:
-        print(json.dumps({"schema": 1, "ok": ok, "checks": [asdict(result) for result in results]}, indent=2))
-    else:
-        for result in results:
-            print(f"{'ok    ' if result.ok else 'FAILED'} {result.name}: {result.detail}")
-    return 0 if ok else 1
-
-
-@contextlib.contextmanager
-def _sigterm_in_order() -> Iterator[None]:
-    """SIGTERM is a SystemExit inside: the trainer that was started here ends, and its folder is removed."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        sys.exit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What every preflight is called with, also one that a section brings."""
-    parser.add_argument("--scenario", nargs="+", default=[], help="default: all")
-    parser.add_argument("--quick", action="store_true", help="without a training, which a quick run is itself")
-    parser.add_argument("--evaluations", action="store_true", help="what they take, also with --quick")
-    parser.add_argument("--thorough", action="store_true", help="longer looks at everything")
-    parser.add_argument("--json", action="store_true")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

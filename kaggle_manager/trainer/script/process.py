@@ -19,13 +19,19 @@ _REST_S = 5.0
 
 
 class ScriptProcess:
-    """A script that runs, in a process group of its own. To be made before this process has threads."""
+    """A script that runs, in a process group of its own. To be made before this process has threads.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
+    Args:
+        is_quiet: what it prints is not passed on; the end of its standard error is kept.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, *, is_quiet: bool = False
+    ) -> None:
         self._process = process_group.start([*command], working=folder, environment=dict(environment))
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._tail = b""
+        self._tail, self._is_quiet = b"", is_quiet
         self._pumps = [
             threading.Thread(target=self._pump, args=(pipe, to), daemon=True)
             for pipe, to in ((self._process.stdout, 1), (self._process.stderr, 2))
@@ -62,7 +68,8 @@ class ScriptProcess:
     def _pump(self, pipe: IO[bytes], to: int) -> None:
         with pipe:
             while data := os.read(pipe.fileno(), _AT_ONCE):
-                pass_on(to, data)
+                if not self._is_quiet:
+                    pass_on(to, data)
                 if to == 2:
                     self._tail = (self._tail + data)[-_TAIL:]
 

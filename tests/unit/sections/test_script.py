@@ -101,7 +101,7 @@ def test_init_writes_a_section_that_is_read_and_copies_what_the_script_imports(t
 
     made = new_script("my_model", tmp_path, "train.py", target=500, pins=pins)
     its = scenario(made.section)
-    assert (its.words, its.target, its.quick.target) == (("train.py",), 500, 4)
+    assert (its.words, its.target, its.quick.target) == (("train.py",), 500, 20)
     assert made.section.kernel.packages == ["tiny==1.0"]
     assert "numpy" in asked
     assert "sections/my_model/section.toml" in made.files

@@ -1,0 +1,58 @@
+"""In what two checkpoints of a script differ: files by their bytes, and of a file of torch its entries."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MOST_NAMED, LARGEST_OPENED = 5, 200_000_000
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file, by its name relative to `folder`."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def different(a: dict[str, str], b: dict[str, str]) -> list[str]:
+    """Names of the files that are not the same, or only on one side."""
+    return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
+
+
+def entries(a: Path, b: Path) -> list[str]:
+    """Entries in which two files of torch differ; [] where they cannot be opened without running code of theirs."""
+    try:
+        if max(a.stat().st_size, b.stat().st_size) > LARGEST_OPENED:
+            return []
+        import torch
+
+        one, two = (torch.load(path, map_location="cpu", weights_only=True) for path in (a, b))
+        return list(_differing(one, two, ""))
+    except Exception:  # whatever a file that is none raises
+        return []
+
+
+def _differing(a: Any, b: Any, where: str) -> Iterator[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in {**a, **b}:
+            yield from _differing(a.get(key), b.get(key), f"{where}.{key}" if where else str(key))
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        for number, (one, two) in enumerate(zip(a, b, strict=True)):
+            yield from _differing(one, two, f"{where}[{number}]")
+    elif hasattr(a, "equal") and hasattr(b, "equal"):
+        if a.shape != b.shape or not a.equal(b):
+            yield where
+    elif a != b:
+        yield where
+
+
+def listed(names: list[str]) -> str:
+    """The first of them."""
+    more = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,301 @@
+"""Whether a script keeps to the contract of docs/scripts.md, tried on this machine in what travels.
+
+    python -m kaggle_manager.trainer.script.preflight SECTION [--scenario NAME ...] [--json]
+
+Its quick variant is run for a moment; then once more, asked to stop at its first checkpoint, resumed, killed at the
+next, and resumed again. Where the checkpoints of both are the same, byte for byte, the resumes have lost nothing. What
+is the same in no two runs is told as that. No training tree is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.model import Section
+from kaggle_manager.sections.project import find_project, get_section
+from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
+from kaggle_manager.trainer.script.command import command_of, environment_of
+from kaggle_manager.trainer.script.differences import different, digests, entries, listed
+from kaggle_manager.trainer.script.metrics import FILE as METRICS
+from kaggle_manager.trainer.script.process import ScriptProcess
+from kaggle_manager.trainer.script.saves import Saves, size_of
+
+MOMENT_S, THOROUGH_S = 60.0, 600.0
+"""Seconds that each of the runs may take."""
+GRACE_S, LOOK_S = 30.0, 0.002
+SEED = 42
+# Shares of the time of a whole run, after which one that has saved and told nothing yet is asked to stop: while it
+# imports its libraries it cannot answer, so a later one is tried.
+_ASKED_AT = (0.6, 0.85, 0.95)
+
+What = Literal["run", "stop", "kill"]
+
+
+@dataclass
+class _Ended:
+    """How one process of a script ended.
+
+    Attributes:
+        code: its exit code; None: it was ended when its moment was over, or killed on purpose.
+        seconds: that it took. stopped_s: from SIGTERM to its end; None where it was not asked.
+        words: the last line of its standard error.
+    """
+
+    code: int | None
+    seconds: float
+    stopped_s: float | None
+    words: str
+
+
+@dataclass
+class _Training:
+    """One training in a folder of its own, over one process or several.
+
+    Attributes:
+        saved: step -> SHA-256 of each of its files, of every checkpoint.
+        newest: step and folder of the newest checkpoint; None for none.
+    """
+
+    folder: Path
+    project: Path
+    section: Section
+    scenario: ScriptScenario
+    moment_s: float
+    saved: dict[int, dict[str, str]] = field(default_factory=dict)
+    newest: tuple[int, Path] | None = None
+    _count: int = 0
+
+    def run(self, what: What, *, stop_after_s: float = 1e9) -> _Ended:
+        """Run the script from the newest checkpoint: to its end, or until it was stopped or killed at its next save.
+
+        Args:
+            stop_after_s: it is asked to stop then, though it has not saved.
+        """
+        self._count += 1
+        scratch = self.folder / str(self._count)
+        saves, resume = Saves(scratch), None
+        if self.newest is not None:
+            resume = scratch / "resume" / str(self.newest[0])
+            shutil.copytree(self.newest[1], resume)
+        scenario = self.scenario
+        environment = environment_of(
+            os.environ,
+            root=self.project,
+            target=scenario.target,
+            seed=SEED if scenario.seed is None else scenario.seed,
+            saves=saves.folder,
+            step=self.newest[0] if self.newest else 0,
+            resume=resume,
+            seconds_left=self.moment_s,
+        )
+        metrics = saves.folder / METRICS
+        began, asked_at, killed = time.monotonic(), None, False
+        process = ScriptProcess(
+            command_of(scenario, self.section.folder, self.project), environment, self.project, is_quiet=True
+        )
+        try:
+            while process.exit_code() is None and time.monotonic() < began + self.moment_s + GRACE_S:
+                has_saved = self._take(saves)
+                has_begun = has_saved or size_of(metrics) > 0
+                now = time.monotonic()
+                if what == "kill" and has_saved:
+                    killed = True
+                    break
+                if asked_at is None and (
+                    now > began + self.moment_s or (what == "stop" and (has_begun or now > began + stop_after_s))
+                ):
+                    asked_at = now
+                    process.ask_to_stop()
+                if asked_at is not None and now > asked_at + GRACE_S:
+                    break
+                time.sleep(LOOK_S)
+            code = process.exit_code()
+        finally:
+            process.end()
+        ended = time.monotonic()
+        if not killed:
+            self._take(saves)
+        return _Ended(
+            code, ended - began, None if asked_at is None else ended - asked_at, "" if killed else process.last_line()
+        )
+
+    def _take(self, saves: Saves) -> bool:
+        found = saves.take()
+        for save in found:
+            self.saved[save.step] = digests(save.folder)
+            if self.newest is not None:
+                shutil.rmtree(self.newest[1], ignore_errors=True)
+            self.newest = (save.step, save.folder)
+        return bool(found)
+
+
+def preflight(
+    project: Path, section: Section, scenarios: Sequence[str] = (), *, moment_s: float = MOMENT_S
+) -> Iterator[CheckResult]:
+    """Run every check for the named scenarios, or for all that are scripts."""
+    for name in scenarios or section.scenarios:
+        scenario = section.scenario(name)
+        if isinstance(scenario, ScriptScenario):
+            for result in _of_scenario(project, section, scenario.for_quick(), moment_s):
+                yield replace(result, name=f"{name}: {result.name}")
+
+
+def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, moment_s: float) -> Iterator[CheckResult]:
+    with tempfile.TemporaryDirectory(prefix="km_preflight_", ignore_cleanup_errors=True) as folder:
+
+        def training(name: str) -> _Training:
+            return _Training(Path(folder) / name, project, section, scenario, moment_s)
+
+        whole = training("whole")
+        try:
+            ended = whole.run("run")
+        except ConfigError as error:
+            yield CheckResult("starts", False, error.message)
+            return
+        result = _trained(whole, ended)
+        yield result
+        if not result.ok or not whole.saved:
+            return
+        cut = training("cut")
+        for share in _ASKED_AT:
+            stopped = cut.run("stop", stop_after_s=share * ended.seconds)
+            if cut.saved or stopped.stopped_s is None:
+                break
+        yield _stopped(cut, stopped)
+        before = cut.newest
+        killed = cut.run("kill") if max(cut.saved, default=0) < scenario.target else None
+        last = cut.run("run") if max(cut.saved, default=0) < scenario.target else killed
+        failed = next((each for each in (killed, last) if each is not None and each.code), None)
+        if failed is not None:
+            at = f"step {before[0]:,}" if before else "zero"
+            yield CheckResult(
+                "resumes", False, f"continued from {at}, it ended with exit code {failed.code}: {failed.words}"
+            )
+            return
+        yield from _compared(whole, cut, training("again"))
+
+
+def _trained(whole: _Training, ended: _Ended) -> CheckResult:
+    what, scenario = "trains and saves", whole.scenario
+    last = max(whole.saved, default=0)
+    if ended.code is not None and ended.code != 0 and ended.stopped_s is None:
+        return CheckResult(what, False, f"it ended with exit code {ended.code}: {ended.words}")
+    if not whole.saved:
+        if ended.stopped_s is None:
+            return CheckResult(what, False, f"it ended after {ended.seconds:.0f} s and had committed no checkpoint")
+        return CheckResult(
+            what,
+            True,
+            f"WARNING: not known: it committed no checkpoint in {ended.seconds:.0f} s; give `quick` a smaller target, "
+            "or `arguments` by which a step takes less",
+        )
+    if ended.code == 0 and ended.stopped_s is None and last < scenario.target:
+        return CheckResult(what, False, f"it ended by itself at {last:,} of {scenario.target:,} {scenario.unit}")
+    assert whole.newest is not None
+    size = size_of(whole.newest[1])
+    return CheckResult(
+        what,
+        True,
+        f"{len(whole.saved)} checkpoint{'s' * (len(whole.saved) != 1)}, the last at {last:,} of {scenario.target:,} "
+        f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s",
+    )
+
+
+def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
+    what = "stops when asked"
+    if ended.stopped_s is None:
+        return CheckResult(
+            what, True, "WARNING: not known: it had ended before it could be asked; give `quick` a larger target"
+        )
+    if ended.code is None:
+        return CheckResult(
+            what,
+            True,
+            f"WARNING: it had not ended {GRACE_S:.0f} s after SIGTERM; a session would kill it, and what it "
+            "did since its newest checkpoint would be done again",
+        )
+    if ended.code != 0:
+        return CheckResult(
+            what,
+            True,
+            "WARNING: SIGTERM ended it without a last checkpoint (0 is owed): what it did since the newest "
+            "one would be done again",
+        )
+    if not cut.saved:
+        return CheckResult(what, True, "WARNING: it ended with 0 and had saved nothing")
+    return CheckResult(what, True, f"it saved step {max(cut.saved):,} and ended {ended.stopped_s:.1f} s after SIGTERM")
+
+
+def _compared(whole: _Training, cut: _Training, again: _Training) -> Iterator[CheckResult]:
+    what, unit = "a resume loses nothing", whole.scenario.unit
+    first = min(cut.saved, default=0)
+    common = [step for step in sorted({*whole.saved} & {*cut.saved}) if step > first]
+    if not common:
+        at = f"{sorted(whole.saved)[-3:]} and {sorted(cut.saved)[-3:]}"
+        yield CheckResult(what, True, f"WARNING: not known: the runs have no later checkpoint in common ({at} {unit})")
+        return
+    differing = [step for step in common if different(whole.saved[step], cut.saved[step])]
+    if not differing:
+        count = len(whole.saved[common[-1]])
+        yield CheckResult(
+            what,
+            True,
+            f"stopped, killed and resumed, its {count} file{'s' * (count != 1)} of step {common[-1]:,} are those of a "
+            "run that was never cut, bit for bit",
+        )
+        return
+    step = differing[0]
+    names = different(whole.saved[step], cut.saved[step])
+    again.run("run")
+    if step in again.saved and (unlike := different(whole.saved[step], again.saved[step])):
+        yield CheckResult(
+            what,
+            True,
+            f"WARNING: not known: two runs that were never cut differ as well, at step {step:,} in {listed(unlike)}; "
+            "seed everything by KM_SESSION_SEED, and keep times and paths out of checkpoints",
+        )
+        return
+    yield CheckResult(what, True, f"WARNING: it lost something: at step {step:,} {_in_words(whole, cut, step, names)}")
+
+
+def _in_words(whole: _Training, cut: _Training, step: int, names: list[str]) -> str:
+    said = f"{listed(names)} {'are' if len(names) > 1 else 'is'} not what a run that was never cut has"
+    last = {training.newest[0] for training in (whole, cut) if training.newest}
+    if last == {max(last)} and whole.newest and cut.newest:
+        inside = [
+            f"{name}: {listed(found)}"
+            for name in names
+            if (found := entries(whole.newest[1] / name, cut.newest[1] / name))
+        ]
+        said += f" (in the last one: {'; '.join(inside)})" if inside else ""
+    return said + "; save the optimizer, every random generator and the position in the data as well"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the scripts of a section; see `checks.report`."""
+    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.trainer.script.preflight", description=__doc__)
+    parser.add_argument("section")
+    add_options(parser)
+    options = parser.parse_args(arguments)
+
+    def check() -> Iterator[CheckResult]:
+        project = find_project(Path.cwd(), options.section)
+        moment_s = THOROUGH_S if options.thorough else MOMENT_S
+        return preflight(project, get_section(project, options.section), options.scenario, moment_s=moment_s)
+
+    return report(check, as_json=options.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

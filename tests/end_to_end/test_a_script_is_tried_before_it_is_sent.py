@@ -1,0 +1,91 @@
+"""The preflight of a script: run, stopped, killed, resumed, and compared with a run that was never cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_manager.sections.model import load_section
+from kaggle_manager.sessions.preflight import check_section, known_failures, missing_packages
+
+pytestmark = pytest.mark.slow
+
+HEAD = """
+name = "toy"
+title = "Scripts"
+trains = true
+default_scenario = "exact"
+"""
+
+SCENARIO = """
+[scenarios.{name}]
+script = "train.py"
+arguments = ["{name}"]
+target = 400
+models = "data/{name}"
+
+[scenarios.{name}.quick]
+target = 40
+models = "data/{name}_quick"
+"""
+
+TRAIN = """
+import hashlib, os, random, signal, sys, time
+from pathlib import Path
+
+how, step, stopped = sys.argv[1], int(os.environ["KM_SESSION_STEP"]), []
+saves, target = Path(os.environ["KM_SESSION_SAVES"]), int(os.environ["KM_SESSION_TARGET"])
+state = os.environ["KM_SESSION_SEED"].encode() if how != "unseeded" else os.urandom(8)
+if step and how == "dies resuming":
+    raise ValueError("no weights")
+if step and how != "forgets":
+    state = (Path(os.environ["KM_SESSION_RESUME"]) / "state.bin").read_bytes()
+if how != "unasked":
+    signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+while step < target and not stopped:
+    time.sleep(0.01)
+    step, state = step + 1, hashlib.sha256(state).digest()
+    if step == 30 and how == "early":
+        break
+    if step % 5 == 0 or stopped:
+        (saves / f"{step}.tmp").mkdir()
+        (saves / f"{step}.tmp/state.bin").write_bytes(state)
+        (saves / f"{step}.tmp").rename(saves / str(step))
+"""
+
+NAMES = {
+    "exact": ("a resume loses nothing", True, "bit for bit"),
+    "forgets": ("a resume loses nothing", True, "WARNING: it lost something: at step"),
+    "unseeded": ("a resume loses nothing", True, "two runs that were never cut differ as well"),
+    "unasked": ("stops when asked", True, "WARNING: SIGTERM ended it without a last checkpoint"),
+    "dies_resuming": ("resumes", False, "it ended with exit code 1: ValueError: no weights"),
+    "early": ("trains and saves", False, "ended by itself at 25 of 40 steps"),
+}
+
+
+def project(folder: Path, script: str = TRAIN) -> Path:
+    (folder / "sections/toy").mkdir(parents=True)
+    text = HEAD + "".join(SCENARIO.format(name=name) for name in NAMES).replace('["dies_', '["dies ')
+    (folder / "sections/toy/section.toml").write_text(text)
+    (folder / "train.py").write_text(script)
+    return folder
+
+
+def test_it_says_what_a_resume_loses_and_what_a_script_owes(tmp_path: Path) -> None:
+    section = load_section(project(tmp_path) / "sections/toy/section.toml")
+    result = check_section(tmp_path, section)
+    by_name: dict[str, dict[str, Any]] = {check["name"]: check for check in result["checks"]}
+    for name, (what, ok, said) in NAMES.items():
+        check = by_name[f"{name}: {what}"]
+        assert check["ok"] is ok, check
+        assert said in check["detail"]
+    assert result["ok"] is False
+
+
+def test_a_script_that_is_not_there_or_imports_what_is_not_here_is_named_at_once(tmp_path: Path) -> None:
+    section = load_section(project(tmp_path, "import no_such_module_at_all\n") / "sections/toy/section.toml")
+    assert missing_packages(section, tmp_path) == ["no_such_module_at_all"]
+    (tmp_path / "train.py").unlink()
+    assert "there is no file train.py" in known_failures(tmp_path, section, ["exact"])[0]["detail"]
