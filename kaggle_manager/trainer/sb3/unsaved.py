@@ -108,8 +108,7 @@ def keepers_of(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def _saves_itself(holder: Any) -> bool:
-    own = not is_stock(type(holder))
-    return own and all(callable(getattr(holder, name, None)) for name in ("state", "load_state"))
+    return all(callable(getattr(holder, name, None)) for name in ("state", "load_state"))
 
 
 def _holders(model: BaseAlgorithm) -> Iterator[tuple[str, Any]]:
