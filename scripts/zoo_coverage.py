@@ -7,9 +7,10 @@
     python scripts/zoo_coverage.py --algo ars
 
 Each entry becomes a section.toml, which is read, and of which environments and model are made: as many environments as
-it says, with wrappers, normalisation and stacked frames, and the model with a replay buffer of one row. Nothing is
-trained. An environment that is not installed is replaced by one of the same spaces; `default` is built for CartPole or
-Pendulum, `atari` for Breakout. `her.yml`, which the Zoo calls unused, is left out. Ends with 1 when an entry failed.
+it says, with wrappers, normalisation and stacked frames, and the model with a replay buffer of one row. An evaluation
+of it plays a few steps. Nothing is trained. An environment that is not installed is replaced by one of the same spaces;
+`default` is built for CartPole or Pendulum, `atari` for Breakout. `her.yml`, which the Zoo calls unused, is left out.
+Ends with 1 when an entry failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import contextlib
 import functools
 import importlib.util
+import itertools
 import re
 import sys
 import tempfile
@@ -44,10 +46,13 @@ from kaggle_manager.sections.scaffold import new_section  # noqa: E402
 from kaggle_manager.sections.zoo import ALGORITHMS, training_of  # noqa: E402
 from kaggle_manager.trainer.sb3 import algorithms  # noqa: E402
 from kaggle_manager.trainer.sb3.environments import environments_of  # noqa: E402
+from kaggle_manager.trainer.sb3.evaluation import Evaluator  # noqa: E402
 
 PAGE = ROOT / "docs/zoo.md"
 BEGINS, ENDS = "<!-- made by scripts/zoo_coverage.py -->", "<!-- end -->"
 
+STEPS = 3
+"""Of an evaluation."""
 Spaces = tuple[gym.Space[Any], gym.Space[Any]]
 
 
@@ -193,16 +198,29 @@ def id_for(short: str, name: str) -> str:
     return name
 
 
+class Enough(Exception):
+    """An evaluation has played its steps."""
+
+
 def without_environment(scenario: ScenarioConfig) -> ScenarioConfig:
     return scenario.model_copy(update={"environment": f"{Path(__file__).stem}:{StandIn.__name__}"})
 
 
 def build(scenario: ScenarioConfig) -> None:
-    """Environments and model of a scenario, as a session makes them."""
+    """Environments and model of a scenario, and the beginning of an evaluation, as a session makes them."""
     given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
     noise = (scenario.noise.type, scenario.noise.std) if scenario.noise else None
-    with contextlib.closing(environments_of(scenario).vectorised("none", 0)) as vec:
-        algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu", noise=noise)
+    environments, left = environments_of(scenario), itertools.count(STEPS, -1)
+
+    def each_step() -> None:
+        if not next(left):
+            raise Enough
+
+    with contextlib.closing(environments.vectorised("none", 0)) as vec, contextlib.suppress(Enough):
+        model = algorithms.build_model(
+            scenario.algorithm, scenario.policy, given, vec, seed=0, device="cpu", noise=noise
+        )
+        Evaluator(environments.for_evaluation(), "none", 0, 1, scenario.evaluation.deterministic)(model, each_step)
 
 
 def all_entries(shorts: Sequence[str]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -23,6 +23,8 @@ from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, Uns
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.pickles import open_statistics, read_tensors
 from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3, import_sb3
+from kaggle_manager.trainer.sb3.selftest import curves
+from kaggle_manager.trainer.sb3.state_digest import differing
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +111,40 @@ def test_stock_alone_reaches_the_score_of_each_model_with_what_lies_beside_it(tm
 def test_a_training_without_normalisation_has_no_such_file(tmp_path: Path) -> None:
     session(chosen(tmp_path / "tree", normalize=None, total=50))
     assert not list(tmp_path.rglob("*vecnormalize*"))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"normalize": {"norm_obs": False}, "frame_stack": 2},
+        {"normalize": {"norm_obs": False, "norm_reward": False}},
+    ],
+    ids=["rewards alone, stacked", "neither"],
+)
+def test_a_training_whose_normalisation_leaves_observations_alone_is_evaluated_and_resumed_bit_for_bit(
+    around: dict[str, Any], tmp_path: Path
+) -> None:
+    """Such a `VecNormalize` has no statistics of observations at all."""
+    plan = {**around, "save_every": 50, "evaluate_every": 50}
+    whole = {
+        **session(chosen(tmp_path / "whole", **plan)).digests,
+        **curves(TrainingTree(tmp_path / "whole", SCENARIO)),
+    }
+    session(chosen(tmp_path / "cut", **plan), max_steps=100)
+    again = session(chosen(tmp_path / "cut", **plan))
+    found = {**again.digests, **curves(TrainingTree(tmp_path / "cut", SCENARIO))}
+    assert (again.resumed_from, differing(found, whole)) == (100, [])
+    assert again.counts["evaluations"] >= 2
+
+
+def test_rewards_alone_are_taken_in_with_their_statistics(tmp_path: Path) -> None:
+    vec = VecNormalize(DummyVecEnv([Far]), norm_obs=False)
+    StockPPO("MlpPolicy", vec, seed=1, device="cpu", **PPO).learn(100).save(tmp_path / "model.zip")
+    vec.save(str(tmp_path / "statistics.pkl"))
+    config = chosen(tmp_path / "tree", normalize={"norm_obs": False})
+    taken = import_sb3(tmp_path / "model.zip", None, config, vecnormalize=tmp_path / "statistics.pkl")
+    assert statistics_at(taken).ret_rms.count == vec.ret_rms.count
+    assert (session(config).kind, session(config).step) == ("completed", 200)
 
 
 def test_a_second_normalisation_is_named_for_it_does_not_lie_beside_the_model(

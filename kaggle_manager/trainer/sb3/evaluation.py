@@ -139,9 +139,13 @@ def no_trace(model: BaseAlgorithm) -> Iterator[None]:
                 env_state.set_space_rng(space, states)
 
 
+# One that leaves observations as they are has no statistics of them.
+_RUNNING = ("obs_rms", "ret_rms")
+
+
 def statistics_of(vec: VecEnv | None) -> bytes:
     """The running statistics of each `VecNormalize` around environments, outermost first, for `pickle.loads`."""
-    found = [(layer.obs_rms, layer.ret_rms) for layer in normalisations(vec)]
+    found = [{name: it for name, it in vars(layer).items() if name in _RUNNING} for layer in normalisations(vec)]
     return pickle.dumps(found) if found else b""
 
 
@@ -151,7 +155,7 @@ def _set_statistics(vec: VecEnv, statistics: bytes) -> None:
     for number, layer in enumerate(normalisations(vec)):
         layer.training = layer.norm_reward = False
         if known:
-            layer.obs_rms, layer.ret_rms = known[number]
+            vars(layer).update(known[number])
 
 
 def _summed(episodes: list[Episode]) -> Evaluation:

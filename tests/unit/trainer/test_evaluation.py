@@ -93,6 +93,16 @@ def test_observations_are_normalised_as_in_the_training_and_rewards_are_not() ->
     assert result.returns == [float(length) for length in result.lengths], "CartPole pays 1 a step"
 
 
+@pytest.mark.parametrize("norm_reward", [True, False])
+def test_a_normalisation_without_observations_has_no_statistics_of_them_to_hand_on(norm_reward: bool) -> None:
+    normalize = {"norm_obs": False, "norm_reward": norm_reward}
+    vec = Environments(CARTPOLE, normalize=normalize).vectorised("pickle", 1)
+    model = PPO("MlpPolicy", vec, seed=1, n_steps=64, batch_size=64)
+    model.learn(64)
+    result = evaluator(normalize=normalize)(model, lambda: None)
+    assert result.returns == [float(length) for length in result.lengths], "CartPole pays 1 a step"
+
+
 def test_episodes_that_were_said_to_be_alike_are_played_twice_and_all_where_they_differ() -> None:
     """One short random episode proves nothing of the long ones that a policy plays later."""
     random_starts = PPO("MlpPolicy", env_state.make_vec_env(CARTPOLE, "pickle", 1), seed=1)
