@@ -1,0 +1,220 @@
+"""Whatever a script does, its session ends in words, and the newest committed checkpoint is kept. Real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.protocol.launch_order import LaunchOrder
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sessions run on Linux")]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TOML = """
+name = "toy"
+title = "A script"
+trains = true
+default_scenario = "toy"
+
+[scenarios.toy]
+script = "train.py"
+target = 40
+models = "data/models"
+best = { metric = "loss" }
+
+[scenarios.toy.quick]
+models = "data/models_quick"
+"""
+
+BEGIN = """
+import json, os, resource, signal, subprocess, sys, time
+from pathlib import Path
+
+saves = Path(os.environ["KM_SESSION_SAVES"])
+
+def save(step, **files):
+    folder = saves / f"{step}.tmp"
+    folder.mkdir()
+    for name, data in {"state": b"%d" % step, **files}.items():
+        (folder / name).write_bytes(data)
+    folder.rename(saves / str(step))
+
+def tell(step, value):
+    (saves / "metrics.jsonl").write_text('{"step": %d, "name": "loss", "value": %s}\\n' % (step, value))
+
+def taken(step):
+    while (saves / str(step)).exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+
+def until_asked(handle=True):
+    asked = []
+    signal.signal(signal.SIGTERM, (lambda *_: asked.append(1)) if handle else signal.SIG_IGN)
+    while not asked:
+        time.sleep(0.01)
+"""
+
+# A session in a process of its own, whose memory is measured; `LIMIT` is what of a file its own process may write.
+SESSION = """
+import json, resource, sys
+from pathlib import Path
+from kaggle_manager.trainer import main
+if len(sys.argv) > 3:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+main.CODE = Path(sys.argv[1])
+code = main.run(json.loads(sys.argv[2]))
+print("MEMORY", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+@dataclass
+class Ended:
+    """One session: its result, what it printed, and the steps of the checkpoints it left."""
+
+    code: int
+    result: dict[str, Any]
+    said: str
+    steps: list[int]
+
+    @property
+    def error(self) -> str:
+        return str((self.result.get("error") or {}).get("type", ""))
+
+    @property
+    def reason(self) -> str:
+        return str(self.result["reason"])
+
+
+def session(folder: Path, script: str, *, seconds: float = 60.0, limit: int | None = None) -> Ended:
+    code, working = folder / "code", folder / "working"
+    (code / "sections/toy").mkdir(parents=True)
+    (code / "sections/toy/section.toml").write_text(TOML)
+    (code / "train.py").write_text(BEGIN + script)
+    order = {
+        "schema": LaunchOrder.SCHEMA,
+        "run_id": "run",
+        "generation": 1,
+        "section": "toy",
+        "section_folder": "sections/toy",
+        "scenario": "toy",
+        "target": 40,
+        "deadline_s": seconds,
+        "bundle_sha256": "b" * 64,
+        "identity": {"script": ["train.py"], "script_fingerprint": "x"},
+    }
+    (folder / "tmp").mkdir()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "KAGGLE_WORKING_DIR": str(working),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    arguments = [str(code), json.dumps(order), *([str(limit)] if limit else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", SESSION, *arguments], env=environ, capture_output=True, check=False, timeout=120
+    )
+    said = (done.stdout[-50_000:] + done.stderr[-50_000:]).decode(errors="replace")
+    assert not any((folder / "tmp").iterdir()), "nothing stays in the temporary folder"
+    result = json.loads((working / "session_result.json").read_text())
+    found = CheckpointStore(TrainingTree(working / "training_tree", "toy")).valid_checkpoints()
+    return Ended(done.returncode, result, said, [each.step for each in found])
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "said", "steps"),
+    [
+        ("save(10)", "EndedEarly", "ended by itself at 10 of 40 steps", [10]),
+        ("sys.exit()", "NothingSaved", "ended with 0 and has committed no checkpoint", []),
+        ("save(10); taken(10); save(5); until_asked()", "SavedBackwards", "saved step 5 after step 10", [10]),
+        (
+            "save(10, extra=b'1'); taken(10)\n(saves / '10').mkdir()\n(saves / '10/state').touch(); until_asked()",
+            "CheckpointChanged",
+            "wrote into its checkpoint of step 10 after it had been committed",
+            [10],
+        ),
+        (
+            "save(10); taken(10); (saves / '20').mkdir(); until_asked()",
+            "NothingSaved",
+            "step 20 is an empty folder",
+            [10],
+        ),
+        (
+            "save(10); taken(10); tell(20, 'NaN'); save(20); until_asked()",
+            "Diverged",
+            "diverged at step 20: loss is nan",
+            [10],
+        ),
+        ("save(10); taken(10); import no_such_module", "ScriptFailed", "No module named 'no_such_module'", [10]),
+        ("save(10); taken(10); os.kill(os.getpid(), signal.SIGKILL)", "ScriptFailed", "was ended by signal 9", [10]),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isalpha() else "",
+)
+def test_a_broken_promise_is_an_error_of_its_own_and_the_newest_checkpoint_stays(
+    script: str, error: str, said: str, steps: list[int], tmp_path: Path
+) -> None:
+    ended = session(tmp_path, script)
+    assert (ended.error, ended.steps, ended.code) == (error, steps, 1), ended.said
+    assert said in ended.reason
+    assert "Safe: " in ended.said
+
+
+def test_one_that_never_saves_is_told_so_with_what_lies_there(tmp_path: Path) -> None:
+    ended = session(tmp_path, "(saves / '7.tmp').mkdir(); (saves / 'step_9').mkdir(); until_asked()", seconds=9)
+    assert ended.error == "NothingSaved", ended.said
+    assert "in its saves folder there is 7.tmp (0 bytes), step_9 (0 bytes)" in ended.reason
+
+
+def test_one_that_does_not_stop_is_killed_and_what_it_saved_counts(tmp_path: Path) -> None:
+    ended = session(tmp_path / "without", "until_asked(handle=False)", seconds=9)
+    assert ended.error == "StopIgnored", ended.said
+    ended = session(tmp_path / "with", "save(10); until_asked(handle=False)", seconds=9)
+    assert (ended.result["outcome"], ended.steps) == ("interrupted", [10])
+    assert "had not ended 1 s later, and was killed" in ended.said
+    ended = session(tmp_path / "unheard", "save(10); time.sleep(60)", seconds=9)
+    assert (ended.result["outcome"], ended.steps) == ("interrupted", [10])
+    assert "where 0 is owed: what it did since 10 is done again" in ended.said
+
+
+def test_what_it_leaves_behind_is_ended_and_named(tmp_path: Path) -> None:
+    left = "subprocess.Popen(['sleep', '600'], start_new_session=True)\n(saves / '41.tmp').mkdir()\n"
+    ended = session(tmp_path, f"{left}save(40)")
+    assert (ended.result["outcome"], ended.steps) == ("completed", [40]), ended.said
+    assert "left processes behind when it ended, which were killed: sleep" in ended.said
+    assert "not used, for it is no folder named <step>: 41.tmp" in ended.said
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if str(tmp_path).encode() in _environ(pid)]
+
+
+def _environ(pid: Path) -> bytes:
+    try:
+        return (pid / "environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_gigabyte_that_it_prints_takes_no_memory(tmp_path: Path) -> None:
+    ended = session(tmp_path, "line = 'x' * 999_999\nfor _ in range(1000): print(line)\nsave(40)", seconds=120)
+    assert ended.result["outcome"] == "completed", ended.said[-2000:]
+    memory = int(ended.said.rpartition("MEMORY ")[2].split()[0]) * 1024
+    assert memory < 200_000_000
+
+
+def test_a_full_disk_is_the_scripts_error_or_one_of_the_disk(tmp_path: Path) -> None:
+    large = "save(10); taken(10); save(20, large=bytes(3_000_000)); until_asked()"
+    ended = session(tmp_path / "script", large, limit=1_000_000)
+    assert (ended.error, ended.steps) == ("ScriptFailed", [10]), ended.said
+    assert "File too large" in ended.reason
+    more = (
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\nresource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+    )
+    ended = session(tmp_path / "session", more + large, limit=1_000_000)
+    assert (ended.error, ended.steps) == ("StorageError", [10]), ended.said
