@@ -59,7 +59,7 @@ def clean(
         platforms = sorted({run.platform for run in journal.runs()} & asked)
         connections = [reach(each, state / "local_kaggle", is_known=True) for each in platforms]
         for connection in connections:
-            with connection.client:
+            with closing(connection.client):
                 for leftover in cleaned(connection, journal, time.time(), delete=yes, reporter=Reporter(sys.stderr)):
                     found.append(leftover)
                     if yes and not as_json and leftover.action != "keep":

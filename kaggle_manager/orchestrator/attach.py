@@ -19,7 +19,6 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
 from kaggle_manager.orchestrator.open_run import settings_of
-from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
@@ -131,7 +130,7 @@ def _bring_parent(
     slug = launch.tree_dataset(row)
     with tempfile.TemporaryDirectory(prefix="km_attach_") as folder:
         reporter.phase(f"downloading dataset {row.owner}/{slug}")
-        download_dataset_files(connection.client, row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
+        connection.client.fetch_inputs(row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
         source = TrainingTree(Path(folder, "tree"), tree.scenario)
         unpack_tree(Path(folder), source.root, warn=reporter.warn)
         head = CheckpointStore(source).find_latest_checkpoint()

@@ -17,7 +17,6 @@ from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-from kaggle_manager.platforms.kaggle.models import ROOM, runs_on
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
 
@@ -76,6 +75,7 @@ class Campaign:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     members: list[Member] = field(init=False)
+    _room: int | None = field(default=None, init=False)  # asked once
     _pause_s: float = field(default=FIRST_PAUSE_S, init=False)
 
     def __post_init__(self) -> None:
@@ -107,8 +107,9 @@ class Campaign:
             if not member.is_over:
                 self._tick(member, may_push=False)
         waiting = [member for member in self.members if not member.is_over and not member.is_live]
-        slots = ROOM[runs_on(self.configs[0].section.kernel.accelerator)]
-        free = slots - sum(member.is_live for member in self.members)
+        if self._room is None:
+            self._room = self.manager.room_for(self.configs[0])
+        free = self._room - sum(member.is_live for member in self.members)
         ready = [member for member in waiting if member.not_before <= self.clock()]
         for member in sorted(ready, key=lambda member: member.step)[: max(0, free)]:
             self._tick(member, may_push=True)

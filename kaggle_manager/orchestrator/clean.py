@@ -19,7 +19,7 @@ from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Busy, KaggleManagerError, NotFound, NoVersionShown, RemoteError
 from kaggle_manager.orchestrator.first_push import EMPTY_AFTER_S, EMPTY_LOOKS, after
-from kaggle_manager.platforms.kaggle.belongings import Belonging
+from kaggle_manager.platforms.platform import Belonging
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.leftovers import (
     KnownRun,
@@ -147,7 +147,7 @@ class Cleaner:
 
     def _deleted(self, leftover: Leftover) -> Leftover:
         client, thing = self._connection.client, leftover.thing
-        delete = client.delete_kernel if thing.kind == "kernel" else client.delete_dataset
+        delete = client.delete if thing.kind == "kernel" else client.delete_inputs
         if not leftover.run_id:
             delete = self._empty
         try:
@@ -199,7 +199,7 @@ class Cleaner:
         """
         with tempfile.TemporaryDirectory(prefix="km_clean_") as folder:
             (note := Path(folder, "emptied.txt")).write_text("Sent again by the next run that installs from it.")
-            self._connection.client.publish_dataset(
+            self._connection.client.publish_inputs(
                 owner=owner, slug=slug, files=[note], notes="emptied by `clean`", replaces=True
             )
 
@@ -264,7 +264,7 @@ class Cleaner:
         client = self._asked
         known = {(version_of(row, each).slug, each.version, each.generation) for each in sessions if each.version}
         try:
-            newest = client.newest_kernel(row.owner, slug)
+            newest = client.newest(row.owner, slug)
         except RemoteError as error:
             if not any(each[0] == slug for each in known):
                 verdict = self._on_empty(row, slug)
@@ -273,10 +273,10 @@ class Cleaner:
         if newest is None:
             return ""
         order = order_of(newest[1]) or {}
-        if order.get("run_id") != row.run_id or (slug, newest[0].version, order.get("generation")) not in known:
+        if order.get("run_id") != row.run_id or (slug, newest[0].id, order.get("generation")) not in known:
             return f"{newest[0].ref} is not known to this journal: another machine may go on with run {row.run_id}"
         try:
-            is_live = not client.kernel_status(newest[0]).state.is_terminal
+            is_live = not client.status(newest[0]).state.is_terminal
         except NotFound:
             is_live = False
         except RemoteError:
@@ -292,7 +292,7 @@ class Cleaner:
         """About such a kernel; None when it is not there any more."""
         client, owner = self._asked, self._connection.owner
         try:
-            newest = client.newest_kernel(owner, slug)
+            newest = client.newest(owner, slug)
         except NoVersionShown as error:
             try:
                 is_empty = client.shows_nothing_of(owner, slug)
@@ -304,7 +304,7 @@ class Cleaner:
             return Verdict(False, f"whether it has a version is not known: {error.message}", row.run_id)
         if newest is None:
             return None
-        return Verdict(False, f"it has version {newest[0].version}, which its run does not know", row.run_id)
+        return Verdict(False, f"it has version {newest[0].id}, which its run does not know", row.run_id)
 
     def _is_superseded(self, row: RunRow) -> bool:
         """Whether the user has begun another run in the place of its tree, which was archived then."""
@@ -315,7 +315,7 @@ class Cleaner:
         found = set()
         for slug in filter(is_ours, kernels if wheels else ()):
             try:
-                newest = self._asked.newest_kernel(self._connection.owner, slug)
+                newest = self._asked.newest(self._connection.owner, slug)
             except RemoteError:
                 return set(wheels)
             asked = ((order_of(newest[1]) if newest else None) or {}).get("wheels") or {}

@@ -112,12 +112,14 @@ def check_is_gone(run: RunContext, session: SessionRow) -> None:
     Raises:
         Unavailable: the kernel is there, this version or a later one, and the denial is not a day old.
     """
-    newest = run.connection.client.newest_kernel(run.row.owner, run.row.slug)
+    client = run.connection.client
+    newest = client.newest(run.row.owner, run.row.slug)
     is_recent = progress_of(run.newest_session()).denied_s < DENIED_TO_GIVE_UP_S
-    if is_recent and newest is not None and session.version is not None and newest[0].version >= session.version:
+    is_there = newest is not None and session.version is not None
+    if is_recent and newest and is_there and not client.is_later(session.version or "", newest[0].id):
         raise Unavailable(
-            f"Kaggle shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",
-            safe="what the session saved is on Kaggle; the local training tree is untouched",
+            f"The platform shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",
+            safe="what the session saved is there; the local training tree is untouched",
             next_step="run the same command again later; after a day of this the session is given up",
         )
 

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from kaggle_manager.config import workdir_of
 from kaggle_manager.errors import NoVersionShown, RemoteError, Unavailable
 from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
-from kaggle_manager.platforms.kaggle.models import ROOM, KernelVersion, runs_on
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.launch import kernel_names
-from kaggle_manager.sessions.reconcile import page_of
+from kaggle_manager.system.accelerators import runs_on
 from kaggle_manager.system.command_line import command
 
 # Causes of waits, and how long they last: doubled each time. A refused first push costs a name, so it is tried again
@@ -45,7 +45,12 @@ class NoNameFree(Exception):
     """Every name of the run is that of an empty kernel; the journal says until when to wait."""
 
 
-def newest_kernel(run: RunContext) -> tuple[KernelVersion, str] | None:
+def place_of(run: RunContext, slug: str) -> str:
+    """Where the user finds the sessions of this name."""
+    return run.connection.client.page(run.row.owner, slug) or f"{run.row.owner}/{slug}"
+
+
+def newest_kernel(run: RunContext) -> tuple[SessionRef, str] | None:
     """The newest version of the run's kernel and its source; None when there is none. An empty kernel is left first.
 
     Raises:
@@ -54,10 +59,10 @@ def newest_kernel(run: RunContext) -> tuple[KernelVersion, str] | None:
     """
     client = run.connection.client
     try:
-        newest = client.newest_kernel(run.row.owner, run.row.slug)
+        newest = client.newest(run.row.owner, run.row.slug)
     except NoVersionShown as error:
         leave_empty(run, error)
-        newest = client.newest_kernel(run.row.owner, run.row.slug)  # empty as well: looked at again at a later pass
+        newest = client.newest(run.row.owner, run.row.slug)  # empty as well: looked at again at a later pass
     if newest is not None:
         shows_again(run)
     return newest
@@ -90,16 +95,19 @@ def has_quota(run: RunContext) -> bool:
 def has_room(run: RunContext) -> bool:
     """Whether the account has room for a first push, as far as its sessions can be seen; else the journal waits."""
     kind = runs_on(run.config.section.kernel.accelerator)
+    room = run.connection.client.limits().room.get(kind)
+    if room is None:
+        return True
     try:
-        live = run.connection.client.live_sessions(run.row.owner)[kind]
+        live = run.connection.client.live(run.row.owner)[kind]
     except RemoteError as error:
         run.reporter.warn(
             f"the account's sessions could not be counted, and room is taken to be there: {error.message}"
         )
         return True
-    if live < ROOM[kind]:
+    if live < room:
         return True
-    why = f"{live} {kind} sessions of this account are live, and Kaggle runs {ROOM[kind]} at once."
+    why = f"{live} {kind} sessions of this account are live, and the platform runs {room} at once."
     run.postpone(NO_ROOM, why, ROOM_WAIT_S, ROOM_LONGEST_S)
     return False
 
@@ -185,8 +193,8 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
                 f"version there. It counts as empty when it has looked so for an hour ({lasted_s / 60:.0f} minutes so "
                 "far).",
                 safe="nothing is pushed before that is known",
-                next_step=f"nothing: the same command goes on; or delete {page_of(row.address)} if it has no version, "
-                "and run the same command again",
+                next_step=f"nothing: the same command goes on; or delete {place_of(run, row.slug)} if it has no "
+                "version, and run the same command again",
             )
     take_next(run, session)
 
@@ -207,7 +215,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
         if following is None:
             run.state.change_settings(**NOTHING_KNOWN | {"refused": row.slug})
             clean = command("clean", "--yes", workdir=workdir_of(run.config.state))
-            pages = ", ".join(page_of(f"{row.owner}/{slug}") for slug in (*names, row.slug))
+            pages = ", ".join(place_of(run, slug) for slug in (*names, row.slug))
             run.postpone(
                 NO_NAME,
                 f"Kaggle refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
@@ -246,7 +254,7 @@ def _free_again(run: RunContext, names: Sequence[str]) -> str | None:
     """The first of these names under which Kaggle has no kernel any more; None when it keeps one under each."""
     for slug in names:
         try:
-            if run.connection.client.newest_kernel(run.row.owner, slug) is None:
+            if run.connection.client.newest(run.row.owner, slug) is None:
                 return slug
         except NoVersionShown:
             continue

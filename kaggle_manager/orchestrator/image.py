@@ -20,7 +20,7 @@ from kaggle_manager.errors import (
     PushMismatch,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.runs.session_image import image_to_ask_for, short
 
@@ -56,7 +56,7 @@ def note_image(run: RunContext, session: SessionRow) -> None:
         run.reporter.line(f"  session {session.generation} ran in the image {short(image)}: the next ones ask for it")
 
 
-def image_for_next(run: RunContext, newest: KernelVersion | None) -> str:
+def image_for_next(run: RunContext, newest: SessionRef | None) -> str:
     """Digest of the image the next session asks for; "" for the newest.
 
     Args:
@@ -69,8 +69,8 @@ def image_for_next(run: RunContext, newest: KernelVersion | None) -> str:
 
 
 def push_in_its_image(
-    run: RunContext, session: SessionRow, push: KernelPush, *, otherwise: Callable[[], KernelPush]
-) -> PushedKernel | Refusal:
+    run: RunContext, session: SessionRow, push: SessionRequest, *, otherwise: Callable[[], SessionRequest]
+) -> StartedSession | Refusal:
     """Push; where the image is refused, without one, which is said once.
 
     Args:
@@ -80,11 +80,11 @@ def push_in_its_image(
         What was started; or the refusal, where the same push is to be repeated after a wait: the image may not be why.
 
     Raises:
-        as `KaggleClient.push_kernel`.
+        as `Platform.start`.
     """
     client, doubt = run.connection.client, run.row.settings.get("image_doubt") or {}
     try:
-        pushed = client.push_kernel(push)
+        pushed = client.start(push)
     except (BundleTooLarge, NotebookNotFound, PushMismatch):
         raise
     except (ConfigError, NotFound) as error:
@@ -102,7 +102,7 @@ def push_in_its_image(
     if not _ABOUT_IMAGE.search(words) and not has_waited:
         run.state.change_settings(image_doubt={**met, "since": since})
         return Refusal(refused.message)
-    pushed = client.push_kernel(otherwise())
+    pushed = client.start(otherwise())
     with run.state.together():
         run.state.change_settings(image_refused=push.image, image_doubt=None)
         run.state.add_facts(session, image_asked="")
@@ -115,8 +115,8 @@ def push_in_its_image(
     return pushed
 
 
-def _image_of(run: RunContext, version: KernelVersion) -> str:
-    read: Callable[[KernelVersion], str] = run.connection.client.image_of
+def _image_of(run: RunContext, version: SessionRef) -> str:
+    read: Callable[[SessionRef], str] = run.connection.client.image_of
     try:
         return read(version)
     except KaggleManagerError:  # nothing depends on it that would not be asked again

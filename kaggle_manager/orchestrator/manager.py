@@ -9,6 +9,7 @@ the local training tree only ever changes by a verified, complete restore. It ne
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -30,7 +31,7 @@ from kaggle_manager.orchestrator.command import attended, command, settings_told
 from kaggle_manager.orchestrator.passes import Passes
 from kaggle_manager.orchestrator.restore import vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.models import KernelStatus
+from kaggle_manager.platforms.platform import SessionStatus
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.run_state import RunState
@@ -44,6 +45,7 @@ from kaggle_manager.sessions.preflight import run_preflight
 from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.run_status import describe_run
+from kaggle_manager.system.accelerators import runs_on
 from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.recover import put_back
 
@@ -77,7 +79,7 @@ class ValidationKaggleManager:
         check_before_push: Callable[[RunConfig, Reporter, Mapping[str, Any] | None], None] = run_preflight,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
-        watch_session: Callable[..., KernelStatus] = watch,
+        watch_session: Callable[..., SessionStatus] = watch,
     ) -> None:
         self._platform, self._workdir, self._project_root = platform, workdir, project_root
         self._reporter = reporter or Reporter()
@@ -205,6 +207,15 @@ class ValidationKaggleManager:
             with self._opened(config, journal) as run:
                 run.keep_settings()
                 return self._passes.once(run, may_push=may_push)
+
+    def room_for(self, config: RunConfig) -> int:
+        """How many sessions of such a run its platform has room for at once.
+
+        Raises:
+            RemoteError, AuthError: the platform did not answer, or refused.
+        """
+        room = self._connect_to(config).client.limits().room
+        return room.get(runs_on(config.section.kernel.accelerator), sys.maxsize)
 
     def go_on(self, section: str | RunConfig, **options: Any) -> None:
         """Let a stopped run continue at its next `tick`; nothing else is done for it yet.

@@ -247,11 +247,11 @@ def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow 
         if session.version is not None:
             version = version_of(run, session)
         else:
-            newest = connection.client.newest_kernel(run.owner, run.slug)
-            if newest is None or newest[0].version <= session.baseline_version:
+            newest = connection.client.newest(run.owner, run.slug)
+            if newest is None or newest[0].id == session.baseline_version:
                 return None
             version = newest[0]
-        status = connection.client.kernel_status(version)
+        status = connection.client.status(version)
     except NotFound:
         return None
     except NoVersionShown:

@@ -36,7 +36,7 @@ from kaggle_manager.orchestrator.restore import (
 )
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.stop import end_if_stopped
-from kaggle_manager.platforms.kaggle.models import KernelStatus, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionStatus
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs import lifecycle
 from kaggle_manager.runs.lifecycle import Stage
@@ -72,8 +72,8 @@ class Passes:
     check_before_push: Callable[[RunConfig, Reporter, Mapping[str, Any] | None], None]
     sleep: Callable[[float], None]
     clock: Callable[[], float]
-    watch_session: Callable[..., KernelStatus]
-    _watched: set[KernelVersion] = field(default_factory=set, init=False)
+    watch_session: Callable[..., SessionStatus]
+    _watched: set[SessionRef] = field(default_factory=set, init=False)
 
     def until_done(self, run: RunContext) -> RunReport:
         """Pass after pass until the target is reached; the platform's trouble is waited out for a day."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
+from kaggle_manager.platforms.platform import NotReady, PublishedInputs, Submission
 from kaggle_manager.runs.leftovers import following_tree
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.sessions import launch
@@ -32,7 +32,7 @@ def settle_name(run: RunContext) -> None:
     if run.row.published is not None or run.row.settings.get("tree_there") != slug:
         return  # it is on its way, or was never there
     try:
-        run.connection.client.dataset_versions(run.row.owner, slug)
+        run.connection.client.input_versions(run.row.owner, slug)
     except NotFound:
         following = following_tree(slug)
         run.state.change_settings(tree_dataset=following)
@@ -58,7 +58,7 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
         if run.row.published is not None and not run.row.published.failed:
             run.note("publication_failed", generation)
         raise
-    if isinstance(found, DatasetVersion):
+    if isinstance(found, PublishedInputs):
         if run.row.settings.get("tree_there") != found.slug:
             run.state.change_settings(tree_there=found.slug)
         if is_news:
@@ -72,13 +72,13 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
     return False
 
 
-def _submitted(run: RunContext, parent: Checkpoint) -> DatasetVersion | NotReady:
+def _submitted(run: RunContext, parent: Checkpoint) -> PublishedInputs | NotReady:
     """What became of the tree, if it was ordered already."""
     known = run.row.published
     if known is None or known.manifest_sha256 != parent.manifest.sha256:
         return NotReady.LOST
     run.reporter.phase("waiting until Kaggle can mount the tree")
-    found = run.connection.client.find_submitted(
+    found = run.connection.client.find_published(
         owner=run.row.owner,
         slug=launch.tree_dataset(run.row),
         submission=Submission(known.after, known.newest, known.sizes),
@@ -91,7 +91,7 @@ def _submitted(run: RunContext, parent: Checkpoint) -> DatasetVersion | NotReady
     return found
 
 
-def _publish(run: RunContext, parent: Checkpoint, generation: int) -> DatasetVersion | NotReady:
+def _publish(run: RunContext, parent: Checkpoint, generation: int) -> PublishedInputs | NotReady:
     def order(submission: Submission) -> None:
         run.note(
             "submitting",

@@ -34,7 +34,7 @@ from kaggle_manager.orchestrator.image import (
 from kaggle_manager.orchestrator.publish import is_mountable, settle_name
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.orchestrator.wheels import mountable_wheels
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest
 from kaggle_manager.protocol.launch_order import Wheels
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
@@ -118,7 +118,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         with run.state.together():
             run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
-        reporter.warn(f"version {found.version} of the kernel is generation {found.generation} of this run: adopted")
+        reporter.warn(f"session {found.version} is generation {found.generation} of this run: adopted")
         return
     if newest is None and not first_push.may_be_tried(run):
         return
@@ -131,7 +131,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         parent_sha256=parent.manifest.sha256 if parent else None,
         min_step=parent.step if parent else 0,
         bundle_sha256=bundle.sha256,
-        baseline_version=newest[0].version if newest else 0,
+        baseline_version=newest[0].id if newest else "",
         started_at=run.now(),
         facts={
             "address": row.address,
@@ -153,7 +153,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         _check_not_elsewhere(run, session)
     reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
 
-    def asking_for(image: str, wheels: Wheels | None, script: str) -> KernelPush:
+    def asking_for(image: str, wheels: Wheels | None, script: str) -> SessionRequest:
         return launch.kernel_push(
             config,
             row,
@@ -165,7 +165,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             image=image,
         )
 
-    def in_the_newest_image() -> KernelPush:
+    def in_the_newest_image() -> SessionRequest:
         for_any = mountable_wheels(run, "")  # it may have another Python
         unpinned = order.model_copy(update={"image": "", "wheels": for_any})
         return asking_for("", for_any, render_script(bundle, unpinned.as_json()))
@@ -235,7 +235,7 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     try:
         version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
     except NoVersionShown as error:
-        if session.baseline_version == 0:
+        if not session.baseline_version:
             _check_not_elsewhere(run, session)
             with suppress(first_push.NoNameFree):
                 first_push.leave_empty(run, error, session)
@@ -260,26 +260,25 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
         _changed(run, session, error)
 
 
-def _accepted(run: RunContext, session: SessionRow, version: KernelVersion) -> None:
+def _accepted(run: RunContext, session: SessionRow, version: SessionRef) -> None:
     with run.state.together():
-        run.state.update_session(session, stage=Stage.PUSHED, version=version.version)
+        run.state.update_session(session, stage=Stage.PUSHED, version=version.id)
         # Nothing but that there is a version.
         run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None)
-        run.note("pushed", session.generation, version=version.version)
+        run.note("pushed", session.generation, version=version.id)
     run.reporter.line(f"  accepted as {version.ref}")
-    if version.version > session.baseline_version + 1:
-        between = f"{session.baseline_version + 1} to {version.version - 1}"
-        run.reporter.warn(f"something else started version {between} of this kernel; what it leaves is not used")
+    if between := run.connection.client.others_between(session.baseline_version, version):
+        run.reporter.warn(f"something else started {between}; what it leaves is not used")
 
 
 def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
     """A session exists, but not as asked: never pushed again under this generation."""
     run.note("push_changed", session.generation, message=error.message, started=error.started)
-    owner, slug, version = error.started.split("/")
-    if (owner, slug) == (run.row.owner, run.row.slug):
+    started = SessionRef.parse(error.started)
+    if started.address == run.row.address:
         # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
         run.reporter.warn(error.message)
-        _accepted(run, session, KernelVersion(owner, slug, int(version)))
+        _accepted(run, session, started)
         return
     with run.state.together():
         run.state.update_session(
@@ -292,6 +291,8 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
             ended_at=run.now(),
         )
         run.note("closed", session.generation, outcome="misfiled", why=error.message)
-    next_step = f"delete {owner}/{slug} on Kaggle, which ends that session, and run the same command again"
+    next_step = (
+        f"delete {started.address} on {run.row.platform}, which ends that session, and run the same command again"
+    )
     with error_context(next_step=next_step):
         raise error

@@ -14,7 +14,7 @@ from kaggle_manager.console.formatting import epoch, for_people, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.orchestrator.open_run import open_run, settings_of
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, SessionPlan, TooShort
 from kaggle_manager.runs.journal import Journal
@@ -120,7 +120,7 @@ class RunContext:
         assert newest is not None, "only called once a session was pushed"
         return newest
 
-    def version_of(self, session: SessionRow) -> KernelVersion:
+    def version_of(self, session: SessionRow) -> SessionRef:
         return version_of(self.row, session)
 
     def was_unanswered(self, generation: int) -> bool:

@@ -1,14 +1,13 @@
 """Stop a run: no session follows the one that runs, and that one is ended when it can be.
 
-Kaggle ends a session when asked by its id, which the session alone knows and prints first. Nothing is deleted before
-every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another command may
-be watching the run, and finds out through the journal. Where that cannot be written, as on a full disk, the session
-that it knows is ended all the same, and the error says that the run goes on.
+Some platforms end a session when asked by an id that the session alone knows, and prints first. Nothing is deleted
+before every output of the run is here and verified, and unless that is asked for by name. Needs no lock: another
+command may be watching the run, and finds out through the journal. Where that cannot be written, as on a full disk, the
+session that it knows is ended all the same, and the error says that the run goes on.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from kaggle_manager.console.formatting import iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.platform import Platform, SessionRef
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -28,8 +27,6 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.watch import watch
-
-_SESSION_ID = re.compile(r"(?:^|\D)(\d{1,18})$")
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def stop_run(
         raise _end_unwritten(config, connect_to, reporter, row, _newest(journal, row), refused) from refused
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
-            _connected(config, connect_to, row).client.delete_kernel(row.owner, row.slug)
+            _connected(config, connect_to, row).client.delete(row.owner, row.slug)
         words = "no session runs, and none follows"
         return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
     if delete:
@@ -164,7 +161,7 @@ def _end(
     """Ask the platform, where the run is, to end its newest session."""
     connection = _connected(config, connect_to, row)
     container = progress_of(newest).container or _ask_log(connection, reporter, row, newest)
-    return cancel(connection.client, newest, container)
+    return cancel(connection.client, version_of(row, newest), newest, container)
 
 
 def _connected(config: RunConfig, connect_to: Callable[[RunConfig], Connection], row: RunRow) -> Connection:
@@ -189,24 +186,23 @@ class Cancelled:
     words: str
 
 
-def cancel(client: KaggleClient, session: SessionRow, container: str) -> Cancelled:
-    """Ask the platform to end a running session, by the number in the name that it printed.
+def cancel(client: Platform, version: SessionRef, session: SessionRow, container: str) -> Cancelled:
+    """Ask the platform to end a running session, by what it is called there or by the name that it printed.
 
     Raises:
         RemoteError, AuthError: the platform could not be asked.
     """
-    found = _SESSION_ID.search(container)
-    if found is None:
-        words = (
-            f"generation {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
-        )
-        return Cancelled(is_done=False, is_settled=False, words=words)
     try:
-        client.cancel_session(int(found[1]))
+        is_asked = client.cancel(version, container)
     except NotFound as error:
         words = f"the platform would not cancel generation {session.generation} ({error.message}): "
         words += "it saves and leaves by itself at its deadline"
         return Cancelled(is_done=False, is_settled=True, words=words)
+    if not is_asked:
+        words = (
+            f"generation {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
+        )
+        return Cancelled(is_done=False, is_settled=False, words=words)
     words = f"the platform was asked to end generation {session.generation}; the next tick restores what it had saved, "
     return Cancelled(is_done=True, is_settled=True, words=words + "and no session follows")
 
@@ -216,7 +212,7 @@ def end_if_stopped(run: RunContext) -> None:
     session = run.newest_session()
     if not run.row.stop_asked or session.facts.get("cancel_asked"):
         return
-    said = cancel(run.connection.client, session, progress_of(session).container)
+    said = cancel(run.connection.client, run.version_of(session), session, progress_of(session).container)
     if said.is_settled:
         run.state.add_facts(session, cancel_asked=True)
         run.reporter.line(f"  {said.words}")

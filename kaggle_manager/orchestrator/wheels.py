@@ -26,8 +26,7 @@ from kaggle_manager.errors import (
     error_context,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
-from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.platforms.platform import NotReady, PublishedInputs, Submission
 from kaggle_manager.protocol import launch_order
 from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Wheels, wheels_of
 from kaggle_manager.system import file_lock
@@ -105,7 +104,7 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
                 run.state.change_settings(wheels_sent_again=damaged)
 
         total = sum(path.stat().st_size for path in wheels.paths)
-        found = run.connection.client.publish_dataset(
+        found = run.connection.client.publish_inputs(
             owner=run.row.owner,
             slug=wheels.slug,
             files=wheels.paths,
@@ -113,9 +112,9 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
             on_progress=TransferMeter(run.reporter, "uploading wheels", len(wheels.files), total),
             on_uploaded=lambda: run.reporter.phase("waiting until Kaggle can mount the wheels"),
             on_accepted=sent,
-            memory=UploadMemory(run.config.state / "uploads" / wheels.slug),
+            uploads=run.config.state / "uploads" / wheels.slug,
         )
-        if not isinstance(found, DatasetVersion):
+        if not isinstance(found, PublishedInputs):
             raise _not_yet()
         sent()
     run.reporter.line(
@@ -131,7 +130,7 @@ def _found_damaged(run: RunContext, wheels: Wheels) -> int:
 
 
 def _are_there(run: RunContext, wheels: Wheels) -> bool:
-    found = run.connection.client.find_submitted(
+    found = run.connection.client.find_published(
         owner=run.row.owner,
         slug=wheels.slug,
         submission=Submission(0, _ANY_VERSION, {path.name: path.stat().st_size for path in wheels.paths}),
@@ -140,7 +139,7 @@ def _are_there(run: RunContext, wheels: Wheels) -> bool:
     )
     if found is NotReady.PROCESSED:
         raise _not_yet()
-    return isinstance(found, DatasetVersion)
+    return isinstance(found, PublishedInputs)
 
 
 def _not_yet() -> Unavailable:

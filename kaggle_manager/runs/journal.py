@@ -183,12 +183,12 @@ class Journal:
         with refusals_of(self.path):
             return Totals(*map(int, self._db.execute(query, (run_id,)).fetchone()))
 
-    def versions(self, run_id: str, address: str) -> set[int]:
-        """The versions of the kernel at OWNER/SLUG that are sessions of the run."""
+    def versions(self, run_id: str, address: str) -> set[str]:
+        """What the platform calls the sessions of the run that were started at OWNER/SLUG."""
         query = "SELECT version FROM sessions WHERE run_id = ? AND version IS NOT NULL "
         query += "AND json_extract(facts, '$.address') = ?"
         with refusals_of(self.path):
-            return {int(row["version"]) for row in self._db.execute(query, (run_id, address))}
+            return {str(row["version"]) for row in self._db.execute(query, (run_id, address))}
 
     def session_summaries(self, run_id: str) -> list[dict[str, Any]]:
         """Of each session what a report shows, without its other facts; the first one first."""

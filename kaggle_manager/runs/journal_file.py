@@ -14,7 +14,7 @@ from urllib.parse import quote
 from kaggle_manager.errors import StorageError
 from kaggle_manager.system.place import check
 
-VERSION = 3
+VERSION = 4
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS runs (
 CREATE TABLE IF NOT EXISTS sessions (
     run_id TEXT NOT NULL REFERENCES runs(run_id), generation INTEGER NOT NULL, stage TEXT NOT NULL,
     parent_sha256 TEXT, min_step INTEGER NOT NULL, bundle_sha256 TEXT NOT NULL,
-    baseline_version INTEGER NOT NULL, version INTEGER, outcome TEXT NOT NULL, why TEXT NOT NULL,
+    baseline_version TEXT NOT NULL, version TEXT, outcome TEXT NOT NULL, why TEXT NOT NULL,
     fingerprint TEXT NOT NULL, step INTEGER, started_at TEXT NOT NULL, ended_at TEXT,
     kind TEXT NOT NULL, facts TEXT NOT NULL,
     gained INTEGER AS (json_extract(facts, '$.gained')) STORED, ran_s REAL AS (json_extract(facts, '$.ran_s')) STORED,

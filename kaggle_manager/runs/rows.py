@@ -89,7 +89,7 @@ class Published:
 
     Attributes:
         manifest_sha256: of its newest checkpoint.
-        after, newest, sizes: of the version it becomes, see `platforms.kaggle.datasets.Submission`.
+        after, newest, sizes: of the version it becomes, see `platforms.platform.Submission`.
         looked_at: when it was ordered, or looked for last, seconds since the epoch. waited_s: how long before that.
         accepted: the platform has said that it takes it.
         failed: it could not be processed; it is sent anew when the user runs it again.
@@ -110,7 +110,7 @@ class RunRow:
     """One target.
 
     Attributes:
-        tree: folder of the training tree. platform: `local` or `kaggle`.
+        tree: folder of the training tree. platform: its name, see `RunConfig`.
         slug: of its kernel; another one follows when Kaggle keeps it without a version, see `orchestrator.first_push`.
         settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for; and
             what is known of the names of its kernel.
@@ -167,7 +167,8 @@ class RunRow:
 
 @dataclass(frozen=True)
 class SessionRow:
-    """One launch of a run. `baseline_version` is the kernel's newest version before the push (0: none).
+    """One launch of a run. `version` is the platform's own text for its session, `baseline_version` that of the newest
+    one of its name before it ("": there was none); nothing is read in either.
 
     `fingerprint` identifies a failure's cause and `kind` its sort (`retry_policy.FailureKind`); `step` is the last step
     known to be saved. `facts` is what was planned, seen and measured of it, by name.
@@ -179,9 +180,9 @@ class SessionRow:
     parent_sha256: str | None
     min_step: int
     bundle_sha256: str
-    baseline_version: int
+    baseline_version: str
     started_at: str
-    version: int | None = None
+    version: str | None = None
     outcome: str = ""
     why: str = ""
     fingerprint: str = ""

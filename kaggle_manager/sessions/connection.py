@@ -19,28 +19,31 @@ from kaggle_manager.local_kaggle.image_site import listed, visible
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
+from kaggle_manager.platforms.platform import Platform
 from kaggle_manager.runs.budget import QuotaView
 from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Machine
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Kaggle, the account on it, and why this one was chosen."""
+    """A platform, the account on it, and why this one was chosen."""
 
-    client: KaggleClient
+    client: Platform
     owner: str
     platform: str
     why: str
 
     def quota_for(self, config: RunConfig) -> QuotaView | None:
-        """What is left of the week; None when the section uses no accelerator.
+        """What is left of the week; None without an accelerator, or where there is no quota.
 
         Raises:
-            RemoteError: Kaggle cannot say now.
+            RemoteError: the platform cannot say now.
         """
         if config.section.kernel.accelerator is None:
             return None
         quota = self.client.quota(config.section.kernel.accelerator)
+        if quota is None:
+            return None
         refresh = quota.refresh_time.timestamp() if quota.refresh_time else None
         return QuotaView(quota.left_s, quota.total_s, refresh)
 

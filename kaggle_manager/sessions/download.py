@@ -18,12 +18,16 @@ from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import KaggleManagerError, LineageMismatch, OutputDamaged, ProtocolError, Unavailable
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.download import PART_SUFFIX, sha256_of
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, Sorted, take_what_is_here
-from kaggle_manager.platforms.kaggle.log_lines import parse_log
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputFile, OutputListing
-from kaggle_manager.platforms.kaggle.names import check_file_name
+from kaggle_manager.platforms.file_names import check_file_name
+from kaggle_manager.platforms.local_files import PART_SUFFIX, Sorted, sha256_of, take_what_is_here
+from kaggle_manager.platforms.platform import (
+    ExpectedFile,
+    OutputFile,
+    OutputListing,
+    Platform,
+    SessionRef,
+    SessionState,
+)
 from kaggle_manager.protocol.events import BundleEvent, Event, ResultEvent, parse_event, session_tag
 from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionResult, parse_result
@@ -50,8 +54,8 @@ class DownloadedSession:
 
 
 def download_session(
-    client: KaggleClient,
-    version: KernelVersion,
+    client: Platform,
+    version: SessionRef,
     folder: Path,
     session: SessionRow,
     reporter: Reporter,
@@ -67,7 +71,7 @@ def download_session(
         folder: the session's own; what an earlier call brought there is used as far as its hashes are right.
         local_tree: root of the training tree the session continued; files of it that came back unchanged (sealed replay
             segments, above all) are copied instead of downloaded.
-        ended_by_log: the platform never said that the session ended, its log did (`KernelStatus.ended_by_log`).
+        ended_by_log: the platform never said that the session ended, its log did (`SessionStatus.ended_by_log`).
         settle_for_less: the last of several tries: take what there is, whatever it holds. The restore judges each
             checkpoint by itself, and one damaged file costs no other.
 
@@ -78,11 +82,11 @@ def download_session(
         Unavailable: the platform does not show the outputs of a session that it still calls running.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    listing = client.list_outputs(version)
+    listing = client.outputs(version)
     for told in (list_of(folder), folder / RESULT_FILE):  # believed only as it is told now
         told.unlink(missing_ok=True)
     # The log first: it is the most wanted file when anything after it fails.
-    lines = [line.text for line in parse_log(listing.log)]
+    lines = [line.text for line in listing.log]
     if trouble := write_log(folder / LOG_FILE, lines):
         reporter.warn(trouble)
     tag = session_tag(session.run_id, session.generation)
@@ -93,18 +97,18 @@ def download_session(
         listing = output_listing.listing_with(client, version, listing, [RESULT_FILE], sleep)
     if ended_by_log and not listing.files:
         raise Unavailable(
-            f"{version.ref} has printed its result, but Kaggle calls it running and shows no outputs yet.",
+            f"{version.ref} has printed its result, but the platform calls it running and shows no outputs yet.",
             safe="the session keeps what it saved; the local training tree is untouched",
-            next_step="run the same command again later; if it stays so, cancel the session on its page on Kaggle",
+            next_step="run the same command again later; if it stays so, cancel the session on its page there",
         )
     if output_listing.find(listing, RESULT_FILE) is None:  # then nothing but the listing says what there is
         listing = output_listing.settled(client, version, listing, sleep)
         listing = output_listing.with_unlisted(client, version, listing, [RESULT_FILE])
     listed_result = output_listing.find(listing, RESULT_FILE)
-    well = session.why.startswith(KernelState.COMPLETE.name)  # a kernel that ends so has always left its result
+    well = session.why.startswith(SessionState.COMPLETE.name)  # a kernel that ends so has always left its result
     if listed_result is None and (well or announced) and not settle_for_less:
         raise OutputDamaged(
-            f"{version.ref} {'ended in good order' if well else 'has printed its result'}, and Kaggle does not "
+            f"{version.ref} {'ended in good order' if well else 'has printed its result'}, and the platform does not "
             f"list {RESULT_FILE} among its outputs.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
@@ -151,17 +155,17 @@ def download_session(
     meter = TransferMeter(reporter, "downloading", len(found.missing), sum(file.size or 0 for file in found.missing))
     wanted = [file for file in found.missing if file.name in needed]
     as_wanted = _whatever_they_hold if result is None or settle_for_less else tuple
-    client.download_outputs(version, as_wanted(wanted), folder, listing=listing, on_progress=meter)
+    client.download(version, as_wanted(wanted), folder, listing=listing, on_progress=meter)
     copies = {file.name: folder / name for file, name in twins.items()}
     lone = take_what_is_here([*twins], folder, copies=copies).missing  # for the first of these bytes came damaged
-    client.download_outputs(version, as_wanted(lone), folder, listing=listing, on_progress=meter)
+    client.download(version, as_wanted(lone), folder, listing=listing, on_progress=meter)
     if settle_for_less and result is not None:
         for file in expected:
             if sha256_of(folder / file.name) != file.sha256:
                 reporter.warn(f"{file.name} is damaged, also where it comes from")
     for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
         try:
-            client.download_outputs(version, [file], folder, listing=listing, on_progress=meter)
+            client.download(version, [file], folder, listing=listing, on_progress=meter)
         except (OutputDamaged, ProtocolError) as error:  # no checkpoint needs it
             reporter.warn(f"left out: {error.message}")
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
@@ -170,7 +174,7 @@ def download_session(
 
 
 def _own_result(
-    client: KaggleClient,
+    client: Platform,
     listed: OutputFile,
     folder: Path,
     session: SessionRow,

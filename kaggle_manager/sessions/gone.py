@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import NotFound, RemoteError
-from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.platform import Platform
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.launch import version_of
@@ -20,7 +20,7 @@ def cleaned_note(kind: str, address: str) -> str:
 
 @contextmanager
 def said_where_deleted(
-    config: RunConfig, journal: Journal, row: RunRow, session: SessionRow, client: KaggleClient
+    config: RunConfig, journal: Journal, row: RunRow, session: SessionRow, client: Platform
 ) -> Iterator[None]:
     """Ask inside for what `session` left on the platform; where its kernel was deleted, that is what is said.
 
@@ -37,7 +37,7 @@ def said_where_deleted(
         yield
     except NotFound as error:
         try:
-            is_there = client.newest_kernel(version.owner, version.slug) is not None
+            is_there = client.newest(version.owner, version.slug) is not None
         except RemoteError:
             raise error from None
         if is_there:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaggle_manager.errors import ConfigError, NotFound, RemoteError, Unavailable
-from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.platform import Platform
 from kaggle_manager.sections.inputs import LOCAL_FOLDER, Input
 
 _NOTHING = "nothing was pushed; the training tree is untouched"
@@ -28,7 +28,7 @@ class SettledInput:
     source: str
 
 
-def current_versions(client: KaggleClient, asked: Sequence[Input]) -> dict[str, int]:
+def current_versions(client: Platform, asked: Sequence[Input]) -> dict[str, int]:
     """The current version of each input of which none is named, by its name; without those that are not there.
 
     Raises:
@@ -43,7 +43,7 @@ def current_versions(client: KaggleClient, asked: Sequence[Input]) -> dict[str, 
 
 
 def settle_inputs(
-    client: KaggleClient,
+    client: Platform,
     asked: Sequence[Input],
     trained_on: Mapping[str, Any],
     warn: Callable[[str], None],
@@ -65,7 +65,7 @@ def settle_inputs(
 
 
 def _settled(
-    client: KaggleClient, asked: Input, trained_on: Any, warn: Callable[[str], None], accepted: int
+    client: Platform, asked: Input, trained_on: Any, warn: Callable[[str], None], accepted: int
 ) -> SettledInput:
     try:
         current, listed = _versions(client, asked)
@@ -91,11 +91,11 @@ def _settled(
     return SettledInput(settled, _source(settled, current))
 
 
-def _versions(client: KaggleClient, asked: Input) -> tuple[int, frozenset[int]]:
+def _versions(client: Platform, asked: Input) -> tuple[int, frozenset[int]]:
     """The current version of an input, 0 where it has none, and all that may be asked for."""
     if asked.kind == "dataset":
         owner, slug = asked.parts
-        return client.dataset_versions(owner, slug)
+        return client.input_versions(owner, slug)
     if asked.kind == "model":
         owner, model, framework, variation = asked.parts
         newest = client.newest_model_version(owner, model, framework, variation)

@@ -18,10 +18,14 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import ConfigError, OutputDamaged
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, NotReady, Submission
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
-from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
+from kaggle_manager.platforms.platform import (
+    NotReady,
+    Platform,
+    PublishedInputs,
+    SessionRef,
+    SessionRequest,
+    Submission,
+)
 from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent, Wheels
 from kaggle_manager.runs.leftovers import TREE_SUFFIX
@@ -56,11 +60,11 @@ def tree_dataset(run: RunRow) -> str:
     return str(run.settings.get("tree_dataset") or kernel_names(run.scenario, run.run_id)[0] + DATASET_SUFFIX)
 
 
-def version_of(run: RunRow, session: SessionRow) -> KernelVersion:
+def version_of(run: RunRow, session: SessionRow) -> SessionRef:
     """Where a session whose push was accepted is: the run may have another name, or another platform, since."""
     assert session.version is not None, "only called for sessions whose push was accepted"
     owner, _, slug = session.address.partition("/") if session.address else (run.owner, "", run.slug)
-    return KernelVersion(owner, slug, session.version)
+    return SessionRef(owner, slug, session.version)
 
 
 def launch_order(
@@ -132,7 +136,7 @@ def launch_order(
 
 
 def publish_tree(
-    client: KaggleClient,
+    client: Platform,
     run: RunRow,
     tree: TrainingTree,
     parent: Checkpoint,
@@ -142,7 +146,7 @@ def publish_tree(
     uploads: Path | None = None,
     on_order: Callable[[Submission], None] = lambda submission: None,
     on_accepted: Callable[[], None] = lambda: None,
-) -> DatasetVersion | NotReady:
+) -> PublishedInputs | NotReady:
     """Upload what verifies of the training tree as a private dataset; the version, once Kaggle would mount it.
 
     Args:
@@ -164,14 +168,14 @@ def publish_tree(
                 next_step="run the same command again: it goes on from what verifies.",
             )
         total = sum(file.stat().st_size for file in files)
-        return client.publish_dataset(
+        return client.publish_inputs(
             owner=run.owner,
             slug=tree_dataset(run),
             files=files,
             notes=f"run {run.run_id} before generation {generation}",
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
             on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
-            memory=UploadMemory(uploads) if uploads else None,
+            uploads=uploads,
             on_order=on_order,
             on_accepted=on_accepted,
         )
@@ -187,12 +191,12 @@ def kernel_push(
     wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     image: str = "",
-) -> KernelPush:
+) -> SessionRequest:
     def sources(kind: str) -> tuple[str, ...]:
         return tuple(each.source for each in inputs if each.input.kind == kind)
 
     tree = (f"{run.owner}/{tree_dataset(run)}",) if has_parent else ()
-    return KernelPush(
+    return SessionRequest(
         owner=run.owner,
         slug=run.slug,
         source=script,

@@ -11,9 +11,7 @@ import threading
 from pathlib import Path
 
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import LogLine, Platform, SessionRef
 from kaggle_manager.sessions.stored_log import LogCopy
 
 # A log that could not be opened, with all the patience of the client, is tried again after this long.
@@ -28,7 +26,7 @@ LogQueue = queue.Queue[LogLine | None]
 class LogReader(threading.Thread):
     """Follows one session's log until it ends or `stop` is called; `copy` is the file for whoever looks on."""
 
-    def __init__(self, client: KaggleClient, version: KernelVersion, copy: Path | None = None) -> None:
+    def __init__(self, client: Platform, version: SessionRef, copy: Path | None = None) -> None:
         super().__init__(name=f"log of {version.ref}", daemon=True)
         self._client, self._version = client, version
         self._copy = LogCopy(copy) if copy is not None else None

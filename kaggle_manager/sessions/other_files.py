@@ -13,9 +13,7 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import KaggleManagerError, RemoteError, one_line
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputListing
+from kaggle_manager.platforms.platform import ExpectedFile, OutputListing, Platform, SessionRef
 from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import OtherFile, OtherFiles, SessionResult
 
@@ -29,7 +27,7 @@ class _Enough(Exception):
     """The bound is reached."""
 
 
-def fetch_others(client: KaggleClient, version: KernelVersion, folder: Path, result: SessionResult | None) -> str:
+def fetch_others(client: Platform, version: SessionRef, folder: Path, result: SessionResult | None) -> str:
     """Fetch other files of a session into `folder / OTHERS_FOLDER`, the smallest first.
 
     Args:
@@ -43,7 +41,7 @@ def fetch_others(client: KaggleClient, version: KernelVersion, folder: Path, res
     if result and not left.count:
         return ""
     try:
-        listing = client.list_outputs(version)
+        listing = client.outputs(version)
     except KaggleManagerError as error:
         return in_words(left, 0, f"what there is cannot be listed: {error.message}") if left.count else ""
     if result is None:
@@ -73,7 +71,7 @@ def in_words(left: OtherFiles, fetched: int, why: str = "") -> str:
 
 
 def _fetch(
-    client: KaggleClient, version: KernelVersion, folder: Path, files: Sequence[OtherFile], listing: OutputListing
+    client: Platform, version: SessionRef, folder: Path, files: Sequence[OtherFile], listing: OutputListing
 ) -> tuple[int, str]:
     """How many were fetched, and why not all."""
     ends_at, moved, fetched = time.monotonic() + LONGEST_S, 0, 0
@@ -94,7 +92,7 @@ def _fetch(
             return fetched, f"it is more than {size(MOST_BYTES)}"
         try:
             wanted = [ExpectedFile(file.name, None, None)]
-            client.download_outputs(version, wanted, folder, listing=listing, on_progress=progress)
+            client.download(version, wanted, folder, listing=listing, on_progress=progress)
         except _Enough:
             return fetched, f"it takes more than {size(MOST_BYTES)} or {LONGEST_S:.0f} s"
         except RemoteError as error:

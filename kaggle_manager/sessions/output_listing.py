@@ -15,9 +15,7 @@ from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, OWN_FILES_SUFFIX,
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.checkpoints.store import KEPT
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, OutputDamaged, UnsafePath
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
+from kaggle_manager.platforms.platform import ExpectedFile, OutputFile, OutputListing, Platform, SessionRef
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.protocol.file_names import START_FILE, TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
@@ -45,8 +43,8 @@ QUIET_LOOKS = 2
 
 
 def listing_with(
-    client: KaggleClient,
-    version: KernelVersion,
+    client: Platform,
+    version: SessionRef,
     listing: OutputListing,
     names: Sequence[str],
     sleep: Callable[[float], None],
@@ -56,20 +54,18 @@ def listing_with(
         if missing(listing, names) == []:
             break
         sleep(LOOK_EVERY_S)
-        listing = _together(listing, client.list_outputs(version))
+        listing = _together(listing, client.outputs(version))
     return with_unlisted(client, version, listing, names)
 
 
-def with_unlisted(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, names: Sequence[str]
-) -> OutputListing:
+def with_unlisted(client: Platform, version: SessionRef, listing: OutputListing, names: Sequence[str]) -> OutputListing:
     """`listing`, and of these names those that it lacks and that are there: a list ends after 500 files."""
     found = [client.output_named(version, name) for name in missing(listing, names)]
     return replace(listing, files=(*listing.files, *(file for file in found if file is not None)))
 
 
 def with_unlisted_manifests(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path, events: Sequence[Event]
+    client: Platform, version: SessionRef, listing: OutputListing, folder: Path, events: Sequence[Event]
 ) -> OutputListing:
     """`listing`, and the manifests of a session that left no result, where the user's files fill the list.
 
@@ -95,14 +91,14 @@ def with_unlisted_manifests(
 
 
 def settled(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, sleep: Callable[[float], None]
+    client: Platform, version: SessionRef, listing: OutputListing, sleep: Callable[[float], None]
 ) -> OutputListing:
     """`listing`, or what more looks add to it until they add nothing; an empty one is looked at to the last."""
     quiet = 0
     for _ in range(LOOKS - 1):
         known = len(listing.files)
         sleep(LOOK_EVERY_S)
-        listing = _together(listing, client.list_outputs(version))
+        listing = _together(listing, client.outputs(version))
         quiet = quiet + 1 if known and len(listing.files) == known else 0
         if quiet == QUIET_LOOKS:
             break
@@ -125,14 +121,14 @@ def _together(older: OutputListing, newer: OutputListing) -> OutputListing:
 
 
 def download_manifests(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, folder: Path, run_id: str
+    client: Platform, version: SessionRef, listing: OutputListing, folder: Path, run_id: str
 ) -> list[str]:
     """Bring the manifests of the session's training tree into `folder`; their names.
 
     A checkpoint of another run, which only the user's code can have put there, is left out.
     """
     names = [file.name for file in listing.files if _MANIFEST.fullmatch(file.name)]
-    client.download_outputs(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
+    client.download(version, [ExpectedFile(name, None, None) for name in names], folder, listing=listing)
     latest = [name for name in names if PurePosixPath(name).parent.name == "checkpoints"]
     foreign = {name for name, manifest in _readable(latest, folder) if manifest.lineage.run_id != run_id}
     for name in foreign:
@@ -141,7 +137,7 @@ def download_manifests(
 
 
 def with_listed_in(
-    client: KaggleClient, version: KernelVersion, listing: OutputListing, manifests: Sequence[str], folder: Path
+    client: Platform, version: SessionRef, listing: OutputListing, manifests: Sequence[str], folder: Path
 ) -> OutputListing:
     """`listing`, and what these manifests list, where it is there."""
     names = {file.name for name, manifest in _readable(manifests, folder) for file in _listed_in(manifest, name)}
@@ -208,7 +204,7 @@ def check_all_saved_is_listed(
     if said > max(newest, session.min_step):
         had = f"step {newest:,} at most" if whole else "no checkpoint"
         raise OutputDamaged(
-            f"Generation {session.generation} had saved step {said:,}, and Kaggle lists {had} of it.",
+            f"Generation {session.generation} had saved step {said:,}, and the platform lists {had} of it.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.platforms.platform import LogLine, SessionState
 from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, ResumeEvent
 from kaggle_manager.runs.retry_policy import passed
 
@@ -99,11 +98,11 @@ class SessionProgress:
             return replace(self, result_at=self.result_at or at)
         return self
 
-    def after_status(self, state: KernelState, at: float) -> SessionProgress:
+    def after_status(self, state: SessionState, at: float) -> SessionProgress:
         seen = replace(self.not_denied(), state=state.name)
-        if state is KernelState.QUEUED:
+        if state is SessionState.QUEUED:
             return replace(seen, queued_since=self.queued_since or at)
-        if state is KernelState.RUNNING:
+        if state is SessionState.RUNNING:
             return replace(seen, running_since=self.running_since or at)
         return seen
 

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Set
 
 from kaggle_manager.errors import ConfigError, NoVersionShown, PushMismatch
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import Platform, SessionRef
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -25,23 +24,23 @@ OTHER_KERNELS = 5
 
 
 def look_for_push(
-    client: KaggleClient, run: RunRow, session: SessionRow, *, sleep: Callable[[float], None] = time.sleep
-) -> KernelVersion | None:
+    client: Platform, run: RunRow, session: SessionRow, *, sleep: Callable[[float], None] = time.sleep
+) -> SessionRef | None:
     """Find out whether an intended push was accepted: its version, or None when it surely was not.
 
     Raises:
         ConfigError: a newer version exists whose source is not ours: something else pushes to this kernel.
     """
     for look in range(LOOKS):
-        newest = client.newest_kernel(run.owner, run.slug)
-        if newest is not None and newest[0].version > session.baseline_version:
+        newest = client.newest(run.owner, run.slug)
+        if newest is not None and _is_new(client, newest[0], session.baseline_version):
             version, source = newest
             if _is_of(session, source):
                 return version
             raise ConfigError(
                 f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
                 safe="nothing more was pushed; the local training tree is untouched",
-                next_step=f"stop the other program, delete the kernel {run.owner}/{run.slug} on Kaggle, "
+                next_step=f"stop the other program, delete {run.owner}/{run.slug} on {run.platform}, "
                 "and run the same command again",
             )
         if look < LOOKS - 1:
@@ -49,18 +48,23 @@ def look_for_push(
     return None
 
 
-def check_not_elsewhere(client: KaggleClient, run: RunRow, session: SessionRow) -> None:
+def _is_new(client: Platform, newest: SessionRef, before: str) -> bool:
+    """Whether a session was started since; a platform may show an older one for a while."""
+    return newest.id != before and (not before or client.is_later(newest.id, before))
+
+
+def check_not_elsewhere(client: Platform, run: RunRow, session: SessionRow) -> None:
     """Make sure that an intended push was not filed under another address.
 
     Raises:
         PushMismatch: it was.
     """
-    others = [slug for slug in client.own_kernels(run.owner) if slug != run.slug]
+    others = [slug for slug in client.mine(run.owner) if slug != run.slug]
     for slug in others[:OTHER_KERNELS]:
-        newest = client.newest_kernel(run.owner, slug)
+        newest = client.newest(run.owner, slug)
         if newest is not None and _is_of(session, newest[1]):
             raise PushMismatch(
-                f"Kaggle filed generation {session.generation} of {run.owner}/{run.slug} as {newest[0].ref}.",
+                f"The platform filed generation {session.generation} of {run.owner}/{run.slug} as {newest[0].ref}.",
                 started=newest[0].ref,
                 safe="nothing was downloaded or changed here; that session runs and uses quota",
             )
@@ -72,7 +76,7 @@ def _is_of(session: SessionRow, source: str) -> bool:
     return (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation)
 
 
-def find_named(client: KaggleClient, owner: str, scenario: str, run_id: str) -> tuple[KernelVersion, str] | None:
+def find_named(client: Platform, owner: str, scenario: str, run_id: str) -> tuple[SessionRef, str] | None:
     """The newest version of a run's kernel, whichever of its names that has, and its source; None when there is none.
 
     Raises:
@@ -82,7 +86,7 @@ def find_named(client: KaggleClient, owner: str, scenario: str, run_id: str) -> 
     empty: NoVersionShown | None = None
     for slug in kernel_names(scenario, run_id):
         try:
-            if found := client.newest_kernel(owner, slug):
+            if found := client.newest(owner, slug):
                 return found
         except NoVersionShown as error:
             empty = empty or error
@@ -91,25 +95,21 @@ def find_named(client: KaggleClient, owner: str, scenario: str, run_id: str) -> 
     return None
 
 
-def is_empty(client: KaggleClient, owner: str, slug: str) -> bool:
+def is_empty(client: Platform, owner: str, slug: str) -> bool:
     """Whether a kernel of this name is there, and Kaggle can show no version of it.
 
     Raises:
         AuthError, RemoteError.
     """
     try:
-        client.newest_kernel(owner, slug)
+        client.newest(owner, slug)
     except NoVersionShown:
         return True
     return False
 
 
-def page_of(address: str) -> str:
-    return f"https://www.kaggle.com/code/{address}"
-
-
 def unknown_session(
-    run: RunRow, newest: tuple[KernelVersion, str] | None, *, reached: int, known: Set[int | None], at: str
+    run: RunRow, newest: tuple[SessionRef, str] | None, *, reached: int, known: Set[str | None], at: str
 ) -> SessionRow | None:
     """A session of this run that the journal does not know: its file was lost, or a push was accepted very late.
 
@@ -119,7 +119,7 @@ def unknown_session(
         known: versions the journal knows.
         at: the time to write down.
     """
-    if newest is None or newest[0].version in known:
+    if newest is None or newest[0].id in known:
         return None
     version, source = newest
     try:
@@ -135,8 +135,8 @@ def unknown_session(
         parent_sha256=order.lineage.parent_sha256,
         min_step=order.lineage.min_step,
         bundle_sha256=order.bundle_sha256,
-        baseline_version=version.version - 1,
-        version=version.version,
+        baseline_version="",
+        version=version.id,
         started_at=at,
         facts={"target": order.target, "address": run.address},
     )

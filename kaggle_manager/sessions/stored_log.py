@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kaggle_manager.errors import one_line
-from kaggle_manager.platforms.kaggle.log_lines import LONGEST_LINE
+from kaggle_manager.platforms.platform import LONGEST_LINE
 
 LOG_FILE = "kernel.log"
 # In bytes: what a copy of a running session's log keeps when it has twice as many, and what is read to judge a session.

@@ -18,9 +18,7 @@ from pathlib import Path
 from kaggle_manager.console.formatting import duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, KaggleManagerError, NotFound, RemoteError
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.platforms.platform import LogLine, Platform, SessionRef, SessionState, SessionStatus
 from kaggle_manager.protocol.events import ProgressEvent, parse_event
 from kaggle_manager.sessions.log_reader import LogQueue, LogReader
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
@@ -58,8 +56,8 @@ def _wait(lines: LogQueue, seconds: float) -> LogLine | None:
 
 
 def watch(
-    client: KaggleClient,
-    version: KernelVersion,
+    client: Platform,
+    version: SessionRef,
     reporter: Reporter,
     *,
     tag: str,
@@ -73,8 +71,8 @@ def watch(
     wall: Callable[[], float] = time.time,
     random_share: Callable[[], float] = random.random,
     wait: Wait = _wait,
-    read_log: Callable[[KaggleClient, KernelVersion, Path | None], LogReader] = LogReader,
-) -> KernelStatus:
+    read_log: Callable[[Platform, SessionRef, Path | None], LogReader] = LogReader,
+) -> SessionStatus:
     """Return the final status of exactly this version, or after `until` the newest one.
 
     A status that is not final is returned in two cases: `until` has passed, or the session's result was in the log
@@ -153,8 +151,8 @@ class _Watch:
 
     def __init__(
         self,
-        client: KaggleClient,
-        version: KernelVersion,
+        client: Platform,
+        version: SessionRef,
         reporter: Reporter,
         tag: str,
         bundle_sha256: str,
@@ -170,7 +168,7 @@ class _Watch:
         self._reader, self._earlier, self._session_s = reader, earlier, session_s
         self._clock, self._wall, self._wait = clock, wall, wait
         self.seen = earlier
-        self.status: KernelStatus | None = None
+        self.status: SessionStatus | None = None
         self._log_ended = False
         self._lines_now = 0
         self._gap = False  # the newest line was empty, and is shown if no event follows it
@@ -212,7 +210,7 @@ class _Watch:
 
     def look_at_log(self) -> None:
         """Show what the log of a running session has by now."""
-        if self.seen.state != KernelState.RUNNING.name:
+        if self.seen.state != SessionState.RUNNING.name:
             return
         deadline, wait_s = self._clock() + _LONGEST_LOOK_S, _FIRST_LINE_S
         while not self._log_ended and self._clock() < deadline and self.take_lines(wait_s):
@@ -228,16 +226,16 @@ class _Watch:
             left_s = self._session_s - (self._wall() - self.seen.running_since)
         show_progress(self.seen, self._reporter, left_s=left_s, now=now)
 
-    def ask(self, *, or_raise: bool) -> KernelStatus | None:
+    def ask(self, *, or_raise: bool) -> SessionStatus | None:
         """Ask for the status; None when there was no answer.
 
         Args:
             or_raise: raise what is otherwise tried again.
         """
         try:
-            status = self._client.kernel_status(self._version)
+            status = self._client.status(self._version)
             if status.state.is_terminal and not self.is_ending:  # nothing but this answer says so: it is asked twice
-                status = self._client.kernel_status(self._version)
+                status = self._client.status(self._version)
         except AuthError:
             raise
         except NotFound as error:
@@ -246,7 +244,7 @@ class _Watch:
             if self.seen.denied_s > UNKNOWN_FOR_S:
                 raise
             self._warn_of(error)
-            self.status = self.status or KernelStatus(KernelState.UNKNOWN, error.message, "not found")
+            self.status = self.status or SessionStatus(SessionState.UNKNOWN, error.message, "not found")
             return None
         except RemoteError as error:
             self.seen = self.seen.not_denied()
@@ -270,7 +268,7 @@ class _Watch:
         if said_at is None or abs(self._wall() - said_at) < RESULT_GRACE_S:  # abs: the clock may be set back
             return False
         self._reporter.warn(
-            f"session {self._version.ref} printed its result {duration(self._wall() - said_at)} ago and Kaggle "
+            f"session {self._version.ref} printed its result {duration(self._wall() - said_at)} ago and the platform "
             f"still calls it {self.seen.state}: what it left is downloaded all the same"
         )
         return True
@@ -281,26 +279,26 @@ class _Watch:
         if moment - self._last_round > _SLEPT_S:
             self._silent_since += moment - self._last_round
         self._last_round = moment
-        if self.seen.state == KernelState.QUEUED.name and self.seen.queued_since is not None:
+        if self.seen.state == SessionState.QUEUED.name and self.seen.queued_since is not None:
             self._remark_queue(self._wall() - self.seen.queued_since)
-        is_silent = self.seen.state == KernelState.RUNNING.name and not self.is_ending and not self._reader.in_trouble
+        is_silent = self.seen.state == SessionState.RUNNING.name and not self.is_ending and not self._reader.in_trouble
         silent_s = moment - self._silent_since
         if is_silent and not self.seen.wedged and silent_s > self.seen.silence_bound_s:
             self.seen = replace(self.seen, wedged=True)
-            page = f"; its page is https://www.kaggle.com/code/{self._version.owner}/{self._version.slug}"
+            page = self._client.page(self._version.owner, self._version.slug)
             self._reporter.warn(
                 f"session {self._version.ref} is RUNNING and has printed nothing for {duration(silent_s)}: it may be "
-                "wedged. Nothing is done about it here: Kaggle ends it at its time limit at the latest, and what it "
-                "saved is fetched then. To end it now and go on from what it saved: `stop`, then `run`"
-                f"{'' if self._client.transport.is_loopback else page}"
+                "wedged. Nothing is done about it here: the platform ends it at its time limit at the latest, and "
+                "what it saved is fetched then. To end it now and go on from what it saved: `stop`, then `run`"
+                f"{f'; its page is {page}' if page else ''}"
             )
 
     def _remark_queue(self, queued_s: float) -> None:
         if queued_s - self._said_queued_s > (QUEUED_REMIND_S if self._said_queued_s else QUEUED_LONG_S):
             self._said_queued_s = queued_s
             self._reporter.line(
-                f"  session {self._version.ref} has been QUEUED for {duration(queued_s)}: Kaggle has no machine of its "
-                "kind free; waiting costs no quota",
+                f"  session {self._version.ref} has been QUEUED for {duration(queued_s)}: no machine of its "
+                "kind is free; waiting costs no quota",
                 "yellow",
             )
 
@@ -340,9 +338,9 @@ class _Watch:
 
 
 _PHASES = {
-    KernelState.QUEUED: "waiting in Kaggle's queue",
-    KernelState.RUNNING: "the session runs",
-    KernelState.CANCEL_REQUESTED: "the session is being cancelled",
+    SessionState.QUEUED: "waiting in the queue",
+    SessionState.RUNNING: "the session runs",
+    SessionState.CANCEL_REQUESTED: "the session is being cancelled",
 }
 
 
@@ -352,11 +350,11 @@ GROWTH = 1.5
 SLOWEST_AT_END_S, SLOWEST_POLL_S, SLOWEST_WITH_LOG_S = 20.0, 60.0, 240.0
 
 
-def slowest_s(state: KernelState | None, *, log_is_live: bool, is_ending: bool) -> float:
+def slowest_s(state: SessionState | None, *, log_is_live: bool, is_ending: bool) -> float:
     """The longest pause between two polls in this phase."""
-    if is_ending or state is KernelState.CANCEL_REQUESTED:
+    if is_ending or state is SessionState.CANCEL_REQUESTED:
         return SLOWEST_AT_END_S
-    return SLOWEST_WITH_LOG_S if state is KernelState.RUNNING and log_is_live else SLOWEST_POLL_S
+    return SLOWEST_WITH_LOG_S if state is SessionState.RUNNING and log_is_live else SLOWEST_POLL_S
 
 
 class PollInterval:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
-from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -54,5 +53,5 @@ def session_log(
     reporter.line(f"the log of session {session.generation} is read from the platform")
     client = connect_to(config.at_home(row.platform)).client
     with said_where_deleted(config, journal, row, session, client):
-        live = follow_log(client, version_of(row, session), stop=lambda: False)
+        live = client.follow_log(version_of(row, session), stop=lambda: False)
         yield from to_read((line.text for line in live), tag)

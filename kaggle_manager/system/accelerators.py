@@ -62,6 +62,12 @@ def find(name: str) -> Accelerator | None:
     return _BY_NAME.get(name.lower())
 
 
+def runs_on(accelerator: str | None) -> str:
+    """What a session of this machine counts as: "GPU", "TPU", or "CPU" without an accelerator."""
+    machine = find(accelerator or "")
+    return machine.kind if machine else "CPU"
+
+
 def checked(name: str) -> str:
     """`name`, of a machine that this program can train on.
 

@@ -29,13 +29,12 @@ from kaggle_manager.local_kaggle.faults.middleware import FaultMiddleware
 from kaggle_manager.local_kaggle.server import bound, configuration
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.datasets import NotReady, publish_dataset
+from kaggle_manager.platforms.kaggle.datasets import publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
+from kaggle_manager.platforms.platform import ExpectedFile, NotReady, SessionRef, SessionRequest, SessionState
 
 OWNER, SLUG = "local", "km-stage"
 # An impatient client would take a slow machine for a fault, so it is one only where the fault is silence.
@@ -85,7 +84,7 @@ class Stage:
     root: Path
     state: ServerState
     hostile: FaultMiddleware
-    finished: KernelVersion = field(init=False)
+    finished: SessionRef = field(init=False)
     outputs: dict[str, bytes] = field(init=False)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _read_timeout_s: float = READ_TIMEOUT_S
@@ -108,26 +107,26 @@ class Stage:
         self._read_timeout_s = IMPATIENT_S if is_silent else READ_TIMEOUT_S
         self.hostile.play(Plan.model_validate({"seed": seed, "fault": faults}))
 
-    def run(self, slug: str, source: str, **options: str | int | tuple[str, ...]) -> KernelVersion:
+    def run(self, slug: str, source: str, **options: str | int | tuple[str, ...]) -> SessionRef:
         """Push a kernel honestly and wait for its end."""
         with self.client(read_timeout_s=30) as client:
-            version = client.push_kernel(KernelPush(OWNER, slug, source, **options)).version  # type: ignore[arg-type]
+            version = client.start(SessionRequest(OWNER, slug, source, **options)).version  # type: ignore[arg-type]
             self.wait_for(client, version)
         return version
 
-    def wait_for(self, client: KaggleClient, version: KernelVersion) -> KernelState:
+    def wait_for(self, client: KaggleClient, version: SessionRef) -> SessionState:
         deadline = time.monotonic() + 120
-        while not (state := client.kernel_status(version).state).is_terminal:
+        while not (state := client.status(version).state).is_terminal:
             if time.monotonic() > deadline:
                 raise TimeoutError(version.ref)
             time.sleep(0.02)
         return state
 
-    def folder_of(self, version: KernelVersion) -> Path:
+    def folder_of(self, version: SessionRef) -> Path:
         with self.state.transaction() as database:
             row = database.execute(
                 "SELECT s.id FROM sessions s JOIN kernels k ON k.id = s.kernel_id WHERE k.slug = ? AND s.version = ?",
-                (version.slug, version.version),
+                (version.slug, int(version.id)),
             ).fetchone()
         return self.state.session_folder(row["id"])
 
@@ -186,7 +185,7 @@ def whoami(at: Stage, client: KaggleClient) -> str:
 def push(at: Stage, client: KaggleClient) -> str:
     slug = at.name("push")
     try:
-        pushed = client.push_kernel(KernelPush(OWNER, slug, "pass"))
+        pushed = client.start(SessionRequest(OWNER, slug, "pass"))
     except AmbiguousPush:
         _check(True, at.versions_of(slug) <= 1)
         raise
@@ -194,37 +193,37 @@ def push(at: Stage, client: KaggleClient) -> str:
         _check(0, at.versions_of(slug))
         raise
     _check(1, at.versions_of(slug))
-    return _check(KernelVersion(OWNER, slug, 1), pushed.version)
+    return _check(SessionRef(OWNER, slug, "1"), pushed.version)
 
 
 def push_with_input(at: Stage, client: KaggleClient) -> str:
     slug = at.name("data")
     _publish(at, at.client(read_timeout_s=30), slug)
-    pushed = client.push_kernel(KernelPush(OWNER, slug, "pass", dataset_sources=(f"{OWNER}/{slug}",)))
-    return _check(KernelVersion(OWNER, slug, 1), pushed.version)
+    pushed = client.start(SessionRequest(OWNER, slug, "pass", dataset_sources=(f"{OWNER}/{slug}",)))
+    return _check(SessionRef(OWNER, slug, "1"), pushed.version)
 
 
 def kernel_status(at: Stage, client: KaggleClient) -> str:
-    return _check(KernelState.COMPLETE, client.kernel_status(at.finished).state)
+    return _check(SessionState.COMPLETE, client.status(at.finished).state)
 
 
 def newest_kernel(at: Stage, client: KaggleClient) -> str:
-    found = client.newest_kernel(OWNER, SLUG)
-    return _check((KernelVersion(OWNER, SLUG, 2), KERNEL.replace("VERSION", "2")), found)
+    found = client.newest(OWNER, SLUG)
+    return _check((SessionRef(OWNER, SLUG, "2"), KERNEL.replace("VERSION", "2")), found)
 
 
 def own_kernels(at: Stage, client: KaggleClient) -> str:
-    return _check(True, SLUG in client.own_kernels(OWNER))
+    return _check(True, SLUG in client.mine(OWNER))
 
 
 def list_outputs(at: Stage, client: KaggleClient) -> str:
-    listing = client.list_outputs(at.finished)
+    listing = client.outputs(at.finished)
     _check(sorted(at.outputs), sorted(file.name for file in listing.files))
     return _check(True, "of version 1" in listing.log)
 
 
 def cancel_session(at: Stage, client: KaggleClient) -> str:
-    client.cancel_session(int(at.folder_of(at.finished).name))
+    client.cancel(at.finished, at.folder_of(at.finished).name)
     return RIGHT
 
 
@@ -232,7 +231,7 @@ def delete_kernel(at: Stage, client: KaggleClient) -> str:
     slug = at.name("gone")
     with at.state.transaction() as database:
         database.execute("INSERT INTO kernels (slug, title, created_at) VALUES (?, ?, 0)", (slug, slug))
-    client.delete_kernel(OWNER, slug)
+    client.delete(OWNER, slug)
     with at.state.transaction() as database:
         row = database.execute("SELECT deleted_at FROM kernels WHERE slug = ?", (slug,)).fetchone()
     return _check(True, row["deleted_at"] is not None)
@@ -283,7 +282,7 @@ def download(at: Stage, client: KaggleClient) -> str:
 def download_unvouched(at: Stage, client: KaggleClient) -> str:
     """One file of which neither size nor hash is known."""
     with tempfile.TemporaryDirectory() as folder:
-        link = next(file for file in client.list_outputs(at.finished).files if file.name == "model.bin")
+        link = next(file for file in client.outputs(at.finished).files if file.name == "model.bin")
         try:
             download_file(client, link, Path(folder) / link.name, size=None, sha256=None)
         finally:
@@ -310,7 +309,7 @@ def stored_log(at: Stage, client: KaggleClient) -> str:
 
 def live_log(at: Stage, client: KaggleClient) -> str:
     with at.client(read_timeout_s=30) as honest:
-        version = honest.push_kernel(KernelPush(OWNER, at.name("live"), LIVE_KERNEL)).version
+        version = honest.start(SessionRequest(OWNER, at.name("live"), LIVE_KERNEL)).version
     # The session's time is real, and so is this client's; it is only more impatient.
     client.sleep, client.retry = time.sleep, RetryPolicy(base_s=0.1, sleep=time.sleep)
     verdict = at.folder_of(version) / "verdict.json"

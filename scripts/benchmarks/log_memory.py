@@ -29,12 +29,12 @@ from typing import Any
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.log_lines import parse_log
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.sessions.stored_log import LOG_FILE, write_log
 
 MOST_MB = 150.0
 WAYS = ("outputs", "stored", "live", "line")
-VERSION = KernelVersion("alice", "km-run", 1)
+VERSION = SessionRef("alice", "km-run", "1")
 LINES_IN_A_PIECE = 2_000
 
 
@@ -96,14 +96,14 @@ def read(way: str, port: int, found: Connection) -> None:
     before, began = time.process_time(), time.perf_counter()
     newest, count, files = "", 0, None
     if way == "outputs":
-        listing = client.list_outputs(VERSION)
+        listing = client.outputs(VERSION)
         files = [file.name for file in listing.files]
         lines = [line.text for line in parse_log(listing.log)]
         newest, count = lines[-1], len(lines)
         with tempfile.TemporaryDirectory() as folder:
             write_log(Path(folder) / LOG_FILE, lines)
     else:
-        for line in client.follow_log(KernelVersion("alice", f"km-{way}", 1), stop=lambda: False):
+        for line in client.follow_log(SessionRef("alice", f"km-{way}", "1"), stop=lambda: False):
             newest, count = line.text, count + 1
     scale = 1 if sys.platform == "darwin" else 1024
     found.send(

@@ -80,7 +80,7 @@ def where_time_went(seen: dict[str, Any], sessions: list[SessionRow], seconds: d
     total, kept = sum(seconds.values()), seen["target"] / speed
     parts = {KEPT: kept} | dict.fromkeys((SETUP, SAVES, EVALUATIONS, OTHER, ENDS, REPEATED), 0.0)
     for session in sessions:
-        ran, gained = seconds.get(session.version or 0, 0.0), session.facts.get("gained", 0)
+        ran, gained = seconds.get(int(session.version or 0), 0.0), session.facts.get("gained", 0)
         timings = session.facts.get("timings") or {}
         if "total" not in timings:  # what it kept is all that is known
             parts[REPEATED] += ran - gained / speed
@@ -109,7 +109,7 @@ def ends_of(project: Path, sessions: list[SessionRow]) -> list[str]:
     seconds = seconds_of(project)
     rows = ["| generation | seconds | timesteps kept | how it ended |", "|---:|---:|---:|---|"]
     for session in sessions:
-        ran, gained = seconds.get(session.version or 0, 0.0), session.facts.get("gained", 0)
+        ran, gained = seconds.get(int(session.version or 0), 0.0), session.facts.get("gained", 0)
         rows.append(f"| {session.generation} | {ran:.0f} | {gained} | {session.why.split(';')[0]} |")
     return rows
 

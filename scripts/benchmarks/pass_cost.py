@@ -31,7 +31,7 @@ from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest
 from kaggle_manager.runs.journal import Journal, RunRow, SessionRow
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sections.scaffold import new_section
@@ -70,7 +70,7 @@ EVENTS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def make_run(folder: Path, sessions: int, running: KernelVersion) -> RunConfig:
+def make_run(folder: Path, sessions: int, running: SessionRef) -> RunConfig:
     """A project with one run of so many closed sessions, and one that runs."""
     new_section(SECTION, folder, algorithm="PPO", timesteps=10**9)
     config = build_config(SECTION, project_root=folder, platform="local", environ={})
@@ -94,9 +94,9 @@ def make_run(folder: Path, sessions: int, running: KernelVersion) -> RunConfig:
                     parent_sha256=parent.manifest.sha256,
                     min_step=(number - 1) * STEPS,
                     bundle_sha256="b" * 64,
-                    baseline_version=number - 1,
+                    baseline_version=str(number - 1),
                     started_at=iso(at),
-                    version=number + running.version if is_over else running.version,
+                    version=str(number + int(running.id)) if is_over else running.id,
                     outcome="interrupted" if is_over else "",
                     step=number * STEPS if is_over else None,
                     ended_at=iso(at + SESSION_S) if is_over else None,
@@ -149,16 +149,16 @@ def statements_of(manager: ValidationKaggleManager) -> int:
 
 
 @contextmanager
-def running_session() -> Iterator[tuple[KaggleClient, KernelVersion]]:
+def running_session() -> Iterator[tuple[KaggleClient, SessionRef]]:
     """A session of a local Kaggle that prints a line and goes on."""
     with tempfile.TemporaryDirectory(prefix="km_pass_kaggle_") as folder:
         server = ensure_running(Path(folder))
         try:
             credentials = Credentials("token", server.username, server.token, "a benchmark")
             client = KaggleClient(credentials, endpoint=server.url)
-            push = KernelPush(client.whoami(), "long-run", KERNEL, session_timeout_s=3600)
-            client.push_kernel(push)
-            yield client, KernelVersion(push.owner, push.slug, 1)
+            push = SessionRequest(client.whoami(), "long-run", KERNEL, session_timeout_s=3600)
+            client.start(push)
+            yield client, SessionRef(push.owner, push.slug, "1")
         finally:
             stop(server.root)
 

@@ -29,10 +29,9 @@ from pathlib import Path
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.download import sha256_of
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
+from kaggle_manager.platforms.local_files import sha256_of, take_what_is_here
+from kaggle_manager.platforms.platform import ExpectedFile, SessionRef, SessionRequest
 
 KERNEL = """
 import os, random
@@ -48,9 +47,9 @@ for number in range(FILES):
 OURS = """
 import json, sys, time
 from pathlib import Path
-from kaggle_manager.platforms.kaggle.client import KaggleClient, KernelVersion
+from kaggle_manager.platforms.kaggle.client import KaggleClient, SessionRef
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
+from kaggle_manager.platforms.platform import ExpectedFile
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 order = json.load(sys.stdin)
@@ -59,7 +58,7 @@ patience = RetryPolicy(attempts=3, base_s=0.05, cap_s=0.1) if order["hurry"] els
 with KaggleClient(token, endpoint=order["url"], retry=patience) as client:
     files = [ExpectedFile(*entry) for entry in order["files"]]
     begun = time.monotonic()
-    download_outputs(client, KernelVersion(*order["version"]), files, Path(order["folder"]))
+    download_outputs(client, SessionRef(*order["version"]), files, Path(order["folder"]))
 print(time.monotonic() - begun)
 """
 # The official client as another program would call it: what its own command does, without the start of a process.
@@ -128,11 +127,11 @@ def measured(command: list[str], given: str, environment: dict[str, str], *, may
     return Taken(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * in_bytes / 1e6, text, process.returncode)
 
 
-def session(client: KaggleClient, slug: str, files: int, size: int) -> KernelVersion:
+def session(client: KaggleClient, slug: str, files: int, size: int) -> SessionRef:
     """A finished session that left so many files of this size."""
     source = KERNEL.replace("FILES", str(files)).replace("SIZE", str(size))
-    version = client.push_kernel(KernelPush(client.whoami(), slug, source)).version
-    while not (status := client.kernel_status(version)).state.is_terminal:
+    version = client.start(SessionRequest(client.whoami(), slug, source)).version
+    while not (status := client.status(version)).state.is_terminal:
         time.sleep(0.1)
     if status.failure_message:
         raise SystemExit(status.failure_message)
@@ -142,7 +141,7 @@ def session(client: KaggleClient, slug: str, files: int, size: int) -> KernelVer
 class Contest:
     """Both sides of one comparison."""
 
-    def __init__(self, server: ServerInfo, version: KernelVersion, scratch: Path) -> None:
+    def __init__(self, server: ServerInfo, version: SessionRef, scratch: Path) -> None:
         self._server, self._version, self._scratch = server, version, scratch
         working = max((server.root / "sessions").iterdir()) / "working"  # of the newest session
         self._truth = [(path.name, path.stat().st_size, sha256_of(path)) for path in sorted(working.iterdir())]
@@ -153,7 +152,7 @@ class Contest:
             "token": self._server.token,
             "url": self._server.url,
             "files": self._truth,
-            "version": [self._version.owner, self._version.slug, self._version.version],
+            "version": [self._version.owner, self._version.slug, self._version.id],
             "folder": str(folder),
             "hurry": damaged,
         }

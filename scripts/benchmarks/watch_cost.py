@@ -31,9 +31,8 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.platforms.platform import LogLine, SessionRequest
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.watch import watch
@@ -131,7 +130,7 @@ def main() -> int:
         try:
             token = Credentials("token", None, server.token, "the benchmark")
             with KaggleClient(token, endpoint=server.url) as client, (Path(folder) / "said").open("w") as said:
-                version = client.push_kernel(KernelPush(client.whoami(), "km-watch-cost", source)).version
+                version = client.start(SessionRequest(client.whoami(), "km-watch-cost", source)).version
                 asked, seen = counted_requests(client), []
                 begun, begun_fast = time.process_time(), fast.clock()
                 status = watch(

@@ -15,7 +15,7 @@ from simulated_record import Odds
 from test_lies_are_not_believed import RUN
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError, Unavailable
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.history import History
 from kaggle_manager.status.report import RunReport
@@ -89,7 +89,7 @@ def test_a_refusal_that_does_not_name_the_image_moves_the_run_only_when_it_comes
     campaign = Campaign(1, tmp_path, project, LONG)
     push, refused_at = campaign.kaggle._image_of, []
 
-    def refusing(pushed: KernelPush) -> str:
+    def refusing(pushed: SessionRequest) -> str:
         if pushed.image == image_number(1) and len(refused_at) < times:
             refused_at.append(campaign.clock())
             campaign.kaggle.moves_asked += len(refused_at) == 2
@@ -127,7 +127,7 @@ def test_a_platform_that_does_not_say_costs_nothing_and_is_asked_again(project: 
     campaign = Campaign(1, tmp_path, project, LONG)
     answer, asked = campaign.kaggle.image_of, 0
 
-    def silent_at_first(version: KernelVersion) -> str:
+    def silent_at_first(version: SessionRef) -> str:
         nonlocal asked
         asked += 1
         if asked < 3:

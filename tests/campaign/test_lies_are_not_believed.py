@@ -16,7 +16,7 @@ from simulated_session import Trainer
 
 from kaggle_manager.errors import AmbiguousPush, NotFound, PushMismatch, Unavailable
 from kaggle_manager.notify.notifier import Occasion
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelStatus, KernelVersion, PushedKernel, Quota
+from kaggle_manager.platforms.platform import Quota, SessionRef, SessionRequest, SessionStatus, StartedSession
 from kaggle_manager.status.report import RunReport
 
 RUN = Drawn(
@@ -105,7 +105,7 @@ def _run(campaign: Campaign, target: int) -> RunReport:
     manager = campaign.manager()
     look = manager._passes.watch_session
 
-    def look_and_wait(*given: Any, **options: Any) -> KernelStatus:
+    def look_and_wait(*given: Any, **options: Any) -> SessionStatus:
         status = look(*given, **{**options, "until": 0.0})
         campaign.clock.sleep(600.0)
         return status
@@ -123,16 +123,16 @@ def test_blips_at_hour_0_and_on_later_days_do_not_end_a_healthy_run(
 ) -> None:
     campaign = Campaign(1, tmp_path, project, replace(RUN, target=800_000, week_s=200 * HOUR))
     begins_at = [BEGINNING + hour * HOUR for hour in (0, 25, 50)]
-    met, ask = set(), campaign.kaggle.kernel_status
+    met, ask = set(), campaign.kaggle.status
 
-    def kernel_status(version: KernelVersion) -> KernelStatus:
+    def status(version: SessionRef) -> SessionStatus:
         for blip in begins_at:
             if blip <= campaign.clock() < blip + 0.5 * HOUR:
                 met.add(blip)
                 raise Unavailable("a moment")
         return ask(version)
 
-    monkeypatch.setattr(campaign.kaggle, "kernel_status", kernel_status)
+    monkeypatch.setattr(campaign.kaggle, "status", status)
     with stage(campaign.mortality):
         report = _run(campaign, 800_000)
     assert (report.state, len(met)) == ("finished", 3)
@@ -159,20 +159,20 @@ def test_a_clock_that_jumps_ahead_while_a_live_session_is_denied_does_not_give_i
     project: Path, tmp_path: Path
 ) -> None:
     campaign = Campaign(1, tmp_path, project, RUN)
-    ask = campaign.kaggle.kernel_status
+    ask = campaign.kaggle.status
 
-    def denied(version: KernelVersion) -> KernelStatus:
+    def denied(version: SessionRef) -> SessionStatus:
         raise NotFound("There is no such kernel.")
 
     with stage(campaign.mortality):
         campaign.tick()
         campaign.clock.sleep(HOUR)
-        campaign.kaggle.kernel_status = denied  # type: ignore[method-assign]
+        campaign.kaggle.status = denied  # type: ignore[method-assign]
         for days in (0, 30, 30, 0):
             campaign.wrong_by_s = days * 24 * HOUR
             campaign.tick()
             campaign.clock.sleep(0.2 * HOUR)
-        campaign.kaggle.kernel_status = ask  # type: ignore[method-assign]
+        campaign.kaggle.status = ask  # type: ignore[method-assign]
         assert campaign.run().outcome == "finished"
     assert len(campaign.kaggle.sessions) == 2
 
@@ -224,14 +224,14 @@ def test_what_is_never_listed_is_gone_and_the_run_goes_on_without_it(project: Pa
 
 def deny_sessions(campaign: Campaign, for_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Kaggle know of no session for so long, while it shows their kernel."""
-    until, ask = campaign.clock() + for_s, campaign.kaggle.kernel_status
+    until, ask = campaign.clock() + for_s, campaign.kaggle.status
 
-    def status(version: KernelVersion) -> KernelStatus:
+    def status(version: SessionRef) -> SessionStatus:
         if campaign.clock() < until:
             raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
         return ask(version)
 
-    monkeypatch.setattr(campaign.kaggle, "kernel_status", status)
+    monkeypatch.setattr(campaign.kaggle, "status", status)
 
 
 def test_a_session_denied_for_hours_is_not_given_up_while_its_kernel_is_shown(
@@ -269,16 +269,16 @@ def test_a_misfiled_push_without_an_answer_is_found_before_anything_is_repeated(
 ) -> None:
     campaign = Campaign(1, tmp_path, project, replace(RUN, odds=Odds(push_changed=1.0), person_comes=0.0))
     kaggle = campaign.kaggle
-    push_kernel = kaggle.push_kernel
+    push_kernel = kaggle.start
 
-    def unanswered(push: KernelPush) -> PushedKernel:
+    def unanswered(push: SessionRequest) -> StartedSession:
         with pytest.raises(PushMismatch):
             push_kernel(push)
         kaggle.sessions[-1].visible_at += late_s
         raise AmbiguousPush("The answer never came.")
 
     monkeypatch.setattr(kaggle.rng, "choice", lambda options: options[0])  # misfiled, not dropped
-    monkeypatch.setattr(kaggle, "push_kernel", unanswered)
+    monkeypatch.setattr(kaggle, "start", unanswered)
     with stage(campaign.mortality):
         campaign.run()
     assert [session.is_misfiled for session in kaggle.sessions] == [True]

@@ -17,7 +17,7 @@ from scripted_kaggle import Reply, ScriptedKaggle, answer, serve_file
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import LineageMismatch, OutputDamaged, Unavailable
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.protocol.events import ResultEvent, format_event, session_tag
 from kaggle_manager.protocol.file_names import RESULT_FILE
 from kaggle_manager.protocol.session_result import SessionResult
@@ -26,9 +26,9 @@ from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.stored_log import LOG_FILE
 
-VERSION = KernelVersion("alice", "km-run", 7)
+VERSION = SessionRef("alice", "km-run", "7")
 CODE = "c" * 64
-SESSION = SessionRow("run", 2, Stage.ENDED, None, 0, CODE, 6, "2026-11-22T00:00:00Z", version=7)
+SESSION = SessionRow("run", 2, Stage.ENDED, None, 0, CODE, "6", "2026-11-22T00:00:00Z", version="7")
 DICE = random.Random(4)
 SEALED, OPEN, MODEL = (DICE.randbytes(size) for size in (400_000, 150_000, 50_000))
 TREE = {

@@ -14,7 +14,7 @@ from scripted_kaggle import ScriptedKaggle, answer
 from kaggle_manager.errors import ConfigError, Unavailable
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.platforms.platform import SessionRequest
 from kaggle_manager.sections.inputs import read_input
 from kaggle_manager.sessions.inputs import SettledInput, settle_inputs
 
@@ -62,7 +62,7 @@ def test_a_session_sees_each_input_in_both_layouts(kaggle: Loopback, client: Kag
     places = [str(place) for each in settled for place in each.input.places[:2]]
     root = "__import__('os').environ.get('KAGGLE_INPUT_DIR', '/kaggle/input')"
     code = f"for place in {places}: print(open({root} + '/' + place + '/a.csv').read())"
-    push = KernelPush(
+    push = SessionRequest(
         owner="local",
         slug="reads-inputs",
         source=code,
@@ -70,8 +70,8 @@ def test_a_session_sees_each_input_in_both_layouts(kaggle: Loopback, client: Kag
         competition_sources=(settled[1].source,),
         model_sources=(settled[2].source,),
     )
-    pushed = client.push_kernel(push)
-    assert kaggle.client.end("reads-inputs", pushed.version.version)[0] == "COMPLETE"
+    pushed = client.start(push)
+    assert kaggle.client.end("reads-inputs", int(pushed.version.id))[0] == "COMPLETE"
     assert kaggle.client.log("reads-inputs").split() == [place for place in SHELF for _ in range(2)]
 
 
@@ -91,7 +91,7 @@ def test_a_dataset_published_here_is_used_as_it_is_and_a_run_stays_with_its_vers
 ) -> None:
     for text in ("one", "two"):
         (tmp_path / "a.csv").write_text(text)
-        client.publish_dataset(owner="local", slug="my-roads", files=[tmp_path / "a.csv"], notes=text)
+        client.publish_inputs(owner="local", slug="my-roads", files=[tmp_path / "a.csv"], notes=text)
     settled, told = settle(client, "local/my-roads")
     assert (settled[0].input.version, settled[0].source, told) == (2, "local/my-roads", [])
     settled, told = settle(client, "local/my-roads", trained_on={"local/my-roads": 1})
@@ -100,8 +100,8 @@ def test_a_dataset_published_here_is_used_as_it_is_and_a_run_stays_with_its_vers
     assert settle(client, "local/my-roads/versions/1")[1] == [], "a version that was asked for is no news"
     root = "__import__('os').environ.get('KAGGLE_INPUT_DIR', '/kaggle/input')"
     code = f"print(open({root} + '/my-roads/a.csv').read())"
-    pushed = client.push_kernel(KernelPush("local", "reads-one", code, dataset_sources=(settled[0].source,)))
-    kaggle.client.end("reads-one", pushed.version.version)
+    pushed = client.start(SessionRequest("local", "reads-one", code, dataset_sources=(settled[0].source,)))
+    kaggle.client.end("reads-one", int(pushed.version.id))
     assert kaggle.client.log("reads-one").strip() == "one"
 
 
@@ -147,9 +147,9 @@ def test_rules_that_were_not_accepted_are_named_in_kaggles_words() -> None:
 def test_a_push_names_its_sources_as_the_official_client_does() -> None:
     with ScriptedKaggle() as kaggle:
         kaggle.script("SaveKernel", answer({"versionNumber": 1, "url": "/code/alice/reads-inputs"}))
-        push = KernelPush(
+        push = SessionRequest(
             "alice", "reads-inputs", "", dataset_sources=("bob/roads/3",), competition_sources=("titanic",)
         )
-        kaggle.client().push_kernel(push)
+        kaggle.client().start(push)
         sent = kaggle.asked("SaveKernel")[0].json
     assert (sent["datasetDataSources"], sent["competitionDataSources"]) == (["bob/roads/3"], ["titanic"])

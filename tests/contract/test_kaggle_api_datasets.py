@@ -8,14 +8,8 @@ import pytest
 from scripted_kaggle import IMPATIENT_S, SECRET, Reply, ScriptedKaggle, SeenRequest, answer, page, reset, stall
 
 from kaggle_manager.errors import AuthError, ConfigError, ProtocolError, Unavailable
-from kaggle_manager.platforms.kaggle.datasets import (
-    NEVER_READY_S,
-    DatasetVersion,
-    NotReady,
-    Submission,
-    find_submitted,
-    publish_dataset,
-)
+from kaggle_manager.platforms.kaggle.datasets import NEVER_READY_S, find_submitted, publish_dataset
+from kaggle_manager.platforms.platform import NotReady, PublishedInputs, Submission
 
 DATA = bytes(range(256)) * 2000
 MISSING = answer({"code": 403, "message": "Permission 'datasets.get' was denied"}, 403)
@@ -97,7 +91,7 @@ def publish(kaggle, *files: Path, clock: Clock | None = None, **options):
 
 def test_a_new_dataset_is_private_and_its_version_is_1(kaggle, pack):
     world = World(kaggle)
-    assert publish(kaggle, pack) == DatasetVersion("alice", "km-run-tree", 1)
+    assert publish(kaggle, pack) == PublishedInputs("alice", "km-run-tree", 1)
     sent = kaggle.asked("CreateDataset")[0].json
     assert sent["isPrivate"] is True
     assert sent["title"] == "km run tree"
@@ -152,7 +146,7 @@ def test_sizes_that_become_right_are_no_caution(kaggle, pack):
     small = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": 0}]})
     right = answer({"datasetFiles": [{"name": "training_tree.pack", "totalBytes": len(DATA)}]})
     kaggle.script("ListDatasetFiles", small, small, right)
-    assert publish(kaggle, pack) == DatasetVersion("alice", "km-run-tree", 1)
+    assert publish(kaggle, pack) == PublishedInputs("alice", "km-run-tree", 1)
 
 
 def test_waiting_is_bounded(kaggle, pack):
@@ -272,7 +266,7 @@ def test_what_is_processed_for_hours_is_found_by_what_was_written_down_before_it
     (submission,) = written
     assert look(kaggle, submission, accepted=True, age_s=7200.0, within_s=60) is NotReady.PROCESSED
     world.looks = 0
-    assert look(kaggle, submission, accepted=True, age_s=7500.0) == DatasetVersion("alice", "km-run-tree", 5)
+    assert look(kaggle, submission, accepted=True, age_s=7500.0) == PublishedInputs("alice", "km-run-tree", 5)
     assert len(kaggle.asked("CreateDatasetVersion")) == 1
 
 

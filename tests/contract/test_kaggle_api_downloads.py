@@ -24,11 +24,10 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.download import download_file
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
+from kaggle_manager.platforms.platform import ExpectedFile, OutputFile, OutputListing, SessionRef
 
-VERSION = KernelVersion("alice", "km-run", 7)
+VERSION = SessionRef("alice", "km-run", "7")
 DATA = random.Random(7).randbytes(700_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 FLIPPED = DATA[:1000] + bytes([DATA[1000] ^ 1]) + DATA[1001:]
@@ -351,7 +350,7 @@ def test_the_address_of_an_output_that_no_list_names_is_renewed_by_its_name(kagg
     kaggle.script("stale", answer(b"expired", 403))
     kaggle.script("DownloadKernelOutput", answer({}, 302, Location=f"{kaggle.url}/blob?signature=new"))
     kaggle.script("ListKernelSessionOutput", listing(kaggle, "other.bin"))
-    known = OutputListing((OutputFile("model.bin", f"{kaggle.url}/stale"),), "")
+    known = OutputListing((OutputFile("model.bin", f"{kaggle.url}/stale"),), ())
     download_outputs(kaggle.client(), VERSION, [ExpectedFile("model.bin", len(DATA), SHA)], tmp_path, listing=known)
     assert (tmp_path / "model.bin").read_bytes() == DATA
     assert kaggle.asked("DownloadKernelOutput")[0].json["filePath"] == "model.bin"

@@ -28,10 +28,10 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, SessionState
 
-VERSION = KernelVersion("alice", "km-run", 7)
-PUSH = KernelPush(
+VERSION = SessionRef("alice", "km-run", "7")
+PUSH = SessionRequest(
     "alice", "km-run", "print('hello')", accelerator="NvidiaTeslaT4", dataset_sources=("alice/km-run-tree",)
 )
 PUSHED = answer({"ref": "/code/alice/km-run", "url": "https://www.kaggle.com/code/alice/km-run", "versionNumber": 7})
@@ -64,7 +64,7 @@ PASSING_FAULTS = {
 @pytest.mark.parametrize("fault", PASSING_FAULTS.values(), ids=PASSING_FAULTS)
 def test_a_passing_fault_is_survived_where_asking_again_is_safe(kaggle, fault):
     kaggle.script("GetKernelSessionStatus", fault, RUNNING)
-    assert kaggle.client().kernel_status(VERSION).state is KernelState.RUNNING
+    assert kaggle.client().status(VERSION).state is SessionState.RUNNING
     assert len(kaggle.waits) == 1
 
 
@@ -72,7 +72,7 @@ def test_a_passing_fault_is_survived_where_asking_again_is_safe(kaggle, fault):
 def test_a_lasting_fault_ends_in_a_typed_error_after_a_bounded_number_of_tries(kaggle, fault):
     kaggle.script("GetKernelSessionStatus", fault)
     with pytest.raises((Unavailable, RateLimited, ProtocolError)) as caught:
-        kaggle.client().kernel_status(VERSION)
+        kaggle.client().status(VERSION)
     assert len(kaggle.asked("GetKernelSessionStatus")) == 6
     assert all(0 <= wait <= 30 for wait in kaggle.waits)
     assert_keeps_secrets(caught.value, kaggle)
@@ -83,7 +83,7 @@ def test_no_server_at_all_is_unavailable():
         client = kaggle.client()
         closed = kaggle
     with pytest.raises(Unavailable, match="No connection"):
-        client.kernel_status(VERSION)
+        client.status(VERSION)
     client.close()
     assert len(closed.waits) == 5
 
@@ -97,7 +97,7 @@ def test_the_wait_a_server_asks_for_is_kept_and_capped(kaggle):
         answer({}, 429, Retry_After="86400"),
         RUNNING,
     )
-    kaggle.client().kernel_status(VERSION)
+    kaggle.client().status(VERSION)
     assert kaggle.waits[0] == 40
     assert 40 <= kaggle.waits[1] <= 50
     assert kaggle.waits[2] == 120
@@ -106,7 +106,7 @@ def test_the_wait_a_server_asks_for_is_kept_and_capped(kaggle):
 def test_the_servers_own_figure_stays_on_the_error(kaggle):
     kaggle.script("GetKernelSessionStatus", answer({}, 429, Retry_After="86400"))
     with pytest.raises(RateLimited) as caught:
-        kaggle.client().kernel_status(VERSION)
+        kaggle.client().status(VERSION)
     assert caught.value.retry_after_s == 86400
 
 
@@ -116,7 +116,7 @@ def test_the_servers_own_figure_stays_on_the_error(kaggle):
 def test_403_with_good_credentials_means_not_found(kaggle):
     kaggle.script("GetKernelSessionStatus", DENIED)
     with pytest.raises(NotFound, match=r"kernels\.get"):
-        kaggle.client().kernel_status(VERSION)
+        kaggle.client().status(VERSION)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -125,7 +125,7 @@ def test_401_or_403_with_refused_credentials_is_an_auth_error(kaggle, status, re
     kaggle.script("GetKernelSessionStatus", answer({"code": status, "message": "denied"}, status))
     kaggle.script("IntrospectToken", refusal)
     with pytest.raises(AuthError, match="refused the access token from a test"):
-        kaggle.client().kernel_status(VERSION)
+        kaggle.client().status(VERSION)
 
 
 def test_a_call_that_wants_a_token_says_so_to_a_good_legacy_key(kaggle):
@@ -162,7 +162,7 @@ def test_an_oauth_login_buys_short_tokens_and_renews_them_in_time_and_when_refus
     )
     for moment in (0, 3000, 3400, 3401):
         now[0] = moment
-        client.kernel_status(VERSION)
+        client.status(VERSION)
     sent = [seen.headers["authorization"] for seen in kaggle.asked("GetKernelSessionStatus")]
     assert sent == ["Bearer short-1", "Bearer short-1", "Bearer short-2", "Bearer short-2", "Bearer short-3"]
     bought = kaggle.asked("GenerateAccessToken")
@@ -176,37 +176,37 @@ def test_an_oauth_login_buys_short_tokens_and_renews_them_in_time_and_when_refus
 @pytest.mark.parametrize(
     ("word", "state"),
     [
-        ("QUEUED", KernelState.QUEUED),
-        ("RUNNING", KernelState.RUNNING),
-        ("running", KernelState.RUNNING),
-        ("COMPLETE", KernelState.COMPLETE),
-        ("ERROR", KernelState.ERROR),
-        ("CANCEL_REQUESTED", KernelState.CANCEL_REQUESTED),
-        ("CANCEL_ACKNOWLEDGED", KernelState.CANCELLED),
-        ("cancelAcknowledged", KernelState.CANCELLED),
-        ("KERNEL_WORKER_STATUS_COMPLETE", KernelState.COMPLETE),
-        ("NEW_SCRIPT", KernelState.UNKNOWN),
-        ("HIBERNATING", KernelState.UNKNOWN),
+        ("QUEUED", SessionState.QUEUED),
+        ("RUNNING", SessionState.RUNNING),
+        ("running", SessionState.RUNNING),
+        ("COMPLETE", SessionState.COMPLETE),
+        ("ERROR", SessionState.ERROR),
+        ("CANCEL_REQUESTED", SessionState.CANCEL_REQUESTED),
+        ("CANCEL_ACKNOWLEDGED", SessionState.CANCELLED),
+        ("cancelAcknowledged", SessionState.CANCELLED),
+        ("KERNEL_WORKER_STATUS_COMPLETE", SessionState.COMPLETE),
+        ("NEW_SCRIPT", SessionState.UNKNOWN),
+        ("HIBERNATING", SessionState.UNKNOWN),
     ],
 )
 def test_every_word_is_a_state_and_an_unknown_one_is_never_an_end(kaggle, word, state):
     kaggle.script("GetKernelSessionStatus", answer({"status": word, "failureMessage": "why"}))
-    status = kaggle.client().kernel_status(VERSION)
+    status = kaggle.client().status(VERSION)
     assert (status.state, status.raw, status.failure_message) == (state, word, "why")
-    assert status.state.is_terminal == (state in (KernelState.COMPLETE, KernelState.ERROR, KernelState.CANCELLED))
+    assert status.state.is_terminal == (state in (SessionState.COMPLETE, SessionState.ERROR, SessionState.CANCELLED))
 
 
 def test_an_absent_word_is_the_default(kaggle):
     kaggle.script("GetKernelSessionStatus", answer({}))
-    assert kaggle.client().kernel_status(VERSION).state is KernelState.QUEUED
+    assert kaggle.client().status(VERSION).state is SessionState.QUEUED
 
 
 def test_every_question_about_a_session_names_its_version(kaggle):
     kaggle.script("GetKernelSessionStatus", RUNNING)
     kaggle.script("ListKernelSessionOutput", answer({}))
     client = kaggle.client()
-    client.kernel_status(VERSION)
-    client.list_outputs(VERSION)
+    client.status(VERSION)
+    client.outputs(VERSION)
     assert [seen.json["versionLabel"] for seen in kaggle.seen] == ["v7", "v7"]
 
 
@@ -215,7 +215,7 @@ def test_every_question_about_a_session_names_its_version(kaggle):
 
 def test_a_push_asks_for_exactly_what_was_meant(kaggle):
     kaggle.script("SaveKernel", PUSHED)
-    pushed = kaggle.client().push_kernel(PUSH)
+    pushed = kaggle.client().start(PUSH)
     assert pushed.version == VERSION
     sent = kaggle.seen[0].json
     assert sent["slug"] == "alice/km-run"
@@ -233,7 +233,7 @@ AMBIGUOUS = {name: fault for name, fault in PASSING_FAULTS.items() if not name.s
 def test_a_push_that_may_have_been_accepted_is_never_repeated(kaggle, fault):
     kaggle.script("SaveKernel", fault, PUSHED)
     with pytest.raises(AmbiguousPush) as caught:
-        kaggle.client().push_kernel(PUSH)
+        kaggle.client().start(PUSH)
     assert len(kaggle.asked("SaveKernel")) == 1
     assert_keeps_secrets(caught.value, kaggle)
 
@@ -241,13 +241,13 @@ def test_a_push_that_may_have_been_accepted_is_never_repeated(kaggle, fault):
 def test_an_answer_without_error_and_version_is_ambiguous(kaggle):
     kaggle.script("SaveKernel", answer({"url": "https://www.kaggle.com/code/alice/km-run"}))
     with pytest.raises(AmbiguousPush):
-        kaggle.client().push_kernel(PUSH)
+        kaggle.client().start(PUSH)
 
 
 @pytest.mark.parametrize("name", ["429", "429 told inside a 200"])
 def test_a_push_that_was_turned_away_is_repeated(kaggle, name):
     kaggle.script("SaveKernel", PASSING_FAULTS[name], PUSHED)
-    assert kaggle.client().push_kernel(PUSH).version == VERSION
+    assert kaggle.client().start(PUSH).version == VERSION
     assert len(kaggle.asked("SaveKernel")) == 2
 
 
@@ -255,7 +255,7 @@ def test_a_push_without_a_connection_is_surely_not_accepted():
     with ScriptedKaggle() as kaggle:
         client = kaggle.client()
     with pytest.raises(Unavailable) as caught:
-        client.push_kernel(PUSH)
+        client.start(PUSH)
     client.close()
     assert not isinstance(caught.value, AmbiguousPush)
 
@@ -278,27 +278,27 @@ def test_a_refusal_is_an_error_whether_told_with_200_or_400(kaggle, words, error
     body: dict[str, Any] = {"error": words} if status == 200 else {"code": 400, "message": words}
     kaggle.script("SaveKernel", answer(body, status))
     with pytest.raises(error, match=words[:20]):
-        kaggle.client().push_kernel(PUSH)
+        kaggle.client().start(PUSH)
     assert len(kaggle.asked("SaveKernel")) == 1
 
 
 def test_a_push_that_lost_its_input_names_the_session_that_runs(kaggle):
     kaggle.script("SaveKernel", answer({"versionNumber": 7, "invalidDatasetSources": ["alice/km-run-tree"]}))
     with pytest.raises(PushMismatch, match="dataset alice/km-run-tree") as caught:
-        kaggle.client().push_kernel(PUSH)
+        kaggle.client().start(PUSH)
     assert caught.value.started == "alice/km-run/7"
 
 
 def test_a_push_that_landed_elsewhere_names_where(kaggle):
     kaggle.script("SaveKernel", answer({"versionNumber": 1, "url": "https://www.kaggle.com/code/alice/km-run-2"}))
     with pytest.raises(PushMismatch) as caught:
-        kaggle.client().push_kernel(PUSH)
+        kaggle.client().start(PUSH)
     assert caught.value.started == "alice/km-run-2/1"
 
 
 def test_a_slug_that_no_title_gives_is_refused_before_anything_is_sent(kaggle):
     with pytest.raises(ConfigError, match="cannot be a name"):
-        kaggle.client().push_kernel(KernelPush("alice", "Not_A_Slug", "pass"))
+        kaggle.client().start(SessionRequest("alice", "Not_A_Slug", "pass"))
     assert kaggle.seen == []
 
 
@@ -307,8 +307,8 @@ def test_looking_for_a_push_finds_the_newest_version_or_none(kaggle):
         "GetKernel", DENIED, answer({"metadata": {"currentVersionNumber": 7}, "blob": {"source": "print('hello')"}})
     )
     client = kaggle.client()
-    assert client.newest_kernel("alice", "km-run") is None
-    assert client.newest_kernel("alice", "km-run") == (VERSION, "print('hello')")
+    assert client.newest("alice", "km-run") is None
+    assert client.newest("alice", "km-run") == (VERSION, "print('hello')")
 
 
 # A kernel's description
@@ -321,7 +321,7 @@ def test_fields_that_nobody_asks_for_never_cost_a_push_whatever_they_hold(kaggle
     described = {"metadata": ODD_FIELDS | {"currentVersionNumber": 7, "dockerImage": IMAGE}, "blob": {"source": "x"}}
     kaggle.script("GetKernel", *[answer(described | {"brandNew": 1})] * 2)
     client = kaggle.client()
-    assert client.newest_kernel("alice", "km-run") == (VERSION, "x")
+    assert client.newest("alice", "km-run") == (VERSION, "x")
     assert client.image_of(VERSION) == IMAGE
     assert kaggle.seen[-1].json["versionLabel"] == "v7"
 
@@ -340,8 +340,8 @@ def test_a_description_without_metadata_names_no_image(kaggle, described):
 
 def test_an_image_is_pinned_only_where_one_is_named(kaggle):
     kaggle.script("SaveKernel", *[answer({"versionNumber": 7})] * 2)
-    kaggle.client().push_kernel(PUSH)
-    kaggle.client().push_kernel(replace(PUSH, image=IMAGE))
+    kaggle.client().start(PUSH)
+    kaggle.client().start(replace(PUSH, image=IMAGE))
     plain, pinned = (seen.json for seen in kaggle.seen)
     assert not {"dockerImage", "dockerImagePinningType"} & plain.keys()
     assert (pinned["dockerImage"], pinned["dockerImagePinningType"]) == (IMAGE, "original")
@@ -357,9 +357,9 @@ def test_all_pages_of_outputs_are_read(kaggle):
         page(502),
         answer({"files": [{"fileName": "c.json", "url": "u2"}]}),
     )
-    listing = kaggle.client().list_outputs(VERSION)
+    listing = kaggle.client().outputs(VERSION)
     assert [file.name for file in listing.files] == ["a/b.bin", "c.json"]
-    assert listing.log == "[]"
+    assert listing.log == ()
     assert kaggle.seen[-1].json["pageToken"] == "2"
 
 
@@ -369,7 +369,7 @@ def test_all_pages_of_outputs_are_read(kaggle):
 def test_a_name_that_is_no_plain_path_is_left_out_and_told(kaggle, name):
     files = [{"fileName": name, "url": "u"}, {"fileName": "training_tree/x", "url": "v"}]
     kaggle.script("ListKernelSessionOutput", answer({"files": files}))
-    listing = kaggle.client().list_outputs(VERSION)
+    listing = kaggle.client().outputs(VERSION)
     assert [file.name for file in listing.files] == ["training_tree/x"]
     assert listing.not_plain == (name,)
 
@@ -377,25 +377,25 @@ def test_a_name_that_is_no_plain_path_is_left_out_and_told(kaggle, name):
 def test_names_that_differ_in_capitals_alone_are_two_files_and_one_listed_twice_is_one(kaggle):
     files = [{"fileName": "a", "url": "1"}, {"fileName": "A", "url": "2"}, {"fileName": "a", "url": "3"}]
     kaggle.script("ListKernelSessionOutput", answer({"files": files}))
-    listing = kaggle.client().list_outputs(VERSION)
+    listing = kaggle.client().outputs(VERSION)
     assert [(file.name, file.url) for file in listing.files] == [("a", "3"), ("A", "2")]
 
 
 def test_deleting_is_done_when_a_lost_answer_had_done_it(kaggle):
     kaggle.script("DeleteKernel", reset, DENIED)
-    kaggle.client().delete_kernel("alice", "km-run")
+    kaggle.client().delete("alice", "km-run")
     kaggle.script("DeleteKernel", DENIED)
     with pytest.raises(NotFound):
-        kaggle.client().delete_kernel("alice", "km-run")
+        kaggle.client().delete("alice", "km-run")
 
 
 def test_cancelling_names_the_session(kaggle):
     kaggle.script("CancelKernelSession", answer({}), answer({"errorMessage": "no"}))
     client = kaggle.client()
-    client.cancel_session(4711)
+    client.cancel(VERSION, "kaggle-4711")
     assert kaggle.seen[0].json == {"kernelSessionId": 4711}
     with pytest.raises(ProtocolError):
-        client.cancel_session(4711)
+        client.cancel(VERSION, "kaggle-4711")
 
 
 def test_quota_is_in_seconds_and_aware_utc(kaggle):
@@ -436,12 +436,12 @@ def test_a_secret_is_in_no_repr_log_or_error_even_when_the_server_repeats_it(kag
     echo = f"bad token {SECRET}\x1b[31m"
     kaggle.script("GetKernelSessionStatus", answer({"code": 400, "message": echo}, 400))
     with pytest.raises(ConfigError) as caught:
-        client.kernel_status(VERSION)
+        client.status(VERSION)
     assert "\x1b" not in str(caught.value)
     assert_keeps_secrets(caught.value, kaggle)
     kaggle.script("SaveKernel", answer({"code": 503, "message": echo}, 503))
     with pytest.raises(AmbiguousPush) as caught_push:
-        client.push_kernel(PUSH)
+        client.start(PUSH)
     assert_keeps_secrets(caught_push.value, kaggle)
     assert SECRET not in caplog.text
 
@@ -455,7 +455,7 @@ def test_a_proxy_in_the_environment_is_not_asked_about_this_machine(kaggle, monk
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     kaggle.script("GetKernelSessionStatus", RUNNING)
-    assert kaggle.client().kernel_status(VERSION).state is KernelState.RUNNING
+    assert kaggle.client().status(VERSION).state is SessionState.RUNNING
 
 
 def assert_keeps_secrets(error: BaseException, kaggle: ScriptedKaggle) -> None:

@@ -17,11 +17,9 @@ from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, sto
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.log_lines import parse_log
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
 from kaggle_manager.platforms.kaggle.outputs import download_outputs
+from kaggle_manager.platforms.platform import ExpectedFile, SessionRef, SessionRequest, SessionState
 
 PRELUDE = """
 import os, sys, time
@@ -46,23 +44,23 @@ def client(server) -> Iterator[KaggleClient]:
 
 
 @pytest.fixture
-def push(client) -> Iterator[Callable[..., KernelVersion]]:
+def push(client) -> Iterator[Callable[..., SessionRef]]:
     """Push a script; whatever still runs afterwards is deleted."""
-    pushed: list[KernelVersion] = []
+    pushed: list[SessionRef] = []
 
-    def start(slug: str, script: str, **options: Any) -> KernelVersion:
-        kernel = client.push_kernel(KernelPush(client.whoami(), slug, PRELUDE + script, **options))
+    def start(slug: str, script: str, **options: Any) -> SessionRef:
+        kernel = client.start(SessionRequest(client.whoami(), slug, PRELUDE + script, **options))
         pushed.append(kernel.version)
         return kernel.version
 
     yield start
     for owner, slug in {(version.owner, version.slug) for version in pushed}:
-        client.delete_kernel(owner, slug)
+        client.delete(owner, slug)
 
 
-def ended(client: KaggleClient, version: KernelVersion) -> KernelState:
-    until(lambda: client.kernel_status(version).state.is_terminal)
-    return client.kernel_status(version).state
+def ended(client: KaggleClient, version: SessionRef) -> SessionState:
+    until(lambda: client.status(version).state.is_terminal)
+    return client.status(version).state
 
 
 @pytest.mark.slow
@@ -98,10 +96,10 @@ def test_a_session_from_its_input_to_its_verified_outputs(client, push, tmp_path
             arrived += 1
             go_on.touch()  # lines arrive while the kernel runs: it waits for this
     assert arrived == 3
-    assert ended(client, version) is KernelState.COMPLETE
-    listing = client.list_outputs(version)
+    assert ended(client, version) is SessionState.COMPLETE
+    listing = client.outputs(version)
     assert len(listing.files) == 231
-    assert sorted(line.text for line in parse_log(listing.log)) == sorted(lines)
+    assert sorted(line.text for line in listing.log) == sorted(lines)
     assert "é" in lines
     expected = [ExpectedFile("tree/deep/copy.bin", 3_000_000, hashlib.sha256(pack.read_bytes()).hexdigest())]
     download_outputs(client, version, expected, tmp_path / "out")
@@ -112,14 +110,14 @@ def test_a_session_from_its_input_to_its_verified_outputs(client, push, tmp_path
 
 def test_each_version_keeps_its_own_status_log_and_outputs(client, push):
     first = push("km-versions", "(working / 'one.txt').write_text('1'); print('one')")
-    assert ended(client, first) is KernelState.COMPLETE
+    assert ended(client, first) is SessionState.COMPLETE
     second = push("km-versions", "print('two'); sys.exit(1)")
     assert (first.version, second.version) == (1, 2)
-    assert ended(client, second) is KernelState.ERROR
-    assert client.kernel_status(first).state is KernelState.COMPLETE
-    assert [file.name for file in client.list_outputs(first).files] == ["one.txt"]
+    assert ended(client, second) is SessionState.ERROR
+    assert client.status(first).state is SessionState.COMPLETE
+    assert [file.name for file in client.outputs(first).files] == ["one.txt"]
     assert [line.text for line in follow_log(client, first, stop=lambda: False)] == ["one"]
-    newest = client.newest_kernel(second.owner, second.slug)
+    newest = client.newest(second.owner, second.slug)
     assert newest is not None
     assert newest[0] == second
     assert newest[1].endswith("print('two'); sys.exit(1)")
@@ -128,15 +126,15 @@ def test_each_version_keeps_its_own_status_log_and_outputs(client, push):
 def test_the_accounts_own_kernels_are_listed_the_one_run_last_first(client, push):
     for slug in ("listed-first", "listed-second", "listed-first"):
         push(slug, "print('seen')")
-    assert client.own_kernels(client.whoami())[:2] == ["listed-first", "listed-second"]
-    assert client.own_kernels("somebody-else") == []
+    assert client.mine(client.whoami())[:2] == ["listed-first", "listed-second"]
+    assert client.mine("somebody-else") == []
 
 
 def test_a_running_session_is_cancelled_by_the_number_it_tells(client, push):
     version = push("km-cancel", "print(os.environ['KAGGLE_CONTAINER_NAME'], flush=True); time.sleep(60)")
     name = next(follow_log(client, version, stop=lambda: False)).text
-    client.cancel_session(int(name.rpartition("-")[2]))
-    assert ended(client, version) is KernelState.CANCELLED
+    assert client.cancel(version, name)
+    assert ended(client, version) is SessionState.CANCELLED
 
 
 def test_the_third_gpu_session_has_to_wait(client, push):
@@ -150,7 +148,7 @@ def test_a_missing_input_is_noticed_at_the_push(client, push):
     with pytest.raises(PushMismatch) as caught:
         push("km-no-input", "pass", dataset_sources=("local/km-nowhere",))
     assert caught.value.started == f"{client.whoami()}/km-no-input/1"
-    client.delete_kernel(client.whoami(), "km-no-input")
+    client.delete(client.whoami(), "km-no-input")
 
 
 def test_a_source_over_the_limit_is_refused(push):
@@ -159,13 +157,13 @@ def test_a_source_over_the_limit_is_refused(push):
 
 
 def test_a_wrong_token_is_told_apart_from_a_wrong_name(client, server):
-    nowhere = KernelVersion(client.whoami(), "km-nowhere", 1)
+    nowhere = SessionRef(client.whoami(), "km-nowhere", 1)
     with pytest.raises(NotFound):
-        client.kernel_status(nowhere)
+        client.status(nowhere)
     wrong = replace(client.credentials, secret="KGAT_wrong")
     with KaggleClient(wrong, endpoint=server.url) as stranger:
         with pytest.raises(AuthError):
-            stranger.kernel_status(nowhere)
+            stranger.status(nowhere)
         with pytest.raises(AuthError):
             stranger.whoami()
 

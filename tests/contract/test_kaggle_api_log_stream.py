@@ -11,11 +11,10 @@ import pytest
 from scripted_kaggle import Reply, ScriptedKaggle, SeenRequest, answer, page, reset
 
 from kaggle_manager.errors import AuthError, NotFound, Unavailable
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import LogLine, SessionRef
 
-VERSION = KernelVersion("alice", "km-run", 7)
+VERSION = SessionRef("alice", "km-run", "7")
 
 
 def event(n: int, text: str | None = None) -> dict[str, object]:

@@ -13,7 +13,7 @@ from kagglesdk.kernels.types import kernels_api_service as kernels
 from scripted_kaggle import TOKEN, ScriptedKaggle, answer
 
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionState
 
 
 @pytest.mark.parametrize("name", ["_init_session", "_prepare_response", "_prepare_request", "_get_request_url", "call"])
@@ -52,9 +52,9 @@ def test_the_real_address_and_a_local_one_are_built_as_the_sdk_builds_them():
 def test_a_call_through_the_sdk_carries_our_credentials_agent_and_time_outs():
     with ScriptedKaggle() as kaggle:
         kaggle.script("GetKernelSessionStatus", answer({"status": "RUNNING"}))
-        status = kaggle.client().kernel_status(KernelVersion("alice", "km-run", 7))
+        status = kaggle.client().status(SessionRef("alice", "km-run", "7"))
         (seen,) = kaggle.seen
-    assert status.state is KernelState.RUNNING
+    assert status.state is SessionState.RUNNING
     assert seen.path == "/api/v1/kernels.KernelsApiService/GetKernelSessionStatus"
     assert seen.headers["authorization"] == f"Bearer {TOKEN.secret}"
     assert seen.headers["user-agent"].startswith("kaggle-manager/")

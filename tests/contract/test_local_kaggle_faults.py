@@ -20,9 +20,8 @@ from kaggle_manager.local_kaggle.runner import TIMED_OUT
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.datasets import publish_dataset
-from kaggle_manager.platforms.kaggle.log_lines import parse_log
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, SessionState
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/local_kaggle.md"
 LOOK = """
@@ -132,15 +131,15 @@ def published(at, slug: str, *texts: str) -> str:
     return f"local/{slug}"
 
 
-def log_of(at, version: KernelVersion) -> list[str]:
+def log_of(at, version: SessionRef) -> list[str]:
     with at.client() as client:
-        return [line.text for line in parse_log(client.list_outputs(version).log)]
+        return [line.text for line in client.outputs(version).log]
 
 
-def run(at, source: str, **options) -> KernelVersion:
+def run(at, source: str, **options) -> SessionRef:
     slug = at.name("met")
     with at.client(read_timeout_s=30) as client:
-        version = client.push_kernel(KernelPush("local", slug, source, **options)).version
+        version = client.start(SessionRequest("local", slug, source, **options)).version
         at.play()
         at.wait_for(client, version)
     return version
@@ -183,20 +182,20 @@ def test_a_session_killed_at_the_wall_can_leave_nothing(at):
     write = "import time\nopen('kept.txt', 'w').write('x')\nprint('hello', flush=True)\ntime.sleep(60)"
     version = run(at, write)
     with at.client() as client:
-        status, listing = client.kernel_status(version), client.list_outputs(version)
-    assert (status.state, status.failure_message) == (KernelState.CANCELLED, TIMED_OUT)
-    assert (listing.files, listing.log) == ((), "")
+        status, listing = client.status(version), client.outputs(version)
+    assert (status.state, status.failure_message) == (SessionState.CANCELLED, TIMED_OUT)
+    assert (listing.files, listing.log) == ((), ())
     at.play({"kind": "killed_at_wall", "after_s": 60})
     assert log_of(at, run(at, "print('ended before the wall')")) == ["ended before the wall"]
 
 
 def test_a_status_is_told_late_only_where_it_is_another(at):
     at.play({"kind": "says_status", "says": "RUNNING", "instead_of": ["COMPLETE"], "times": 2})
-    version = KernelVersion("local", hostile_stage.SLUG, 1)
-    failed = KernelVersion("local", hostile_stage.SLUG, 2)
+    version = SessionRef("local", hostile_stage.SLUG, "1")
+    failed = SessionRef("local", hostile_stage.SLUG, "2")
     with at.client() as client:
         asked = [failed, version, failed, version, version]
-        told = [client.kernel_status(one).state.name for one in asked]
+        told = [client.status(one).state.name for one in asked]
     assert told == ["ERROR", "RUNNING", "ERROR", "RUNNING", "COMPLETE"]
 
 
@@ -207,7 +206,7 @@ def test_the_week_can_shrink_for_pushes_too(at):
         with at.client() as client:
             assert client.quota().total_s == 0
             with pytest.raises(Exception, match="Maximum weekly GPU quota"):
-                client.push_kernel(KernelPush("local", at.name("late"), "pass", accelerator="NvidiaTeslaT4"))
+                client.start(SessionRequest("local", at.name("late"), "pass", accelerator="NvidiaTeslaT4"))
     finally:
         at.state.limits = limits
 
@@ -218,8 +217,8 @@ def test_the_newest_image_can_move_and_the_pinned_one_can_go(at):
     def image_after(fault, **pin):
         at.play(fault)
         with at.client() as client:
-            pushed = client.push_kernel(KernelPush("local", name, "pass", **pin))
-            return client.newest_kernel("local", name)[0] == pushed.version and client.image_of(pushed.version)
+            pushed = client.start(SessionRequest("local", name, "pass", **pin))
+            return client.newest("local", name)[0] == pushed.version and client.image_of(pushed.version)
 
     try:
         first = image_after({"kind": "delay", "seconds": 0})
@@ -243,12 +242,12 @@ def test_the_plan_in_the_guide_plays_as_it_says(tmp_path):
         token = Credentials("token", None, info.token, "a test")
         retry = RetryPolicy(sleep=waits.append)
         with KaggleClient(token, endpoint=info.url, retry=retry) as client:
-            version = client.push_kernel(KernelPush("local", "km-bad-day", "print('hello')")).version
+            version = client.start(SessionRequest("local", "km-bad-day", "print('hello')")).version
             states = []
-            while not states or states[-1] is not KernelState.COMPLETE:
-                states.append(client.kernel_status(version).state)
+            while not states or states[-1] is not SessionState.COMPLETE:
+                states.append(client.status(version).state)
             assert max(waits) >= 7, "the wait the plan asks for"
-            assert KernelState.RUNNING in states
+            assert SessionState.RUNNING in states
             with pytest.raises(RateLimited):
                 KaggleClient(token, endpoint=info.url, retry=RetryPolicy(attempts=1)).quota()
         assert ensure_running(tmp_path / "kaggle").pid == info.pid, "found without naming its plan"

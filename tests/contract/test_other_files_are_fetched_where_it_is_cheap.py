@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from scripted_kaggle import ScriptedKaggle, answer, serve_file
 
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.protocol.session_result import OtherFile, OtherFiles, SessionResult
 from kaggle_manager.sessions import other_files
 from kaggle_manager.sessions.other_files import OTHERS_FOLDER, fetch_others
 
-VERSION = KernelVersion("alice", "km-run", 7)
+VERSION = SessionRef("alice", "km-run", "7")
 FILES = {"a.csv": b"1234", "kernel.log": b"not the log", "session_result.json": b"{}", "B.csv": b"12", "b.csv": b"123"}
 
 

@@ -17,14 +17,13 @@ from scripted_kaggle import SeenRequest as Request
 
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound, Unavailable
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.platforms.platform import LogLine, SessionRef, SessionState, SessionStatus
 from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, format_event
 from kaggle_manager.sessions.log_reader import LogQueue
 from kaggle_manager.sessions.progress import SILENT_AT_START_S, SILENT_S, SessionProgress
 from kaggle_manager.sessions.watch import QUEUED_LONG_S, RESULT_GRACE_S, UNKNOWN_FOR_S, watch
 
-VERSION = KernelVersion("alice", "km-run", 7)
+VERSION = SessionRef("alice", "km-run", "7")
 CODE = "c" * 64
 STATUS, LOG = "GetKernelSessionStatus", "km-run"
 TAG = "run/2"
@@ -99,7 +98,7 @@ class Bench:
         self.lines -= 1
         return line
 
-    def watch(self, *, lines: int = 0, **options: Any) -> KernelStatus:
+    def watch(self, *, lines: int = 0, **options: Any) -> SessionStatus:
         self.lines = lines
         return watch(
             self.kaggle.client(read_timeout_s=30),
@@ -139,7 +138,7 @@ def test_the_end_of_the_log_asks_for_the_status_at_once(bench):
         return Bench.wait(bench, lines, seconds)
 
     ended = bench.watch(lines=2, wait=wait)
-    assert ended == KernelStatus(KernelState.COMPLETE, "", "COMPLETE")
+    assert ended == SessionStatus(SessionState.COMPLETE, "", "COMPLETE")
     assert 600 <= bench.now - begun < 620
     assert "hello" in bench.text
     assert "step 500/1000 · 2.5 steps/s · reward -3.25 · last checkpoint 400 · target in 3 min 20 s" in bench.text
@@ -149,7 +148,7 @@ def test_a_watch_that_lasts_makes_few_requests(bench):
     seconds = 2400
     bench.kaggle.script(LOG, log("hello", PROGRESS))
     bench.kaggle.script(STATUS, status("RUNNING"))
-    assert bench.watch(lines=2, until=bench.now + seconds).state is KernelState.RUNNING
+    assert bench.watch(lines=2, until=bench.now + seconds).state is SessionState.RUNNING
     assert len(bench.kaggle.asked(STATUS)) < 15 + seconds / 240
     assert len(bench.seen) <= 2 + seconds / 10
 
@@ -232,7 +231,7 @@ def test_a_last_word_ends_a_session_that_is_called_running_for_ever(bench):
     bench.kaggle.script(LOG, log(PROGRESS, RESULT))
     begun = bench.now
     ended = bench.watch(lines=2)
-    assert (ended.state, ended.ended_by_log) == (KernelState.RUNNING, True)
+    assert (ended.state, ended.ended_by_log) == (SessionState.RUNNING, True)
     assert RESULT_GRACE_S <= bench.now - begun < RESULT_GRACE_S + 60
 
 
@@ -274,7 +273,7 @@ def test_an_event_of_another_session_is_shown_as_text_and_changes_nothing(bench)
 def test_one_look_reads_what_the_log_has_and_the_next_shows_only_what_is_new(bench):
     bench.kaggle.script(STATUS, status("RUNNING"))
     bench.kaggle.script(LOG, log(CONTAINER, "hello", PROGRESS))
-    assert bench.watch(lines=3, until=0, session_s=100.0).state is KernelState.RUNNING
+    assert bench.watch(lines=3, until=0, session_s=100.0).state is SessionState.RUNNING
     seen = bench.seen[-1]
     assert (seen.step, seen.target, seen.steps_per_s, seen.reward) == (500, 1000, 2.5, -3.25)
     assert (seen.last_checkpoint, seen.container, seen.lines) == (400, "k-42", 3)
@@ -298,7 +297,7 @@ def test_one_look_at_a_queued_session_asks_once_and_waits_for_nothing(bench):
     bench.kaggle.script(STATUS, status("QUEUED"))
     bench.kaggle.script(LOG, answer({"code": 404, "message": "no"}, 404))
     begun = bench.now
-    assert bench.watch(until=0).state is KernelState.QUEUED
+    assert bench.watch(until=0).state is SessionState.QUEUED
     assert bench.now == begun
 
 
@@ -315,7 +314,7 @@ def test_a_session_that_is_not_known_yet_is_no_verdict_until_it_stays_so(bench):
     bench.kaggle.script(STATUS, answer({"code": 404, "message": "no"}, 404))
     bench.kaggle.script(LOG, answer({"code": 404, "message": "no"}, 404))
     looked = bench.watch(until=0)
-    assert looked.state is KernelState.UNKNOWN
+    assert looked.state is SessionState.UNKNOWN
     assert not looked.state.is_terminal
     bench.now += UNKNOWN_FOR_S + 1
     with pytest.raises(NotFound):

@@ -24,12 +24,11 @@ from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import AmbiguousPush, Interrupted, NotebookNotFound, NoVersionShown, QuotaError, RemoteError
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import clean
-from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel, Quota
+from kaggle_manager.platforms.kaggle.client import KaggleClient, page_of
+from kaggle_manager.platforms.platform import Quota, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.sessions.reconcile import page_of
 
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
@@ -95,7 +94,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
     with client_of(bench) as client:
         for slug in row.left_names:  # nothing is deleted
             with pytest.raises(NoVersionShown):
-                client.newest_kernel(row.owner, slug)
+                client.newest(row.owner, slug)
         (kept,) = account.empty_kernels(client, "local", config_of(bench))
         assert kept.says.endswith(f"local/{first}, local/{first}-2")
         assert f"kaggle kernels delete local/{first}`" in kept.todo
@@ -103,7 +102,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
             over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=False)
             actions = {each.thing.slug: each.action for each in over}
         assert [actions[slug] for slug in (first, f"{first}-2", row.slug)] == ["delete"] * 3
-        client.delete_kernel("local", first)
+        client.delete("local", first)
         assert account.empty_kernels(client, "local", config_of(bench))[0].says.endswith(f": local/{first}-2")
     bench.workdir = bench.workdir.with_name("another_machine")
     assert bench.manager().attach(SECTION, row.run_id).generation == 1
@@ -123,7 +122,7 @@ def test_a_kernel_that_was_deleted_and_is_refused_when_it_is_made_again_is_left_
     bench.run(timesteps=2)
     deleted = run_of(bench)
     with client_of(bench) as client:
-        client.delete_kernel(deleted.owner, deleted.slug)
+        client.delete(deleted.owner, deleted.slug)
     assert bench.run(timesteps=4).step == 4
     assert run_of(bench).slug == f"{deleted.slug}-2"
 
@@ -188,9 +187,9 @@ def test_a_user_who_runs_it_again_and_again_does_not_use_up_the_names(hostile: C
     bench, pushes = hostile({**REFUSED, "times": 1}), list[str]()
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             pushes.append(push.slug)
-            return super().push_kernel(push)
+            return super().start(push)
 
     bench.make_client = functools.partial(Client, sleep=lambda seconds: None)  # type: ignore[assignment]
     for _ in range(3):
@@ -206,10 +205,10 @@ def test_not_found_where_kaggle_keeps_no_kernel_leaves_no_name(bench: Bench) -> 
     turns = [NotebookNotFound("Notebook not found")] * 2
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             if turns:
                 raise turns.pop()
-            return super().push_kernel(push)
+            return super().start(push)
 
     bench.make_client = Client
     assert bench.run(timesteps=2).step == 2
@@ -224,11 +223,11 @@ def test_a_quota_that_did_not_allow_a_first_push_is_tried_again_at_its_reset_or_
     more_after_s, slept = 30 * HOUR, Slept()
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             pushed_at.append(sum(slept))
             if len(pushed_at) == 1:
                 raise QuotaError("Maximum weekly GPU quota of 30.00 hours reached.")
-            return super().push_kernel(push)
+            return super().start(push)
 
         def quota(self, accelerator: str) -> Quota:
             told = super().quota(accelerator)
@@ -249,25 +248,25 @@ def test_the_accounts_sessions_are_counted_before_a_first_push(bench: Bench) -> 
     pushed: list[int] = []
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             pushed.append(len(bench.slept))
-            return super().push_kernel(push)
+            return super().start(push)
 
     with client_of(bench) as client:
         others = [
-            client.push_kernel(
-                KernelPush("local", f"km-other-{n}", "import time; time.sleep(99)", accelerator="NvidiaTeslaT4")
+            client.start(
+                SessionRequest("local", f"km-other-{n}", "import time; time.sleep(99)", accelerator="NvidiaTeslaT4")
             ).version
             for n in range(2)
         ]
-        assert client.live_sessions("local")["GPU"] == 2
+        assert client.live("local")["GPU"] == 2
 
         class Naps(list[float]):
             def append(self, seconds: float) -> None:
                 super().append(seconds)
                 if len(self) == 3:
                     for other in others:
-                        client.delete_kernel("local", other.slug)
+                        client.delete("local", other.slug)
 
         bench.slept, bench.make_client = Naps(), Client
         assert bench.run(timesteps=2).step == 2
@@ -296,8 +295,8 @@ class Hidden(KaggleClient):
     def _is_hidden(self) -> bool:
         return sum(self.bench.slept) < self.shown_after_s
 
-    def newest_kernel(self, owner: str, slug: str) -> Any:
-        found = super().newest_kernel(owner, slug)
+    def newest(self, owner: str, slug: str) -> Any:
+        found = super().newest(owner, slug)
         if found and self._is_hidden():
             raise NoVersionShown("HTTP 500")
         return found
@@ -311,14 +310,14 @@ def test_a_refusal_before_says_nothing_of_a_later_push_whose_answer_nobody_saw(b
     turns = ["refused, and nothing kept", "accepted and killed"]
 
     class Client(Hidden):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             match turns.pop(0) if turns else "":
                 case "refused, and nothing kept":
                     raise first_push_refusal()
                 case "accepted and killed":
-                    super().push_kernel(push)
+                    super().start(push)
                     raise Killed
-            return super().push_kernel(push)
+            return super().start(push)
 
     Client.bench, bench.make_client = bench, Client
     Client.shown_after_s = 600 + 50 * 60.0
@@ -328,9 +327,9 @@ def test_a_refusal_before_says_nothing_of_a_later_push_whose_answer_nobody_saw(b
     assert run_of(bench).left_names == ()
     with client_of(bench) as client:
         row = run_of(bench)
-        newest = client.newest_kernel(row.owner, row.slug)
+        newest = client.newest(row.owner, row.slug)
     assert newest is not None
-    assert newest[0].version == 1, "one session"
+    assert newest[0].id == "1", "one session"
 
 
 def first_push_refusal() -> RemoteError:
@@ -345,9 +344,9 @@ def test_an_empty_kernel_of_a_push_without_an_answer_is_not_left_before_an_hour_
     bench = hostile({**REFUSED, "times": 1})
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             try:
-                return super().push_kernel(push)
+                return super().start(push)
             except RemoteError as error:
                 raise AmbiguousPush("the connection broke after the push") from error
 

@@ -24,7 +24,7 @@ from kaggle_manager.errors import Interrupted, NotFound, Unavailable
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.orchestrator.clean import Cleaner, Leftover, clean
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelPush
+from kaggle_manager.platforms.platform import SessionRequest
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import connection, watch
 from kaggle_manager.sessions.connection import Connection
@@ -163,7 +163,7 @@ def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -
         order = {"run_id": journal.runs()[0].run_id, "generation": 9}
     source = f'"""\nprint(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"""'
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        client.push_kernel(KernelPush("local", f"{slug}-7", source))
+        client.start(SessionRequest("local", f"{slug}-7", source))
     found = cleaned(bench, delete=True)
     assert actions(found) == dict.fromkeys((f"kernel {slug}", f"dataset {slug}-tree", f"kernel {slug}-7"), "keep")
     assert all("another machine may go on" in each.why for each in found)
@@ -195,7 +195,7 @@ def test_what_was_deleted_with_its_kernel_is_said_in_words_and_what_is_here_stay
     (slug,) = slugs(bench)
     before = {path: path.read_bytes() for path in (bench.workdir / "downloads").rglob("*") if path.is_file()}
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        client.delete_kernel("local", slug)
+        client.delete("local", slug)
     with pytest.raises(NotFound, match="it was deleted there") as by_hand:
         bench.manager().fetch_outputs(SECTION)
     assert bench.run(timesteps=4).step == 4
@@ -268,9 +268,9 @@ from kaggle_manager.sessions.connection import Connection
 journal, url, token, when = sys.argv[1:]
 
 class Client(KaggleClient):
-    def delete_kernel(self, owner, slug):
+    def delete(self, owner, slug):
         if when == "after":
-            super().delete_kernel(owner, slug)
+            super().delete(owner, slug)
         os.kill(os.getpid(), signal.SIGKILL)
 
 client = Client(Credentials("token", None, token, "a test"), endpoint=url)
@@ -305,7 +305,7 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
     assert (done.returncode, there(bench)) == (-signal.SIGKILL, {tree})
 
     class Client(KaggleClient):
-        def delete_dataset(self, owner: str, slug: str) -> None:
+        def delete_inputs(self, owner: str, slug: str) -> None:
             raise Unavailable("api.kaggle.com answered 503.")
 
     def reach(platform: str, folder: Path, **options: Any) -> Connection:
@@ -344,14 +344,14 @@ def test_wheels_that_a_run_has_begun_to_install_from_since_they_were_found_stay(
         KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client,
         closing(Journal(bench.workdir / "journal.sqlite")) as journal,
     ):
-        client.publish_dataset(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
+        client.publish_inputs(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
         cleaner = Cleaner(
             Connection(client, bench.owner, bench.platform, "a test"), journal, time.time() + 2 * 24 * 3600
         )
         [found] = [each for each in cleaner.find() if each.thing.slug == slug]
         assert found.action == "empty"
         source = f"print(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"
-        client.push_kernel(KernelPush("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
+        client.start(SessionRequest("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
         [after] = cleaner.delete([found])
     assert (after.action, after.why) == ("keep", "a run that may go on installs from it")
 
@@ -362,9 +362,9 @@ def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(ben
     order = {"wheels": {"dataset": f"local/{used}", "files": {}}}
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         for slug in (old, used):
-            client.publish_dataset(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
+            client.publish_inputs(owner="local", slug=slug, files=[tmp_path / "a.whl"], notes="")
         source = f"print(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"
-        client.push_kernel(KernelPush("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
+        client.start(SessionRequest("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
     bench.run(timesteps=2)
     tomorrow = time.time() + 2 * 24 * 3600
 
@@ -378,7 +378,7 @@ def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(ben
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:  # its name can be used again
         sizes = {each.slug: each.size for each in client.belongings(bench.owner)}
         assert sizes[old] < 100 < sizes[used]
-        again = client.publish_dataset(owner="local", slug=old, files=[tmp_path / "a.whl"], notes="")
+        again = client.publish_inputs(owner="local", slug=old, files=[tmp_path / "a.whl"], notes="")
     assert again.version == 3
 
 

@@ -29,7 +29,7 @@ from kaggle_manager.errors import AuthError, Unavailable
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.models import KernelPush, Quota
+from kaggle_manager.platforms.platform import Quota, SessionRequest
 from kaggle_manager.sections.scaffold import new_section
 
 NOWHERE = "http://127.0.0.1:9"
@@ -359,13 +359,13 @@ def test_each_assumption_about_kaggle_is_looked_for_and_nothing_stays_behind(
     with KaggleClient(credentials, endpoint=kaggle_here.url) as client:
         code = "open('/kaggle/working/a.txt' if __import__('os').path.isdir('/kaggle/working') else 'a.txt', 'w')"
         slug = f"km-for-the-doctor-{os.getpid()}"
-        version = client.push_kernel(KernelPush("local", slug, f"{code}.write('1'); print('done')")).version
+        version = client.start(SessionRequest("local", slug, f"{code}.write('1'); print('done')")).version
         (tmp_path / "left").write_text("by a doctor that was killed")
-        client.publish_dataset(owner="local", slug="km-doctor-0123456789ab", files=[tmp_path / "left"], notes="")
-        until(lambda: client.kernel_status(version).state.is_terminal)
+        client.publish_inputs(owner="local", slug="km-doctor-0123456789ab", files=[tmp_path / "left"], notes="")
+        until(lambda: client.status(version).state.is_terminal)
         before = {each for each in client.belongings("local") if not each.slug.startswith("km-doctor-")}
         found = assumptions_on(tmp_path, kaggle_here.url, kaggle_here.token)
-        client.delete_kernel("local", slug)
+        client.delete("local", slug)
         assert {each for each in client.belongings("local") if each.slug.startswith("km-doctor-")} == set()
         assert {each.slug for each in client.belongings("local")} == {each.slug for each in before} - {slug}
     assert {each.assumption: each.found for each in found.values() if each.found != "seen"} == {}

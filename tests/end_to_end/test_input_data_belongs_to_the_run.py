@@ -13,7 +13,7 @@ from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import CheckpointIncompatible, ConfigError, InputMissing, Interrupted
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel
+from kaggle_manager.platforms.platform import SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.inputs import LOCAL_FOLDER
 from kaggle_manager.sections.project import get_section
@@ -96,7 +96,7 @@ def test_the_version_that_is_current_when_the_user_accepts_is_taken_and_said_and
     def publish(content: str) -> None:
         roads.write_text(content)
         with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-            client.publish_dataset(owner="local", slug="roads-that-grow", files=[roads], notes="")
+            client.publish_inputs(owner="local", slug="roads-that-grow", files=[roads], notes="")
 
     def trained_on() -> list[int]:
         tree = CheckpointStore(bench.tree).valid_checkpoints()
@@ -137,13 +137,13 @@ def test_a_session_that_kaggle_started_without_its_data_ends_before_it_trains_an
     left = [1]
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
+        def start(self, push: SessionRequest) -> StartedSession:
             if not left:
-                return super().push_kernel(push)
+                return super().start(push)
             left.pop()
             folder.rename(folder.with_name("aside"))
             try:
-                return super().push_kernel(push)
+                return super().start(push)
             finally:
                 folder.with_name("aside").rename(folder)
 

@@ -179,7 +179,7 @@ def test_fresh_beside_an_open_session_is_refused_until_it_is_gone(
         bench.run(timesteps=2, fresh=True, interrupt_at="[STEP2]")
     assert f"{owner}/{slug}" in caught.value.next_step
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        client.delete_kernel(owner, slug)
+        client.delete(owner, slug)
     bench.plan()
     assert len(bench.run(timesteps=2, fresh=True).sessions) == 1
 

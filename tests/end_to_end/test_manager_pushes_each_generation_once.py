@@ -11,8 +11,7 @@ from small_project import Bench
 
 from kaggle_manager.errors import AmbiguousPush, CapacityReached, ConfigError, PushMismatch, QuotaError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion
-from kaggle_manager.platforms.kaggle.models import KernelPush, PushedKernel, Quota
+from kaggle_manager.platforms.platform import PublishedInputs, Quota, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions import launch, reconcile
 
@@ -24,27 +23,27 @@ def scripted(*turns: Any) -> type[KaggleClient]:
     left = list(turns)
 
     class Client(KaggleClient):
-        def push_kernel(self, push: KernelPush) -> PushedKernel:
-            really = super().push_kernel
+        def start(self, push: SessionRequest) -> StartedSession:
+            really = super().start
             return left.pop(0)(push, really) if left else really(push)  # type: ignore[no-any-return]
 
     return Client
 
 
-def lost_answer(push: KernelPush, really: Any) -> PushedKernel:
+def lost_answer(push: SessionRequest, really: Any) -> StartedSession:
     really(push)
     raise AmbiguousPush("the connection broke after the push")
 
 
-def lost_push(push: KernelPush, really: Any) -> PushedKernel:
+def lost_push(push: SessionRequest, really: Any) -> StartedSession:
     raise AmbiguousPush("the connection broke before the push")
 
 
-def no_room(push: KernelPush, really: Any) -> PushedKernel:
+def no_room(push: SessionRequest, really: Any) -> StartedSession:
     raise CapacityReached("Maximum batch GPU session count of 2 reached.")
 
 
-def no_quota(push: KernelPush, really: Any) -> PushedKernel:
+def no_quota(push: SessionRequest, really: Any) -> StartedSession:
     raise QuotaError("Maximum weekly GPU quota of 30.00 hours reached.", next_step="wait for the weekly reset")
 
 
@@ -54,8 +53,8 @@ def versions(bench: Bench) -> int:
     row = with_journal.runs()[-1]
     with_journal.close()
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        newest = client.newest_kernel(row.owner, row.slug)
-    return newest[0].version if newest else 0
+        newest = client.newest(row.owner, row.slug)
+    return int(newest[0].id) if newest else 0
 
 
 def test_a_push_whose_answer_was_lost_is_found_and_not_repeated(bench: Bench) -> None:
@@ -82,21 +81,21 @@ def test_pushes_that_are_not_answered_are_tried_again_ever_more_slowly(bench: Be
 
 
 def test_a_push_accepted_after_it_was_given_up_is_adopted(bench: Bench) -> None:
-    underway: list[tuple[KernelPush, Any]] = []
+    underway: list[tuple[SessionRequest, Any]] = []
     looks = 0
 
-    def late(push: KernelPush, really: Any) -> PushedKernel:
+    def late(push: SessionRequest, really: Any) -> StartedSession:
         underway.append((push, really))
         raise AmbiguousPush("a gateway timed out")
 
     class Client(scripted(late)):  # type: ignore[misc]
-        def newest_kernel(self, owner: str, slug: str) -> Any:
+        def newest(self, owner: str, slug: str) -> Any:
             nonlocal looks
             looks += bool(underway)
             if looks > reconcile.LOOKS and underway:  # every look for it was in vain, and now it arrives
                 push, really = underway.pop()
                 really(push)
-            return super().newest_kernel(owner, slug)
+            return super().newest(owner, slug)
 
     bench.make_client = Client
     report = bench.run(timesteps=2)
@@ -150,7 +149,7 @@ def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wai
 
 @pytest.mark.slow
 def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goes_on(bench: Bench) -> None:
-    def without_input(push: KernelPush, really: Any) -> PushedKernel:
+    def without_input(push: SessionRequest, really: Any) -> StartedSession:
         return really(replace(push, dataset_sources=("local/no-such-dataset",)))  # type: ignore[no-any-return]
 
     bench.run(timesteps=2)
@@ -163,7 +162,7 @@ def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goe
 
 
 def test_a_session_filed_under_another_name_stops_the_run_and_says_where_it_is(bench: Bench) -> None:
-    def misfiled(push: KernelPush, really: Any) -> PushedKernel:
+    def misfiled(push: SessionRequest, really: Any) -> StartedSession:
         pushed = really(replace(push, slug=f"{push.slug}-x"))
         raise PushMismatch("Kaggle filed it elsewhere.", started=pushed.version.ref)
 
@@ -175,7 +174,7 @@ def test_a_session_filed_under_another_name_stops_the_run_and_says_where_it_is(b
 
 
 def test_a_push_filed_under_another_name_is_found_even_when_its_answer_was_lost(bench: Bench) -> None:
-    def misfiled(push: KernelPush, really: Any) -> PushedKernel:
+    def misfiled(push: SessionRequest, really: Any) -> StartedSession:
         really(replace(push, slug=f"{push.slug}-x"))
         raise AmbiguousPush("the connection broke after the push")
 
@@ -200,7 +199,7 @@ def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
         # As if Kaggle mounted the version before: generation 3 gets what generation 2 got.
         return real(client, run, tree, parent, generation, **options) if generation != 3 else stale
 
-    stale = DatasetVersion("local", "the-version-before", 1)
+    stale = PublishedInputs("local", "the-version-before", 1)
 
     monkeypatch.setattr(launch, "publish_tree", publish)
     report = bench.run(timesteps=6)
@@ -210,7 +209,7 @@ def test_a_stale_dataset_is_refused_by_the_kernel_with_what_it_saw(
 
 
 def test_something_else_pushing_to_the_same_kernel_is_noticed_and_the_named_next_step_works(bench: Bench) -> None:
-    def overtaken(push: KernelPush, really: Any) -> PushedKernel:
+    def overtaken(push: SessionRequest, really: Any) -> StartedSession:
         really(replace(push, source="print('not ours')"))
         raise AmbiguousPush("no answer")
 
@@ -220,5 +219,5 @@ def test_something_else_pushing_to_the_same_kernel_is_noticed_and_the_named_next
     assert "delete the kernel" in caught.value.next_step
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         owner, slug = caught.value.next_step.split("delete the kernel ")[1].split(" ")[0].split("/")
-        client.delete_kernel(owner, slug)
+        client.delete(owner, slug)
     assert bench.run(timesteps=2).step == 2

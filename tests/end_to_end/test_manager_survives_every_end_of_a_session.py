@@ -108,7 +108,7 @@ def test_a_deleted_kernel_is_gone_and_not_waited_for(bench: Bench, monkeypatch: 
     def delete() -> None:
         with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
             owner, slug = bench.output.split("[STEP2] push ")[1].split(" ")[0].split("/")
-            client.delete_kernel(owner, slug)
+            client.delete(owner, slug)
 
     bench.told.hooks.append(("step 1/", delete))
     report = bench.manager().run_validation_section("small", timesteps=2)
@@ -122,7 +122,7 @@ def test_a_kernel_deleted_before_its_outputs_came_is_given_up_after_a_second_loo
     def delete() -> None:
         with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
             owner, slug = bench.output.split("[STEP2] push ")[1].split(" ")[0].split("/")
-            client.delete_kernel(owner, slug)
+            client.delete(owner, slug)
 
     bench.told = Told()
     bench.told.hooks.append(("the platform says", delete))

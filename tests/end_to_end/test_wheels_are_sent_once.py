@@ -81,8 +81,8 @@ def test_what_was_damaged_on_its_way_is_sent_again_once_a_session_has_said_so(be
     sent = []
 
     class Client(KaggleClient):
-        def publish_dataset(self, **options: Any) -> Any:
-            found = super().publish_dataset(**options)
+        def publish_inputs(self, **options: Any) -> Any:
+            found = super().publish_inputs(**options)
             if options["slug"].startswith("km-wheels-"):
                 sent.append(found.version)
                 if len(sent) == 1:

@@ -47,8 +47,8 @@ def add_session(
             parent_sha256=None if generation == 1 else "c" * 64,
             min_step=first,
             bundle_sha256="b" * 64,
-            baseline_version=generation - 1,
-            version=generation,
+            baseline_version=str(generation - 1),
+            version=str(generation),
             started_at=iso(at),
             ended_at=iso(at + 600),
             outcome="crashed" if kind else "interrupted",
@@ -89,7 +89,7 @@ def add_running_session(journal: Journal, state: Path, run_id: str, generation: 
         "last_line_at": NOW - 5,
     }
     journal.add_session(
-        SessionRow(run_id, generation, Stage.PUSHED, "c" * 64, 200, "b" * 64, 2, iso(at), 3, facts={"seen": seen})
+        SessionRow(run_id, generation, Stage.PUSHED, "c" * 64, 200, "b" * 64, "2", iso(at), "3", facts={"seen": seen})
     )
     progress = told(run_id, generation, ProgressEvent(step=250, target=400, reward=-12.5))
     say(state, run_id, generation, progress, f"a line with {HOSTILE}")

@@ -238,13 +238,13 @@ def left_by(bench: Bench) -> Left:
         sessions: list[SessionRow] = journal.sessions(row.run_id)
         kinds = Counter((event["kind"], event["generation"] or 0) for event in journal.events(row.run_id))
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        newest = client.newest_kernel(row.owner, row.slug)
+        newest = client.newest(row.owner, row.slug)
     folder = bench.tree.checkpoints
     return Left(
         final=bench.tree.final.read_bytes(),
         checkpoints=tuple(path.read_bytes() for path in sorted(folder.glob("*_steps.*")) if path.suffix != ".json"),
         generations=tuple(session.generation for session in sessions),
-        versions=newest[0].version if newest else 0,
+        versions=int(newest[0].id) if newest else 0,
         # Who asks again for a run that is finished is told so again.
         events={
             **{key: kinds[key] for key in sorted(kinds) if key[0] in ONCE},

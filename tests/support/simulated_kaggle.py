@@ -10,14 +10,12 @@ damaged. Damage and denial are of two sorts: passing, which strikes a session on
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from reader_now import Quiet
@@ -40,15 +38,20 @@ from kaggle_manager.errors import (
     Unavailable,
 )
 from kaggle_manager.platforms.kaggle import datasets
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import (
-    KernelState,
-    KernelStatus,
-    KernelVersion,
+from kaggle_manager.platforms.kaggle.models import LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES
+from kaggle_manager.platforms.platform import (
+    ExpectedFile,
+    Limits,
+    LogLine,
+    NotReady,
     OutputFile,
     OutputListing,
+    Platform,
+    PublishedInputs,
     Quota,
+    SessionRef,
+    SessionState,
+    SessionStatus,
 )
 from kaggle_manager.trainer.runtime.input_mount import MOUNT_WAIT_S
 
@@ -58,8 +61,8 @@ WEEK_S = 7 * 24 * 3600.0
 REFUSED_OUTPUTS = ("damaged download", "outputs denied for a moment")
 
 
-class SimulatedKaggle(SimulatedPushes):
-    """Stands for a `KaggleClient`.
+class SimulatedKaggle(SimulatedPushes, Platform):
+    """A platform like any other, as far as the manager can tell.
 
     Args:
         folder: a private folder in memory.
@@ -85,7 +88,6 @@ class SimulatedKaggle(SimulatedPushes):
         self._folder, self._clock, self.rng, self.odds = folder, clock, rng, odds
         self.trainer = trainer
         self.mortality = mortality or Mortality()
-        self.transport = SimpleNamespace(is_loopback=False)
         self.sessions: list[Session] = []
         self.faults: Counter[str] = Counter()
         self.tell: Callable[[str], None] = lambda text: None
@@ -240,9 +242,9 @@ class SimulatedKaggle(SimulatedPushes):
             self._meet(kind)
         return strikes
 
-    def _find(self, version: KernelVersion) -> Session:
+    def _find(self, version: SessionRef) -> Session:
         for session in self.sessions:
-            same = (session.slug, session.version) == (version.slug, version.version)
+            same = (session.slug, str(session.version)) == (version.slug, version.id)
             if same and self._is_there(session):
                 return session
             if same:
@@ -265,7 +267,7 @@ class SimulatedKaggle(SimulatedPushes):
             left = self._told_left = self.rng.uniform(0.0, self._week_s)
         return Quota(self._week_s - left, 0.0, self._week_s, datetime.fromtimestamp(self.refresh_at(), UTC))
 
-    def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
+    def newest(self, owner: str, slug: str) -> tuple[SessionRef, str] | None:
         self._call("newest kernel")
         there = [s for s in self.sessions if s.slug == slug]
         if there and self._strikes(self.odds.unshown):
@@ -277,9 +279,9 @@ class SimulatedKaggle(SimulatedPushes):
         seen = [s for s in there if self._is_there(s)]
         if not seen:
             return None
-        return KernelVersion(owner, slug, seen[-1].version), seen[-1].source
+        return SessionRef(owner, slug, str(seen[-1].version)), seen[-1].source
 
-    def own_kernels(self, owner: str) -> list[str]:
+    def mine(self, owner: str) -> list[str]:
         self._call("own kernels")
         return list(dict.fromkeys(s.slug for s in reversed(self.sessions) if self._is_there(s)))
 
@@ -287,7 +289,7 @@ class SimulatedKaggle(SimulatedPushes):
         self._call("session status and list")
         return not any(s.slug == slug and self._is_there(s) for s in self.sessions)
 
-    def live_sessions(self, owner: str) -> Counter[str]:
+    def live(self, owner: str) -> Counter[str]:
         self._call("live sessions")
         return Counter({"GPU": sum(self._is_there(session) for session in self.alive())})
 
@@ -295,7 +297,7 @@ class SimulatedKaggle(SimulatedPushes):
         is_deleted = session.fate.kind == "deleted" and not self._is_live(session)
         return session.visible_at <= self._clock() and not is_deleted
 
-    def kernel_status(self, version: KernelVersion) -> KernelStatus:
+    def status(self, version: SessionRef) -> SessionStatus:
         self._call("status")
         session = self._find(version)
         session.told = None
@@ -303,55 +305,55 @@ class SimulatedKaggle(SimulatedPushes):
             raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
         if self._strikes(self.odds.unknown):
             self._meet("unknown state")
-            session.told = KernelState.UNKNOWN
-            return KernelStatus(KernelState.UNKNOWN, "", "SOMETHING_NEW")
+            session.told = SessionState.UNKNOWN
+            return SessionStatus(SessionState.UNKNOWN, "", "SOMETHING_NEW")
         if self._once(session, "another session's state", self.odds.wrong_version) and session.version > 1:
-            session.told = KernelState.COMPLETE
-            return KernelStatus(KernelState.COMPLETE, "", "COMPLETE")
+            session.told = SessionState.COMPLETE
+            return SessionStatus(SessionState.COMPLETE, "", "COMPLETE")
         state, message = self._state(session)
         session.told = state
-        return KernelStatus(state, message, state.name)
+        return SessionStatus(state, message, state.name)
 
-    def _state(self, session: Session) -> tuple[KernelState, str]:
+    def _state(self, session: Session) -> tuple[SessionState, str]:
         now = self._clock()
         if now < session.starts_at:
-            return KernelState.QUEUED, ""
+            return SessionState.QUEUED, ""
         if session.fate.kind == "zombie" and session.cut_at is None:
             # Its trainer has left, and Kaggle has not noticed, for a day.
             if now < session.ends_at + 24 * 3600.0:
-                return KernelState.RUNNING, ""
+                return SessionState.RUNNING, ""
         elif now < session.ends_at + session.end_lag_s:
             cancelled = session.fate.kind == "cancelled" and now >= session.ends_at
-            return KernelState.CANCEL_REQUESTED if cancelled else KernelState.RUNNING, ""
+            return SessionState.CANCEL_REQUESTED if cancelled else SessionState.RUNNING, ""
         assert session.ending is not None
-        state = {"complete": KernelState.COMPLETE, "cancelled": KernelState.CANCELLED}.get(session.ending.state)
-        return state or KernelState.ERROR, session.ending.message
+        state = {"complete": SessionState.COMPLETE, "cancelled": SessionState.CANCELLED}.get(session.ending.state)
+        return state or SessionState.ERROR, session.ending.message
 
-    def list_outputs(self, version: KernelVersion) -> OutputListing:
+    def outputs(self, version: SessionRef) -> OutputListing:
         self._call("list outputs")
         session = self._find(version)
         if self._once(session, "outputs denied for a moment", self.odds.denied):
             raise NotFound(f"There is no kernel {version.ref}.", next_step="check its name")
         now = self._clock()
         if self._is_live(session) or session.ending is None:
-            return OutputListing((), "")
+            return OutputListing((), ())
         names = list(session.ending.files) if now >= session.ends_at + self.odds.outputs_lag_s else []
         if self._strikes(self.odds.partial):
             self._meet("partial listing")
             names = [name for name in names if self.rng.random() < 0.7]
-        log = [{"stream_name": "stdout", "time": at, "data": f"{text}\n"} for at, text in session.ending.log]
+        log = tuple(LogLine(index, "stdout", at, text) for index, (at, text) in enumerate(session.ending.log))
         files = tuple(OutputFile(name, f"signed://{version.ref}/{name}") for name in names)
-        return OutputListing(files, json.dumps(log))
+        return OutputListing(files, log)
 
-    def output_named(self, version: KernelVersion, name: str) -> OutputFile | None:
+    def output_named(self, version: SessionRef, name: str) -> OutputFile | None:
         self._call("output by name")
         session = self._find(version)
         if self._is_live(session) or session.ending is None or name not in session.ending.files:
             return None
         return OutputFile(name, f"signed://{version.ref}/{name}")
 
-    def image_of(self, version: KernelVersion) -> str:
-        there = [s for s in self.sessions if (s.slug, s.version) == (version.slug, version.version)]
+    def image_of(self, version: SessionRef) -> str:
+        there = [s for s in self.sessions if (s.slug, str(s.version)) == (version.slug, version.id)]
         for session in there:
             session.image_told = False
         self._call("image")
@@ -360,22 +362,35 @@ class SimulatedKaggle(SimulatedPushes):
         self._moves_made = max(self._moves_made, session.moves_asked)
         return session.image
 
-    def cancel_session(self, session_id: int) -> None:
-        self._call("cancel")
-        self.cancelled.append(session_id)
+    def limits(self) -> Limits:
+        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES)
 
-    def delete_kernel(self, owner: str, slug: str) -> None:
+    def is_later(self, of_platform: str, than: str) -> bool:
+        return int(of_platform) > int(than)
+
+    def cancel(self, version: SessionRef, told: str) -> bool:
+        """Like Kaggle: by the number that a session tells."""
+        if told:
+            self._call("cancel")
+            self.cancelled.append(int(told.rpartition("-")[2]))
+        return bool(told)
+
+    def fetch_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
+        raise NotImplementedError("no campaign adopts a run")
+
+    def delete(self, owner: str, slug: str) -> None:
         self._call("delete")
 
-    def publish_dataset(self, *, files: Sequence[Path], **options: Any) -> datasets.DatasetVersion | datasets.NotReady:
+    def publish_inputs(self, *, files: Sequence[Path], **options: Any) -> PublishedInputs | NotReady:
         self._call("publish")
         self._sent = {path.name: path.read_bytes() for path in files}
+        options.pop("uploads", None)  # whose promises tests of uploads keep
         return datasets.publish_dataset(self, files=files, **options)  # type: ignore[arg-type]
 
-    def find_submitted(self, **options: Any) -> datasets.DatasetVersion | datasets.NotReady:
+    def find_published(self, **options: Any) -> PublishedInputs | NotReady:
         return datasets.find_submitted(self, **options)  # type: ignore[arg-type]
 
-    def dataset_versions(self, owner: str, slug: str) -> tuple[int, frozenset[int]]:
+    def input_versions(self, owner: str, slug: str) -> tuple[int, frozenset[int]]:
         self._call("dataset versions")
         known = self.datasets.get(slug)
         if not known:
@@ -405,7 +420,7 @@ class SimulatedKaggle(SimulatedPushes):
 
     def download_outputs(
         self,
-        version: KernelVersion,
+        version: SessionRef,
         names: Sequence[ExpectedFile],
         folder: Path,
         *,
@@ -419,9 +434,9 @@ class SimulatedKaggle(SimulatedPushes):
         self, file: OutputFile, destination: Path, *, size: int | None, sha256: str | None, **_: Any
     ) -> None:
         owner, slug, number, *_rest = file.url.removeprefix("signed://").split("/")
-        self._download(KernelVersion(owner, slug, int(number)), file.name, destination, sha256)
+        self._download(SessionRef(owner, slug, number), file.name, destination, sha256)
 
-    def _download(self, version: KernelVersion, name: str, destination: Path, sha256: str | None) -> None:
+    def _download(self, version: SessionRef, name: str, destination: Path, sha256: str | None) -> None:
         self._call("download")
         session = self._find(version)
         content = (session.ending.files if session.ending else {}).get(name)
@@ -433,7 +448,7 @@ class SimulatedKaggle(SimulatedPushes):
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(content)
 
-    def follow_log(self, version: KernelVersion, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
+    def follow_log(self, version: SessionRef, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
         self._call("log")
         session = self._find(version)
         self._advance()

@@ -22,7 +22,7 @@ from kaggle_manager.errors import (
     PushMismatch,
     QuotaError,
 )
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelState, KernelVersion, PushedKernel
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, SessionState, StartedSession
 from kaggle_manager.sessions.bundle import order_of
 
 MINUTE = 60.0
@@ -51,7 +51,7 @@ class SimulatedPushes:
     odds: Any
     rng: Any
 
-    def push_kernel(self, push: KernelPush) -> PushedKernel:
+    def start(self, push: SessionRequest) -> StartedSession:
         self._call("push")
         self._asked = [moment for moment in self._asked if moment > self._clock() - MINUTE] + [self._clock()]
         if len(self._asked) > 10:
@@ -101,9 +101,9 @@ class SimulatedPushes:
         if unanswered:
             self._meet("push without answer, done")
             raise AmbiguousPush("The answer never came.")
-        return PushedKernel(KernelVersion(OWNER, slug, version), "", 1)
+        return StartedSession(SessionRef(OWNER, slug, str(version)), "")
 
-    def _image_of(self, push: KernelPush) -> str:
+    def _image_of(self, push: SessionRequest) -> str:
         """The image a push runs in: the one it pins, else the newest; what is gone is refused."""
         if self._strikes(self.odds.image_moves):
             self._meet("the newest image moves on")
@@ -120,7 +120,7 @@ class SimulatedPushes:
             raise ConfigError(f"Kaggle refused to start it: the image {push.image} is unknown.", next_step="do so")
         return push.image or self._images[-1]
 
-    def _refuse(self, push: KernelPush, *, unanswered: bool) -> None:
+    def _refuse(self, push: SessionRequest, *, unanswered: bool) -> None:
         """Refuse a push for want of room or quota, or for its kernel is empty; a refused first push makes it so."""
         refusal: KaggleManagerError | None = None
         if push.slug in self.empty:
@@ -149,7 +149,7 @@ class SimulatedPushes:
         self._meet(f"session: {kind}")
         return Fate(kind, self.rng.random())
 
-    def _check_push(self, push: KernelPush, order: dict[str, Any]) -> None:
+    def _check_push(self, push: SessionRequest, order: dict[str, Any]) -> None:
         """What must never be pushed."""
         if not self.may_push:
             raise BrokenPromise("a session is pushed although a stop had said that none follows")
@@ -160,7 +160,7 @@ class SimulatedPushes:
             raise BrokenPromise(f"generation {generation} is pushed while {live[-1].generation} lives")
         mine = self.sessions
         newest = mine[-1].ending if mine else None
-        if newest is not None and not newest.has_last_word and mine[-1].told is KernelState.UNKNOWN:
+        if newest is not None and not newest.has_last_word and mine[-1].told is SessionState.UNKNOWN:
             raise BrokenPromise(f"generation {generation} is pushed while the state of the one before is UNKNOWN")
         if self._told_left is not None and (push.session_timeout_s or 0) > self._told_left:
             raise BrokenPromise(f"{push.session_timeout_s} s were asked for, and {self._told_left:.0f} s were left")

@@ -8,7 +8,7 @@ from typing import Any
 
 from simulated_session import Ending, Fate
 
-from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.platforms.platform import SessionState
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Session:
     ending: Ending | None = None
     cut_at: float | None = None
     hidden_until: float = 0.0
-    told: KernelState | None = None
+    told: SessionState | None = None
     struck: Counter[str] = field(default_factory=Counter)
 
     @property

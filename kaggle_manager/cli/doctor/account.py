@@ -15,14 +15,14 @@ from kaggle_manager.cli.doctor.check import Check, guarded, problem
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import duration
 from kaggle_manager.errors import KaggleManagerError, RemoteError, StorageError
-from kaggle_manager.platforms.kaggle.client import KaggleClient
+from kaggle_manager.platforms.kaggle.client import KaggleClient, page_of
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.models import Quota
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import Transport
+from kaggle_manager.platforms.platform import Quota
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.journal_file import copy_to_read
-from kaggle_manager.sessions.reconcile import is_empty, page_of
+from kaggle_manager.sessions.reconcile import is_empty
 
 CONNECT_S, READ_S = 3.0, 4.0
 # All questions together; a resolver that does not answer keeps to no time-out of ours.

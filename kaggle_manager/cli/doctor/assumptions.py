@@ -17,10 +17,10 @@ from typing import Any, Generic, Literal, TypeVar
 
 from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import KaggleManagerError, NotFound
-from kaggle_manager.platforms.kaggle.belongings import Belonging
 from kaggle_manager.platforms.kaggle.client import KaggleClient
-from kaggle_manager.platforms.kaggle.datasets import DatasetVersion, download_dataset_files
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelVersion, OutputListing
+from kaggle_manager.platforms.kaggle.datasets import download_dataset_files
+from kaggle_manager.platforms.kaggle.models import label_of
+from kaggle_manager.platforms.platform import Belonging, OutputListing, PublishedInputs, SessionRef, SessionState
 
 _T = TypeVar("_T")
 Found = Literal["seen", "not seen", "unknown"]
@@ -83,29 +83,29 @@ class _Look:
         return self.client.belongings(self.owner)
 
     @_once
-    def kernels(self) -> list[tuple[KernelVersion, KernelState, str]]:
+    def kernels(self) -> list[tuple[SessionRef, SessionState, str]]:
         """The newest version of each of the kernels that ran last, its state, and Kaggle's word for that."""
         slugs = [each.slug for each in self.there if each.kind == "kernel" and each.slug]
         found = []
         for slug in slugs[:_KERNELS_ASKED]:
-            if newest := self.client.newest_kernel(self.owner, slug):
-                status = self.client.kernel_status(newest[0])
+            if newest := self.client.newest(self.owner, slug):
+                status = self.client.status(newest[0])
                 found.append((newest[0], status.state, status.raw))
         if not found:
             raise Unknown("this account has no kernel that ever ran")
         return found
 
     @_once
-    def finished(self) -> KernelVersion:
+    def finished(self) -> SessionRef:
         """The newest version of a kernel of this program; such a session leaves files and a log."""
-        over = (version for version, state, _ in self.kernels if state is KernelState.COMPLETE)
+        over = (version for version, state, _ in self.kernels if state is SessionState.COMPLETE)
         if (version := next((each for each in over if each.slug.startswith(OURS)), None)) is None:
             raise Unknown(_NO_KERNEL)
         return version
 
     @_once
     def outputs(self) -> OutputListing:
-        return self.client.list_outputs(self.finished)
+        return self.client.outputs(self.finished)
 
     @_once
     def tried(self) -> _Tried:
@@ -116,7 +116,7 @@ class _Look:
 class _Tried:
     """What became of a private dataset that was made for a moment."""
 
-    version: DatasetVersion
+    version: PublishedInputs
     current: int
     came_back: bool
     is_gone: bool
@@ -125,7 +125,7 @@ class _Tried:
 def _try_a_dataset(client: KaggleClient, owner: str, there: list[Belonging]) -> _Tried:
     for left in there:
         if left.kind == "dataset" and left.slug.startswith(TRIED):
-            client.delete_dataset(owner, left.slug)
+            client.delete_inputs(owner, left.slug)
     slug = TRIED + secrets.token_hex(6)
     content = secrets.token_hex(100)
     with tempfile.TemporaryDirectory(prefix="km_doctor_") as folder:
@@ -133,19 +133,19 @@ def _try_a_dataset(client: KaggleClient, owner: str, there: list[Belonging]) -> 
         back = Path(folder, "back")
         back.mkdir()
         try:
-            version = client.publish_dataset(
+            version = client.publish_inputs(
                 owner=owner, slug=slug, files=[sent], notes="made to look, and deleted again"
             )
-            if not isinstance(version, DatasetVersion):
+            if not isinstance(version, PublishedInputs):
                 raise Unknown(f"Kaggle still processes dataset {owner}/{slug}, which is deleted again")
-            current, _ = client.dataset_versions(owner, slug)
+            current, _ = client.input_versions(owner, slug)
             download_dataset_files(client, owner, slug, [sent.name], back)
             came_back = (back / sent.name).read_text() == content
         finally:
             with contextlib.suppress(NotFound):  # it was never made
-                client.delete_dataset(owner, slug)
+                client.delete_inputs(owner, slug)
     try:
-        client.dataset_versions(owner, slug)
+        client.input_versions(owner, slug)
     except NotFound:
         return _Tried(version, current, came_back, is_gone=True)
     return _Tried(version, current, came_back, is_gone=False)
@@ -169,7 +169,7 @@ def _quota(look: _Look) -> _Answer:
 def _pages(look: _Look) -> _Answer:
     kinds = [each.kind for each in look.there]
     kernels, datasets = kinds.count("kernel"), kinds.count("dataset")
-    first = look.client.own_kernels(look.owner)
+    first = look.client.mine(look.owner)
     missing = [slug for slug in first if slug not in {each.slug for each in look.there if each.kind == "kernel"}]
     says = f"{count(kernels, 'kernel')} and {count(datasets, 'dataset')}"
     return not missing, f"{says}; not among them: {', '.join(missing)}" if missing else says
@@ -184,12 +184,12 @@ def _named_kernels(look: _Look) -> _Answer:
 
 def _nothing(look: _Look) -> _Answer:
     slug = f"{TRIED}{secrets.token_hex(6)}"
-    return look.client.newest_kernel(look.owner, slug) is None, f"asked for {look.owner}/{slug}"
+    return look.client.newest(look.owner, slug) is None, f"asked for {look.owner}/{slug}"
 
 
 def _states(look: _Look) -> _Answer:
     words = sorted({word or "(none)" for _, _, word in look.kernels})
-    strange = sorted({word for _, state, word in look.kernels if state is KernelState.UNKNOWN})
+    strange = sorted({word for _, state, word in look.kernels if state is SessionState.UNKNOWN})
     says = f"{count(len(look.kernels), 'session')}: {', '.join(words)}"
     return not strange, f"{says}; not known: {', '.join(strange)}" if strange else says
 
@@ -203,12 +203,12 @@ def _live(look: _Look) -> _Answer:
 
 def _by_version(look: _Look) -> _Answer:
     newest = look.finished
-    beyond = KernelVersion(newest.owner, newest.slug, newest.version + 1000)
+    beyond = SessionRef(newest.owner, newest.slug, str(int(newest.id) + 1000))
     try:
-        status = look.client.kernel_status(beyond)
+        status = look.client.status(beyond)
     except NotFound:
-        return True, f"{newest.label} of {newest.slug} is answered, {beyond.label} is not"
-    return False, f"{beyond.label} of {newest.slug}, which does not exist, is said to be {status.raw or 'queued'}"
+        return True, f"{label_of(newest)} of {newest.slug} is answered, {label_of(beyond)} is not"
+    return False, f"{label_of(beyond)} of {newest.slug}, which does not exist, is said to be {status.raw or 'queued'}"
 
 
 def _image(look: _Look) -> _Answer:

@@ -6,9 +6,8 @@ A list that ends early or repeats itself is taken as it is: who acts on it must 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
 from kagglesdk.datasets.types.dataset_api_service import ApiDeleteDatasetRequest, ApiListDatasetsRequest
@@ -20,26 +19,11 @@ from kaggle_manager.errors import ProtocolError
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer
+from kaggle_manager.platforms.platform import Belonging
 
 # Kaggle's pages have 20 entries unless asked; 100 is the most that the official client asks for.
 _PAGE = 100
 _MOST_PAGES = 100
-
-
-@dataclass(frozen=True)
-class Belonging:
-    """A kernel or a dataset of the account.
-
-    Attributes:
-        slug: its name; "" for a kernel that the list shows without one.
-        changed_at: when it ran or was changed last, seconds since the epoch; None when Kaggle does not say.
-        size: bytes; None when Kaggle does not say.
-    """
-
-    kind: Literal["kernel", "dataset"]
-    slug: str
-    changed_at: float | None = None
-    size: int | None = None
 
 
 def belongings(client: ApiConnection, owner: str) -> list[Belonging]:
@@ -79,7 +63,9 @@ def delete_dataset(client: ApiConnection, owner: str, slug: str) -> None:
     """
     request = ApiDeleteDatasetRequest()
     request.owner_slug, request.dataset_slug = owner, slug
-    answer = client.delete(DatasetApiClient(client.transport).delete_dataset, request, about=f"dataset {owner}/{slug}")
+    answer = client.call_to_delete(
+        DatasetApiClient(client.transport).delete_dataset, request, about=f"dataset {owner}/{slug}"
+    )
     if answer is not None and answer.error:
         raise ProtocolError(f"Kaggle did not delete dataset {owner}/{slug}: {quotable(answer.error)}")
 

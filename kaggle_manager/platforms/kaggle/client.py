@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from kagglesdk.kernels.services.kernels_api_service import KernelsApiClient
@@ -26,61 +27,113 @@ from kagglesdk.kernels.types.kernels_api_service import (
 from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
 from kaggle_manager.errors import NotFound, NoVersionShown, ProtocolError, Unavailable
+from kaggle_manager.platforms.kaggle import datasets, inputs
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
-from kaggle_manager.platforms.kaggle.datasets import find_submitted, publish_dataset
 from kaggle_manager.platforms.kaggle.download import download_file
-from kaggle_manager.platforms.kaggle.inputs import check_competition, dataset_versions, newest_model_version
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import (
-    KernelPush,
-    KernelState,
-    KernelStatus,
-    KernelVersion,
-    PushedKernel,
-    Quota,
-    runs_on,
+    LONGEST_SESSION_S,
+    ROOM,
+    SOURCE_LIMIT_BYTES,
+    about,
+    pin,
+    state_of,
 )
 from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.platforms.kaggle.outputs import download_outputs, list_outputs, output_named
 from kaggle_manager.platforms.kaggle.push_reply import ambiguous, read_push_reply, refusal
+from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent, Refused, ServerFailed
+from kaggle_manager.platforms.platform import (
+    Limits,
+    NotReady,
+    Platform,
+    PublishedInputs,
+    Quota,
+    SessionRef,
+    SessionRequest,
+    SessionState,
+    SessionStatus,
+    StartedSession,
+    Submission,
+)
+from kaggle_manager.system.accelerators import runs_on
 
 _KERNELS = "kernels.KernelsApiService"
 _OWN_KERNELS = 20
 _SHORTEST_TITLE = 5
-_LIVE = (KernelState.QUEUED, KernelState.RUNNING, KernelState.CANCEL_REQUESTED)
+_LIVE = (SessionState.QUEUED, SessionState.RUNNING, SessionState.CANCEL_REQUESTED)
 # The longest session, and an hour for the queue and for clocks that differ.
 _LIVE_S = 13 * 3600.0
 # How Kaggle names an image; a tag such as ":latest" names none for long.
 _DIGEST = re.compile(r"[\w./:-]{1,200}@sha256:[0-9a-f]{64}", re.ASCII)
+# How the name of a session's machine ends.
+_SESSION_ID = re.compile(r"(?:^|\D)(\d{1,18})$")
 # Without it Kaggle takes its newest image, whatever an earlier version of the kernel ran in.
 _THIS_IMAGE = "original"
 
 
-class KaggleClient(ApiConnection):
-    """What the manager asks Kaggle about kernels; built like `ApiConnection`."""
+class KaggleClient(ApiConnection, Platform):
+    """Kaggle as a `platforms.platform.Platform`; built like `ApiConnection`."""
 
-    # Each a module of its own. As methods they are all a manager needs: what has the same methods can stand for Kaggle.
+    # Each a module of its own.
     download_file = download_file
-    download_outputs = download_outputs
-    list_outputs = list_outputs
+    download = download_outputs
+    outputs = list_outputs
     output_named = output_named
     follow_log = follow_log
-    publish_dataset = publish_dataset
-    find_submitted = find_submitted
+    fetch_inputs = datasets.download_dataset_files
+    find_published = datasets.find_submitted
     belongings = belongings
-    delete_dataset = delete_dataset
-    dataset_versions = dataset_versions
-    check_competition = check_competition
-    newest_model_version = newest_model_version
+    delete_inputs = delete_dataset
+    input_versions = inputs.dataset_versions
+    check_competition = inputs.check_competition
+    newest_model_version = inputs.newest_model_version
+
+    def limits(self) -> Limits:
+        """What Kaggle is known to bound."""
+        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES)
+
+    def page(self, owner: str, slug: str) -> str:
+        """The page of a kernel; the Kaggle of this machine has none."""
+        return "" if self.transport.is_loopback else page_of(f"{owner}/{slug}")
+
+    def publish_inputs(
+        self,
+        *,
+        owner: str,
+        slug: str,
+        files: Sequence[Path],
+        notes: str,
+        on_progress: Callable[[str, int, int], None] | None = None,
+        on_uploaded: Callable[[], None] | None = None,
+        on_order: Callable[[Submission], None] = lambda submission: None,
+        on_accepted: Callable[[], None] = lambda: None,
+        uploads: Path | None = None,
+        replaces: bool = False,
+    ) -> PublishedInputs | NotReady:
+        """`datasets.publish_dataset`, with begun uploads written down in `uploads`."""
+        return datasets.publish_dataset(
+            self,
+            owner=owner,
+            slug=slug,
+            files=files,
+            notes=notes,
+            on_progress=on_progress,
+            on_uploaded=on_uploaded,
+            on_order=on_order,
+            on_accepted=on_accepted,
+            memory=UploadMemory(uploads) if uploads else None,
+            replaces=replaces,
+        )
 
     @property
     def _kernels(self) -> Any:
         return KernelsApiClient(self.transport)
 
-    def push_kernel(self, push: KernelPush) -> PushedKernel:
+    def start(self, push: SessionRequest) -> StartedSession:
         """Start one session. Repeated only when surely nothing was accepted (no connection, or 429).
 
         Raises:
@@ -110,21 +163,21 @@ class KaggleClient(ApiConnection):
     def _save_kernel(self, request: ApiSaveKernelRequest) -> JsonAnswer:
         return self.raw(_KERNELS, "SaveKernel", request)
 
-    def kernel_status(self, version: KernelVersion) -> KernelStatus:
+    def status(self, version: SessionRef) -> SessionStatus:
         """State of exactly this session.
 
         Raises:
             NotFound: no such version, or not visible yet. AuthError, RemoteError.
         """
-        request = version.pin(ApiGetKernelSessionStatusRequest())
-        answer = self.call(self._session_status, request, about=version.about)
+        request = pin(version, ApiGetKernelSessionStatusRequest())
+        answer = self.call(self._session_status, request, about=about(version))
         raw = str(answer.get("status") or "")
-        return KernelStatus(KernelState.parse(raw), quotable(str(answer.get("failureMessage") or "")), raw)
+        return SessionStatus(state_of(raw), quotable(str(answer.get("failureMessage") or "")), raw)
 
     def _session_status(self, request: ApiGetKernelSessionStatusRequest) -> JsonAnswer:
         return self.raw(_KERNELS, "GetKernelSessionStatus", request)
 
-    def newest_kernel(self, owner: str, slug: str) -> tuple[KernelVersion, str] | None:
+    def newest(self, owner: str, slug: str) -> tuple[SessionRef, str] | None:
         """The newest version of a kernel and its source; None when there is no such kernel.
 
         Raises:
@@ -141,15 +194,15 @@ class KaggleClient(ApiConnection):
         number, source = _part(answer, "metadata").get("currentVersionNumber"), _part(answer, "blob").get("source")
         if not isinstance(number, int) or number < 1:
             raise NoVersionShown(f"Kaggle describes kernel {owner}/{slug} without a version number.")
-        return KernelVersion(owner, slug, number), source if isinstance(source, str) else ""
+        return SessionRef(owner, slug, str(number)), source if isinstance(source, str) else ""
 
-    def image_of(self, version: KernelVersion) -> str:
+    def image_of(self, version: SessionRef) -> str:
         """The docker image this version ran in, by its digest; "" when Kaggle does not say.
 
         Raises:
             NotFound, AuthError, RemoteError.
         """
-        answer = self.call(self._get_kernel, version.pin(ApiGetKernelRequest()), about=version.about)
+        answer = self.call(self._get_kernel, pin(version, ApiGetKernelRequest()), about=about(version))
         image = _part(answer, "metadata").get("dockerImage")
         return image if isinstance(image, str) and _DIGEST.fullmatch(image) else ""
 
@@ -157,7 +210,7 @@ class KaggleClient(ApiConnection):
         """Without the SDK's types: a field that nobody asks for, of a kind they do not know, must not cost a push."""
         return self.raw(_KERNELS, "GetKernel", request)
 
-    def own_kernels(self, owner: str) -> list[str]:
+    def mine(self, owner: str) -> list[str]:
         """Slugs of the kernels `owner` ran last, newest first; one page of them.
 
         Raises:
@@ -183,7 +236,7 @@ class KaggleClient(ApiConnection):
     def _list_kernels(self, request: ApiListKernelsRequest) -> JsonAnswer:
         return self.raw(_KERNELS, "ListKernels", request)
 
-    def live_sessions(self, owner: str) -> Counter[str]:
+    def live(self, owner: str) -> Counter[str]:
         """How many sessions of `owner` wait or run, by what they run on (see `models.ROOM`), as far as kernels show it.
 
         What runs in a browser, and what ran longer ago than a session lasts, is not seen.
@@ -195,11 +248,11 @@ class KaggleClient(ApiConnection):
         for slug in [slug for slug, ran in self._ran_last(owner) if _moment(ran) >= oldest]:
             request = ApiGetKernelRequest()
             request.user_name, request.kernel_slug = owner, slug
-            about = f"kernel {owner}/{slug}"
+            kernel = f"kernel {owner}/{slug}"
             try:
                 if self._newest_state(owner, slug) not in _LIVE:
                     continue
-                live[_accelerator_of(_part(self.call(self._get_kernel, request, about=about), "metadata"))] += 1
+                live[_accelerator_of(_part(self.call(self._get_kernel, request, about=kernel), "metadata"))] += 1
             except NotFound:
                 continue  # deleted a moment ago
         return live
@@ -213,28 +266,41 @@ class KaggleClient(ApiConnection):
         try:
             self._newest_state(owner, slug)
         except NotFound:
-            return slug not in self.own_kernels(owner)
+            return slug not in self.mine(owner)
         return False
 
-    def _newest_state(self, owner: str, slug: str) -> KernelState:
+    def _newest_state(self, owner: str, slug: str) -> SessionState:
         """The state of a kernel's newest session."""
         request = ApiGetKernelSessionStatusRequest()
         request.user_name, request.kernel_slug = owner, slug
         answer = self.call(self._session_status, request, about=f"a session of kernel {owner}/{slug}")
-        return KernelState.parse(str(answer.get("status") or ""))
+        return state_of(str(answer.get("status") or ""))
 
-    def cancel_session(self, session_id: int) -> None:
-        """Ask Kaggle to stop a running session. The id is known to the session itself alone.
+    def is_later(self, of_platform: str, than: str) -> bool:
+        """Versions of a kernel are numbered."""
+        return int(of_platform) > int(than)
+
+    def others_between(self, before: str, version: SessionRef) -> str:
+        first, last = int(before or 0) + 1, int(version.id) - 1
+        return f"version {first} to {last} of this kernel" if first <= last else ""
+
+    def cancel(self, version: SessionRef, told: str) -> bool:
+        """Ask Kaggle to stop a running session. Its id is known to the session itself alone, in its machine's name.
 
         Raises:
             NotFound: no such session of this account. AuthError, RemoteError.
         """
+        found = _SESSION_ID.search(told)
+        if found is None:
+            return False
+        session_id = int(found[1])
         request = ApiCancelKernelSessionRequest()
         request.kernel_session_id = session_id
         answer = self.call(self._kernels.cancel_kernel_session, request, about=f"session {session_id}")
         _no_error(answer.error_message, f"cancel session {session_id}")
+        return True
 
-    def delete_kernel(self, owner: str, slug: str) -> None:
+    def delete(self, owner: str, slug: str) -> None:
         """Delete a kernel with every version and output. This ends its running sessions and cannot be undone.
 
         Raises:
@@ -242,7 +308,7 @@ class KaggleClient(ApiConnection):
         """
         request = ApiDeleteKernelRequest()
         request.user_name, request.kernel_slug = owner, slug
-        answer = self.delete(self._kernels.delete_kernel, request, about=f"kernel {owner}/{slug}")
+        answer = self.call_to_delete(self._kernels.delete_kernel, request, about=f"kernel {owner}/{slug}")
         if answer is not None:
             _no_error(answer.error_message, f"delete kernel {owner}/{slug}")
 
@@ -266,7 +332,11 @@ class KaggleClient(ApiConnection):
         )
 
 
-def _save_request(push: KernelPush) -> ApiSaveKernelRequest:
+def page_of(address: str) -> str:
+    return f"https://www.kaggle.com/code/{address}"
+
+
+def _save_request(push: SessionRequest) -> ApiSaveKernelRequest:
     request = ApiSaveKernelRequest()
     request.slug = f"{push.owner}/{push.slug}"
     request.new_title = title_for(push.slug, shortest=_SHORTEST_TITLE)

@@ -172,7 +172,7 @@ class ApiConnection:
             refused = error
         raise self.explain(refused, about)
 
-    def delete(self, method: Callable[[Any], Answer], request: Any, *, about: str) -> Answer | None:
+    def call_to_delete(self, method: Callable[[Any], Answer], request: Any, *, about: str) -> Answer | None:
         """Call an SDK method that deletes; None where an earlier try, whose answer was lost, has done it.
 
         Raises:

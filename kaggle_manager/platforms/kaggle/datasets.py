@@ -9,9 +9,7 @@ first. The kernel compares hashes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +26,15 @@ from kagglesdk.datasets.types.dataset_api_service import (
 )
 
 from kaggle_manager.errors import ConfigError, NotFound, ProtocolError, RemoteError, Unavailable
+from kaggle_manager.platforms.file_names import check_file_name
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
 from kaggle_manager.platforms.kaggle.download import Progress, download_file
-from kaggle_manager.platforms.kaggle.models import OutputFile
-from kaggle_manager.platforms.kaggle.names import check_file_name, title_for
+from kaggle_manager.platforms.kaggle.names import title_for
 from kaggle_manager.platforms.kaggle.resumable_uploads import UploadMemory
 from kaggle_manager.platforms.kaggle.transport import JsonAnswer, NotSent
 from kaggle_manager.platforms.kaggle.uploads import upload_blob
+from kaggle_manager.platforms.platform import NotReady, OutputFile, PublishedInputs, Submission
 
 _SERVICE = "datasets.DatasetApiService"
 _SHORTEST_TITLE = 6
@@ -57,42 +56,6 @@ _TRIES = 3
 _SETTLED = ("", "READY", "FAILED", "DELETED")
 
 
-@dataclass(frozen=True)
-class DatasetVersion:
-    """One published version of a dataset. `caution`: what Kaggle lists of it differently from what was sent, or ""."""
-
-    owner: str
-    slug: str
-    version: int
-    caution: str = ""
-
-    @property
-    def ref(self) -> str:
-        return f"{self.owner}/{self.slug}/{self.version}"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A version that was ordered, or is about to be: what to look for, also in another process.
-
-    Attributes:
-        after: the current version before it; 0 when there was no dataset.
-        newest: the highest number that it may have got.
-        sizes: bytes of each of its files.
-    """
-
-    after: int
-    newest: int
-    sizes: Mapping[str, int]
-
-
-class NotReady(Enum):
-    """What a submission is that is not the current version."""
-
-    PROCESSED = "Kaggle is processing it, or may be"
-    LOST = "it was never accepted, or does not become current any more"
-
-
 def publish_dataset(
     client: ApiConnection,
     *,
@@ -107,7 +70,7 @@ def publish_dataset(
     memory: UploadMemory | None = None,
     ready_within_s: float = READY_WITHIN_S,
     replaces: bool = False,
-) -> DatasetVersion | NotReady:
+) -> PublishedInputs | NotReady:
     """Create the dataset or its next version from these files; the version, unless Kaggle still processes it.
 
     Args:
@@ -166,7 +129,7 @@ def find_submitted(
     accepted: bool,
     age_s: float,
     within_s: float = READY_WITHIN_S,
-) -> DatasetVersion | NotReady:
+) -> PublishedInputs | NotReady:
     """Wait for a version that was ordered, perhaps by another process; nothing is ordered here.
 
     Args:
@@ -250,7 +213,7 @@ class _Dataset:
 
     def wait_for(
         self, submission: Submission, within_s: float, *, accepted: bool, age_s: float
-    ) -> DatasetVersion | NotReady:
+    ) -> PublishedInputs | NotReady:
         """Wait until a submission is ready, current and complete; NotReady when that takes longer."""
         begun, state, found = self._client.clock(), NotReady.PROCESSED, None
         for _ in self._looks(within_s):
@@ -288,7 +251,7 @@ class _Dataset:
                 return
             client.sleep(pause_s)
 
-    def _ready_version(self, status: str, submission: Submission) -> DatasetVersion | None:
+    def _ready_version(self, status: str, submission: Submission) -> PublishedInputs | None:
         if status in ("FAILED", "DELETED"):
             raise ConfigError(
                 f"Kaggle could not process {self._about}: {status}.",
@@ -314,7 +277,7 @@ class _Dataset:
             if listed[name] != sent
         ]
         caution = f"Kaggle lists {', '.join(others)}; the session compares the hashes" if others else ""
-        return DatasetVersion(self._owner, self._slug, current, caution)
+        return PublishedInputs(self._owner, self._slug, current, caution)
 
     def _status(self) -> str:
         request = ApiGetDatasetStatusRequest()

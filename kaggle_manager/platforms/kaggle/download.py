@@ -7,7 +7,6 @@ file with a bad one.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -20,16 +19,13 @@ from kaggle_manager.errors import (
     OutputDamaged,
     ProtocolError,
     RateLimited,
-    StorageError,
     Unavailable,
 )
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
-from kaggle_manager.platforms.kaggle.models import OutputFile
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
 from kaggle_manager.platforms.kaggle.transport import read_body
-
-PART_SUFFIX = ".part"
-"""What has come so far of a file lies beside its place under this suffix."""
+from kaggle_manager.platforms.local_files import PART_SUFFIX, sha256_of, storage_error
+from kaggle_manager.platforms.platform import OutputFile
 
 _CHUNK = 256 * 1024
 # How the hosts that hold files say that a signed address has run out, or never was.
@@ -85,11 +81,6 @@ def download_file(
             safe="it was not kept; nothing of an earlier download was replaced",
             next_step="run the same command again; if it stays so, the session's output itself is damaged",
         )
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class _Fetch:
@@ -223,13 +214,3 @@ def _range_start(response: requests.Response) -> int:
     unit, _, span = response.headers.get("Content-Range", "").partition(" ")
     start = span.partition("-")[0]
     return int(start) if unit == "bytes" and start.isdigit() else -1
-
-
-def storage_error(error: OSError, destination: Path) -> StorageError:
-    """Our error for what the disk said about `destination`."""
-    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    return StorageError(
-        f"{destination} could not be written: {error.strerror or type(error).__name__}.",
-        safe="what was downloaded so far is kept as a .part file; nothing earlier was replaced",
-        next_step=f"{'free some space' if full else 'make the folder writable'} and run the same command again",
-    )

@@ -11,37 +11,19 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from kaggle_manager.errors import one_line
 from kaggle_manager.platforms.kaggle.long_strings import MARK
+from kaggle_manager.platforms.platform import LONGEST_LINE, LogLine
 
-LONGEST_LINE = 10_000
 # Where an event begins: inside a string its quotation marks would be escaped. Then all of it up to its closing brace,
 # or as much as there is.
 _BEGIN = re.compile(r'\{\s*"(?:stream_name|time|data)"')
 _BODY = re.compile(r'\{(?:[^{}"]++|"(?:[^"\\\n]++|\\[^\n])*+")*+')
 # In characters; what is longer is none.
 _LONGEST_BEGIN, _LONGEST_EVENT = 40, 4_000_000
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """One line a kernel printed.
-
-    Attributes:
-        index: its place in the log, from 0.
-        stream: "stdout" or "stderr".
-        time_s: seconds since the session started, as Kaggle counts them.
-        text: without its line end.
-    """
-
-    index: int
-    stream: str
-    time_s: float
-    text: str
 
 
 def parse_log(text: str) -> list[LogLine]:

@@ -16,10 +16,11 @@ import requests
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
-from kaggle_manager.platforms.kaggle.log_lines import LogLine, event_lines, stored_events
+from kaggle_manager.platforms.kaggle.log_lines import event_lines, stored_events
 from kaggle_manager.platforms.kaggle.long_strings import lines, texts, with_short_strings
-from kaggle_manager.platforms.kaggle.models import KernelVersion
+from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.kaggle.transport import Refused, read_body
+from kaggle_manager.platforms.platform import LogLine, SessionRef
 
 _END = "END_OF_LOG"
 # Kaggle's load balancer cuts a silent stream after about three minutes; this many read time-outs (four minutes) only
@@ -32,7 +33,7 @@ _LONGEST_EVENT = 1_000_000
 _LOOK_S = 0.5
 
 
-def follow_log(client: ApiConnection, version: KernelVersion, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
+def follow_log(client: ApiConnection, version: SessionRef, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
     """Yield the lines of exactly this session's log as they are printed; for a finished session, all of them at once.
 
     Args:
@@ -72,12 +73,12 @@ def follow_log(client: ApiConnection, version: KernelVersion, *, stop: Callable[
         _wait(client, client.retry.pause_s(max(1, failures + silences), failure), stop)
 
 
-def _open(client: ApiConnection, version: KernelVersion) -> requests.Response:
+def _open(client: ApiConnection, version: SessionRef) -> requests.Response:
     path = f"kernels/logs/stream/{quote(version.owner, safe='')}/{quote(version.slug, safe='')}"
     silence_s = _SILENT_TIMEOUTS * client.transport.read_timeout_s
     failure: KaggleManagerError
     try:
-        return client.transport.stream(path, {"versionLabel": version.label}, silence_s)
+        return client.transport.stream(path, {"versionLabel": label_of(version)}, silence_s)
     except Refused as error:
         refused = error
     failure = client.explain(refused, f"log of {version.ref}")

@@ -19,12 +19,14 @@ from kagglesdk.kernels.types.kernels_api_service import (
 )
 
 from kaggle_manager.errors import OutputDamaged, ProtocolError, RemoteError, StorageError, UnsafePath
+from kaggle_manager.platforms.file_names import check_file_name
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.download import download_file
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
-from kaggle_manager.platforms.kaggle.models import KernelVersion, OutputFile, OutputListing
-from kaggle_manager.platforms.kaggle.names import check_file_name
+from kaggle_manager.platforms.kaggle.log_lines import parse_log
+from kaggle_manager.platforms.kaggle.models import about, pin
 from kaggle_manager.platforms.kaggle.transport import Refused
+from kaggle_manager.platforms.local_files import take_what_is_here
+from kaggle_manager.platforms.platform import ExpectedFile, OutputFile, OutputListing, SessionRef
 
 _PAGE = 200
 # No kernel has this many pages of outputs; a listing that does not end is not followed for ever.
@@ -36,7 +38,7 @@ class _Stopped(Exception):
     """Another file failed, or the user pressed Ctrl-C."""
 
 
-def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing:
+def list_outputs(client: ApiConnection, version: SessionRef) -> OutputListing:
     """Every output of exactly this session, over all pages, and its log.
 
     The user's code may have given a file any name, and one that is no plain path stands in the way of no other.
@@ -44,14 +46,14 @@ def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing
     Raises:
         NotFound, AuthError, RemoteError.
     """
-    request = version.pin(ApiListKernelSessionOutputRequest())
+    request = pin(version, ApiListKernelSessionOutputRequest())
     request.page_size = _PAGE
     kernels = KernelsApiClient(client.transport)
     files: dict[str, OutputFile] = {}
     not_plain: list[str] = []
     log = ""
     for _ in range(_MOST_PAGES):
-        page = client.call(kernels.list_kernel_session_output, request, about=version.about)
+        page = client.call(kernels.list_kernel_session_output, request, about=about(version))
         log = log or page.log or ""
         for listed in page.files or ():
             name = listed.file_name or ""
@@ -62,19 +64,19 @@ def list_outputs(client: ApiConnection, version: KernelVersion) -> OutputListing
             else:
                 files[name] = OutputFile(name, listed.url or "")
         if not page.next_page_token:
-            return OutputListing(tuple(files.values()), log, tuple(not_plain))
+            return OutputListing(tuple(files.values()), tuple(parse_log(log)), tuple(not_plain))
         request.page_token = page.next_page_token
     raise ProtocolError(f"The list of outputs of {version.ref} does not end.")
 
 
-def output_named(client: ApiConnection, version: KernelVersion, name: str) -> OutputFile | None:
+def output_named(client: ApiConnection, version: SessionRef, name: str) -> OutputFile | None:
     """One output of exactly this session, asked for by its name; None when there is none, or Kaggle does not say.
 
     A list ends after 500 files, and what lies behind them is reached in no other way. Asked once: nobody promises that
     this is answered, so nothing waits for it.
     """
     request = ApiDownloadKernelOutputRequest()
-    request.owner_slug, request.kernel_slug, request.version_number = version.owner, version.slug, version.version
+    request.owner_slug, request.kernel_slug, request.version_number = version.owner, version.slug, int(version.id)
     request.file_path = name
     try:
         answer = client.send(KernelsApiClient(client.transport).download_kernel_output, request, on=())
@@ -85,7 +87,7 @@ def output_named(client: ApiConnection, version: KernelVersion, name: str) -> Ou
 
 def download_outputs(
     client: ApiConnection,
-    version: KernelVersion,
+    version: SessionRef,
     names: Sequence[ExpectedFile],
     folder: Path,
     *,
@@ -150,7 +152,7 @@ def download_outputs(
 class _Links:
     """The signed addresses of one session; asked for again once, not once per file, when they run out."""
 
-    def __init__(self, client: ApiConnection, version: KernelVersion, listing: OutputListing | None) -> None:
+    def __init__(self, client: ApiConnection, version: SessionRef, listing: OutputListing | None) -> None:
         self._client, self._version = client, version
         self._lock = threading.Lock()
         self._files = self._by_name(listing or list_outputs(client, version))

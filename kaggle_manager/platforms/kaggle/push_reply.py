@@ -23,7 +23,8 @@ from kaggle_manager.errors import (
     QuotaError,
 )
 from kaggle_manager.platforms.kaggle.auth import quotable
-from kaggle_manager.platforms.kaggle.models import ROOM, KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.platforms.kaggle.models import ROOM
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 
 _NOTHING_STARTED = "no session was started"
 NO_ROOM = (
@@ -45,7 +46,7 @@ _DROPPED = {
 }
 
 
-def read_push_reply(push: KernelPush, reply: Mapping[str, Any]) -> PushedKernel:
+def read_push_reply(push: SessionRequest, reply: Mapping[str, Any]) -> StartedSession:
     """The session that was started, exactly as asked.
 
     Args:
@@ -72,7 +73,7 @@ def read_push_reply(push: KernelPush, reply: Mapping[str, Any]) -> PushedKernel:
             safe="nothing was downloaded or changed here; that session runs and uses quota",
             next_step=f"delete {'/'.join(came_back)} on Kaggle, or give the run another name",
         )
-    version = KernelVersion(push.owner, push.slug, number)
+    version = SessionRef(push.owner, push.slug, str(number))
     dropped = [f"{kind} {name}" for key, kind in _DROPPED.items() for name in reply.get(key) or ()]
     if dropped:
         raise PushMismatch(
@@ -81,11 +82,10 @@ def read_push_reply(push: KernelPush, reply: Mapping[str, Any]) -> PushedKernel:
             safe="nothing was downloaded or changed here; the session ends by itself when it misses its input",
             next_step="wait until the source is ready on Kaggle, then run the same command again",
         )
-    kernel_id = reply.get("kernelId")
-    return PushedKernel(version, url, kernel_id if isinstance(kernel_id, int) and kernel_id else None)
+    return StartedSession(version, url)
 
 
-def refusal(push: KernelPush, text: str) -> KaggleManagerError:
+def refusal(push: SessionRequest, text: str) -> KaggleManagerError:
     """What a refusal in Kaggle's words means; unknown words stop the run, for the user to read."""
     where = f"{push.owner}/{push.slug}"
     shown = quotable(text)
@@ -115,7 +115,7 @@ def refusal(push: KernelPush, text: str) -> KaggleManagerError:
     )
 
 
-def ambiguous(push: KernelPush, why: str) -> AmbiguousPush:
+def ambiguous(push: SessionRequest, why: str) -> AmbiguousPush:
     return AmbiguousPush(
         f"Whether Kaggle started a session of {push.owner}/{push.slug} is not known: {why}.",
         safe="it was not pushed again",

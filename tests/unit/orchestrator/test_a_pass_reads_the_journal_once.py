@@ -13,20 +13,20 @@ import pytest
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-from kaggle_manager.platforms.kaggle.models import KernelState, KernelStatus, KernelVersion
+from kaggle_manager.platforms.platform import SessionRef, SessionState, SessionStatus
 from kaggle_manager.runs.run_state import RECENT
 from kaggle_manager.sessions.connection import Connection
 
 
 def statements_of_a_pass(folder: Path, sessions: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    pass_cost.make_run(folder, sessions, KernelVersion("me", "slug", 1))
+    pass_cost.make_run(folder, sessions, SessionRef("me", "slug", "1"))
     manager = ValidationKaggleManager(
         platform="local",
         project_root=folder,
         reporter=Reporter(io.StringIO()),
         connect_to=lambda config: Connection(None, "me", "local", "a test"),  # type: ignore[arg-type]
         notifier=Notifier(),
-        watch_session=lambda *arguments, **options: KernelStatus(KernelState.RUNNING, "", "RUNNING"),
+        watch_session=lambda *arguments, **options: SessionStatus(SessionState.RUNNING, "", "RUNNING"),
     )
     counted: list[str] = []
     connect = sqlite3.connect

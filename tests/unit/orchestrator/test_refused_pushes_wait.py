@@ -15,7 +15,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.orchestrator import first_push
 from kaggle_manager.orchestrator.image import DOUBT_WAIT_S, Refusal, push_in_its_image
 from kaggle_manager.orchestrator.run_context import RunContext
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion, PushedKernel
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
@@ -23,7 +23,7 @@ from kaggle_manager.runs.run_state import RunState
 
 BEGAN = 1_800_000_000.0
 ROW = RunRow("a" * 32, "small", "little_task", 4, False, "tree", "local", "me", "slug", iso(BEGAN))
-FIRST = SessionRow(ROW.run_id, 1, Stage.INTENDED, None, 0, "b", 0, started_at=iso(BEGAN))
+FIRST = SessionRow(ROW.run_id, 1, Stage.INTENDED, None, 0, "b", "", started_at=iso(BEGAN))
 
 
 @pytest.fixture
@@ -67,15 +67,15 @@ def test_a_user_who_runs_it_again_at_once_does_not_move_the_run_to_another_image
 ) -> None:
     asked: list[str] = []
 
-    def push_kernel(push: KernelPush) -> PushedKernel:
+    def start(push: SessionRequest) -> StartedSession:
         asked.append(push.image)
         if push.image:
             raise ConfigError("Kaggle refused to start me/slug: try later")
-        return PushedKernel(KernelVersion("me", "slug", 2), "", None)
+        return StartedSession(SessionRef("me", "slug", "2"), "")
 
-    run.connection = SimpleNamespace(client=SimpleNamespace(push_kernel=push_kernel))  # type: ignore[assignment]
+    run.connection = SimpleNamespace(client=SimpleNamespace(start=start))  # type: ignore[assignment]
     run.state.add_session(FIRST)
-    pinned, unpinned = (KernelPush("me", "slug", "print(1)", image=image) for image in ("sha256:" + "a" * 64, ""))
+    pinned, unpinned = (SessionRequest("me", "slug", "print(1)", image=image) for image in ("sha256:" + "a" * 64, ""))
 
     def pushed_after(seconds: float) -> object:
         now[0] = BEGAN + seconds
@@ -86,4 +86,4 @@ def test_a_user_who_runs_it_again_at_once_does_not_move_the_run_to_another_image
     assert isinstance(pushed_after(10), Refusal)
     assert isinstance(pushed_after(DOUBT_WAIT_S - 1), Refusal)
     assert "" not in asked
-    assert isinstance(pushed_after(DOUBT_WAIT_S), PushedKernel)
+    assert isinstance(pushed_after(DOUBT_WAIT_S), StartedSession)

@@ -144,6 +144,6 @@ def test_running_it_again_answers_the_failures_that_were_seen_not_that_of_the_se
 ) -> None:
     monkeypatch.setattr("kaggle_manager.orchestrator.run_context.settings_of", lambda config: {})
     for generation, at in ((1, Stage.CLOSED), (2, stage)):
-        run.state.add_session(SessionRow(ROW.run_id, generation, at, None, 0, "", 0, iso(BEGAN)))
+        run.state.add_session(SessionRow(ROW.run_id, generation, at, None, 0, "", "", iso(BEGAN)))
     run.go_on()
     assert run.row.seen_to == seen_to

@@ -22,7 +22,7 @@ def test_only_for_checkpoints_of_this_run_and_session(tmp_path: Path) -> None:
     for other in others:
         for path in other.checkpoints.glob("*_steps.*"):
             path.rename(tree.checkpoints / path.name)
-    session = SessionRow("run", 2, Stage.ENDED, None, 0, "b" * 64, 0, "2026-01-01T00:00:00+00:00")
+    session = SessionRow("run", 2, Stage.ENDED, None, 0, "b" * 64, "", "2026-01-01T00:00:00+00:00")
     vouch_for(config, session, DownloadedSession(tmp_path, None, tree.root, ""))
     vouched = Vouched(config.state)
     assert vouched.who(own.manifest) == "brought by session 2 of run run"

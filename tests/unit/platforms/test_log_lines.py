@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.kaggle.log_lines import LONGEST_LINE, LogLine, parse_log, stored_events
+from kaggle_manager.platforms.kaggle.log_lines import parse_log, stored_events
 from kaggle_manager.platforms.kaggle.long_strings import with_short_strings
+from kaggle_manager.platforms.platform import LONGEST_LINE, LogLine
 
 
 @given(st.text())

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from slugify import slugify
 
 from kaggle_manager.errors import ConfigError, UnsafePath
-from kaggle_manager.platforms.kaggle.names import check_file_name, title_for
+from kaggle_manager.platforms.file_names import check_file_name
+from kaggle_manager.platforms.kaggle.names import title_for
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.kaggle.download import download_file
-from kaggle_manager.platforms.kaggle.models import OutputFile
 from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import NotSent, Transport
+from kaggle_manager.platforms.platform import OutputFile
 
 ENDPOINT = "https://kaggle.invalid"
 SECRET = "pa55"

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from kaggle_manager.errors import AmbiguousPush, BundleTooLarge, CapacityReached, ConfigError, PushMismatch, QuotaError
-from kaggle_manager.platforms.kaggle.models import KernelPush, KernelVersion
+from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.kaggle.push_reply import read_push_reply
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest
 
-PUSH = KernelPush("Alice", "km-run", "source")
+PUSH = SessionRequest("Alice", "km-run", "source")
 
 
 @pytest.mark.parametrize(
@@ -25,10 +26,9 @@ PUSH = KernelPush("Alice", "km-run", "source")
 )
 def test_a_reply_that_is_exactly_right_is_a_session(reply):
     pushed = read_push_reply(PUSH, reply)
-    assert pushed.version == KernelVersion("Alice", "km-run", 7)
+    assert pushed.version == SessionRef("Alice", "km-run", "7")
     assert pushed.version.ref == "Alice/km-run/7"
-    assert pushed.version.label == "v7"
-    assert pushed.kernel_id == reply.get("kernelId")
+    assert label_of(pushed.version) == "v7"
 
 
 @pytest.mark.parametrize(

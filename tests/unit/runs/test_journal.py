@@ -28,7 +28,7 @@ RUN = RunRow("r1", "section", "scenario", 100, False, "/tree", "local", "local",
 
 
 def session(generation: int) -> SessionRow:
-    return SessionRow("r1", generation, Stage.INTENDED, None, 0, "b" * 64, 0, "2026-01-01T00:00:00+00:00")
+    return SessionRow("r1", generation, Stage.INTENDED, None, 0, "b" * 64, "", "2026-01-01T00:00:00+00:00")
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def reader(journal: Journal) -> Iterator[Journal]:
 
 def test_what_was_written_is_read_back_after_reopening(journal: Journal) -> None:
     journal.add_session(session(1))
-    journal.update_session(session(1), stage=Stage.PUSHED, version=7)
+    journal.update_session(session(1), stage=Stage.PUSHED, version="7")
     journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00", version=7)
     journal.close()
     with closing(Journal(journal.path)) as again:
         assert again.run("r1") == RUN
-        assert [(s.stage, s.version) for s in again.sessions("r1")] == [(Stage.PUSHED, 7)]
+        assert [(s.stage, s.version) for s in again.sessions("r1")] == [(Stage.PUSHED, "7")]
         assert again.events("r1")[0]["detail"] == {"version": 7}
 
 
@@ -64,7 +64,7 @@ def test_a_generation_cannot_be_intended_twice(journal: Journal) -> None:
 
 def test_only_an_intent_can_be_taken_back(journal: Journal) -> None:
     journal.add_session(session(1))
-    journal.update_session(session(1), stage=Stage.PUSHED, version=1)
+    journal.update_session(session(1), stage=Stage.PUSHED, version="1")
     journal.drop_intent(session(1))
     assert len(journal.sessions("r1")) == 1
 
@@ -105,7 +105,7 @@ def test_a_tree_is_the_same_by_a_link_and_after_its_project_was_moved(tmp_path: 
 def test_what_belongs_together_is_written_whole_or_not_at_all(journal: Journal, reader: Journal) -> None:
     journal.add_session(session(1))
     with journal.together():
-        journal.update_session(session(1), stage=Stage.PUSHED, version=1)
+        journal.update_session(session(1), stage=Stage.PUSHED, version="1")
         journal.note("r1", 1, "pushed", "2026-01-01T00:00:01+00:00")
         assert reader.sessions("r1")[0].stage is Stage.INTENDED
         assert reader.events("r1") == []
@@ -398,7 +398,7 @@ def test_a_folder_is_one_tree_in_either_spelling_of_windows(journal: Journal, mo
 
 
 def test_a_number_that_is_not_finite_is_written_as_unknown(journal: Journal) -> None:
-    session = SessionRow("r1", 1, Stage.ENDED, None, 0, "b", 0, RUN.created_at)
+    session = SessionRow("r1", 1, Stage.ENDED, None, 0, "b", "", RUN.created_at)
     journal.add_session(session)
     nan = float("nan")
     facts = journal.add_facts(session, ran_s=1.5, other=[nan, 2.0]).facts

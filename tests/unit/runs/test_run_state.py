@@ -31,7 +31,7 @@ def run(tmp_path: Path) -> Iterator[RunState]:
 
 
 def session(number: int, **more: Any) -> SessionRow:
-    return SessionRow("r", number, Stage.INTENDED, None, number, "b", 0, AT, **more)
+    return SessionRow("r", number, Stage.INTENDED, None, number, "b", "", AT, **more)
 
 
 @pytest.mark.parametrize("kind", GOES_ON)

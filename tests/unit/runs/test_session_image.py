@@ -20,7 +20,7 @@ A, B = (f"gcr.io/kaggle-images/python@sha256:{digit * 64}" for digit in "ab")
 def sessions(*images: str | None) -> list[SessionRow]:
     """The sessions of a run, each in an image that is known, or not."""
     return [
-        SessionRow("run", number, Stage.CLOSED, None, 0, "", 0, "", facts={} if image is None else {"image": image})
+        SessionRow("run", number, Stage.CLOSED, None, 0, "", "", "", facts={} if image is None else {"image": image})
         for number, image in enumerate(images, 1)
     ]
 

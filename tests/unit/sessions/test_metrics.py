@@ -28,7 +28,7 @@ PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}
 def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending_s: float) -> None:
     facts = {"planned": PLANNED, "seen": {"running_since": STARTED}}
     ended_at = iso(STARTED + over_after_s)
-    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
+    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, "", iso(STARTED), ended_at=ended_at, facts=facts)
     result = SessionResult(
         outcome="interrupted",
         reason="the session's time is used up after 520 s",
@@ -46,7 +46,7 @@ def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending
 def test_one_that_its_limit_has_killed_needed_more_than_it_was_given(over_after_s: float, kept_s: float) -> None:
     facts = {"planned": PLANNED, "seen": {"running_since": STARTED, "step": 1000, "steps_per_s": 2.0}}
     ended_at = iso(STARTED + over_after_s)
-    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, 0, iso(STARTED), ended_at=ended_at, facts=facts)
+    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, "", iso(STARTED), ended_at=ended_at, facts=facts)
     measured = measurements(session, None, step_before=0, step_after=900, failed=False)
     closed = replace(session, stage=Stage.CLOSED, facts={**facts, **measured})
     assert margin(600.0, measure(past_sessions([closed]))) == kept_s, "twice what it had, and some"

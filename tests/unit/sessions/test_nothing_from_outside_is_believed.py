@@ -41,7 +41,7 @@ GOOD: dict[str, Any] = {
     "counts": {"updates": 1},
     "files": [{"name": "training_tree/a", "size": 1, "sha256": "0" * 64}],
 }
-SESSION = SessionRow("r", 1, Stage.ENDED, None, 0, "b", 0, "")
+SESSION = SessionRow("r", 1, Stage.ENDED, None, 0, "b", "", "")
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -8,8 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.kaggle.log_lines import LogLine
-from kaggle_manager.platforms.kaggle.models import KernelState
+from kaggle_manager.platforms.platform import LogLine, SessionState
 from kaggle_manager.protocol.events import parse_event
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.watch import PollInterval, slowest_s
@@ -39,12 +38,12 @@ def test_what_a_newer_version_wrote_down_is_read_as_far_as_it_is_known() -> None
 
 
 def test_a_state_is_dated_when_it_is_first_seen() -> None:
-    seen = SessionProgress().after_status(KernelState.QUEUED, 1.0).after_status(KernelState.RUNNING, 5.0)
-    seen = seen.after_status(KernelState.RUNNING, 9.0)
+    seen = SessionProgress().after_status(SessionState.QUEUED, 1.0).after_status(SessionState.RUNNING, 5.0)
+    seen = seen.after_status(SessionState.RUNNING, 9.0)
     assert (seen.queued_since, seen.running_since, seen.state) == (1.0, 5.0, "RUNNING")
 
 
-def polls(state: KernelState | None, seconds: float, **phase: Any) -> int:
+def polls(state: SessionState | None, seconds: float, **phase: Any) -> int:
     now, pace, count = 0.0, PollInterval(0.0, lambda: 0.5), 0
     while now < seconds:
         now, count = pace.due, count + 1
@@ -54,10 +53,10 @@ def polls(state: KernelState | None, seconds: float, **phase: Any) -> int:
 
 def test_polls_follow_the_phase() -> None:
     hour = 3600.0
-    live = polls(KernelState.RUNNING, hour, log_is_live=True, is_ending=False)
-    blind = polls(KernelState.RUNNING, hour, log_is_live=False, is_ending=False)
-    ending = polls(KernelState.RUNNING, hour, log_is_live=True, is_ending=True)
-    queued = polls(KernelState.QUEUED, hour, log_is_live=False, is_ending=False)
+    live = polls(SessionState.RUNNING, hour, log_is_live=True, is_ending=False)
+    blind = polls(SessionState.RUNNING, hour, log_is_live=False, is_ending=False)
+    ending = polls(SessionState.RUNNING, hour, log_is_live=True, is_ending=True)
+    queued = polls(SessionState.QUEUED, hour, log_is_live=False, is_ending=False)
     assert live < 50 < blind == queued < 150 < ending < 400
 
 

@@ -13,7 +13,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.started import versions_of
 
-SESSION = SessionRow("run", 2, Stage.ENDED, None, 0, "b" * 64, 0, "")
+SESSION = SessionRow("run", 2, Stage.ENDED, None, 0, "b" * 64, "", "")
 START = SessionStart(
     run_id="run",
     generation=2,

@@ -92,7 +92,7 @@ def trained_in(folder: Path) -> Path:
         for number, (began, ended) in enumerate(((0, 12), (20, 32)), start=1):
             ends = {"ended_at": AT.format(ended), "facts": facts}
             journal.add_session(
-                SessionRow("run", number, Stage.CLOSED, None, number - 1, "b" * 64, 0, AT.format(began), **ends)
+                SessionRow("run", number, Stage.CLOSED, None, number - 1, "b" * 64, "", AT.format(began), **ends)
             )
     return config.journal
 
@@ -261,7 +261,7 @@ def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
     row, _ = run_in(tmp_path)
     forecast = {"done_at": "2026-11-29T00:00:00+00:00", "sessions": 1, "accelerator_s": 1.0, "made_at": None}
     row = replace(row, settings={"stopped": True}, trouble=trouble, forecast=forecast)
-    session = SessionRow("r", 1, stage, None, 0, "b", 0, row.created_at, 1, outcome="crashed", kind="code error")
+    session = SessionRow("r", 1, stage, None, 0, "b", "", row.created_at, "1", outcome="crashed", kind="code error")
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
         journal.add_run(row)
         journal.add_session(session)

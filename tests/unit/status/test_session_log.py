@@ -37,7 +37,7 @@ def test_the_copy_is_taken_for_the_log_only_when_the_session_is_over(
     copy.write_text("so\n\nfar\n" + format_event(ProgressEvent(step=1, target=2), tag))
     with closing(Journal(config.journal)) as journal:
         journal.add_run(RunRow("r", "section", "walk", 30, False, str(config.tree), "local", "o", "s", AT))
-        journal.add_session(SessionRow("r", 1, stage, None, 0, "b", 0, AT, 1))
+        journal.add_session(SessionRow("r", 1, stage, None, 0, "b", "", AT, "1"))
         lines = session_log(config, journal, None, connect_to=away, reporter=Reporter(io.StringIO()))
         if is_live:
             with pytest.raises(Unavailable, match="was asked"):

@@ -54,7 +54,7 @@ def config(tmp_path: Path) -> RunConfig:
     for run_id, place in (("run", tree), ("quick", tree + "_quick")):
         journal.add_run(RunRow(run_id, "s", SCENARIO, 9, False, place, "local", "me", "slug", at))
     for generation, stage in ((1, Stage.CLOSED), (2, Stage.ENDED)):
-        journal.add_session(SessionRow("run", generation, stage, None, 0, "", 0, at))
+        journal.add_session(SessionRow("run", generation, stage, None, 0, "", "", at))
     journal.close()
     return config
 

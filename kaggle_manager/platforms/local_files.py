@@ -6,6 +6,7 @@ elsewhere on this machine is hashed as it is written and gets its name only when
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -13,21 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.errors import UnsafePath
-from kaggle_manager.platforms.kaggle.download import PART_SUFFIX, sha256_of, storage_error
-from kaggle_manager.platforms.kaggle.names import check_file_name
+from kaggle_manager.errors import StorageError, UnsafePath
+from kaggle_manager.platforms.file_names import check_file_name
+from kaggle_manager.platforms.platform import ExpectedFile
+
+PART_SUFFIX = ".part"
+"""What has come so far of a file lies beside its place under this suffix."""
 
 _BLOCK = 1024 * 1024
 _AT_ONCE = 4  # hashing leaves the interpreter free
-
-
-@dataclass(frozen=True)
-class ExpectedFile:
-    """A file that is wanted, and the hash of its bytes; None where it is not known."""
-
-    name: str
-    size: int | None
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -115,3 +110,18 @@ def _copied(file: ExpectedFile, source: Path, destination: Path) -> bool:
         begun.unlink(missing_ok=True)
         raise storage_error(error, destination) from None
     return True
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def storage_error(error: OSError, destination: Path) -> StorageError:
+    """Our error for what the disk said about `destination`."""
+    full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return StorageError(
+        f"{destination} could not be written: {error.strerror or type(error).__name__}.",
+        safe="what was downloaded so far is kept as a .part file; nothing earlier was replaced",
+        next_step=f"{'free some space' if full else 'make the folder writable'} and run the same command again",
+    )
