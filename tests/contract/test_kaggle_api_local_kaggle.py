@@ -112,7 +112,7 @@ def test_each_version_keeps_its_own_status_log_and_outputs(client, push):
     first = push("km-versions", "(working / 'one.txt').write_text('1'); print('one')")
     assert ended(client, first) is SessionState.COMPLETE
     second = push("km-versions", "print('two'); sys.exit(1)")
-    assert (first.version, second.version) == (1, 2)
+    assert (first.id, second.id) == ("1", "2")
     assert ended(client, second) is SessionState.ERROR
     assert client.status(first).state is SessionState.COMPLETE
     assert [file.name for file in client.outputs(first).files] == ["one.txt"]

@@ -418,7 +418,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
             return LOST
         return None
 
-    def download_outputs(
+    def download(
         self,
         version: SessionRef,
         names: Sequence[ExpectedFile],
