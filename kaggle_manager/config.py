@@ -26,7 +26,11 @@ from kaggle_manager.sections.project import (
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.place import check
 
-PLATFORMS = ("auto", "local", "kaggle")
+PLATFORMS = ("auto", "local", "kaggle", "slurm")
+# A class that is a platform, by its module and name.
+_PLATFORM_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+# Of the state folder: where the Kaggle of this machine is.
+LOCAL_KAGGLE = "local_kaggle"
 # What a variable KM_<NAME> may say of a run.
 SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "keep_gb")
 # A Kaggle session ends after 12 hours, whatever its kernel is doing (kaggle.com/docs/notebooks).
@@ -56,7 +60,7 @@ class RunConfig:
         session_limit_s: longest session, in seconds, as asked of the platform.
         quick: a quick run, in a tree of its own.
         fresh: archive the tree that is there and start from zero.
-        platform: `auto`, `local` or `kaggle`.
+        platform: `auto`, `local`, `kaggle`, `slurm` or MODULE:CLASS.
         keep_bytes: most bytes that the kept copies of the tree may take together.
         project_root: folder of the project: its sections and their environments.
         state: folder of the journal, the downloads and the local Kaggle.
@@ -138,7 +142,7 @@ class RunConfig:
 
     @property
     def local_kaggle(self) -> Path:
-        return self.state / "local_kaggle"
+        return self.state / LOCAL_KAGGLE
 
     def with_stored(self, target: int, settings: Mapping[str, Any]) -> RunConfig:
         """With what the run was started with, where neither an option nor a variable says otherwise.
@@ -223,7 +227,7 @@ def build_config(
         trust: continue the checkpoint that is there, whoever made it.
         accept_changes: continue it though the environment or the reward was changed, on purpose.
         image: `latest` moves the run to the platform's newest docker image; None: it stays in its own.
-        platform: `auto`, `local` or `kaggle`; None: `KM_PLATFORM`, else `auto`.
+        platform: `auto`, `local`, `kaggle`, `slurm` or MODULE:CLASS; None: `KM_PLATFORM`, else `auto`.
         workdir: everything the run writes goes below it; None: `KM_WORKDIR`, else the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.
         environ: where the variables are read.
@@ -333,9 +337,9 @@ def _session_limit(value: str | float) -> float:
 
 
 def _platform(value: str) -> str:
-    if value not in PLATFORMS:
+    if value not in PLATFORMS and not _PLATFORM_CLASS.fullmatch(value):
         raise _unusable(
-            f"platform = {value!r} is not known; accepted: {', '.join(PLATFORMS)}.",
+            f"platform = {value!r} is not known; accepted: {', '.join(PLATFORMS)}, or MODULE:CLASS.",
             f"give --platform {PLATFORMS[0]}",
         )
     return value

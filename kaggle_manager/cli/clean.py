@@ -57,7 +57,7 @@ def clean(
     file = state / "journal.sqlite"
     with closing(Journal(file) if yes and file.exists() else Journal.to_read(file)) as journal:
         platforms = sorted({run.platform for run in journal.runs()} & asked)
-        connections = [reach(each, state / "local_kaggle", is_known=True) for each in platforms]
+        connections = [reach(each, state, is_known=True) for each in platforms]
         for connection in connections:
             with closing(connection.client):
                 for leftover in cleaned(connection, journal, time.time(), delete=yes, reporter=Reporter(sys.stderr)):

@@ -211,6 +211,9 @@ class ValidationKaggleManager:
     def room_for(self, config: RunConfig) -> int:
         """How many sessions of such a run its platform has room for at once.
 
+        Args:
+            config: of the run.
+
         Raises:
             RemoteError, AuthError: the platform did not answer, or refused.
         """

@@ -303,7 +303,8 @@ class Section(Frozen):
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
     section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
     its report may add in words to results that are there; it judges nothing and enters no fingerprint. `inputs` is data
-    of Kaggle that every scenario reads.
+    of Kaggle that every scenario reads. `platform` is what a platform is to know, by its name; it is no part of what is
+    trained.
     """
 
     name: Name
@@ -315,6 +316,7 @@ class Section(Frozen):
     scenarios: dict[Name, _Read] = {}
     study: Table = {}
     remarks: Table = {}
+    platform: dict[str, Table] = {}
     demo: Demo | None = None
     _folder: Path = PrivateAttr()
 

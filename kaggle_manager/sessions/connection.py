@@ -1,25 +1,29 @@
-"""Which Kaggle a run talks to: the real one when there are credentials, else the one on this machine. Says why.
+"""Which platform a run talks to, and why: the one that was asked for; else Kaggle when there are credentials, or the
+Kaggle of this machine.
 
-The only place where the two differ; past it nothing can tell them apart.
+The only place that knows platforms by name; past it nothing can tell them apart.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
-from kaggle_manager.config import FROM_RUN, RunConfig
-from kaggle_manager.errors import AuthError, RemoteError, error_context
+from kaggle_manager.config import FROM_RUN, LOCAL_KAGGLE, RunConfig
+from kaggle_manager.errors import AuthError, ConfigError, RemoteError, error_context
 from kaggle_manager.local_kaggle.image_packages import image_versions
 from kaggle_manager.local_kaggle.image_site import listed, visible
 from kaggle_manager.local_kaggle.launcher import ensure_running
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.platforms.platform import Platform
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.runs.budget import QuotaView
 from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Machine
 
@@ -53,36 +57,48 @@ class Connection:
         Args:
             pythons: the versions that one may have, such as "3.13.15".
         """
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if self.platform == "local":
-            here = f"{sys.version_info.major}.{sys.version_info.minor}"
             return Machine((here,), visible(config.local_kaggle), is_here=True)
+        if self.platform != "kaggle":  # nothing is known of its machines: what a section pins is installed there
+            return Machine((here,), frozenset())
         known = [found[0] for each in pythons if (found := re.match(r"3\.\d+", each))]
         return Machine(tuple(dict.fromkeys(known)) or KAGGLE_PYTHONS, listed(), versions=image_versions())
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:
-    """Choose and reach a Kaggle; starts the local one when it is chosen and not running.
+    """Choose and reach a platform; starts the local Kaggle when it is chosen and not running.
 
     Raises:
-        AuthError: Kaggle was asked for and there are no credentials, or it refuses them.
-        RemoteError: the chosen Kaggle does not answer.
+        AuthError: Kaggle was asked for and there are no credentials, or the platform refuses them.
+        ConfigError: there is no such platform, or what section.toml says of it cannot be used.
+        RemoteError: the chosen platform does not answer.
     """
     is_known = config.sources["platform"] == FROM_RUN
-    return reach(config.platform, config.local_kaggle, environ, is_known=is_known)
+    options = config.section.platform.get(config.platform) or {}
+    return reach(config.platform, config.state, environ, options=options, is_known=is_known)
 
 
 def reach(
-    platform: str, local_kaggle: Path, environ: Mapping[str, str] = os.environ, *, is_known: bool = False
+    platform: str,
+    state: Path,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    options: Mapping[str, Any] | None = None,
+    is_known: bool = False,
 ) -> Connection:
     """The same by the name of a platform.
 
     Args:
-        local_kaggle: folder of the Kaggle of this machine.
+        state: the state folder, in which the Kaggle of this machine is.
+        options: what the table `[platform.NAME]` says.
         is_known: a run is there already.
 
     Raises:
-        AuthError, RemoteError: as `connect`.
+        AuthError, ConfigError, RemoteError: as `connect`.
     """
+    if platform not in ("auto", "kaggle", "local"):
+        return _connect_other(platform, state, options or {}, "its run is there" if is_known else "it was asked for")
     credentials = find_credentials(environ) if platform != "local" else None
     if platform == "kaggle" and credentials is None:
         raise AuthError(
@@ -95,7 +111,7 @@ def reach(
         )
     if credentials is None:
         asked = "--platform local was given" if platform == "local" else "no Kaggle credentials were found"
-        return _connect_local(local_kaggle, "its run is there" if is_known else asked)
+        return _connect_local(state / LOCAL_KAGGLE, "its run is there" if is_known else asked)
     client = KaggleClient(credentials)
     why = f"{credentials.kind} credentials were found in {credentials.source}"
     with error_context(
@@ -114,3 +130,32 @@ def _connect_local(folder: Path, why: str) -> Connection:
     return Connection(
         client, client.whoami(), "local", f"{why}; it runs at {server.url} with its state in {server.root}"
     )
+
+
+def _connect_other(platform: str, state: Path, options: Mapping[str, Any], why: str) -> Connection:
+    client = platform_class(platform)(options, state)
+    return Connection(client, client.whoami(), platform, f"{why}: {client!r}")
+
+
+def platform_class(name: str) -> Callable[[Mapping[str, Any], Path], Platform]:
+    """What makes the platform of this name, of what its table in section.toml says and the state folder.
+
+    Args:
+        name: `slurm`, or MODULE:CLASS.
+
+    Raises:
+        ConfigError: there is no such class, or what it makes is no platform.
+    """
+    if name == "slurm":
+        return SlurmPlatform
+    module, _, attribute = name.partition(":")
+    try:
+        made: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"The platform {name} cannot be imported: {error}.",
+            safe="nothing was started",
+            next_step="name a class that Python finds, MODULE:CLASS, whose methods are those of "
+            "kaggle_manager.platforms.platform.Platform",
+        ) from error
+    return cast("Callable[[Mapping[str, Any], Path], Platform]", made)

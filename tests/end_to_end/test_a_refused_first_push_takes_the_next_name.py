@@ -24,7 +24,7 @@ from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import AmbiguousPush, Interrupted, NotebookNotFound, NoVersionShown, QuotaError, RemoteError
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
 from kaggle_manager.orchestrator.clean import clean
-from kaggle_manager.platforms.kaggle.client import KaggleClient, page_of
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.platform import Quota, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
@@ -154,7 +154,7 @@ def test_without_a_name_left_the_run_waits_says_what_to_delete_and_goes_on_under
         assert row.wait.cause == "no name free"
         assert "Type `kaggle-manager clean --yes --workdir " in row.wait.why
         for slug in (*row.left_names, row.slug):
-            assert page_of(f"local/{slug}") in row.wait.why
+            assert f"local/{slug}" in row.wait.why
         with client_of(bench) as client, closing(Journal(bench.workdir / "journal.sqlite")) as journal:
             over = clean(Connection(client, "local", "kaggle", "a test"), journal, time.time(), delete=True)
             deleted.update(each.thing.slug for each in over if each.action == "deleted")
@@ -271,7 +271,7 @@ def test_the_accounts_sessions_are_counted_before_a_first_push(bench: Bench) -> 
         bench.slept, bench.make_client = Naps(), Client
         assert bench.run(timesteps=2).step == 2
     assert pushed[0] >= 3
-    assert "2 GPU sessions of this account are live, and Kaggle runs 2 at once" in bench.output
+    assert "2 GPU sessions of this account are live, and the platform runs 2 at once" in bench.output
     assert run_of(bench).left_names == ()
 
 

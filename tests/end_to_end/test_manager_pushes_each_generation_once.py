@@ -169,7 +169,7 @@ def test_a_session_filed_under_another_name_stops_the_run_and_says_where_it_is(b
     bench.make_client = scripted(misfiled)
     with pytest.raises(PushMismatch) as caught:
         bench.run(timesteps=2)
-    assert "-x on Kaggle" in caught.value.next_step
+    assert "-x on local" in caught.value.next_step
     assert bench.run(timesteps=2).step == 2, "the next step it names: the same command again"
 
 
@@ -181,7 +181,7 @@ def test_a_push_filed_under_another_name_is_found_even_when_its_answer_was_lost(
     bench.make_client = scripted(misfiled)
     with pytest.raises(PushMismatch) as caught:
         bench.run(timesteps=2)
-    assert "-x on Kaggle" in caught.value.next_step
+    assert "-x on local" in caught.value.next_step
     with pytest.raises(ConfigError, match="was stopped"):
         bench.manager().tick("small", timesteps=2)
     assert versions(bench) == 0, "nothing was pushed beside it, not by a schedule either"
@@ -216,8 +216,8 @@ def test_something_else_pushing_to_the_same_kernel_is_noticed_and_the_named_next
     bench.make_client = scripted(overtaken)
     with pytest.raises(ConfigError, match="was not pushed by this run") as caught:
         bench.run(timesteps=2)
-    assert "delete the kernel" in caught.value.next_step
+    assert "delete local/" in caught.value.next_step
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
-        owner, slug = caught.value.next_step.split("delete the kernel ")[1].split(" ")[0].split("/")
+        owner, slug = caught.value.next_step.split("delete ")[1].split(" ")[0].split("/")
         client.delete(owner, slug)
     assert bench.run(timesteps=2).step == 2

@@ -1,0 +1,84 @@
+"""The script of a session's job, and the words by which `sbatch` is asked to run it. Pure."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+
+from kaggle_manager.platforms.slurm.job_state import NO_FOLDER, NOT_MINE
+from kaggle_manager.platforms.slurm.settings import SlurmSettings
+
+# It is the same for every session of a run. That it began and how it ended it writes beside itself, for Slurm forgets.
+# `claimed` is made once, by the job or by who withdraws the session: so a job that comes twice, or late, does nothing.
+_SCRIPT = """\
+#!/bin/bash -l
+# One session of a training. What it leaves is beside this file: log, output, ended.
+here=$1
+cd -- "$here" || exit {no_folder}
+umask 077
+mkdir claimed 2>/dev/null || exit {not_mine}
+exec >> log 2>&1
+printf '%s\\n' "$SLURM_JOB_ID" > started
+trap : TERM INT HUP USR1  # for the trainer, which saves and leaves; this script writes how it ended
+{setup}
+cd -- "$here" || exit 1
+export KAGGLE_WORKING_DIR="$here/output" KAGGLE_INPUT_DIR="$here/input"
+export KAGGLE_CONTAINER_NAME="$(uname -n)-$SLURM_JOB_ID"
+{python} -u script.py
+code=$?
+printf '%s\\n' "$code" > ended.tmp && mv -f ended.tmp ended
+exit "$code"
+"""
+
+
+def job_script(settings: SlurmSettings, python: str) -> str:
+    """What the job runs in its session's folder.
+
+    Args:
+        python: the interpreter where the section names none.
+    """
+    return _SCRIPT.format(
+        no_folder=NO_FOLDER,
+        not_mine=NOT_MINE,
+        setup="\n".join(settings.setup),
+        python=shlex.quote(settings.python or python),
+    )
+
+
+def comment_of(slug: str, number: str) -> str:
+    """By what a job is found again whose number nobody has written down."""
+    return f"km:{slug}/{number}"
+
+
+def sbatch(
+    settings: SlurmSettings, *, folder: str, slug: str, number: str, timeout_s: int | None, needs_gpu: bool
+) -> Sequence[str]:
+    """The command that submits a session.
+
+    Args:
+        folder: of the session, absolute.
+        timeout_s: seconds after which Slurm ends it; None: as the settings say.
+        needs_gpu: the section asks for an accelerator; it gets one GPU where the settings do not say which.
+    """
+    gpus = settings.gpus if settings.gpus is not None else "1" if needs_gpu else None
+    values = {
+        "job-name": slug,
+        "comment": comment_of(slug, number),
+        "chdir": "/",
+        "output": "/dev/null",  # the script names its log itself: Slurm would read `%j` in a folder's name
+        "partition": settings.partition,
+        "account": settings.account,
+        "time": _minutes(timeout_s) if timeout_s else settings.time,
+        "gpus": gpus if gpus != "0" else None,
+        "cpus-per-task": settings.cpus,
+        "mem": settings.memory,
+    }
+    options = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    # The user's own come last and win, except for what a session is not one without.
+    return ("sbatch", "--parsable", *options, *settings.sbatch_options, "--no-requeue", f"{folder}/job.sh", folder)
+
+
+def _minutes(seconds: int) -> str:
+    """Slurm counts in minutes; one more for what the script does beside the session."""
+    return str(math.ceil(seconds / 60) + 1)

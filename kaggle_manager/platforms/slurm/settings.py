@@ -1,0 +1,109 @@
+"""What `[platform.slurm]` of a section.toml says, and `KM_SLURM_*` instead of it. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kaggle_manager.errors import ConfigError
+
+PREFIX = "KM_SLURM_"
+# Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds].
+_TIME = re.compile(r"(?:(?P<days>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?)|(?P<parts>\d+(?::\d+){0,2})")
+_LISTS: Mapping[str, Callable[[str], Any]] = {"setup": str.splitlines, "sbatch_options": shlex.split}
+
+
+class SlurmSettings(BaseModel):
+    """How sessions run on a cluster. What is None is left to the cluster's own defaults.
+
+    Attributes:
+        login: host with Slurm's commands, as `ssh` takes it; "": they are here.
+        folder: where sessions and their inputs lie, on a disk that the login host and the nodes share; "~" and a
+            relative path are about the home directory there. Without `login`: None for a folder in the state folder.
+        partition, account, gpus, cpus, memory: what `sbatch` takes as --partition, --account, --gpus, --cpus-per-task
+            and --mem.
+        time: the longest session, in Slurm's forms such as "12:00:00" or "2-00"; None: 12 hours.
+        setup: lines of shell that a job runs first, such as "module load cuda" and "source env/bin/activate".
+        python: what runs a session after them.
+        sbatch_options: anything else that `sbatch` takes, one option each, such as "--qos=long".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    login: str = ""
+    folder: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    time: str | None = Field(None, pattern=f"^(?:{_TIME.pattern})$")
+    gpus: str | None = None
+    cpus: int | None = Field(None, ge=1)
+    memory: str | None = None
+    setup: tuple[str, ...] = ()
+    python: str | None = None
+    sbatch_options: tuple[str, ...] = ()
+
+    @property
+    def longest_session_s(self) -> float:
+        return seconds_of(self.time) if self.time else 12 * 3600.0
+
+
+def seconds_of(time: str) -> float:
+    """Seconds of a duration in one of Slurm's forms.
+
+    Raises:
+        ValueError: it has none of them.
+    """
+    found = _TIME.fullmatch(time)
+    if found is None:
+        raise ValueError(f"{time!r} is not a duration of Slurm's")
+    if found["parts"]:
+        numbers = [int(part) for part in found["parts"].split(":")]
+        hours, minutes, seconds = {1: (0, *numbers, 0), 2: (0, *numbers), 3: tuple(numbers)}[len(numbers)]
+        return float(hours * 3600 + minutes * 60 + seconds)
+    days, hours, minutes, seconds = (int(found[name] or 0) for name in ("days", "dh", "dm", "ds"))
+    return float(days * 86400 + hours * 3600 + minutes * 60 + seconds)
+
+
+def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> SlurmSettings:
+    """The settings of a section, where no variable says otherwise.
+
+    Raises:
+        ConfigError: one of them is unknown or cannot be used; the message names it.
+    """
+    given: dict[str, Any] = {**table}
+    for name in SlurmSettings.model_fields:
+        if text := environ.get(f"{PREFIX}{name.upper()}"):
+            given[name] = _LISTS.get(name, str)(text)
+    given |= {name: str(given[name]) for name in ("gpus", "memory", "time") if isinstance(given.get(name), int)}
+    try:
+        settings = SlurmSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"[platform.slurm] {name} = {first['input']!r} cannot be used: {first['msg']}.",
+            safe="nothing was started",
+            next_step=f"correct {name} in section.toml or {PREFIX}{name.upper()}; accepted are "
+            f"{', '.join(SlurmSettings.model_fields)}",
+        ) from error
+    if settings.login.startswith("-") or "\n" in "".join(
+        (settings.login, settings.folder or "", settings.python or "")
+    ):
+        raise ConfigError(
+            "[platform.slurm] login, folder and python are single words of a command, and login no option.",
+            safe="nothing was started",
+            next_step="correct [platform.slurm] in section.toml",
+        )
+    return settings
+
+
+def folder_of(settings: SlurmSettings, state: Path) -> str:
+    """Where sessions lie on the cluster's disk; relative to the home directory there, or absolute."""
+    if settings.folder:
+        return settings.folder.removeprefix("~/") if settings.folder != "~" else "."
+    return "kaggle_manager_sessions" if settings.login else str(state.absolute() / "slurm")

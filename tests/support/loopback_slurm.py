@@ -1,0 +1,165 @@
+"""A real Slurm on this machine for a test: munged, slurmctld and slurmd of Debian's packages, on loopback alone.
+
+One node, two processors, no accounting. Its daemons are children of the test that started it, and end with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# What installs it; `.ci/run` says so too.
+INSTALL = "apt-get install --no-install-recommends slurm-wlm munge"
+_CONF = """\
+ClusterName=loopback
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+AuthType=auth/munge
+AuthInfo=socket={root}/munge.socket
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+MinJobAge={min_job_age_s}
+KillWait=5
+InactiveLimit=0
+MessageTimeout=10
+SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=0,batch_sched_delay=0
+DefMemPerCPU=500
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=other Nodes=ALL Default=NO MaxTime=60 State=UP
+"""
+
+
+def why_not() -> str:
+    """Why there can be no Slurm here; "" when there can be."""
+    missing = [name for name in ("munged", "slurmctld", "slurmd", "sbatch") if shutil.which(name, path=_PATH) is None]
+    if missing:
+        return f"no Slurm on this machine ({', '.join(missing)} missing): {INSTALL}"
+    return "" if os.getuid() == 0 else "Slurm's daemons start jobs as root alone"
+
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+@dataclass
+class LoopbackSlurm:
+    """A Slurm that `start` starts; `conf` is what SLURM_CONF has to name."""
+
+    min_job_age_s: int = 300
+    root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="km_slurm_")))
+    _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def conf(self) -> Path:
+        return self.root / "slurm.conf"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "SLURM_CONF": str(self.conf), "PATH": _PATH}
+
+    def start(self) -> None:
+        for folder in ("state", "spool"):
+            (self.root / folder).mkdir()
+        self.root.chmod(0o755)
+        (self.root / "munge.key").write_bytes(os.urandom(128))
+        (self.root / "munge.key").chmod(0o600)
+        controller, node = _free_ports(2)
+        host = socket.gethostname().partition(".")[0]
+        self.conf.write_text(
+            _CONF.format(host=host, controller=controller, node=node, root=self.root, min_job_age_s=self.min_job_age_s)
+        )
+        files = [f"--{name}={self.root}/munge.{name.partition('-')[0]}" for name in ("socket", "pid-file", "log-file")]
+        files += [f"--key-file={self.root}/munge.key", f"--seed-file={self.root}/munge.seed"]
+        self._launch("munged", "--foreground", "--force", *files)
+        _until(lambda: (self.root / "munge.socket").exists(), "munged")
+        self.controller_up()
+        self.node_up()
+        _until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t"), "a node that is idle")
+
+    def controller_up(self) -> None:
+        self._launch("slurmctld", "-D")
+
+    def controller_down(self) -> None:
+        self._end("slurmctld")
+
+    def node_up(self) -> None:
+        self._launch("slurmd", "-D")
+
+    def node_down(self) -> None:
+        """End slurmd alone; what it started goes on."""
+        self._end("slurmd")
+
+    def ask(self, *command: str) -> str:
+        """What a command of Slurm prints; "" while the controller does not answer."""
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout if done.returncode == 0 else ""
+
+    def jobs(self) -> list[str]:
+        """Numbers of the jobs that wait or run."""
+        return self.ask("squeue", "-h", "-o", "%i").split()
+
+    def stop(self) -> None:
+        for job in self.jobs() if self._daemons.get("slurmctld") else ():
+            self.ask("scancel", "--full", "-s", "KILL", job)
+            self.ask("scancel", job)
+        deadline = time.monotonic() + 20.0
+        while self._daemons.get("slurmctld") and self.jobs() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for name in list(self._daemons):
+            self._end(name)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _launch(self, name: str, *arguments: str) -> None:
+        with (self.root / f"{name}.out").open("ab") as out:
+            command = [shutil.which(name, path=_PATH) or name, *arguments]
+            self._daemons[name] = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+
+    def _end(self, name: str) -> None:
+        daemon = self._daemons.pop(name)
+        daemon.send_signal(signal.SIGTERM)
+        try:
+            daemon.wait(20)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _until(is_so, what: str, within_s: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(0.1)
