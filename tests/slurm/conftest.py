@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from loopback_slurm import LoopbackSlurm, why_not
-from small_project import installed, make_project
+from small_project import SECTION, installed, make_project
 
 from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.sessions import bundle, reconcile, watch
@@ -45,4 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(watch, "FIRST_POLL_S", 0.1)
     monkeypatch.setattr(reconcile, "LOOK_EVERY_S", 0.2)
     monkeypatch.setattr(bundle, "INSTALLED", installed(tmp_path / "project"))
-    return make_project(tmp_path / "project")
+    made = make_project(tmp_path / "project")
+    section = made / "sections" / SECTION / "section.toml"
+    section.write_text(section.read_text().replace('accelerator = "NvidiaTeslaT4"', ""))  # no node here has one
+    return made

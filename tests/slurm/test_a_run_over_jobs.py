@@ -1,0 +1,167 @@
+"""A run over Slurm jobs, through whatever ends a manager, a job or the controller: the bits of an undisturbed one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from loopback_slurm import LoopbackSlurm
+from small_project import SCENARIO, SECTION, Told, installed
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.local_kaggle.launcher import stop
+from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import passes, push
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.platforms.slurm import client
+from kaggle_manager.runs.journal import Journal
+
+pytestmark = pytest.mark.slow
+TARGET = 6
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "TROUBLE_WAIT_S", 0.5)
+    monkeypatch.setattr(push, "UNANSWERED_WAIT_S", 0.5)
+    monkeypatch.setattr(client, "SUBMITTED_WITHIN_S", 0.0)
+
+
+def manager(project: Path, workdir: Path, platform: str = "slurm") -> ValidationKaggleManager:
+    return ValidationKaggleManager(
+        platform=platform,
+        workdir=workdir,
+        project_root=project,
+        reporter=Told(),
+        check_before_push=lambda config, reporter, stated: None,
+        notifier=Notifier(),
+    )
+
+
+def tree_of(workdir: Path) -> TrainingTree:
+    return TrainingTree(workdir / "sections" / SECTION / "data/models", SCENARIO)
+
+
+def final_bits(workdir: Path) -> bytes:
+    final = CheckpointStore(tree_of(workdir)).final()
+    assert final is not None
+    assert final.step == TARGET
+    return final.read("model")
+
+
+def uninterrupted() -> bytes:
+    """What the small trainer makes of `TARGET` steps; each step makes its model of the one before."""
+    model = b""
+    for step in range(1, TARGET + 1):
+        model = hashlib.sha256(model + b"%d" % step).digest()
+    return model
+
+
+def plan(project: Path, **steps: str) -> None:
+    main = installed(project) / "kaggle_manager/trainer/main.py"
+    wanted = {int(key[1:]): value for key, value in steps.items()}
+    main.write_text(main.read_text().replace("PLAN = {}", f"PLAN = {wanted}"))
+
+
+def sessions(workdir: Path) -> list[tuple[int, str | None]]:
+    with closing(Journal(workdir / "journal.sqlite")) as journal:
+        (run,) = journal.runs()
+        return [(session.generation, session.version) for session in journal.sessions(run.run_id)]
+
+
+def test_a_target_is_reached_over_jobs_whatever_ends_a_job_the_manager_and_the_controller(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path
+) -> None:
+    """Job 2 ends itself, managers end around a submission and in a watch, the controller goes: nothing runs twice."""
+    work = tmp_path / "work"
+    plan(project, g2="die")
+    assert killed("before sbatch", project, work)
+    assert killed("after sbatch", project, work)
+    assert killed("watch", project, work)
+    slurm.controller_down()
+    try:
+        assert "controller" in told(project, work, until="controller")
+    finally:
+        slurm.controller_up()
+    report = manager(project, work).run_validation_section(SECTION, timesteps=TARGET)
+    assert report.step == TARGET
+    assert final_bits(work) == uninterrupted()
+    worked = [path.parent.name for path in (work / "slurm/runs").glob("*/*/started")]
+    assert sorted(worked) == sorted(job for _, job in sessions(work)), "one job for each session number"
+    assert slurm.jobs() == []
+
+
+def test_a_run_changes_its_platform_and_comes_back_with_one_lineage(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    try:
+        assert manager(project, work, "local").run_validation_section(SECTION, timesteps=2).step == 2
+        assert manager(project, work).run_validation_section(SECTION, timesteps=4).step == 4
+        assert manager(project, work, "local").run_validation_section(SECTION, timesteps=TARGET).step == TARGET
+    finally:
+        stop(work / "local_kaggle")
+    assert final_bits(work) == uninterrupted()
+    with closing(Journal(work / "journal.sqlite")) as journal:
+        (run,) = journal.runs()
+    assert run.platform == "local"
+    assert [number for number, _ in sessions(work)] == [1, 2, 3], "one history"
+
+
+# A manager in a process of its own. It ends itself where it is told to.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+from kaggle_manager.notify.notifier import Notifier
+from kaggle_manager.orchestrator import passes, push
+from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.platforms.slurm import client, remote, shell
+from kaggle_manager.sessions import reconcile, watch
+project, workdir, section, target, where = sys.argv[1:]
+watch.FIRST_POLL_S, reconcile.LOOK_EVERY_S, client.SUBMITTED_WITHIN_S = 0.1, 0.1, 0.0
+passes.TROUBLE_WAIT_S = push.UNANSWERED_WAIT_S = 0.5
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+def script(self, text, *arguments, **options):
+    done = run(self, text, *arguments, **options)
+    return die() if text == remote.SUBMIT and where == "after sbatch" else done
+run, shell.Shell.script = shell.Shell.script, script
+if where == "before sbatch":
+    client.sbatch = die
+if where == "watch":
+    watch._Watch.take_rest = die
+ValidationKaggleManager(
+    platform="slurm", workdir=Path(workdir), project_root=Path(project), notifier=Notifier(),
+    check_before_push=lambda config, reporter, stated: None,
+).run_validation_section(section, timesteps=int(target))
+"""
+
+
+def killed(where: str, project: Path, workdir: Path) -> bool:
+    """Whether a manager ended itself there."""
+    with _manager(project, workdir, where) as process:
+        return process.wait(120) == -signal.SIGKILL
+
+
+def told(project: Path, workdir: Path, until: str) -> str:
+    """What a manager printed until it had printed this word, and was killed."""
+    with _manager(project, workdir, "") as process:
+        deadline = time.monotonic() + 60.0
+        while until not in (said := workdir.with_name("told.txt").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    return said
+
+
+def _manager(project: Path, workdir: Path, where: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-u", "-c", RUN, str(project), str(workdir), SECTION, str(TARGET), where]
+    environment = {**os.environ, "PYTHONPATH": str(installed(project))}
+    with workdir.with_name("told.txt").open("wb") as out:
+        return subprocess.Popen(words, env=environment, stdout=out, stderr=out)
