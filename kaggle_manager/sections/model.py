@@ -48,10 +48,12 @@ from kaggle_manager.sections.mistakes import in_words, listed, refused
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.values import (
     AN_OBJECT,
+    SCHEDULED,
     Refused,
     is_form,
     is_object,
     objects_in,
+    points_of,
     read_build,
     read_hyperparameters,
     read_table,
@@ -264,6 +266,14 @@ class ScenarioConfig(Scenario):
             raise Refused("noise", given, f"nothing with {self.algorithm}, which takes no action_noise")
         if "action_noise" in self.hyperparameters:
             raise Refused("noise", given, "one of it and hyperparameters.action_noise")
+        return self
+
+    @model_validator(mode="after")
+    def _schedules_are_for_what_takes_one(self) -> Self:
+        for name, value in self.hyperparameters.items():
+            if self.algorithm in NAMES and name not in SCHEDULED and points_of(value) is not None:
+                accepted = f"a value that stays; a schedule is for {', '.join(SCHEDULED)}"
+                raise Refused(f"hyperparameters.{name}", value, accepted)
         return self
 
     def for_quick(self) -> ScenarioConfig:

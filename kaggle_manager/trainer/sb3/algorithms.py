@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -19,6 +22,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import NAMES, SB3, SB3_CONTRIB, is_algorithm
 from kaggle_manager.sections.values import is_object
 from kaggle_manager.trainer.sb3 import arguments
+from kaggle_manager.trainer.sb3.policies import policy_for
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
@@ -83,30 +87,98 @@ def build_model(
     Raises:
         ConfigError: an unknown algorithm or hyperparameter, or a value the algorithm refuses.
     """
-    maker = algorithm_class(algorithm)
-    accepted = set(parameters_of(maker)) - {"env", "policy", "seed", "device", "_init_setup_model"}
-    if unknown := sorted(set(hyperparameters) - accepted):
-        raise _refused(f"{algorithm} has no hyperparameter {', '.join(unknown)}; it has {', '.join(sorted(accepted))}.")
-    given = arguments.hyperparameters_of(hyperparameters, f"{table}hyperparameters")
-    for name, value in given.items():
-        arguments.check_kind(value, parameters_of(maker)[name].annotation, f"{table}hyperparameters.{name}")
-    if noise is not None:
-        given["action_noise"] = arguments.action_noise(*noise, vec_env.action_space, f"{table}noise")
-    made = _policy(maker, policy, f"{table}policy")
+    attempt = _Attempt(algorithm, policy, hyperparameters, vec_env, seed, noise, table)
     try:
-        model = maker(made, vec_env, seed=seed, device=device, **given)
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:
-        kind = type(vec_env.action_space).__name__
-        if "as action spaces" in str(error):
-            raise _refused(
-                f"{algorithm} takes no {kind} actions, which the environment has. Algorithms that do: "
-                f"{', '.join(_taking(vec_env)) or 'none that is installed here'}."
-            ) from error
-        raise _refused(f"{algorithm} refuses these hyperparameters: {error}") from error
+        model = attempt.model(device)
+    except ConfigError:
+        raise
     except MemoryError as error:
         raise _refused(f"The replay buffer is larger than the memory of this machine: {error}") from error
+    except Exception as error:
+        raise attempt.refusal(error) from error
     _check_rows(model, f"{table}normalize")
     return model
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A model as a section describes it; see `build_model`."""
+
+    algorithm: str
+    policy: str | type
+    hyperparameters: Mapping[str, Any]
+    vec_env: VecEnv
+    seed: int
+    noise: tuple[str, float] | None
+    table: str
+
+    def model(self, device: str) -> BaseAlgorithm:
+        maker, key = algorithm_class(self.algorithm), f"{self.table}hyperparameters"
+        parameters = parameters_of(maker)
+        accepted = set(parameters) - {"env", "policy", "seed", "device", "_init_setup_model"}
+        if unknown := sorted(set(self.hyperparameters) - accepted):
+            raise _refused(
+                f"{key}.{unknown[0]}: {self.algorithm} has no hyperparameter {', '.join(unknown)}; "
+                f"it has {', '.join(sorted(accepted))}."
+            )
+        given = arguments.hyperparameters_of(self.hyperparameters, key)
+        for name, value in given.items():
+            arguments.check_kind(value, parameters[name].annotation, f"{key}.{name}")
+            arguments.check_schedule(value, parameters[name].annotation, f"{key}.{name}")
+        if self.noise is not None:
+            space = self.vec_env.action_space
+            given["action_noise"] = arguments.action_noise(*self.noise, space, f"{self.table}noise")
+        policy = _policy(maker, self.policy, f"{self.table}policy")
+        return maker(policy, self.vec_env, seed=self.seed, device=device, **given)
+
+    def refusal(self, error: Exception) -> Exception:
+        """The same error in words: of the key without which a model can be made. One that says nothing of the section,
+        as of a GPU, as it is."""
+        if "as action spaces" in str(error):
+            kind = type(self.vec_env.action_space).__name__
+            return _refused(
+                f"{self.algorithm} takes no {kind} actions, which the environment has. Algorithms that do: "
+                f"{', '.join(_taking(self.vec_env)) or 'none that is installed here'}."
+            )
+        if not isinstance(error, arguments.MISTAKES) and self._works():
+            return error
+        reason, space = arguments.why(error), self.vec_env.observation_space
+        fitting = policy_for(space, self.algorithm)
+        if fitting != self.policy and replace(self, policy=fitting)._works():
+            key = f"{self.table}policy"
+            return arguments.refused(key, arguments.text_of(self.policy), f"{reason}; for {space} it is {fitting}")
+        found = [
+            (key, value)
+            for key, value, without in _without_one(self.hyperparameters)
+            if replace(self, hyperparameters=without)._works()
+        ]
+        if found:
+            key, value = found[-1]
+            accepted = f"what {self.algorithm} takes: {reason}"
+            return arguments.refused(f"{self.table}hyperparameters.{key}", value, accepted)
+        if not isinstance(error, arguments.MISTAKES):
+            return error
+        return _refused(f"{self.algorithm} refuses these hyperparameters: {reason}")
+
+    def _works(self) -> bool:
+        given, _ = without_buffer(self.algorithm, self.hyperparameters)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                replace(self, hyperparameters=given).model("cpu")
+            except Exception:  # whatever it is, it does not
+                return False
+        return True
+
+
+def _without_one(table: Mapping[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Each key, its value, and what is left without it; then each key of the tables in it."""
+    for key, value in table.items():
+        yield key, value, {name: part for name, part in table.items() if name != key}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            for inner, part, without in _without_one(value):
+                yield f"{key}.{inner}", part, {**table, key: without}
 
 
 def _taking(vec_env: VecEnv) -> Iterator[str]:
@@ -129,7 +201,9 @@ def _policy(maker: type[BaseAlgorithm], policy: str | type, key: str) -> str | t
     if not isinstance(policy, str):
         return policy
     if is_object(policy):
-        found: type = arguments.object_named(policy, key)
+        found: Any = arguments.object_named(policy, key)
+        if not (isinstance(found, type) and issubclass(found, BasePolicy)):
+            raise arguments.refused(key, policy, f"a class derived from {arguments.text_of(BasePolicy)}")
         return found
     if maker.policy_aliases and policy not in maker.policy_aliases:
         raise arguments.refused(key, policy, f"{', '.join(maker.policy_aliases)}, or a class as module:Class")

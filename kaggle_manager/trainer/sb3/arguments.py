@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
@@ -24,6 +26,8 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.values import AN_OBJECT, Refused, called, is_object, points_of
 
 _NOISES = {"normal": NormalActionNoise, "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise}
+MISTAKES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, gym.error.Error)
+"""What a constructor raises that refuses its arguments. Others, as of a disk or a GPU, say nothing of these."""
 
 
 def refused(key: str, given: object, accepted: str) -> ConfigError:
@@ -33,6 +37,15 @@ def refused(key: str, given: object, accepted: str) -> ConfigError:
         safe="nothing was trained and no checkpoint was touched.",
         next_step=f"correct `{key}` in section.toml.",
     )
+
+
+def why(error: BaseException) -> str:
+    """What an error says; of one without words, where it was raised."""
+    if isinstance(error, AssertionError) and not str(error):
+        [*_, last] = traceback.extract_tb(error.__traceback__) or [None]
+        return f"it wants that {last.line.removeprefix('assert ')}" if last and last.line else "AssertionError"
+    is_sentence = isinstance(error, AssertionError | TypeError | ValueError)
+    return str(error) if is_sentence and str(error) else f"{type(error).__name__}: {error}"
 
 
 def object_named(name: str, key: str) -> Any:
@@ -81,8 +94,8 @@ def _made(maker: Any, arguments: Mapping[str, Any], key: str, *first: Any) -> An
     given = {name: value_of(part, f"{key}.{name}") for name, part in arguments.items()}
     try:
         return maker(*first, **given)
-    except TypeError as error:
-        raise refused(key, dict(arguments), f"the arguments of {text_of(maker)}: {error}") from error
+    except MISTAKES as error:
+        raise refused(key, dict(arguments), f"the arguments of {text_of(maker)}: {why(error)}") from error
 
 
 def hyperparameters_of(table: Mapping[str, Any], key: str = "hyperparameters") -> dict[str, Any]:
@@ -114,22 +127,44 @@ def _schedule(points: Sequence[tuple[float, float]]) -> Any:
 
 
 def check_kind(value: Any, annotation: Any, key: str) -> None:
-    """Refuse a number, a text or a truth value where the annotation of its parameter has none of that kind.
+    """Refuse a number, a text or a truth value where the annotation of its parameter has none of that kind, and a
+    schedule or an object where it has nothing else.
 
-    Stable-Baselines3 would fail later, in words that name no key.
+    Stable-Baselines3 would fail later, in words that name no key, or after steps were trained.
 
     Raises:
         ConfigError: of `key`.
     """
     kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    is_plain = isinstance(value, bool | int | float | str)
-    if not is_plain or not all(_is_known(kind) for kind in kinds):
+    if not all(_is_known(kind) for kind in kinds):
         return
-    if type(value) in kinds or (type(value) is int and float in kinds):
+    if not isinstance(value, bool | int | float | str):
+        if value is None or not all(kind in _PLAIN for kind in kinds):
+            return
+    elif type(value) in kinds or (type(value) is int and float in kinds):
         return
-    raise refused(
-        key, value, " or ".join(_IN_WORDS.get(get_origin(kind) or kind, "an object as module:Name") for kind in kinds)
-    )
+    accepted = " or ".join(_IN_WORDS.get(get_origin(kind) or kind, "an object as module:Name") for kind in kinds)
+    raise refused(key, text_of(value), accepted)
+
+
+def check_schedule(value: Any, annotation: Any, key: str) -> None:
+    """Refuse an object that cannot be called as a schedule is, where one is taken. It is not called: it may count.
+
+    Raises:
+        ConfigError: of `key`.
+    """
+    takes_one = any(get_origin(kind) is Callable for kind in get_args(annotation))
+    if not takes_one or not callable(value):
+        return
+    try:
+        if isinstance(value, type):
+            raise TypeError("this is a class, { module:Class = { argument = value } } makes an object of it")
+        inspect.signature(value).bind(1.0)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, ValueError):  # a function of another language does not say
+            return
+        accepted = f"a number, or what returns one for the progress that remains, from 1 to 0; {why(error)}"
+        raise refused(key, text_of(value), accepted) from error
 
 
 def _is_known(kind: Any) -> bool:
@@ -138,6 +173,7 @@ def _is_known(kind: Any) -> bool:
     return kind not in (Any, inspect.Parameter.empty, object) and module in _KNOWN
 
 
+_PLAIN = (bool, int, float, str, type(None))
 _KNOWN = ("builtins", "collections", "stable_baselines3", "sb3_contrib", "numpy")
 _IN_WORDS: dict[Any, str] = {
     bool: "true or false",
@@ -187,6 +223,9 @@ class Wrapping:
             wrapped = made(call, key, environment)
             if not isinstance(wrapped, self.of_type):
                 raise refused(key, text_of(call), f"what returns a {text_of(self.of_type)}; this is {type(wrapped)}")
+            space = getattr(wrapped, "observation_space", None)
+            if isinstance(space, spaces.Box) and 0 in space.shape:
+                raise refused(key, text_of(call), f"what leaves something to observe; these are {space}")
             environment = wrapped
         return environment
 

@@ -7,6 +7,7 @@ the check, the key of section.toml where one is to blame, and the last line of t
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -21,10 +22,10 @@ import numpy as np
 from stable_baselines3.common import env_checker
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
-from kaggle_manager.sections.model import ScenarioConfig
+from kaggle_manager.sections.model import MonitorKwargs, ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.checks import CheckResult
-from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics
+from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics, user_callbacks
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory
 from kaggle_manager.trainer.sb3.environments import Environments, environments_of
@@ -131,6 +132,7 @@ def check_environment(
         "resets and steps": lambda: _play(env, effort, played, masked),
         NO_PAST: lambda: _check_past(env, environments_of(scenario)),
         "an episode ends": lambda: _check_episode(env, effort, played, masked),
+        **_monitored(scenario, effort, made),
         f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made),
         "what it reads travels": _check_read,
     }
@@ -317,6 +319,27 @@ def _check_episode(env: gym.Env[Any, Any], effort: Effort, ended: list[bool], ma
     return False, f"none did in {ENDLESS_AFTER:,} random actions, and there is no time limit: {_WANTS_AN_END}"
 
 
+def _monitored(scenario: ScenarioConfig, effort: Effort, made: Pool) -> Mapping[str, Callable[[], tuple[bool, str]]]:
+    """A look at what Monitor is asked for, which it says at the end of an episode; none at what it does by itself."""
+    if scenario.monitor_kwargs == MonitorKwargs():
+        return {}
+
+    def look() -> tuple[bool, str]:
+        env = made.environments(scenario).one("none", SEED)
+        env.reset(seed=SEED)
+        deadline = time.monotonic() + effort.look_s
+        for step in range(1, ENDLESS_AFTER + 1):
+            _, _, terminated, truncated, _ = env.step(_any_action(env, _takes_masks(scenario)))
+            if terminated or truncated:
+                env.reset()
+                return True, f"an episode of {step:,} steps"
+            if time.monotonic() >= deadline:
+                break
+        return True, "WARNING: not tried, for no episode ended"
+
+    return {"monitor_kwargs are what the environment can do": look}
+
+
 _WANTS_AN_END = (
     "an evaluation plays whole episodes, and a simulator that cannot be pickled is put back by playing the open one "
     "again; gymnasium.wrappers.TimeLimit(env, max_episode_steps) gives one"
@@ -336,34 +359,32 @@ def _time_limit(env: gym.Env[Any, Any]) -> int | None:
 def _check_algorithm(scenario: ScenarioConfig, made: Pool) -> tuple[bool, str]:
     vec = made.environments(scenario).vectorised("none", SEED)
     noise = (scenario.noise.type, scenario.noise.std) if scenario.noise else None
+    given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+    build = functools.partial(
+        algorithms.build_model,
+        scenario.algorithm,
+        hyperparameters=given,
+        vec_env=vec,
+        seed=SEED,
+        device="cpu",
+        noise=noise,
+    )
     with contextlib.closing(vec), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-
-        def problem(policy: str, hyperparameters: Mapping[str, Any]) -> Exception | None:
-            try:
-                given, _ = algorithms.without_buffer(scenario.algorithm, hyperparameters)
-                algorithms.build_model(scenario.algorithm, policy, given, vec, seed=SEED, device="cpu", noise=noise)
-            except Exception as error:
-                return error
-            return None
-
-        given = scenario.hyperparameters
-        error = problem(scenario.policy, given)
-        if error is None and _takes_masks(scenario) and not vec.has_attr(acting.MASKS):
+        build(scenario.policy)
+        if _takes_masks(scenario) and not vec.has_attr(acting.MASKS):
             return False, (
                 f"{scenario.algorithm} asks the environment which actions are allowed, and it has no method "
                 f"{acting.MASKS}(); sb3_contrib.common.wrappers:ActionMasker gives it one"
             )
-        if error is None:
-            said = [f"WARNING: {it.message}" for it in caught if it.category is UserWarning]
-            if _is_flattened(scenario.policy, vec.observation_space) and problem("CnnPolicy", given) is None:
+        said = [f"WARNING: {it.message}" for it in caught if it.category is UserWarning]
+        if _is_flattened(scenario.policy, vec.observation_space):
+            with contextlib.suppress(Exception):
+                build("CnnPolicy")
                 said.append(FLATTENED)
-            return True, "; ".join([f"actions {vec.action_space}", *dict.fromkeys(said)])
-        fitting = policy_for(vec.observation_space, scenario.algorithm)
-        if fitting != scenario.policy and problem(fitting, given) is None:
-            return False, f"{told(error, 'policy')}; for {vec.observation_space} it is {fitting}"
-        blamed = [key for key, without in _without_one(given) if problem(scenario.policy, without) is None]
-        return False, told(error, f"hyperparameters.{blamed[-1]}" if blamed else "")
+        environments_of(scenario).check_evaluation(vec)
+        user_callbacks.made_of(scenario.callbacks)
+        return True, "; ".join([f"actions {vec.action_space}", *dict.fromkeys(said)])
 
 
 FLATTENED = 'WARNING: MlpPolicy flattens images; policy = "CnnPolicy" in section.toml sees them as images'
@@ -371,13 +392,3 @@ FLATTENED = 'WARNING: MlpPolicy flattens images; policy = "CnnPolicy" in section
 
 def _is_flattened(policy: str, space: gym.Space[Any]) -> bool:
     return policy == "MlpPolicy" and policy_for(space) == "CnnPolicy"
-
-
-def _without_one(table: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each key, and what is left without it; then each key of the tables in it."""
-    for key in table:
-        yield key, {name: value for name, value in table.items() if name != key}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            for inner, without in _without_one(value):
-                yield f"{key}.{inner}", {**table, key: without}

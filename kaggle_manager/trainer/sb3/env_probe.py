@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -49,6 +49,8 @@ def probe(environments: Environments, seed: int) -> Exactness:
     Raises:
         Exception: whatever making, resetting or stepping the environment raises.
     """
+    # Episodes are left here before they end.
+    environments = replace(environments, monitor={**environments.monitor, "allow_early_resets": True})
     with random_state.preserved():
         # Two serve both: a constructor may load data or start a simulator.
         with _two(environments, "pickle", seed) as (first, second):

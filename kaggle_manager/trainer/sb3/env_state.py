@@ -34,6 +34,7 @@ from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import outlive_stop_signals
 from kaggle_manager.trainer.sb3 import host_pickle, random_state
 from kaggle_manager.trainer.sb3.action_replay import EpisodeLog, simulate_again, wrap_simulator
+from kaggle_manager.trainer.sb3.arguments import refused
 from kaggle_manager.trainer.sb3.env_processes import LeavesErrors, leaving_errors
 from kaggle_manager.trainer.sb3.env_statistics import below_normalised_rewards, statistics_in
 from kaggle_manager.trainer.sb3.pickles import opened_with, pickled_with
@@ -85,14 +86,31 @@ class EpisodeMonitor(Monitor[Any, Any]):
 
     Attributes:
         cut: return and length of an episode that a wrapper around has cut off, once the next one has begun.
+        key: of section.toml that its arguments are from.
     """
 
     cut: tuple[float, int] | None = None
 
+    def __init__(self, env: gym.Env[Any, Any], *, key: str = "monitor_kwargs", **given: Any) -> None:
+        super().__init__(env, **given)
+        self.key = key
+
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
         if self.rewards and not self.needs_reset:
             self.cut = (sum(self.rewards), len(self.rewards))
+        if not self.needs_reset and not self.allow_early_resets:
+            accepted = "true, for what is around the environment begins an episode before the last one has ended"
+            raise refused(f"{self.key}.allow_early_resets", False, accepted)
         return super().reset(**given)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            return super().step(action)
+        except KeyError as error:
+            if not self.needs_reset or error.args[0] not in self.info_keywords:  # it is of the environment
+                raise
+            accepted = "names in the `info` of an episode's last step; there is none of that name"
+            raise refused(f"{self.key}.info_keywords", error.args[0], accepted) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "episode_returns": [], "episode_lengths": [], "episode_times": []}

@@ -8,7 +8,8 @@ environment, whatever a wrapper cuts, skips or clips.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from kaggle_manager.sections.model import ScenarioConfig
-from kaggle_manager.trainer.sb3 import env_state
-from kaggle_manager.trainer.sb3.arguments import Wrapping, text_of
+from kaggle_manager.trainer.sb3 import env_state, random_state
+from kaggle_manager.trainer.sb3.arguments import MISTAKES, Wrapping, refused, text_of, why
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, EnvFactory, Mode, StatefulEnv
 
 
@@ -61,7 +62,7 @@ class Environments:
 
     def one(self, mode: Mode, seed: int) -> StatefulEnv:
         """One of them, as a policy sees it but for what is put around all of them."""
-        return env_state.make_env(self.factory, mode, seed, self._wrapping, self.monitor)
+        return env_state.make_env(self.factory, mode, seed, self._wrapping, self._monitor)
 
     def vectorised(self, mode: Mode, seed: int, *, errors: Path | None = None) -> VecEnv:
         """All of them, with all that is around them; see `env_state.make_vec_env`."""
@@ -73,7 +74,7 @@ class Environments:
             processes=self.processes,
             errors=errors,
             wrapping=self._wrapping,
-            monitor=self.monitor,
+            monitor=self._monitor,
         )
         return self.around(vec)
 
@@ -82,8 +83,12 @@ class Environments:
         try:
             vec = Wrapping(self.vec_wrappers, f"{self.table}vec_env_wrapper", VecEnv)(vec)
             if self.normalize is not None:
-                vec = VecNormalize(vec, **self.normalize)
-            return VecFrameStack(vec, self.frame_stack) if self.frame_stack > 1 else vec
+                with self._blaming("normalize", self.normalize):
+                    vec = VecNormalize(vec, **self.normalize)
+            if self.frame_stack > 1:
+                with self._blaming("frame_stack", self.frame_stack):
+                    vec = VecFrameStack(vec, self.frame_stack)
+            return vec
         except BaseException:
             env_state.close(vec)
             raise
@@ -99,6 +104,39 @@ class Environments:
             assert isinstance(factory, EntryPoint)
             factory = EntryPoint(factory.target, {**factory.kwargs, **self.evaluation_kwargs})
         return replace(self.in_this_process(), factory=factory, n_envs=1)
+
+    def check_evaluation(self, trained_in: VecEnv) -> None:
+        """Make one environment as evaluations play it, where those have arguments of their own; leaves no trace.
+
+        Raises:
+            ConfigError: the environment refuses them, or what it shows or takes is another than in the training.
+        """
+        if not self.evaluation_kwargs:
+            return
+        inner = trained_in.unwrapped
+        with random_state.preserved(), self._blaming("eval_env_kwargs", self.evaluation_kwargs):
+            played = self.for_evaluation().one("none", 0)
+            try:
+                for name, shown, trained in (
+                    ("observations", played.observation_space, inner.observation_space),
+                    ("actions", played.action_space, inner.action_space),
+                ):
+                    if shown != trained:
+                        raise ValueError(f"what keeps the {name} {trained}; with it these are {shown}")
+            finally:
+                env_state.close_one(played)
+
+    @contextmanager
+    def _blaming(self, key: str, given: object) -> Iterator[None]:
+        """Name `key` for what is refused inside."""
+        try:
+            yield
+        except MISTAKES as error:
+            raise refused(f"{self.table}{key}", given, why(error)) from error
+
+    @property
+    def _monitor(self) -> dict[str, Any]:
+        return {**self.monitor, "key": f"{self.table}monitor_kwargs"}
 
     @property
     def _wrapping(self) -> Wrapping:

@@ -133,7 +133,8 @@ class Session:
         self.record: RunRecord
         built = self._made_as_said() if config.build is None else self._made_by_code(config.build)
         self.model, self.environments, self.evaluated_in = built.model, built.environments, built.evaluation
-        self.users_callbacks = made_of([*config.callbacks, *built.callbacks])
+        of_section = made_of(config.callbacks, f"{config.environments.table}callbacks")
+        self.users_callbacks = [*of_section, *built.callbacks]
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, self.model, self.record)
         if resume_point.checkpoint is not None:
@@ -284,6 +285,7 @@ class Session:
             errors=self.resources.enter_context(errors_of_processes()) if processes else None,
         )
         self.resources.callback(env_state.close, vec)
+        config.environments.check_evaluation(vec)
         self._warn_of_statistics(vec)
         model = algorithms.build_model(
             config.algorithm,

@@ -147,6 +147,8 @@ hyperparameters.policy_kwargs = "dict(activation_fn=nn.ReLU)"
         ("hyperparameters = { replay_buffer_class = 3 }", "hyperparameters.replay_buffer_class", "3", "an object as"),
         ("hyperparameters = { policy_kwargs = 'dict(a=b)' }", "hyperparameters.policy_kwargs", "", "b is not known"),
         ("quick.hyperparameters = { learning_rate = 'x' }", "quick.hyperparameters.learning_rate", "'x'", "a number"),
+        ("hyperparameters = { gamma = 'lin_0.9' }", "hyperparameters.gamma", "'lin_0.9'", "is for learning_rate, cl"),
+        ("hyperparameters = { tau = { linear = [1, 0] } }", "hyperparameters.tau", "{'linear'", "a value that stays"),
         ("monitor_kwargs = { filename = 'x' }", "monitor_kwargs.filename", "", "allow_early_resets, info_keywords"),
         ("noise = { type = 'normal', std = 0.1 }\nhyperparameters.action_noise = 'a:B'", "noise", "", "one of it and"),
     ],

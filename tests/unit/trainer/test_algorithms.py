@@ -35,7 +35,7 @@ def test_frequencies_and_schedules_can_be_said_in_toml() -> None:
         (f"{__name__}:Bolder", {"bold": 1}, "no hyperparameter bold; it has batch_size, boldness, .*n_steps"),
         ("DQN", {"learning_rte": 1e-3}, "no hyperparameter learning_rte; it has .*learning_rate"),
         ("DQN", {"learning_rate": {"cosine": [1]}}, "learning_rate: given .* accepted: { cosine = .first, last. }"),
-        ("DQN", {"train_freq": [2, "hours"]}, "DQN refuses these hyperparameters"),
+        ("DQN", {"train_freq": [2, "hours"]}, "hyperparameters.train_freq: given .*; accepted: what DQN takes: "),
         (
             *("SAC", {}),
             r"SAC takes no Discrete .* that do: A2C, DQN, PPO, ARS, MaskablePPO, QRDQN, RecurrentPPO, TRPO\.",

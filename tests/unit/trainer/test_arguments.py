@@ -17,8 +17,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import NAMES
+from kaggle_manager.trainer.sb3 import algorithms
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class, build_model, parameters_of
-from kaggle_manager.trainer.sb3.arguments import action_noise, check_kind, hyperparameters_of, text_of
+from kaggle_manager.trainer.sb3.arguments import action_noise, check_kind, check_schedule, hyperparameters_of, text_of
 
 
 class OwnPolicy(ActorCriticPolicy):
@@ -122,13 +123,52 @@ def test_what_cannot_be_made_is_named_by_its_key(hyperparameters: dict[str, Any]
         ("target_kl", "small", "a number or nothing"),
         ("policy_kwargs", "MlpPolicy", "a table or nothing"),
         ("rollout_buffer_class", 3, "an object as module:Name or nothing"),
+        ("ent_coef", {"linear": [0.1, 0.0]}, "a number"),
+        ("gamma", "numpy:absolute", "a number"),
+        ("n_steps", "math:floor", "a whole number"),
     ],
 )
 def test_a_value_of_another_kind_is_refused_by_its_key_in_full(name: str, value: Any, accepted: str) -> None:
     vec, given = make_vec_env("CartPole-v1"), {name: value}
     with pytest.raises(ConfigError) as error:
         build_model("PPO", "MlpPolicy", given, vec, seed=1, device="cpu", table="scenarios.cart.")
-    assert error.value.message == f"scenarios.cart.hyperparameters.{name}: given {value!r}; accepted: {accepted}"
+    assert error.value.message.startswith(f"scenarios.cart.hyperparameters.{name}: given ")
+    assert error.value.message.endswith(f"; accepted: {accepted}")
+
+
+def of_nothing() -> float:
+    return 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("learning_rate", "fractions:Fraction", "a number, or what returns one .* this is a class"),
+        ("clip_range", f"{__name__}:of_nothing", "a number, or what returns one .* too many positional arguments"),
+        ("policy_kwargs.activation_fn", {"torch.nn:ReLU": {}}, "what PPO takes: ReLU.forward"),
+        ("policy_kwargs.net_arch", "64", "what PPO takes: empty"),
+        ("policy_kwargs.net_arch", [-1], "what PPO takes: RuntimeError: Trying to create tensor with negative"),
+        ("rollout_buffer_class", "stable_baselines3.common.buffers:ReplayBuffer", "what PPO takes: .*'gamma'"),
+        ("batch_size", 0, "what PPO takes: `batch_size` must be greater than 1"),
+    ],
+)
+def test_what_an_algorithm_refuses_is_named_by_its_key_in_full(name: str, value: Any, said: str) -> None:
+    key, _, inner = name.partition(".")
+    given = {"n_steps": 64, key: {inner: value, "ortho_init": False} if inner else value}
+    vec = make_vec_env("CartPole-v1")
+    with pytest.raises(ConfigError, match=rf"^scenarios\.cart\.hyperparameters\.{name}: given .*; accepted: {said}"):
+        build_model("PPO", "MlpPolicy", given, vec, seed=1, device="cpu", table="scenarios.cart.")
+
+
+def test_a_schedule_is_not_called_before_the_training_for_it_may_count() -> None:
+    seen: list[float] = []
+
+    def counting(progress: float) -> float:
+        seen.append(progress)
+        return 1e-3
+
+    check_schedule(counting, parameters_of(algorithm_class("PPO"))["clip_range"].annotation, "clip_range")
+    assert seen == []
 
 
 def test_every_default_of_every_algorithm_is_of_its_kind() -> None:
@@ -138,6 +178,33 @@ def test_every_default_of_every_algorithm_is_of_its_kind() -> None:
                 check_kind(parameter.default, parameter.annotation, key)
     check_kind("auto_0.1", parameters_of(algorithm_class("SAC"))["ent_coef"].annotation, "ent_coef")
     check_kind(1, parameters_of(algorithm_class("PPO"))["learning_rate"].annotation, "learning_rate")
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("torch.nn:ReLU", "a class derived from stable_baselines3.common.policies:BasePolicy"),
+        ("math:floor", "a class derived from stable_baselines3.common.policies:BasePolicy"),
+        ("CnnPolicy", r"You should use NatureCNN only with images[\s\S]* for Box\(.*\) it is MlpPolicy"),
+        ("MultiInputPolicy", r"AttributeError: 'Box' object has no attribute 'spaces'; for Box\(.*\) it is MlpPolicy"),
+    ],
+)
+def test_a_policy_that_does_not_fit_is_named_by_its_key_in_full(policy: str, said: str) -> None:
+    vec = make_vec_env("CartPole-v1")
+    with pytest.raises(ConfigError, match=rf"^scenarios\.cart\.policy: given '{policy}'; accepted: {said}"):
+        build_model("PPO", policy, {}, vec, seed=1, device="cpu", table="scenarios.cart.")
+
+
+def test_what_says_nothing_of_the_section_is_not_refused_but_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(*_: Any, device: str, **__: Any) -> Any:
+        if device != "cpu":
+            raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(algorithms, "algorithm_class", lambda _: out_of_memory)
+    monkeypatch.setattr(algorithms, "parameters_of", lambda _: {})
+    monkeypatch.setattr(algorithms, "_policy", lambda _, policy, __: policy)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        build_model("PPO", "MlpPolicy", {}, make_vec_env("CartPole-v1"), seed=1, device="cuda")
 
 
 def test_a_policy_that_is_not_known_is_refused_by_its_key() -> None:

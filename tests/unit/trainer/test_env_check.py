@@ -166,6 +166,7 @@ def test_the_policy_follows_from_the_space_and_another_one_is_named_with_it(spac
         ({"policy_kwargs": {"net_arh": [8], "ortho_init": False}}, "hyperparameters.policy_kwargs.net_arh: "),
         ({"policy_kwargs": {"activation_fn": "tanh"}, "n_steps": 8}, "hyperparameters.policy_kwargs.activation_fn: "),
         ({"rollout_buffer_class": "mine"}, "hyperparameters.rollout_buffer_class: "),
+        ({"policy_kwargs": {"net_arch": [-1]}}, "hyperparameters.policy_kwargs.net_arch: given [-1]; accepted: "),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_by_its_key(given: dict[str, Any], key: str) -> None:
@@ -175,6 +176,12 @@ def test_a_setting_that_cannot_be_used_is_named_by_its_key(given: dict[str, Any]
     assert last.detail.startswith(key)
     with Pool() as made:
         assert check_settings(whole, made).detail.startswith(key)
+
+
+def test_a_callback_that_cannot_be_made_is_found_before_a_session() -> None:
+    whole = spaced("vector", "MlpPolicy").model_copy(update={"callbacks": ["collections:OrderedDict"]})
+    *_, last = check_environment(whole)
+    assert (last.ok, last.detail.partition(" given")[0]) == (False, "callbacks:")
 
 
 def test_an_argument_that_the_environment_does_not_take_is_named() -> None:

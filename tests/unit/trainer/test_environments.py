@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,7 @@ from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 CHECK = "stable_baselines3.common.vec_env:VecCheckNan"
+BITS = "stable_baselines3.common.envs:BitFlippingEnv"
 
 
 class Lives(gym.Env[Any, Any]):
@@ -145,11 +147,98 @@ def test_an_evaluation_has_its_own_arguments_over_those_of_the_training() -> Non
         ({"env_wrapper": ["gymnasium.wrappers:OrderEnforcing", "builtins:str"]}, r"env_wrapper\.1: .* what returns a"),
         ({"env_wrapper": {f"{__name__}:OneLife": {"least": 1}}}, r"env_wrapper: given {'least': 1}; .*OneLife"),
         ({"vec_env_wrapper": f"{__name__}:OneLife"}, "vec_env_wrapper: given"),
+        (
+            {"env_wrapper": {"gymnasium.wrappers:TimeLimit": {"max_episode_steps": -1}}},
+            "env_wrapper: given {'max_episode_steps': -1}; accepted: the arguments of .*TimeLimit: .* to be positive",
+        ),
+        (
+            {"vec_env_wrapper": {"stable_baselines3.common.vec_env:VecFrameStack": {"n_stack": 0}}},
+            "vec_env_wrapper: given .*'n_stack': 0.*; accepted: what leaves something to observe",
+        ),
+        ({"normalize": {"norm_obs_keys": ["a"]}}, "normalize: given .*; accepted: `norm_obs_keys` param is"),
+        (
+            {"normalize": True, "environment": BITS, "environment_kwargs": {"n_bits": 3}},
+            r"normalize: given .*; accepted: VecNormalize only supports .* is of type MultiBinary\(3\)",
+        ),
+        (
+            {"frame_stack": 2, "environment": "gymnasium:make", "environment_kwargs": {"id": "FrozenLake-v1"}},
+            "frame_stack: given 2; accepted: VecFrameStack only works with",
+        ),
     ],
 )
 def test_a_wrapper_that_cannot_be_made_is_named_by_its_key(keys: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        environments_of(scenario(**keys)).vectorised("pickle", 1)
+    with pytest.raises(ConfigError, match=rf"^scenarios\.one\.{said}"):
+        environments_of(scenario(**keys), "scenarios.one.").vectorised("pickle", 1)
+
+
+class Sized(Lives):
+    """As many observations as it is told."""
+
+    def __init__(self, size: int = 1, pay: float = 5.0) -> None:
+        super().__init__(pay)
+        self.observation_space = gym.spaces.Box(0.0, 1.0, (size,))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"nope": 1}, "eval_env_kwargs: given {'nope': 1}; accepted: .*unexpected keyword argument 'nope'"),
+        ({"size": 2}, r"eval_env_kwargs: given {'size': 2}; accepted: what keeps the observations .*\(2,\)"),
+        ({"pay": 2.0}, ""),
+    ],
+)
+def test_arguments_of_evaluations_that_cannot_be_are_refused_before_a_step_and_by_the_preflight(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    found = scenario(environment=f"{__name__}:Sized", eval_env_kwargs=given, hyperparameters={"n_steps": 10})
+    last = list(check_environment(found))[-1]
+    assert last.ok is not bool(said)
+    chosen = settings(tmp_path, environments=environments_of(found, "scenarios.one."), total=40, evaluate_every=40)
+    if not said:
+        assert session(chosen).step == 40
+        return
+    assert re.match(said, last.detail)
+    with pytest.raises(ConfigError, match=rf"^scenarios\.one\.{said}"):
+        session(chosen)
+    assert not (tmp_path / "history/monitor.csv").exists(), "before a step"
+
+
+SKIPS: dict[str, Any] = {"gymnasium.wrappers:TimeLimit": {"max_episode_steps": 3}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"monitor_kwargs": {"info_keywords": ["level", "nope"]}}, "info_keywords: given 'nope'; accepted: names in"),
+        ({"monitor_kwargs": {"allow_early_resets": False}, "env_wrapper": SKIPS}, "allow_early_resets: given False"),
+        ({"monitor_kwargs": {"allow_early_resets": False, "info_keywords": ["level"]}}, ""),
+    ],
+)
+def test_what_the_monitor_cannot_do_is_said_by_its_key_and_found_by_the_preflight(
+    keys: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    found = scenario(**keys)
+    results = list(check_environment(found))
+    assert all(result.ok for result in results) is not bool(said), results
+    chosen = settings(tmp_path, environments=environments_of(found, "scenarios.one."), total=40, evaluate_every=40)
+    if not said:
+        assert session(chosen).step == 40, "what this program begins anew is its own affair"
+        return
+    assert re.match(f"monitor_kwargs.{said}", results[-1].detail)
+    with pytest.raises(ConfigError, match=rf"^scenarios\.one\.monitor_kwargs\.{said}"):
+        session(chosen)
+
+
+def test_an_error_of_the_environment_itself_is_none_of_the_monitors() -> None:
+    class Broken(Lives):
+        def step(self, action: Any) -> Any:
+            raise KeyError("level")
+
+    env = environments_of(scenario(monitor_kwargs={"info_keywords": ["level"]}))
+    one = replace(env, factory=Broken).one("none", 1)
+    one.reset()
+    with pytest.raises(KeyError):
+        one.step(0)
 
 
 def test_rows_that_stable_baselines3_would_fail_to_store_are_refused_before() -> None:

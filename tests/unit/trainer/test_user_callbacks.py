@@ -130,6 +130,11 @@ def test_an_environment_that_a_callback_plays_in_is_named() -> None:
     assert watched(played).found() == ["eval_env of callback EvalCallback"]
 
 
+def test_a_session_names_the_key_of_a_callback_in_full(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^scenarios\.cart\.callbacks: given 'collections:OrderedDict'; accepted"):
+        session(settings(tmp_path, callbacks=["collections:OrderedDict"], table="scenarios.cart."))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
