@@ -132,7 +132,7 @@ def row_of(framework: str, chains: int, draw: random.Random, limit: str) -> Row:
 
 def by_km_run(framework: str, script: Path, folder: Path, limit: str) -> Chain:
     """The end of a run of three sessions on a local Kaggle that has what the script imports."""
-    target, every = SIZES[framework]
+    target, every, _ = SIZES[framework]
     for name in ("kaggle", "project", "end"):
         (folder / name).mkdir()
     (folder / "kaggle/limits.json").write_text('{"ingestion_s": 0.0, "gpu_week_s": 1e9}')

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from script_sessions import FRAMEWORKS, SIZES, Sessions, saving_often, strikes_at_random
+from script_sessions import FRAMEWORKS, SIZES, Chain, Sessions, Strike, saving_often, strikes_at_random
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="fork and SIGKILL")]
 
@@ -32,15 +32,31 @@ def sessions(framework: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield made
 
 
-def test_three_sessions_with_a_stop_and_a_kill_end_like_an_untouched_one(framework: str, sessions: Sessions) -> None:
-    target, _ = SIZES[framework]
+@pytest.fixture(scope="module")
+def whole(framework: str, sessions: Sessions) -> Chain:
+    """One session that nobody touched."""
+    return sessions.chain("whole", TARGET=SIZES[framework][0], SEED=3)
+
+
+def test_three_sessions_with_a_stop_and_a_kill_end_like_an_untouched_one(
+    framework: str, sessions: Sessions, whole: Chain
+) -> None:
     seed = time.time_ns()
-    whole = sessions.chain("whole", TARGET=target, SEED=3)
-    strikes = strikes_at_random(target, random.Random(seed))
-    cut = sessions.chain("cut", strikes, TARGET=target, SEED=3)
-    assert cut.codes == [*(-9 if each.number == signal.SIGKILL else 0 for each in strikes), 0], said(cut.folder)
-    assert whole.step == cut.step >= target
-    assert cut.difference(whole) == [], (seed, strikes)
+    strikes = strikes_at_random(whole.step, random.Random(seed))
+    check(sessions.chain("cut", strikes, TARGET=SIZES[framework][0], SEED=3), whole, strikes)
+
+
+def test_a_session_that_begins_with_an_epoch_is_no_exception(framework: str, sessions: Sessions, whole: Chain) -> None:
+    target, _, epoch = SIZES[framework]
+    strikes = [Strike(epoch + 1, signal.SIGKILL), Strike(epoch * 2 + 1, signal.SIGKILL)]
+    check(sessions.chain("epochs", strikes, TARGET=target, SEED=3), whole, strikes)
+
+
+def check(cut: Chain, whole: Chain, strikes: list[Strike]) -> None:
+    killed = [-9 if each.number == signal.SIGKILL else 0 for each in strikes]
+    assert cut.codes == [*killed, 0], said(cut.folder)
+    assert max(cut.steps[:-1]) < cut.step == whole.step, "a session that is told to stop stops"
+    assert cut.difference(whole) == [], strikes
 
 
 def said(folder: Path) -> str:

@@ -28,16 +28,24 @@ FRAMEWORKS = {
     "pytorch": ["torch"],
     "cleanrl": ["torch", "gymnasium"],
     "lightning": ["lightning.pytorch"],
-    "pytorch_lightning": ["pytorch_lightning"],  # the same under its older name
+    "pytorch_lightning": ["pytorch_lightning"],
     "transformers": ["transformers", "accelerate"],
 }
-# Steps of a shortened training of each, and after how many it saves.
+# Steps of a shortened training of each, after how many it saves, and how many an epoch (of CleanRL: an update) has.
 SIZES = {
-    "pytorch": (120, 7),
-    "cleanrl": (256 * 24, 256 * 2),
-    "lightning": (60, 7),
-    "pytorch_lightning": (60, 7),
-    "transformers": (60, 7),
+    "pytorch": (120, 8, 16),
+    "cleanrl": (256 * 12, 256, 256),
+    "lightning": (60, 8, 16),
+    "pytorch_lightning": (60, 4, 8),
+    "transformers": (60, 8, 16),
+}
+# Lightning under its older name, with other means: gradients of two batches, and a schedule that looks at a metric.
+OTHERWISE = {
+    "from lightning.pytorch import": "from pytorch_lightning import",
+    "return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 30)]": "schedule = "
+    "torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'max', patience=0)\n"
+    "        return {'optimizer': optimizer, 'lr_scheduler': {'scheduler': schedule, 'monitor': 'accuracy'}}",
+    "max_steps=session.target,": "max_steps=session.target, accumulate_grad_batches=2,",
 }
 
 
@@ -84,6 +92,7 @@ class Sessions:
                 given["RESUME"] = chain.newest
             chain.codes.append(self.run(work, {f"KM_SESSION_{key}": str(each) for key, each in given.items()}, strike))
             chain.take(saves)
+            chain.steps.append(chain.step)
         return chain
 
     def run(self, work: Path, variables: dict[str, str], strike: Strike | None = None) -> int:
@@ -100,7 +109,9 @@ def saving_often(framework: str, folder: Path) -> Path:
     text = (EXAMPLES / framework.removeprefix("pytorch_") / "train.py").read_text(encoding="utf-8")
     text = text.replace("Session(target", f"Session(save_every={SIZES[framework][1]}, target")
     if framework == "pytorch_lightning":
-        text = text.replace("from lightning.pytorch import", "from pytorch_lightning import")
+        for old, new in OTHERWISE.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
     script = folder / "saving_often.py"
     script.write_text(f"import random, numpy\nrandom.seed(3), numpy.random.seed(3)\n{text}", encoding="utf-8")
     return script
@@ -130,6 +141,7 @@ class Chain:
 
     folder: Path
     codes: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     newest: Path | None = None
     curve: list[tuple[int, str, float]] = field(default_factory=list)
 
