@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.checkpoints import Disk, TrainingTree, index
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
@@ -266,11 +267,22 @@ def _check_listed(listing: OutputListing, names: Sequence[str]) -> None:
 
 
 def _copies(expected: Sequence[ExpectedFile], local_tree: Path | None) -> dict[str, Path]:
-    """Where the local training tree may have the bytes of an expected file: under the same name."""
+    """Where the local training tree may have the bytes of an expected file: under the same name, or as another's file.
+
+    A script's file that has not changed is a file of each of its checkpoints.
+    """
     if local_tree is None:
         return {}
-    inside = [file.name for file in expected if file.name.startswith(f"{TREE_FOLDER}/")]
-    return {name: local_tree / name.removeprefix(f"{TREE_FOLDER}/") for name in inside}
+    tree = TrainingTree(local_tree, "any")
+    slots = [*index.latest_slots(tree), index.best_slot(tree)]
+    manifests = [(slot, index.read_manifest(slot.manifest_path, Disk())) for slot in slots]
+    known = {each.sha256: slot.folder / each.name for slot, found in manifests if found for each in found.files}
+    copies = {}
+    for file in expected:
+        if file.name.startswith(f"{TREE_FOLDER}/"):
+            named = local_tree / file.name.removeprefix(f"{TREE_FOLDER}/")
+            copies[file.name] = named if named.exists() else known.get(file.sha256 or "", named)
+    return copies
 
 
 def _without_twins(found: Sorted, names: Collection[str]) -> tuple[Sorted, dict[ExpectedFile, str]]:
