@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from kaggle_manager.sections import notebook
+
 PROGRAM = __name__.partition(".")[0]
 
 
@@ -47,7 +49,7 @@ def _imports(file: Path, package: str) -> Iterator[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse(notebook.source_of(file))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # that is said where it is run
         return
     for node in ast.walk(tree):

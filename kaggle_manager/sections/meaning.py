@@ -13,6 +13,8 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
+from kaggle_manager.sections import notebook
+
 # Of a syntax tree, what says nothing more: `u` before a string, comments with types, whether a name is read or written.
 _UNSAID = frozenset({"kind", "type_comment", "ctx"})
 
@@ -31,6 +33,8 @@ def meaning_of(name: str, content: bytes) -> bytes:
     """
     if name.endswith(".py"):
         return _of_python(content)
+    if name.endswith(notebook.SUFFIX):
+        return _of_python(notebook.as_python(content).encode())
     text = text_of(content)
     return content if text is None else text.encode()
 

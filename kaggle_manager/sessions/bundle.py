@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kaggle_manager.errors import BundleTooLarge, ConfigError
+from kaggle_manager.sections import notebook
 from kaggle_manager.sections.identity import source_names
 from kaggle_manager.sections.model import SECTION_FILE, Section
 
@@ -47,6 +48,7 @@ RUNTIME = (
     f"{PACKAGE}/sections/fields.py",
     f"{PACKAGE}/sections/model.py",
     f"{PACKAGE}/sections/mistakes.py",
+    f"{PACKAGE}/sections/notebook.py",
     f"{PACKAGE}/sections/script.py",
     f"{PACKAGE}/sections/hyperparameters.py",
     f"{PACKAGE}/sections/values.py",
@@ -96,7 +98,8 @@ def build_bundle(root: Path, section: Section) -> Bundle:
         **dict.fromkeys(_files(root, [home.as_posix()], only_sources=True), root),
         **dict.fromkeys(_files(root, [*section.kernel.include, *_experiment(root, section)]), root),
     }
-    sizes = {name: _facts(files[name], name).st_size for name in files}
+    # Of a notebook only the code travels, however much it shows.
+    sizes = {name: _facts(files[name], name).st_size for name in files if not name.endswith(notebook.SUFFIX)}
     if sum(sizes.values()) > CODE_LIMIT_BYTES:
         raise _too_large(f"The code of a session would be {sum(sizes.values()):,} bytes", sizes.items())
     buffer = io.BytesIO()
@@ -186,6 +189,8 @@ def _content(root: Path, name: str) -> bytes:
         raise _unusable(name, f"cannot be read ({error.strerror})") from error
     except UnicodeEncodeError as error:
         raise _unusable(name, "has a name that is no text") from error
+    if name.endswith(notebook.SUFFIX):
+        return notebook.without_outputs(content)
     return content.replace(b"\r\n", b"\n") if PurePosixPath(name).suffix in SOURCE_SUFFIXES else content
 
 

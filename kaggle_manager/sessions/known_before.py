@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.local_kaggle.installed import folder_of
+from kaggle_manager.sections import notebook
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
 from kaggle_manager.sections.hyperparameters import meant, unknown
 from kaggle_manager.sections.identity import source_digests
@@ -95,6 +96,10 @@ def _of_script(project: Path, section: Section, scenario: ScriptScenario, travel
     if is_file and not files:
         yield f"script: there is no file {scenario.script} in {section.folder} or in {project}"
     for file in files:
+        try:
+            notebook.source_of(project / file)
+        except notebook.NoScript as error:
+            yield f"script: {file} cannot be run as a script: {error}"
         tree = _parsed(project / file)
         for module in dict.fromkeys(_imports(tree) if tree else ()):
             top = module.partition(".")[0]
@@ -271,7 +276,7 @@ def _module_file(module: str, travels: set[str]) -> str | None:
 
 def _parsed(file: Path) -> ast.Module | None:
     try:
-        return ast.parse(file.read_bytes())
+        return ast.parse(notebook.source_of(file))
     except (OSError, SyntaxError, ValueError):  # that is said where it is run
         return None
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections import notebook
 from kaggle_manager.sections.script import ScriptScenario, place_of
 from kaggle_manager.system.arithmetic import without_threads
 
@@ -36,7 +37,7 @@ def command_of(scenario: ScriptScenario, folder: Path, root: Path) -> list[str]:
                 safe="nothing was trained",
                 next_step="correct `script` in section.toml",
             )
-        return [sys.executable, "-u", str(path), *scenario.arguments]
+        return [sys.executable, "-u", str(_runnable(path)), *scenario.arguments]
     program, *words = scenario.script
     if program in _PYTHON:
         return [sys.executable, "-u", *words, *scenario.arguments]
@@ -49,6 +50,23 @@ def command_of(scenario: ScriptScenario, folder: Path, root: Path) -> list[str]:
             next_step="pin the package that brings it in `packages` in section.toml, or correct `script`",
         )
     return [found, *words, *scenario.arguments]
+
+
+def _runnable(path: Path) -> Path:
+    """A script; of a notebook the one that it is, written beside it."""
+    if path.suffix != notebook.SUFFIX:
+        return path
+    try:
+        text = notebook.as_python(path.read_bytes())
+    except notebook.NoScript as error:
+        raise ConfigError(
+            f"{path.name} cannot be run as a script: {error}.",
+            safe="nothing was trained",
+            next_step="correct the notebook",
+        ) from error
+    script = path.with_name(f"{path.name}.py")
+    script.write_text(text, encoding="utf-8")
+    return script
 
 
 def environment_of(
