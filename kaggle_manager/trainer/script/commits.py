@@ -145,7 +145,8 @@ class Commits:
         to_write = sum(entry_of(role, each).size for role, each in contents.items() if not isinstance(each, Shared))
         is_last = save.step >= self.target
         # Each counts whole: nobody promises that a platform knows of files that are one.
-        least = new * (2 if is_last else 1) + (best.manifest.size if best else new)
+        of_best = new if self.best or save.is_best else 0
+        least = new * (2 if is_last else 1) + (best.manifest.size if best else of_best)
         most = least + (self.newest.manifest.size if self.newest else new)
         tree = self.store.tree
         if "size" not in self._told:

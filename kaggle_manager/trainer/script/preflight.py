@@ -255,31 +255,47 @@ def _compared(whole: _Training, cut: _Training, again: _Training) -> Iterator[Ch
             "run that was never cut, bit for bit",
         )
         return
-    step = differing[0]
-    names = different(whole.saved[step], cut.saved[step])
     again.run("run")
-    if step in again.saved and (unlike := different(whole.saved[step], again.saved[step])):
-        yield CheckResult(
-            what,
-            True,
-            f"WARNING: not known: two runs that were never cut differ as well, at step {step:,} in {listed(unlike)}; "
-            "seed everything by KM_SESSION_SEED, and keep times and paths out of checkpoints",
+    yield CheckResult(what, True, _lost(whole, cut, again, differing))
+
+
+def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[int]) -> str:
+    """In words, what differs after a resume and is the same in two runs that were never cut."""
+    step = differing[-1]
+    names = different(whole.saved[step], cut.saved[step])
+    unlike = different(whole.saved[step], again.saved[step]) if step in again.saved else []
+    lost, in_all = [name for name in names if name not in unlike], [name for name in names if name in unlike]
+    chance: list[str] = []
+    opened = all(each.newest is not None and each.newest[0] == step for each in (whole, cut, again))
+    for name in in_all:
+        by_cut = entries(_file(whole, name), _file(cut, name)) if opened else []
+        by_chance = entries(_file(whole, name), _file(again, name)) if opened else []
+        if not by_cut or not by_chance:
+            return (
+                f"WARNING: not known: two runs that were never cut differ as well, at step {step:,} in {listed(unlike)}"
+                "; seed everything by KM_SESSION_SEED, and keep times and paths out of checkpoints"
+            )
+        chance += [f"{name}: {entry}" for entry in by_chance]
+        lost += [f"{name}: {entry}" for entry in by_cut if entry not in by_chance]
+    if lost:
+        inside = [f"{name}: {entry}" for name in lost for entry in _entries_of(whole, cut, name, opened)]
+        return (
+            f"WARNING: it lost something: at step {step:,} {listed(inside or lost)}: not what a run that was never cut "
+            "has; save the optimizer, every random generator and the position in the data as well"
         )
-        return
-    yield CheckResult(what, True, f"WARNING: it lost something: at step {step:,} {_in_words(whole, cut, step, names)}")
+    return (
+        f"stopped, killed and resumed, at step {step:,} everything is as in a run that was never cut, but for what "
+        f"differs between any two runs: {listed(chance)}"
+    )
 
 
-def _in_words(whole: _Training, cut: _Training, step: int, names: list[str]) -> str:
-    said = f"{listed(names)} {'are' if len(names) > 1 else 'is'} not what a run that was never cut has"
-    last = {training.newest[0] for training in (whole, cut) if training.newest}
-    if last == {max(last)} and whole.newest and cut.newest:
-        inside = [
-            f"{name}: {listed(found)}"
-            for name in names
-            if (found := entries(whole.newest[1] / name, cut.newest[1] / name))
-        ]
-        said += f" (in the last one: {'; '.join(inside)})" if inside else ""
-    return said + "; save the optimizer, every random generator and the position in the data as well"
+def _entries_of(whole: _Training, cut: _Training, name: str, opened: bool) -> list[str]:
+    return entries(_file(whole, name), _file(cut, name)) if opened and ": " not in name else []
+
+
+def _file(training: _Training, name: str) -> Path:
+    assert training.newest is not None
+    return training.newest[1] / name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
