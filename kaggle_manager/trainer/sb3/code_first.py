@@ -22,6 +22,7 @@ from typing import Any
 import gymnasium as gym
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -40,6 +41,7 @@ from kaggle_manager.trainer.sb3 import arguments, env_state
 from kaggle_manager.trainer.sb3.env_processes import errors_of_processes
 from kaggle_manager.trainer.sb3.env_state import EntryPoint, Mode
 from kaggle_manager.trainer.sb3.environments import Environments
+from kaggle_manager.trainer.sb3.user_callbacks import callbacks_of
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ class Build:
         model: not trained yet, on environments of `context.make_vec_env`.
         eval_env: environments of `context.make_vec_env` as evaluations shall play them, with what is around them; by
             default those of the model.
-        callbacks: to run in `learn()` besides those that section.toml names.
+        callbacks: to run in `learn()` besides those that section.toml names: what its `callback` may be.
     """
 
     model: BaseAlgorithm
     eval_env: VecEnv | None = None
-    callbacks: Sequence[BaseCallback] = ()
+    callbacks: MaybeCallback | Sequence[BaseCallback] = ()
 
 
 class Context:
@@ -202,7 +204,8 @@ def built(name: str, context: Context) -> Built:
     if found.eval_env is not None:
         evaluation = context.environments_of(found.eval_env, f"the eval_env that {name} returns")
         _check_spaces(found.model, found.eval_env)
-    return Built(found.model, environments, evaluation.for_evaluation(), tuple(found.callbacks))
+    callbacks = callbacks_of(found.callbacks, f"the callbacks that {name} returns")
+    return Built(found.model, environments, evaluation.for_evaluation(), callbacks)
 
 
 def _check_spaces(model: BaseAlgorithm, eval_env: VecEnv) -> None:

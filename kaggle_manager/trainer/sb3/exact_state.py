@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import warn
-from kaggle_manager.trainer.sb3 import env_state, random_state, replay_rows
+from kaggle_manager.trainer.sb3 import env_state, own_state, random_state, replay_rows
 from kaggle_manager.trainer.sb3.algorithms import is_ars
 from kaggle_manager.trainer.sb3.model_file import tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
@@ -152,9 +152,18 @@ def _restore_settings(training: Training, saved: dict[str, Any]) -> None:
     vars(training.model).update(saved)
 
 
+def _own(training: Training) -> dict[str, Any]:
+    keepers = keepers_of(training.model).items()
+    return {place: own_state.state_of(keeper, _who(place, keeper)) for place, keeper in keepers}
+
+
+def _who(place: str, keeper: Any) -> str:
+    return f"{place.rstrip('.') or 'algorithm'} {type(keeper).__name__}"
+
+
 def _restore_own(training: Training, saved: dict[str, Any]) -> None:
     for place, keeper in keepers_of(training.model).items():
-        keeper.load_state(saved[place])
+        own_state.load_into(keeper, saved[place], _who(place, keeper))
 
 
 def _keepers(training: Training) -> dict[str, Any]:
@@ -201,7 +210,7 @@ ITEMS: dict[str, Item] = {
     # What classes of one's own say themselves.
     "own": Item(
         Phase.AT_START,
-        lambda training: {place: keeper.state() for place, keeper in keepers_of(training.model).items()},
+        _own,
         _restore_own,
         of=lambda model: bool(keepers_of(model)),
     ),

@@ -11,15 +11,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.trainer.sb3 import arguments
+from kaggle_manager.trainer.sb3 import arguments, own_state
 from kaggle_manager.trainer.sb3.unsaved import accounted_for, digest_of, is_stock
 
 # What `learn()` sets in each session; `n_calls` is saved.
 _SET_ANEW = frozenset({"model", "locals", "globals", "parent", "verbose", "num_timesteps", "n_calls"})
+
+
+def callbacks_of(given: Any, key: str) -> list[BaseCallback]:
+    """What `learn(callback=...)` of Stable-Baselines3 takes, as a list: a callback, several, a function, or nothing.
+
+    Raises:
+        ConfigError: it is something else; of `key`.
+    """
+    several = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    for each in several:
+        if isinstance(each, type) or not (isinstance(each, BaseCallback) or callable(each)):
+            accepted = f"an object of a class derived from {arguments.text_of(BaseCallback)}, a function, or a list"
+            raise arguments.refused(key, arguments.text_of(each), accepted)
+    return [each if isinstance(each, BaseCallback) else ConvertCallback(each) for each in several]
 
 
 def made_of(calls: Sequence[Any], key: str = "callbacks") -> list[BaseCallback]:
@@ -117,7 +131,7 @@ class UserCallbacks(CallbackList):
             left = [each for each in left if each is not saved]
             vars(callback).update(saved["counted"])
             if _saves_itself(callback):
-                callback.load_state(saved["own"])  # type: ignore[attr-defined]
+                own_state.load_into(callback, saved["own"], _name(callback))
         self.not_restored += [each["kind"][0] for each in left]
 
     def _all(self) -> list[BaseCallback]:
@@ -139,7 +153,8 @@ def _inside(callback: BaseCallback) -> Iterator[BaseCallback]:
 
 
 def _name(callback: BaseCallback) -> str:
-    return f"callback {type(callback).__name__}"
+    named = callback.callback if isinstance(callback, ConvertCallback) else type(callback)  # a function is one as well
+    return f"callback {getattr(named, '__name__', type(named).__name__)}"
 
 
 def _kind(callback: BaseCallback) -> list[Any]:
@@ -155,7 +170,7 @@ def _state(callback: BaseCallback) -> dict[str, Any]:
     counted = {"n_calls": callback.n_calls}
     if is_stock(type(callback)):
         counted |= {name: value for name, value in vars(callback).items() if name not in _SET_ANEW and _counts(value)}
-    own = callback.state() if _saves_itself(callback) else None  # type: ignore[attr-defined]
+    own = own_state.state_of(callback, _name(callback)) if _saves_itself(callback) else None
     return {"kind": _kind(callback), "counted": counted, "own": own}
 
 
@@ -167,8 +182,11 @@ def _counts(value: Any) -> bool:
 
 
 def _unsaved_attributes(callback: BaseCallback) -> Mapping[str, Any]:
-    """What is compared with what it was: of a callback that is known, only environments, which nothing puts back."""
+    """What is compared with what it was: of a callback that is known, only environments, which nothing puts back; of a
+    function, what it is made of."""
     own = {name: value for name, value in vars(callback).items() if name not in _SET_ANEW}
     if _saves_itself(callback):
         return {}
+    if isinstance(callback, ConvertCallback):
+        return {"what it closes over": callback.callback}
     return {name: value for name, value in own.items() if not is_stock(type(callback)) or isinstance(value, VecEnv)}

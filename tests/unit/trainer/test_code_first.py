@@ -218,6 +218,49 @@ def one_callback(context: Context) -> Build:
     return Build(no_callback(context), callbacks=[Decay()])
 
 
+def alone(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=Decay())
+
+
+def counted(scope: dict[str, Any], names: dict[str, Any]) -> bool:
+    scope["self"].vf_coef *= 0.999
+    return True
+
+
+def of_a_function(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=counted)
+
+
+def with_a_function(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=[Decay(), counted])
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (alone, ["Decay"]),
+        (of_a_function, ["ConvertCallback"]),
+        (with_a_function, ["Decay", "ConvertCallback"]),
+        (no_callback, []),
+    ],
+)
+def test_callbacks_are_what_learn_takes(function: Callable[..., Any], names: list[str]) -> None:
+    with tried(scenario(build=f"{__name__}:{function.__name__}"), 1) as built:
+        assert [type(each).__name__ for each in built.callbacks] == names
+
+
+@pytest.mark.slow
+def test_a_function_is_a_callback_as_with_stable_baselines3(tmp_path: Path) -> None:
+    assert session(chosen(tmp_path, of_a_function, total=40)).kind == "completed"
+    point = origin_of(tmp_path)
+    assert [each["kind"][0] for each in point.items["callbacks"]["users"]["each"]] == ["callback counted"]
+    assert point.items["settings"] == {"vf_coef": pytest.approx(0.5 * 0.999**40)}
+
+
+def no_callbacks_at_all(context: Context) -> Build:
+    return Build(no_callback(context), callbacks=[Decay])  # type: ignore[list-item]
+
+
 def another_callback(context: Context) -> Build:
     return Build(no_callback(context), callbacks=[StopTrainingOnMaxEpisodes(10**6), Decay()])
 
@@ -288,6 +331,7 @@ def evaluated_elsewhere(context: Context) -> Build:
         (other_vec_env, "make_vec_env(vec_env_cls=stable_baselines3.common.vec_env.vec_normalize:VecNormalize)"),
         (evaluation_first, "is not on environments like those that were made first"),
         (evaluated_elsewhere, "eval_env has observations Box("),
+        (no_callbacks_at_all, "the callbacks that test_code_first:no_callbacks_at_all returns: given"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_words(function: Callable[..., Any], said: str) -> None:

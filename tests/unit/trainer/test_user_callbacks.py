@@ -16,7 +16,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import env_state
 from kaggle_manager.trainer.sb3.state_digest import differing
-from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of
+from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, callbacks_of, made_of
 
 
 class Counting(BaseCallback):
@@ -128,6 +128,68 @@ def test_what_stock_callbacks_count_is_saved_also_inside_of_others() -> None:
 def test_an_environment_that_a_callback_plays_in_is_named() -> None:
     played = EvalCallback(env_state.make_vec_env(CARTPOLE, "none", 1), eval_freq=20, n_eval_episodes=1, verbose=0)
     assert watched(played).found() == ["eval_env of callback EvalCallback"]
+
+
+def test_what_a_function_closes_over_and_changes_is_named() -> None:
+    seen = [0]
+
+    def counting(_: Any, __: Any) -> bool:
+        seen[0] += 1
+        return True
+
+    steady = lambda _, __: True  # noqa: E731
+    assert watched(*callbacks_of([counting, steady], "callbacks")).found() == [
+        "what it closes over of callback counting"
+    ]
+
+
+class Faulty(Quiet):
+    """Cannot say what it keeps, or not take it back."""
+
+    def __init__(self, where: str = "") -> None:
+        super().__init__()
+        self.where = where
+
+    def state(self) -> Any:
+        if self.where == "state":
+            raise ValueError("no state yet")
+        return {"count": 1, **({"rule": lambda: 1} if self.where == "pickle" else {})}
+
+    def load_state(self, state: Any) -> None:
+        raise KeyError("levels")
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("state", "callback Faulty cannot be saved: its state() raises ValueError: no state yet (test_user_callbacks"),
+        ("pickle", "callback Faulty cannot be saved: what its state() returns has no pickle: "),
+        ("load", "callback Faulty cannot be put back: its load_state() raises KeyError: 'levels' (test_user_callb"),
+    ],
+)
+def test_one_whose_state_cannot_be_saved_or_put_back_ends_the_session_in_words(
+    where: str, said: str, tmp_path: Path
+) -> None:
+    chosen = settings(tmp_path, callbacks=[{f"{__name__}:Faulty": {"where": where}}], total=100)
+    if where == "load":
+        session(chosen, max_steps=60)
+    with pytest.raises(ConfigError) as refused:
+        session(chosen)
+    assert said in refused.value.message
+    assert "numbers, texts, arrays" in str(refused.value.next_step)
+
+
+class FaultyPPO(PPO):
+    def state(self) -> Any:
+        raise ValueError("no state yet")
+
+    def load_state(self, state: Any) -> None: ...
+
+
+def test_so_it_is_with_an_algorithm_that_says_its_state(tmp_path: Path) -> None:
+    small = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+    with pytest.raises(ConfigError, match=r"The algorithm FaultyPPO cannot be saved: its state\(\) raises Val"):
+        session(settings(tmp_path, algorithm=f"{__name__}:FaultyPPO", hyperparameters=small, total=64))
 
 
 def test_a_session_names_the_key_of_a_callback_in_full(tmp_path: Path) -> None:
