@@ -1,7 +1,7 @@
 """What evaluations take of a training's time, measured before it: a moment of training, and of an evaluation.
 
 A policy that has learned nothing may end its episodes early. So an evaluation is taken to be as long as it can become:
-as the time limit of its episodes, where they have one.
+as the time limit of its episodes. Where they have none, as of Atari, what was measured is the least it takes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ class EvaluationShare:
         step_s: seconds of a timestep of training.
         evaluation_s: of an evaluation, whose episodes are as long as they can become.
         every: timesteps between two.
+        is_least: its episodes have no time limit, so that it may take longer.
     """
 
     step_s: float
     evaluation_s: float
     every: int
+    is_least: bool = False
 
     @property
     def share(self) -> float:
@@ -121,7 +123,7 @@ def _played(
     step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
     longest = max(limit or 0, len(starts))
     evaluation_s = made_s * episodes + longest * step_s
-    return EvaluationShare(training.step_s, evaluation_s, _every(scenario, longest * episodes))
+    return EvaluationShare(training.step_s, evaluation_s, _every(scenario, longest * episodes), limit is None)
 
 
 class _Enough(Exception):

@@ -322,8 +322,9 @@ def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None])
         return CheckResult(what, True, f"not known: {told(error)}")
     if seen is None:
         return CheckResult(what, True, "not known: no update came within seconds")
+    bound, why = ("at least", ", for its episodes have no time limit") if seen.is_least else ("at most", "")
     said = (
-        f"{seen.evaluation_s:.2g} s each at most, beside {seen.every * seen.step_s:.2g} s of training for "
+        f"{seen.evaluation_s:.2g} s each {bound}{why}, beside {seen.every * seen.step_s:.2g} s of training for "
         f"{seen.every:,} timesteps: {seen.share:.0%} of the time of one processor"
     )
     line = f"every = {seen.enough:_}"

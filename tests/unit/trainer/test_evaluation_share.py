@@ -84,6 +84,25 @@ def test_a_step_that_takes_longer_than_the_measurement_is_not_taken_for_two(monk
     assert found.evaluation_s >= 500 * 0.06
 
 
+class Endless(gym.Env[Any, Any]):
+    """As those of Atari, its episodes have no time limit, and are not over within what is measured."""
+
+    observation_space, action_space = gym.spaces.Box(-1.0, 1.0, (2,)), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+def test_without_a_time_limit_what_was_measured_is_called_the_least_an_evaluation_takes() -> None:
+    endless = preflight.check_evaluations(scenario(environment=f"{__name__}:Endless", environment_kwargs={}))
+    assert "s each at least, for its episodes have no time limit, beside" in endless.detail
+    assert "s each at most, beside" in preflight.check_evaluations(scenario()).detail
+
+
 def test_the_preflight_says_when_it_is_too_much_and_which_line_makes_it_less() -> None:
     Sleepy.made = 0
     found = preflight.check_evaluations(scenario(environment=f"{__name__}:Sleepy", environment_kwargs={}, timesteps=300,
