@@ -2,22 +2,28 @@
 """The pictures of the documentation, made from real runs: nothing in them is drawn by hand.
 
     python scripts/make_pictures.py dashboard --workdir /tmp/runs --run 10149fd0
+    python scripts/make_pictures.py curve --workdir /tmp/runs --run 10149fd0 --name gallery_hopper
     python scripts/make_pictures.py terminal
 
 `dashboard` photographs the page over the runs of a state folder, at a desk and on a phone, with the Chromium the tests
-of the page use. `terminal` makes a quick run in a folder of its own and keeps what it printed.
+of the page use; `curve` its learning curve alone. `terminal` makes a quick run in a folder of its own and keeps what it
+printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
@@ -25,6 +31,7 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/images"
+PLACE = "JSON.stringify(document.querySelector('article > .curve {}').getBoundingClientRect())"
 COLUMNS = 110
 RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
     (240, 147, 122),
@@ -40,7 +47,26 @@ THEME = TerminalTheme(DARK, LIGHT, [(43, 47, 51), RED, GREEN, YELLOW, BLUE, PURP
 
 def dashboard(workdir: Path, run: str) -> None:
     """docs/images/dashboard.png and dashboard_phone.png."""
-    sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "tests/browser")]
+    with pages(workdir, run) as page_of_width:
+        for name, width, height in (("dashboard", 1180, 1330), ("dashboard_phone", 360, 1180)):
+            with page_of_width(width) as page:
+                page.picture(PICTURES / f"{name}.png", width=width, height=height)
+
+
+def curve(workdir: Path, run: str, name: str) -> None:
+    """docs/images/NAME.png: the learning curve of a run, as the page has it."""
+    with pages(workdir, run) as page_of_width, page_of_width(900) as page:
+        head, chart = (json.loads(page.value(PLACE.format(part))) for part in ("h3", ".plot"))
+        left, top, margin = int(head["left"]), int(head["top"]), 12
+        width, height = int(chart["right"]) - left, int(chart["bottom"]) - top
+        place = {"left": left - margin, "top": top - margin, "width": width + 2 * margin, "height": height + 2 * margin}
+        page.picture(PICTURES / f"{name}.png", **place)
+
+
+@contextlib.contextmanager
+def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
+    """Opens the page of a run at a width; each picture of it waits until its checkpoints are verified."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests/support"), str(ROOT / "tests/browser")]
     from chromium_pipe import Chromium, find_chromium
     from conftest import served
 
@@ -52,11 +78,15 @@ def dashboard(workdir: Path, run: str) -> None:
     look = Dashboard(workdir)
     run_id = next(each.run_id for each in look.overview().runs if each.run_id.startswith(run))
     with tempfile.TemporaryDirectory() as profile, served(look) as address, Chromium(program, Path(profile)) as browser:
-        for name, width, height in (("dashboard", 1180, 1330), ("dashboard_phone", 360, 1180)):
+
+        @contextlib.contextmanager
+        def opened(width: int) -> Iterator[Any]:
             with browser.page(f"{address}/?run={run_id}", width=width) as page:
                 page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
                 page.until("!document.body.innerText.includes('not verified yet')")
-                page.picture(PICTURES / f"{name}.png", width=width, height=height)
+                yield page
+
+        yield opened
 
 
 def terminal() -> None:
@@ -98,13 +128,17 @@ def what_stays(printed: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     choices = parser.add_subparsers(dest="which", required=True)
-    over = choices.add_parser("dashboard")
-    over.add_argument("--workdir", type=Path, required=True, help="state folder of real runs")
-    over.add_argument("--run", default="", help="beginning of the id of the run to show")
+    for which in ("dashboard", "curve"):
+        over = choices.add_parser(which)
+        over.add_argument("--workdir", type=Path, required=True, help="state folder of real runs")
+        over.add_argument("--run", default="", help="beginning of the id of the run to show")
+    over.add_argument("--name", required=True, help="of the picture, without its ending")
     choices.add_parser("terminal")
     asked = parser.parse_args()
     if asked.which == "dashboard":
         dashboard(asked.workdir, asked.run)
+    elif asked.which == "curve":
+        curve(asked.workdir, asked.run, asked.name)
     else:
         terminal()
 
