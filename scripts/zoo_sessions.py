@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/zoo.md"
 BEGINS, ENDS = "<!-- made by scripts/zoo_sessions.py -->", "<!-- end of sessions -->"
 SESSIONS, EVALUATIONS, SEED = 3, 3, 2_026
-STOCK_EPISODES, OF_A_RUN = 30, 100
+STOCK_EPISODES, OF_A_RUN = 30, 50
 # Student's t, 97.5 %, of 1 to 9 degrees of freedom (any table of it).
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -109,7 +110,9 @@ class Reach(gym.Env):
         return -(np.linalg.norm(achieved - desired, axis=-1) > 0.1).astype(np.float32)
 
     def _seen(self):
-        return {"observation": self.place, "achieved_goal": self.place, "desired_goal": self.goal}
+        return {
+            "observation": self.place.copy(), "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()
+        }
 
 
 class Masked(gym.Env):
@@ -162,7 +165,7 @@ def stock(asked: Mapping[str, Any]) -> dict[str, Any]:
     from rl_zoo3.utils import create_test_env
     from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
     from stable_baselines3.common.evaluation import evaluate_policy
-    from stable_baselines3.common.vec_env import VecNormalize
+    from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
     torch.set_num_threads(1)
     name = asked["algorithm"]
@@ -172,22 +175,26 @@ def stock(asked: Mapping[str, Any]) -> dict[str, Any]:
         __import__(module)
     if id not in gym.registry:  # a class: registered under its name
         gym.register(id, entry_point=asked["environment"])
+
+    def environment(model: Path) -> Any:
+        """With the statistics beside a model; the Zoo's function takes keys out of what it is given."""
+        entry = {**asked["entry"], "normalize": bool(asked["entry"].get("normalize")), "normalize_kwargs": {}}
+        kwargs = asked["environment_kwargs"]
+        return create_test_env(
+            id, stats_path=str(model.parent), seed=SEED, should_render=False, hyperparams=entry, env_kwargs=kwargs
+        )
+
     best, final = Path(asked["best"]), Path(asked["final"])
-    hyperparameters = {**asked["entry"], "normalize_kwargs": {}}
-    hyperparameters["normalize"] = bool(asked["entry"].get("normalize"))
-    made: dict[str, Any] = {"hyperparams": hyperparameters, "should_render": False, "seed": SEED}
-    made["env_kwargs"] = asked["environment_kwargs"]
-    # The final model, with the statistics beside it.
-    vec = create_test_env(id, stats_path=str(final.parent), **made)
+    vec = environment(final)
     kind.load(final, env=vec, device="cpu")
     vec.close()
-    vec = create_test_env(id, stats_path=str(best.parent), **made)
+    vec = environment(best)
     model = kind.load(best, env=vec, device="cpu")
     play = evaluate_masked if name == "MaskablePPO" else evaluate_policy
     options = {"deterministic": asked["deterministic"], "return_episode_rewards": True}
     returns, _ = play(model, model.get_env(), asked["episodes"], **options)
     loaded = type(model).__module__.partition(".")[0]
-    return {"returns": returns, "normalised": isinstance(vec, VecNormalize), "loaded_by": loaded}
+    return {"returns": returns, "normalised": unwrap_vec_normalize(vec) is not None, "loaded_by": loaded}
 
 
 # --- one training -----------------------------------------------------------------------------------------------------
@@ -217,9 +224,11 @@ def trained(case: Case, folder: Path) -> dict[str, Any]:
     section = folder / "sections" / case.zoo / "section.toml"
     with section.open("a", encoding="utf-8") as file:
         file.write(short_scenario(case))
-    document = json.loads(km(folder, "run", case.zoo, "--demo", "--json"))
+    try:
+        document = dict(json.loads(km(folder, "run", case.zoo, "--demo", "--json")))
+    finally:
+        km(folder, "local-kaggle", "stop", "--root", folder / ".kaggle_manager/demo/local_kaggle")
     document["wall_s"] = time.monotonic() - began
-    km(folder, "local-kaggle", "stop", "--root", folder / ".kaggle_manager/demo/local_kaggle")
     return document
 
 
@@ -380,12 +389,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep the projects there; a row that is there is not made again")
     parser.add_argument("--write", action="store_true", help="put the table into docs/zoo.md")
     parser.add_argument(
-        "--of",
-        nargs=3,
-        metavar=("SECTION", "ALGO", "ENV"),
-        help="of the project you stand in, and its entry of the Zoo",
+        "--of", nargs=3, metavar=("SECTION", "ALGO", "ENV"), help="a section with a finished run; its entry of the Zoo"
     )
-    parser.add_argument("--workdir", type=Path, default=Path(".kaggle_manager"), help="of the runs of --of")
+    parser.add_argument("--project", type=Path, default=Path(), help="folder of the project of --of")
+    parser.add_argument("--workdir", type=Path, help="of the run of --of")
     parser.add_argument("--stock", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stock:
@@ -402,6 +409,7 @@ def main() -> int:
             kept = folder / "row.txt"
             try:
                 if not kept.exists():
+                    shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
                     kept.write_text(row(case, folder), encoding="utf-8")
                 rows.append(kept.read_text(encoding="utf-8"))
