@@ -35,6 +35,9 @@ LOCAL_KAGGLE = "local_kaggle"
 SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "keep_gb")
 # A Kaggle session ends after 12 hours, whatever its kernel is doing (kaggle.com/docs/notebooks).
 SESSION_LIMIT_S = 12 * 3600.0
+# What is asked of another platform; a run asks it how long its sessions may last, and none lasts longer.
+LONGEST_SESSION_S = 366 * 86400.0
+_KAGGLES = ("auto", "local", "kaggle")
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
@@ -239,7 +242,7 @@ def build_config(
     loaded = get_section(project_root, section)
     if not loaded.trains:
         raise ConfigError(
-            f"Section {section} does not train anything (trains = false), so there is nothing to run on Kaggle.",
+            f"Section {section} does not train anything (trains = false), so there is nothing to run.",
             safe="nothing was started",
             next_step=f"choose one of: {', '.join(offered_sections(project_root))}",
         )
@@ -251,8 +254,11 @@ def build_config(
     config = config.for_quick() if quick else config
     own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
     target = chosen.value("timesteps", timesteps, _timesteps, default=config.target)
-    limit = chosen.value("session_limit", session_limit, _session_limit, default=SESSION_LIMIT_S)
     where = chosen.value("platform", platform, _platform, default="auto")
+    longest_s = SESSION_LIMIT_S if where in _KAGGLES else LONGEST_SESSION_S
+    limit = chosen.value(
+        "session_limit", session_limit, lambda value: _session_limit(value, longest_s), default=SESSION_LIMIT_S
+    )
     base = chosen.value("workdir", workdir, _folder, default=None)
     keep = chosen.value("keep_gb", None, _gigabytes, default=KEEP_GB)
     return RunConfig(
@@ -326,11 +332,12 @@ def _timesteps(value: Any) -> int:
     return number
 
 
-def _session_limit(value: str | float) -> float:
+def _session_limit(value: str | float, longest_s: float) -> float:
     seconds = parse_duration(value)
-    if not SHORTEST_SESSION_S <= seconds <= SESSION_LIMIT_S:
+    if not SHORTEST_SESSION_S <= seconds <= longest_s:
         raise _unusable(
-            f"A session limit of {seconds:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and 12 h is accepted.",
+            f"A session limit of {seconds:g} s cannot be used; between {SHORTEST_SESSION_S:g} s and "
+            f"{longest_s / 3600:g} h is accepted.",
             "give another --session-limit",
         )
     return seconds
@@ -383,7 +390,7 @@ def parse_duration(value: str | float) -> float:
         ConfigError: the text is not a duration.
     """
     if isinstance(value, int | float):
-        return float(min(value, 2 * SESSION_LIMIT_S))
+        return float(min(value, 2 * LONGEST_SESSION_S))
     text = value.strip().lower()
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)

@@ -149,7 +149,7 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
         run.note("quota", generation, left_s=quota.left_s, total_s=quota.total_s, refresh_at=quota.refresh_at)
     seen = forecast(
         remaining,
-        run.config.session_limit_s,
+        run.session_limit_s,
         pace=measure(past_sessions(run.sessions)),
         quota=quota,
         now=run.clock(),

@@ -87,7 +87,7 @@ def has_quota(run: RunContext) -> bool:
     has_more = run.week is not None and run.week.left_s >= refused["left_s"] + QUOTA_MORE_S
     if has_more or run.clock() >= refused["until"]:
         return True
-    why = "Kaggle's weekly quota did not allow the first push of this run, and what is left of it is no more since."
+    why = "The weekly quota did not allow the first push of this run, and what is left of it is no more since."
     run.wait_until("quota", why, run.replan_at(refused["until"]))
     return False
 
@@ -189,7 +189,7 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
         lasted_s, looks = _look_again(run)
         if lasted_s < EMPTY_AFTER_S or looks < EMPTY_LOOKS:
             raise Unavailable(
-                f"Whether a push of {row.address} was accepted is not known, and Kaggle shows a kernel without a "
+                f"Whether a push of {row.address} was accepted is not known, and the platform shows a name without a "
                 f"version there. It counts as empty when it has looked so for an hour ({lasted_s / 60:.0f} minutes so "
                 "far).",
                 safe="nothing is pushed before that is known",
@@ -218,7 +218,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
             pages = ", ".join(place_of(run, slug) for slug in (*names, row.slug))
             run.postpone(
                 NO_NAME,
-                f"Kaggle refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
+                f"The platform refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
                 f"version under each; nothing was started. Type `{clean}`, which deletes those it "
                 f"has left, or delete one of {pages}: then this run goes on by itself.",
                 NAME_WAIT_S,
@@ -232,8 +232,8 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
     if following is None:
         raise NoNameFree
     run.reporter.warn(
-        f"Kaggle keeps {row.address} without a version, as it does of a first push that it refused: this run goes "
-        f"on as {run.row.address}; `doctor` lists what is left"
+        f"The platform keeps {row.address} without a version, as it does of a first push that it refused: this run "
+        f"goes on as {run.row.address}; `doctor` lists what is left"
     )
 
 

@@ -66,7 +66,7 @@ def is_mountable(run: RunContext, parent: Checkpoint, generation: int) -> bool:
         if found.caution:
             run.reporter.warn(f"dataset {found.ref} is ready under its names: {found.caution}")
         return True
-    why = f"Kaggle is processing the training tree of step {parent.step:,}, and no session can mount it yet."
+    why = f"The platform is processing the training tree of step {parent.step:,}, and no session can mount it yet."
     run.note("processing", generation, looked_at=run.clock())
     run.postpone(PROCESSING, why, PROCESSING_WAIT_S, PROCESSING_LONGEST_S)
     return False
@@ -77,7 +77,7 @@ def _submitted(run: RunContext, parent: Checkpoint) -> PublishedInputs | NotRead
     known = run.row.published
     if known is None or known.manifest_sha256 != parent.manifest.sha256:
         return NotReady.LOST
-    run.reporter.phase("waiting until Kaggle can mount the tree")
+    run.reporter.phase("waiting until sessions can read the tree")
     found = run.connection.client.find_published(
         owner=run.row.owner,
         slug=launch.tree_dataset(run.row),

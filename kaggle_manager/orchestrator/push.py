@@ -111,7 +111,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         deadline_s=plan.deadline_s,
         image=image,
     )
-    script = render_script(bundle, order.as_json())
+    limit = client.limits().source_bytes
+    script = render_script(bundle, order.as_json(), limit)
     reporter.line(f"  {describe(bundle, script)}")
     known = run.state.journal.versions(row.run_id, row.address)
     if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
@@ -168,7 +169,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     def in_the_newest_image() -> SessionRequest:
         for_any = mountable_wheels(run, "")  # it may have another Python
         unpinned = order.model_copy(update={"image": "", "wheels": for_any})
-        return asking_for("", for_any, render_script(bundle, unpinned.as_json()))
+        return asking_for("", for_any, render_script(bundle, unpinned.as_json(), limit))
 
     push = asking_for(image, wheels, script)
     try:

@@ -106,6 +106,11 @@ class RunContext:
         """Versions of inputs that were current when the user accepted changes, by the input's name."""
         return self.row.settings.get("accepted_inputs") or {}
 
+    @property
+    def session_limit_s(self) -> float:
+        """The longest session, as asked for, and as the platform lets it last."""
+        return min(self.config.session_limit_s, self.connection.client.limits().longest_session_s)
+
     def head(self) -> Checkpoint | None:
         """The checkpoint the next session continues; None when nothing was ever saved.
 
@@ -258,7 +263,7 @@ class RunContext:
         self.week = None if done else self.quota()
         plan = budget.plan_session(
             remaining,
-            self.config.session_limit_s,
+            self.session_limit_s,
             pace=budget.measure(past_sessions(self.sessions)),
             quota=self.week,
             now=self.clock(),

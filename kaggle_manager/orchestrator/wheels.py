@@ -110,7 +110,7 @@ def _have_there(run: RunContext, wheels: Wheels) -> None:
             files=wheels.paths,
             notes="wheels that sessions install from",
             on_progress=TransferMeter(run.reporter, "uploading wheels", len(wheels.files), total),
-            on_uploaded=lambda: run.reporter.phase("waiting until Kaggle can mount the wheels"),
+            on_uploaded=lambda: run.reporter.phase("waiting until sessions can read the wheels"),
             on_accepted=sent,
             uploads=run.config.state / "uploads" / wheels.slug,
         )
@@ -144,5 +144,5 @@ def _are_there(run: RunContext, wheels: Wheels) -> bool:
 
 def _not_yet() -> Unavailable:
     return Unavailable(
-        "Kaggle is processing the wheels, and no session can mount them yet.", safe="nothing was started"
+        "The platform is processing the wheels, and no session can mount them yet.", safe="nothing was started"
     )

@@ -103,7 +103,8 @@ class SessionRequest:
 
     Attributes:
         source: the whole program, one Python script that needs the standard library to start. It writes into the
-            folder that `KAGGLE_WORKING_DIR` names, and reads its inputs below the one that `KAGGLE_INPUT_DIR` names.
+            folder that `KAGGLE_WORKING_DIR` names, and reads its inputs below the one of `KAGGLE_INPUT_DIR` (else
+            `/kaggle/working` and `/kaggle/input`); first of all it prints the name in `KAGGLE_CONTAINER_NAME`.
         accelerator: the kind of machine as `section.toml` names it; None runs on the CPU.
         internet: the session may use the network.
         dataset_sources: what `publish_inputs` has published, as "owner/slug", or "owner/slug/3" for a version that is
@@ -285,6 +286,10 @@ class Platform(Protocol):
     @abstractmethod
     def limits(self) -> Limits:
         """What this platform bounds; asks nobody."""
+
+    def has_this_python(self) -> bool:
+        """Whether sessions run this Python with what is installed for it here: then nothing has to be sent to them."""
+        return False
 
     def quota(self, machine: str = "") -> Quota | None:
         """The time that is left for sessions with this accelerator; None where there is no quota.

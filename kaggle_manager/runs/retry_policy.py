@@ -68,11 +68,11 @@ POLICIES: dict[FailureKind, Policy] = {
     FailureKind.NO_PROGRESS: Policy(3, 0.0, "give longer sessions, or read the log for what takes their time"),
     # Sessions that leave within seconds: the platform may hand out the right thing a little later.
     FailureKind.DEVICE: Policy(3, 10 * _MINUTE, "choose another accelerator in section.toml, or wait"),
-    FailureKind.MOUNT: Policy(5, 1 * _MINUTE, "look at the dataset's versions on Kaggle"),
+    FailureKind.MOUNT: Policy(5, 1 * _MINUTE, "look at what was published for it on the platform"),
     # What a person alone can decide.
     FailureKind.CHECKPOINT: Policy(1, 0.0, "see what differs"),
     FailureKind.ORDER: Policy(1, 0.0, "correct section.toml, or whatever else it names"),
-    FailureKind.MISFILED: Policy(1, 0.0, "delete the kernel it was filed as on Kaggle, which ends that session"),
+    FailureKind.MISFILED: Policy(1, 0.0, "delete what it was filed as on the platform, which ends that session"),
     FailureKind.SCRIPT: Policy(1, 0.0, "correct the script, which docs/scripts.md says how to write"),
     # From the same state it would run away again; with other hyperparameters it is another training.
     FailureKind.DIVERGED: Policy(
@@ -82,11 +82,11 @@ POLICIES: dict[FailureKind, Policy] = {
         ends_the_run=True,
     ),
     # The platform's own trouble passes with time.
-    FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at the kernel's page on Kaggle"),
+    FailureKind.KILLED: Policy(4, 1 * _MINUTE, "look at its page or folder on the platform"),
     FailureKind.WEDGED: Policy(3, 5 * _MINUTE, "read the log up to its silence"),
     # The next session has wheels for the Python that this one told; with these it would end in the same way.
     FailureKind.WHEELS: Policy(3, 1 * _MINUTE, "correct `packages` in section.toml, or let sessions have internet"),
-    FailureKind.PLATFORM: Policy(6, 5 * _MINUTE, "look at Kaggle's status page"),
+    FailureKind.PLATFORM: Policy(6, 5 * _MINUTE, "look at the platform's own status page"),
     FailureKind.GONE: Policy(3, 0.0, "find out who deletes the kernel"),
     FailureKind.OUTPUTS: Policy(3, 1 * _MINUTE, "read what was refused"),
 }

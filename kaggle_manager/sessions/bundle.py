@@ -126,11 +126,14 @@ def _experiment(root: Path, section: Section) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def render_script(bundle: Bundle, order: Mapping[str, Any]) -> str:
+def render_script(bundle: Bundle, order: Mapping[str, Any], limit: int = SOURCE_LIMIT_BYTES) -> str:
     """Return the source of the kernel that runs `bundle` under the launch order.
 
+    Args:
+        limit: bytes; the platform takes less.
+
     Raises:
-        BundleTooLarge: the script would be over Kaggle's limit; the message names the largest files.
+        BundleTooLarge: the script would be over the platform's limit; the message names the largest files.
     """
     entry = (INSTALLED / ENTRY).read_text(encoding="utf-8")
     payload = _compressed(bundle.archive)
@@ -145,8 +148,8 @@ def render_script(bundle: Bundle, order: Mapping[str, Any]) -> str:
     )
     script = entry + call
     size = len(script.encode("utf-8"))
-    if size >= SOURCE_LIMIT_BYTES:
-        raise _too_large(f"The kernel script would be {size:,} bytes", bundle.files)
+    if size >= limit:
+        raise _too_large(f"The kernel script would be {size:,} bytes", bundle.files, limit)
     return script
 
 
@@ -170,12 +173,12 @@ def _wrapped(text: str, width: int = 120) -> str:
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
-def _too_large(what: str, files: Iterable[tuple[str, int]]) -> BundleTooLarge:
+def _too_large(what: str, files: Iterable[tuple[str, int]], limit: int = SOURCE_LIMIT_BYTES) -> BundleTooLarge:
     largest = ", ".join(f"{name} ({size:,} bytes)" for name, size in sorted(files, key=lambda item: -item[1])[:5])
     return BundleTooLarge(
-        f"{what}; Kaggle accepts less than {SOURCE_LIMIT_BYTES:,}, compressed. Largest files: {largest}.",
+        f"{what}; the platform accepts less than {limit:,}, compressed. Largest files: {largest}.",
         safe="nothing was pushed",
-        next_step="leave large files out of `include` in the section's section.toml: put them into a dataset on Kaggle "
+        next_step="leave large files out of `include` in the section's section.toml: put them into a dataset there "
         "and name that in `inputs`, from where a session reads them",
     )
 

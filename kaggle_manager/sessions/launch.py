@@ -174,7 +174,7 @@ def publish_tree(
             files=files,
             notes=f"run {run.run_id} before generation {generation}",
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
-            on_uploaded=(lambda: reporter.phase("waiting until Kaggle can mount the tree")) if reporter else None,
+            on_uploaded=(lambda: reporter.phase("waiting until sessions can read the tree")) if reporter else None,
             uploads=uploads,
             on_order=on_order,
             on_accepted=on_accepted,

@@ -22,7 +22,7 @@ def show_event(event: Event, reporter: Reporter, bundle_sha256: str) -> None:
     if isinstance(event, BundleEvent) and event.sha256 != bundle_sha256:
         reporter.warn(
             f"this session runs other code ({event.sha256[:12]}…) than was built ({bundle_sha256[:12]}…): "
-            "what it leaves will be refused; deleting the kernel on Kaggle ends it"
+            "what it leaves will be refused; deleting it on the platform ends it"
         )
 
 

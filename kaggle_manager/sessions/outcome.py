@@ -87,7 +87,7 @@ def judge(
     if result is None:
         timed_out = bool(TIMED_OUT.search(platform_says))
         cause = platform_says if timed_out else last_traceback_line(log) or platform_says
-        how = "ended by Kaggle at its time limit" if timed_out else "killed"
+        how = "ended by the platform at its time limit" if timed_out else "killed"
         words = f"{how} before it wrote its result ({cause}); {saved}"
         if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
             return Outcome("killed", words, "", step_after)

@@ -186,7 +186,7 @@ def _running(session: SessionRow, now: float) -> str:
     seen = progress_of(session)
     since = f"generation {session.generation} was launched {_ago(epoch(session.started_at), now)}"
     if session.stage is Stage.INTENDED:
-        return f"{since}; whether Kaggle took it is looked up next"
+        return f"{since}; whether the platform took it is looked up next"
     if seen.last_line_at is None:
         return f"{since}; nothing was read in its log yet"
     heard = f"last heard of {_ago(seen.last_line_at, now)}"

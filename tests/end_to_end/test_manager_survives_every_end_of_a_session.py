@@ -71,7 +71,7 @@ def test_a_session_killed_at_the_wall_is_restored_from_its_manifests(impatient_k
     report = bench.run(timesteps=3)
     assert outcomes(report) == ["killed", "completed"]
     assert "left no result" in bench.output
-    assert report.sessions[0].why.startswith("ended by Kaggle at its time limit before it wrote its result (CANCELLED ")
+    assert report.sessions[0].why.startswith("ended by the platform at its time limit before it wrote its result (")
     assert "1 step gained, 1 saved" in report.sessions[0].why
     assert bench.steps() == [3, 2]
 

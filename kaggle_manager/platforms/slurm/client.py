@@ -63,6 +63,8 @@ _SOURCE_BYTES = 64_000_000
 SUBMITTED_WITHIN_S = 60.0
 # How often a log is looked at, here and through ssh; and how often Slurm is asked whether it can grow any more.
 _LOOK_S, _LOOK_FAR_S, _ASK_S = 1.0, 5.0, 30.0
+# How long a job that is ended may take: Slurm's own patience (KillWait) and what its trainer still writes.
+_LEAVES_WITHIN_S = 90.0
 # So many versions of published files are kept: the newest, and one that a session may still read.
 _KEPT_INPUTS = 2
 # How sbatch says that nobody is there, that a limit is reached, and what may or may not have been done.
@@ -115,6 +117,9 @@ class SlurmPlatform(Platform):
 
     def limits(self) -> Limits:
         return Limits(self.settings.longest_session_s, {}, _SOURCE_BYTES)
+
+    def has_this_python(self) -> bool:
+        return not self.settings.login and not self.settings.setup and self.settings.python in (None, sys.executable)
 
     def page(self, owner: str, slug: str) -> str:
         return f"{self._root}/runs/{slug} on {self.shell.where}"
@@ -272,6 +277,11 @@ class SlurmPlatform(Platform):
         if self.shell.run("test", "-d", folder).code:
             raise NotFound(f"There are no sessions {owner}/{slug} on {self.shell.where}.", next_step="check the name")
         self._ask("scancel", "--full", f"--name={slug}")
+        deadline = time.monotonic() + _LEAVES_WITHIN_S
+        while self._ask("squeue", "--noheader", f"--name={slug}", "--format=%i").strip():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"A job of {owner}/{slug} has not left yet.", safe="nothing was deleted")
+            time.sleep(_LOOK_S)
         if (done := self.shell.run("rm", "-rf", "--", folder)).code:
             raise self.shell.refused(folder, done)
 

@@ -118,7 +118,7 @@ TIMED_OUT = "CANCELLED Your notebook was stopped because it exceeded the max all
 def test_a_session_ended_at_its_limit_is_a_time_out_though_its_state_is_that_of_a_cancelled_one() -> None:
     ended = outcome_of(None, says=TIMED_OUT)
     assert (ended.failure, ended.step) == ("", 9)
-    assert ended.why.startswith("ended by Kaggle at its time limit before it wrote its result")
+    assert ended.why.startswith("ended by the platform at its time limit before it wrote its result")
     gained_nothing = outcome_of(None, after=5, says=TIMED_OUT, log=LOG)
     assert gained_nothing.failure_kind is FailureKind.NO_PROGRESS, "a longer session helps, not another try"
     assert outcome_of(None, after=5, says="CANCELLED").failure_kind is FailureKind.KILLED
