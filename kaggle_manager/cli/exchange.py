@@ -51,6 +51,7 @@ def export_sb3(
             "and final are files that stock Stable-Baselines3 loads as they are",
         )
     config = of.config()
+    config.section.agent(config.scenario_name)
     step = None if which == "latest" else int(which)
     exchange = load_module(EXCHANGE, needed_for="the export")
     again = config.command("checkpoints export-sb3", which, folder, "--trust")
@@ -91,6 +92,7 @@ def import_sb3(
 
     with reporter(as_json) as shown:
         config = of.config()
+        config.section.agent(config.scenario_name)
         exchange = load_module(EXCHANGE, needed_for="the import")
         with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
             taken = _take_in_beside(take_in, of, config.state, shown) if replace else take_in(of.workdir)

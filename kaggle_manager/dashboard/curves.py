@@ -6,13 +6,14 @@ one that is damaged is a sentence in `problems`, and the others are still shown.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.dashboard.axes import LARGEST
-from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.errors import CheckpointCorrupt, one_line
 from kaggle_manager.platforms.kaggle.long_strings import lines
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
@@ -22,6 +23,8 @@ LONGEST_ROW = 4_000
 LONGEST_EPISODE = 2**53
 # More points than this cannot be told apart on a screen.
 MOST_POINTS = 400
+# Of a script; a page with more curves than this is not looked at.
+MOST_METRICS, LONGEST_NAME = 8, 100
 
 Points = tuple[tuple[int, float], ...]
 
@@ -34,6 +37,7 @@ class Curve:
         evaluations: oldest first.
         episodes: how many training episodes there were.
         returns: (step, mean return of the episodes around it), thinned to what a screen can show.
+        metrics: of a script: each of its metrics by name, as `returns`; the first ones that it told.
         tensorboard: folder with TensorBoard's event files (losses and more), which TensorBoard itself shows; "": none.
         problems: what could not be read, in sentences.
     """
@@ -41,6 +45,7 @@ class Curve:
     evaluations: tuple[Evaluation, ...] = ()
     episodes: int = 0
     returns: Points = ()
+    metrics: tuple[tuple[str, Points], ...] = ()
     tensorboard: str = ""
     problems: tuple[str, ...] = ()
 
@@ -60,11 +65,17 @@ def read_curve(history: Path) -> Curve:
             problems.append(f"{skipped} lines of monitor.csv are not episodes and are left out.")
     except OSError as error:
         problems.append(f"monitor.csv cannot be read: {error.strerror or error}.")
+    metrics: dict[str, list[tuple[int, float]]] = {}
+    try:
+        metrics = read_metrics(history / "metrics.jsonl")
+    except OSError as error:
+        problems.append(f"metrics.jsonl cannot be read: {error.strerror or error}.")
     events = history / "tensorboard"
     return Curve(
         evaluations=tuple(evaluations),
         episodes=len(episodes),
         returns=thinned(episodes),
+        metrics=tuple((name, thinned(points)) for name, points in metrics.items()),
         tensorboard=str(events) if any(events.glob("*tfevents*")) else "",
         problems=tuple(problems),
     )
@@ -96,6 +107,30 @@ def read_episodes(path: Path) -> tuple[list[tuple[int, float]], int]:
             step += length
             found.append((step, value))
     return found, skipped
+
+
+def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each point of the first metrics in a script's file; a line that is none is left out.
+
+    Raises:
+        OSError: the file is there and cannot be read, or is larger than `MAX_MONITOR_BYTES`.
+    """
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > MAX_MONITOR_BYTES:
+        raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
+    found: dict[str, list[tuple[int, float]]] = {}
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
+            try:
+                said = json.loads(line)
+                step, name, value = said["step"], one_line(said["name"], LONGEST_NAME), float(said["value"])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+                continue
+            is_point = type(step) is int and 0 <= step < LARGEST and abs(value) < LARGEST
+            if is_point and (name in found or len(found) < MOST_METRICS):
+                found.setdefault(name, []).append((step, value))
+    return found
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MOST_POINTS) -> Points:

@@ -90,6 +90,8 @@ def _curve(view: RunView) -> Markup:
         Series("evaluation, this session's log", live, "main live", dots=True),
         Series("evaluation", evaluations, "main", dots=len(evaluations) <= MOST_DOTS),
     ]
+    if not any(each.points for each in series[2:]) and curve.metrics:
+        return _metrics(view)
     if not any(each.points for each in series):
         return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
     marks = [
@@ -133,6 +135,23 @@ def _curve(view: RunView) -> Markup:
         if curve.tensorboard
         else None,
     )
+
+
+def _metrics(view: RunView) -> Markup:
+    """What a script tells, a chart for each of its metrics."""
+    marks = [
+        Mark(session.first_step, "session", f"session {session.number} starts at step {session.first_step:,}")
+        for session in view.lineage
+        if session.first_step
+    ]
+    charts = [
+        (
+            h("p", name, class_="about"),
+            line_chart(f"{name} of {view.report.name}", [Series(name, points, "main")], marks=marks),
+        )
+        for name, points in view.curve.metrics
+    ]
+    return join(h("h3", "Metrics"), *(part for chart in charts for part in chart))
 
 
 def _forecast(view: RunView) -> Markup:

@@ -95,11 +95,20 @@ class Ended:
         return str(self.result["reason"])
 
 
-def session(folder: Path, script: str, *, seconds: float = 60.0, limit: int | None = None) -> Ended:
+def session(
+    folder: Path,
+    script: str,
+    *,
+    seconds: float = 60.0,
+    limit: int | None = None,
+    file: str = "train.py",
+    command: str = '"train.py"',
+) -> Ended:
     code, working = folder / "code", folder / "working"
     (code / "sections/toy").mkdir(parents=True)
-    (code / "sections/toy/section.toml").write_text(TOML)
-    (code / "train.py").write_text(BEGIN + script)
+    (code / "sections/toy/section.toml").write_text(TOML.replace('"train.py"', command))
+    (code / file).parent.mkdir(exist_ok=True)
+    (code / file).write_text(script if file.endswith(".ipynb") else BEGIN + script)
     order = {
         "schema": LaunchOrder.SCHEMA,
         "run_id": "run",
@@ -218,3 +227,27 @@ def test_a_full_disk_is_the_scripts_error_or_one_of_the_disk(tmp_path: Path) -> 
     )
     ended = session(tmp_path / "session", more + large, limit=1_000_000)
     assert (ended.error, ended.steps) == ("StorageError", [10]), ended.said
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("pack/train.py", '"-m pack.train"'),
+        ("train.py", '["python", "-B", "train.py"]'),
+        ("train.py", '["sh", "-c", "exec python3 train.py"]'),
+        ("train.ipynb", '"train.ipynb"'),
+    ],
+)
+def test_a_module_a_command_and_a_notebook_are_scripts_too(file: str, command: str, tmp_path: Path) -> None:
+    script = "save(40)"
+    if file.endswith(".ipynb"):
+        cells = [{"cell_type": "code", "source": text} for text in ("%matplotlib inline\n" + BEGIN, script)]
+        script = json.dumps({"cells": cells, "metadata": {}})
+    ended = session(tmp_path, script, file=file, command=command)
+    assert (ended.result["outcome"], ended.steps) == ("completed", [40]), ended.said
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    ended = session(tmp_path, "", command='["no_such_launcher", "train.py"]')
+    assert (ended.error, ended.code) == ("ConfigError", 3)
+    assert "there is no program 'no_such_launcher' in a session" in ended.reason

@@ -18,7 +18,7 @@ from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.errors import Diverged
 
 FILE = "metrics.jsonl"
-MOST_BYTES, LONGEST_LINE, AT_ONCE = 64_000_000, 10_000, 1 << 20
+MOST_BYTES, LONGEST_LINE, AT_ONCE = 16_000_000, 10_000, 1 << 20
 
 
 @dataclass(frozen=True)

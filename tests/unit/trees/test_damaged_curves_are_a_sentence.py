@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.dashboard.axes import Scale
-from kaggle_manager.dashboard.curves import Curve, read_curve
+from kaggle_manager.dashboard.curves import MOST_METRICS, Curve, read_curve
 from kaggle_manager.errors import CheckpointCorrupt
 from kaggle_manager.trees.compare import compare_trees
 from kaggle_manager.trees.evaluations import MAX_BYTES, read_evaluations
@@ -191,3 +191,13 @@ def test_a_tree_with_huge_files_is_read_in_blocks(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 60_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_the_metrics_of_a_script_are_curves_and_odd_lines_are_left_out(tmp_path: Path) -> None:
+    good = [{"step": step, "name": "loss", "value": 1 / step} for step in (1, 2)]
+    odd = ["no JSON", "[]", '{"step": -1, "name": "loss", "value": 1}', '{"step": 3, "name": "loss", "value": NaN}']
+    odd += [f'{{"step": 1, "name": "{number}", "value": 0}}' for number in range(20)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*map(json.dumps, good), *odd]))
+    curve = read_curve(tmp_path)
+    assert dict(curve.metrics)["loss"] == ((1, 1.0), (2, 0.5))
+    assert len(curve.metrics) == MOST_METRICS
