@@ -71,6 +71,7 @@ class Checkpointer:
     _step: int | None = None
     _again: bool = False
     _sizes_known: bool = False
+    _warned: bool = False
     _rows: replay_rows.WaitingRows = field(init=False)
     _changes: Changes = field(default_factory=Changes)
 
@@ -155,6 +156,7 @@ class Checkpointer:
             self.join()
         step = self.training.model.num_timesteps
         self.record.note_unsaved([*self.training.unsaved.found(), *self.training.users.found()])
+        self._warn_of_buffers()
         model = self._finite_snapshot()
         metadata = self.metadata(step)
         order = SaveOrder(
@@ -177,6 +179,15 @@ class Checkpointer:
         self.count += 1
         self._stall_s = time.monotonic() - started
         self.stall_s += self._stall_s
+
+    def _warn_of_buffers(self) -> None:
+        if not self._warned and (names := self.training.unsaved.outside()):
+            self._warned = True
+            warn(
+                f"{', '.join(names)}: a buffer registered with persistent=False, and changed by the training. A resume "
+                "has it; a model file does not, so evaluations, the best and the final model act without it. Register "
+                "it without persistent=False."
+            )
 
     def between_saves(self) -> None:
         """Called at a rollout start: take note of a save that is on disk by now, hand over rows when there are many.

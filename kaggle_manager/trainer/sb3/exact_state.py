@@ -27,10 +27,10 @@ from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.sb3 import env_state, own_state, random_state, replay_rows
 from kaggle_manager.trainer.sb3.algorithms import is_ars
-from kaggle_manager.trainer.sb3.model_file import tensors_outside
+from kaggle_manager.trainer.sb3.model_file import buffers_outside, tensors_outside
 from kaggle_manager.trainer.sb3.pickles import opened
 from kaggle_manager.trainer.sb3.state_digest import state_digests
-from kaggle_manager.trainer.sb3.unsaved import Unsaved, keepers_of
+from kaggle_manager.trainer.sb3.unsaved import Unsaved, is_stock, keepers_of
 from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks
 
 
@@ -128,6 +128,27 @@ def _noise_distributions(model: BaseAlgorithm) -> Iterator[StateDependentNoiseDi
             yield distribution
 
 
+def _has_own_modules(model: BaseAlgorithm) -> bool:
+    return not all(is_stock(type(module)) for module in model.policy.modules())
+
+
+def _buffers(training: Training) -> dict[str, Any]:
+    found = buffers_outside(training.model)
+    # NumPy has no bfloat16; what is wider loses nothing of it.
+    return {name: (it.float() if it.dtype is torch.bfloat16 else it).cpu().numpy() for name, it in found.items()}
+
+
+def _restore_buffers(training: Training, saved: dict[str, Any]) -> None:
+    policy, live = training.model.policy, buffers_outside(training.model)
+    for name, array in saved.items():
+        value = torch.from_numpy(array.copy())
+        if name in live and live[name].shape == value.shape:
+            live[name].copy_(value)
+        else:  # made, or made larger, while it trained
+            place, _, last = name.rpartition(".")
+            policy.get_submodule(place).register_buffer(last, value.to(training.model.device), persistent=False)
+
+
 def _recurrent_states(training: Training) -> Any:
     """Hidden and cell states of sb3-contrib's recurrent algorithms, in this computer's memory."""
     return [[state.detach().cpu().numpy() for state in part] for part in vars(training.model)["_last_lstm_states"]]
@@ -207,6 +228,7 @@ ITEMS: dict[str, Item] = {
     "action_noise": Item(Phase.AT_START, _action_noise, _restore_action_noise, can_be_lost=True),
     "noise_matrices": Item(Phase.AT_START, _noise_matrices, _restore_noise_matrices, can_be_lost=True),
     "callbacks": Item(Phase.AT_START, _keepers, _restore_keepers),
+    "buffers": Item(Phase.AT_START, _buffers, _restore_buffers, of=_has_own_modules),
     # What classes of one's own say themselves.
     "own": Item(
         Phase.AT_START,

@@ -170,6 +170,12 @@ def tensors_outside(model: BaseAlgorithm) -> dict[str, Any]:
     return {name: tensor.detach() if hasattr(tensor, "detach") else tensor for name, tensor in found.items()}
 
 
+def buffers_outside(model: BaseAlgorithm) -> dict[str, torch.Tensor]:
+    """Buffers of the policy that no model file holds: registered with `persistent=False`."""
+    kept = model.policy.state_dict().keys()
+    return {name: buffer.detach() for name, buffer in model.policy.named_buffers() if name not in kept}
+
+
 def read_policy(
     model: bytes,
     algorithm: str,

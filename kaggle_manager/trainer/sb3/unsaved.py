@@ -2,8 +2,9 @@
 
 Whatever the classes of Stable-Baselines3 and sb3-contrib assign to a model is accounted for: what of it is state is an
 item of `exact_state`. A class derived from them may assign more, and so may an object that a model is made of: a
-policy, a replay buffer, a schedule. Each such attribute is compared with what it was when the model was made: one that
-has changed is state, and no save holds it.
+policy, a replay buffer, a schedule; and so may its class, and a function. Each such attribute is compared with what it
+was when the model was made: one that has changed is state, and no save holds it. Of the global names of a module those
+are looked at that such a class or function names itself.
 
 Never does: save it. A class with `state()` and `load_state(state)` says itself what is to be saved, and all of its own
 attributes are taken to be among that.
@@ -18,6 +19,7 @@ import logging
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -31,6 +33,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.vec_env import VecEnv
 
+from kaggle_manager.trainer.sb3.model_file import buffers_outside
 from kaggle_manager.trainer.sb3.state_digest import digest
 
 MOST_BYTES = 256 << 20
@@ -69,6 +72,7 @@ class Unsaved:
         known = _assigned(model)
         self._known = {name: it for name, it in vars(model).items() if name in known and name not in _CHANGES}
         self._before = self._digests()
+        self._outside = self._of_buffers_outside()
 
     def found(self) -> list[str]:
         """The attributes that have changed since, and are in no save: each with the class of the model."""
@@ -80,6 +84,13 @@ class Unsaved:
     def settings(self) -> dict[str, Any]:
         """Numbers and texts that the known classes never change, and something else has: to be saved."""
         return {name: value for name, value in self._changed() if isinstance(value, _SINGLE)}
+
+    def outside(self) -> list[str]:
+        """Buffers of the policy that have changed, and that a resume has, but no model file."""
+        return [name for name, content in self._of_buffers_outside().items() if content != self._outside.get(name)]
+
+    def _of_buffers_outside(self) -> dict[str, str]:
+        return {f"policy.{name}": digest(buffer.float()) for name, buffer in buffers_outside(self._model).items()}
 
     def _changed(self) -> Iterator[tuple[str, Any]]:
         """Attributes that the known classes assign once, and that are another object now."""
@@ -94,6 +105,7 @@ class Unsaved:
         for place, holder in self._holders.items():
             known = _assigned(holder)
             watched |= {f"{place}{name}": value for name, value in vars(holder).items() if name not in known}
+            watched |= shared_by(type(holder))
         for path in self._found:
             watched.pop(path, None)
         if not watched:
@@ -153,7 +165,8 @@ def _is_own(value: Any, depth: int = 4) -> bool:
     if isinstance(value, (*_SINGLE, *_STATELESS, np.ndarray, torch.Tensor, torch.nn.Module, torch.optim.Optimizer)):
         return False
     if isinstance(value, FunctionType):
-        return any(_is_own(cell.cell_contents, depth - 1) for cell in value.__closure__ or ()) or _rebinds(value)
+        cells = (cell.cell_contents for cell in value.__closure__ or ())
+        return any(_is_own(it, depth - 1) for it in cells) or _rebinds(value) or bool(_beside(value))
     if not is_stock(type(value)):
         return True
     if not depth:
@@ -166,12 +179,52 @@ def _is_own(value: Any, depth: int = 4) -> bool:
 
 
 def _rebinds(function: FunctionType) -> bool:
-    """Whether it has a `nonlocal` name that it gives another value."""
-    return any(it.opname == "STORE_DEREF" and it.argval in function.__code__.co_freevars for it in _code(function))
+    """Whether it gives another value to a `nonlocal` name, or to an attribute, which may be one of its own."""
+    found = set(_named(function.__code__))
+    return any(("STORE_DEREF", name) in found for name in function.__code__.co_freevars) or any(
+        operation == "STORE_ATTR" for operation, _ in found
+    )
 
 
-def _code(function: FunctionType) -> Iterator[dis.Instruction]:
-    return dis.get_instructions(function.__code__)
+@cache
+def _named(code: CodeType) -> tuple[tuple[str, str], ...]:
+    """What code, and the functions inside of it, do with names."""
+    found = [(it.opname, it.argval) for it in dis.get_instructions(code) if isinstance(it.argval, str)]
+    inside = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return tuple({**dict.fromkeys(found), **dict.fromkeys(pair for each in inside for pair in _named(each))})
+
+
+# --- what objects share ---------------------------------------------------------------------------------------------
+
+
+def shared_by(kind: type) -> dict[str, Any]:
+    """What the classes of one's own that a class is made of keep, and their methods: attributes, and global names."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if is_stock(base):
+            continue
+        for name, value in vars(base).items():
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if isinstance(function, FunctionType):
+                found |= _beside(function)
+            elif not name.startswith(("__", "_abc_")) and not hasattr(type(value), "__get__"):
+                found[f"{base.__name__}.{name}"] = value
+    return found
+
+
+def _beside(function: FunctionType) -> dict[str, Any]:
+    """Attributes of a function of one's own, and the global names that it gives another value, or may change."""
+    if str(function.__module__).partition(".")[0] in KNOWN_PACKAGES:
+        return {}
+    found = {f"{function.__qualname__}.{name}": value for name, value in vars(function).items()}
+    for operation, name in _named(function.__code__):
+        value = function.__globals__.get(name)
+        if operation == "STORE_GLOBAL" or (operation == "LOAD_GLOBAL" and type(value) in _CONTAINERS):
+            found[f"{function.__module__}.{name}"] = value
+    return found
+
+
+_CONTAINERS = (list, dict, set, deque)
 
 
 def _assigned(holder: Any) -> frozenset[str]:
@@ -191,10 +244,7 @@ def _assigned_by(kind: Hashable) -> frozenset[str]:
 
 
 def _stored(code: CodeType) -> Iterator[str]:
-    yield from (it.argval for it in dis.get_instructions(code) if it.opname == "STORE_ATTR")
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _stored(constant)
+    return (name for operation, name in _named(code) if operation == "STORE_ATTR")
 
 
 def is_stock(kind: Any) -> bool:
@@ -252,7 +302,8 @@ class _Look:
         if len(self._seen) > MOST_PARTS or isinstance(value, gym.Env | VecEnv):
             raise ValueError("too large")
         if isinstance(value, FunctionType):
-            return [value.__qualname__, [self.at(cell.cell_contents) for cell in value.__closure__ or ()]]
+            cells = [self.at(cell.cell_contents) for cell in value.__closure__ or ()]
+            return [value.__qualname__, cells, self.at(_beside(value))]
         if isinstance(value, Mapping):
             return [[self.at(key), self.at(part)] for key, part in value.items()]
         if isinstance(value, list | tuple | set | frozenset):
@@ -261,6 +312,7 @@ class _Look:
             return [type(value).__qualname__, self.at(vars(value))]
         registered = copyreg.dispatch_table.get(type(value))
         parts: Any = registered(value) if registered else value.__reduce_ex__(4)
-        return (
-            parts if isinstance(parts, str) else [self.at(list(it) if hasattr(it, "__next__") else it) for it in parts]
-        )
+        if isinstance(parts, str):
+            return parts
+        shared = self.at(shared_by(type(value)))
+        return [shared, *(self.at(list(it) if hasattr(it, "__next__") else it) for it in parts)]

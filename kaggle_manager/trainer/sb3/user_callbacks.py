@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.sb3 import arguments, own_state
-from kaggle_manager.trainer.sb3.unsaved import accounted_for, digest_of, is_stock
+from kaggle_manager.trainer.sb3.unsaved import accounted_for, digest_of, is_stock, shared_by
 
 # What `learn()` sets in each session; `n_calls` is saved.
 _SET_ANEW = frozenset({"model", "locals", "globals", "parent", "verbose", "num_timesteps", "n_calls"})
@@ -110,7 +110,7 @@ class UserCallbacks(CallbackList):
         watched = {
             f"{name} of {_name(callback)}": value
             for callback in self._all()
-            for name, value in _unsaved_attributes(callback).items()
+            for name, value in {**_unsaved_attributes(callback), **_shared(callback)}.items()
         }
         watched = {path: value for path, value in watched.items() if path not in self._found}
         if not watched:
@@ -190,3 +190,8 @@ def _unsaved_attributes(callback: BaseCallback) -> Mapping[str, Any]:
     if isinstance(callback, ConvertCallback):
         return {"what it closes over": callback.callback}
     return {name: value for name, value in own.items() if not is_stock(type(callback)) or isinstance(value, VecEnv)}
+
+
+def _shared(callback: BaseCallback) -> Mapping[str, Any]:
+    """What its class keeps, for all of its objects."""
+    return {} if _saves_itself(callback) else shared_by(type(callback))

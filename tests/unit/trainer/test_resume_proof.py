@@ -16,11 +16,15 @@ from stable_baselines3 import PPO
 drawn = 0
 
 
+def draw():
+    global drawn
+    drawn += 1
+    return drawn
+
+
 class InTheModule(PPO):
     def train(self):
-        global drawn
-        drawn += 1
-        self.policy.optimizer.param_groups[0]["lr"] = 0.01 * drawn
+        self.policy.optimizer.param_groups[0]["lr"] = 0.01 * draw()
         self._update_learning_rate = lambda optimizers: None
         super().train()
         del self._update_learning_rate

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from trainer_runs import CARTPOLE, PENDULUM, origin_of, session, settings
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.trainer.sb3 import env_state, exact_state, unsaved
+from kaggle_manager.trainer.sb3.state_digest import differing
 from kaggle_manager.trainer.sb3.unsaved import Unsaved
 
 ROLLOUT: dict[str, Any] = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [4]}}
@@ -185,6 +186,107 @@ def test_what_a_model_is_made_of_is_looked_at_as_well() -> None:
     inside = found(made(**{**ROLLOUT, "policy_kwargs": {"features_extractor_class": Counting}}))
     assert "policy.features_extractor.seen" in inside
     assert found(made(DQN, **REPLAY, replay_buffer_class=Prioritised)) == ["replay_buffer.priorities"]
+
+
+class Shrinking(PPO):
+    """Keeps what it changes in its class."""
+
+    mult = 1.0
+    table: ClassVar = {"a": [1, 2]}  # as it was
+
+    def train(self) -> None:
+        type(self).mult *= 0.9
+        self.ent_coef = 0.01 * self.mult
+        super().train()
+
+
+class ShrinkingExtractor(FlattenExtractor):
+    seen: ClassVar[list[int]] = []
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(observations))
+        return super().forward(observations)
+
+
+class LateInItsClass(PPO):
+    def train(self) -> None:
+        type(self).late = getattr(self, "late", 0) + 1  # type: ignore[attr-defined]
+        super().train()
+
+
+CALLS = 0
+SEEN = [0]
+
+
+class InItsModule(PPO):
+    def train(self) -> None:
+        global CALLS
+        CALLS += 1
+        SEEN[0] += 1
+        super().train()
+
+
+def slower(remaining: float) -> float:
+    slower.asked = getattr(slower, "asked", 0) + 1  # type: ignore[attr-defined]
+    return 1e-3 / slower.asked  # type: ignore[attr-defined, no-any-return]
+
+
+def seldom(remaining: float) -> float:
+    SEEN[0] += 1
+    return 1e-3 / SEEN[0]
+
+
+def steady(remaining: float) -> float:
+    return 1e-3 * remaining * ROLLOUT["n_epochs"]
+
+
+def test_what_lies_on_a_class_a_function_or_a_module_is_looked_at_where_the_code_names_it() -> None:
+    model = made(Shrinking)
+    watched = Unsaved(model)
+    model.learn(32)
+    assert watched.found() == ["Shrinking.mult of Shrinking"]
+    assert found(made(LateInItsClass)) == ["LateInItsClass.late"]
+    assert found(made(InItsModule)) == [f"{__name__}.CALLS", f"{__name__}.SEEN"]
+    extractor = {"policy_kwargs": {"features_extractor_class": ShrinkingExtractor}}
+    assert found(made(**{**ROLLOUT, **extractor})) == ["ShrinkingExtractor.seen"]
+    assert found(made(**{**ROLLOUT, "learning_rate": slower})) == ["learning_rate", "lr_schedule"]
+    assert found(made(**{**ROLLOUT, "clip_range": seldom})) == ["clip_range"]
+    assert found(made(**{**ROLLOUT, "learning_rate": steady})) == []
+
+
+class Averaging(FlattenExtractor):
+    """A running mean that no state dictionary has."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
+        self.register_buffer("never", torch.ones((), dtype=torch.bfloat16), persistent=False)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * observations.detach().mean(0)
+        return super().forward(observations) - self.mean
+
+
+@pytest.mark.slow
+def test_a_buffer_that_no_state_dictionary_has_is_resumed_and_said_to_be_in_no_model_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    policy = {"net_arch": [4], "features_extractor_class": Averaging}
+    chosen = {"algorithm": "PPO", "hyperparameters": {**ROLLOUT, "policy_kwargs": policy}, "total": 96}
+    whole = session(settings(tmp_path / "whole", **chosen))
+    said = capfd.readouterr().out
+    assert "policy.features_extractor.mean" in said
+    assert "a buffer registered with persistent=False, and changed by the training" in said
+    assert "never" not in said
+    cut = settings(tmp_path / "cut", **chosen)
+    session(cut, max_steps=60)
+    again = session(cut)
+    assert again.resumed_from == 64
+    assert differing(again.digests, whole.digests) == []
+    final = CheckpointStore(TrainingTree(cut.tree, "cart")).final()
+    assert final is not None
+    assert final.manifest.exact["exact"] != "none"
 
 
 class SaysItself(Prioritised):

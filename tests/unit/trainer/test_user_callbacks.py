@@ -125,6 +125,22 @@ def test_what_stock_callbacks_count_is_saved_also_inside_of_others() -> None:
     assert (other.n_episodes, other.n_calls) == (stop.n_episodes, stop.n_calls)
 
 
+class OfAllOfThem(Quiet):
+    """Counts in its class."""
+
+    count = 0
+
+    def _on_step(self) -> bool:
+        type(self).count += 1
+        return True
+
+
+def test_what_the_class_of_a_callback_keeps_is_named() -> None:
+    callbacks = UserCallbacks([OfAllOfThem(), Quiet()], lambda: None)
+    PPO("MlpPolicy", env_state.make_vec_env(CARTPOLE, "pickle", 1), n_steps=16, batch_size=16).learn(32, callbacks)
+    assert callbacks.found() == ["OfAllOfThem.count of callback OfAllOfThem"]
+
+
 def test_an_environment_that_a_callback_plays_in_is_named() -> None:
     played = EvalCallback(env_state.make_vec_env(CARTPOLE, "none", 1), eval_freq=20, n_eval_episodes=1, verbose=0)
     assert watched(played).found() == ["eval_env of callback EvalCallback"]
