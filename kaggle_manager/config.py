@@ -37,7 +37,7 @@ SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "ke
 SESSION_LIMIT_S = 12 * 3600.0
 # What is asked of another platform; a run asks it how long its sessions may last, and none lasts longer.
 LONGEST_SESSION_S = 366 * 86400.0
-_KAGGLES = ("auto", "local", "kaggle")
+KAGGLES = ("auto", "local", "kaggle")
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
@@ -255,7 +255,7 @@ def build_config(
     own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
     target = chosen.value("timesteps", timesteps, _timesteps, default=config.target)
     where = chosen.value("platform", platform, _platform, default="auto")
-    longest_s = SESSION_LIMIT_S if where in _KAGGLES else LONGEST_SESSION_S
+    longest_s = SESSION_LIMIT_S if where in KAGGLES else LONGEST_SESSION_S
     limit = chosen.value(
         "session_limit", session_limit, lambda value: _session_limit(value, longest_s), default=SESSION_LIMIT_S
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,10 +14,11 @@ import typer
 from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.cli.table import table
-from kaggle_manager.config import PLATFORMS, state_folder, workdir_of
+from kaggle_manager.config import KAGGLES, PLATFORMS, state_folder, workdir_of
 from kaggle_manager.console.formatting import count, duration, iso, size
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
+from kaggle_manager.sections.project import find_project_or_none, get_section
 from kaggle_manager.system.command_line import command
 
 if TYPE_CHECKING:
@@ -50,14 +52,17 @@ def clean(
     from kaggle_manager.runs.journal import Journal
     from kaggle_manager.sessions.connection import reach
 
-    if platform not in (None, *PLATFORMS):
+    if platform not in (None, *PLATFORMS) and ":" not in str(platform):
         raise ConfigError(f"platform = {platform!r} is not known.", next_step=f"give one of: {', '.join(PLATFORMS)}")
-    asked = {"local", "kaggle"} if platform in (None, "auto") else {platform}
+    named = {platform} - {None, "auto"}
     state, found = state_folder(workdir), []
     file = state / "journal.sqlite"
     with closing(Journal(file) if yes and file.exists() else Journal.to_read(file)) as journal:
-        platforms = sorted({run.platform for run in journal.runs()} & asked)
-        connections = [reach(each, state, is_known=True) for each in platforms]
+        sections = {run.platform: run.section for run in journal.runs() if not named or run.platform in named}
+        connections = [
+            reach(each, state, options=_options_of(each, section), is_known=True)
+            for each, section in sorted(sections.items())
+        ]
         for connection in connections:
             with closing(connection.client):
                 for leftover in cleaned(connection, journal, time.time(), delete=yes, reporter=Reporter(sys.stderr)):
@@ -85,6 +90,15 @@ def _as_json(leftover: Leftover) -> dict[str, Any]:
         "bytes": thing.size,
         "changed_at": None if thing.changed_at is None else iso(thing.changed_at),
     }
+
+
+def _options_of(platform: str, section: str) -> Mapping[str, Any]:
+    """What a section says of its platform; nothing where it is not in the project any more."""
+    project = None if platform in KAGGLES else find_project_or_none(Path.cwd(), section)
+    try:
+        return {} if project is None else get_section(project, section).platform.get(platform, {})
+    except ConfigError:
+        return {}
 
 
 def _lines(found: Iterable[Leftover], again: str) -> Iterator[str]:

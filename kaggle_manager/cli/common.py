@@ -65,7 +65,9 @@ WorkdirOption = Annotated[
 PlatformOption = Annotated[
     str | None,
     typer.Option(
-        "--platform", help="auto (where its run is; for a new one Kaggle when credentials are there), local or kaggle."
+        "--platform",
+        help="auto (where its run is; for a new one Kaggle when credentials are there), local, kaggle, slurm, or "
+        "MODULE:CLASS for a platform of your own.",
     ),
 ]
 TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]

@@ -114,7 +114,7 @@ def plan_run(
         report.step if report else saved_step(TrainingTree(config.tree, config.scenario_name)),
     )
     remaining = max(0, config.target - step)
-    quota = _quota(config, connect_to)
+    quota, has_quota = _quota(config, connect_to)
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
@@ -138,7 +138,7 @@ def plan_run(
         quota_wait_s=seen.quota_wait_s if seen else None,
         forecast_error=budget.forecast_error(past),
         missed_by_s=seen.done_at - first if seen and remaining and first is not None else None,
-        uses_quota=config.section.kernel.accelerator is not None,
+        uses_quota=has_quota,
         quota_left_s=quota.left_s if quota else None,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0)
@@ -153,17 +153,20 @@ def _why_unmeasured(report: RunReport | None) -> str:
     return "no session has ended and left its speed"
 
 
-def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> QuotaView | None:
-    if config.section.kernel.accelerator is None or connect_to is None:
-        return None
+def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> tuple[QuotaView | None, bool]:
+    """What is left of the quota, as far as it is known, and whether sessions use one."""
+    uses_accelerator = config.section.kernel.accelerator is not None
+    if not uses_accelerator or connect_to is None:
+        return None, uses_accelerator
     try:
         connection = connect_to(config)
     except (StorageError, OSError):  # the Kaggle of this machine cannot be started in a folder that cannot be written
-        return None
+        return None, True
     try:
-        return connection.quota_for(config)
+        quota = connection.quota_for(config)
     except RemoteError:  # the plan shows that the quota is not known
-        return None
+        return None, True
+    return quota, quota is not None
 
 
 def _in_words(plan: budget.SessionPlan | NotWorthIt | TooShort) -> str:

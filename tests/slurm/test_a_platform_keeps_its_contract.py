@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import loopback_sshd
 import pytest
+from loopback_slurm import LoopbackSlurm
 
 from kaggle_manager.errors import NotFound, OutputDamaged
 from kaggle_manager.local_kaggle.launcher import ensure_running, stop
@@ -23,6 +26,7 @@ from kaggle_manager.platforms.platform import (
     SessionState,
     SessionStatus,
 )
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
 
 pytestmark = pytest.mark.slow
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/own_platform.py"
@@ -56,7 +60,22 @@ def own(tmp_path: Path) -> Platform:
     return made
 
 
-@pytest.fixture(params=["local_kaggle", "platform", "own"], ids=["local Kaggle", "Slurm", "the worked example"])
+@pytest.fixture
+def through_ssh(slurm: LoopbackSlurm, tmp_path: Path) -> Iterator[SlurmPlatform]:
+    """The same Slurm as a cluster elsewhere: every command through ssh, every file with rsync."""
+    if why := loopback_sshd.why_not():
+        pytest.skip(why)
+    (keys := tmp_path / "keys").mkdir()
+    sshd = loopback_sshd.LoopbackSshd(keys)
+    options = {"login": sshd.login, "ssh_options": sshd.options, "folder": str(tmp_path / "it's 100%j; $(odd) ünicode")}
+    yield SlurmPlatform(options | {"python": sys.executable}, tmp_path)
+    sshd.stop()
+
+
+@pytest.fixture(
+    params=["local_kaggle", "platform", "through_ssh", "own"],
+    ids=["local Kaggle", "Slurm", "Slurm through ssh", "the worked example"],
+)
 def any_platform(request: pytest.FixtureRequest) -> Platform:
     found: Platform = request.getfixturevalue(request.param)
     assert isinstance(found, Platform)

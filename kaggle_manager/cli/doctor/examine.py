@@ -15,7 +15,7 @@ from pathlib import Path
 from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.assumptions import Assumption, look_for_assumptions
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
-from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
+from kaggle_manager.config import KAGGLES, SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError, ProtocolError, Unavailable, error_context
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
@@ -50,11 +50,15 @@ def examine(
     if config is not None:
         looks["training packages"] = partial(machine.training_packages, config.section)
         looks["accelerator"] = partial(machine.accelerator, config.section)
-    looks |= {
-        "credentials": lambda: found,
-        "account": partial(account.ask, credentials, endpoint, config),
-        "verification": partial(account.verification, config),
-    }
+    is_elsewhere = config is not None and config.platform not in KAGGLES
+    if config is not None and is_elsewhere:
+        looks["platform"] = partial(machine.platform_of, config, environ)
+    else:
+        looks |= {
+            "credentials": lambda: found,
+            "account": partial(account.ask, credentials, endpoint, config),
+            "verification": partial(account.verification, config),
+        }
     if config is not None:
         looks |= {
             "state folder": partial(machine.state_folder, config),
@@ -62,7 +66,7 @@ def examine(
             "training tree": partial(machine.training_tree, config),
             "inputs": partial(machine.inputs, config),
             "disk": partial(machine.disk, config),
-            "local Kaggle": partial(machine.local_kaggle, config),
+            **({} if is_elsewhere else {"local Kaggle": partial(machine.local_kaggle, config)}),
             "secrets": partial(secret_files.look, config, credentials),
         }
     checks = [check for name, look in looks.items() for check in guarded(name, look)]

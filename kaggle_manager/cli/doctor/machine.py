@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from kaggle_manager.errors import ConfigError, InputMissing, StorageError
 from kaggle_manager.local_kaggle.launcher import find
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.model import Section
+from kaggle_manager.sessions.connection import connect
 from kaggle_manager.sessions.preflight import inputs_of, missing_packages
 from kaggle_manager.system import accelerators
 from kaggle_manager.system.place import check
@@ -191,6 +193,17 @@ def settings(config: RunConfig) -> list[Check]:
         if name in values
     ]
     return [Check("project", "ok", f"{config.section.name} in {config.project_root}"), *found]
+
+
+def platform_of(config: RunConfig, environ: Mapping[str, str]) -> Check:
+    """A platform that is not Kaggle: whether it answers, and as whom.
+
+    Raises:
+        KaggleManagerError: it does not.
+    """
+    reached = connect(config, environ)
+    longest_h = reached.client.limits().longest_session_s / 3600
+    return Check("platform", "ok", f"{reached.platform} as {reached.owner}, sessions of {longest_h:g} h at most")
 
 
 def _existing(path: Path) -> Path:

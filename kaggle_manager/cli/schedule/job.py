@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.config import RunConfig, parse_duration
+from kaggle_manager.config import KAGGLES, RunConfig, parse_duration
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
@@ -189,8 +189,8 @@ def _distance(every: str) -> int:
 
 
 def _platform(config: RunConfig, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    if config.platform == "local":
-        return "local", ()
+    if config.platform == "local" or config.platform not in KAGGLES:
+        return config.platform, ()
     if not find_credentials(environ):
         where = "kaggle" if config.platform == "kaggle" else "local"
         missing = "no Kaggle credentials were found"
@@ -209,6 +209,7 @@ def _unseen(where: str, environ: Mapping[str, str]) -> tuple[str, ...]:
 
     variables = (*UNSEEN_VARIABLES, *(NETWORK_VARIABLES if where == "kaggle" else ()))
     names = [name for name in variables if environ.get(name)]
+    names += sorted(name for name in environ if name.startswith("KM_SLURM_") and where == "slurm")
     if not names:
         return ()
     where_to = (

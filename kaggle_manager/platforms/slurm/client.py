@@ -85,7 +85,7 @@ class SlurmPlatform(Platform):
 
     def __init__(self, options: Mapping[str, Any], state: Path, environ: Mapping[str, str] = os.environ) -> None:
         self.settings = read_settings(options, environ)
-        self.shell = Shell(self.settings.login)
+        self.shell = Shell(self.settings.login, self.settings.ssh_options)
         self._folder = folder_of(self.settings, state)
         self._has_accounting = True
 
@@ -340,6 +340,8 @@ class SlurmPlatform(Platform):
             if expected.name not in there:
                 raise _damaged(expected.name, "is not among the outputs")
             place = path_inside(folder.absolute(), expected.name)
+            if on_progress is not None:
+                on_progress(expected.name, 0, expected.size)
             self.download_file(there[expected.name], place, size=expected.size, sha256=expected.sha256)
             if on_progress is not None:
                 size = place.stat().st_size
@@ -379,6 +381,8 @@ class SlurmPlatform(Platform):
         if made.code:
             raise self.shell.refused(begun, made)
         for file in files:
+            if on_progress is not None:
+                on_progress(file.name, 0, file.stat().st_size)
             self.shell.send([file], begun)
             if on_progress is not None:
                 on_progress(file.name, file.stat().st_size, file.stat().st_size)

@@ -15,7 +15,11 @@ from kaggle_manager.errors import ConfigError
 PREFIX = "KM_SLURM_"
 # Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds].
 _TIME = re.compile(r"(?:(?P<days>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?)|(?P<parts>\d+(?::\d+){0,2})")
-_LISTS: Mapping[str, Callable[[str], Any]] = {"setup": str.splitlines, "sbatch_options": shlex.split}
+_LISTS: Mapping[str, Callable[[str], Any]] = {
+    "setup": str.splitlines,
+    "sbatch_options": shlex.split,
+    "ssh_options": shlex.split,
+}
 
 
 class SlurmSettings(BaseModel):
@@ -23,6 +27,7 @@ class SlurmSettings(BaseModel):
 
     Attributes:
         login: host with Slurm's commands, as `ssh` takes it; "": they are here.
+        ssh_options: options of ssh for it, one word each, such as "-p2222"; most belong into ~/.ssh/config.
         folder: where sessions and their inputs lie, on a disk that the login host and the nodes share; "~" and a
             relative path are about the home directory there. Without `login`: None for a folder in the state folder.
         partition, account, gpus, cpus, memory: what `sbatch` takes as --partition, --account, --gpus, --cpus-per-task
@@ -36,6 +41,7 @@ class SlurmSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     login: str = ""
+    ssh_options: tuple[str, ...] = ()
     folder: str | None = None
     partition: str | None = None
     account: str | None = None

@@ -38,9 +38,10 @@ class TimedOut(Unavailable):
 
 @dataclass(frozen=True)
 class Shell:
-    """Where commands run: `login` is a host as ssh takes it, "" this machine."""
+    """Where commands run: `login` is a host as ssh takes it, with options of ssh for it; "" this machine."""
 
     login: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -53,7 +54,7 @@ class Shell:
             TimedOut: it did not end. Unavailable, AuthError: the login host is not reached, or lets nobody in.
             ConfigError: there is no such command here.
         """
-        words = ["ssh", *_SSH, "--", self.login, shlex.join(command)] if self.login else list(command)
+        words = ["ssh", *_SSH, *self.options, "--", self.login, shlex.join(command)] if self.login else list(command)
         try:
             done = subprocess.run(
                 words,
@@ -136,7 +137,7 @@ class Shell:
         )
 
     def _rsync(self, source: str, destination: str) -> None:
-        ssh = shlex.join(["ssh", *_SSH])
+        ssh = shlex.join(["ssh", *_SSH, *self.options])
         words = ["rsync", "--times", "--partial", "--protect-args", "-e", ssh, "--", source, destination]
         try:
             done = subprocess.run(words, capture_output=True, text=True, timeout=_TRANSFER_S, check=False)
