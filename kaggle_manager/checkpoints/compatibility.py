@@ -24,6 +24,8 @@ from kaggle_manager.checkpoints.manifest import plain
 from kaggle_manager.checkpoints.sources import Sources
 
 ABSENT = "not stated"
+_SHOWN = 80
+_MOST = 5
 
 
 class Level(IntEnum):
@@ -79,7 +81,11 @@ class Difference:
             return "it was trained without it" if self.checkpoint == ABSENT else "section.toml names it no longer"
         if self.field.partition(".")[0] == "input_files":  # two digests, which say nothing to anyone either
             return "its files are other ones than before, by their names or sizes"
-        return f"checkpoint={shown(self.checkpoint)}, current={shown(self.current)}"
+        pairs = [("", self.checkpoint, self.current)]
+        if max(len(str(self.checkpoint)), len(str(self.current))) > _SHOWN:  # where it is not the same
+            pairs = list(_differing(self.checkpoint, self.current))
+        said = [f"{place}checkpoint={shown(old)}, current={shown(new)}" for place, old, new in pairs[:_MOST]]
+        return "; ".join([*said, *(["..."] if len(pairs) > _MOST else [])])
 
     @property
     def may_be_wanted(self) -> bool:
@@ -98,7 +104,8 @@ class Difference:
         group, _, name = self.field.partition(".")
         if group in _INPUTS:
             return f"Input {name}"
-        return _LABELS.get(self.field, self.field.replace("_", " ").capitalize())
+        said = _LABELS.get(group, group.replace("_", " ").capitalize())
+        return f"{said}.{name}" if name else said
 
 
 @dataclass(frozen=True)
@@ -181,7 +188,11 @@ _OF_SCRIPTS = ("script", "script_fingerprint")
 _ESSENTIAL = (*_OF_AGENTS, *_OF_SCRIPTS)
 """What a checkpoint of either kind has to state about itself; these can be known without running anything of it."""
 
-_HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
+_OF_THE_MODEL = "model_hyperparameters"
+"""Of a model that a function of the user's makes, as it was made."""
+_HYPERPARAMETERS = ("hyperparameters", _OF_THE_MODEL)
+HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
+_UNKNOWN = "it could not be compared; make sure that it is the same"
 _WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
 
 
@@ -283,9 +294,11 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
     for key in sorted({*old, *new}):
         if _same(old.get(key), new.get(key)) and (key in old) == (key in new):
             continue
-        matters = name == "hyperparameters" and key not in _HARMLESS_HYPERPARAMETERS
+        matters = name in _HYPERPARAMETERS and key not in HARMLESS_HYPERPARAMETERS
         severity, advice = (Level.REFUSE, _GIVE_BACK) if matters else (Level.WARN, _WARNED)
-        if matters and key not in new:
+        if name == _OF_THE_MODEL and not (key in old and key in new):  # another version of its class has it
+            severity, advice = Level.WARN, _UNKNOWN
+        elif matters and key not in new:
             advice = "the checkpoint was trained with it: put it back into section.toml"
         elif matters and key not in old:
             advice = "the checkpoint was trained without it, by the library's default: take it out of section.toml"
@@ -319,7 +332,7 @@ def _difference(name: str, old: Any, new: Any, essential: Sequence[str]) -> Diff
         return Difference(name, old, ABSENT if new is None else new, Level.WARN, keeps)
     if old is None or new is None:
         old, new = (ABSENT if value is None else value for value in (old, new))
-        return Difference(name, old, new, Level.WARN, "it could not be compared; make sure that it is the same")
+        return Difference(name, old, new, Level.WARN, _UNKNOWN)
     if name in _REFUSED or name == "hyperparameters":
         return Difference(name, old, new, Level.REFUSE, _REFUSED.get(name, _GIVE_BACK))
     return Difference(name, old, new, Level.WARN, _WARNED)
@@ -335,6 +348,20 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Return `value` as a line shows it, cut to 80 characters."""
+    """Return `value` as a line shows it, cut."""
     text = str(list(value) if isinstance(value, tuple) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _differing(old: Any, new: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The parts that are not the same, innermost, each after its place."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        pairs = [(key, old.get(key, ABSENT), new.get(key, ABSENT)) for key in sorted({*old, *new}, key=str)]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(number, *pair) for number, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        yield f"{place}: " if place else "", old, new
+        return
+    for key, before, now in pairs:
+        if not _same(before, now):
+            yield from _differing(before, now, f"{place}.{key}" if place else str(key))

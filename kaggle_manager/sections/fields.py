@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from kaggle_manager.sections.inputs import is_input
 from kaggle_manager.sections.mistakes import CALLABLE, NAME, PINNED
+from kaggle_manager.sections.values import without_nan
 
-Table = dict[str, JsonValue]
+Table = Annotated[dict[str, JsonValue], AfterValidator(without_nan)]
 
 
 def inside_its_folder(text: str) -> str:

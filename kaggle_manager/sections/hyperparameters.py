@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from kaggle_manager.sections.values import SCHEDULED, Refused, points_of
 
 _ALL = frozenset({"learning_rate", "gamma", "policy_kwargs", "stats_window_size", "tensorboard_log", "verbose"})
 _ON_POLICY = _ALL | {
@@ -57,14 +60,30 @@ _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def is_algorithm(text: str) -> str:
-    """`text`, when it names an algorithm.
+    """`text`, when it names an algorithm; one that has a name of its own here by that, also where it is `module:Class`.
 
     Raises:
         ValueError: it does not; with what is accepted.
     """
+    module, _, name = text.rpartition(":")
+    package = "stable_baselines3" if name in SB3 else "sb3_contrib"
+    if name in NAMES and module in (package, f"{package}.{name.lower()}", f"{package}.{name.lower()}.{name.lower()}"):
+        return name
     if text in NAMES or _OWN.fullmatch(text):
         return text
     raise ValueError(f"{', '.join(NAMES)}, or a class of your own as module:Class")
+
+
+def check_schedules(algorithm: str, hyperparameters: Mapping[str, Any]) -> None:
+    """Refuse a schedule where none is taken; a class of one's own is asked later.
+
+    Raises:
+        Refused: of its key.
+    """
+    for name, value in hyperparameters.items():
+        if algorithm in NAMES and name not in SCHEDULED and points_of(value) is not None:
+            accepted = f"a value that stays; a schedule is for {', '.join(SCHEDULED)}"
+            raise Refused(f"hyperparameters.{name}", value, accepted)
 
 
 def unknown(algorithm: str, names: Collection[str]) -> list[str]:

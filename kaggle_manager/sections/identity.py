@@ -21,7 +21,7 @@ from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of, text_of
 from kaggle_manager.sections.model import SECTION_FILE, AnyScenario, ScenarioConfig, Section
 from kaggle_manager.sections.script import ScriptScenario, script_files
-from kaggle_manager.sections.values import MADE_BY_BUILD
+from kaggle_manager.sections.values import MADE_BY_BUILD, canonical, canonical_call
 
 
 def identity_of(
@@ -72,19 +72,19 @@ def _of_agent(section: Section, config: ScenarioConfig, root: Path) -> dict[str,
         "algorithm": config.algorithm,
         "policy": config.policy,
         "policy_architecture": policy_kwargs.get("net_arch") if isinstance(policy_kwargs, dict) else None,
-        "hyperparameters": dict(config.hyperparameters),
+        "hyperparameters": {name: canonical(value) for name, value in config.hyperparameters.items()},
         "noise": config.noise.model_dump() if config.noise else {},
         "n_envs": config.n_envs,
         "vec_env": config.vec_env,
         "environment": config.environment,
         "environment_kwargs": dict(config.environment_kwargs),
         "eval_env_kwargs": dict(config.eval_env_kwargs),
-        "env_wrapper": list(config.env_wrapper),
-        "vec_env_wrapper": list(config.vec_env_wrapper),
+        "env_wrapper": list(map(canonical_call, config.env_wrapper)),
+        "vec_env_wrapper": list(map(canonical_call, config.vec_env_wrapper)),
         "monitor_kwargs": config.monitor_kwargs.model_dump(),
-        "normalize": config.normalize.model_dump() if config.normalize else False,
+        "normalize": config.normalization or False,
         "frame_stack": config.frame_stack,
-        "callbacks": list(config.callbacks),
+        "callbacks": list(map(canonical_call, config.callbacks)),
         "environment_fingerprint": _digest([config.environment, config.environment_kwargs, environment]),
         "reward_fingerprint": _digest(reward),
         "source_files": {

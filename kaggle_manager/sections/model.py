@@ -42,18 +42,16 @@ from kaggle_manager.sections.fields import (
     Scenario,
     Table,
 )
-from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, is_algorithm
+from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, check_schedules, is_algorithm
 from kaggle_manager.sections.inputs import Input, read_input
 from kaggle_manager.sections.mistakes import in_words, listed, refused
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.values import (
     AN_OBJECT,
-    SCHEDULED,
     Refused,
     is_form,
     is_object,
     objects_in,
-    points_of,
     read_build,
     read_hyperparameters,
     read_table,
@@ -240,6 +238,14 @@ class ScenarioConfig(Scenario):
         )
 
     @property
+    def normalization(self) -> dict[str, JsonValue] | None:
+        """Arguments of `VecNormalize`, all of them; None where there is none around."""
+        if self.normalize is None:
+            return None
+        gamma = self.hyperparameters.get("gamma", 0.99) if self.normalize.gamma is None else self.normalize.gamma
+        return {**self.normalize.model_dump(), "gamma": gamma}
+
+    @property
     def objects(self) -> dict[str, str]:
         """Objects of Python that it speaks of besides its environment: `module:Name` -> the first key that does."""
         keys = ("build", "algorithm", "policy", "hyperparameters", "env_wrapper", "vec_env_wrapper", "callbacks")
@@ -270,10 +276,7 @@ class ScenarioConfig(Scenario):
 
     @model_validator(mode="after")
     def _schedules_are_for_what_takes_one(self) -> Self:
-        for name, value in self.hyperparameters.items():
-            if self.algorithm in NAMES and name not in SCHEDULED and points_of(value) is not None:
-                accepted = f"a value that stays; a schedule is for {', '.join(SCHEDULED)}"
-                raise Refused(f"hyperparameters.{name}", value, accepted)
+        check_schedules(self.algorithm, self.hyperparameters)
         return self
 
     def for_quick(self) -> ScenarioConfig:

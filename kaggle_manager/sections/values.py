@@ -92,7 +92,7 @@ def points_of(value: object) -> list[tuple[float, float]] | None:
     """
     if isinstance(value, str) and value.startswith("lin_"):
         try:
-            return [(0.0, float(value.removeprefix("lin_"))), (1.0, 0.0)]
+            return [(0.0, _number(float(value.removeprefix("lin_")))), (1.0, 0.0)]
         except ValueError:
             raise Refused("", value, A_SCHEDULE) from None
     if not isinstance(value, Mapping) or len(value) != 1 or not value.keys() & {*_SCHEDULES}:
@@ -117,8 +117,38 @@ def points_of(value: object) -> list[tuple[float, float]] | None:
     return [(done, last + (first - last) * (1 + math.cos(math.pi * done)) / 2) for done in places]
 
 
+def canonical(value: JsonValue) -> JsonValue:
+    """A hyperparameter in one form for each meaning, so that equal ones are equal."""
+    points = points_of(value)
+    if points is None or (isinstance(value, Mapping) and "cosine" in value):
+        return value
+    if [done for done, _ in points] == [0.0, 1.0]:
+        return {"linear": [then for _, then in points]}
+    return {"piecewise": [[done, then] for done, then in points]}
+
+
+def canonical_call(value: JsonValue) -> JsonValue:
+    """The same for one of what `read_wrappers` reads."""
+    call = called(value)
+    return call[0] if call is not None and not call[1] else value
+
+
+def without_nan(value: Any, key: str = "") -> Any:
+    """`value` as it is: what is no number equals nothing, not even itself in the next session.
+
+    Raises:
+        Refused: a number in it is none.
+    """
+    if isinstance(value, float) and math.isnan(value):
+        raise Refused(key, value, "a number")
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        without_nan(part, _below(key, str(name)))
+    return value
+
+
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise ValueError
     return float(value)
 
@@ -152,7 +182,7 @@ def read_wrappers(value: object) -> list[JsonValue]:
     Raises:
         Refused: it is something else.
     """
-    listed = value if isinstance(value, list) else [value]
+    listed = without_nan(value) if isinstance(value, list) else [without_nan(value)]
     for number, each in enumerate(listed):
         if not is_object(each) and called(each) is None:
             raise Refused(str(number) if isinstance(value, list) else "", each, _WRAPPERS)

@@ -55,7 +55,7 @@ def training_of(algorithm: str, id: str, entry: Mapping[str, Any], origin: str) 
     family = family_of(id)
     return Training(
         algorithm,
-        timesteps=int(float(entry.get("n_timesteps", 1_000_000))),
+        timesteps=_timesteps(entry.get("n_timesteps", 1_000_000)),
         policy=_policy(algorithm, entry["policy"]) if "policy" in entry else "",
         hyperparameters=dict(reader.hyperparameters()),
         keys=keys,
@@ -158,6 +158,13 @@ class _Reader:
             found.append({_object(called): arguments} if arguments else _object(called))
         if found:
             yield key, found[0] if len(found) == 1 else found
+
+
+def _timesteps(given: Any) -> int:
+    try:
+        return int(float(given))
+    except (OverflowError, TypeError, ValueError):
+        raise ValueError(f"n_timesteps = {given!r}; accepted: a number of timesteps") from None
 
 
 def _policy(algorithm: str, name: str) -> str:

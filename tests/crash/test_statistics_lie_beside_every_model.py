@@ -22,11 +22,39 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, UnsafePickle
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
 from kaggle_manager.trainer.sb3.pickles import open_statistics, read_tensors
-from kaggle_manager.trainer.sb3.sb3_exchange import export_sb3, import_sb3
+from kaggle_manager.trainer.sb3.sb3_exchange import _statistics_beside, export_sb3, import_sb3
 from kaggle_manager.trainer.sb3.selftest import curves
 from kaggle_manager.trainer.sb3.state_digest import differing
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("model", "others", "found"),
+    [
+        ("model.zip", ["model_vecnormalize.pkl", "other_vecnormalize.pkl"], ["model_vecnormalize.pkl"]),
+        (
+            "a_checkpoint_20_steps.zip",
+            ["a_checkpoint_20_steps_vecnormalize.pkl", "a_checkpoint_10_steps_vecnormalize.pkl"],
+            ["a_checkpoint_20_steps_vecnormalize.pkl"],
+        ),
+        (
+            "rl_model_20_steps.zip",
+            ["rl_model_vecnormalize_20_steps.pkl", "rl_model_vecnormalize_10_steps.pkl"],
+            ["rl_model_vecnormalize_20_steps.pkl"],
+        ),
+        ("model.zip", ["vecnormalize.pkl"], ["vecnormalize.pkl"]),
+        ("model.zip", ["other.zip", "vecnormalize.pkl"], []),
+        ("model.zip", ["sac_vecnormalize.pkl"], []),
+    ],
+)
+def test_only_what_belongs_to_a_model_by_its_name_lies_beside_it(
+    model: str, others: list[str], found: list[str], tmp_path: Path
+) -> None:
+    for name in (model, *others):
+        (tmp_path / name).touch()
+    assert _statistics_beside(tmp_path / model) == found
+
 
 OLDER = Path(__file__).parents[1] / "support/older_sb3"
 PPO: dict[str, Any] = {"n_steps": 50, "batch_size": 25, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
@@ -260,7 +288,7 @@ def test_a_dqn_of_before_2_4_is_taken_in_as_stock_takes_it(tmp_path: Path) -> No
         import_sb3(old, None, config)
     without = settings(tmp_path / "without", hyperparameters={**DQN, **OLD_DQN})
     [broken] = import_sb3(old, None, without).manifest.exact["broken"]
-    assert "the running normalisation in dqn_1.6.2_vecnormalize.pkl, which lies beside it" in broken["why"]
+    assert "normalisation" not in broken["why"], "what lies there is of another model"
     taken = import_sb3(old, None, config, vecnormalize=OLDER / "dqn_1.6.2_vecnormalize.pkl")  # any of this shape
     ours, _ = read_tensors(taken.read("model"), "cpu")
     stock = StockDQN.load(old, device="cpu").get_parameters()

@@ -13,6 +13,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -20,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.values import AN_OBJECT, Refused, called, is_object, points_of
@@ -240,6 +241,12 @@ def text_of(value: Any) -> Any:
         return value.tolist()
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, Enum):
+        return text_of(value.value)
+    if isinstance(value, FloatSchedule):  # around whatever a schedule was given as
+        return text_of(value.value_schedule)
+    if isinstance(value, ConstantSchedule):
+        return value.val
     if isinstance(value, functools.partial):
         return {f"{text_of(value.func)}": text_of([*value.args, value.keywords])}
     if hasattr(value, "__qualname__"):

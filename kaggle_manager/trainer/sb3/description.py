@@ -14,15 +14,23 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, TrainingMetadata
+from kaggle_manager.checkpoints.compatibility import HARMLESS_HYPERPARAMETERS
+from kaggle_manager.trainer.sb3.algorithms import parameters_of
 from kaggle_manager.trainer.sb3.arguments import text_of
+from kaggle_manager.trainer.sb3.code_first import Built
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 _LIBRARIES = ("python", "torch", "stable_baselines3", "gymnasium", "numpy")
 
 
-def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunRecord) -> dict[str, Any]:
-    """The identity that goes into every manifest of this training; JSON values."""
+def complete_identity(config: TrainingConfig, built: Built, record: RunRecord) -> dict[str, Any]:
+    """The identity that goes into every manifest of this training; JSON values.
+
+    Args:
+        built: as it was made: nothing of a checkpoint is put back yet.
+    """
+    model = built.model
     given = {name: value for name, value in config.identity.items() if value is not None}
     return {
         "scenario": config.scenario,
@@ -30,13 +38,25 @@ def complete_identity(config: TrainingConfig, model: BaseAlgorithm, record: RunR
         "policy": text_of(config.policy),
         "hyperparameters": {name: text_of(value) for name, value in config.hyperparameters.items()},
         "policy_architecture": text_of(getattr(model.policy, "net_arch", None)),
-        **({} if config.build is None else {"model": text_of(type(model))}),
+        **({} if config.build is None else _made_by_code(built)),
         **spaces_of(model),
         "n_envs": model.n_envs,
         **given,
         # The seed that was drawn, when none was given.
         "seed": record.seed,
         "versions": {name: record.arithmetic[name] for name in _LIBRARIES},
+    }
+
+
+def _made_by_code(built: Built) -> dict[str, Any]:
+    """What a section would say, and here only what was made does: it may be of a file that the code reads."""
+    model, made = built.model, built.environments
+    names = parameters_of(type(model)).keys() - {"policy", "env"} - HARMLESS_HYPERPARAMETERS
+    return {
+        "model": text_of(type(model)),
+        "model_hyperparameters": {name: text_of(value) for name, value in vars(model).items() if name in names},
+        "env_wrapper": text_of(list(made.wrappers)),
+        "vec_env_wrapper": text_of(list(made.vec_wrappers)),
     }
 
 

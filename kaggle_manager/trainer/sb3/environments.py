@@ -145,9 +145,6 @@ class Environments:
 
 def environments_of(scenario: ScenarioConfig, table: str = "") -> Environments:
     """Those that a scenario of section.toml, in this table of it, speaks of."""
-    normalize = scenario.normalize.model_dump() if scenario.normalize else None
-    if normalize is not None and normalize["gamma"] is None:
-        normalize["gamma"] = scenario.hyperparameters.get("gamma", 0.99)
     return Environments(
         factory=EntryPoint(scenario.environment, dict(scenario.environment_kwargs)),
         n_envs=scenario.n_envs,
@@ -155,7 +152,7 @@ def environments_of(scenario: ScenarioConfig, table: str = "") -> Environments:
         wrappers=scenario.env_wrapper,
         vec_wrappers=scenario.vec_env_wrapper,
         monitor=scenario.monitor_kwargs.model_dump(),
-        normalize=normalize,
+        normalize=scenario.normalization,
         frame_stack=scenario.frame_stack,
         evaluation_kwargs=scenario.eval_env_kwargs,
         table=table,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import secrets
 import sys
 import zipfile
@@ -272,16 +273,16 @@ def _take_in_statistics(
     """
     own = next(iter(model_file.normalisations(model.get_env())), None)
     if given is None:
-        beside = sorted(path.name for path in model_zip.parent.glob("*vecnormalize*.pkl"))
+        beside = _statistics_beside(model_zip)
         if own is None or not own.norm_obs:
-            found = [f"the running normalisation in {name}, which lies beside it" for name in beside[:3]]
+            found = [f"the running normalisation in {name}, which lies beside it" for name in beside]
             return found or (["statistics of the rewards"] if own is not None else [])
         raise CheckpointIncompatible(
             f"{model_zip.name} does not fit the training configured: the section normalises observations, and without "
             "the statistics it was trained with its policy is shown other numbers.",
             safe="no checkpoint was written.",
             next_step="give the file of VecNormalize.save() with --vecnormalize"
-            + (f"; {' or '.join(beside[:3])} lies beside the model" if beside else ""),
+            + (f"; {' or '.join(beside)} lies beside the model" if beside else ""),
         )
     assert path is not None
     if own is None and not given.norm_obs:
@@ -294,6 +295,20 @@ def _take_in_statistics(
     return [
         f"the {name} of its normalisation ({then}; now {now})" for name, (then, now) in differing.items() if then != now
     ]
+
+
+def _statistics_beside(model_zip: Path) -> list[str]:
+    """Names of the files beside a model that have its running normalisation by their names.
+
+    As this program writes them, as a CheckpointCallback does, and the usual one of a folder with no other model.
+    """
+    folder, stem = model_zip.parent, model_zip.stem
+    names = [f"{stem}_vecnormalize.pkl", f"{stem}_vec_normalize.pkl"]
+    if stepped := re.fullmatch(r"(.+)_(\d+)_steps", stem):
+        names.append(f"{stepped[1]}_vecnormalize_{stepped[2]}_steps.pkl")
+    if [*folder.glob("*.zip")] == [model_zip]:
+        names += ["vecnormalize.pkl", "vec_normalize.pkl"]
+    return [name for name in names if (folder / name).is_file()]
 
 
 def _take_in_rows(model: Any, buffer: ReplayBuffer | None, path: Path | None) -> list[str]:

@@ -136,7 +136,7 @@ class Session:
         of_section = made_of(config.callbacks, f"{config.environments.table}callbacks")
         self.users_callbacks = [*of_section, *built.callbacks]
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
-        self.identity = complete_identity(config, self.model, self.record)
+        self.identity = complete_identity(config, built, self.record)
         if resume_point.checkpoint is not None:
             check_compatible(resume_point.checkpoint, self.identity, config)
         own_folder(disk, self.tree.history)

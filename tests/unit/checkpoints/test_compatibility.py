@@ -94,6 +94,64 @@ def test_every_difference_is_listed_the_grave_ones_first() -> None:
     assert verdict.differences[2].as_warning.startswith("Device"), "what shows it says already that it is a warning"
 
 
+NORMALIZE = {
+    "norm_obs": True,
+    "norm_reward": True,
+    "clip_obs": 10.0,
+    "clip_reward": 10.0,
+    "gamma": 0.99,
+    "epsilon": 1e-8,
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"normalize": NORMALIZE}, {"normalize": {**NORMALIZE, "gamma": 0.9}}, "gamma: checkpoint=0.99, current=0.9"),
+        ({"normalize": NORMALIZE}, {"normalize": False}, "checkpoint={'norm_obs': True, 'norm_reward': "),
+        (
+            {"env_wrapper": ["a:B", {"c:D": {"text": "x" * 80, "by": 1}}]},
+            {"env_wrapper": ["a:B", {"c:D": {"text": "x" * 80, "by": 2}}]},
+            "1.c:D.by: checkpoint=1, current=2",
+        ),
+        (
+            {"environment_kwargs": {"id": "x" * 80, "wind": 1}},
+            {"environment_kwargs": {"id": "x" * 80}},
+            "wind: checkpoint=1, current=not stated",
+        ),
+        ({"frame_stack": 1}, {"frame_stack": 4}, "checkpoint=1, current=4"),
+        (
+            {"noise": {str(number): "y" * 20 for number in range(9)}},
+            {"noise": {str(number): "z" * 20 for number in range(9)}},
+            f"0: checkpoint={'y' * 20}, current={'z' * 20}; 1: ",
+        ),
+    ],
+)
+def test_of_what_is_long_the_part_that_differs_is_shown(old: dict[str, Any], new: dict[str, Any], said: str) -> None:
+    [found] = compare(changed(**old), changed(**new)).differences
+    assert found.said.startswith(said)
+    assert found.severity is Level.REFUSE
+    assert len(found.said) < 600
+
+
+MODEL = {"gamma": 0.99, "n_steps": 64}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "level"),
+    [
+        (MODEL, MODEL, Level.OK),
+        (MODEL, {**MODEL, "gamma": 0.9}, Level.REFUSE),
+        (MODEL, {**MODEL, "tau": 1.0}, Level.WARN),
+        ({**MODEL, "tau": 1.0}, MODEL, Level.WARN),
+    ],
+)
+def test_a_hyperparameter_of_a_model_that_was_made_by_code_is_compared_where_both_have_it(
+    old: dict[str, Any], new: dict[str, Any], level: Level
+) -> None:
+    assert compare(changed(model_hyperparameters=old), changed(model_hyperparameters=new)).level is level
+
+
 # --- what has changed -------------------------------------------------------------------------------------------------
 
 OLD = 'def reward(state):\n    """What it is worth."""\n    return -abs(state)\n'

@@ -152,6 +152,60 @@ def test_every_python_finds_the_same_meaning() -> None:
     assert meaning_of("e.py", EVERYTHING.encode()) != meaning_of("e.py", EVERYTHING.replace("10**9", "10**8").encode())
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('hyperparameters.learning_rate = "lin_1e-3"', 'hyperparameters.learning_rate = "lin_0.001"'),
+        ('hyperparameters.learning_rate = "lin_1e-3"', "hyperparameters.learning_rate = { linear = [1e-3, 0] }"),
+        (
+            "hyperparameters.learning_rate = { linear = [1, 0.5] }",
+            "hyperparameters.learning_rate = { piecewise = [[0, 1], [1, 0.5]] }",
+        ),
+        ('env_wrapper = "m:W"', 'env_wrapper = [{ "m:W" = {} }]'),
+        ('callbacks = ["m:C"]', 'callbacks = { "m:C" = {} }'),
+        ("normalize = true", "normalize = { gamma = 0.9, norm_obs = true }"),
+        ("normalize = true\nhyperparameters.gamma = 0.9", "normalize = { gamma = 0.9 }\nhyperparameters.gamma = 0.9"),
+        ('algorithm = "DQN"', 'algorithm = "stable_baselines3:DQN"'),
+        ('algorithm = "PPO"', 'algorithm = "stable_baselines3.ppo:PPO"'),
+        ('algorithm = "TQC"', 'algorithm = "sb3_contrib.tqc.tqc:TQC"'),
+    ],
+)
+def test_what_means_the_same_is_the_same_experiment(one: str, other: str, root: Path) -> None:
+    found = [said_with(root, keys) for keys in (one, other)]
+    assert compare(found[0], found[1]).differences == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('hyperparameters.learning_rate = "lin_1e-3"', "hyperparameters.learning_rate = 1e-3"),
+        (
+            "hyperparameters.learning_rate = { linear = [1, 0] }",
+            "hyperparameters.learning_rate = { cosine = [1, 0] }",
+        ),
+        ('env_wrapper = "m:W"', 'env_wrapper = { "m:W" = { by = 1 } }'),
+        ("normalize = true", "normalize = { gamma = 0.8 }"),
+        ('algorithm = "DQN"', 'algorithm = "mine:DQN"'),
+        (
+            "hyperparameters.policy_kwargs.activation_fn = 'm:A'",
+            "hyperparameters.policy_kwargs.activation_fn = {'m:A'={}}",
+        ),
+    ],
+)
+def test_what_means_something_else_is_another_experiment(one: str, other: str, root: Path) -> None:
+    found = [said_with(root, keys) for keys in (one, other)]
+    assert compare(found[0], found[1]).refused
+
+
+def said_with(root: Path, keys: str) -> dict[str, object]:
+    """The identity where these keys stand for what the section has."""
+    given = {line.partition(" =")[0].partition(".")[0] for line in keys.splitlines()}
+    kept = [line for line in TOML.splitlines() if line.partition(" =")[0] not in given]
+    place = kept.index("[scenarios.a]") + 1
+    edit(root, "section.toml", "\n".join([*kept[:place], *keys.splitlines(), *kept[place:]]))
+    return identity(root)
+
+
 def test_what_is_declared_about_judging_counts_but_not_as_the_environment(root: Path) -> None:
     before = identity(root)
     path = root / "sections" / "s" / "section.toml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -265,6 +266,19 @@ def test_a_file_in_the_form_of_the_zoo_is_read_with_its_anchors(file: Path) -> N
         ("ppo", "CartPole-v1", "a: [", "cannot be read"),
         ("ppo", "CartPole-v1", "CartPole-v1: {n_timesteps: many}", "entry CartPole-v1 is not in the form.*many"),
         ("ppo", "CartPole-v1", "CartPole-v1: {n_envs: 0}", "entry CartPole-v1 is not in the form.*n_envs = 0"),
+        (
+            "ppo",
+            "CartPole-v1",
+            "CartPole-v1: {n_timesteps: .inf}",
+            "n_timesteps = inf; accepted: a number of",
+        ),
+        (
+            "ppo",
+            "CartPole-v1",
+            "CartPole-v1: {n_timesteps: .nan}",
+            "n_timesteps = nan; accepted: a number of",
+        ),
+        ("ppo", "CartPole-v1", "CartPole-v1: {n_timesteps: [1]}", r"n_timesteps = \[1\]; accepted: a number of time"),
         ("ppo", "CartPole-v1", "default: {policy: 3}", "entry default is not in the form"),
         ("sac", "Pendulum-v1", "default: {noise_type: normal}", "entry default is not in the form.*noise_std"),
         ("ppo", "CartPole-v1", "default: {env_wrapper: [{a.B: {}, c.D: {}}]}", "entry default is not in the form"),
@@ -278,9 +292,22 @@ def test_what_is_no_file_of_the_zoo_is_said(algorithm: str, id: str, text: str, 
         zoo_training("ppo", id, tmp_path / "none.yml")
 
 
-def test_an_entry_that_makes_no_valid_section_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    tuned = training_of("PPO", "CartPole-v1", {"learning_rate": "fast"}, "tuned.yml, default")
-    with pytest.raises(ConfigError, match=r"learning_rate: given 'fast'") as refused:
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"learning_rate": "fast"}, "learning_rate: given 'fast'"),
+        ({"gamma": math.nan}, r"hyperparameters\.gamma: given nan; accepted: a number"),
+        ({"policy_kwargs": {"log_std_init": math.nan}}, r"policy_kwargs\.log_std_init: given nan"),
+        ({"normalize": {"clip_obs": math.nan}}, r"normalize\.clip_obs: given nan"),
+        ({"env_kwargs": {"wind": math.nan}}, r"environment_kwargs\.wind: given nan"),
+        ({"frame_stack": math.nan}, r"frame_stack: given nan"),
+    ],
+)
+def test_an_entry_that_makes_no_valid_section_is_named_and_nothing_is_written(
+    entry: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    tuned = training_of("PPO", "CartPole-v1", entry, "tuned.yml, default")
+    with pytest.raises(ConfigError, match=said) as refused:
         new_section("mine", tmp_path, environment="CartPole-v1", tuned=tuned)
     assert refused.value.safe == "nothing was written"
     assert "tuned.yml, default" in refused.value.next_step
