@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--chains", type=int, default=5, help="runs of three sessions of each")
     parser.add_argument("--only", nargs="+", choices=sorted(NAMES), default=list(NAMES))
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--session-limit", default="90s", help="of a session by `km run`; '' leaves that out")
+    parser.add_argument("--session-limit", default="120s", help="of a session by `km run`; '' leaves that out")
     parser.add_argument("--write", action="store_true", help="keep the table in docs/scripts.md")
     arguments = parser.parse_args()
     rows = []
@@ -131,7 +131,7 @@ def row_of(framework: str, chains: int, draw: random.Random, limit: str) -> Row:
 
 
 def by_km_run(framework: str, script: Path, folder: Path, limit: str) -> Chain:
-    """The end of a run of three sessions on a local Kaggle that has what the script imports."""
+    """The end of a run on a local Kaggle that has what the script imports: of three sessions or more."""
     target, every, _ = SIZES[framework]
     for name in ("kaggle", "project", "end"):
         (folder / name).mkdir()
@@ -144,14 +144,15 @@ def by_km_run(framework: str, script: Path, folder: Path, limit: str) -> Chain:
         bench.write(script=struck, files={path.name: path.read_text() for path in TO_COPY.glob("resumable*.py")})
         section = folder / "project/sections/toy/section.toml"
         text = section.read_text().replace("target = 40", f"target = {target}").replace("seed = 7", "seed = 3")
+        text = text.replace('unit = "epochs"', 'unit = "steps"')
         section.write_text(text.replace("target = 4\n", f"target = {every}\n"))
         bench.run(session_limit=limit)
     finally:
         stop(folder / "kaggle")
     final = bench.final()
-    sessions = sorted(int(line.split()[3]) for line in bench.output.splitlines() if line.startswith("[STEP1] package"))
-    if final is None or sessions != [1, 2, 3]:
-        raise RuntimeError(f"{framework}: sessions {sessions}\n{bench.output}")
+    sessions = bench.output.count("[STEP1] package")
+    if final is None or sessions < 3:
+        raise RuntimeError(f"{framework}: {sessions} sessions\n{bench.output[-3000:]}")
     files_of(final, folder / "end" / str(final.step))
     curve = [point for point in points(bench.tree.history / "metrics.jsonl") if point[0] <= final.step]
     return Chain(folder, newest=folder / "end" / str(final.step), curve=curve)

@@ -56,6 +56,10 @@ def check(cut: Chain, whole: Chain, strikes: list[Strike]) -> None:
     killed = [-9 if each.number == signal.SIGKILL else 0 for each in strikes]
     assert cut.codes == [*killed, 0], said(cut.folder)
     assert max(cut.steps[:-1]) < cut.step == whole.step, "a session that is told to stop stops"
+    stops = [
+        (strike, step) for strike, step in zip(strikes, cut.steps, strict=False) if strike.number == signal.SIGTERM
+    ]
+    assert all(strike.step <= step for strike, step in stops), f"{cut.steps}: it saves what it has done"
     assert cut.difference(whole) == [], strikes
 
 

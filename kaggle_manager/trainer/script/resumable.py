@@ -138,7 +138,7 @@ class Session:
         steps = self._committed()
         best = [step for step in steps if (self.saves / str(step) / "BEST").exists()]
         for step in set(steps[:-2]) - set(best[-1:]):
-            shutil.rmtree(self.saves / str(step), ignore_errors=True)
+            shutil.rmtree((self.saves / str(step)).replace(self.saves / f"{step}.tmp"), ignore_errors=True)
 
     def _forget_what_was_lost(self) -> None:
         """A process that was killed may have left half a checkpoint, and points of steps that are made again."""
@@ -165,11 +165,8 @@ def _agreed(*wishes: bool) -> list[bool]:
 
 def _to_disk(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        elif os.name == "posix":
-            handle = os.open(path, os.O_RDONLY)
+        if os.name == "posix" or path.is_file():
+            handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
             os.fsync(handle)
             os.close(handle)
 

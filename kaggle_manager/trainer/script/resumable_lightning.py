@@ -69,7 +69,7 @@ class SessionCallback(Callback):
             raise SystemExit(0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.session.due(trainer.global_step):
+        if trainer.global_step > self.session.saved:  # at the target, or where something else has ended it
             self._save(trainer, batches_done=trainer.fit_loop.total_batch_idx + 1)
 
     def state_dict(self) -> dict[str, Any]:

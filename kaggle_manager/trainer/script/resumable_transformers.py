@@ -60,7 +60,7 @@ class SessionCallback(TrainerCallback):
         if logs is None or "train_runtime" in logs:
             return  # a summary of this session alone
         for name, value in logs.items():
-            if not name.endswith(("epoch", "_runtime", "_per_second")):
+            if isinstance(value, (int, float)) and not name.endswith(("epoch", "_runtime", "_per_second")):
                 self.session.log(state.global_step, name, value)
 
 

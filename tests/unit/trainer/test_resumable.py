@@ -173,6 +173,26 @@ def test_two_checkpoints_are_kept_and_the_newest_best() -> None:
     assert sorted(path.name for path in session.saves.iterdir()) == ["3", "6", "7"]
 
 
+def test_a_checkpoint_that_is_given_up_is_never_half_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(target=9)
+    with monkeypatch.context() as killed:  # before it could delete
+        killed.setattr(resumable.shutil, "rmtree", lambda *_, **__: None)
+        for step in (1, 2, 3):
+            save(session, step)
+    assert sorted(path.name for path in session.saves.iterdir()) == ["1.tmp", "2", "3"]
+    Session(target=9)
+    assert sorted(path.name for path in session.saves.iterdir()) == ["2", "3"]
+
+
+def test_any_files_can_be_saved() -> None:
+    session = Session(target=9)
+    with session.checkpoint(1) as folder:
+        (folder / "deep/er").mkdir(parents=True)
+        (folder / "deep/er/weights").write_text("1")
+        (folder / "deep/er/weights").chmod(0o400)
+    assert (session.saves / "1/deep/er/weights").read_text() == "1"
+
+
 def test_a_checkpoint_is_there_whole_or_not_at_all() -> None:
     session = Session(target=9)
     block = session.checkpoint(4)
