@@ -105,7 +105,7 @@ class Sessions:
 
 
 def saving_often(framework: str, folder: Path) -> Path:
-    """A copy of an example that saves every few steps, and that seeds the generators which it does not use too."""
+    """A copy of an example that saves every few steps."""
     text = (EXAMPLES / framework.removeprefix("pytorch_") / "train.py").read_text(encoding="utf-8")
     text = text.replace("Session(target", f"Session(save_every={SIZES[framework][1]}, target")
     if framework == "pytorch_lightning":
@@ -113,7 +113,7 @@ def saving_often(framework: str, folder: Path) -> Path:
             assert text.count(old) == 1, old
             text = text.replace(old, new)
     script = folder / "saving_often.py"
-    script.write_text(f"import random, numpy\nrandom.seed(3), numpy.random.seed(3)\n{text}", encoding="utf-8")
+    script.write_text(text, encoding="utf-8")
     return script
 
 

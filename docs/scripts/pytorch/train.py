@@ -2,14 +2,14 @@
 
 import torch
 from resumable import Session
-from resumable_state import Batches, endless, random_state, set_random_state
+from resumable_state import Batches, endless, random_state, seed_all, set_random_state
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 EPOCHS = 30
 
 session = Session(target=EPOCHS * 16)  # an epoch is 16 batches
-torch.manual_seed(session.seed)
+seed_all(session.seed)
 points = torch.randn(1280, 2, generator=torch.Generator().manual_seed(0))
 inside = (points.norm(dim=1) < 1.2).long()
 train = TensorDataset(points[256:], inside[256:])

@@ -2,6 +2,7 @@
 
 Standard library only; numpy and torch are looked at where the script has imported them.
 
+    seed_all(session.seed)
     batches = Batches(len(data), 64, seed=session.seed, step=session.step)
     loader = endless(DataLoader(data, batch_sampler=batches, generator=torch.Generator()))
     ...                                   # load the checkpoint; set_random_state(...) is the last of it
@@ -52,6 +53,15 @@ def endless(loader: Any) -> Iterator[Any]:
     """The batches of a loader, epoch after epoch."""
     while True:
         yield from loader
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators of Python, and of numpy and torch where they are imported."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed % 2**32)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:

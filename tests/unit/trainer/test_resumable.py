@@ -19,7 +19,7 @@ import torch
 
 from kaggle_manager.trainer.script import resumable
 from kaggle_manager.trainer.script.resumable import Session
-from kaggle_manager.trainer.script.resumable_state import Batches, endless, random_state, set_random_state
+from kaggle_manager.trainer.script.resumable_state import Batches, endless, random_state, seed_all, set_random_state
 
 SCRIPT = """
 import json, time
@@ -279,6 +279,16 @@ def test_generators_go_on_where_they_were_also_through_json_and_a_safe_torch_loa
         draws()
         set_random_state(kept)
         assert draws() == expected
+
+
+def test_a_seed_is_of_every_generator() -> None:
+    seed_all(5)
+    expected = draws()
+    draws()
+    seed_all(5)
+    assert draws() == expected
+    seed_all(6)
+    assert not {*map(str, draws())} & {*map(str, expected)}
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
