@@ -150,9 +150,11 @@ _LABELS = {
 }
 
 _FINGERPRINTS = ("environment_fingerprint", "reward_fingerprint", "script_fingerprint", "study_fingerprint")
+MADE_BY_BUILD = "made_by_build"
+"""Hyperparameters and wrappers of what a function of the user's has made, whose code may be changed on purpose."""
 ACCEPTABLE = (
     *("environment", "environment_kwargs", "environment_fingerprint", "reward_fingerprint", "env_wrapper"),
-    *("eval_env_kwargs", "inputs", "input_files", "script", "arguments", "script_fingerprint"),
+    *("eval_env_kwargs", "inputs", "input_files", "script", "arguments", "script_fingerprint", MADE_BY_BUILD),
 )
 """What a user may change on purpose in the middle of a training: the spaces are compared apart."""
 
@@ -188,9 +190,7 @@ _OF_SCRIPTS = ("script", "script_fingerprint")
 _ESSENTIAL = (*_OF_AGENTS, *_OF_SCRIPTS)
 """What a checkpoint of either kind has to state about itself; these can be known without running anything of it."""
 
-_OF_THE_MODEL = "model_hyperparameters"
-"""Of a model that a function of the user's makes, as it was made."""
-_HYPERPARAMETERS = ("hyperparameters", _OF_THE_MODEL)
+_HYPERPARAMETERS = ("hyperparameters", MADE_BY_BUILD)
 HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
 _UNKNOWN = "it could not be compared; make sure that it is the same"
 _WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
@@ -296,7 +296,7 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
             continue
         matters = name in _HYPERPARAMETERS and key not in HARMLESS_HYPERPARAMETERS
         severity, advice = (Level.REFUSE, _GIVE_BACK) if matters else (Level.WARN, _WARNED)
-        if name == _OF_THE_MODEL and not (key in old and key in new):  # another version of its class has it
+        if name == MADE_BY_BUILD and not (key in old and key in new):  # another version of its class has it
             severity, advice = Level.WARN, _UNKNOWN
         elif matters and key not in new:
             advice = "the checkpoint was trained with it: put it back into section.toml"

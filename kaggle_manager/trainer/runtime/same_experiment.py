@@ -38,8 +38,8 @@ def changed_on_purpose(config: Experiment, checkpoint: Checkpoint | None) -> str
     return _verdict(checkpoint, stated, config.identity, config).accepted
 
 
-def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: Experiment) -> None:
-    """Tell every difference.
+def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: Experiment) -> str:
+    """Tell every difference; return what of them the user accepts, '' for nothing.
 
     Raises:
         CheckpointIncompatible: it is of another one.
@@ -60,6 +60,7 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: E
     in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
     for difference in verdict.differences:
         warn(difference.in_a_line if difference.accepted and in_kernel else difference.as_warning)
+    return verdict.accepted
 
 
 def _verdict(

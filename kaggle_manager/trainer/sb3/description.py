@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Checkpoint, TrainingMetadata
-from kaggle_manager.checkpoints.compatibility import HARMLESS_HYPERPARAMETERS
+from kaggle_manager.checkpoints.compatibility import HARMLESS_HYPERPARAMETERS, MADE_BY_BUILD
 from kaggle_manager.trainer.sb3.algorithms import parameters_of
 from kaggle_manager.trainer.sb3.arguments import text_of
 from kaggle_manager.trainer.sb3.code_first import Built
@@ -52,12 +52,9 @@ def _made_by_code(built: Built) -> dict[str, Any]:
     """What a section would say, and here only what was made does: it may be of a file that the code reads."""
     model, made = built.model, built.environments
     names = parameters_of(type(model)).keys() - {"policy", "env"} - HARMLESS_HYPERPARAMETERS
-    return {
-        "model": text_of(type(model)),
-        "model_hyperparameters": {name: text_of(value) for name, value in vars(model).items() if name in names},
-        "env_wrapper": text_of(list(made.wrappers)),
-        "vec_env_wrapper": text_of(list(made.vec_wrappers)),
-    }
+    around = {"env_wrapper": list(made.wrappers), "vec_env_wrapper": list(made.vec_wrappers)}
+    found = {name: text_of(value) for name, value in (vars(model) | around).items() if name in names | around.keys()}
+    return {"model": text_of(type(model)), MADE_BY_BUILD: found}
 
 
 def spaces_of(model: BaseAlgorithm) -> dict[str, Any]:

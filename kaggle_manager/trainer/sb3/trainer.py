@@ -138,7 +138,10 @@ class Session:
         self.store = CheckpointStore(self.tree, disk=disk, warn=warn)
         self.identity = complete_identity(config, built, self.record)
         if resume_point.checkpoint is not None:
-            check_compatible(resume_point.checkpoint, self.identity, config)
+            accepted = check_compatible(resume_point.checkpoint, self.identity, config)
+            if accepted and not self._changed:  # of what a function has made, which is known only now
+                self._changed = accepted
+                self.record.break_at(resume_point.step, f"{accepted} was changed on purpose", changed=accepted)
         own_folder(disk, self.tree.history)
         self._make_callbacks(disk)
 

@@ -149,7 +149,7 @@ MODEL = {"gamma": 0.99, "n_steps": 64}
 def test_a_hyperparameter_of_a_model_that_was_made_by_code_is_compared_where_both_have_it(
     old: dict[str, Any], new: dict[str, Any], level: Level
 ) -> None:
-    assert compare(changed(model_hyperparameters=old), changed(model_hyperparameters=new)).level is level
+    assert compare(changed(made_by_build=old), changed(made_by_build=new)).level is level
 
 
 # --- what has changed -------------------------------------------------------------------------------------------------

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecNormalize
-from trainer_runs import session, settings
+from trainer_runs import SCENARIO, session, settings
 
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.errors import CheckpointIncompatible
 from kaggle_manager.trainer import Context
 
@@ -33,14 +35,17 @@ CHANGES = {"gamma": 0.9, "learning_rate": 1e-2, "n_steps": 40, "batch_size": 10,
         (
             {"model": CHANGES},
             [
-                "Model hyperparameters.gamma: checkpoint=0.99, current=0.9 - give back",
+                "Made by build.gamma: checkpoint=0.99, current=0.9 - give back",
                 "learning_rate: checkpoint=0.0003, current=0.01",
                 "n_steps: checkpoint=20, current=40",
                 "batch_size: checkpoint=20, current=10",
                 "clip_range: checkpoint=0.2, current=0.1",
             ],
         ),
-        ({"normalize": {"clip_obs": 5.0}}, ["Vec env wrapper: ", "clip_obs: checkpoint=10.0, current=5.0"]),
+        (
+            {"normalize": {"clip_obs": 5.0}},
+            ["Made by build.vec_env_wrapper: ", "clip_obs: checkpoint=10.0, current=5.0"],
+        ),
         ({"model": {"verbose": 1}}, []),
     ],
 )
@@ -58,3 +63,18 @@ def test_what_it_takes_from_elsewhere_makes_another_experiment(
     with pytest.raises(CheckpointIncompatible) as refused:
         session(config)
     assert all(each in refused.value.message for each in said), refused.value.message
+
+
+@pytest.mark.slow
+def test_it_is_accepted_where_the_user_says_so_and_is_then_no_longer_called_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{__name__}:build"
+    config = settings(tmp_path, build=name, algorithm=name, hyperparameters={}, total=80, evaluate_every=80)
+    session(config, max_steps=40)
+    monkeypatch.setitem(READ, "model", {"gamma": 0.9})
+    assert session(replace(config, accept_changes=True)).step == 80
+    final = CheckpointStore(TrainingTree(tmp_path, SCENARIO)).final()
+    assert final is not None
+    [broken] = final.manifest.exact["broken"]
+    assert (broken["step"], broken["why"]) == (40, "made by build.gamma was changed on purpose")
