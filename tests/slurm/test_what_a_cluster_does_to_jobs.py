@@ -1,0 +1,124 @@
+"""What else happens on a cluster: lost answers, killed jobs that Slurm forgets, a slurmd that restarts, a full disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from loopback_slurm import LoopbackSlurm, why_not
+
+from kaggle_manager.errors import AmbiguousPush, StorageError
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, SessionState, SessionStatus
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
+
+pytestmark = pytest.mark.slow
+PRELUDE = "import os, sys, time, pathlib\nout = pathlib.Path(os.environ['KAGGLE_WORKING_DIR'])\n"
+UNTIL_GO = "while not (out / 'go').exists(): time.sleep(0.05)"
+
+
+@pytest.fixture(scope="module")
+def slurm_here() -> Iterator[LoopbackSlurm]:
+    """One that forgets a job a few seconds after its end."""
+    if why := why_not():
+        pytest.skip(why)
+    slurm = LoopbackSlurm(min_job_age_s=2)
+    try:
+        slurm.start()
+        yield slurm
+    finally:
+        slurm.stop()
+
+
+def start(platform: SlurmPlatform, code: str) -> SessionRef:
+    return platform.start(SessionRequest(platform.whoami(), "km-test", PRELUDE + code)).version
+
+
+def until(platform: SlurmPlatform, ref: SessionRef, is_it: Callable[[SessionStatus], bool]) -> SessionStatus:
+    deadline = time.monotonic() + 90.0
+    while not is_it(status := platform.status(ref)):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+    return status
+
+
+def folder(platform: SlurmPlatform, ref: SessionRef) -> Path:
+    return Path(platform.page(ref.owner, ref.slug).removesuffix(" on this machine"), ref.id)
+
+
+def test_a_submission_that_was_not_answered_and_did_start_is_found_and_runs_once(
+    platform: SlurmPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin/sbatch"
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    fake.write_text(f'#!/bin/sh\n{shutil.which("sbatch")} "$@" >/dev/null; echo "{said}" >&2; exit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(AmbiguousPush):
+        start(platform, UNTIL_GO)
+    found = platform.newest(platform.whoami(), "km-test")
+    assert found is not None
+    assert UNTIL_GO in found[1]
+    until(platform, found[0], lambda status: status.state is SessionState.RUNNING)
+    (folder(platform, found[0]) / "output/go").touch()
+    assert until(platform, found[0], lambda status: status.state.is_terminal).state is SessionState.COMPLETE
+
+
+def test_a_job_killed_with_all_it_has_is_an_end_also_when_slurm_has_forgotten_it(
+    platform: SlurmPlatform, slurm: LoopbackSlurm
+) -> None:
+    ref = start(
+        platform,
+        "(out / 'pids.tmp').write_text(f'{os.getppid()} {os.getpid()}')\n"
+        "(out / 'pids.tmp').rename(out / 'pids')\ntime.sleep(300)",
+    )
+    pids = folder(platform, ref) / "output/pids"
+    deadline = time.monotonic() + 60.0
+    while not pids.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for pid in pids.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+    ended = until(platform, ref, lambda status: status.state.is_terminal)
+    assert ended.state is SessionState.ERROR
+    forgotten = until(platform, ref, lambda status: status.raw == "FORGOTTEN")
+    assert forgotten.state is SessionState.ERROR
+    assert "Slurm has forgotten it" in forgotten.failure_message
+    found = platform.newest(ref.owner, ref.slug)
+    assert found is not None
+    assert found[0] == ref, "and what it left is not lost"
+    assert [file.name for file in platform.outputs(ref).files] == ["pids"]
+
+
+def test_a_job_outlives_a_slurmd_that_restarts(platform: SlurmPlatform, slurm: LoopbackSlurm) -> None:
+    ref = start(platform, UNTIL_GO)
+    until(platform, ref, lambda status: status.state is SessionState.RUNNING)
+    slurm.node_down()
+    try:
+        assert not platform.status(ref).state.is_terminal
+    finally:
+        slurm.node_up()
+    (folder(platform, ref) / "output/go").touch()
+    assert until(platform, ref, lambda status: status.state.is_terminal).state is SessionState.COMPLETE
+
+
+def test_a_full_disk_of_the_cluster_starts_nothing_and_is_said(slurm: LoopbackSlurm, tmp_path: Path) -> None:
+    (disk := tmp_path / "disk").mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine mounts no small disk: {mounted.stderr.decode().strip()}")
+    try:
+        platform = SlurmPlatform({"folder": str(disk / "sessions")}, tmp_path)
+        with pytest.raises(StorageError, match="cannot be written"):
+            start(platform, f"# {'x' * 200_000}")
+        assert slurm.jobs() == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
