@@ -177,7 +177,8 @@ class RunConfig:
         """
         if self.platform != "auto":
             return self
-        return replace(self, platform=platform, sources={**self.sources, "platform": FROM_RUN})
+        section = self.section if platform in KAGGLES else _elsewhere(self.section)
+        return replace(self, section=section, platform=platform, sources={**self.sources, "platform": FROM_RUN})
 
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
@@ -255,6 +256,7 @@ def build_config(
     own_seed, config = config.seed, config if seed is None else config.for_seed(seed)
     target = chosen.value("timesteps", timesteps, _timesteps, default=config.target)
     where = chosen.value("platform", platform, _platform, default="auto")
+    loaded = loaded if where in KAGGLES else _elsewhere(loaded)
     longest_s = SESSION_LIMIT_S if where in KAGGLES else LONGEST_SESSION_S
     limit = chosen.value(
         "session_limit", session_limit, lambda value: _session_limit(value, longest_s), default=SESSION_LIMIT_S
@@ -341,6 +343,13 @@ def _session_limit(value: str | float, longest_s: float) -> float:
             "give another --session-limit",
         )
     return seconds
+
+
+def _elsewhere(section: Section) -> Section:
+    """The same section, for sessions that do not have Kaggle's image."""
+    same = section.model_copy()
+    same._has_image = False
+    return same
 
 
 def _platform(value: str) -> str:

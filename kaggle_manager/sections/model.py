@@ -332,11 +332,17 @@ class Section(Frozen):
     platform: dict[str, Table] = {}
     demo: Demo | None = None
     _folder: Path = PrivateAttr()
+    _has_image: bool = PrivateAttr(default=True)
 
     @property
     def folder(self) -> Path:
         """The folder it was read from."""
         return self._folder
+
+    @property
+    def has_image(self) -> bool:
+        """Whether its sessions have Kaggle's image; else what is installed where they run."""
+        return self._has_image
 
     def scenario(self, name: str | None = None) -> AnyScenario:
         """The scenario `name`, or the default one.

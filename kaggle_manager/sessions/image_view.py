@@ -29,6 +29,8 @@ def hidden_from(section: Section) -> dict[str, str]:
     A module that several packages share is not among them, but what only a lacking one has below it is:
     `google.thing`. The pin is "" where the package was installed from a folder: no index has it.
     """
+    if not section.has_image:  # nobody knows here what they have
+        return {}
     lacking = _lacking(section.kernel.packages)
     return {
         module: "" if _here()[name].is_of_folder else f"{name}=={lacking[name]}"

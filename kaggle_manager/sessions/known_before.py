@@ -117,7 +117,7 @@ def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
 
 def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:
     """Kaggle's images have no sb3-contrib; it goes with the stable-baselines3 of the same version."""
-    if scenario.algorithm in CONTRIB_ALGORITHMS:
+    if section.has_image and scenario.algorithm in CONTRIB_ALGORITHMS:
         pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}
         if SB3_CONTRIB not in pinned and SB3_CONTRIB not in image_packages():
             version = pinned.get(SB3, TESTED[SB3])
@@ -141,7 +141,7 @@ def _sources(project: Path, section: Section, scenario: ScenarioConfig) -> Itera
 
 def _held(section: Section) -> Iterator[str]:
     """Pins of what a session keeps of its image: which version that has, Kaggle decides."""
-    for pin in section.kernel.packages:
+    for pin in section.kernel.packages if section.has_image else ():
         name = _name(pin)
         if HELD.fullmatch(name) and name in image_packages():
             yield (
@@ -182,6 +182,8 @@ def folders_of(packages: Iterable[str]) -> list[str]:
 
 def lacking_imports(project: Path, section: Section, scenario: AnyScenario) -> list[str]:
     """Packages that it imports and a session seems to lack, where it cannot be tried: by text alone."""
+    if not section.has_image:
+        return []
     hidden, found = hidden_from(section), []
     there = {canonicalize_name(name) for name in (*image_packages(), *map(_name, section.kernel.packages))}
     for file in dict.fromkeys(_imported(project, section, scenario)):

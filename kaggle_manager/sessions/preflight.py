@@ -272,10 +272,12 @@ def remember_passed(config: RunConfig) -> None:
 def _content_of(config: RunConfig) -> str:
     """Digest of what a session would run: its code, section.toml with it, and which of its scenarios.
 
-    Another seed is the same content, and so are other versions of the libraries of this machine.
+    Another seed is the same content, and so are other versions of the libraries of this machine; a session that does
+    not have Kaggle's image is another one.
     """
     bundle = build_bundle(config.project_root, config.section)
-    return hashlib.sha256(repr([bundle.sha256, config.section.name, config.scenario_name]).encode()).hexdigest()
+    what = [bundle.sha256, config.section.name, config.scenario_name, *["elsewhere"] * (not config.section.has_image)]
+    return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
 def _needed(config: RunConfig) -> int:

@@ -29,7 +29,7 @@ from kaggle_manager.platforms.platform import (
 from kaggle_manager.platforms.slurm.client import SlurmPlatform
 
 pytestmark = pytest.mark.slow
-EXAMPLE = Path(__file__).resolve().parents[2] / "docs/examples/own_platform.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs/platforms/own_platform.py"
 # The container's name is told as `trainer/entry.py` tells it: some platforms end a session by it.
 PRELUDE = """
 import os, sys, time, pathlib

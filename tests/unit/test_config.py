@@ -9,6 +9,7 @@ import pytest
 from kaggle_manager.config import RunConfig, build_config, parse_duration, state_folder
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.project import find_project
+from kaggle_manager.sessions.image_view import hidden_from
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = "section_7_6_rl_performance"
@@ -121,3 +122,13 @@ def test_a_folder_that_cannot_be_is_refused_in_words(name: str) -> None:
         state_folder(None, {"KM_WORKDIR": name})
     with pytest.raises(ConfigError, match="KM_PROJECT"):
         find_project(ROOT, environ={"KM_PROJECT": name})
+
+
+def test_what_kaggles_image_lacks_is_missing_on_kaggle_alone() -> None:
+    """What sessions elsewhere have nobody knows here; and a session there may be as long as that platform lets it."""
+    on_kaggle, elsewhere = config(platform="kaggle"), config(platform="slurm", session_limit="48h")
+    assert hidden_from(on_kaggle.section)
+    assert not hidden_from(elsewhere.section)
+    assert elsewhere.session_limit_s == 48 * 3600.0
+    assert not hidden_from(config(platform="module.of_mine:Platform").section)
+    assert not hidden_from(config().at_home("slurm").section), "where its run is"
