@@ -181,7 +181,7 @@ def stock(asked: Mapping[str, Any]) -> dict[str, Any]:
         entry = {**asked["entry"], "normalize": bool(asked["entry"].get("normalize")), "normalize_kwargs": {}}
         kwargs = asked["environment_kwargs"]
         return create_test_env(
-            id, stats_path=str(model.parent), seed=SEED, should_render=False, hyperparams=entry, env_kwargs=kwargs
+            id, stats_path=str(model.parent), should_render=False, hyperparams=entry, env_kwargs=kwargs
         )
 
     best, final = Path(asked["best"]), Path(asked["final"])
@@ -190,6 +190,7 @@ def stock(asked: Mapping[str, Any]) -> dict[str, Any]:
     vec.close()
     vec = environment(best)
     model = kind.load(best, env=vec, device="cpu")
+    model.set_random_seed(SEED)  # loading has put back that of the training
     play = evaluate_masked if name == "MaskablePPO" else evaluate_policy
     options = {"deterministic": asked["deterministic"], "return_episode_rewards": True}
     returns, _ = play(model, model.get_env(), asked["episodes"], **options)
@@ -286,7 +287,9 @@ class Reached:
         return float(np.mean(self.stock)) >= self.mean - self.half - 1e-6
 
     def __str__(self) -> str:
-        return f"{self.mean:,.1f} ± {self.half:,.1f} | {np.mean(self.stock):,.1f} | {'yes' if self.good else '**no**'}"
+        digits = 1 if max(abs(self.mean), self.half) >= 10 else 3
+        reported, played = f"{self.mean:,.{digits}f} ± {self.half:,.{digits}f}", f"{np.mean(self.stock):,.{digits}f}"
+        return f"{reported} | {played} | {'yes' if self.good else '**no**'}"
 
 
 def reached(project: Path, section: str, document: Mapping[str, Any], zoo: Mapping[str, Any], episodes: int) -> Reached:
@@ -355,8 +358,8 @@ def text(rows: list[str], command: str) -> str:
     for name in ("rl_zoo3", "stable_baselines3", "sb3_contrib", "gymnasium"):
         versions.append(f"{name} {__import__(name).__version__}")
     how = (
-        f"`{command}` at commit {commit()}. *reported*: mean return of the best model in its evaluation, and the 95 % "
-        f"interval of that mean; *stock*: mean of {STOCK_EPISODES} other episodes. ({', '.join(versions)}.)"
+        f"`{command}`, the program at commit {commit()}. *reported*: mean return of the best model in its evaluation, "
+        f"and the 95 % interval of it; *stock*: mean of {STOCK_EPISODES} other episodes. ({', '.join(versions)}.)"
     )
     return "\n".join([*HEAD, *rows, "", how])
 
