@@ -75,7 +75,14 @@ class Pool(contextlib.AbstractContextManager["Pool"]):
 
     def environments(self, scenario: ScenarioConfig) -> Environments:
         """Those of `scenario`, in this process: the same ones each time, which stay open when a check closes them."""
-        made, count = environments_of(scenario), itertools.count()
+        return self._pooled(environments_of(scenario))
+
+    def for_evaluation(self, scenario: ScenarioConfig) -> Environments:
+        """As `environments`, as evaluations play them."""
+        return self._pooled(environments_of(scenario).for_evaluation())
+
+    def _pooled(self, made: Environments) -> Environments:
+        count = itertools.count()
         return replace(
             made.in_this_process(),
             factory=lambda: _StaysOpen(self._number(next(count) % made.n_envs, made.factory)),

@@ -18,6 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.sb3 import algorithms, network_share
 from kaggle_manager.trainer.sb3.code_first import Built
+from kaggle_manager.trainer.sb3.env_check import Pool
 from kaggle_manager.trainer.sb3.environments import Environments, environments_of
 from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.network_share import NetworkShare
@@ -60,29 +61,29 @@ class EvaluationShare:
         return next(every for every in rounds if every > least)
 
 
-def measure(
-    scenario: ScenarioConfig, environments: Environments | None = None, made_s: float | None = None
-) -> EvaluationShare | None:
+def measure(scenario: ScenarioConfig, pool: Pool | None = None) -> EvaluationShare | None:
     """Train and evaluate a moment; None when no update came within seconds.
 
     Args:
-        environments: to train in, where they are made already, and the seconds that one took.
+        pool: environments that are made already.
 
     Raises:
         Exception: whatever the environment raises, or the algorithm.
     """
-    training = network_share.measure_share(scenario, environments, seconds=MEASURE_S)
+    if pool is None:
+        with Pool() as pool:
+            return measure(scenario, pool)
+    trained_in, there = pool.environments(scenario), pool.for_evaluation(scenario)
+    training = network_share.measure_share(scenario, trained_in, seconds=MEASURE_S)
     if training is None:
         return None
-    own = environments_of(scenario).for_evaluation()
-    begun = time.perf_counter()
-    vec = (environments or own).vectorised("none", SEED)
-    made_s = time.perf_counter() - begun if made_s is None else made_s
-    with contextlib.closing(vec):
+    with contextlib.closing(there.vectorised("none", SEED)) as vec:
+        limit = _time_limit(*vec.get_attr("spec", indices=[0]))
+    with contextlib.closing(trained_in.vectorised("none", SEED)) as vec:
         given, _ = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
         model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
-        limit = _time_limit(*vec.get_attr("spec", indices=[0]))
-        return _played(scenario, training, model, own, made_s, limit, environments)
+        own = environments_of(scenario).for_evaluation()
+        return _played(scenario, training, model, own, pool.longest_s, limit, there)
 
 
 def measure_built(scenario: ScenarioConfig, built: Built, training: NetworkShare | None) -> EvaluationShare | None:

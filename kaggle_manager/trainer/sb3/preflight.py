@@ -88,7 +88,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
     if scenario.build is not None:
         yield from _of_build(project, section, name, effort, quick)
         return
-    works = True
+    works, rollout = True, 1
     with Pool() as made:
         for result in check_environment(scenario.for_quick(), effort, made):
             works = works and result.ok
@@ -105,11 +105,13 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
                 yield from check_accelerator(section, name, made)
                 yield check_evaluations(scenario, made)
                 yield from check_vec_env(scenario, made)
+                with _model_of(scenario.for_quick(), made) as (model, _):
+                    rollout = algorithms.rollout_steps(model)  # an algorithm of one's own says it in no text
     if works and not quick:
-        trained = check_training(project, section, name, effort)
+        trained = check_training(project, section, name, effort, rollout=rollout)
         yield from trained
         if all(result.ok for result in trained) and (own := own_code(scenario)):
-            proof = prove_resume(project, section, name, effort.training_s)
+            proof = prove_resume(project, section, name, effort.training_s, rollout=rollout)
             yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
@@ -164,13 +166,18 @@ def _of_built(section: Section, scenario: ScenarioConfig, built: Built) -> list[
 def check_sizes(scenario: ScenarioConfig, made: Pool) -> CheckResult:
     """A training's replay buffer, in memory and as a file, against what a session has; nothing of it is filled here."""
     try:
-        vec = made.environments(scenario).vectorised("none", SEED)
-        with contextlib.closing(vec):
-            given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
-            model = algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu")
+        with _model_of(scenario, made) as (model, capacity):
+            return _fits(model, capacity // model.n_envs, scenario.timesteps)
     except Exception as error:
         return CheckResult(FITS, False, told(error))
-    return _fits(model, capacity // model.n_envs, scenario.timesteps)
+
+
+@contextlib.contextmanager
+def _model_of(scenario: ScenarioConfig, made: Pool) -> Iterator[tuple[BaseAlgorithm, int]]:
+    """What a scenario trains, with a replay buffer of one row, and how many that was to have."""
+    with contextlib.closing(made.environments(scenario).vectorised("none", SEED)) as vec:
+        given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
+        yield algorithms.build_model(scenario.algorithm, scenario.policy, given, vec, seed=SEED, device="cpu"), capacity
 
 
 FITS = "fits a session"
@@ -309,8 +316,7 @@ def _speeds(n_envs: int, used: str, measure: Callable[[], dict[str, float]], lin
 
 def check_evaluations(scenario: ScenarioConfig, made: Pool | None = None) -> CheckResult:
     """What evaluations take beside the training, and how often they could come; no failure."""
-    pooled = (made.environments(scenario), made.longest_s) if made else (None, None)
-    return _evaluations(lambda: evaluation_share.measure(scenario, *pooled))
+    return _evaluations(lambda: evaluation_share.measure(scenario, made))
 
 
 def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None]) -> CheckResult:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3 import PPO
 
 from kaggle_manager.sections.model import Kernel, ScenarioConfig, Section
 from kaggle_manager.trainer.sb3 import env_check, evaluation_share, preflight
@@ -195,7 +196,7 @@ def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_sa
 ) -> None:
     monkeypatch.setattr(env_check, "SLOW_S", 0.0)
     monkeypatch.setattr(evaluation_share, "MADE_S", 0.0)
-    monkeypatch.setattr(preflight, "check_training", lambda *_: [])
+    monkeypatch.setattr(preflight, "check_training", lambda *_, **__: [])
     Strange.made.clear()
     kernel, scenarios = Kernel(accelerator="NvidiaTeslaT4"), {"one": scenario("", "PPO")}
     section = Section(
@@ -207,6 +208,31 @@ def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_sa
     assert [each for each in others if not each.ok] == []
     assert "one: what the accelerator can gain" in [each.name for each in others]
     assert "not known" not in others[-1].detail
+
+
+class Mine(PPO):
+    """An algorithm of one's own, of which no text says that it learns from rollouts."""
+
+
+def test_the_trial_training_knows_the_rollout_of_an_algorithm_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int | None] = []
+
+    def trained(*_: Any, rollout: int | None = None) -> list[Any]:
+        told.append(rollout)
+        return []
+
+    def proven(*_: Any, rollout: int | None = None) -> str:
+        told.append(rollout)
+        return "exact"
+
+    monkeypatch.setattr(preflight, "check_training", trained)
+    monkeypatch.setattr(preflight, "prove_resume", proven)
+    mine = scenario("", "PPO").model_copy(update={"algorithm": f"{__name__}:Mine", "n_envs": 2})
+    quick = mine.quick.model_copy(update={"hyperparameters": {"n_steps": 64}})
+    scenarios = {"one": mine.model_copy(update={"quick": quick})}
+    section = Section(name="mine", title="mine", trains=True, default_scenario="one", scenarios=scenarios)
+    assert all(each.ok for each in preflight.preflight(Path(), section))
+    assert told == [128, 128]
 
 
 def test_an_error_names_the_last_line_of_the_users_own_code() -> None:

@@ -51,6 +51,19 @@ def test_an_evaluation_is_as_long_as_it_can_become_and_comes_as_often_as_the_tra
     assert stated.every == 300
 
 
+def test_an_evaluation_is_measured_in_the_environment_that_it_is_played_in() -> None:
+    """`eval_env_kwargs` may change how long an episode can become, and what a step takes."""
+    trained = {"environment_kwargs": {"id": "CartPole-v1", "max_episode_steps": 20}}
+    evaluation = {"every": 300, "episodes": 1}
+    short = measure(scenario(**trained, evaluation=evaluation))
+    long = measure(scenario(**trained, evaluation=evaluation, eval_env_kwargs={"max_episode_steps": 200_000}))
+    assert short is not None
+    assert long is not None
+    assert long.evaluation_s > 100 * short.evaluation_s
+    with pytest.raises(TypeError, match="nope"):
+        measure(scenario(evaluation=evaluation, eval_env_kwargs={"nope": 3}))
+
+
 class Sleepy(gym.Wrapper[Any, Any, Any, Any]):
     """Takes its time where it is not trained in."""
 
