@@ -194,6 +194,7 @@ _HYPERPARAMETERS = ("hyperparameters", MADE_BY_BUILD)
 HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
 _UNKNOWN = "it could not be compared; make sure that it is the same"
 _WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
+_MEASURED_ANEW = "the training goes on; scores measured otherwise are none to beat, so the best model is chosen anew"
 
 
 def compare(
@@ -245,9 +246,14 @@ def compare(
 
 
 def is_another_task(stated: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
-    """Whether a score of the one says nothing beside a score of the other: environment, reward or inputs changed."""
+    """Whether a score of the one says nothing beside a score of the other: environment, reward or inputs changed.
+
+    Or how it is measured: by how many episodes, and by which actions.
+    """
     found = compare(stated, current).differences
-    return any(each.may_be_wanted for each in found if each.severity is Level.REFUSE)
+    return any(
+        each.may_be_wanted if each.severity is Level.REFUSE else each.field.startswith("evaluation.") for each in found
+    )
 
 
 def _explained(differences: Sequence[Difference], then: Sources, now: Sources) -> Iterator[Difference]:
@@ -296,6 +302,8 @@ def _entries(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[
             continue
         matters = name in _HYPERPARAMETERS and key not in HARMLESS_HYPERPARAMETERS
         severity, advice = (Level.REFUSE, _GIVE_BACK) if matters else (Level.WARN, _WARNED)
+        if name == "evaluation":
+            advice = _MEASURED_ANEW
         if name == MADE_BY_BUILD and not (key in old and key in new):  # another version of its class has it
             severity, advice = Level.WARN, _UNKNOWN
         elif matters and key not in new:

@@ -181,8 +181,8 @@ class CheckpointStore:
     ) -> bool:
         """Replace the best model if `score` is strictly higher than its score; say whether it was.
 
-        A score of another environment or reward is none to compare with. A score that is not finite never wins. The
-        older best is gone only once the newer is committed.
+        A score of another environment or reward, or one measured otherwise, is none to compare with. A score that is
+        not finite never wins. The older best is gone only once the newer is committed.
 
         Args:
             files: by role, as for `save_latest`.
@@ -206,8 +206,9 @@ class CheckpointStore:
     def best(self, of: Mapping[str, Any] | None = None) -> Checkpoint | None:
         """Return the best model of what is trained; None when there is none yet, or it is damaged, of which is warned.
 
-        That of another environment or reward, from before a change that was accepted, is none: its score says nothing
-        of this one. It stays on the disk until one of this takes its place. Changes nothing.
+        That of another environment or reward, from before a change that was accepted, is none, nor is one that was
+        measured otherwise: its score says nothing of this one. It stays on the disk until one of this takes its place.
+        Changes nothing.
 
         Args:
             of: the identity of what is trained; None: that of the newest checkpoint.

@@ -85,6 +85,7 @@ def _of_agent(section: Section, config: ScenarioConfig, root: Path) -> dict[str,
         "normalize": config.normalization or False,
         "frame_stack": config.frame_stack,
         "callbacks": list(map(canonical_call, config.callbacks)),
+        "evaluation": config.evaluation.model_dump(exclude={"every"}),
         "environment_fingerprint": _digest([config.environment, config.environment_kwargs, environment]),
         "reward_fingerprint": _digest(reward),
         "source_files": {

@@ -56,7 +56,8 @@ class BestModelCallback(AtRolloutStart):
         most_share: an evaluation is left out while those before it are more than this share of all environment steps,
             the last one never; None for no bound.
         diverged_below, refuse: a score below that, or none at all, has the training refused, with the words given.
-        is_another_task: scores from before the resume are of another environment or reward, and none to compare with.
+        is_another_task: scores from before the resume are of another environment or reward, or were measured
+            otherwise, and are none to compare with.
     """
 
     def __init__(

@@ -42,6 +42,7 @@ def complete_identity(config: TrainingConfig, built: Built, record: RunRecord) -
         **spaces_of(model),
         "n_envs": model.n_envs,
         **given,
+        "evaluation": {"episodes": config.evaluation_episodes, "deterministic": config.evaluate_deterministically},
         # The seed that was drawn, when none was given.
         "seed": record.seed,
         "versions": {name: record.arithmetic[name] for name in _LIBRARIES},

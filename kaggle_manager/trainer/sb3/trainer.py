@@ -24,6 +24,7 @@ from kaggle_manager.checkpoints import (
     TrainingTree,
 )
 from kaggle_manager.checkpoints.atomic_io import own_folder, write_atomic
+from kaggle_manager.checkpoints.compatibility import is_another_task
 from kaggle_manager.errors import KaggleManagerError, WrongAccelerator
 from kaggle_manager.protocol.events import ResumeEvent
 from kaggle_manager.trainer.runtime.log_lines import Caution, Emit, emit_in_words, say, warn
@@ -341,6 +342,7 @@ class Session:
             config.saves_every, self.checkpointer, before_save=lambda: self.best.take_if_due()
         )
         self.deadline = DeadlineCallback(self.clock, self.checkpoint)
+        head = self.resume_point.checkpoint
         self.best = BestModelCallback(
             self.evaluations,
             self.checkpointer.copied,
@@ -354,7 +356,7 @@ class Session:
             most_share=config.evaluation_share,
             diverged_below=config.diverged_below,
             refuse=self.checkpointer.refuse,
-            is_another_task=bool(self._changed),
+            is_another_task=head is not None and is_another_task(head.manifest.identity, self.identity),
         )
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)

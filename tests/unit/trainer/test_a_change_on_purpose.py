@@ -124,3 +124,45 @@ def test_what_was_not_changed_breaks_nothing(tmp_path: Path) -> None:
     head = origin_of(tmp_path / "tree").checkpoint
     assert head is not None
     assert head.manifest.exact["broken"] == []
+
+
+class Lucky(Paid):
+    """Pays in every second episode: by its seed."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self.pay = float(seed % 2 == 0)
+        return np.full(1, self.pay, np.float32), super().reset(seed=seed)[1]
+
+
+def test_a_score_that_was_measured_otherwise_is_none_to_beat_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def chosen(episodes: int) -> TrainingConfig:
+        return settings(tmp_path / "tree", environment=Lucky, evaluation_episodes=episodes, evaluate_every=50)
+
+    store = CheckpointStore(TrainingTree(tmp_path / "tree", SCENARIO))
+    session(chosen(1), max_steps=105)
+    first = store.best()
+    assert first is not None
+    assert first.manifest.score == 10.0, "of one episode, which was the lucky one"
+    capsys.readouterr()
+    session(chosen(4))
+    said = capsys.readouterr().out
+    assert "Evaluation.episodes: checkpoint=1, current=4 - the training goes on; scores measured otherwise are" in said
+    best = store.best()
+    assert best is not None
+    assert (best.manifest.score, best.manifest.identity["evaluation"]["episodes"]) == (5.0, 4)
+    assert best.step > first.step
+    meta = read_metadata(TrainingTree(tmp_path / "tree", SCENARIO).metadata)
+    assert meta is not None
+    assert (meta.best_score, meta.best_step) == (5.0, best.step)
+    with np.load(tmp_path / "tree/history/evaluations.npz") as history:
+        means = np.nanmean(history["results"], axis=1)
+    assert (means[0], means[-1]) == (10.0, 5.0)
+    final = store.final()
+    assert final is not None
+    assert final.manifest.exact["broken"] == [], "how a policy is judged changes no bit of the training"
