@@ -15,6 +15,7 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from trainer_runs import CARTPOLE, PENDULUM, SCENARIO, origin_of, session, settings
 
 from kaggle_manager.checkpoints import TrainingTree
@@ -79,6 +80,25 @@ class Drawing(PPO):
 
     def load_state(self, state: Any) -> None:
         self.generator.bit_generator.state = state
+
+
+class Averaging(FlattenExtractor):
+    """Shows the difference from a running mean, which no state dictionary has."""
+
+    def __init__(self, space: Any) -> None:
+        super().__init__(space)
+        self.register_buffer("mean", torch.zeros(space.shape), persistent=False)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * observations.detach().mean(0)
+        return super().forward(observations) - self.mean
+
+
+def averaging() -> dict[str, Any]:
+    hyperparameters = ppo()["hyperparameters"]
+    policy = {**hyperparameters.get("policy_kwargs", {}), "features_extractor_class": Averaging}
+    return {**ppo(), "hyperparameters": {**hyperparameters, "policy_kwargs": policy}}
 
 
 def annealing() -> dict[str, Any]:
@@ -174,6 +194,7 @@ MATTERS: dict[str, tuple[Any, int]] = {
     "recurrent_states": (recurrent, 75),
     "population": (ars, 100),
     "own": (drawing, 75),
+    "buffers": (averaging, 75),
     # In one process the environment's state holds the same generator; with workers the model has one of its own.
     "action_space": (gusty_workers, 48),
     "random": (ppo, 75),
