@@ -103,7 +103,7 @@ def main() -> int:
         rows.append(row_of(framework, arguments.chains, random.Random(arguments.seed), arguments.session_limit))
         print(rows[-1], flush=True)
     if arguments.write:
-        replace_section("frameworks", "## Frameworks", as_lines(rows), PAGE)
+        replace_section("frameworks", "## Frameworks", as_lines([*map(str, rows)]), PAGE)
     return 0 if all(row.identical == row.chains and row.through_kaggle in ("yes", "not run") for row in rows) else 1
 
 
@@ -158,11 +158,15 @@ def by_km_run(framework: str, script: Path, folder: Path, limit: str) -> Chain:
     return Chain(folder, newest=folder / "end" / str(final.step), curve=curve)
 
 
-def as_lines(rows: list[Row]) -> list[str]:
+def as_lines(rows: list[str]) -> list[str]:
+    """The table; a row that was not made now stays as it is on the page."""
+    names = [f"| {name} |" for name, _ in NAMES.values()]
+    lines = [*PAGE.read_text(encoding="utf-8").splitlines(), *rows]
+    newest = {name: line for line in lines for name in names if line.startswith(name)}
     return [
         "| | version | runs | sessions | stopped (SIGTERM) | killed (SIGKILL) | identical | identical by `km run` |",
         "|---|---|---|---|---|---|---|---|",
-        *map(str, rows),
+        *(newest[name] for name in names if name in newest),
     ]
 
 

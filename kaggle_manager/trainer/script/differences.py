@@ -1,8 +1,9 @@
-"""In what two checkpoints of a script differ: files by their bytes, and of a file of torch its entries."""
+"""In what two checkpoints of a script differ: files by their bytes, and of a file of torch or JSON its entries."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,25 @@ def different(a: dict[str, str], b: dict[str, str]) -> list[str]:
     return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
 
 
-def entries(a: Path, b: Path) -> list[str]:
-    """Entries in which two files of torch differ; [] where they cannot be opened without running code of theirs."""
+def entries(a: Path, b: Path) -> list[str] | None:
+    """Entries in which two files of torch or JSON differ; None where they cannot be opened without running their code.
+
+    There may be none though the bytes differ: a file of torch also says which of its texts were one object.
+    """
     try:
         if max(a.stat().st_size, b.stat().st_size) > LARGEST_OPENED:
-            return []
-        import torch
-
-        one, two = (torch.load(path, map_location="cpu", weights_only=True) for path in (a, b))
-        return list(_differing(one, two, ""))
+            return None
+        return list(_differing(_opened(a), _opened(b), ""))
     except Exception:  # whatever a file that is none raises
-        return []
+        return None
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix == ".json":
+        return json.loads(path.read_bytes())
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _differing(a: Any, b: Any, where: str) -> Iterator[str]:

@@ -264,13 +264,12 @@ def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[in
     step = differing[-1]
     names = different(whole.saved[step], cut.saved[step])
     unlike = different(whole.saved[step], again.saved[step]) if step in again.saved else []
-    lost, in_all = [name for name in names if name not in unlike], [name for name in names if name in unlike]
     chance: list[str] = []
     opened = all(each.newest is not None and each.newest[0] == step for each in (whole, cut, again))
-    for name in in_all:
-        by_cut = entries(_file(whole, name), _file(cut, name)) if opened else []
-        by_chance = entries(_file(whole, name), _file(again, name)) if opened else []
-        if not by_cut or not by_chance:
+    lost = [name for name in names if name not in unlike and _entries_of(whole, cut, name, opened) != []]
+    for name in (name for name in names if name in unlike):
+        by_cut, by_chance = _entries_of(whole, cut, name, opened), _entries_of(whole, again, name, opened)
+        if by_cut is None or by_chance is None:
             return (
                 f"WARNING: not known: two runs that were never cut differ as well, at step {step:,} in {listed(unlike)}"
                 "; seed everything by KM_SESSION_SEED, and keep times and paths out of checkpoints"
@@ -278,19 +277,20 @@ def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[in
         chance += [f"{name}: {entry}" for entry in by_chance]
         lost += [f"{name}: {entry}" for entry in by_cut if entry not in by_chance]
     if lost:
-        inside = [f"{name}: {entry}" for name in lost for entry in _entries_of(whole, cut, name, opened)]
+        inside = [f"{name}: {entry}" for name in lost for entry in _entries_of(whole, cut, name, opened) or ()]
         return (
             f"WARNING: it lost something: at step {step:,} {listed(inside or lost)}: not what a run that was never cut "
             "has; save the optimizer, every random generator and the position in the data as well"
         )
+    by_chance_alone = f", but for what differs between any two runs: {listed(chance)}" if chance else ""
     return (
-        f"stopped, killed and resumed, at step {step:,} everything is as in a run that was never cut, but for what "
-        f"differs between any two runs: {listed(chance)}"
+        f"stopped, killed and resumed, at step {step:,} everything is as in a run that was never cut{by_chance_alone}"
     )
 
 
-def _entries_of(whole: _Training, cut: _Training, name: str, opened: bool) -> list[str]:
-    return entries(_file(whole, name), _file(cut, name)) if opened and ": " not in name else []
+def _entries_of(one: _Training, two: _Training, name: str, opened: bool) -> list[str] | None:
+    """Entries in which a file of theirs differs; None where nobody can tell."""
+    return entries(_file(one, name), _file(two, name)) if opened and ": " not in name else None
 
 
 def _file(training: _Training, name: str) -> Path:
