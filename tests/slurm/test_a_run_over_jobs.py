@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from kaggle_manager.runs.journal import Journal
 
 pytestmark = pytest.mark.slow
 TARGET = 6
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs/platforms"
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def uninterrupted() -> bytes:
 def plan(project: Path, **steps: str) -> None:
     main = installed(project) / "kaggle_manager/trainer/main.py"
     wanted = {int(key[1:]): value for key, value in steps.items()}
-    main.write_text(main.read_text().replace("PLAN = {}", f"PLAN = {wanted}"))
+    main.write_text(re.sub(r"^PLAN = .*$", f"PLAN = {wanted}", main.read_text(), flags=re.MULTILINE))
 
 
 def sessions(workdir: Path) -> list[tuple[int, str | None]]:
@@ -113,6 +115,43 @@ def test_a_run_changes_its_platform_and_comes_back_with_one_lineage(
         (run,) = journal.runs()
     assert run.platform == "local"
     assert [number for number, _ in sessions(work)] == [1, 2, 3], "one history"
+
+
+def test_a_run_is_carried_by_a_platform_that_a_user_has_written(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    plan(project, g2="die")
+    report = manager(project, tmp_path / "work", "own_platform:ThisMachine").run_validation_section(
+        SECTION, timesteps=TARGET
+    )
+    assert report.step == TARGET
+    assert report.platform == "own_platform:ThisMachine"
+    assert final_bits(tmp_path / "work") == uninterrupted()
+
+
+def test_another_machine_adopts_a_run_by_its_number(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the cluster's disk has is enough: the order of the newest session, and the tree that it continues."""
+    monkeypatch.setenv("KM_SLURM_FOLDER", str(tmp_path / "cluster"))
+    plan(project, g2="hang")
+    watching = _manager(project, tmp_path / "first", "")
+    deadline = time.monotonic() + 60.0
+    while not list((tmp_path / "cluster/runs").glob("*/2/started")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    watching.kill()
+    watching.wait()
+    with closing(Journal.to_read(tmp_path / "first/journal.sqlite")) as journal:
+        (run,) = journal.runs()
+    there = manager(project, tmp_path / "second")
+    attached = there.attach(SECTION, run.run_id)
+    assert (attached.generation, attached.step) == (2, 2)
+    slurm.ask("scancel", "--full", *slurm.jobs())
+    plan(project, g2="train")
+    assert there.run_validation_section(SECTION, timesteps=TARGET).step == TARGET
+    assert final_bits(tmp_path / "second") == uninterrupted()
 
 
 # A manager in a process of its own. It ends itself where it is told to.
@@ -164,4 +203,4 @@ def _manager(project: Path, workdir: Path, where: str) -> subprocess.Popen[bytes
     words = [sys.executable, "-u", "-c", RUN, str(project), str(workdir), SECTION, str(TARGET), where]
     environment = {**os.environ, "PYTHONPATH": str(installed(project))}
     with workdir.with_name("told.txt").open("wb") as out:
-        return subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+        return subprocess.Popen(words, cwd=project, env=environment, stdout=out, stderr=out)
