@@ -40,6 +40,7 @@ def show_progress(seen: SessionProgress, reporter: Reporter, *, left_s: float | 
         target=seen.target,
         steps_per_s=seen.steps_per_s,
         reward=seen.reward,
+        metric=seen.metric or None,
         checkpoint=seen.last_checkpoint,
     )
     text, to_target_s = sentence(event), seconds_to_target(event)

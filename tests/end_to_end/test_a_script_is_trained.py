@@ -44,7 +44,7 @@ def test_killed_and_cut_it_ends_with_the_bits_of_one_that_was_never_cut(scripts:
     lines = [json.loads(line) for line in (scripts.tree.history / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 41)), "each once, though five were trained twice"
     assert "killed" in scripts.output or "ended with code -9" in scripts.output
-    assert "loss " in scripts.output
+    assert " · loss " in scripts.output
 
 
 def test_a_quick_run_of_a_script_shows_a_resume(scripts: ScriptBench) -> None:
