@@ -35,7 +35,8 @@ _OF_A_SAVE = re.compile(
 )
 _METADATA = f"{TREE_FOLDER}/training_metadata.json"
 _CURVES = re.compile(
-    rf"{START_FILE}|{TREE_FOLDER}/(?:training_metadata\.json|history/(?:monitor\.csv|evaluations\.npz|tensorboard/events\.[\w.+=@-]+))"
+    rf"{START_FILE}|{TREE_FOLDER}/(?:training_metadata\.json"
+    r"|history/(?:monitor\.csv|evaluations\.npz|metrics\.jsonl|tensorboard/events\.[\w.+=@-]+))"
 )
 _PENDING_MANIFEST = f"{MANIFEST_SUFFIX}{PENDING_SUFFIX}"
 # Without a list of what there should be: so many looks in a row that show nothing new.

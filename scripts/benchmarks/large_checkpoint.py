@@ -121,11 +121,13 @@ def measure(folder: Path, size: int) -> dict[str, Any]:
         "TMPDIR": str(folder / "tmp"),
     }
     command = [sys.executable, "-c", SESSION, str(code), str(working), json.dumps(order)]
+    load = os.getloadavg()[0]
     subprocess.run(command, env=environ, check=True)
     files = [path for path in (working / "training_tree").rglob("*") if path.is_file()]
     taken = {path.stat().st_ino: path.stat().st_size for path in files}
     facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
     return facts | {
+        "load": load,
         "listed": sum(path.stat().st_size for path in files),
         "taken": sum(taken.values()),
         "files": len(files),
@@ -149,7 +151,8 @@ def table(facts: dict[str, Any], size: int) -> list[str]:
             f"{facts['listed'] / 1e9:.1f} GB in {facts['files']} files",
         ),
     ]
-    head = f"A checkpoint of {size / 1e9:.1f} GB in 202 files (`scripts/benchmarks/large_checkpoint.py`):"
+    at_work = f"on {os.cpu_count()} cores with {facts['load']:.0f} other processes at work"
+    head = f"A checkpoint of {size / 1e9:.1f} GB in 202 files, {at_work} (`scripts/benchmarks/large_checkpoint.py`):"
     return [head, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
 
 

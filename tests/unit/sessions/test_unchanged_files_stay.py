@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kaggle_manager.platforms.kaggle.local_files import ExpectedFile, take_what_is_here
-
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.platforms.local_files import take_what_is_here
+from kaggle_manager.platforms.platform import ExpectedFile
 from kaggle_manager.sessions.download import _copies
 
 
