@@ -43,7 +43,7 @@ class LaunchOrder(Document):
             `trainer/entry.py` hands the trainer what is left of them.
         max_steps: timesteps this session may train at most; None for no limit.
         save_every: timesteps between checkpoints; None for the scenario's own.
-        accelerator: Kaggle's name of the machine; None for the CPU.
+        accelerator: Kaggle's name of the machine, or `any GPU`; None for the CPU.
         image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         wheels: what they are installed from; None: from the package index, under constraints.

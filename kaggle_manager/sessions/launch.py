@@ -30,8 +30,10 @@ from kaggle_manager.protocol.document import first_problem
 from kaggle_manager.protocol.launch_order import LaunchOrder, Parent, Wheels
 from kaggle_manager.runs.leftovers import TREE_SUFFIX
 from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.sections.model import Section
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.inputs import SettledInput
+from kaggle_manager.system.accelerators import ANY_GPU
 
 # Kaggle cuts titles, and with them slugs, at 50 characters.
 SLUG_LENGTH = 50
@@ -65,6 +67,12 @@ def version_of(run: RunRow, session: SessionRow) -> SessionRef:
     assert session.version is not None, "only called for sessions whose push was accepted"
     owner, _, slug = session.address.partition("/") if session.address else (run.owner, "", run.slug)
     return SessionRef(owner, slug, session.version)
+
+
+def _accelerator_of(section: Section) -> str | None:
+    """What a session checks that it has; None for the CPU. Kaggle's names mean nothing elsewhere."""
+    asked = section.kernel.accelerator
+    return asked if asked is None or section.has_image else ANY_GPU
 
 
 def launch_order(
@@ -117,7 +125,7 @@ def launch_order(
             deadline_s=deadline_s,
             max_steps=config.max_steps,
             save_every=config.save_every,
-            accelerator=config.section.kernel.accelerator,
+            accelerator=_accelerator_of(config.section),
             image=image,
             packages=tuple(config.section.kernel.packages),
             wheels=wheels,

@@ -35,7 +35,7 @@ class SessionSummary:
 
     Attributes:
         generation: number of the session in its run: 1, 2, 3, ...
-        version: of the kernel on the platform; None while it is not known.
+        version: what the platform calls its session, as text; None while it is not known.
         stage: `intended`, `pushed`, `ended` or `closed`.
         outcome: `completed`, `interrupted`, `refused`, `crashed`, ...; '' until it is closed.
         kind: the sort of its failure; '' for none.
@@ -51,7 +51,7 @@ class SessionSummary:
     """
 
     generation: int
-    version: int | None
+    version: str | None
     stage: str
     outcome: str
     kind: str

@@ -53,6 +53,9 @@ ACCELERATORS = (
 WORTHWHILE_GAIN = 1.2
 """An accelerator that is less than this much faster than the CPU is not worth its quota."""
 
+ANY_GPU = "any GPU"
+"""What a session is told to have where machines have other names than Kaggle's."""
+
 _BY_NAME = {each.name.lower(): each for each in ACCELERATORS}
 TRAINS_ON = tuple(each.name for each in ACCELERATORS if each.kind == "GPU")
 
@@ -101,6 +104,8 @@ def remark(name: str | None) -> str:
 
 def is_what_was_asked(asked: str, found: str) -> bool:
     """Whether a GPU that its driver calls `found` ("Tesla T4") is of the machine `asked`, or of its successor."""
+    if asked == ANY_GPU:
+        return bool(found)
     machine = find(asked)
     models = [each.model for each in (machine, find(machine.successor or "")) if each] if machine else []
     return any(re.search(rf"\b{model}\b", found, re.IGNORECASE) for model in models)
