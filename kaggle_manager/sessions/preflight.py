@@ -194,7 +194,8 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
     content = _content_of(config)
     if _passed(config).get(content, -1) >= _needed(config):
         return
-    for warning in (config.scenario.overshoot(config.target), remark(config.section.kernel.accelerator)):
+    accelerator = config.section.kernel.accelerator if config.section.has_image else None  # else one of another name
+    for warning in (config.scenario.overshoot(config.target), remark(accelerator)):
         if warning:
             reporter.warn(warning)
     _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))

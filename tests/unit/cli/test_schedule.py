@@ -447,3 +447,13 @@ def test_a_campaign_and_a_seed_are_scheduled_as_they_were_asked_for(tmp_path: Pa
     assert ("--seed", "43") in list(zip(tick_job(config).arguments, tick_job(config).arguments[1:], strict=False))
     campaign = tick_job(build_config(SECTION, workdir=tmp_path), seeds=5).arguments
     assert campaign[-2:] == ("--seeds", "5")
+
+
+def test_a_schedule_stays_on_the_platform_that_was_named_and_says_which_of_its_variables_it_will_not_see(
+    tmp_path: Path,
+) -> None:
+    config = build_config(SECTION, workdir=tmp_path, platform="slurm", environ={})
+    job = tick_job(config, environ={"KM_SLURM_PARTITION": "gpu"})
+    assert ("--platform", "slurm") in list(zip(job.command, job.command[1:], strict=False))
+    assert any("KM_SLURM_PARTITION" in caution for caution in job.cautions)
+    assert not any("Kaggle" in caution for caution in job.cautions), "whose credentials nobody needs"
