@@ -51,8 +51,10 @@ NAMES = {
 
 
 # In the script on a local Kaggle: its first session's machine dies, its second is still at work when its time is over.
+# One thread, as in the sessions by the contract: a session leaves their number to the script, and sums depend on it.
 STRUCK = """
-import os, signal, time, resumable
+import os, signal, time, resumable, torch
+torch.set_num_threads(1)
 def log(self, step, name, value, _log=resumable.Session.log):
     _log(self, step, name, value)
     if not self.resume and step >= {kill_at}:
