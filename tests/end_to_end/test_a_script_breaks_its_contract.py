@@ -194,6 +194,11 @@ def test_one_that_does_not_stop_is_killed_and_what_it_saved_counts(tmp_path: Pat
     assert "where 0 is owed: what it did since 10 is done again" in ended.said
 
 
+def test_one_that_is_asked_to_stop_before_it_could_save_has_broken_nothing(tmp_path: Path) -> None:
+    ended = session(tmp_path, "os.kill(os.getppid(), signal.SIGTERM); until_asked()")
+    assert (ended.result["outcome"], ended.reason) == ("interrupted", "asked to stop by SIGTERM"), ended.said
+
+
 def test_what_it_leaves_behind_is_ended_and_named(tmp_path: Path) -> None:
     left = "subprocess.Popen(['sleep', '600'], start_new_session=True)\n(saves / '41.tmp').mkdir()\n"
     ended = session(tmp_path, f"{left}save(40)")

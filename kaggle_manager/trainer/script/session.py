@@ -335,7 +335,8 @@ class _Run:
             return self._ended("completed", "", setup_s)
         if self._step >= self.target and code == 0:
             return self._ended("interrupted", f"this session was given {order.max_steps} {unit}", setup_s)
-        if self.asked and gained:
+        # What the platform or the user has asked for is no fault of the script, however early it came.
+        if self.asked and (gained or self.clock.stop_requested):
             if self.killed:
                 warn(self._ignored().message)
             elif code:
