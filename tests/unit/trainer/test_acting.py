@@ -112,7 +112,7 @@ def test_a_recurrent_algorithm_is_told_the_policy_it_has() -> None:
     made = made.model_copy(update={"environment_kwargs": {"id": "CartPole-v1"}})
     *_, last = check_environment(made, EFFORT)
     assert last.detail.startswith("policy: ")
-    assert last.detail.endswith("it is MlpLstmPolicy")
+    assert "accepted: MlpLstmPolicy" in last.detail
 
 
 def test_an_environment_without_masks_is_named_before_the_training_asks_for_them() -> None:

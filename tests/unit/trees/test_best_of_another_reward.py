@@ -16,6 +16,7 @@ from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.orchestrator.close import describe_tree
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
@@ -36,7 +37,8 @@ def run(tmp_path: Path) -> Iterator[RunContext]:
     store.save_latest(step=3, files={"model": b"m", "state": b"s"}, identity=CHANGED, **FACTS)
     row = RunRow("run", SECTION, SCENARIO, 9, False, str(config.tree), "local", "o", "s", "2026-11-22T00:00:00+00:00")
     quiet: Any = SimpleNamespace(warn=lambda text: None, line=lambda text: None, quota=lambda text: None)
-    connection: Any = SimpleNamespace(quota_for=lambda config: None)
+    platform = SimpleNamespace(limits=lambda: Limits(43_200.0, {}, 1))
+    connection: Any = SimpleNamespace(quota_for=lambda config: None, client=platform)
     with closing(Journal(config.journal)) as journal:
         journal.add_run(row)
         yield RunContext(config, connection, RunState(journal, row), quiet, lambda: NOW, 0)
