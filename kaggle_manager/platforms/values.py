@@ -1,0 +1,250 @@
+"""What a platform is asked with, and what it answers; addresses and sources stay out of every repr. See `platform`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Literal
+
+LONGEST_LINE = 10_000
+"""Characters of a `LogLine` at most."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Told of a transfer: name of the file, bytes so far, and bytes in all where that is known."""
+
+
+@dataclass(frozen=True)
+class SessionRef:
+    """Which session: the account, the name under which a run starts its sessions, and which of these it is.
+
+    Attributes:
+        owner: the account, as `whoami` gives it.
+        slug: the name of the run at the platform: lower-case letters, digits and hyphens, 50 characters at most.
+        id: the platform's own text for one session, such as a version or the number of a job. The manager keeps it,
+            compares it for equality and shows it; it reads nothing in it. Without spaces; never "".
+    """
+
+    owner: str
+    slug: str
+    id: str
+
+    @property
+    def address(self) -> str:
+        return f"{self.owner}/{self.slug}"
+
+    @property
+    def ref(self) -> str:
+        return f"{self.owner}/{self.slug}/{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> SessionRef:
+        """The same from its `ref`."""
+        owner, slug, of_platform = text.split("/", 2)
+        return cls(owner, slug, of_platform)
+
+
+class SessionState(Enum):
+    """State of a session. UNKNOWN is a word this program does not know yet: a state like another, never an end."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    ERROR = "error"
+    CANCEL_REQUESTED = "cancel requested"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (SessionState.COMPLETE, SessionState.ERROR, SessionState.CANCELLED)
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """Answer to "how is this session?".
+
+    Attributes:
+        failure_message: why, in the platform's words; "" when there is nothing to say.
+        raw: the state in the platform's own word.
+        ended_by_log: the state is not final, but the trainer's result was in the log long ago: its outputs can be
+            fetched. Set by who read the log, never by a platform.
+    """
+
+    state: SessionState
+    failure_message: str
+    raw: str
+    ended_by_log: bool = False
+
+
+@dataclass(frozen=True)
+class SessionRequest:
+    """A session to start.
+
+    Attributes:
+        source: the whole program, one Python script that needs the standard library to start. It writes into the
+            folder that `KAGGLE_WORKING_DIR` names, and reads its inputs below the one of `KAGGLE_INPUT_DIR` (else
+            `/kaggle/working` and `/kaggle/input`); first of all it prints the name in `KAGGLE_CONTAINER_NAME`.
+        accelerator: the kind of machine as `section.toml` names it; None runs on the CPU.
+        internet: the session may use the network.
+        dataset_sources: what `publish_inputs` has published, as "owner/slug", or "owner/slug/3" for a version that is
+            not the newest. The session finds the files of each in a folder named after its slug.
+        competition_sources, model_sources: data of others, where a platform has it.
+        session_timeout_s: the platform ends the session after this many seconds; None leaves it its own limit.
+        image: of a platform that has images: the one it runs in; "" takes the newest.
+    """
+
+    owner: str
+    slug: str
+    source: str = field(repr=False)
+    language: str = "python"
+    kernel_type: str = "script"
+    accelerator: str | None = None
+    internet: bool = False
+    private: bool = True
+    dataset_sources: tuple[str, ...] = ()
+    competition_sources: tuple[str, ...] = ()
+    model_sources: tuple[str, ...] = ()
+    session_timeout_s: int | None = None
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class StartedSession:
+    """A session that was started as it was asked for, with every input; `url` is where the user finds it, or ""."""
+
+    version: SessionRef
+    url: str
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line a session printed.
+
+    Attributes:
+        index: its place in the log, from 0.
+        stream: "stdout" or "stderr".
+        time_s: seconds since the session started, as the platform counts them; 0 where it does not.
+        text: printable (see `errors.one_line`), `LONGEST_LINE` characters at most, without its line end.
+    """
+
+    index: int
+    stream: str
+    time_s: float
+    text: str
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One output of a session: its checked relative name, and where the platform finds it."""
+
+    name: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class OutputListing:
+    """Every output of one session, and its log as the platform has kept it.
+
+    `not_plain` has the names that are no plain path inside a folder: nothing is ever written under them.
+    """
+
+    files: tuple[OutputFile, ...]
+    log: tuple[LogLine, ...] = field(repr=False)
+    not_plain: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """A file that is wanted, and the hash of its bytes; None where it is not known."""
+
+    name: str
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Weekly time of one kind of accelerator, in seconds. Running sessions reserve time they may not use.
+
+    Attributes:
+        refresh_time: when the week starts again, aware UTC; None when the platform did not say.
+    """
+
+    used_s: float
+    reserved_s: float
+    total_s: float
+    refresh_time: datetime | None
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self.total_s - self.used_s - self.reserved_s)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a platform bounds.
+
+    Attributes:
+        longest_session_s: seconds that one session may last.
+        room: how many sessions an account runs at once, by what they run on: "CPU", "GPU" or "TPU". What is not named
+            has no bound here: a platform that queues what it has no room for needs none.
+        source_bytes: the `source` of a session is smaller than this.
+    """
+
+    longest_session_s: float
+    room: Mapping[str, int]
+    source_bytes: int
+
+
+@dataclass(frozen=True)
+class PublishedInputs:
+    """One published version of a folder of files. `caution`: what the platform lists differently from it, or ""."""
+
+    owner: str
+    slug: str
+    version: int
+    caution: str = ""
+
+    @property
+    def ref(self) -> str:
+        return f"{self.owner}/{self.slug}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A version that was ordered, or is about to be: what to look for, also in another process.
+
+    Attributes:
+        after: the current version before it; 0 when there was none.
+        newest: the highest number that it may have got.
+        sizes: bytes of each of its files.
+    """
+
+    after: int
+    newest: int
+    sizes: Mapping[str, int]
+
+
+class NotReady(Enum):
+    """What a submission is that is not the current version."""
+
+    PROCESSED = "the platform is processing it, or may be"
+    LOST = "it was never accepted, or does not become current any more"
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """What an account has at the platform: the sessions of a name ("kernel"), or published files ("dataset").
+
+    Attributes:
+        slug: its name; "" for one that the platform lists without.
+        changed_at: when it ran or was changed last, seconds since the epoch; None when the platform does not say.
+        size: bytes; None when the platform does not say.
+    """
+
+    kind: Literal["kernel", "dataset"]
+    slug: str
+    changed_at: float | None = None
+    size: int | None = None
