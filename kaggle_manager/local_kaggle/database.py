@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.local_kaggle import disk
+from kaggle_manager.local_kaggle import disk, sandbox
 from kaggle_manager.local_kaggle.account import Account
 
 _START_GRACE_S = 60.0  # a runner that has not begun by then never will
@@ -228,6 +228,8 @@ class ServerState:
                 return "CANCEL_REQUESTED", "", None
             return ("RUNNING" if started else "QUEUED"), "", None
         self.ask_to_end(row["id"])  # should it start after all
+        if started:
+            sandbox.clear(folder, disk.read_json(folder / "order.json"))
         return "ERROR", "The process that ran this session is gone and left no verdict.", self._last_sign(folder)
 
     def _last_sign(self, folder: Path) -> float:

@@ -30,6 +30,7 @@ def prepare(
     shutil.rmtree(session, ignore_errors=True)  # of a push that failed half-way, whose number is given again
     for name in ("src", "working", "scratch/home", "scratch/tmp"):
         (session / name).mkdir(parents=True)
+    (session / "scratch" / "tmp").chmod(0o700)
     (session / "src" / "script.py").write_text(script, encoding="utf-8")
     filled_after_s = faults.filled_after_s
     if faults.sources == "empty":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -147,7 +146,7 @@ def run(session: Path) -> None:
     log.close()
     if end.at_limit and order["erased_at_limit"]:
         session_faults.erase(order)
-    shutil.rmtree(session / "scratch", ignore_errors=True)  # only space is at stake
+    sandbox.clear(session, order)
     verdict = {
         "status": end.status,
         "failure": end.failure,

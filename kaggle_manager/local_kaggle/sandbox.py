@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from kaggle_manager.system.accelerators import find
 
 _NAMESPACE = Path(__file__).with_name("namespace.py")
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_SHORT = "km-session-"
 _ALLOWED = {
     *("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ", "SSL_CERT_FILE"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
@@ -34,6 +37,32 @@ _ALLOWED = {
 def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     """What may pass from `environment` to a kernel: nothing but a short list of harmless names."""
     return {name: value for name, value in environment.items() if name.upper() in _ALLOWED}
+
+
+def short_name(folder: Path) -> Path:
+    """A short name of a session's temporary folder, until `clear`; `folder` itself where there are no links.
+
+    Processes talk through sockets below it (as `multiprocessing` does), and the path of a socket has at most 103 bytes,
+    which a project's own folder alone may have. Only the link is in the machine's temporary folder: what a session
+    leaves in its own takes room where the session is.
+    """
+    for base in dict.fromkeys(("/tmp", tempfile.gettempdir())):
+        with suppress(OSError):
+            for left in Path(base).glob(f"{_SHORT}*"):  # of a session whose folder was deleted
+                if left.is_symlink() and not left.exists():
+                    left.unlink(missing_ok=True)
+            short = Path(base) / f"{_SHORT}{secrets.token_hex(4)}"
+            short.symlink_to(folder, target_is_directory=True)
+            return short
+    return folder
+
+
+def clear(session: Path, order: Mapping[str, Any]) -> None:
+    """Delete what a session that is over needed only while it ran; what resists stays, as only space is at stake."""
+    with suppress(OSError):
+        if (short := Path(order["environment"]["TMPDIR"])).is_symlink():
+            short.unlink()
+    shutil.rmtree(session / "scratch", ignore_errors=True)
 
 
 def kernel_environment(
@@ -51,7 +80,7 @@ def kernel_environment(
     environment = scrubbed(os.environ) | {
         "PATH": search,
         "HOME": str(session / "scratch" / "home"),
-        "TMPDIR": str(session / "scratch" / "tmp"),
+        "TMPDIR": str(short_name(session / "scratch" / "tmp")),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "KAGGLE_CONTAINER_NAME": f"kaggle-session-{session_id}",

@@ -63,6 +63,29 @@ def test_a_session_writes_where_it_runs_and_is_told_the_truth(client: Any, eithe
     assert client.output().files == []
 
 
+TALKS = """
+import os, stat, tempfile
+from multiprocessing.connection import Listener
+with Listener(family="AF_UNIX") as listener:
+    print(len(listener.address) - len(tempfile.gettempdir()) < 50, os.environ["TMPDIR"] == tempfile.gettempdir())
+print(oct(stat.S_IMODE(os.stat(os.environ["TMPDIR"]).st_mode)))
+open(os.path.join(os.environ["TMPDIR"], "left"), "w").close()
+with open("place", "w") as place:
+    place.write(os.environ["TMPDIR"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes talk through pipes there")
+def test_processes_of_a_session_can_talk_however_deep_its_project_lies(
+    client: Any, tmp_path: Path, either_stage: str
+) -> None:
+    assert len(str(tmp_path)) > 60, "no socket could be made in this folder's own scratch"
+    assert client.run(TALKS).endswith("True True\n0o700\n")
+    place = Path(next(tmp_path.glob("*/sessions/*/working/place")).read_text())
+    assert not os.path.lexists(place), "nothing of it stays in the machine's temporary folder"
+    assert not list(tmp_path.glob("*/sessions/*/scratch"))
+
+
 @needs_namespaces
 def test_inputs_and_source_are_read_only(client: Any) -> None:
     client.ready_dataset({"a.txt": b"data"})

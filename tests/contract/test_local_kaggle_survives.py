@@ -84,6 +84,9 @@ def test_a_session_whose_runner_was_killed_dies_with_it_and_is_reported_dead(
     before = beat.stat().st_mtime_ns
     time.sleep(0.3)
     assert beat.stat().st_mtime_ns == before
+    temporary = disk.read_json(session / "order.json")["environment"]["TMPDIR"]
+    assert not os.path.lexists(temporary), "nothing of it stays in the machine's temporary folder"
+    assert not (session / "scratch").exists()
 
 
 def test_a_session_whose_runner_never_began_is_not_queued_for_ever(loopback: Any, monkeypatch: Any) -> None:
