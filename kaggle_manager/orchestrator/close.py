@@ -232,7 +232,13 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
     missing = [name for key, name in required.items() if counts.get(key, 0) < 1]
     steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
     # Not always at the target itself: algorithms that train in rollouts end with the one that reaches it.
+    next_step = "do not start a long run on this; mend the trainer first"
     if run.config.target >= 2 and (len(steps) < 2 or steps[-1] < run.config.target):
+        if script is None and steps and steps[-1] >= run.config.target:  # where the text does not say how long one is
+            next_step = (
+                f"the one rollout that it trained has {steps[-1]:,} timesteps: in section.toml, set quick.timesteps of "
+                f"{run.config.scenario_name} to {2 * steps[-1]}, and run the same command again"
+            )
         missing.append(f"two valid checkpoints, the newer at step {run.config.target} (found {steps})")
     if run.store.best() is None and (script is None or script.best):
         missing.append(f"best checkpoint by {script.best.metric}" if script and script.best else "best model")
@@ -244,7 +250,7 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
         raise VerificationError(
             f"The quick run reached its target but did not show: {', '.join(missing)}.",
             safe=f"what it made is in {run.config.tree}",
-            next_step="do not start a long run on this; mend the trainer first",
+            next_step=next_step,
         )
 
 

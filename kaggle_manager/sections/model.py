@@ -280,12 +280,18 @@ class ScenarioConfig(Scenario):
         return self
 
     def for_quick(self) -> ScenarioConfig:
-        """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
+        """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent.
+
+        It is saved twice at least, so it trains two rollouts at least.
+        """
         changed = self.model_dump()
         for key, value in self.quick.model_dump().items():
             changed[key] = merged(changed[key], value) if isinstance(value, dict) else value
         changed["divergence"] = {}
-        return ScenarioConfig.model_validate(changed)
+        quick = ScenarioConfig.model_validate(changed)
+        if 1 < quick.rollout >= quick.timesteps:  # more environments may have been added since it was written
+            quick = quick.model_copy(update={"timesteps": 2 * quick.rollout})
+        return quick
 
 
 def _kind(value: object) -> str:

@@ -127,6 +127,8 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
     if row.outcome == "finished" and damage:  # no session follows that would notice
         why = f"{row.target} {row.unit} are done, and what was saved is damaged since: {damage}"
         return _State("finished", why, which.command("checkpoints verify"), human=True)
+    if row.outcome == "finished" and row.quick and (trouble := _trouble(row, again)) and trouble.human:
+        return trouble  # it reached its target, and did not show what it is for
     if row.outcome == "finished":
         return _State(
             "finished", f"{row.target} {row.unit} are done", _after_the_end(row, which, run.journal.path.parent)

@@ -204,3 +204,14 @@ def test_a_rollout_is_of_all_environments(algorithm: str, hyperparameters: str, 
     found = scenario(tmp_path, f"n_envs = 8\nhyperparameters = {{ {hyperparameters} }}", algorithm)
     assert found.rollout == rollout
     assert ("n_envs = 8): " in found.overshoot(1)) == (rollout > 1)
+
+
+@pytest.mark.parametrize(("n_envs", "timesteps"), [(1, 32), (2, 64), (4, 128)])
+def test_a_quick_run_has_two_rollouts_however_many_environments_were_added(
+    n_envs: int, timesteps: int, tmp_path: Path
+) -> None:
+    keys = f"n_envs = {n_envs}\nhyperparameters = {{ n_steps = 16 }}"
+    written = scenario(tmp_path, keys, "PPO")
+    quick = written.model_copy(update={"quick": written.quick.model_copy(update={"timesteps": 32})}).for_quick()
+    assert (quick.timesteps, quick.overshoot(quick.timesteps)) == (timesteps, "")
+    assert quick.for_quick() == quick

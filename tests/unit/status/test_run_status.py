@@ -285,3 +285,18 @@ def test_what_an_error_advised_is_what_comes_next_and_the_same_command_is_named(
             assert seen.startswith(advice)
             assert added in seen
             assert (seen == advice) is (not added)
+
+
+def test_a_quick_run_that_did_not_show_what_it_is_for_is_not_called_finished(tmp_path: Path) -> None:
+    row, _ = run_in(tmp_path)
+    shown = "The quick run reached its target but did not show: best model."
+    row = replace(row, quick=True, outcome="finished", finished_at=row.created_at, target=20)
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        trouble = Trouble("VerificationError", shown, "mend the trainer first")
+        found = describe_run(RunState(journal, replace(row, trouble=trouble)), NOW)
+        passing = Trouble("RemoteError", "no answer", "wait", retryable=True)
+        well = describe_run(RunState(journal, replace(row, trouble=passing)), NOW)
+    assert (found.state, found.why, found.next) == ("error", shown, "mend the trainer first")
+    assert found.human_action_required
+    assert well.state != "error"
