@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
@@ -23,6 +24,9 @@ _IN_WORDS = {
     PINNED: "a pinned package, name==version",
 }
 
+_KINDS_BY = ("script", "environment", "build")
+"""Of these keys, one says of what kind a scenario is."""
+
 
 def listed(names: Iterable[str]) -> str:
     """Names, for a line that says what is accepted."""
@@ -33,6 +37,24 @@ def refused(path: Path, problems: list[str]) -> ConfigError:
     """The error for the `section.toml` at `path`."""
     text = f"{path}: {problems[0]}" if len(problems) == 1 else "\n  ".join([f"{path}:", *problems])
     return ConfigError(text, safe="nothing was started.", next_step=f"correct {path} and run the command again.")
+
+
+def problems(error: ValidationError, model: type[BaseModel], kinds: Mapping[str, type[BaseModel]]) -> list[str]:
+    """One line for each error; one alone for a scenario whose kind cannot be told, for its key has a slip."""
+    slips: dict[str, str] = {}
+    for detail in error.errors():
+        match detail["loc"], detail["type"], detail["input"]:
+            case ("scenarios", str(name), _, "environment"), "missing", dict(table):
+                unknown = [key for key in table if not any(key in kind.model_fields for kind in kinds.values())]
+                for meant in _KINDS_BY:
+                    if not table.keys() & set(_KINDS_BY) and (given := difflib.get_close_matches(meant, unknown, n=1)):
+                        slips.setdefault(name, f"scenarios.{name}.{given[0]}: did you mean {meant}?")
+    others = [
+        detail
+        for detail in error.errors()
+        if detail["loc"][:1] != ("scenarios",) or not {*detail["loc"][1:2]} & slips.keys()
+    ]
+    return [*slips.values(), *(in_words(detail, model, kinds) for detail in others)]
 
 
 def in_words(detail: ErrorDetails, model: type[BaseModel], kinds: Mapping[str, type[BaseModel]]) -> str:
@@ -52,7 +74,9 @@ def in_words(detail: ErrorDetails, model: type[BaseModel], kinds: Mapping[str, t
         accepted = listed(parent.model_fields) if parent else "nothing here"
         if other := _kind_with(key.rpartition(".")[2], parent, kinds):
             return f"{key}: is a key of a scenario {other}; accepted here: {accepted}"
-        return f"{key}: is not a key of this file; accepted here: {accepted}"
+        close = difflib.get_close_matches(key.rpartition(".")[2], parent.model_fields, n=1) if parent else []
+        hint = f"did you mean {close[0]}?" if close else f"accepted here: {accepted}"
+        return f"{key}: is not a key of this file; {hint}"
     if kind == "missing":
         return f"{key}: is required and was not given"
     message = re.sub(r"^(Value error, |Input )", "", detail["msg"]).removeprefix("should be ")

@@ -44,7 +44,7 @@ from kaggle_manager.sections.fields import (
 )
 from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, check_schedules, is_algorithm
 from kaggle_manager.sections.inputs import Input, read_input
-from kaggle_manager.sections.mistakes import in_words, listed, refused
+from kaggle_manager.sections.mistakes import in_words, listed, problems, refused
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.values import (
     AN_OBJECT,
@@ -472,7 +472,7 @@ def section_of(text: str, path: Path) -> Section:
     try:
         section = Section.model_validate({**values, "scenarios": _extended(path, values.get("scenarios", {}))})
     except ValidationError as error:
-        raise refused(path, [in_words(detail, Section, _KINDS) for detail in error.errors()]) from error
+        raise refused(path, problems(error, Section, _KINDS)) from error
     if section.name != path.resolve().parent.name:
         folder = path.resolve().parent.name
         raise refused(path, [f"name: given {section.name!r}; accepted: the name of its folder, {folder!r}"])

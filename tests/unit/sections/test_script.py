@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,6 +64,32 @@ def test_a_script_is_a_file_a_module_or_a_command(script: str, words: tuple[str,
 def test_any_other_script_is_refused_by_its_key(script: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"scenarios\.toy\.script.*: given"):
         section(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"), [("scirpt", "script"), ("scripts", "script"), ("enviroment", "environment"), ("biuld", "build")]
+)
+def test_a_slip_in_the_key_that_says_what_a_scenario_is_is_the_one_thing_said(
+    slip: str, meant: str, tmp_path: Path
+) -> None:
+    text = TOML.format(script='"train.py"', more='arguments = ["a"]\nunit = "epochs"').replace("script =", f"{slip} =")
+    with pytest.raises(ConfigError) as refused:
+        section_of(text, tmp_path / "toy/section.toml")
+    assert refused.value.message == f"{tmp_path}/toy/section.toml: scenarios.toy.{slip}: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('units = "epochs"', r"scenarios\.toy\.units: is not a key of this file; did you mean unit\?$"),
+        ('best = { metric = "a", mdoe = "max" }', r"best\.mdoe: is not a key of this file; did you mean mode\?$"),
+        ("xyz = 3", r"scenarios\.toy\.xyz: is not a key of this file; accepted here: arguments, best"),
+    ],
+)
+def test_a_key_with_a_slip_is_answered_with_the_key_that_was_meant(more: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        section(tmp_path, more=more)
+    assert re.search(said, refused.value.message)
 
 
 def test_a_key_of_the_other_kind_is_refused_by_name(tmp_path: Path) -> None:

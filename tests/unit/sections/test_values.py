@@ -127,7 +127,7 @@ hyperparameters.policy_kwargs = "dict(activation_fn=nn.ReLU)"
     ("keys", "key", "given", "accepted"),
     [
         ("normalize = { norm_obs = 3 }", "normalize.norm_obs", "3", "a valid boolean"),
-        ("normalize = { norm_obss = true }", "normalize.norm_obss", "", "accepted here: clip_obs, clip_reward"),
+        ("normalize = { norm_obss = true }", "normalize.norm_obss", "", "did you mean norm_obs?"),
         ("normalize = 'yes'", "normalize", "'yes'", "a valid dictionary"),
         ("n_envs = 0", "n_envs", "0", "greater than 0"),
         ("vec_env = 'threads'", "vec_env", "'threads'", "'dummy' or 'subproc'"),
