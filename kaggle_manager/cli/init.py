@@ -138,6 +138,9 @@ def init(
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:
             print(f"  {file}")
+        if zoo and made.origin:
+            is_general = made.origin.endswith((", default", ", atari"))
+            print(f"From {made.origin}" + f": it has no entry for {zoo[1]}" * is_general)
         for text in made.unsaid:
             print(f"Left out, because section.toml cannot express it: {text}")
     ok = all(check["ok"] for check in checks)

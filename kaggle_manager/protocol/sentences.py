@@ -12,6 +12,8 @@ from kaggle_manager.protocol.events import BundleEvent, EvaluationEvent, Event, 
 
 # In characters, of a reason.
 _LONGEST_WHY = 300
+# How the reason begins that a training which another program began is not exact before.
+TAKEN_IN = "taken in from"
 
 
 def exactness(exact: Mapping[str, Any]) -> str:
@@ -39,6 +41,8 @@ def exactness(exact: Mapping[str, Any]) -> str:
         if entry is not first and entry.get("changed") and type(entry.get("step")) is int
     )
     why = one_line(str(first.get("why", "")), _LONGEST_WHY)
+    if why.startswith(TAKEN_IN):
+        return f"exact from step {min(steps):,} on, where it was {why}{more}{''.join(changes)}"
     return f"exact up to step {min(steps):,}, then {why}{more}{''.join(changes)}"
 
 

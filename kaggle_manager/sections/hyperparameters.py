@@ -56,6 +56,8 @@ SB3_CONTRIB = tuple(name for name in NAMES if name not in SB3)
 """The algorithms of sb3-contrib, a package of its own."""
 N_STEPS = {"A2C": 5, "PPO": 2048, "MaskablePPO": 2048, "RecurrentPPO": 128, "TRPO": 2048}
 """Those that learn from rollouts of `n_steps` steps of each environment, and how many these are by default."""
+LIKE = 0.8
+"""So alike a name has to be to one that is meant: `n_epochs` is no slip of `n_steps`."""
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -98,5 +100,5 @@ def unknown(algorithm: str, names: Collection[str]) -> list[str]:
 def meant(name: str, accepted: Iterable[str]) -> str:
     """What a name with a slip was probably meant to be, else what is accepted."""
     known = sorted(accepted)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
     return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(known) or 'no argument'}"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.hyperparameters import LIKE
 from kaggle_manager.sections.values import Refused
 
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -71,10 +72,11 @@ def in_words(detail: ErrorDetails, model: type[BaseModel], kinds: Mapping[str, t
         return f"{key}: given {error.given!r}; accepted: {error.accepted}"
     if kind == "extra_forbidden":
         parent = _model_at(model, detail["loc"][:-1], kinds)
-        accepted = listed(parent.model_fields) if parent else "nothing here"
+        known = [*(parent.model_fields if parent else []), *(["extends"] if parent in kinds.values() else [])]
+        accepted = listed(known) if parent else "nothing here"
         if other := _kind_with(key.rpartition(".")[2], parent, kinds):
             return f"{key}: is a key of a scenario {other}; accepted here: {accepted}"
-        close = difflib.get_close_matches(key.rpartition(".")[2], parent.model_fields, n=1) if parent else []
+        close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=LIKE)
         hint = f"did you mean {close[0]}?" if close else f"accepted here: {accepted}"
         return f"{key}: is not a key of this file; {hint}"
     if kind == "missing":

@@ -43,6 +43,7 @@ class NewSection:
         files: those that were written, relative to the project.
         guessed: keys of its scenario that its environment was not seen to fit, for it could not be played.
         unsaid: what the tuned hyperparameters it was made of have and it does not.
+        origin: where these are from.
     """
 
     project: Path
@@ -50,6 +51,7 @@ class NewSection:
     files: tuple[str, ...]
     guessed: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
+    origin: str = ""
 
     @property
     def next_commands(self) -> tuple[str, ...]:
@@ -177,7 +179,7 @@ def new_section(
     for file in written:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
-    return NewSection(project, section, tuple(sorted(written)), guessed, training.unsaid)
+    return NewSection(project, section, tuple(sorted(written)), guessed, training.unsaid, training.origin)
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:

@@ -206,6 +206,7 @@ def test_what_a_build_function_reads_and_its_callbacks_are_named_where_no_finger
     assert all(check["ok"] for check in checks), checks
     [warned] = [check["detail"] for check in checks if check["name"].endswith("its files are fingerprinted")]
     assert warned.endswith('environment_files = ["net.json"]'), "what build imports is followed"
+    assert "net.json (training script)" in warned
 
 
 def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(project: Path) -> None:
@@ -231,6 +232,7 @@ def test_a_file_that_no_fingerprint_is_made_of_is_named_for_each_scenario(projec
         return [check["detail"] for check in checks if check["name"].endswith("its files are fingerprinted")]
 
     first, second = warned()
+    assert "robots/physics.py (environment)" in first
     imported = '"robots/physics.py", "robots/reward.py", "limits.py"]'
     line = f'environment_files = ["environment.py", "robots/demand.json", {imported}'
     assert first.endswith(line)

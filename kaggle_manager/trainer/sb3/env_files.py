@@ -1,4 +1,4 @@
-"""Which files of the project an environment is made of, seen while it is made and played.
+"""Which files of the project a training is made of, seen while its environment is made and played.
 
 A training that goes on compares the files of `environment_files` and `reward_files` alone: with another of them changed
 it would train on, from a checkpoint that was made with the old one.
@@ -17,6 +17,17 @@ from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.meaning import meaning_of
 from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
+
+# What an object that section.toml names is, by the beginning of its key.
+_WHAT = {
+    "environment": "environment",
+    "env_wrapper": "environment",
+    "vec_env_wrapper": "environment",
+    "callbacks": "callback",
+    "policy": "network",
+    "hyperparameters.policy_kwargs": "network",
+    "build": "training script",
+}
 
 
 class FilesUsed:
@@ -40,21 +51,26 @@ def _files_of(modules: Iterable[str]) -> set[str]:
 
 
 def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
-    """A warning that names what the environment was seen to use and no fingerprint is made of; "" for nothing."""
+    """A warning that names what the training was seen to use and no fingerprint is made of; "" for nothing."""
     # An earlier scenario may have imported the same modules.
-    named = [scenario.environment, *scenario.objects]
-    imported = {file for each in named for file in imported_files(trial.code, each.partition(":")[0])}
-    imported &= _files_of([*sys.modules])
+    is_what: dict[str, str] = {}
+    for each, key in {scenario.environment: "environment", **scenario.objects}.items():
+        for file in imported_files(trial.code, each.partition(":")[0]):
+            is_what.setdefault(file, next((words for begin, words in _WHAT.items() if key.startswith(begin)), key))
+    imported = is_what.keys() & _files_of([*sys.modules])
     declared = {*environment_files(scenario, trial.code), *scenario.reward_files}
     declared |= {f"{trial.section}/{name}" for name in declared}
     found = sorted(name for name in (used.names() | imported) - declared if _counts(name))
     if not found:
         return ""
+    other = "environment" if scenario.build is None else "training script"
+    kinds = [is_what.get(name, other) for name in found]
     found = [name.removeprefix(f"{trial.section}/") for name in found]  # names are looked for in its folder first
+    listed = ", ".join(f"{name} ({kind})" for name, kind in zip(found, kinds, strict=True))
     line = f"environment_files = {json.dumps([*scenario.environment_files, *found])}"
     return (
-        f"WARNING: {', '.join(found)}: the environment is made of this too, and neither environment_files nor "
-        f"reward_files names it, so that a training would go on with it changed; in section.toml: {line}"
+        f"WARNING: {listed}: the training is made of this too, and neither environment_files nor reward_files names "
+        f"it, so that it would go on with that changed; all of it goes into environment_files, in section.toml: {line}"
     )
 
 

@@ -77,9 +77,11 @@ def preflight(
         ConfigError: the section has no such scenario.
     """
     for name in scenarios or section.scenarios:
+        works = True
         for result in _of_scenario(project, section, name, effort, quick):
+            works = works and result.ok
             yield replace(result, name=f"{name}: {result.name}")
-        if quick and evaluations and section.agent(name).build is None:
+        if works and quick and evaluations and section.agent(name).build is None:
             yield replace(found := check_evaluations(section.agent(name)), name=f"{name}: {found.name}")
 
 

@@ -47,6 +47,7 @@ from kaggle_manager.errors import (
     UntrustedTree,
     error_context,
 )
+from kaggle_manager.protocol.sentences import TAKEN_IN
 from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.project import STATE_FOLDER, find_project, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
@@ -168,7 +169,7 @@ def import_sb3(
         missing += ["random states", "the open episode", "evaluations and the best score", "learning curves"]
         missing += _take_in_rows(model, buffer, replay_buffer)
         missing += _other_settings(data, config)
-        why = f"taken in from {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
+        why = f"{TAKEN_IN} {model_zip.name} of stock Stable-Baselines3, without " + ", ".join(missing)
         session.record.broken.append({"step": model.num_timesteps, "why": why})
         session.checkpointer.save()
         session.checkpointer.join()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, EvalCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from kaggle_manager.errors import ConfigError
@@ -108,7 +108,7 @@ class UserCallbacks(CallbackList):
 
     def _digests(self) -> dict[str, str]:
         watched = {
-            f"{name} of {_name(callback)}": value
+            f"{name} of {_name(callback)}{_todo(callback)}": value
             for callback in self._all()
             for name, value in {**_unsaved_attributes(callback), **_shared(callback)}.items()
         }
@@ -155,6 +155,11 @@ def _inside(callback: BaseCallback) -> Iterator[BaseCallback]:
 def _name(callback: BaseCallback) -> str:
     named = callback.callback if isinstance(callback, ConvertCallback) else type(callback)  # a function is one as well
     return f"callback {getattr(named, '__name__', type(named).__name__)}"
+
+
+def _todo(callback: BaseCallback) -> str:
+    """What to do about one that changes the training: the usual one of a script is not needed here."""
+    return " (remove it: the trainer evaluates, and keeps the best model)" * isinstance(callback, EvalCallback)
 
 
 def _kind(callback: BaseCallback) -> list[Any]:

@@ -54,6 +54,8 @@ def test_the_first_loss_of_exactness_is_told_with_its_reason_and_later_ones_do_n
     assert exactness({"exact": "pickle", "broken": []}) == ""
     assert exactness({"broken": broken[:1]}) == "exact up to step 1,200, then torch: 2.1 -> 2.2"
     assert exactness({"broken": broken}) == "exact up to step 1,200, then torch: 2.1 -> 2.2 (and 1 more later)"
+    began = [{"step": 2048, "why": "taken in from model.zip of stock Stable-Baselines3, without random states"}]
+    assert exactness({"broken": began}).startswith("exact from step 2,048 on, where it was taken in from model.zip")
 
 
 def test_what_no_save_holds_is_named_before_a_resume_goes_without_it() -> None:

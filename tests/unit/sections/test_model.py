@@ -102,6 +102,8 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ("timesteps = 1000", "timesteps = -5", ["scenarios.first.timesteps", "-5", "greater than 0"]),
         ("timesteps = 1000", 'timesteps = "1000"', ["scenarios.first.timesteps", "'1000'", "integer"]),
         ("timesteps = 1000", "timestep = 1000", ["scenarios.first.timestep:", "not a key", "timesteps", "required"]),
+        ("timesteps = 1000", "timesteps = 1000\nn_env = 4", ["first.n_env:", "did you mean n_envs?"]),
+        ("timesteps = 1000", "timesteps = 1000\nworkers = 4", ["first.workers:", "accepted here", "extends"]),
         (
             "timesteps = 1000",
             "timesteps = 1000\ndivergence = { reward_below = nan }",
