@@ -103,6 +103,7 @@ def session(
     limit: int | None = None,
     file: str = "train.py",
     command: str = '"train.py"',
+    **more: Any,
 ) -> Ended:
     code, working = folder / "code", folder / "working"
     (code / "sections/toy").mkdir(parents=True)
@@ -120,6 +121,7 @@ def session(
         "deadline_s": seconds,
         "bundle_sha256": "b" * 64,
         "identity": {"script": ["train.py"], "script_fingerprint": "x"},
+        **more,
     }
     (folder / "tmp").mkdir()
     environ = {
@@ -197,6 +199,17 @@ def test_one_that_does_not_stop_is_killed_and_what_it_saved_counts(tmp_path: Pat
 def test_one_that_is_asked_to_stop_before_it_could_save_has_broken_nothing(tmp_path: Path) -> None:
     ended = session(tmp_path, "os.kill(os.getppid(), signal.SIGTERM); until_asked()")
     assert (ended.result["outcome"], ended.reason) == ("interrupted", "asked to stop by SIGTERM"), ended.said
+
+
+@pytest.mark.parametrize("ends", ["until_asked()", "sys.exit()"])
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_session_that_is_given_steps_has_the_whole_target_and_is_cut_at_them(
+    ends: str, quick: bool, tmp_path: Path
+) -> None:
+    script = f"print('told', os.environ['KM_SESSION_TARGET'], os.environ['KM_SESSION_STOP_AT'])\nsave(20); {ends}"
+    ended = session(tmp_path, script, max_steps=20, quick=quick)
+    assert "told 40 20" in ended.said
+    assert (ended.code, ended.reason, ended.steps) == (0, "this session was given 20 steps", [20]), ended.said
 
 
 def test_what_it_leaves_behind_is_ended_and_named(tmp_path: Path) -> None:

@@ -52,3 +52,9 @@ def test_a_quick_run_of_a_script_shows_a_resume(scripts: ScriptBench) -> None:
     scripts.run(quick=True)
     assert "over 2 sessions" in scripts.output
     assert "the script begins at 2" in scripts.output
+
+
+def test_the_first_session_of_a_quick_run_has_the_schedule_of_the_whole_run(scripts: ScriptBench) -> None:
+    scripts.write("print('rate', 1 - step / target)")
+    scripts.run(quick=True)
+    assert all(f"rate {rate}" in scripts.output for rate in (0.75, 0.5, 0.25, 0.0)), scripts.output

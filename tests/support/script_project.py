@@ -45,6 +45,7 @@ state, resume = b"%d" % int(os.environ["KM_SESSION_SEED"]), os.environ.get("KM_S
 if resume:
     step, state = int(os.environ["KM_SESSION_STEP"]), (Path(resume) / "state.bin").read_bytes()
     assert step == int(Path(resume).name)
+stop_at = int(os.environ.get("KM_SESSION_STOP_AT", target))
 stopped = []
 signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 
@@ -56,11 +57,11 @@ def save():
     folder.rename(saves / str(step))
 
 print("the script begins at", step)
-while step < target and not stopped:
+while step < stop_at and not stopped:
     step, state = step + 1, after(step + 1, state)
     with (saves / "metrics.jsonl").open("a") as file:
         print(json.dumps({"step": step, "name": "loss", "value": abs(step - 30)}), file=file)
-    if step % 10 == 0 or step == target:
+    if step % 10 == 0 or step == stop_at:
         save()
     # PLAN
 if stopped:

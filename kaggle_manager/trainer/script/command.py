@@ -78,12 +78,14 @@ def environment_of(
     saves: Path,
     step: int = 0,
     resume: Path | None = None,
+    stop_at: int | None = None,
     seconds_left: float | None = None,
 ) -> dict[str, str]:
     """What a script finds, by the contract of docs/scripts.md; how many threads it takes is its own business.
 
     Args:
         step, resume: the newest checkpoint; 0 and None at the start.
+        stop_at: the step at which this session is over; None, or one at or after the target, for no such step.
         seconds_left: until it should have ended; None for no limit.
     """
     own = {
@@ -98,6 +100,8 @@ def environment_of(
     }
     if resume is not None:
         own["KM_SESSION_RESUME"] = str(resume)
+    if stop_at is not None and stop_at < target:
+        own["KM_SESSION_STOP_AT"] = str(stop_at)
     if seconds_left is not None:
         own["KM_SESSION_DEADLINE"] = f"{time.time() + seconds_left:.1f}"
     kept = {name: value for name, value in without_threads(base).items() if not name.startswith("KM_SESSION_")}

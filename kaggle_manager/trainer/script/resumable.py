@@ -60,7 +60,7 @@ class Session:
             self.step = max(self._committed(), default=0)
             self.resume = self.saves / str(self.step) if self.step else None
         self.saved = self.step  # the newest step that cannot be lost
-        self._deadline = float(given.get("DEADLINE", "inf"))
+        self._deadline, self._stop_at = float(given.get("DEADLINE", "inf")), float(given.get("STOP_AT", "inf"))
         self._every, self._seconds, self._saved_at = save_every, 60 * save_minutes, time.monotonic()
         self._told = self._ending = False
         self._is_first = os.environ.get("RANK", "0") == "0"
@@ -83,7 +83,7 @@ class Session:
             return False
         by_steps = self._every is not None and step - self.saved >= self._every
         by_time = time.monotonic() - self._saved_at >= self._seconds
-        self._ending, by_time = _agreed(self.stopping, by_time)
+        self._ending, by_time = _agreed(self.stopping or step >= self._stop_at, by_time)
         return by_steps or by_time or self._ending or step >= self.target
 
     @property
@@ -105,7 +105,7 @@ class Session:
             folder.mkdir()
         _agreed()
         yield folder
-        (self._ending,) = _agreed(self.stopping)  # it may have been told meanwhile
+        (self._ending,) = _agreed(self.stopping or step >= self._stop_at)  # it may have been told meanwhile
         if self._is_first:
             if best:
                 (folder / "BEST").touch()

@@ -157,9 +157,8 @@ class _Run:
         self.clock, self.began = clock, clock.elapsed()
         whole = order.deadline_s
         self.grace_s = min(MOST_GRACE_S, max(LEAST_GRACE_S, GRACE_SHARE * whole)) if whole else MOST_GRACE_S
-        # A quick run is cut in two by giving the first session half of the target.
-        steps = order.max_steps
-        self.target = min(order.target, self.origin.step + steps) if order.quick and steps else order.target
+        self.target = order.target  # the whole one in every session: schedules are made of it
+        self.stop_at = self.origin.step + order.max_steps if order.max_steps else None
         self.saves = Saves(self.scratch)
         self.metrics = Metrics(self.saves.folder / metrics.FILE, self.session.tree.history / metrics.FILE)
 
@@ -176,6 +175,7 @@ class _Run:
             saves=self.saves.folder,
             step=self.origin.step,
             resume=resume,
+            stop_at=self.stop_at,
             seconds_left=None if left is None else left - self.grace_s,
         )
         self._announce()
@@ -277,10 +277,9 @@ class _Run:
             process.end()
 
     def _enough(self) -> str:
-        steps = self.session.order.max_steps
-        if steps is None or self.session.order.quick or self._step < self.origin.step + steps:
+        if self.stop_at is None or self._step < self.stop_at:
             return ""
-        return f"this session was given {steps} {self.scenario.unit}"
+        return f"this session was given {self.session.order.max_steps} {self.scenario.unit}"
 
     # --- in words -----------------------------------------------------------------------------------------------------
 
@@ -326,15 +325,15 @@ class _Run:
         )
 
     def _outcome(self, code: int, process: ScriptProcess, left_behind: list[str], setup_s: float) -> SessionOutcome:
-        order, unit = self.session.order, self.scenario.unit
+        unit = self.scenario.unit
         gained = self._step > self.origin.step
         how = _how(code)
         if self.commits.finish() is not None:
             if code:
                 warn(f"the script reached its target and then {how}: {process.last_line()}")
             return self._ended("completed", "", setup_s)
-        if self._step >= self.target and code == 0:
-            return self._ended("interrupted", f"this session was given {order.max_steps} {unit}", setup_s)
+        if code == 0 and (enough := self._enough()):
+            return self._ended("interrupted", enough, setup_s)
         # What the platform or the user has asked for is no fault of the script, however early it came.
         if self.asked and (gained or self.clock.stop_requested):
             if self.killed:

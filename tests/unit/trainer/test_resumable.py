@@ -158,6 +158,16 @@ def test_at_the_deadline_it_saves_and_leaves(monkeypatch: pytest.MonkeyPatch) ->
     assert not session.running(3)
 
 
+def test_where_its_session_is_over_it_saves_and_leaves_with_the_whole_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KM_SESSION_STOP_AT", "3")
+    session, step = Session(target=10), 0
+    while session.running(step):
+        step += 1
+        if session.due(step):
+            save(session, step)
+    assert (step, session.saved, session.target) == (3, 3, 10)
+
+
 def test_a_manager_s_checkpoints_are_left_for_it_to_delete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KM_SESSION_SAVES", str(tmp_path / "given"))
     session = Session(target=9)
