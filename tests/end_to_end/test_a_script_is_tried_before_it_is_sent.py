@@ -9,6 +9,7 @@ import pytest
 
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sessions.preflight import check_section, known_failures, missing_packages
+from kaggle_manager.trainer.script.preflight import preflight
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ default_scenario = "exact"
 SCENARIO = """
 [scenarios.{name}]
 script = "train.py"
-arguments = ["{name}"]
+arguments = ["{how}"]
 target = 400
 models = "data/{name}"
 
@@ -40,16 +41,21 @@ saves, target = Path(os.environ["KM_SESSION_SAVES"]), int(os.environ["KM_SESSION
 state = os.environ["KM_SESSION_SEED"].encode() if how != "unseeded" else os.urandom(8)
 if step and how == "dies resuming":
     raise ValueError("no weights")
-if step and how != "forgets":
-    state = (Path(os.environ["KM_SESSION_RESUME"]) / "state.bin").read_bytes()
+if step and how in ("from zero", "saves last"):
+    step = 0
+elif step and how != "unread":
+    kept = (Path(os.environ["KM_SESSION_RESUME"]) / "state.bin").read_bytes()
+    state = state if how == "forgets" else kept
 if how != "unasked":
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
 while step < target and not stopped:
-    time.sleep(0.01)
+    time.sleep(0.05 if how == "saves last" else 0.01)
     step, state = step + 1, hashlib.sha256(state).digest()
     if step == 30 and how == "early":
         break
-    if step % 5 == 0 or stopped:
+    if how == "other names" and step == 5:
+        (saves / "ckpt-5").mkdir()
+    elif how != "other names" and (step == target or stopped or (step % 5 == 0 and how != "saves last")):
         (saves / f"{step}.tmp").mkdir()
         (saves / f"{step}.tmp/state.bin").write_bytes(state)
         (saves / f"{step}.tmp").rename(saves / str(step))
@@ -58,6 +64,10 @@ while step < target and not stopped:
 NAMES = {
     "exact": ("a resume loses nothing", True, "bit for bit"),
     "forgets": ("a resume loses nothing", True, "WARNING: it lost something: at step"),
+    "from_zero": ("resumes", False, "it started again from zero although it was given the checkpoint of step"),
+    "unread": ("resumes", False, "of which it opened no file: load KM_SESSION_RESUME"),
+    "saves_last": ("resumes", False, "it started again from zero although it was given the checkpoint of step"),
+    "other_names": ("trains and saves", False, "had committed no checkpoint; in its saves folder there is ckpt-5"),
     "unseeded": ("a resume loses nothing", True, "two runs that were never cut differ as well"),
     "unasked": ("stops when asked", True, "WARNING: SIGTERM ended it without a last checkpoint"),
     "dies_resuming": ("resumes", False, "it ended with exit code 1: ValueError: no weights"),
@@ -67,7 +77,7 @@ NAMES = {
 
 def project(folder: Path, script: str = TRAIN) -> Path:
     (folder / "sections/toy").mkdir(parents=True)
-    text = HEAD + "".join(SCENARIO.format(name=name) for name in NAMES).replace('["dies_', '["dies ')
+    text = HEAD + "".join(SCENARIO.format(name=name, how=name.replace("_", " ")) for name in NAMES)
     (folder / "sections/toy/section.toml").write_text(text)
     (folder / "train.py").write_text(script)
     return folder
@@ -82,6 +92,33 @@ def test_it_says_what_a_resume_loses_and_what_a_script_owes(tmp_path: Path) -> N
         assert check["ok"] is ok, check
         assert said in check["detail"]
     assert result["ok"] is False
+
+
+NEVER = {
+    "told": "open(os.environ['KM_SESSION_SAVES'] + '/metrics.jsonl', 'a').write("
+    '\'{"step": %d, "name": "loss", "value": 1}\\n\' % step)',
+    "untold": "",
+}
+
+
+@pytest.mark.parametrize("how", NEVER)
+def test_a_script_that_trains_on_and_never_saves_does_not_pass(tmp_path: Path, how: str) -> None:
+    script = f"import os, time\nfor step in range(5000):\n    {NEVER[how] or 'pass'}\n    time.sleep(0.1)\n"
+    section = load_section(project(tmp_path, script) / "sections/toy/section.toml")
+    (check,) = preflight(tmp_path, section, ["exact"], moment_s=1)
+    assert not check.ok
+    assert "after SIGTERM, it committed no checkpoint" in check.detail
+    assert ("it had reached step" if how == "told" else "no step was reached") in check.detail
+    assert ("--thorough" in check.detail) is (how == "untold")
+
+
+def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(tmp_path: Path) -> None:
+    slow = "import time\nends = time.monotonic() + 3.5\nwhile time.monotonic() < ends:\n    pass\n" + TRAIN
+    section = load_section(project(tmp_path, slow) / "sections/toy/section.toml")
+    first, *_ = preflight(tmp_path, section, ["exact"], moment_s=3)
+    assert first.ok
+    assert "checkpoint" in first.detail
+    assert "WARNING" not in first.detail
 
 
 def test_a_script_that_is_not_there_or_imports_what_is_not_here_is_named_at_once(tmp_path: Path) -> None:

@@ -105,6 +105,16 @@ class Metrics:
                 file.write(b"".join(line + b"\n" for line in lines))
 
 
+def steps_in(path: Path) -> list[int]:
+    """The steps that a script's file tells of, each once, in order."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(MOST_BYTES).split(b"\n")[:-1]
+    except OSError:
+        return []
+    return sorted({metric.step for line in lines if (metric := _read(line))})
+
+
 def _read(line: bytes) -> Metric | None:
     try:
         said: Any = json.loads(line) if len(line) <= LONGEST_LINE else None

@@ -28,12 +28,17 @@ from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, repo
 from kaggle_manager.trainer.script.command import command_of, environment_of
 from kaggle_manager.trainer.script.differences import different, digests, entries, listed
 from kaggle_manager.trainer.script.metrics import FILE as METRICS
+from kaggle_manager.trainer.script.metrics import steps_in
 from kaggle_manager.trainer.script.process import ScriptProcess
+from kaggle_manager.trainer.script.resumed import Resumed, Watch
 from kaggle_manager.trainer.script.saves import Saves, size_of
 
 MOMENT_S, THOROUGH_S = 60.0, 600.0
 """Seconds that each of the runs may take."""
 GRACE_S, LOOK_S = 30.0, 0.002
+# One that has told and saved nothing, and computes, is given so many times as long.
+_PATIENCE, _COMPUTES = 2.0, 0.05
+_LONGER = "try it longer, with --thorough"
 SEED = 42
 # Shares of the time of a whole run, after which one that has saved and told nothing yet is asked to stop: while it
 # imports its libraries it cannot answer, so a later one is tried.
@@ -50,12 +55,24 @@ class _Ended:
         code: its exit code; None: it was ended when its moment was over, or killed on purpose.
         seconds: that it took. stopped_s: from SIGTERM to its end; None where it was not asked.
         words: the last line of its standard error.
+        resumed: whether it went on from the checkpoint it was given.
+        told, left: the steps it told; what lies in its saves folder and is no checkpoint.
+        asked_early: it was asked to stop before its time was over, on purpose.
     """
 
     code: int | None
     seconds: float
     stopped_s: float | None
     words: str
+    asked_early: bool = False
+    resumed: Resumed = field(default_factory=lambda: Resumed(0))
+    told: list[int] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def was_too_slow(self) -> bool:
+        """Whether its time was over before its work was."""
+        return self.stopped_s is not None and not self.asked_early
 
 
 @dataclass
@@ -65,6 +82,7 @@ class _Training:
     Attributes:
         saved: step -> SHA-256 of each of its files, of every checkpoint.
         newest: step and folder of the newest checkpoint; None for none.
+        steps: of every checkpoint, as they came.
     """
 
     folder: Path
@@ -74,6 +92,7 @@ class _Training:
     moment_s: float
     saved: dict[int, dict[str, str]] = field(default_factory=dict)
     newest: tuple[int, Path] | None = None
+    steps: list[int] = field(default_factory=list)
     _count: int = 0
 
     def run(self, what: What, *, stop_after_s: float = 1e9) -> _Ended:
@@ -88,6 +107,8 @@ class _Training:
         if self.newest is not None:
             resume = scratch / "resume" / str(self.newest[0])
             shutil.copytree(self.newest[1], resume)
+        given, earlier = self.newest[0] if self.newest else 0, len(self.steps)
+        watch = Watch(resume) if resume else None
         scenario = self.scenario
         environment = environment_of(
             os.environ,
@@ -95,26 +116,34 @@ class _Training:
             target=scenario.target,
             seed=SEED if scenario.seed is None else scenario.seed,
             saves=saves.folder,
-            step=self.newest[0] if self.newest else 0,
+            step=given,
             resume=resume,
-            seconds_left=self.moment_s,
+            seconds_left=_PATIENCE * self.moment_s,
         )
         metrics = saves.folder / METRICS
-        began, asked_at, killed = time.monotonic(), None, False
+        began, asked_at, killed, early = time.monotonic(), None, False, False
         process = ScriptProcess(
             command_of(scenario, self.section.folder, self.project), environment, self.project, is_quiet=True
         )
         try:
-            while process.exit_code() is None and time.monotonic() < began + self.moment_s + GRACE_S:
+            while process.exit_code() is None and time.monotonic() < began + _PATIENCE * self.moment_s + GRACE_S:
                 has_saved = self._take(saves)
                 has_begun = has_saved or size_of(metrics) > 0
                 now = time.monotonic()
+                # One that computes and has told nothing may still import its libraries or read its data.
+                is_over = now > began + self.moment_s and (
+                    has_begun
+                    or len(self.steps) > earlier
+                    or now > began + _PATIENCE * self.moment_s
+                    or process.cpu_s() < _COMPUTES * (now - began)
+                )
                 if what == "kill" and has_saved:
                     killed = True
                     break
-                if asked_at is None and (
-                    now > began + self.moment_s or (what == "stop" and (has_begun or now > began + stop_after_s))
-                ):
+                early = early or (
+                    asked_at is None and what == "stop" and (has_begun or now > began + stop_after_s) and not is_over
+                )
+                if asked_at is None and (is_over or early):
                     asked_at = now
                     process.ask_to_stop()
                 if asked_at is not None and now > asked_at + GRACE_S:
@@ -126,13 +155,24 @@ class _Training:
         ended = time.monotonic()
         if not killed:
             self._take(saves)
+        told, opened = steps_in(metrics), watch.opened() if watch else None
+        if watch:
+            watch.close()
         return _Ended(
-            code, ended - began, None if asked_at is None else ended - asked_at, "" if killed else process.last_line()
+            code,
+            ended - began,
+            None if asked_at is None else ended - asked_at,
+            "" if killed else process.last_line(),
+            early,
+            Resumed(given, min(told, default=None), min(self.steps[earlier:], default=None), opened),
+            told,
+            [] if killed else saves.left(),
         )
 
     def _take(self, saves: Saves) -> bool:
         found = saves.take()
         for save in found:
+            self.steps.append(save.step)
             self.saved[save.step] = digests(save.folder)
             if self.newest is not None:
                 shutil.rmtree(self.newest[1], ignore_errors=True)
@@ -168,6 +208,7 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
         if not result.ok or not whole.saved:
             return
         cut = training("cut")
+        cut.moment_s = max(moment_s, 1.5 * ended.seconds)
         for share in _ASKED_AT:
             stopped = cut.run("stop", stop_after_s=share * ended.seconds)
             if cut.saved or stopped.stopped_s is None:
@@ -176,14 +217,19 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
         before = cut.newest
         killed = cut.run("kill") if max(cut.saved, default=0) < scenario.target else None
         last = cut.run("run") if max(cut.saved, default=0) < scenario.target else killed
-        failed = next((each for each in (killed, last) if each is not None and each.code), None)
+        resumed = [each for each in (killed, last) if each is not None]
+        failed = next((each for each in resumed if each.code), None)
+        for each in resumed:
+            if from_zero := each.resumed.perhaps_from_zero if each.code else each.resumed.from_zero:
+                yield CheckResult("resumes", False, from_zero + (f" ({each.words})" if each.code else ""))
+                return
         if failed is not None:
             at = f"step {before[0]:,}" if before else "zero"
             yield CheckResult(
                 "resumes", False, f"continued from {at}, it ended with exit code {failed.code}: {failed.words}"
             )
             return
-        yield from _compared(whole, cut, training("again"))
+        yield from _compared(whole, cut, training("again"), resumed)
 
 
 def _trained(whole: _Training, ended: _Ended) -> CheckResult:
@@ -192,14 +238,11 @@ def _trained(whole: _Training, ended: _Ended) -> CheckResult:
     if ended.code is not None and ended.code != 0 and ended.stopped_s is None:
         return CheckResult(what, False, f"it ended with exit code {ended.code}: {ended.words}")
     if not whole.saved:
+        left = f"; in its saves folder there is {', '.join(ended.left[:5])}" if ended.left else ""
         if ended.stopped_s is None:
-            return CheckResult(what, False, f"it ended after {ended.seconds:.0f} s and had committed no checkpoint")
-        return CheckResult(
-            what,
-            True,
-            f"WARNING: not known: it committed no checkpoint in {ended.seconds:.0f} s; give `quick` a smaller target, "
-            "or `arguments` by which a step takes less",
-        )
+            words = f"it ended after {ended.seconds:.0f} s and had committed no checkpoint"
+            return CheckResult(what, False, words + left)
+        return _saved_nothing(whole, ended, left)
     if ended.code == 0 and ended.stopped_s is None and last < scenario.target:
         return CheckResult(what, False, f"it ended by itself at {last:,} of {scenario.target:,} {scenario.unit}")
     assert whole.newest is not None
@@ -210,6 +253,24 @@ def _trained(whole: _Training, ended: _Ended) -> CheckResult:
         f"{len(whole.saved)} checkpoint{'s' * (len(whole.saved) != 1)}, the last at {last:,} of {scenario.target:,} "
         f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s",
     )
+
+
+def _saved_nothing(whole: _Training, ended: _Ended, left: str) -> CheckResult:
+    """Of one that was asked to stop when its time was over."""
+    assert ended.stopped_s is not None
+    how = f"in {ended.seconds - ended.stopped_s:.0f} s, and after SIGTERM, it committed no checkpoint{left}"
+    why = "save into KM_SESSION_SAVES/<step>.tmp and rename that folder to <step>, often enough and when SIGTERM comes"
+    reached = f"it had reached step {ended.told[-1]:,}" if ended.told else "no step was reached, as far as it told"
+    # Who has tried for ten minutes, and sees no step, may have a slow machine and a script that is right.
+    if whole.moment_s >= THOROUGH_S and len(ended.told) < 2 and ended.code != 0:
+        return CheckResult(
+            "trains and saves",
+            True,
+            f"WARNING: not known: {how}; {reached}. Give `quick` a smaller target, or `arguments` by which a step "
+            "takes less",
+        )
+    slow = "" if whole.moment_s >= THOROUGH_S or len(ended.told) > 1 else f". If it is slow here: {_LONGER}"
+    return CheckResult("trains and saves", False, f"{how}; {reached}: {why}{slow}")
 
 
 def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
@@ -237,10 +298,17 @@ def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
     return CheckResult(what, True, f"it saved step {max(cut.saved):,} and ended {ended.stopped_s:.1f} s after SIGTERM")
 
 
-def _compared(whole: _Training, cut: _Training, again: _Training) -> Iterator[CheckResult]:
+def _compared(whole: _Training, cut: _Training, again: _Training, resumed: Sequence[_Ended]) -> Iterator[CheckResult]:
     what, unit = "a resume loses nothing", whole.scenario.unit
     first = min(cut.saved, default=0)
     common = [step for step in sorted({*whole.saved} & {*cut.saved}) if step > first]
+    if not common and any(each.was_too_slow for each in resumed):
+        yield CheckResult(
+            what,
+            True,
+            f"WARNING: not known: it had to be stopped after {cut.moment_s:.0f} s, before its work was done; {_LONGER}",
+        )
+        return
     if not common:
         at = f"{sorted(whole.saved)[-3:]} and {sorted(cut.saved)[-3:]}"
         yield CheckResult(what, True, f"WARNING: not known: the runs have no later checkpoint in common ({at} {unit})")
@@ -254,6 +322,9 @@ def _compared(whole: _Training, cut: _Training, again: _Training) -> Iterator[Ch
             f"stopped, killed and resumed, its {count} file{'s' * (count != 1)} of step {common[-1]:,} are those of a "
             "run that was never cut, bit for bit",
         )
+        return
+    if again_from_zero := next(filter(None, (each.resumed.perhaps_from_zero for each in resumed)), ""):
+        yield CheckResult("resumes", False, again_from_zero)
         return
     again.run("run")
     yield CheckResult(what, True, _lost(whole, cut, again, differing))

@@ -48,6 +48,16 @@ class ScriptProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM if os.name != "nt" else signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
 
+    def cpu_s(self) -> float:
+        """Processor seconds that it and what it started have taken so far; infinite where this machine does not say."""
+        try:
+            pids = [self._process.pid, *process_group.descendants()]
+            stats = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace") for pid in set(pids)]
+            ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:15])) for stat in stats)
+            return ticks / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):
+            return float("inf")
+
     def end(self) -> list[str]:
         """Kill what is left of it; the names of the processes that it had left behind when it ended by itself."""
         left = _names(process_group.descendants()) if self._process.poll() is not None else []
