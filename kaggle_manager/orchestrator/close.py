@@ -28,7 +28,7 @@ from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, e
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.download import DownloadedSession
-from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of
+from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of, time_it_had
 from kaggle_manager.sessions.missing import advice
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
@@ -55,6 +55,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     missing = result.error.missing if result and result.error else None
     outcome = judge(
         result=result,
+        time_it_had=time_it_had(session, result),
         remedy=advice(missing, run.config) if missing else "",
         platform_says=session.why,
         log=fetched.log,

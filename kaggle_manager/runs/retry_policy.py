@@ -65,7 +65,9 @@ POLICIES: dict[FailureKind, Policy] = {
     # The same code meets the same error: two more tries tell bad luck from a defect, and waiting changes nothing.
     FailureKind.CODE: Policy(3, 0.0, "mend the cause the log names"),
     FailureKind.MEMORY: Policy(3, 0.0, "make buffer_size, batch_size or n_envs smaller"),
-    FailureKind.NO_PROGRESS: Policy(3, 0.0, "give longer sessions, or read the log for what takes their time"),
+    FailureKind.NO_PROGRESS: Policy(
+        3, 0.0, "give longer sessions (--session-limit), or read the log for what takes their time"
+    ),
     # Sessions that leave within seconds: the platform may hand out the right thing a little later.
     FailureKind.DEVICE: Policy(3, 10 * _MINUTE, "choose another accelerator in section.toml, or wait"),
     FailureKind.MOUNT: Policy(5, 1 * _MINUTE, "look at what was published for it on the platform"),

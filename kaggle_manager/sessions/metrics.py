@@ -61,6 +61,17 @@ def progress_of(session: SessionRow) -> SessionProgress:
     return SessionProgress.of(session.facts.get("seen") or {})
 
 
+def time_it_had(session: SessionRow, result: SessionResult | None) -> str:
+    """In words, what a session's limit left for training, of one that says it ran out of time; '' for any other."""
+    planned = session.facts.get("planned")
+    if result is None or OUT_OF_TIME not in result.reason or not planned:
+        return ""
+    left_s = planned["deadline_s"] - result.timings.get("install", 0.0) - result.timings.get("setup", 0.0)
+    had = f"its limit of {planned['timeout_s']:.0f} s leaves {max(0.0, left_s):.0f} s after start and margin"
+    steps, train_s = result.counts.get("steps", 0), result.timings.get("train", 0.0)
+    return had + (f", of which {steps:,} timesteps took {train_s:.0f} s" if steps and train_s else "")
+
+
 def past_sessions(sessions: Sequence[SessionRow]) -> list[PastSession]:
     """The closed sessions that left a measurement or, when cut, showed their speed, as the budget reads them."""
     found = []
@@ -75,8 +86,10 @@ def past_sessions(sessions: Sequence[SessionRow]) -> list[PastSession]:
 
 def _measured(session: SessionRow, turnaround_s: float | None) -> PastSession:
     facts, timings = session.facts, session.facts["timings"]
+    # One that ended inside its first rollout has saved nothing, and still shows how long a rollout takes.
+    inside = facts.get("counts", {}).get("steps", 0) if session.outcome == "interrupted" else 0
     return PastSession(
-        steps=facts["gained"],
+        steps=facts["gained"] or inside,
         setup_s=timings.get("install", 0.0) + timings.get("setup", 0.0),
         train_s=sum(timings.get(name, 0.0) for name in ("train", "evaluate", "save")),
         ending_s=facts.get("ending_s"),

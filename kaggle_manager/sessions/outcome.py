@@ -68,6 +68,7 @@ def judge(
     wedged: bool = False,
     asked_to_stop: bool = False,
     remedy: str = "",
+    time_it_had: str = "",
 ) -> Outcome:
     """Say how a session ended.
 
@@ -78,6 +79,7 @@ def judge(
         target_reached: whether the tree now holds the final model that was asked for.
         wedged: whether it had been silent beyond the bound while the platform called it running.
         asked_to_stop: whether the user asked for its end: then an end without a result, or a gain, is no failure.
+        time_it_had: in words, what its limit left for training, where that was used up.
         remedy: what the user has to do against its error, where that is known; no other session does without.
     """
     gained = max(0, step_after - step_before)
@@ -99,6 +101,7 @@ def judge(
         words = f"{result.outcome}{reason}; {saved}"
         if gained > 0 or target_reached:
             return Outcome(result.outcome, words, "", step_after)
+        words += f"; {time_it_had}" if time_it_had else ""
         return Outcome(result.outcome, words, "ended before it could gain a step", step_after, FailureKind.NO_PROGRESS)
     cause = (
         result.cause or last_traceback_line(log) or next(iter(result.reason.strip().splitlines()), "no reason given")

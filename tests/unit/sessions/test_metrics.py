@@ -8,10 +8,10 @@ import pytest
 
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.protocol.session_result import SessionResult
-from kaggle_manager.runs.budget import margin, measure
+from kaggle_manager.runs.budget import TooShort, margin, measure, plan_session
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.metrics import measurements, past_sessions
+from kaggle_manager.sessions.metrics import measurements, past_sessions, time_it_had
 
 STARTED = 1_800_000_000.0
 PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}
@@ -82,3 +82,30 @@ def test_a_session_that_was_cut_tells_its_speed_and_what_lay_before_it() -> None
     assert (cut.steps, cut.setup_s, cut.train_s, cut.turnaround_s) == (29_000, None, 50.0, 8.0)
     assert (odd.steps, odd.train_s) == (2900, 5.0), "no longer than it was seen to run"
     assert running.turnaround_s == 5.0
+
+
+def test_a_session_too_short_for_one_rollout_says_how_long_it_had_and_the_next_one_how_long_is_enough() -> None:
+    facts = {"planned": {"timeout_s": 60.0, "deadline_s": 48.0, "steps": None}}
+    session = SessionRow(
+        "r", 1, Stage.ENDED, None, 0, "b" * 64, "", iso(STARTED), ended_at=iso(STARTED + 60), facts=facts
+    )
+    result = SessionResult(
+        outcome="interrupted",
+        reason="the session's time is used up after 45 s",
+        exit_code=0,
+        run_id="r",
+        generation=1,
+        bundle_sha256="b" * 64,
+        timings={"total": 45.0, "setup": 28.0, "train": 17.0},
+        counts={"steps": 1000},
+    )
+    said = time_it_had(session, result)
+    assert said == "its limit of 60 s leaves 20 s after start and margin, of which 1,000 timesteps took 17 s"
+    measured = measurements(session, result, step_before=0, step_after=0, failed=True)
+    closed = replace(
+        session, stage=Stage.CLOSED, outcome="interrupted", facts={**facts, **measured, "counts": dict(result.counts)}
+    )
+    plan = plan_session(8192, 60.0, pace=measure(past_sessions([closed])), quota=None, now=0.0, rollout=4096)
+    assert isinstance(plan, TooShort)
+    assert "one rollout of 4,096 timesteps takes 70 s after a set-up of 28 s" in plan.why
+    assert "--session-limit 3m" in plan.what_to_do
