@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.hyperparameters import unknown
 from kaggle_manager.sections.model import ScenarioConfig, load_section
 from kaggle_manager.sections.values import Refused, from_zoo, points_of
 
@@ -215,3 +216,8 @@ def test_a_quick_run_has_two_rollouts_however_many_environments_were_added(
     quick = written.model_copy(update={"quick": written.quick.model_copy(update={"timesteps": 32})}).for_quick()
     assert (quick.timesteps, quick.overshoot(quick.timesteps)) == (timesteps, "")
     assert quick.for_quick() == quick
+
+
+def test_the_argument_of_another_algorithm_is_not_taken_for_a_slip() -> None:
+    assert "did you mean" not in unknown("SAC", ["n_epochs"])[0]
+    assert unknown("SAC", ["batchsize"])[0].endswith("did you mean batch_size?")
