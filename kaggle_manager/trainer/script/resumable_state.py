@@ -25,19 +25,32 @@ from typing import Any
 class Batches:
     """Which items each batch has, as a function of seed and step: for `DataLoader(data, batch_sampler=Batches(...))`.
 
-    Iterating gives the rest of the epoch that `step` is in, shuffled, in batches of `size`, without an incomplete last
-    one. Give the loader `generator=torch.Generator()` too: else it draws from torch's generator at each new epoch.
-    Process `rank` of `ranks` that train together has its own part of each step's items.
+    Iterating gives the rest of the epoch that `step` is in, shuffled, in batches of `size`. The last one of an epoch
+    has the items that are left, as a DataLoader's has, or is left out with `drop_last`. Give the loader
+    `generator=torch.Generator()` too: else it draws from torch's generator at each new epoch. Process `rank` of `ranks`
+    that train together has its own part of each step's items; all parts are of one size, so that of the last items of
+    an epoch those that cannot be shared equally are left out.
     """
 
-    def __init__(self, items: int, size: int, *, seed: int = 0, step: int = 0, rank: int = 0, ranks: int = 1) -> None:
-        if not 0 < size * ranks <= items:
+    def __init__(
+        self,
+        items: int,
+        size: int,
+        *,
+        seed: int = 0,
+        step: int = 0,
+        drop_last: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        if not 0 < (size * ranks if drop_last else ranks) <= items or size < 1:
             raise ValueError(f"{items} items make no batch of {size * ranks}")
         self.items, self.size, self.seed, self.step = items, size, seed, step
-        self.rank, self.ranks = rank, ranks
+        self.rank, self.ranks, self.drop_last = rank, ranks, drop_last
 
     def __len__(self) -> int:
-        return self.items // (self.size * self.ranks)
+        whole, left = divmod(self.items, self.size * self.ranks)
+        return whole + (left >= self.ranks and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, first = divmod(self.step, len(self))
@@ -45,8 +58,10 @@ class Batches:
         random.Random(f"{self.seed}/{epoch}").shuffle(order)
         for number in range(first, len(self)):
             self.step += 1
-            start = (number * self.ranks + self.rank) * self.size
-            yield order[start : start + self.size]
+            start = number * self.ranks * self.size
+            size = min(self.size, (self.items - start) // self.ranks)
+            start += self.rank * size
+            yield order[start : start + size]
 
 
 def endless(loader: Any) -> Iterator[Any]:

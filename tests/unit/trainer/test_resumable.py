@@ -303,17 +303,32 @@ def test_a_seed_is_of_every_generator() -> None:
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     def taken(count: int, **options: int) -> list[list[int]]:
-        stream = endless(Batches(23, 5, **options))
+        stream = endless(Batches(23, 5, drop_last=True, **options))
         return [next(stream) for _ in range(count)]
 
     whole = taken(11, seed=2)
     assert [taken(11 - step, seed=2, step=step) for step in range(11)] == [whole[step:] for step in range(11)]
-    assert len(Batches(23, 5)) == 4
+    assert len(Batches(23, 5, drop_last=True)) == 4
     assert all(len({item for batch in whole[epoch : epoch + 4] for item in batch}) == 20 for epoch in (0, 4))
     assert whole[:4] != whole[4:8]
     assert taken(11, seed=3) != whole
     with pytest.raises(ValueError, match="4 items make no batch of 5"):
-        Batches(4, 5)
+        Batches(4, 5, drop_last=True)
+
+
+def test_the_last_batch_of_an_epoch_has_the_items_that_are_left_as_a_loader_s_has() -> None:
+    def taken(count: int, step: int = 0) -> list[list[int]]:
+        stream = endless(Batches(23, 5, seed=2, step=step))
+        return [next(stream) for _ in range(count)]
+
+    sizes = [len(batch) for batch in torch.utils.data.DataLoader(range(23), batch_size=5)]  # type: ignore[arg-type]
+    whole = taken(13)
+    assert len(Batches(23, 5)) == len(sizes)
+    assert [len(batch) for batch in whole] == [*sizes, *sizes, *sizes][:13]
+    assert sorted(item for batch in whole[5:10] for item in batch) == list(range(23))
+    assert [taken(13 - step, step) for step in range(13)] == [whole[step:] for step in range(13)]
+    assert len(Batches(20, 5)) == 4
+    assert next(iter(Batches(4, 5))) == next(iter(Batches(4, 4)))
 
 
 @pytest.mark.slow
@@ -375,9 +390,10 @@ def test_processes_that_train_together_save_and_stop_at_the_same_step(tmp_path: 
 
 
 def test_each_of_several_processes_has_its_own_part_of_a_step() -> None:
-    whole = [step for step, _ in zip(endless(Batches(23, 6, seed=2)), range(7), strict=False)]
+    whole = [step for step, _ in zip(endless(Batches(22, 6, seed=2)), range(7), strict=False)]
     parts = [
-        [step for step, _ in zip(endless(Batches(23, 3, seed=2, rank=rank, ranks=2)), range(7), strict=False)]
+        [step for step, _ in zip(endless(Batches(22, 3, seed=2, rank=rank, ranks=2)), range(7), strict=False)]
         for rank in (0, 1)
     ]
     assert [first + second for first, second in zip(*parts, strict=True)] == whole
+    assert [[len(batch) for batch in Batches(23, 3, rank=rank, ranks=2)] for rank in (0, 1)] == [[3, 3, 3, 2]] * 2
