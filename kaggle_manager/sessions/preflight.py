@@ -205,6 +205,15 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
             reporter.warn(doubt)
         reporter.line(f"  preflight: names and files were checked; skipped is what needs {not_here}")
         return
+    if is_script and config.quick and not (config.section.folder / "preflight.py").is_file():
+        reporter.line(
+            "  preflight: names and files were checked; a quick run leaves the trial out, for it is stopped and "
+            f"resumed itself. To try it here, in a minute or two: {config.command('preflight')}"
+        )
+        for doubt in doubts(config.section):
+            reporter.warn(doubt)
+        remember_passed(config)
+        return
     reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (once for each state of it)")
     checks = check_section(
         config.project_root,

@@ -165,7 +165,7 @@ def session(
             "diverged at step 20: loss is nan",
             [10],
         ),
-        ("save(10); taken(10); import no_such_module", "ScriptFailed", "No module named 'no_such_module'", [10]),
+        ("save(10); taken(10); import no_such_module", "ScriptFailed", "'no_such_module' (train.py, line 27)", [10]),
         ("save(10); taken(10); os.kill(os.getpid(), signal.SIGKILL)", "ScriptFailed", "was ended by signal 9", [10]),
     ],
     ids=lambda value: value if isinstance(value, str) and value.isalpha() else "",

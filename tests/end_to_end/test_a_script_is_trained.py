@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import free_slots
-from script_project import ScriptBench, files_of, state_after
+from script_project import TRAIN, ScriptBench, files_of, state_after
 
 from kaggle_manager.checkpoints import CheckpointStore
+from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.sessions import reconcile, watch
 
@@ -52,6 +53,19 @@ def test_a_quick_run_of_a_script_shows_a_resume(scripts: ScriptBench) -> None:
     scripts.run(quick=True)
     assert "over 2 sessions" in scripts.output
     assert "the script begins at 2" in scripts.output
+
+
+def test_a_script_that_starts_again_from_zero_is_told_so(scripts: ScriptBench) -> None:
+    scripts.write(script=TRAIN.replace("if resume:", "if False:"))
+    scripts.run(quick=True)
+    assert "it started again from zero although it was given the checkpoint of step 2, of which it" in scripts.output
+
+
+def test_a_script_that_starts_again_from_zero_and_saves_backwards_is_told_the_cause(scripts: ScriptBench) -> None:
+    scripts.write("if resume and step == 1: save(); time.sleep(3)", script=TRAIN.replace("if resume:", "if False:"))
+    with pytest.raises(KaggleManagerError) as caught:
+        scripts.run(quick=True)
+    assert "saved step 1 after step 2. The cause: it started again from zero" in str(caught.value)
 
 
 def test_the_first_session_of_a_quick_run_has_the_schedule_of_the_whole_run(scripts: ScriptBench) -> None:

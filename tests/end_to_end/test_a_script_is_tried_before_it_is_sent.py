@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kaggle_manager.config import build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.sections.model import load_section
-from kaggle_manager.sessions.preflight import check_section, known_failures, missing_packages
+from kaggle_manager.sessions.preflight import check_section, known_failures, missing_packages, run_preflight
 from kaggle_manager.trainer.script.preflight import preflight
 
 pytestmark = pytest.mark.slow
@@ -119,6 +122,13 @@ def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(tmp_path
     assert first.ok
     assert "checkpoint" in first.detail
     assert "WARNING" not in first.detail
+
+
+def test_a_quick_run_says_that_it_leaves_the_trial_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project(tmp_path))
+    run_preflight(build_config("toy", quick=True, environ={}), Reporter(told := io.StringIO()))
+    assert "a quick run leaves the trial out" in told.getvalue()
+    assert "checks passed" not in told.getvalue()
 
 
 def test_a_script_that_is_not_there_or_imports_what_is_not_here_is_named_at_once(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Metrics:
         path: the script's file. kept: where its lines go; those of earlier sessions are there.
         newest: the last value of each name.
         step: the highest step that was told.
+        lowest: the lowest step that this session told; None for none.
         unread: lines that are no such object.
     """
 
@@ -46,6 +47,7 @@ class Metrics:
     step: int = 0
     newest: dict[str, Metric] = field(default_factory=dict)
     unread: int = 0
+    lowest: int | None = None
     _offset: int = 0
     _rest: bytes = b""
 
@@ -95,6 +97,7 @@ class Metrics:
                 _refuse_infinite(metric)
                 self.newest[metric.name] = metric
                 self.step = max(self.step, metric.step)
+                self.lowest = metric.step if self.lowest is None else min(self.lowest, metric.step)
                 good.append(line)
             self._keep(good)
 

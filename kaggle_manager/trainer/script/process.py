@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,7 +33,7 @@ class ScriptProcess:
         self._process = process_group.start([*command], working=folder, environment=dict(environment))
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._tail, self._is_quiet = b"", is_quiet
+        self._tail, self._is_quiet, self._folder = b"", is_quiet, folder
         self._pumps = [
             threading.Thread(target=self._pump, args=(pipe, to), daemon=True)
             for pipe, to in ((self._process.stdout, 1), (self._process.stderr, 2))
@@ -67,9 +69,18 @@ class ScriptProcess:
         return left
 
     def last_line(self) -> str:
-        """The last line that it wrote to its standard error: of a traceback, the exception."""
+        """The last line of its standard error: of a traceback the exception, and the last line of the user's code."""
         lines = [line for line in self._tail.decode("utf-8", "replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else ""
+        if not lines:
+            return ""
+        where = ""
+        for path, number in re.findall(r'^ +File "(.+)", line (\d+)', "\n".join(lines), re.MULTILINE):
+            with contextlib.suppress(ValueError):
+                own = Path(path).relative_to(self._folder)
+                if not own.name.startswith("resumable") and "site-packages" not in own.parts:
+                    where = f" ({own.as_posix()}, line {number})"
+        is_exception = re.match(r"[\w.]+(:|$)", lines[-1]) and any(line.startswith("Traceback ") for line in lines)
+        return lines[-1].strip() + (where if is_exception else "")
 
     def tail(self) -> str:
         """The end of what it wrote to its standard error."""

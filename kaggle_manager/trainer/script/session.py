@@ -20,7 +20,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore
 from kaggle_manager.checkpoints.sources import Sources, to_bytes
-from kaggle_manager.errors import EndedEarly, NothingSaved, ScriptFailed, StopIgnored
+from kaggle_manager.errors import EndedEarly, NothingSaved, SavedBackwards, ScriptFailed, StopIgnored
 from kaggle_manager.protocol.events import ProgressEvent, ResumeEvent
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.script import ScriptScenario
@@ -33,6 +33,7 @@ from kaggle_manager.trainer.script.command import command_of, environment_of
 from kaggle_manager.trainer.script.commits import Commits
 from kaggle_manager.trainer.script.metrics import Metrics
 from kaggle_manager.trainer.script.process import ScriptProcess
+from kaggle_manager.trainer.script.resumed import Resumed, Watch
 from kaggle_manager.trainer.script.saves import Save, Saves
 
 LOOK_S, PROGRESS_EVERY_S = 0.1, 5.0
@@ -151,6 +152,8 @@ class _Run:
     _waiting: list[Save] = field(default_factory=list)
     _last_told: float = 0.0
     _values: dict[int, metrics.Metric | None] = field(default_factory=dict)
+    _watch_resume: Watch | None = None
+    _lowest_save: int | None = None
 
     def __post_init__(self) -> None:
         order, clock = self.session.order, self.session.clock
@@ -205,6 +208,8 @@ class _Run:
         saves.unpack(head, folder)
         size = head.manifest.size
         self.clock.saved(size / _COMMITTED_A_SECOND, 2 * size)
+        self._watch_resume = Watch(folder)
+        self.resources.callback(self._watch_resume.close)
         return folder
 
     def _watch(self, process: ScriptProcess, committer: ThreadPoolExecutor) -> int:
@@ -234,6 +239,7 @@ class _Run:
         for save in self.saves.take():
             best = self.scenario.best
             self.metrics.read()
+            self._lowest_save = save.step if self._lowest_save is None else min(self._lowest_save, save.step)
             self._values[save.step] = self.metrics.at(best.metric, save.step) if best else None
             self._waiting.append(save)
 
@@ -262,6 +268,10 @@ class _Run:
             began = self.clock.elapsed()
             checkpoint = self.commits.commit(save, self._values.pop(save.step, None), began - self.began)
             self.clock.saved(self.clock.elapsed() - began, 2 * checkpoint.manifest.size)
+        except SavedBackwards as error:
+            raise SavedBackwards(
+                error.message + self._perhaps_from_zero, safe=error.safe, next_step=error.next_step
+            ) from error
         finally:
             self.saves.forget(save)
 
@@ -327,7 +337,9 @@ class _Run:
     def _outcome(self, code: int, process: ScriptProcess, left_behind: list[str], setup_s: float) -> SessionOutcome:
         unit = self.scenario.unit
         gained = self._step > self.origin.step
-        how = _how(code)
+        how, why = _how(code), self._perhaps_from_zero
+        if from_zero := self._resumed.from_zero:
+            warn(f"{from_zero}.")
         if self.commits.finish() is not None:
             if code:
                 warn(f"the script reached its target and then {how}: {process.last_line()}")
@@ -350,13 +362,14 @@ class _Run:
         if not gained:
             raise NothingSaved(
                 f"The script {how} and has committed no checkpoint in this session"
-                + (f"; in its saves folder there is {', '.join(left_behind[:5])}." if left_behind else "."),
+                + (f"; in its saves folder there is {', '.join(left_behind[:5])}." if left_behind else ".")
+                + why,
                 safe=self._safe,
                 next_step="save into KM_SESSION_SAVES/<step>.tmp and rename that folder to <step>, often enough and "
                 "when SIGTERM comes",
             )
         raise EndedEarly(
-            f"The script ended by itself at {self._step:,} of {self.target:,} {unit}.",
+            f"The script ended by itself at {self._step:,} of {self.target:,} {unit}.{why}",
             safe=self._safe,
             next_step="go on until KM_SESSION_TARGET, or end with an exit code other than 0 where that is an error",
         )
@@ -364,7 +377,7 @@ class _Run:
     def _failed(self, code: int, process: ScriptProcess) -> ScriptFailed:
         words = process.last_line()
         return ScriptFailed(
-            f"The script {_how(code)}" + (f": {words}" if words else "."),
+            f"The script {_how(code)}" + (f": {words}" if words else ".") + self._perhaps_from_zero,
             safe=self._safe,
             next_step="read the log up to its end; the next session goes on from there",
         )
@@ -375,6 +388,17 @@ class _Run:
             safe=self._safe,
             next_step="at SIGTERM save and end with 0, or end at KM_SESSION_DEADLINE",
         )
+
+    @property
+    def _resumed(self) -> Resumed:
+        opened = self._watch_resume.opened() if self._watch_resume else None
+        return Resumed(self.origin.step, self.metrics.lowest, self._lowest_save, opened)
+
+    @property
+    def _perhaps_from_zero(self) -> str:
+        """To add to the message of an error that it may be the cause of."""
+        words = self._resumed.perhaps_from_zero
+        return f" The cause: {words}." if words else ""
 
     @property
     def _safe(self) -> str:
