@@ -184,8 +184,9 @@ def _budget_used_up(failures: Sequence[SessionView], *, rehearsal: bool) -> Stop
     newest = failures[0]
     tries = 1 if rehearsal and newest.kind is FailureKind.CODE else POLICIES[newest.kind].tries
     if len(_alike(failures)) >= tries:
-        ended = "gained nothing" if newest.kind is FailureKind.NO_PROGRESS else "ended with the same failure"
-        times = f"{tries} sessions in a row {ended}" if tries > 1 else "A session ended"
+        times = f"{tries} sessions in a row ended with the same failure" if tries > 1 else "A session ended"
+        if newest.kind is FailureKind.NO_PROGRESS:
+            times = f"{tries} sessions in a row gained nothing"
         return Stop(f"{times}: {newest.why} ({newest.kind})", newest.kind)
     if len(failures) >= FAILURES_TO_STOP:
         return Stop(f"{FAILURES_TO_STOP} sessions in a row failed, each in its own way", newest.kind)

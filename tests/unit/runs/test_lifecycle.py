@@ -183,3 +183,15 @@ def test_never_a_push_beside_an_open_session_never_a_generation_twice_never_befo
         assert action.why
     if isinstance(action, Stop):
         assert action.why
+
+
+def test_sessions_that_were_too_short_are_not_called_one_failure() -> None:
+    why = "interrupted (time is used up); 0 steps gained; its limit of 60 s leaves 20 s after start and margin"
+    failures = (
+        replace(closed(n, "ended before it could gain a step", why=why), kind=FailureKind.NO_PROGRESS)
+        for n in (1, 2, 3)
+    )
+    action = decide(seen(4, True, *failures))
+    assert isinstance(action, Stop)
+    assert action.why.startswith("3 sessions in a row gained nothing: interrupted")
+    assert "leaves 20 s" in action.why
