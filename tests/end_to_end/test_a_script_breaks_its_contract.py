@@ -212,6 +212,24 @@ def test_a_session_that_is_given_steps_has_the_whole_target_and_is_cut_at_them(
     assert (ended.code, ended.reason, ended.steps) == (0, "this session was given 20 steps", [20]), ended.said
 
 
+def test_one_that_ends_at_its_deadline_has_kept_the_contract_however_fast_its_saves_are(tmp_path: Path) -> None:
+    script = "for step in range(1, 40):\n    save(step); taken(step)\n"
+    script += "    if time.time() >= float(os.environ['KM_SESSION_DEADLINE']): sys.exit()\n"
+    ended = session(tmp_path, script, seconds=12)
+    assert (ended.result["outcome"], ended.reason) == ("interrupted", "the script ended at its deadline"), ended.said
+
+
+def test_one_that_has_saved_its_target_and_hangs_does_not_keep_the_session(tmp_path: Path) -> None:
+    ended = session(tmp_path, "save(40); time.sleep(1000)", seconds=100)
+    assert (ended.result["outcome"], ended.steps) == ("completed", [40]), ended.said
+    assert ended.result["timings"]["total"] < 60
+
+
+def test_what_was_saved_before_a_divergence_is_kept_also_when_it_still_waits(tmp_path: Path) -> None:
+    ended = session(tmp_path, "save(10); taken(10); save(20); tell(21, 'NaN'); until_asked()")
+    assert (ended.error, ended.steps) == ("Diverged", [20, 10]), ended.said
+
+
 def test_what_it_leaves_behind_is_ended_and_named(tmp_path: Path) -> None:
     left = "subprocess.Popen(['sleep', '600'], start_new_session=True)\n(saves / '41.tmp').mkdir()\n"
     ended = session(tmp_path, f"{left}save(40)")

@@ -1,7 +1,8 @@
 """What a script tells while it trains: lines `{"step", "name", "value"}` of its `metrics.jsonl`.
 
-Promises: a bounded number of bytes is read at once and kept in all; a line that cannot be read is counted and ends
-nothing; a value that is not finite is a divergence, told before the checkpoint that came with it is kept.
+Promises: a look reads a bounded number of bytes, of a regular file, and so many are kept in all; a line that cannot be
+read is counted and ends nothing; a value that is not finite is a divergence, told before the checkpoint that came with
+it is kept.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from kaggle_manager.checkpoints import Disk
-from kaggle_manager.checkpoints.atomic_io import write_atomic
+from kaggle_manager.checkpoints.atomic_io import regular, write_atomic
 from kaggle_manager.errors import Diverged
 
 FILE = "metrics.jsonl"
 MOST_BYTES, LONGEST_LINE, AT_ONCE = 16_000_000, 10_000, 1 << 20
+# A script may tell a value each millisecond: a save belongs to the newest one that is not of a later step.
+_REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,23 @@ class Metrics:
 
     Attributes:
         path: the script's file. kept: where its lines go; those of earlier sessions are there.
+        judged: the name by whose values checkpoints are compared; "" for none.
         newest: the last value of each name.
         step: the highest step that was told.
         lowest: the lowest step that this session told; None for none.
         unread: lines that are no such object.
+        diverged_at: the step of a value that is not finite.
     """
 
     path: Path
     kept: Path
+    judged: str = ""
     step: int = 0
     newest: dict[str, Metric] = field(default_factory=dict)
     unread: int = 0
     lowest: int | None = None
+    diverged_at: int | None = None
+    _recent: deque[Metric] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _offset: int = 0
     _rest: bytes = b""
 
@@ -60,42 +69,52 @@ class Metrics:
             lines = [line for line in file.read(MOST_BYTES).splitlines() if (it := _read(line)) and it.step <= step]
         for line in lines:
             if metric := _read(line):
-                self.newest[metric.name] = metric
+                self._note(metric)
         write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in lines))
 
-    def read(self) -> None:
-        """Take in what was written since the last call.
+    def read(self, looks: int = 1) -> None:
+        """Take in what was written since the last call; so many bytes for each look that a later call reads the rest.
 
         Raises:
             Diverged: a value is not finite.
         """
         try:
-            with self.path.open("rb") as file:
-                self._take(file)
+            with open(self.path, "rb", opener=regular) as file:
+                self._take(file, looks)
         except OSError:
             return
 
     def at(self, name: str, step: int) -> Metric | None:
-        """The newest value of a name, where it was told of this step or an earlier one."""
+        """The newest value of a name that was told of this step or an earlier one."""
+        if name == self.judged:
+            return next((metric for metric in reversed(self._recent) if metric.step <= step), None)
         metric = self.newest.get(name)
         return metric if metric is not None and metric.step <= step else None
 
-    def _take(self, file: BinaryIO) -> None:
+    def _note(self, metric: Metric) -> None:
+        self.newest[metric.name] = metric
+        if metric.name == self.judged:
+            self._recent.append(metric)
+
+    def _take(self, file: BinaryIO, looks: int) -> None:
         if file.seek(0, os.SEEK_END) < self._offset:  # it was begun anew
             self._offset, self._rest = 0, b""
         file.seek(self._offset)
-        while data := file.read(AT_ONCE):
+        for _ in range(looks):
+            data = file.read(AT_ONCE)
             self._offset += len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             self._rest = self._rest[:LONGEST_LINE]
-            good = []
+            good: list[bytes] = []
             for line in lines:
                 metric = _read(line)
                 if metric is None:
                     self.unread += bool(line.strip()) and b"null" not in line
                     continue
-                _refuse_infinite(metric)
-                self.newest[metric.name] = metric
+                if not math.isfinite(metric.value):
+                    self._keep(good)
+                    raise self._diverged(metric)
+                self._note(metric)
                 self.step = max(self.step, metric.step)
                 self.lowest = metric.step if self.lowest is None else min(self.lowest, metric.step)
                 good.append(line)
@@ -106,6 +125,15 @@ class Metrics:
         with self.kept.open("ab") as file:
             if file.tell() < MOST_BYTES:
                 file.write(b"".join(line + b"\n" for line in lines))
+
+    def _diverged(self, metric: Metric) -> Diverged:
+        self.diverged_at = metric.step
+        return Diverged(
+            f"The training has diverged at step {metric.step:,}: {metric.name} is {metric.value}.",
+            safe="the checkpoints of earlier steps",
+            next_step="lower the learning rate, and start again with --fresh; a value that is not known is written as "
+            "null",
+        )
 
 
 def steps_in(path: Path) -> list[int]:
@@ -132,13 +160,3 @@ def _read(line: bytes) -> Metric | None:
         return Metric(step, name, float(value))
     except OverflowError:
         return None
-
-
-def _refuse_infinite(metric: Metric) -> None:
-    if not math.isfinite(metric.value):
-        raise Diverged(
-            f"The training has diverged at step {metric.step:,}: {metric.name} is {metric.value}.",
-            safe="the checkpoints that were committed before it",
-            next_step="lower the learning rate, and start again with --fresh; a value that is not known is written as "
-            "null",
-        )

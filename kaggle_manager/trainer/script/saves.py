@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,10 +207,11 @@ def _files(save: Save) -> list[_Found]:
 def _sorted(save: Save, scenario: str) -> tuple[list[_Found], list[_Found]]:
     """The files that have names of their own in the tree, the largest ones; and those for the archive."""
     files = _files(save)
-    lower = [each.name.casefold() for each in files]
-    plain = [each for each in files if _is_plain(each.name, scenario) and lower.count(each.name.casefold()) == 1]
+    spelled = Counter(each.name.casefold() for each in files)
+    plain = [each for each in files if _is_plain(each.name, scenario) and spelled[each.name.casefold()] == 1]
     own = sorted(plain, key=lambda each: -each.size)[:MOST_FILES]
-    return sorted(own, key=lambda each: each.name), [each for each in files if each not in own]
+    named = {each.name for each in own}
+    return sorted(own, key=lambda each: each.name), [each for each in files if each.name not in named]
 
 
 def _is_plain(name: str, scenario: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore
 from kaggle_manager.checkpoints.sources import Sources, to_bytes
-from kaggle_manager.errors import EndedEarly, NothingSaved, SavedBackwards, ScriptFailed, StopIgnored
+from kaggle_manager.errors import Diverged, EndedEarly, NothingSaved, SavedBackwards, ScriptFailed, StopIgnored
 from kaggle_manager.protocol.events import ProgressEvent, ResumeEvent
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.script import ScriptScenario
@@ -36,9 +36,13 @@ from kaggle_manager.trainer.script.process import ScriptProcess
 from kaggle_manager.trainer.script.resumed import Resumed, Watch
 from kaggle_manager.trainer.script.saves import Save, Saves
 
-LOOK_S, PROGRESS_EVERY_S = 0.1, 5.0
+LOOK_S, PROGRESS_EVERY_S, LAST_LOOKS = 0.1, 5.0, 16
 # After SIGTERM a script saves and ends; how long that takes nobody knows before it has happened.
 GRACE_SHARE, LEAST_GRACE_S, MOST_GRACE_S = 0.1, 1.0, 300.0
+# A script may end when its next step would be over too late. Its deadline is rounded, too.
+_EARLY_S = 1.0
+# After it has saved its target it may evaluate, or draw a picture; in parts of the grace.
+_LINGERS = 2.0
 # A committed checkpoint is read, written, read back, and read again with the one before it.
 _COMMITTED_A_SECOND = 50e6
 
@@ -150,6 +154,7 @@ class _Run:
     killed: bool = False
     _asked_at: float = 0.0
     _waiting: list[Save] = field(default_factory=list)
+    _reached_at: float | None = None
     _last_told: float = 0.0
     _values: dict[int, metrics.Metric | None] = field(default_factory=dict)
     _watch_resume: Watch | None = None
@@ -163,13 +168,15 @@ class _Run:
         self.target = order.target  # the whole one in every session: schedules are made of it
         self.stop_at = self.origin.step + order.max_steps if order.max_steps else None
         self.saves = Saves(self.scratch)
-        self.metrics = Metrics(self.saves.folder / metrics.FILE, self.session.tree.history / metrics.FILE)
+        judged = self.scenario.best.metric if self.scenario.best else ""
+        self.metrics = Metrics(self.saves.folder / metrics.FILE, self.session.tree.history / metrics.FILE, judged)
 
     def to_its_end(self) -> SessionOutcome:
         command = command_of(self.scenario, self.session.section.folder, self.session.code)
         resume = self._resume_folder()
         self.metrics.resume_at(self.origin.step)
         left = self.clock.left_s()
+        deadline = float("inf") if left is None else self.clock.elapsed() + left - self.grace_s
         environment = environment_of(
             os.environ,
             root=self.session.code,
@@ -187,9 +194,12 @@ class _Run:
         self.resources.callback(process.end)
         committer = self.resources.enter_context(ThreadPoolExecutor(1))
         code = self._watch(process, committer)
+        # The reserve that it is asked by may have become smaller since: saves turned out to be fast.
+        if not self.asked and self.clock.elapsed() >= deadline - _EARLY_S:
+            self.asked = "the script ended at its deadline"
         if behind := process.end():
             warn(f"the script left processes behind when it ended, which were killed: {', '.join(behind[:10])}.")
-        self._look()
+        self._look(looks=LAST_LOOKS)
         for save in self._wanted():
             self._commit(save)
         if left_behind := self.saves.left():
@@ -226,16 +236,27 @@ class _Run:
                 self._stop_in_time(process)
                 self._tell()
                 time.sleep(LOOK_S)
-        except BaseException:
+        except BaseException as error:
             process.end()
+            if isinstance(error, Diverged):
+                self._keep_what_was_saved_before(under_way)
             raise
         if under_way is not None:
             under_way.result()
         return code
 
-    def _look(self) -> None:
+    def _keep_what_was_saved_before(self, under_way: Future[None] | None) -> None:
+        """Of a training that has diverged: the saves of earlier steps, which were committed by their rename."""
+        if under_way is not None:
+            under_way.result()
+        self._waiting += self.saves.take()
+        self._waiting = [save for save in self._waiting if save.step < (self.metrics.diverged_at or 0)]
+        for save in self._wanted():
+            self._commit(save)
+
+    def _look(self, looks: int = 1) -> None:
         """What the script has told, then what it has saved: a value belongs to the save that came after it."""
-        self.metrics.read()
+        self.metrics.read(looks)
         for save in self.saves.take():
             best = self.scenario.best
             self.metrics.read()
@@ -278,13 +299,22 @@ class _Run:
     def _stop_in_time(self, process: ScriptProcess) -> None:
         now = self.clock.elapsed()
         if not self.asked:
-            self.asked = self.clock.why_stop_now(self.grace_s) or self._enough()
+            self.asked = self.clock.why_stop_now(self.grace_s) or self._enough() or self._lingers(now)
             if self.asked:
                 self._asked_at = now
                 process.ask_to_stop()
         elif now > self._asked_at + self.grace_s and not self.killed:
             self.killed = True
             process.end()
+
+    def _lingers(self, now: float) -> str:
+        """Whether it has saved its target long ago: a process that hangs would keep the session until its end."""
+        if self._step < self.session.order.target:
+            return ""
+        if self._reached_at is None:
+            self._reached_at = now
+        is_late = now >= self._reached_at + _LINGERS * self.grace_s
+        return f"it saved its target {now - self._reached_at:.0f} s ago and did not end" if is_late else ""
 
     def _enough(self) -> str:
         if self.stop_at is None or self._step < self.stop_at:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from kaggle_manager.errors import Diverged
-from kaggle_manager.trainer.script.metrics import FILE, LONGEST_LINE, Metrics
+from kaggle_manager.trainer.script.metrics import AT_ONCE, FILE, LONGEST_LINE, Metrics
 
 
 def line(step: int, value: object, name: str = "loss") -> str:
@@ -41,6 +42,33 @@ def test_what_was_told_of_steps_that_were_not_saved_is_forgotten(tmp_path: Path)
     metrics.resume_at(2)
     assert kept.read_text() == line(1, 0.5) + line(2, 0.4)
     assert metrics.newest["loss"].value == 0.4
+
+
+def test_a_save_belongs_to_the_newest_value_that_is_of_no_later_step(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept", "loss")
+    (tmp_path / FILE).write_text("".join(line(step, abs(step - 1000)) for step in range(1, 1200)))
+    metrics.read()
+    found = metrics.at("loss", 1000)
+    assert found is not None
+    assert found.value == 0, "though 199 later ones were told before anyone looked"
+
+
+def test_a_look_reads_a_bounded_number_of_bytes_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept")
+    count = 3 * AT_ONCE // len(line(100_000, 0.5))
+    (tmp_path / FILE).write_text("".join(line(100_000 + step, 0.5) for step in range(count)))
+    metrics.read()
+    assert 100_000 < metrics.step < 100_000 + count // 2
+    metrics.read(looks=4)
+    assert (metrics.step, metrics.unread) == (100_000 + count - 1, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept")
+    metrics.read()
+    assert metrics.step == 0
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
