@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -46,7 +48,10 @@ def init(
     ] = None,
     script: Annotated[
         str | None,
-        typer.Option(help="A script that trains, e.g. train.py, instead of an agent of SB3: see docs/scripts.md."),
+        typer.Option(
+            help="A script that trains, instead of an agent of SB3: train.py, train.ipynb, '-m package.module', or a "
+            'command as \'["torchrun", "train.py"]\'. See docs/scripts.md.'
+        ),
     ] = None,
     resumable: Annotated[
         bool,
@@ -77,6 +82,8 @@ def init(
       kaggle-manager init hopper --zoo ppo Hopper-v4
 
       kaggle-manager init my_model --script train.py --resumable
+
+      kaggle-manager init my_model --script '-m package.train'
     """
     from kaggle_manager.sections.new_script import new_script
     from kaggle_manager.sections.scaffold import new_section, project_for_new
@@ -114,7 +121,7 @@ def init(
     if looked_at := " and ".join(filter(None, [env, algo if algo and is_object(algo) else None])):
         told(f"looking at what {looked_at} needs ...")
     if script is not None:
-        made = new_script(name, project, _in_project(script, here, project), target=steps, helper=resumable, pins=_pins)
+        made = new_script(name, project, _words(script, here, project), target=steps, helper=resumable, pins=_pins)
     else:
         made = new_section(
             name,
@@ -165,7 +172,8 @@ def init(
         if made.guessed:
             print(_guessed(made.section.agent().policy, "policy" in made.guessed))
         folder = made.section.folder
-        print("Next:" if ok else f"Correct what it names, in {folder} (or delete that folder and begin again); then:")
+        where = f"{folder} (or delete that folder and begin again)" if script is None else f"the script or {folder}"
+        print("Next:" if ok else f"Correct what it names, in {where}; then:")
         for command in made.next_commands:
             print(f"  {command}")
     if not ok:
@@ -178,10 +186,18 @@ def _suggested(checks: list[dict[str, Any]], key: str) -> int | None:
     return next((int(value) for name, _, value in lines if name == key), None)
 
 
-def _in_project(script: str, here: Path, project: Path) -> str:
+def _words(script: str, here: Path, project: Path) -> str | list[str]:
     """A script as section.toml names it: what is typed is relative to where the user stands."""
     if script.startswith("-m "):
         return script
+    if script.startswith("["):
+        with contextlib.suppress(ValueError):
+            return list(json.loads(script))
+        raise ConfigError(
+            f"--script {script} is no list of words.",
+            safe="nothing was written",
+            next_step='write it as in \'["torchrun", "train.py"]\', with the single quotes around it for the shell',
+        )
     path = (here / script).resolve()
     return path.relative_to(project.resolve()).as_posix() if path.is_relative_to(project.resolve()) else script
 

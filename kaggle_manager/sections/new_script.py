@@ -33,7 +33,7 @@ TARGET, QUICK = 1_000, 20
 def new_script(
     name: str,
     project: Path,
-    script: str,
+    script: str | list[str],
     *,
     target: int | None = None,
     helper: bool = False,
@@ -43,7 +43,7 @@ def new_script(
 
     Args:
         name: a lower-case name; that of its folder.
-        script: a file of the project, relative to it, or `-m package.module`.
+        script: a file of the project, relative to it, `-m package.module`, or the words of a command.
         target: steps in all; None for 1,000.
         helper: copy `resumable.py` beside the script, and what fits its framework. What it imports is copied anyway.
         pins: what to pin so that a session can import these modules.
@@ -57,8 +57,8 @@ def new_script(
         raise _refused(f"{name!r} cannot be the name of a section.", "give a lower-case name such as my_model")
     if folder.exists():
         raise _refused(f"{folder} exists already.", "choose another name, or edit what is there")
-    is_file = not script.startswith("-m ")
-    if is_file and not (project / script).is_file():
+    is_file = isinstance(script, str) and not script.startswith("-m ")
+    if isinstance(script, str) and is_file and not (project / script).is_file():
         raise _refused(f"There is no file {script} in {project}.", "name a file of the project, relative to it")
 
     def text(packages: Sequence[str]) -> str:
@@ -74,7 +74,8 @@ def new_script(
 
     with error_context(ConfigError, safe="nothing was written", next_step="give another --script"):
         bare = section_of(text(()), folder / SECTION_FILE)
-    copies = _helpers(project, script, helper) if is_file else {}
+    files = _files(bare, project)[:1] if isinstance(script, list) else [script] * is_file  # a command may name one
+    copies = _helpers(project, files[0], helper) if files else {}
     needed = dict.fromkeys(module for file in _files(bare, project) for module in imports_of(project / file))
     found = text(pins(needed))
     section = section_of(found, folder / SECTION_FILE)

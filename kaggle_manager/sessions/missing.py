@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path, PurePosixPath
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.protocol.session_result import Missing
+from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.image_view import pins_for
 
 # Where Kaggle mounts data.
 INPUT_FOLDER = PurePosixPath("/kaggle/input")
+_NOT_FOUND = re.compile(r"FileNotFoundError: .*: '([^'\n]+)'")
 
 
 def advice(missing: Missing, config: RunConfig) -> str:
@@ -26,12 +29,22 @@ def advice(missing: Missing, config: RunConfig) -> str:
     return _of_module(missing.module, config) if missing.module else _of_file(missing.file, config)
 
 
+def advice_on(words: str, project: Path, section: Section) -> str:
+    """As `advice`, of a file of the project that the last line of a script's traceback says is not there."""
+    found = _NOT_FOUND.search(words)
+    parts = PurePosixPath(found[1]).parts if found else ()
+    # An absolute path is one of the copy that was tried: its end is a path of the project.
+    names = ["/".join(parts[at:]) for at in range(len(parts)) if at == 0 or parts[0] == "/"]
+    name = next((name for name in names if _stays_here(project, section, name)), "")
+    return _does_not_travel(name) if name else ""
+
+
 def _of_module(name: str, config: RunConfig) -> str:
     parts = name.split(".")
     for number in range(len(parts), 0, -1):
         for file in ("/".join(parts[:number]) + ".py", "/".join(parts[:number])):
-            if _stays_here(config, file):
-                return f"{file} of the project does not travel: add {json.dumps(file)} to `include` in section.toml"
+            if _stays_here(config.project_root, config.section, file):
+                return _does_not_travel(file)
     beside = config.section.folder / f"{parts[0]}.py"
     if _is_there(config.section.folder, beside.name):
         return f"{beside.name} is a module of the section: import it as {module_of(config.project_root, beside)}"
@@ -41,8 +54,8 @@ def _of_module(name: str, config: RunConfig) -> str:
 
 
 def _of_file(name: str, config: RunConfig) -> str:
-    if _stays_here(config, name):
-        return f"{name} of the project does not travel: add {json.dumps(name)} to `include` in section.toml"
+    if _stays_here(config.project_root, config.section, name):
+        return _does_not_travel(name)
     if PurePosixPath(name).is_relative_to(INPUT_FOLDER):
         return f"a session has no {name}: name the data in `inputs` of section.toml"
     if PurePosixPath(name).is_absolute() and os.path.lexists(name):
@@ -55,11 +68,15 @@ def _of_file(name: str, config: RunConfig) -> str:
     return ""
 
 
-def _stays_here(config: RunConfig, name: str) -> bool:
+def _does_not_travel(file: str) -> str:
+    return f"{file} of the project does not travel: add {json.dumps(file)} to `include` in section.toml"
+
+
+def _stays_here(project: Path, section: Section, name: str) -> bool:
     """Whether the project has a file or folder that does not travel."""
-    if not _is_there(config.project_root, name):
+    if not _is_there(project, name):
         return False
-    travels = [file for file, _ in build_bundle(config.project_root, config.section).files]
+    travels = [file for file, _ in build_bundle(project, section).files]
     return not any(file == name or file.startswith(f"{name}/") for file in travels)
 
 

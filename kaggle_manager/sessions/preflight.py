@@ -15,6 +15,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, problems
+from kaggle_manager.sessions.missing import advice_on
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
@@ -111,13 +113,19 @@ def check_section(
         if of_scripts := [name for name in names if name in scripts and not quick]:
             trials.append(([OF_SCRIPTS, section.name], of_scripts))
     checks = doubtful
-    ok = True
+    ok, advised = True, partial(_advised, project, section)
     for module, named in trials:
         command = [*module, "--json", *options, *(["--scenario", *named] if named else [])]
         longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
-        result = _tried(project, section, command, inputs, longest_s, on_result)
-        checks, ok = [*checks, *result["checks"]], ok and result["ok"]
+        result = _tried(project, section, command, inputs, longest_s, lambda check: on_result(advised(check)))
+        checks, ok = [*checks, *map(advised, result["checks"])], ok and result["ok"]
     return {"schema": 1, "ok": ok, "checks": checks}
+
+
+def _advised(project: Path, section: Section, check: Check) -> Check:
+    """A check with what to do where a script lacks a file of the project."""
+    advice = "" if check["ok"] else advice_on(check["detail"], project, section)
+    return {**check, "detail": f"{check['detail']}; {advice}"} if advice else check
 
 
 def _tried(

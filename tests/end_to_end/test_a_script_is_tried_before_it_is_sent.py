@@ -131,6 +131,20 @@ def test_a_quick_run_says_that_it_leaves_the_trial_out(tmp_path: Path, monkeypat
     assert "checks passed" not in told.getvalue()
 
 
+@pytest.mark.parametrize("how", ['"data/words.txt"', 'Path(__file__).parent / "data/words.txt"', '"elsewhere.txt"'])
+def test_a_file_of_the_project_that_does_not_travel_is_to_be_included(tmp_path: Path, how: str) -> None:
+    script = f"from pathlib import Path\nopen({how})\n"
+    section = load_section(project(tmp_path, script) / "sections/toy/section.toml")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/words.txt").touch()
+    told: list[dict[str, Any]] = []
+    (check, *_) = check_section(tmp_path, section, ["exact"], on_result=told.append)["checks"]
+    assert "FileNotFoundError" in check["detail"]
+    words = '; data/words.txt of the project does not travel: add "data/words.txt" to `include` in section.toml'
+    assert check["detail"].endswith(words) is ("words" in how), check["detail"]
+    assert told[0] == check
+
+
 def test_a_script_that_is_not_there_or_imports_what_is_not_here_is_named_at_once(tmp_path: Path) -> None:
     section = load_section(project(tmp_path, "import no_such_module_at_all\n") / "sections/toy/section.toml")
     assert missing_packages(section, tmp_path) == ["no_such_module_at_all"]

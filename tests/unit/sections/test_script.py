@@ -60,6 +60,13 @@ def test_a_script_is_a_file_a_module_or_a_command(script: str, words: tuple[str,
     assert its.for_seed(3).models == "data/models_seed_3"
 
 
+def test_a_new_section_may_be_of_a_command_with_what_its_file_needs_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("from resumable import Session\n")
+    made = new_script("mine", tmp_path, ["torchrun", "train.py"])
+    assert scenario(made.section).script == ["torchrun", "train.py"]
+    assert made.files == ("resumable.py", "sections/mine/section.toml")
+
+
 @pytest.mark.parametrize("script", ['"train"', '"/etc/train.py"', '"../train.py"', '"-m a b"', "[]", '[""]', "3"])
 def test_any_other_script_is_refused_by_its_key(script: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"scenarios\.toy\.script.*: given"):
@@ -82,7 +89,7 @@ def test_a_slip_in_the_key_that_says_what_a_scenario_is_is_the_one_thing_said(
     ("more", "said"),
     [
         ('units = "epochs"', r"scenarios\.toy\.units: is not a key of this file; did you mean unit\?$"),
-        ('best = { metric = "a", mdoe = "max" }', r"best\.mdoe: is not a key of this file; did you mean mode\?$"),
+        ('best = { metric = "a", modes = "max" }', r"best\.modes: is not a key of this file; did you mean mode\?$"),
         ("xyz = 3", r"scenarios\.toy\.xyz: is not a key of this file; accepted here: arguments, best"),
     ],
 )
