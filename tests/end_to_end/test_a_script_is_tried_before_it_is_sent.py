@@ -124,6 +124,18 @@ def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(tmp_path
     assert "WARNING" not in first.detail
 
 
+def test_a_script_that_ignores_sigterm_and_reaches_its_target_is_not_said_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaggle_manager.trainer.script.preflight.GRACE_S", 3.0)
+    ignores = TRAIN.replace("lambda *_: stopped.append(1)", "signal.SIG_IGN").replace(
+        "(step % 5 == 0 and", "(False and"
+    )
+    section = load_section(project(tmp_path, ignores) / "sections/toy/section.toml")
+    by_name = {check.name: check.detail for check in preflight(tmp_path, section, ["exact"], moment_s=20)}
+    assert "it had not ended 3 s after SIGTERM" in by_name["exact: stops when asked"]
+
+
 def test_a_quick_run_says_that_it_leaves_the_trial_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project(tmp_path))
     run_preflight(build_config("toy", quick=True, environ={}), Reporter(told := io.StringIO()))

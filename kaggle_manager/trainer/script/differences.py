@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,17 @@ def _differing(a: Any, b: Any, where: str) -> Iterator[str]:
             yield where
     elif a != b:
         yield where
+
+
+def summed_up(names: list[str]) -> list[str]:
+    """Entries by name, those whose names differ in numbers alone as one: `state.pt: random.python (625 values)`."""
+    counts: dict[str, int] = {}
+    first: dict[str, str] = {}
+    for name in names:
+        place = re.sub(r"(\[\])+$", "", re.sub(r"\[\d+\]", "[]", name))
+        counts[place] = counts.get(place, 0) + 1
+        first.setdefault(place, name)
+    return [first[place] if count == 1 else f"{place} ({count:,} values)" for place, count in counts.items()]
 
 
 def listed(names: list[str]) -> str:

@@ -26,7 +26,7 @@ from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.script.command import command_of, environment_of
-from kaggle_manager.trainer.script.differences import different, digests, entries, listed
+from kaggle_manager.trainer.script.differences import different, digests, entries, listed, summed_up
 from kaggle_manager.trainer.script.metrics import FILE as METRICS
 from kaggle_manager.trainer.script.metrics import steps_in
 from kaggle_manager.trainer.script.process import ScriptProcess
@@ -38,6 +38,7 @@ MOMENT_S, THOROUGH_S = 60.0, 600.0
 GRACE_S, LOOK_S = 30.0, 0.002
 # One that has told and saved nothing, and computes, is given so many times as long.
 _PATIENCE, _COMPUTES = 2.0, 0.05
+_MORE = 100
 _LONGER = "try it longer, with --thorough"
 SEED = 42
 # Shares of the time of a whole run, after which one that has saved and told nothing yet is asked to stop: while it
@@ -213,7 +214,13 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
             stopped = cut.run("stop", stop_after_s=share * ended.seconds)
             if cut.saved or stopped.stopped_s is None:
                 break
-        yield _stopped(cut, stopped)
+        if max(cut.saved, default=0) >= scenario.target or stopped.stopped_s is None:
+            # It was at its end before it could show that it stops; with more to do it can.
+            longer = training("longer")
+            longer.scenario = scenario.model_copy(update={"target": _MORE * scenario.target})
+            yield _stopped(longer, longer.run("stop", stop_after_s=_ASKED_AT[0] * ended.seconds))
+        else:
+            yield _stopped(cut, stopped)
         before = cut.newest
         killed = cut.run("kill") if max(cut.saved, default=0) < scenario.target else None
         last = cut.run("run") if max(cut.saved, default=0) < scenario.target else killed
@@ -279,6 +286,8 @@ def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
         return CheckResult(
             what, True, "WARNING: not known: it had ended before it could be asked; give `quick` a larger target"
         )
+    if max(cut.saved, default=0) >= cut.scenario.target:
+        return CheckResult(what, True, "WARNING: not known: it reached its target before it heeded SIGTERM")
     if ended.code is None:
         return CheckResult(
             what,
@@ -350,10 +359,13 @@ def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[in
     if lost:
         inside = [f"{name}: {entry}" for name in lost for entry in _entries_of(whole, cut, name, opened) or ()]
         return (
-            f"WARNING: it lost something: at step {step:,} {listed(inside or lost)}: not what a run that was never cut "
-            "has; save the optimizer, every random generator and the position in the data as well"
+            f"WARNING: it lost something: at step {step:,} {listed(summed_up(inside or lost))}: not what a run that "
+            "was never cut has; save the optimizer, every random generator and the position in the data as well"
         )
-    by_chance_alone = f", but for what differs between any two runs: {listed(chance)}" if chance else ""
+    unseeded = " (not seeded?)" if any("random" in each for each in chance) else ""
+    by_chance_alone = (
+        f", but for what differs between any two runs: {listed(summed_up(chance))}{unseeded}" if chance else ""
+    )
     return (
         f"stopped, killed and resumed, at step {step:,} everything is as in a run that was never cut{by_chance_alone}"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kaggle_manager.trainer.script.differences import entries
+from kaggle_manager.trainer.script.differences import entries, summed_up
 
 
 def test_two_files_of_torch_with_the_same_values_do_not_differ(tmp_path: Path) -> None:
@@ -31,3 +31,12 @@ def test_entries_of_json_are_named_and_what_cannot_be_opened_is_not_called_the_s
     for path in (one, two):
         path.with_suffix(".bin").write_bytes(path.read_bytes())
     assert entries(one.with_suffix(".bin"), two.with_suffix(".bin")) is None
+
+
+def test_the_many_numbers_of_a_generator_are_one_entry_by_name() -> None:
+    numbers = [f"state.pt: random.python[1][{number}]" for number in range(625)]
+    assert summed_up(["loss.json: log[0].runtime", *numbers, "state.pt: total"]) == [
+        "loss.json: log[0].runtime",
+        "state.pt: random.python (625 values)",
+        "state.pt: total",
+    ]
