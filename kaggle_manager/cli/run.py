@@ -36,7 +36,10 @@ class Asked(Training):
     ] = None
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="2 timesteps over two sessions, in a tree of its own: a test of everything."),
+        typer.Option(
+            "--quick",
+            help="The few steps of its `quick` table over two sessions, in a tree of its own: a test of everything.",
+        ),
     ] = False
     trust: TrustOption = False
     accept_changes: AcceptOption = False

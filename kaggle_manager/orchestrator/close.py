@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +20,7 @@ from kaggle_manager.errors import (
     NotFinished,
     Unavailable,
     VerificationError,
+    one_line,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -218,6 +221,7 @@ def _by_number(folders: Iterable[Path], part: int) -> list[Path]:
 
 # What a quick run exists to show; counted by the trainer and the manager, never assumed.
 REQUIRED_BY_QUICK = {"updates": "gradient update", "evaluations": "evaluation", "restores": "restore"}
+_METRICS_READ = 1_000_000
 REQUIRED_OF_SCRIPTS = {"restores": "restore"}
 
 
@@ -233,7 +237,9 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
     missing = [name for key, name in required.items() if counts.get(key, 0) < 1]
     steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
     # Not always at the target itself: algorithms that train in rollouts end with the one that reaches it.
-    next_step = "do not start a long run on this; mend the trainer first"
+    next_step = f"do not start a long run on this; mend the {'script' if script else 'trainer'} first"
+    if script and not counts.get("restores"):
+        next_step += ": where KM_SESSION_STOP_AT is set, it is to save and end at that step"
     if run.config.target >= 2 and (len(steps) < 2 or steps[-1] < run.config.target):
         if script is None and steps and steps[-1] >= run.config.target:  # where the text does not say how long one is
             next_step = (
@@ -242,7 +248,8 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
             )
         missing.append(f"two valid checkpoints, the newer at step {run.config.target} (found {steps})")
     if run.store.best() is None and (script is None or script.best):
-        missing.append(f"best checkpoint by {script.best.metric}" if script and script.best else "best model")
+        by_metric = f"best checkpoint by {script.best.metric} ({_told(run)})" if script and script.best else ""
+        missing.append(by_metric or "best model")
     if run.store.final() is None:
         missing.append("final model")
     if script is None and not run.tree.metadata.is_file():
@@ -253,6 +260,16 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
             safe=f"what it made is in {run.config.tree}",
             next_step=next_step,
         )
+
+
+def _told(run: RunContext) -> str:
+    """In words, of which metrics a script has told values."""
+    names: dict[str, None] = {}
+    with contextlib.suppress(OSError), (run.tree.history / "metrics.jsonl").open(encoding="utf-8") as file:
+        for line in file.read(_METRICS_READ).splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+                names[one_line(json.loads(line)["name"], 40)] = None
+    return f"it told {', '.join([*names][:20])}" if names else "it told no metric"
 
 
 def describe_tree(run: RunContext) -> Iterator[str]:

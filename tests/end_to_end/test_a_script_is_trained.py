@@ -11,7 +11,7 @@ from conftest import free_slots
 from script_project import TRAIN, ScriptBench, files_of, state_after
 
 from kaggle_manager.checkpoints import CheckpointStore
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import KaggleManagerError, VerificationError
 from kaggle_manager.local_kaggle.launcher import ServerInfo
 from kaggle_manager.sessions import reconcile, watch
 
@@ -66,6 +66,12 @@ def test_a_script_that_starts_again_from_zero_and_saves_backwards_is_told_the_ca
     with pytest.raises(KaggleManagerError) as caught:
         scripts.run(quick=True)
     assert "saved step 1 after step 2. The cause: it started again from zero" in str(caught.value)
+
+
+def test_a_quick_run_whose_best_metric_is_never_told_names_those_that_are(scripts: ScriptBench) -> None:
+    scripts.write(more='best = { metric = "los" }')
+    with pytest.raises(VerificationError, match=r"best checkpoint by los \(it told loss\)"):
+        scripts.run(quick=True)
 
 
 def test_the_first_session_of_a_quick_run_has_the_schedule_of_the_whole_run(scripts: ScriptBench) -> None:
