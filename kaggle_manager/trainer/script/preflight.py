@@ -38,7 +38,8 @@ MOMENT_S, THOROUGH_S = 60.0, 600.0
 GRACE_S, LOOK_S = 30.0, 0.002
 # One that has told and saved nothing, and computes, is given so many times as long.
 _PATIENCE, _COMPUTES = 2.0, 0.05
-_MORE = 100
+# With so many times the target it is asked to stop after so many times as long, well into its training.
+_MORE, _LATER = 100, 1.5
 _LONGER = "try it longer, with --thorough"
 SEED = 42
 # Shares of the time of a whole run, after which one that has saved and told nothing yet is asked to stop: while it
@@ -214,11 +215,11 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
             stopped = cut.run("stop", stop_after_s=share * ended.seconds)
             if cut.saved or stopped.stopped_s is None:
                 break
-        if max(cut.saved, default=0) >= scenario.target or stopped.stopped_s is None:
-            # It was at its end before it could show that it stops; with more to do it can.
+        if not scenario.target > max(cut.saved, default=0) > 0:
+            # It was at its beginning or its end when it was asked; with more to do it can show that it stops.
             longer = training("longer")
             longer.scenario = scenario.model_copy(update={"target": _MORE * scenario.target})
-            yield _stopped(longer, longer.run("stop", stop_after_s=_ASKED_AT[0] * ended.seconds))
+            yield _stopped(longer, longer.run("stop", stop_after_s=_LATER * ended.seconds))
         else:
             yield _stopped(cut, stopped)
         before = cut.newest
