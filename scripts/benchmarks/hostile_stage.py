@@ -219,7 +219,7 @@ def own_kernels(at: Stage, client: KaggleClient) -> str:
 def list_outputs(at: Stage, client: KaggleClient) -> str:
     listing = client.outputs(at.finished)
     _check(sorted(at.outputs), sorted(file.name for file in listing.files))
-    return _check(True, "of version 1" in listing.log)
+    return _check(True, any("of version 1" in line.text for line in listing.log))
 
 
 def cancel_session(at: Stage, client: KaggleClient) -> str:

@@ -310,7 +310,7 @@ def test_a_tree_of_another_experiment_is_neither_continued_nor_taken_for_done(
     quick = scenario.quick.model_copy(update={"hyperparameters": {"learning_starts": 1}})
     scenarios = {**section.scenarios, SCENARIO: scenario.model_copy(update={"quick": quick})}
     monkeypatch.setattr(training, "load_section", lambda path: section.model_copy(update={"scenarios": scenarios}))
-    with pytest.raises(CheckpointIncompatible, match="learning starts: trained with 0, declared 1"):
+    with pytest.raises(CheckpointIncompatible, match="learning_starts: trained with 0, declared 1"):
         train(SCENARIO, base=base, quick=True)
 
 

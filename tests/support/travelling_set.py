@@ -19,6 +19,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = ("torch", "stable_baselines3", "gymnasium", "cloudpickle", "tensorboard")
+# What is copied beside a user's script finds the others there, and is imported by none of ours.
+COPIED = ("resumable", "lightning", "pytorch_lightning", "transformers")
 sys.path.insert(0, str(ROOT))
 sys.modules.update(dict.fromkeys(TRAINING))  # as if they were not installed, where they are
 
@@ -43,7 +45,7 @@ def imported() -> dict[str, list[str]]:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as missing:
-            if (missing.name or "").partition(".")[0] not in TRAINING:
+            if (missing.name or "").partition(".")[0] not in (*TRAINING, *COPIED):
                 raise
             found["training"].append(name)
         else:
