@@ -63,4 +63,4 @@ def test_runs_go_on_side_by_side_with_one_command_each_and_the_slots_of_one_acco
             (run.section, run.settings.get("seed")): [session.version for session in journal.sessions(run.run_id)]
             for run in journal.runs()
         }
-    assert versions == {(SECTION, None): [1, 2], (OTHER, None): [1, 2], (SECTION, 3): []}
+    assert versions == {(SECTION, None): ["1", "2"], (OTHER, None): ["1", "2"], (SECTION, 3): []}
