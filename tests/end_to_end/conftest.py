@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_project import Bench, installed, make_project
+from small_project import Bench, free_slots, installed, make_project
 
 from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, stop
 from kaggle_manager.sessions import bundle, reconcile, watch
@@ -34,10 +34,3 @@ def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(bundle, "INSTALLED", installed(tmp_path / "project"))
     yield Bench(make_project(tmp_path / "project"), tmp_path / "work", kaggle_here)
     free_slots(kaggle_here.root)
-
-
-def free_slots(root: Path) -> None:
-    """End what a test has left running: other tests want its slots."""
-    for session in (root / "sessions").glob("*"):
-        if not (session / "verdict.json").exists():
-            (session / "cancel").touch()

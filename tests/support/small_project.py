@@ -271,3 +271,10 @@ class Bench:
 def facts(error: BaseException) -> Mapping[str, Any]:
     """What every error must answer."""
     return {name: getattr(error, name) for name in ("message", "safe", "next_step", "exit_code")}
+
+
+def free_slots(root: Path) -> None:
+    """End what a test has left running: other tests want its slots."""
+    for session in (root / "sessions").glob("*"):
+        if not (session / "verdict.json").exists():
+            (session / "cancel").touch()
