@@ -28,7 +28,6 @@ from typing import Any
 
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials
-from kaggle_manager.platforms.kaggle.log_lines import parse_log
 from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.sessions.stored_log import LOG_FILE, write_log
 
@@ -98,7 +97,7 @@ def read(way: str, port: int, found: Connection) -> None:
     if way == "outputs":
         listing = client.outputs(VERSION)
         files = [file.name for file in listing.files]
-        lines = [line.text for line in parse_log(listing.log)]
+        lines = [line.text for line in listing.log]
         newest, count = lines[-1], len(lines)
         with tempfile.TemporaryDirectory() as folder:
             write_log(Path(folder) / LOG_FILE, lines)
