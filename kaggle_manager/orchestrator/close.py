@@ -237,7 +237,7 @@ def check_quick_run(run: RunContext, counts: Mapping[str, int]) -> None:
     missing = [name for key, name in required.items() if counts.get(key, 0) < 1]
     steps = sorted(checkpoint.step for checkpoint in run.store.valid_checkpoints())
     # Not always at the target itself: algorithms that train in rollouts end with the one that reaches it.
-    next_step = f"do not start a long run on this; mend the {'script' if script else 'trainer'} first"
+    next_step = f"do not start a long run on this; fix the {'script' if script else 'trainer'} first"
     if script and not counts.get("restores"):
         next_step += ": where KM_SESSION_STOP_AT is set, it is to save and end at that step"
     if run.config.target >= 2 and (len(steps) < 2 or steps[-1] < run.config.target):

@@ -1,6 +1,6 @@
 """Slurm as a `platforms.platform.Platform`: a session is a job with a folder on the cluster's disk.
 
-Promises: a session is one job at most, whoever is killed when: its folder is made before it is submitted, the job's
+Promises: a session is one job at most, whatever is killed when: its folder is made before it is submitted, the job's
 comment names the folder, and of all jobs that come for it the first one works and the others leave at once. What the
 session wrote about its own end counts more than what Slurm remembers. A controller that does not answer is no end.
 
@@ -65,7 +65,7 @@ SUBMITTED_WITHIN_S = 60.0
 _LOOK_S, _LOOK_FAR_S, _ASK_S = 1.0, 5.0, 30.0
 # How long a job that is ended may take: Slurm's own patience (KillWait) and what its trainer still writes.
 _LEAVES_WITHIN_S = 90.0
-# So many versions of published files are kept: the newest, and one that a session may still read.
+# How many versions of published files are kept: the newest, and one that a session may still read.
 _KEPT_INPUTS = 2
 # How sbatch says that nobody is there, that a limit is reached, and what may or may not have been done.
 _UNREACHED = ("Unable to contact slurm controller", "Connection refused", "Zero Bytes were transmitted")

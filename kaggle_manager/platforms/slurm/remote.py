@@ -44,7 +44,7 @@ job=$(env -i HOME="$HOME" PATH="$PATH" USER="$(id -un)" LOGNAME="$(id -un)" LANG
 printf '%s\\n' "$job"
 printf '%s\\n' "${job%%;*}" > job_id.tmp && mv -f job_id.tmp job_id || :
 """
-"""$1: folder of the session, then sbatch and its words. The job has no variable of whoever submits it."""
+"""$1: folder of the session, then sbatch and its words. The job has no variable of its user's shell."""
 
 WITHDRAW = """
 cd -- "$1" || exit 0
