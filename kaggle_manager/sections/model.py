@@ -49,8 +49,8 @@ from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.values import (
     AN_OBJECT,
     Refused,
-    is_form,
     is_object,
+    merged,
     objects_in,
     read_build,
     read_hyperparameters,
@@ -494,13 +494,3 @@ def _extended(path: Path, scenarios: Any) -> Any:
                 raise refused(path, [f"scenarios.{name}.extends: given {scenario['extends']!r}; accepted: {accepted}"])
             found[name] = merged(base, {key: value for key, value in scenario.items() if key != "extends"})
     return found
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `over`; tables are merged, anything else replaces."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        are_tables = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_form(old) and not is_form(value)
-        result[key] = merged(old, value) if are_tables else value  # type: ignore[arg-type]
-    return result

@@ -334,3 +334,13 @@ def _named(name: str | None, node: ast.expr) -> str:
 
 def _not_read(node: ast.expr | None) -> _NotRead:
     return _NotRead(f"{ast.unparse(node)} is not known" if node is not None else "** is not known")
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `over`; tables are merged, anything else replaces."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        are_tables = isinstance(old, Mapping) and isinstance(value, Mapping) and not is_form(old) and not is_form(value)
+        result[key] = merged(old, value) if are_tables else value  # type: ignore[arg-type]
+    return result
