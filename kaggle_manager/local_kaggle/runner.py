@@ -131,7 +131,8 @@ def run(session: Path) -> None:
     disk.write_json(session / "started.json", {"pid": os.getpid(), "started_at": time.time()})
     if not order["isolation"]:
         log.write("stderr", "This machine does not allow namespaces: inputs are writable and the network is not cut.\n")
-    process = process_group.start(sandbox.command(order), working=session / "working", environment=order["environment"])
+    group = process_group.start(sandbox.command(order), working=session / "working", environment=order["environment"])
+    process = group.process
     assert process.stdout is not None
     assert process.stderr is not None
     readers = [log.follow("stdout", process.stdout), log.follow("stderr", process.stderr)]
@@ -140,7 +141,7 @@ def run(session: Path) -> None:
         filling.daemon = True
         filling.start()
     end = _watch(process, order)
-    process_group.kill(process)
+    group.kill()
     for reader in readers:
         reader.join(timeout=10)
     log.close()

@@ -14,22 +14,49 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 
 
-def start(command: list[str], *, working: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+class ProcessGroup:
+    """A process, and everything that it started. Made by `start`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], others: list[int]) -> None:
+        self.process = process
+        self._others = others  # children that this process had before
+
+    def members(self) -> list[int]:
+        """Every living process of it, parents before their children."""
+        return _descendants(besides=self._others)
+
+    def kill(self) -> None:
+        """Kill what is left of it; returns when they are gone."""
+        process = self.process
+        if sys.platform == "win32":
+            if process.poll() is None:
+                subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+        else:
+            while remaining := self.members():
+                for pid in reversed(remaining):  # children first: without a subreaper they are found by their parents
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.01)
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _adopt_orphans(False)
+
+
+def start(command: list[str], *, working: Path, environment: dict[str, str]) -> ProcessGroup:
     """Start a process with its output in pipes, in a session of its own.
 
     On Linux it dies with this process, whatever kills that. To be called before this process has threads.
     """
-    linux = sys.platform.startswith("linux")
-    if linux:
-        # Grandchildren whose parent ended become this process's children, so that none can hide.
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    return subprocess.Popen(
+    _adopt_orphans(True)
+    others = [] if sys.platform == "win32" else _descendants()
+    process = subprocess.Popen(
         command,
         cwd=working,
         env=environment,
@@ -37,36 +64,27 @@ def start(command: list[str], *, working: Path, environment: dict[str, str]) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=_die_with_parent if linux else None,
+        preexec_fn=_die_with_parent if sys.platform.startswith("linux") else None,
     )
+    return ProcessGroup(process, others)
+
+
+def _adopt_orphans(adopt: bool) -> None:
+    """Whether grandchildren whose parent ended become this process's children, so that none can hide; Linux alone."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 9)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the process and of everything that this one started; returns when they are gone."""
-    if sys.platform == "win32":
-        if process.poll() is None:
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        while remaining := descendants():
-            for pid in reversed(remaining):  # children first: without a subreaper they are found by their parents
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def descendants() -> list[int]:
-    """Every living process below this one, parents before their children."""
+def _descendants(besides: Collection[int] = ()) -> list[int]:
+    """Every living process below this one, parents before their children; none of `besides`, nor what is below them."""
     parents = dict(_from_proc() if Path("/proc/self").exists() else _from_ps())
     found = [os.getpid()]
     for each in found:
-        found.extend(child for child, parent in parents.items() if parent == each)
+        found.extend(child for child, parent in parents.items() if parent == each and child not in besides)
     return found[1:]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from processes import has_ended
 from trainer_runs import launch_order
 
 from kaggle_manager.checkpoints import find_latest_checkpoint
@@ -220,9 +221,9 @@ def is_worker(process: int) -> bool:
 def assert_all_end(processes: list[int]) -> None:
     deadline = time.monotonic() + HANGS_AFTER_S
     for process in processes:
-        while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
+        while not has_ended(process) and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert not Path(f"/proc/{process}").exists()
+        assert has_ended(process)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import has_ended
 
 from kaggle_manager.errors import RunError
 from kaggle_manager.sections.model import load_section
@@ -65,7 +66,7 @@ def children_of(pid: int) -> list[int]:
 def wait_until_gone(pids: list[int]) -> list[int]:
     """Those that still live after a time that only something that hangs takes."""
     deadline = time.monotonic() + 120
-    while (left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]) and time.monotonic() < deadline:
+    while (left := [pid for pid in pids if not has_ended(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return left
 

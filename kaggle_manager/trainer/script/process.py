@@ -30,7 +30,8 @@ class ScriptProcess:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], folder: Path, *, is_quiet: bool = False
     ) -> None:
-        self._process = process_group.start([*command], working=folder, environment=dict(environment))
+        self._group = process_group.start([*command], working=folder, environment=dict(environment))
+        self._process = self._group.process
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._tail, self._is_quiet, self._folder = b"", is_quiet, folder
@@ -53,7 +54,7 @@ class ScriptProcess:
     def cpu_s(self) -> float:
         """Processor seconds that it and what it started have taken so far; infinite where this machine does not say."""
         try:
-            pids = [self._process.pid, *process_group.descendants()]
+            pids = [self._process.pid, *self._group.members()]
             stats = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace") for pid in set(pids)]
             ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:15])) for stat in stats)
             return ticks / os.sysconf("SC_CLK_TCK")
@@ -62,8 +63,8 @@ class ScriptProcess:
 
     def end(self) -> list[str]:
         """Kill what is left of it; the names of the processes that it had left behind when it ended by itself."""
-        left = _names(process_group.descendants()) if self._process.poll() is not None else []
-        process_group.kill(self._process)
+        left = _names(self._group.members()) if self._process.poll() is not None else []
+        self._group.kill()
         for pump in self._pumps:
             pump.join(_REST_S)
         return left

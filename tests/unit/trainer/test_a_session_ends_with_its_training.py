@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from processes import has_ended
 
 ROOT = Path(__file__).resolve().parents[3]
 HANGS_AFTER_S = 60
@@ -129,8 +130,3 @@ def test_a_process_that_was_left_behind_ends_with_the_session(tmp_path: Path) ->
     while not has_ended(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert has_ended(child)
-
-
-def has_ended(process: int) -> bool:
-    stat = Path(f"/proc/{process}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
