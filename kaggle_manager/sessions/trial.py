@@ -9,18 +9,14 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import site
 import sys
 import tarfile
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.errors import StorageError
 from kaggle_manager.local_kaggle.sandbox import scrubbed
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import DEFAULT_FOLDER, sections_folder
@@ -28,11 +24,10 @@ from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.image_view import hidden_from
 from kaggle_manager.sessions.known_before import folders_of
 from kaggle_manager.system.arithmetic import pinned
-from kaggle_manager.system.file_lock import hold
+from kaggle_manager.system.scratch import scratch_folder
 
 RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
 VARIABLE = "KM_TRIAL"
-_PREFIX, _HELD, _MADE_WITHIN_S = "km_trial_", "held.lock", 60.0
 # An environment may fetch its data: a session has its own way to the internet, this machine has these.
 _TO_CONNECT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"})
 
@@ -69,17 +64,6 @@ def _package_folders() -> list[str]:
     return [place for place in places if any(Path(place).glob("*.dist-info"))]
 
 
-def _remove_left() -> None:
-    """Remove what processes that were killed have left: nobody holds those folders any more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with suppress(OSError, StorageError):
-            # One that is made at this moment is not held yet.
-            if time.time() - (folder / _HELD).stat().st_mtime > _MADE_WITHIN_S:
-                with hold(folder / _HELD) as is_left:
-                    if is_left:
-                        shutil.rmtree(folder, ignore_errors=True)
-
-
 @contextmanager
 def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
     """Unpack what a session of `section` would run; it is removed at the end.
@@ -88,11 +72,8 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
         ConfigError: what is to travel is not there, see `build_bundle`.
     """
     bundle = build_bundle(project, section)
-    _remove_left()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as folder, ExitStack() as stack:
-        base = Path(folder).resolve()
-        with suppress(StorageError):  # a file system without locks: nothing is removed there
-            stack.enter_context(hold(base / _HELD))
+    with scratch_folder("km_trial_") as folder:
+        base = folder.resolve()
         place = TrialPlace(base / "code", base / "progress.jsonl", {})
         for name in ("code", "working", "input", "home", "tmp"):
             (base / name).mkdir()

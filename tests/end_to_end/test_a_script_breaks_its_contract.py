@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -126,7 +127,9 @@ def session(
         "identity": {"script": ["train.py"], "script_fingerprint": "x"},
         **more,
     }
-    (folder / "tmp").mkdir()
+    (left := folder / "tmp/km_script_of_a_killed_session").mkdir(parents=True)
+    (left / "held.lock").write_bytes(platform.node().encode())
+    os.utime(left / "held.lock", (0, 0))
     environ = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -138,7 +141,7 @@ def session(
         [sys.executable, "-c", SESSION, *arguments], env=environ, capture_output=True, check=False, timeout=120
     )
     said = (done.stdout[-50_000:] + done.stderr[-50_000:]).decode(errors="replace")
-    assert not any((folder / "tmp").iterdir()), "nothing stays in the temporary folder"
+    assert not any((folder / "tmp").iterdir()), "nothing stays there, also of earlier sessions"
     result = json.loads((working / "session_result.json").read_text())
     found = CheckpointStore(TrainingTree(working / "training_tree", "toy")).valid_checkpoints()
     return Ended(done.returncode, result, said, [each.step for each in found])

@@ -13,7 +13,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.script.command import command_of, environment_of
 from kaggle_manager.trainer.script.differences import different, digests, entries, listed, summed_up
@@ -194,10 +194,10 @@ def preflight(
 
 
 def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, moment_s: float) -> Iterator[CheckResult]:
-    with tempfile.TemporaryDirectory(prefix="km_preflight_", ignore_cleanup_errors=True) as folder:
+    with scratch_folder("km_preflight_") as folder:
 
         def training(name: str) -> _Training:
-            return _Training(Path(folder) / name, project, section, scenario, moment_s)
+            return _Training(folder / name, project, section, scenario, moment_s)
 
         whole = training("whole")
         try:

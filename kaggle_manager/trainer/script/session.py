@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +22,7 @@ from kaggle_manager.errors import Diverged, EndedEarly, NothingSaved, SavedBackw
 from kaggle_manager.protocol.events import ProgressEvent, ResumeEvent
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import say, warn
 from kaggle_manager.trainer.runtime.origin import Origin
 from kaggle_manager.trainer.runtime.same_experiment import changed_on_purpose, check_compatible
@@ -106,8 +105,7 @@ def run(session: Session, origin: Origin) -> SessionOutcome:
         commits.finish()
         return SessionOutcome("completed", "already reached", origin.step, origin.step)
     with ExitStack() as resources:
-        scratch = Path(tempfile.mkdtemp(prefix="km_script_"))
-        resources.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scratch = resources.enter_context(scratch_folder("km_script_"))
         return _Run(session, scenario, origin, commits, scratch, seed, resources).to_its_end()
 
 
