@@ -64,6 +64,7 @@ from kaggle_manager.trainer.sb3.exact_state import Keeper, Training
 from kaggle_manager.trainer.sb3.monitor_log import MonitorLog
 from kaggle_manager.trainer.sb3.resume_point import ResumePoint, RunRecord
 from kaggle_manager.trainer.sb3.tensorboard_log import FILE_NAME, TensorBoardLog
+from kaggle_manager.trainer.sb3.total_timesteps import what_follows_it
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 from kaggle_manager.trainer.sb3.user_callbacks import UserCallbacks, made_of
 from kaggle_manager.trainer.sb3.worker_process import WorkerProcess
@@ -143,6 +144,7 @@ class Session:
             if accepted and not self._changed:  # of what a function has made, which is known only now
                 self._changed = accepted
                 self.record.break_at(resume_point.step, f"{accepted} was changed on purpose", changed=accepted)
+        self._note_target()
         own_folder(disk, self.tree.history)
         self._make_callbacks(disk)
 
@@ -241,11 +243,18 @@ class Session:
             record.arithmetic = now
         if moved := self._moved():
             record.break_at(step, moved)
-        if record.target != config.total:
-            # Schedules follow the total, so this is another training from here on, on purpose.
-            record.break_at(step, f"the target changed from {record.target} to {config.total} timesteps")
-            record.target = config.total
         return record
+
+    def _note_target(self) -> None:
+        """Another target than the session before had is another training if anything follows it."""
+        record, total = self.record, self.config.total
+        if record.target != total:
+            following = what_follows_it(self.model, self.users_callbacks)
+            following += [] if self.config.build is None else [self.config.build]
+            if following:
+                changed = f"the target changed from {record.target} to {total} timesteps"
+                record.break_at(self.resume_point.step, f"{changed}, which {', '.join(following)} can follow")
+            record.target = total
 
     def _moved(self) -> str:
         """In words, that the environments live in other processes than before: their random generators are others."""
