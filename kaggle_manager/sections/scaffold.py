@@ -31,9 +31,6 @@ TESTED = {"stable-baselines3": "2.9.2", "gymnasium": "1.4.0"}
 _REGISTERED = re.compile(r"(?:gymnasium:)?((?:[\w.]+:)?(?:[\w-]+/)?[\w.:-]+-v\d+)")
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
-FEWEST_EVALUATIONS = 5
-"""Of a whole training, for a new section to say how often they come."""
-
 
 @dataclass(frozen=True)
 class NewSection:
@@ -59,12 +56,11 @@ class NewSection:
         return which.command("preflight"), replace(which, quick=True).command("run"), which.command("run")
 
     def evaluate(self, every: int | None) -> None:
-        """Write how often it evaluates, where that is known and leaves several evaluations."""
-        scenario = self.section.agent()
-        if every is None or scenario.evaluation.every or every * FEWEST_EVALUATIONS > scenario.timesteps:
+        """Write how often it evaluates, where that is advised."""
+        if every is None or self.section.agent().evaluation.every:
             return
         file, table = self.section.folder / SECTION_FILE, f"[scenarios.{self.section.name}.evaluation]\n"
-        line = f"every = {every:_} # timesteps; by what an evaluation takes at most, less than a tenth of the time\n"
+        line = f"every = {every:_} # timesteps; by what an evaluation takes, less than a tenth of the time\n"
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace(table, table + line), encoding="utf-8")
 

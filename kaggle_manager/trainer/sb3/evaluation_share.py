@@ -1,14 +1,14 @@
-"""What evaluations take of a training's time, measured before it: a moment of training, and of an evaluation.
+"""What evaluations take of a training's time, and how often they are to come: measured before it, in a moment of both.
 
 A policy that has learned nothing may end its episodes early. So an evaluation is taken to be as long as it can become:
-as the time limit of its episodes. Where they have none, as of Atari, what was measured is the least it takes.
+as the time limit of its episodes. Where they have none, it is as long as was seen, or, of an episode that was not over
+then, as one of Atari may be. `init` writes what is `advised` here, and the preflight warns of nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -24,8 +24,13 @@ from kaggle_manager.trainer.sb3.evaluation import Evaluator
 from kaggle_manager.trainer.sb3.network_share import NetworkShare
 from kaggle_manager.trainer.sb3.training_config import EVALUATION_SHARE, adaptive_evaluate_every, adaptive_save_every
 
-WANTED = 0.1
-"""Of the time, what evaluations are to stay below."""
+MOST, ADVISED = 0.1, 0.05
+"""Of the time, what evaluations are to stay below, and what is advised: another measurement finds twice as much."""
+FEWEST = 5
+"""Evaluations of a whole training that an advice leaves."""
+OPEN_EPISODE = 3_000
+"""Steps of an episode that has no time limit and was not over in a moment: so many a trained policy may play of a game
+of Atari, which an untrained one may lose at once."""
 MEASURE_S = 0.4
 MADE_S = 2.0
 """Where the environments of an evaluation take longer to make, one is made here, and the others are reckoned."""
@@ -39,14 +44,23 @@ class EvaluationShare:
     Attributes:
         step_s: seconds of a timestep of training.
         evaluation_s: of an evaluation, whose episodes are as long as they can become.
-        every: timesteps between two.
-        is_least: its episodes have no time limit, so that it may take longer.
+        asked: timesteps between two, as the section or the trainer has it.
+        rollout: timesteps between two moments at which there may be one.
+        total: timesteps of the training.
+        bound: what is known of `evaluation_s`, in words.
     """
 
     step_s: float
     evaluation_s: float
-    every: int
-    is_least: bool = False
+    asked: int
+    rollout: int
+    total: int
+    bound: str = "at most"
+
+    @property
+    def every(self) -> int:
+        """Timesteps that two are apart: they come at the ends of rollouts."""
+        return max(self.asked, self.rollout)
 
     @property
     def share(self) -> float:
@@ -54,11 +68,18 @@ class EvaluationShare:
         return self.evaluation_s / (self.evaluation_s + self.every * self.step_s)
 
     @property
-    def enough(self) -> int:
-        """The smallest of 1,000, 2,000, 5,000, 10,000, ... that keeps the share below what is wanted."""
-        least = (1 / WANTED - 1) * self.evaluation_s / self.step_s
-        rounds: Iterator[int] = (first * 10**exponent for exponent in count(3) for first in (1, 2, 5))
-        return next(every for every in rounds if every > least)
+    def is_too_much(self) -> bool:
+        """Whether there is a better `every`: a number that keeps the share low and leaves several evaluations."""
+        return self.share >= MOST and self.advised is not None
+
+    @property
+    def advised(self) -> int | None:
+        """The smallest of 1, 2, 5, ... times a rollout, or 1,000, seldom enough; None where all are too seldom."""
+        least = (1 / ADVISED - 1) * self.evaluation_s / self.step_s
+        unit = max(self.rollout, 1_000)
+        rounds = (unit * first * 10**exponent for exponent in count() for first in (1, 2, 5))
+        enough = next(every for every in rounds if every > least)
+        return enough if enough * FEWEST <= self.total else None
 
 
 def measure(scenario: ScenarioConfig, pool: Pool | None = None) -> EvaluationShare | None:
@@ -119,12 +140,20 @@ def _played(
             raise _Enough
         starts.append(now)
 
-    with contextlib.suppress(_Enough):
+    longest, bound = limit or 0, "at most"
+    try:
         Evaluator(played_in, "none", SEED, played, scenario.evaluation.deterministic)(model, watched)
+    except _Enough:
+        if limit is None:
+            longest, bound = OPEN_EPISODE, f"if an episode, which has no time limit, takes {OPEN_EPISODE:,} steps"
+    else:
+        if limit is None:
+            bound = "at least, for its episodes have no time limit"
     step_s = (time.perf_counter() - starts[0]) / len(starts) * episodes / played
-    longest = max(limit or 0, len(starts))
+    longest = max(longest, len(starts))
     evaluation_s = made_s * episodes + longest * step_s
-    return EvaluationShare(training.step_s, evaluation_s, _every(scenario, longest * episodes), limit is None)
+    asked, rollout = _every(scenario, longest * episodes), algorithms.rollout_steps(model)
+    return EvaluationShare(training.step_s, evaluation_s, asked, rollout, scenario.timesteps, bound)
 
 
 class _Enough(Exception):

@@ -330,14 +330,15 @@ def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None])
         return CheckResult(what, True, f"not known: {told(error)}")
     if seen is None:
         return CheckResult(what, True, "not known: no update came within seconds")
-    bound, why = ("at least", ", for its episodes have no time limit") if seen.is_least else ("at most", "")
     said = (
-        f"{seen.evaluation_s:.2g} s each {bound}{why}, beside {seen.every * seen.step_s:.2g} s of training for "
+        f"{seen.evaluation_s:.2g} s each {seen.bound}, beside {seen.every * seen.step_s:.2g} s of training for "
         f"{seen.every:,} timesteps: {seen.share:.0%} of the time of one processor"
     )
-    line = f"every = {seen.enough:_}"
-    if seen.share >= evaluation_share.WANTED:
+    line = f"every = {seen.advised:_}" if seen.advised else ""
+    if seen.is_too_much:
         said = f"WARNING: {said}; `{line}` under `evaluation` in section.toml makes it less than a tenth"
+    elif seen.share >= evaluation_share.MOST:
+        said += f"; seldomer there would be fewer than {evaluation_share.FEWEST}: fewer `episodes` make it less"
     return CheckResult(what, True, said, line)
 
 

@@ -32,12 +32,46 @@ def a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_share, "MEASURE_S", 0.05)
 
 
-@pytest.mark.parametrize(("evaluation_s", "enough"), [(0.001, 1000), (0.112, 2000), (0.23, 5000), (1.1, 10_000)])
+def seen(evaluation_s: float, every: int = 1000, *, rollout: int = 4, total: int = 100_000) -> EvaluationShare:
+    return EvaluationShare(step_s=1e-3, evaluation_s=evaluation_s, asked=every, rollout=rollout, total=total)
+
+
+@pytest.mark.parametrize(("evaluation_s", "enough"), [(0.001, 1000), (0.06, 2000), (0.23, 5000), (0.5, 10_000)])
 def test_what_is_advised_keeps_it_below_a_tenth(evaluation_s: float, enough: int) -> None:
-    seen = EvaluationShare(step_s=1e-3, evaluation_s=evaluation_s, every=1000)
-    assert seen.enough == enough
-    assert EvaluationShare(1e-3, evaluation_s, enough).share < 0.1
-    assert (seen.share < 0.1) == (enough == 1000)
+    assert seen(evaluation_s).advised == enough
+    assert seen(evaluation_s, enough).share < 0.1
+
+
+@pytest.mark.parametrize("rollout", [4, 2048, 16_384])
+@pytest.mark.parametrize("evaluation_s", [0.001, 0.1, 0.7, 3.0])
+def test_what_init_writes_is_not_warned_of_by_a_preflight_that_measures_twice_as_much(
+    evaluation_s: float, rollout: int
+) -> None:
+    written = seen(evaluation_s, rollout=rollout, total=1_000_000).advised
+    assert written is not None
+    assert written % max(rollout, 1000) == 0, "they come at the ends of rollouts"
+    again = seen(2 * evaluation_s, written, rollout=rollout, total=1_000_000)
+    assert not again.is_too_much
+
+
+def test_an_evaluation_comes_at_the_end_of_a_rollout_however_often_it_is_asked_for() -> None:
+    rare = seen(1.0, 1000, rollout=16_384)
+    assert rare.every == 16_384
+    assert not rare.is_too_much
+    ppo = measure(scenario(algorithm="PPO", n_envs=2, evaluation={"every": 1000, "episodes": 1}))
+    assert ppo is not None
+    assert ppo.every == 2 * 2048
+
+
+def test_what_leaves_too_few_evaluations_is_neither_written_nor_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = seen(3.0, total=20_000)
+    assert found.share > 0.1
+    assert (found.advised, found.is_too_much) == (None, False)
+    monkeypatch.setattr(evaluation_share, "measure", lambda *_: found)
+    told = preflight.check_evaluations(scenario())
+    assert told.line == ""
+    assert "WARNING" not in told.detail
+    assert "fewer `episodes`" in told.detail
 
 
 def test_an_evaluation_is_as_long_as_it_can_become_and_comes_as_often_as_the_trainer_has_it() -> None:
@@ -110,16 +144,33 @@ class Endless(gym.Env[Any, Any]):
         return self.observation_space.sample(), 0.0, False, False, {}
 
 
-def test_without_a_time_limit_what_was_measured_is_called_the_least_an_evaluation_takes() -> None:
-    endless = preflight.check_evaluations(scenario(environment=f"{__name__}:Endless", environment_kwargs={}))
-    assert "s each at least, for its episodes have no time limit, beside" in endless.detail
+class Short(Endless):
+    """Its episodes are over at once."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 0.0, True, False, {}
+
+
+def test_an_episode_that_was_not_over_and_has_no_time_limit_is_taken_for_thousands_of_steps() -> None:
+    """As one of Atari: what a moment of it takes advised an evaluation every 1,000 timesteps."""
+
+    def played(environment: type) -> EvaluationShare:
+        found = measure(scenario(environment=f"{__name__}:{environment.__name__}", environment_kwargs={}))
+        assert found is not None
+        return found
+
+    endless, short = played(Endless), played(Short)
+    assert endless.asked == 4 * 10 * evaluation_share.OPEN_EPISODE
+    assert endless.bound == "if an episode, which has no time limit, takes 3,000 steps"
+    assert short.bound == "at least, for its episodes have no time limit"
+    assert short.asked == 1000
     assert "s each at most, beside" in preflight.check_evaluations(scenario()).detail
 
 
 def test_the_preflight_says_when_it_is_too_much_and_which_line_makes_it_less() -> None:
     Sleepy.made = 0
-    found = preflight.check_evaluations(scenario(environment=f"{__name__}:Sleepy", environment_kwargs={}, timesteps=300,
-                                                 evaluation={"every": 100}))  # fmt: skip
+    changes = {"timesteps": 10**9, "evaluation": {"every": 100}}
+    found = preflight.check_evaluations(scenario(environment=f"{__name__}:Sleepy", environment_kwargs={}, **changes))
     assert found.ok
     assert found.detail.startswith("WARNING: ")
     assert f"`{found.line}` under `evaluation` in section.toml makes it less than a tenth" in found.detail
