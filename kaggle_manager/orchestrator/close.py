@@ -23,6 +23,7 @@ from kaggle_manager.errors import (
     one_line,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.platforms.platform import EndCause
 from kaggle_manager.protocol.file_names import TREE_FOLDER
 from kaggle_manager.protocol.sentences import exactness, score_in_words
 from kaggle_manager.runs.budget import forecast, measure
@@ -61,6 +62,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         time_it_had=time_it_had(session, result),
         remedy=advice(missing, run.config) if missing else "",
         platform_says=session.why,
+        end_cause=EndCause(session.facts.get("end_cause", "")),
         log=fetched.log,
         step_before=session.min_step,
         step_after=head.step if head else 0,

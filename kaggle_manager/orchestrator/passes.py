@@ -191,7 +191,7 @@ class Passes:
             return False
         ended = f"{status.state.name} {status.failure_message}".strip()
         with run.state.together():
-            run.state.add_facts(session, ended_by_log=status.ended_by_log)
+            run.state.add_facts(session, ended_by_log=status.ended_by_log, end_cause=status.cause)
             run.state.update_session(session, stage=Stage.ENDED, ended_at=run.now(), why=ended)
             run.note("ended", session.generation, status=ended)
         run.reporter.line(f"  the platform says {ended}")

@@ -26,6 +26,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.values import (
     LONGEST_LINE,
     Belonging,
+    EndCause,
     ExpectedFile,
     Limits,
     LogLine,
@@ -46,6 +47,7 @@ from kaggle_manager.platforms.values import (
 __all__ = [
     "LONGEST_LINE",
     "Belonging",
+    "EndCause",
     "ExpectedFile",
     "Limits",
     "LogLine",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Literal
 
 LONGEST_LINE = 10_000
@@ -61,6 +61,20 @@ class SessionState(Enum):
         return self in (SessionState.COMPLETE, SessionState.ERROR, SessionState.CANCELLED)
 
 
+class EndCause(StrEnum):
+    """Why a session ended without a result, where the platform knows: what follows depends on it.
+
+    TIME_LIMIT and MEMORY: it used up what it had been given. PLATFORM: the platform took its machine away. SETTINGS:
+    what the user asks of the platform cannot work, and another session would end in the same way.
+    """
+
+    UNKNOWN = ""
+    TIME_LIMIT = "time limit"
+    MEMORY = "out of memory"
+    PLATFORM = "platform failure"
+    SETTINGS = "settings"
+
+
 @dataclass(frozen=True)
 class SessionStatus:
     """Answer to "how is this session?".
@@ -68,6 +82,7 @@ class SessionStatus:
     Attributes:
         failure_message: why, in the platform's words; "" when there is nothing to say.
         raw: the state in the platform's own word.
+        cause: why it ended, of a session that has.
         ended_by_log: the state is not final, but the trainer's result was in the log long ago: its outputs can be
             fetched. Set by who read the log, never by a platform.
     """
@@ -75,6 +90,7 @@ class SessionStatus:
     state: SessionState
     failure_message: str
     raw: str
+    cause: EndCause = EndCause.UNKNOWN
     ended_by_log: bool = False
 
 

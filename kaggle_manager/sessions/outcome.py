@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kaggle_manager.platforms.platform import EndCause
 from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.retry_policy import FailureKind
 
@@ -31,6 +32,12 @@ KINDS_BY_ERROR = {
     "Diverged": FailureKind.DIVERGED,
     **dict.fromkeys(("EndedEarly", "NothingSaved", "SavedBackwards", "CheckpointChanged"), FailureKind.SCRIPT),
     "StopIgnored": FailureKind.SCRIPT,
+}
+KINDS_BY_CAUSE = {
+    EndCause.TIME_LIMIT: FailureKind.NO_PROGRESS,
+    EndCause.MEMORY: FailureKind.MEMORY,
+    EndCause.PLATFORM: FailureKind.PLATFORM,
+    EndCause.SETTINGS: FailureKind.ORDER,
 }
 # Kaggle's words for a session that it ended at its limit: its state is that of one that somebody cancelled.
 TIMED_OUT = re.compile(r"exceeded the max\w* allowed (execution )?(duration|time)|timed out", re.I)
@@ -61,6 +68,7 @@ def judge(
     *,
     result: SessionResult | None,
     platform_says: str,
+    end_cause: EndCause = EndCause.UNKNOWN,
     log: str,
     step_before: int,
     step_after: int,
@@ -75,6 +83,7 @@ def judge(
     Args:
         result: the session's own; None when it left none.
         platform_says: final status and failure message of the platform.
+        end_cause: why it ended without a result, where the platform knows.
         step_before, step_after: timesteps saved in the training tree before and after this session.
         target_reached: whether the tree now holds the final model that was asked for.
         wedged: whether it had been silent beyond the bound while the platform called it running.
@@ -87,14 +96,15 @@ def judge(
     if asked_to_stop and (result is None or result.outcome == "interrupted"):
         return Outcome("stopped", f"ended, as `stop` asked; {saved}", "", step_after)
     if result is None:
-        timed_out = bool(TIMED_OUT.search(platform_says))
-        cause = platform_says if timed_out else last_traceback_line(log) or platform_says
-        how = "ended by the platform at its time limit" if timed_out else "killed"
+        if not end_cause and TIMED_OUT.search(platform_says):
+            end_cause = EndCause.TIME_LIMIT
+        cause = platform_says if end_cause else last_traceback_line(log) or platform_says
+        how = "ended by the platform at its time limit" if end_cause is EndCause.TIME_LIMIT else "killed"
         words = f"{how} before it wrote its result ({cause}); {saved}"
         if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
             return Outcome("killed", words, "", step_after)
         failure = normalised_failure(f"{how} without gaining a step: {cause}")
-        kind = FailureKind.NO_PROGRESS if timed_out else _kind_without_result(cause, log)
+        kind = KINDS_BY_CAUSE[end_cause] if end_cause else _kind_without_result(cause, log)
         return Outcome("killed", words, failure, step_after, FailureKind.WEDGED if wedged else kind)
     if result.outcome in ("completed", "interrupted"):
         reason = f" ({result.reason})" if result.reason else ""

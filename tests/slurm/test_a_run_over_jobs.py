@@ -17,6 +17,7 @@ from loopback_slurm import LoopbackSlurm
 from small_project import SCENARIO, SECTION, Told, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.launcher import stop
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import passes, push
@@ -26,6 +27,7 @@ from kaggle_manager.runs.journal import Journal
 
 pytestmark = pytest.mark.slow
 TARGET = 6
+HANGS_S = 600.0  # ends a test that waits for what does not come
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs/platforms"
 
 
@@ -100,6 +102,15 @@ def test_a_target_is_reached_over_jobs_whatever_ends_a_job_the_manager_and_the_c
     assert slurm.jobs() == []
 
 
+def test_a_line_of_setup_that_fails_is_said_with_its_words_and_no_second_job_comes(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KM_SLURM_SETUP", "true\necho 'no module cuda/99' >&2; false\ntrue")
+    with pytest.raises(ConfigError, match=r"cuda/99' >&2; false' failed: no module cuda/99 .*exit code 1"):
+        manager(project, tmp_path / "work").run_validation_section(SECTION, timesteps=TARGET)
+    assert len(sessions(tmp_path / "work")) == 1
+
+
 def test_a_run_changes_its_platform_and_comes_back_with_one_lineage(
     slurm: LoopbackSlurm, project: Path, tmp_path: Path
 ) -> None:
@@ -137,7 +148,7 @@ def test_another_machine_adopts_a_run_by_its_number(
     monkeypatch.setenv("KM_SLURM_FOLDER", str(tmp_path / "cluster"))
     plan(project, g2="hang")
     watching = _manager(project, tmp_path / "first", "")
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + HANGS_S
     while not list((tmp_path / "cluster/runs").glob("*/2/started")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -186,13 +197,13 @@ ValidationKaggleManager(
 def killed(where: str, project: Path, workdir: Path) -> bool:
     """Whether a manager ended itself there."""
     with _manager(project, workdir, where) as process:
-        return process.wait(120) == -signal.SIGKILL
+        return process.wait(HANGS_S) == -signal.SIGKILL
 
 
 def told(project: Path, workdir: Path, until: str) -> str:
     """What a manager printed until it had printed this word, and was killed."""
     with _manager(project, workdir, "") as process:
-        deadline = time.monotonic() + 60.0
+        deadline = time.monotonic() + HANGS_S
         while until not in (said := workdir.with_name("told.txt").read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.kill()

@@ -11,24 +11,37 @@ from kaggle_manager.platforms.slurm.settings import SlurmSettings
 
 # It is the same for every session of a run. That it began and how it ended it writes beside itself, for Slurm forgets.
 # `claimed` is made once, by the job or by who withdraws the session: so a job that comes twice, or late, does nothing.
+# What fails before the training ends the job with its own words, whether it returns or exits.
 _SCRIPT = """\
 #!/bin/bash -l
 # One session of a training. What it leaves is beside this file: log, output, ended.
-here=$1
-cd -- "$here" || exit {no_folder}
+km_here=$1
+cd -- "$km_here" || exit {no_folder}
 umask 077
 mkdir claimed 2>/dev/null || exit {not_mine}
 exec >> log 2>&1
 printf '%s\\n' "$SLURM_JOB_ID" > started
 trap : TERM INT HUP USR1  # for the trainer, which saves and leaves; this script writes how it ended
+km_ended() {{
+    trap - EXIT
+    cd -- "$km_here" || exit 1
+    if [ -n "$km_step" ]; then
+        [ "$1" != 0 ] || set -- 1
+        km_step="before the training, '$km_step' failed: $(tail -c 2000 log | tail -n 3)"
+    fi
+    printf '%s\\n%s\\n' "$1" "$km_step" > ended.tmp
+    mv -f ended.tmp ended
+    exit "$1"
+}}
+km_step=
+trap 'km_ended $?' EXIT
 {setup}
-cd -- "$here" || exit 1
-export KAGGLE_WORKING_DIR="$here/output" KAGGLE_INPUT_DIR="$here/input"
+km_step=
+trap 'km_ended $?' EXIT
+cd -- "$km_here" || exit 1
+export KAGGLE_WORKING_DIR="$km_here/output" KAGGLE_INPUT_DIR="$km_here/input"
 export KAGGLE_CONTAINER_NAME="$(uname -n)-$SLURM_JOB_ID"
 {python} -u script.py
-code=$?
-printf '%s\\n' "$code" > ended.tmp && mv -f ended.tmp ended
-exit "$code"
 """
 
 
@@ -41,9 +54,13 @@ def job_script(settings: SlurmSettings, python: str) -> str:
     return _SCRIPT.format(
         no_folder=NO_FOLDER,
         not_mine=NOT_MINE,
-        setup="\n".join(settings.setup),
+        setup="\n".join(map(_step, settings.setup)),
         python=shlex.quote(settings.python or python),
     )
+
+
+def _step(line: str) -> str:
+    return f"km_step={shlex.quote(line)}\neval {shlex.quote(line)} || km_ended $?"
 
 
 def comment_of(slug: str, number: str) -> str:

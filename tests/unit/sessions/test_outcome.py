@@ -7,6 +7,7 @@ import json
 import pytest
 
 from kaggle_manager.errors import LineageMismatch, OutputDamaged
+from kaggle_manager.platforms.platform import EndCause
 from kaggle_manager.protocol.session_result import SessionResult, parse_result
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.sessions.outcome import Outcome, judge, last_traceback_line, normalised_failure
@@ -122,6 +123,29 @@ def test_a_session_ended_at_its_limit_is_a_time_out_though_its_state_is_that_of_
     gained_nothing = outcome_of(None, after=5, says=TIMED_OUT, log=LOG)
     assert gained_nothing.failure_kind is FailureKind.NO_PROGRESS, "a longer session helps, not another try"
     assert outcome_of(None, after=5, says="CANCELLED").failure_kind is FailureKind.KILLED
+
+
+def test_what_the_platform_knows_of_an_end_counts_more_than_what_the_log_shows() -> None:
+    log = "Traceback (most recent call last):\n  x\nValueError: it was shown and the training went on"
+    expected = {
+        EndCause.TIME_LIMIT: FailureKind.NO_PROGRESS,
+        EndCause.MEMORY: FailureKind.MEMORY,
+        EndCause.PLATFORM: FailureKind.PLATFORM,
+        EndCause.SETTINGS: FailureKind.ORDER,
+        EndCause.UNKNOWN: FailureKind.CODE,
+    }
+    for cause in EndCause:
+        outcome = judge(
+            result=None,
+            platform_says="ERROR job 7: so",
+            end_cause=cause,
+            log=log,
+            step_before=0,
+            step_after=0,
+            target_reached=False,
+        )
+        assert outcome.failure_kind is expected[cause]
+        assert ("job 7: so" in outcome.why) is bool(cause)
 
 
 def test_an_end_that_the_user_asked_for_is_no_failure() -> None:
