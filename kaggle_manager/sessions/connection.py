@@ -59,6 +59,9 @@ class Connection:
 
         Args:
             pythons: the versions that one may have, such as "3.13.15".
+
+        Raises:
+            ConfigError, AuthError, RemoteError: as `Platform.python`.
         """
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if self.platform == "local":
@@ -66,7 +69,7 @@ class Connection:
         if self.client.has_this_python():
             return Machine((here,), frozenset(_installed_here()), is_here=True)
         if self.platform != "kaggle":  # nothing is known of its machines: what a section pins is installed there
-            return Machine((here,), frozenset())
+            return Machine((self.client.python() or here,), frozenset())
         known = [found[0] for each in pythons if (found := re.match(r"3\.\d+", each))]
         return Machine(tuple(dict.fromkeys(known)) or KAGGLE_PYTHONS, listed(), versions=image_versions())
 

@@ -52,7 +52,15 @@ from kaggle_manager.platforms.platform import (
     Submission,
 )
 from kaggle_manager.platforms.slurm import remote
-from kaggle_manager.platforms.slurm.job_script import comment_of, job_script, sbatch
+from kaggle_manager.platforms.slurm.job_script import (
+    OLDEST_PYTHON,
+    ask_for_python,
+    comment_of,
+    in_words,
+    job_script,
+    read_python,
+    sbatch,
+)
 from kaggle_manager.platforms.slurm.job_state import Job, end_of, read_sacct, read_scontrol, status_of
 from kaggle_manager.platforms.slurm.settings import folder_of, read_settings
 from kaggle_manager.platforms.slurm.shell import Done, Shell, TimedOut
@@ -121,6 +129,28 @@ class SlurmPlatform(Platform):
     def has_this_python(self) -> bool:
         return not self.settings.login and not self.settings.setup and self.settings.python in (None, sys.executable)
 
+    def python(self) -> str:
+        """Of the host with Slurm's commands, after the lines of setup; what cannot be found out there a job says."""
+        return self._python
+
+    @cached_property
+    def _python(self) -> str:
+        done = self.shell.run("bash", "-l", "-c", ask_for_python(self.settings, self._default_python))
+        if (found := read_python(done.out)) is None:
+            return ""
+        if found < OLDEST_PYTHON:
+            raise ConfigError(
+                f"{self.settings.python or self._default_python} on {self.shell.where} is Python {in_words(found)}: "
+                f"sessions need {in_words(OLDEST_PYTHON)} or newer.",
+                safe="nothing was started",
+                next_step="name another: python in [platform.slurm] of section.toml, or load one in its setup",
+            )
+        return in_words(found)
+
+    @property
+    def _default_python(self) -> str:
+        return "python3" if self.settings.login else sys.executable
+
     def page(self, owner: str, slug: str) -> str:
         return f"{self._root}/runs/{slug} on {self.shell.where}"
 
@@ -132,9 +162,10 @@ class SlurmPlatform(Platform):
     def start(self, push: SessionRequest) -> StartedSession:
         if push.competition_sources or push.model_sources:
             self.check_competition("")
-        python = "python3" if self.settings.login else sys.executable
+        if not self.has_this_python():
+            self.python()
         links = [source.partition("/")[2] for source in push.dataset_sources]
-        script = job_script(self.settings, python)
+        script = job_script(self.settings, self._default_python)
         done = self.shell.script(remote.PREPARE, self._root, push.slug, script, *links, stdin=push.source)
         if done.code == remote.NO_INPUT:
             raise Unavailable(f"Slurm has no inputs {done.error.strip()}.", safe="no session was started")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 
 from kaggle_manager.platforms.slurm.job_state import NO_FOLDER, NOT_MINE
 from kaggle_manager.platforms.slurm.settings import SlurmSettings
 
+OLDEST_PYTHON = (3, 11)
+_TELLS_PYTHON = "import sys; print('km_python %d.%d' % sys.version_info[:2])"
+_CHECKS_PYTHON = """import sys
+if sys.version_info < {oldest}: sys.exit('it is Python %d.%d: sessions need {words} or newer' % sys.version_info[:2])"""
 # It is the same for every session of a run. That it began and how it ended it writes beside itself, for Slurm forgets.
 # `claimed` is made once, by the job or by who withdraws the session: so a job that comes twice, or late, does nothing.
 # What fails before the training ends the job with its own words, whether it returns or exits.
@@ -36,6 +41,8 @@ km_ended() {{
 km_step=
 trap 'km_ended $?' EXIT
 {setup}
+km_step={python_word}
+{python} -c {check} || km_ended $?
 km_step=
 trap 'km_ended $?' EXIT
 cd -- "$km_here" || exit 1
@@ -55,12 +62,30 @@ def job_script(settings: SlurmSettings, python: str) -> str:
         no_folder=NO_FOLDER,
         not_mine=NOT_MINE,
         setup="\n".join(map(_step, settings.setup)),
-        python=shlex.quote(settings.python or python),
+        python=(word := shlex.quote(settings.python or python)),
+        python_word=shlex.quote(word),
+        check=shlex.quote(_CHECKS_PYTHON.format(oldest=OLDEST_PYTHON, words=in_words(OLDEST_PYTHON))),
     )
 
 
 def _step(line: str) -> str:
     return f"km_step={shlex.quote(line)}\neval {shlex.quote(line)} || km_ended $?"
+
+
+def ask_for_python(settings: SlurmSettings, python: str) -> str:
+    """Lines of bash whose output `read_python` reads; arguments as `job_script`."""
+    setup = [f"eval {shlex.quote(line)} || exit" for line in settings.setup]
+    return "\n".join([*setup, f"{shlex.quote(settings.python or python)} -c {shlex.quote(_TELLS_PYTHON)}"])
+
+
+def read_python(text: str) -> tuple[int, ...] | None:
+    """The version in it, such as (3, 11); None for none."""
+    found = re.findall(r"^km_python (\d+)\.(\d+)$", text, re.MULTILINE)
+    return tuple(map(int, found[-1])) if found else None
+
+
+def in_words(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def comment_of(slug: str, number: str) -> str:

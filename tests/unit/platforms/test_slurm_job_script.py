@@ -5,14 +5,19 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.platform import EndCause, SessionState, SessionStatus
-from kaggle_manager.platforms.slurm.job_script import job_script
+from kaggle_manager.platforms.slurm import job_script as scripts
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
+from kaggle_manager.platforms.slurm.job_script import OLDEST_PYTHON, job_script
 from kaggle_manager.platforms.slurm.job_state import end_of
 from kaggle_manager.platforms.slurm.settings import SlurmSettings
+from kaggle_manager.sessions.connection import Connection
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 
@@ -64,3 +69,45 @@ def test_a_line_of_setup_that_a_signal_ends_has_not_failed_by_itself(tmp_path: P
 
 def test_a_session_that_ends_well_is_complete(tmp_path: Path) -> None:
     assert ended(tmp_path, "true", source="pass").state is SessionState.COMPLETE
+
+
+def python(folder: Path, version: str) -> str:
+    """One that says it is this version."""
+    (made := folder / "it's python").write_text(f"#!/bin/sh\necho km_python {version}\n")
+    made.chmod(0o755)
+    return str(made)
+
+
+def machine(platform: SlurmPlatform) -> tuple[str, ...]:
+    return Connection(platform, "ann", "slurm", "").machine(None, ()).pythons  # type: ignore[arg-type]
+
+
+def test_wheels_are_for_the_python_of_the_cluster_not_for_that_of_the_manager(tmp_path: Path) -> None:
+    platform = SlurmPlatform({"python": python(tmp_path, "3.99"), "setup": ["echo loaded"]}, tmp_path)
+    assert machine(platform) == ("3.99",)
+
+
+def test_a_python_that_is_too_old_is_said_before_anything_is_started(tmp_path: Path) -> None:
+    platform = SlurmPlatform({"python": python(tmp_path, "3.9")}, tmp_path)
+    with pytest.raises(ConfigError, match=r"it's python on this machine is Python 3\.9: sessions need 3\.11 or newer"):
+        machine(platform)
+
+
+def test_a_setup_that_only_nodes_can_do_leaves_the_python_to_the_job(tmp_path: Path) -> None:
+    options = {"python": python(tmp_path, "3.9"), "setup": ["module load what-only-a-node-has 2>/dev/null"]}
+    assert machine(SlurmPlatform(options, tmp_path)) == (f"{sys.version_info.major}.{sys.version_info.minor}",)
+
+
+def test_a_python_that_is_too_old_on_its_node_ends_the_job_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripts, "OLDEST_PYTHON", (3, 99))
+    said = ended(tmp_path, source="open('output/trained', 'w')")
+    assert said.cause is EndCause.SETTINGS
+    assert "sessions need 3.99 or newer" in said.failure_message
+    assert list((tmp_path / "output").iterdir()) == []
+
+
+def test_the_oldest_python_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={'.'.join(map(str, OLDEST_PYTHON))}"
