@@ -60,13 +60,45 @@ def test_the_code_is_run_in_order_and_what_only_shows_is_left_out() -> None:
         ("%pip install -q tiny", "cell 1, line 1: `%pip install -q tiny` installs while it runs"),
         ("%%bash\nls", "cell 1, line 1: `%%bash` is a command of notebooks"),
         ("x = 1\nx?", "cell 1, line 2: `x?` is a command of notebooks"),
-        ("def f(:", "cell 1 is no Python that can be read"),
+        ("x = 1\nfiles = !ls 'it", "cell 1, line 2: `files = !ls 'it` is a command of notebooks"),
+        ("x = %time f()", "cell 1, line 1: `x = %time f()` is a command of notebooks"),
+        ("\n\n%%time\nx = 1", "cell 1, line 3: `%%time` is a command of notebooks"),
+        ('x = [\n  1, 2]\n!echo "it\'s"', 'cell 1, line 3: `!echo "it\'s"` is a command of notebooks'),
+        ('text = """\n%not one\n"""\nif text:\n    !ls', "cell 1, line 5: `!ls` is a command of notebooks"),
+        ("x = 1\npip install tiny", "cell 1, line 2: `pip install tiny` installs while it runs"),
+        ("x = 1\nawait x", "cell 1, line 2: `await x` is no Python that a script can have"),
+        ("def f(:", "cell 1, line 1: `def f(:` is no Python that a script can have"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_its_cell_and_line(cell: str, said: str) -> None:
     with pytest.raises(NoScript) as refused:
         as_python(notebook(cell))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'text = """\n!ls\n%time x\n%matplotlib inline\n%%bash\nx?\n"""',
+        "ten, three = 10, 3\nrest = (ten\n%three)\nrest = ten \\\n%three",
+        "told = {1: '= !ls'}\ntold['= !ls'] = \"x = %time\"  # = !ls, what?",
+        "text = 'a form\x0cfeed, a \u2028 line'",
+    ],
+)
+def test_a_line_that_begins_no_statement_is_no_command(cell: str) -> None:
+    expected: dict[str, Any] = {}
+    exec(cell, expected)
+    space: dict[str, Any] = {}
+    exec(as_python(notebook("%matplotlib inline\n" + cell)), space)
+    del expected["__builtins__"]
+    assert {name: space[name] for name in expected} == expected
+
+
+def test_what_ipython_reads_otherwise_than_python_is_read_as_it_does() -> None:
+    cells = ("  x: int = 1\n  %config A \\\n  .b = 2\n  y = 2", "from __future__ import annotations\nz: unknown = 3")
+    space: dict[str, Any] = {}
+    exec(compile(as_python(notebook(*cells)), "train", "exec", dont_inherit=True), space)
+    assert (space["x"], space["y"], space["z"]) == (1, 2, 3), "an indented cell, a command of two lines, a late import"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"cells": [1]}', b"\xff"])
