@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import operator
 import os
 import shutil
 import signal
@@ -30,12 +32,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+class SessionError(RuntimeError):
+    """Why a training cannot go on, in one line; what was saved before stays."""
+
+
 class Session:
     """What this process continues (`resume`, `step`), how far it goes (`target`), and when it saves and stops.
 
     `save_every` counts steps, `save_minutes` minutes since the last save; whichever comes first. `seed` is for the
     script to use. The saves folder holds `<step>/` for each checkpoint and `metrics.jsonl`; without a manager, the two
     newest checkpoints and the newest that was saved as best are kept.
+
+    Raises SessionError, here and where it saves, where the folder or the disk refuses, or what is to be saved is wrong.
     """
 
     def __init__(
@@ -47,25 +55,29 @@ class Session:
         save_every: int | None = None,
         save_minutes: float = 10,
     ) -> None:
+        self.saved = 0  # the newest step that cannot be lost
         given = {name[11:]: value for name, value in os.environ.items() if name.startswith("KM_SESSION_") and value}
         self.target = int(given.get("TARGET", target))
         self.seed = int(given.get("SEED", seed))
         self.saves = Path(given.get("SAVES", saves)).absolute()
-        self.saves.mkdir(parents=True, exist_ok=True)
+        with self._in_words(f"{self.saves} cannot be saved into"):
+            self.saves.mkdir(parents=True, exist_ok=True)
         self._managed = "SAVES" in given
         if self._managed:
             self.step = int(given.get("STEP", 0))
             self.resume = Path(given["RESUME"]) if "RESUME" in given else None
         else:
-            self.step = max(self._committed(), default=0)
-            self.resume = self.saves / str(self.step) if self.step else None
-        self.saved = self.step  # the newest step that cannot be lost
+            committed = self._committed()
+            self.step = max(committed, default=0)
+            self.resume = committed[self.step] if self.step else None
+        self.saved = self.step
         self._deadline, self._stop_at = float(given.get("DEADLINE", "inf")), float(given.get("STOP_AT", "inf"))
         self._every, self._seconds, self._saved_at = save_every, 60 * save_minutes, time.monotonic()
         self._told = self._ending = False
         self._is_first = os.environ.get("RANK", "0") == "0"
         if self._is_first:
-            self._forget_what_was_lost()
+            with self._in_words(f"{self.saves} cannot be saved into"):
+                self._forget_what_was_lost()
         with contextlib.suppress(ValueError):  # only the main thread may
             for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # the last is Windows's
                 if hasattr(signal, name):
@@ -95,34 +107,47 @@ class Session:
     def checkpoint(self, step: int, *, best: bool = False) -> Iterator[Path]:
         """A folder to save into. It counts when the block has ended, whole or not at all; `best` marks it as the best.
 
-        Raises ValueError where `step` is not after the newest checkpoint: the script did not resume from it.
+        Raises SessionError also where `step` is not after the newest checkpoint: the script did not resume from it.
         """
+        step = operator.index(step)
+        if step < 1:
+            raise SessionError(f"step {step} is before the first one, which is 1: count a step, then save it")
         if step <= self.saved:
-            raise ValueError(f"step {step} is not after step {self.saved}, the newest that is saved in {self.saves}")
+            raise SessionError(f"step {step} is not after step {self.saved}, the newest that is saved in {self.saves}")
         folder = self.saves / f"{step}.tmp"
         if self._is_first:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            with self._in_words(f"step {step} cannot be saved"):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
         _agreed()
         yield folder
         (self._ending,) = _agreed(self.stopping or step >= self._stop_at)  # it may have been told meanwhile
         if self._is_first:
-            if best:
-                (folder / "BEST").touch()
-            _to_disk(folder)
-            folder.replace(self.saves / str(step))  # the commit
-            if not self._managed:
-                self._keep_two()
+            with self._in_words(f"step {step} cannot be saved"):
+                if best:
+                    (folder / "BEST").touch()
+                _to_disk(folder)
+                folder.replace(self.saves / str(step))  # the commit
         self.saved, self._saved_at = step, time.monotonic()
+        if self._is_first and not self._managed:
+            self._keep_two()
 
-    def log(self, step: int, name: str, value: float) -> None:
-        """One point of a curve, for `metrics.jsonl`."""
+    def log(self, step: int, name: str, value: float | None) -> None:
+        """One point of a curve, for `metrics.jsonl`; None is a value that is not known.
+
+        Raises SessionError where it is NaN or infinite: the training has diverged, and would replace its good saves.
+        """
         if not self._is_first:
             return
         number = value.item() if hasattr(value, "item") else value  # of an array or a tensor
-        line = json.dumps({"step": step, "name": name, "value": float(number)})
-        with (self.saves / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        number = None if number is None else float(number)
+        line = json.dumps({"step": operator.index(step), "name": name, "value": number}).encode() + b"\n"
+        with self._in_words("metrics.jsonl cannot be written"), (self.saves / "metrics.jsonl").open("ab+") as file:
+            if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
+                line = b"\n" + line  # the rest of a line that could not be written whole
+            file.write(line)
+        if number is not None and not math.isfinite(number):
+            raise SessionError(f"the training has diverged at step {step}: {name} is {number}. {self._safe}")
 
     def stop(self, number: int = 0, _frame: object = None) -> None:
         """Ask for a last save; this is what SIGTERM and Ctrl-C do. A second Ctrl-C ends the script at once."""
@@ -131,24 +156,44 @@ class Session:
             os.write(2, b"\nresumable: saving at the end of this step, then leaving (Ctrl-C again: leaving now)\n")
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _committed(self) -> list[int]:
-        return sorted(int(each.name) for each in self.saves.iterdir() if each.name.isdecimal())
+    @property
+    def _safe(self) -> str:
+        return f"Step {self.saved} stays saved." if self.saved else "Nothing had been saved before."
+
+    @contextlib.contextmanager
+    def _in_words(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SessionError(f"{what}: {error}. {self._safe}") from error
+
+    def _committed(self) -> dict[int, Path]:
+        """The folder of each checkpoint, from the first one to the newest."""
+        names = [each for each in self.saves.iterdir() if each.name.isascii() and each.name.isdecimal()]
+        for each in names:
+            if not each.is_dir():
+                raise SessionError(f"{each} has the name of a checkpoint and is no folder: move it away. {self._safe}")
+        return {int(each.name): each for each in sorted(names, key=lambda each: int(each.name))}
 
     def _keep_two(self) -> None:
-        steps = self._committed()
-        best = [step for step in steps if (self.saves / str(step) / "BEST").exists()]
-        for step in set(steps[:-2]) - set(best[-1:]):
-            shutil.rmtree((self.saves / str(step)).replace(self.saves / f"{step}.tmp"), ignore_errors=True)
+        committed = self._committed()
+        best = [step for step, folder in committed.items() if (folder / "BEST").exists()]
+        for step in {*list(committed)[:-2]} - {*best[-1:]}:
+            with self._in_words(f"the checkpoint of step {step} cannot be deleted"):
+                shutil.rmtree(committed[step].replace(self.saves / f"{step}.tmp"), ignore_errors=True)
 
     def _forget_what_was_lost(self) -> None:
         """A process that was killed may have left half a checkpoint, and points of steps that are made again."""
         for left in self.saves.glob("*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.stem.isdecimal():
+                shutil.rmtree(left, ignore_errors=True)
         metrics = self.saves / "metrics.jsonl"
+        if os.path.lexists(metrics) and not metrics.is_file():
+            raise OSError(f"{metrics} is no file")
         if metrics.exists():
-            kept = [line for line in metrics.read_text(encoding="utf-8").splitlines() if _step_of(line) <= self.step]
             partial = self.saves / "metrics.jsonl.new"
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            with metrics.open("rb") as lines, partial.open("wb") as kept:
+                kept.writelines(line.rstrip(b"\n") + b"\n" for line in lines if _step_of(line) <= self.step)
             partial.replace(metrics)
 
 
@@ -165,17 +210,22 @@ def _agreed(*wishes: bool) -> list[bool]:
 
 def _to_disk(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        if os.name == "posix" or path.is_file():
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_folder and not path.is_file():  # opening a pipe would wait for ever
+            raise OSError(f"{path} is no file: a link to a folder or to what is not there, a pipe, a device")
+        if os.name == "posix" or not is_folder:
             handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-            os.fsync(handle)
-            os.close(handle)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
-def _step_of(line: str) -> float:
+def _step_of(line: bytes) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, TypeError, KeyError):
-        return float("inf")  # torn
+    except (ValueError, TypeError, KeyError):  # a torn line is forgotten; a whole one that is something else stays
+        return 0 if line.endswith(b"\n") else math.inf
 
 
 def _leave_signals_to_the_parent() -> None:

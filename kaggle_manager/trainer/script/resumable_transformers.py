@@ -11,6 +11,7 @@ the Trainer's own: it keeps random generators and the loader's place itself.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -61,7 +62,8 @@ class SessionCallback(TrainerCallback):
             return  # a summary of this session alone
         for name, value in logs.items():
             if isinstance(value, (int, float)) and not name.endswith(("epoch", "_runtime", "_per_second")):
-                self.session.log(state.global_step, name, value)
+                is_known = name != "grad_norm" or math.isfinite(value)  # fp16 skips steps while its scale is too large
+                self.session.log(state.global_step, name, value if is_known else None)
 
 
 def _link_or_copy(source: str, copy: str) -> None:

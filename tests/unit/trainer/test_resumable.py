@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from kaggle_manager.trainer.script import resumable
-from kaggle_manager.trainer.script.resumable import Session
+from kaggle_manager.trainer.script.resumable import Session, SessionError
 from kaggle_manager.trainer.script.resumable_state import Batches, endless, random_state, seed_all, set_random_state
 
 SCRIPT = """
@@ -219,8 +220,28 @@ def test_it_refuses_to_save_backwards() -> None:
     save(Session(target=9), 4)
     session = Session(target=9)
     for step in (3, 4):
-        with pytest.raises(ValueError, match=f"step {step} is not after step 4"), session.checkpoint(step):
+        with pytest.raises(SessionError, match=f"step {step} is not after step 4"), session.checkpoint(step):
             pass
+
+
+@pytest.mark.parametrize("step", [0, -1])
+def test_step_zero_has_nothing_to_save_and_is_told_so(step: int) -> None:
+    session = Session(target=9)
+    with (
+        pytest.raises(SessionError, match=f"step {step} is before the first one, which is 1"),
+        session.checkpoint(step),
+    ):
+        pass
+    assert list(session.saves.iterdir()) == []
+
+
+def test_a_step_is_a_whole_number_of_any_type() -> None:
+    session = Session(target=9)
+    with pytest.raises(TypeError), session.checkpoint(3.0):  # type: ignore[arg-type]
+        pass
+    save(session, np.int64(3))  # type: ignore[arg-type]
+    session.log(np.int64(3), "loss", np.float32(1))  # type: ignore[arg-type]
+    assert Session(target=9).resume == session.saves / "3"
 
 
 def test_it_ends_at_the_target_or_once_its_last_step_is_saved() -> None:
@@ -254,11 +275,100 @@ def test_points_of_steps_that_are_made_again_are_forgotten() -> None:
     session = Session(target=9)
     session.log(1, "loss", 3)
     save(session, 1)
-    session.log(2, "loss", float("nan"))
+    session.log(2, "loss", None)
     with (session.saves / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1, "na')
     assert Session(target=9).saved == 1
     assert (session.saves / "metrics.jsonl").read_text() == '{"step": 1, "name": "loss", "value": 3.0}\n'
+
+
+def test_a_line_that_is_no_point_stays_and_one_without_its_end_is_whole_or_forgotten() -> None:
+    session = Session(target=9)
+    save(session, 1)
+    for rest, kept in ((b'{"step": 1}', b'{"step": 1}\n'), (b'{"step": 1, "na', b""), (b"\xff", b"")):
+        (session.saves / "metrics.jsonl").write_bytes(b"caf\xe9\n[]\n" + rest)
+        Session(target=9).log(2, "loss", 2)
+        lines = (session.saves / "metrics.jsonl").read_bytes()
+        assert lines == b"caf\xe9\n[]\n" + kept + b'{"step": 2, "name": "loss", "value": 2.0}\n'
+
+
+def test_a_point_is_a_line_of_its_own_whatever_was_written_before_it() -> None:
+    session = Session(target=9)
+    with (session.saves / "metrics.jsonl").open("w") as file:
+        file.write('{"step": 1, "na')
+    session.log(2, "loss", 2)
+    session.log(3, "loss", 3)
+    assert [json.loads(line)["step"] for line in (session.saves / "metrics.jsonl").read_text().splitlines()[1:]] == [
+        2,
+        3,
+    ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
+def test_a_value_that_is_not_finite_ends_the_training_before_its_good_saves_are_replaced(value: float) -> None:
+    session = Session(target=9)
+    save(session, 4)
+    with pytest.raises(SessionError, match=r"diverged at step 5: loss is .* Step 4 stays saved"):
+        session.log(5, "loss", value)
+    assert '"step": 5' in (session.saves / "metrics.jsonl").read_text(), "for the manager, which judges it"
+
+
+def test_what_has_the_name_of_a_checkpoint_and_is_none_is_refused_and_what_has_another_is_left(tmp_path: Path) -> None:
+    session = Session(target=9)
+    save(session, 4)
+    (session.saves / "data.tmp").mkdir()
+    (session.saves / "007").mkdir()
+    assert Session(target=9).resume == session.saves / "007"
+    (session.saves / "9").write_text("")
+    with pytest.raises(SessionError, match=r"saves/9 has the name of a checkpoint and is no folder: move it away"):
+        Session(target=9)
+    assert sorted(path.name for path in session.saves.iterdir()) == ["007", "4", "9", "data.tmp"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes there")
+@pytest.mark.parametrize("odd", ["pipe", "dangling", "folder"])
+def test_a_checkpoint_of_what_is_no_file_is_refused_and_the_newest_stays(odd: str, tmp_path: Path) -> None:
+    session = Session(target=9)
+    save(session, 4)
+
+    def save_it() -> None:
+        with session.checkpoint(5) as folder:
+            if odd == "pipe":
+                os.mkfifo(folder / "odd")
+            else:
+                (folder / "odd").symlink_to(tmp_path / ("nothing" if odd == "dangling" else "."))
+
+    with pytest.raises(SessionError, match=r"step 5 cannot be saved: .*odd is no file.* Step 4 stays saved"):
+        save_it()
+    assert Session(target=9).resume == session.saves / "4"
+
+
+def test_a_commit_that_the_disk_refuses_is_an_error_and_the_newest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(target=9)
+    save(session, 4)
+    replace = Path.replace
+
+    def other_disk(path: Path, target: Path) -> Path:
+        if path.name == "5.tmp":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", other_disk)
+    with pytest.raises(SessionError, match=r"step 5 cannot be saved: .*5\.tmp'\. Step 4 stays saved"):
+        save(session, 5)
+    assert (session.saved, sorted(path.name for path in session.saves.iterdir())) == (4, ["4", "5.tmp"])
+    (session.saves / "6.tmp").write_text("a file in its place")
+    with pytest.raises(SessionError, match=r"step 6 cannot be saved: .* Step 4 stays saved"):
+        save(session, 6)
+
+
+def test_a_saves_folder_that_is_none_is_told() -> None:
+    Path("taken").write_text("")
+    with pytest.raises(SessionError, match="taken cannot be saved into"):
+        Session(target=9, saves="taken")
+    Path("saves/metrics.jsonl").mkdir(parents=True)
+    with pytest.raises(SessionError, match=r"saves cannot be saved into: .*metrics.jsonl is no file"):
+        Session(target=9)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork")
