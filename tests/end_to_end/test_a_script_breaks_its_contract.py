@@ -171,6 +171,8 @@ def session(
             "diverged at step 20: loss is nan",
             [10],
         ),
+        ("save(0); taken(0)", "NothingSaved", "committed no checkpoint after step 0, with which it began", [0]),
+        ("save(10); tell(11, 'Infinity'); sys.exit(1)", "Diverged", "diverged at step 11: loss is inf", [10]),
         ("save(10); taken(10); import no_such_module", "ScriptFailed", "'no_such_module' (train.py, line 27)", [10]),
         ("save(10); taken(10); os.kill(os.getpid(), signal.SIGKILL)", "ScriptFailed", "was ended by signal 9", [10]),
     ],
@@ -183,6 +185,12 @@ def test_a_broken_promise_is_an_error_of_its_own_and_the_newest_checkpoint_stays
     assert (ended.error, ended.steps, ended.code) == (error, steps, 1), ended.said
     assert said in ended.reason
     assert "Safe: " in ended.said
+
+
+def test_a_file_that_it_does_not_find_is_named_for_the_manager_which_knows_where_it_is(tmp_path: Path) -> None:
+    ended = session(tmp_path, "open('data/words.txt')")
+    assert ended.result["error"]["missing"]["file"] == "data/words.txt"
+    assert "add it to `include` in section.toml" in ended.said
 
 
 def test_one_that_never_saves_is_told_so_with_what_lies_there(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ import re
 from pathlib import Path
 from types import TracebackType
 
+from kaggle_manager.errors import ScriptFailed
 from kaggle_manager.protocol.session_result import Missing
 from kaggle_manager.trainer.runtime.as_in_session import PACKAGE, chain
 
 CODE = Path(__file__).resolve().parents[3]
 # Some libraries keep an ImportError for later, and raise one of their own with its text.
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
+# Of a script the last line of its traceback is known.
+_NO_FILE = re.compile(r"FileNotFoundError: .*: '([^'\n]+)'")
 
 
 def missing_in(error: BaseException, code: Path = CODE) -> Missing | None:
@@ -28,11 +31,20 @@ def missing_in(error: BaseException, code: Path = CODE) -> Missing | None:
         name = each.name if isinstance(each, ModuleNotFoundError) else found and found[1]
         if name and name.partition(".")[0] != PACKAGE:
             return Missing(module=name)
-        if isinstance(each, FileNotFoundError) and each.filename and _is_of_user(each.__traceback__, code):
-            path = Path(code / str(each.filename))
+        if file := _file_in(each, code):
+            path = code / file
             inside = path.is_relative_to(code) and ".." not in path.parts
             return Missing(file=path.relative_to(code).as_posix() if inside else str(path))
     return None
+
+
+def _file_in(error: BaseException, code: Path) -> str:
+    """The file that the user's code did not find; '' for none."""
+    if isinstance(error, ScriptFailed):
+        found = _NO_FILE.search(error.message)
+        return found[1] if found else ""
+    is_it = isinstance(error, FileNotFoundError) and _is_of_user(error.__traceback__, code)
+    return str(getattr(error, "filename", None) or "") if is_it else ""
 
 
 def in_words(missing: Missing) -> str:

@@ -72,15 +72,18 @@ class Metrics:
                 self._note(metric)
         write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in lines))
 
-    def read(self, looks: int = 1) -> None:
+    def read(self, looks: int = 1, *, is_over: bool = False) -> None:
         """Take in what was written since the last call; so many bytes for each look that a later call reads the rest.
+
+        Args:
+            is_over: nobody writes any more: a last line without its end is one.
 
         Raises:
             Diverged: a value is not finite.
         """
         try:
             with open(self.path, "rb", opener=regular) as file:
-                self._take(file, looks)
+                self._take(file, looks, is_over)
         except OSError:
             return
 
@@ -96,13 +99,15 @@ class Metrics:
         if metric.name == self.judged:
             self._recent.append(metric)
 
-    def _take(self, file: BinaryIO, looks: int) -> None:
+    def _take(self, file: BinaryIO, looks: int, is_over: bool) -> None:
         if file.seek(0, os.SEEK_END) < self._offset:  # it was begun anew
             self._offset, self._rest = 0, b""
         file.seek(self._offset)
         for _ in range(looks):
             data = file.read(AT_ONCE)
             self._offset += len(data)
+            if is_over and not data:
+                data = b"\n"
             *lines, self._rest = (self._rest + data).split(b"\n")
             self._rest = self._rest[:LONGEST_LINE]
             good: list[bytes] = []

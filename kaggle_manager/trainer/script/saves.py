@@ -23,7 +23,7 @@ from typing import BinaryIO
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.checkpoints.contents import BLOCK, Content, Shared, Streamed
 from kaggle_manager.checkpoints.layout import ROLES, file_name
-from kaggle_manager.errors import CheckpointChanged, UnsafePath
+from kaggle_manager.errors import CheckpointChanged, ContractBroken, UnsafePath
 
 PACK = "packed.tar"
 MOST_FILES = 50
@@ -59,16 +59,30 @@ class Saves:
         self._count = 0
 
     def take(self) -> list[Save]:
-        """The checkpoints that were committed since the last call, by their steps."""
-        found = []
+        """The checkpoints that were committed since the last call, by their steps.
+
+        Raises:
+            ContractBroken: one of them cannot be taken out of the folder; others that can be are returned first.
+        """
+        found, refused = [], None
         for path in self._folders():
             self._count += 1
             taken = self._taken / f"{self._count}"
             try:
                 path.rename(taken)
-            except OSError:  # it vanished
+            except FileNotFoundError:  # it vanished
+                continue
+            except OSError as error:
+                refused = path, error
                 continue
             found.append(Save(int(path.name), taken))
+        if refused and not found:
+            raise ContractBroken(
+                f"The script's checkpoint of step {int(refused[0].name):,} cannot be taken out of its saves folder: "
+                f"{refused[1].strerror}.",
+                safe="the checkpoints that were committed before it",
+                next_step="write <step>.tmp as a folder of KM_SESSION_SAVES, with no other disk in its place",
+            ) from refused[1]
         return sorted(found, key=lambda save: save.step)
 
     def _folders(self) -> list[Path]:

@@ -6,19 +6,28 @@ checkpoint has reached it, and never by what the script says; nothing that it ha
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore
 from kaggle_manager.checkpoints.sources import Sources, to_bytes
-from kaggle_manager.errors import Diverged, EndedEarly, NothingSaved, SavedBackwards, ScriptFailed, StopIgnored
+from kaggle_manager.errors import (
+    ContractBroken,
+    Diverged,
+    EndedEarly,
+    NothingSaved,
+    SavedBackwards,
+    ScriptFailed,
+    StopIgnored,
+)
 from kaggle_manager.protocol.events import ProgressEvent, ResumeEvent
 from kaggle_manager.sections.identity import sources_of
 from kaggle_manager.sections.script import ScriptScenario
@@ -197,7 +206,7 @@ class _Run:
             self.asked = "the script ended at its deadline"
         if behind := process.end():
             warn(f"the script left processes behind when it ended, which were killed: {', '.join(behind[:10])}.")
-        self._look(looks=LAST_LOOKS)
+        self._look_at(process, None, is_over=True)
         for save in self._wanted():
             self._commit(save)
         if left_behind := self.saves.left():
@@ -225,7 +234,7 @@ class _Run:
         under_way: Future[None] | None = None
         try:
             while (code := process.exit_code()) is None:
-                self._look()
+                self._look_at(process, under_way)
                 if under_way is not None and under_way.done():
                     under_way = under_way.result()  # raises what it has raised
                 if under_way is None and (wanted := self._wanted()):
@@ -234,27 +243,32 @@ class _Run:
                 self._stop_in_time(process)
                 self._tell()
                 time.sleep(LOOK_S)
-        except BaseException as error:
+        except BaseException:
             process.end()
-            if isinstance(error, Diverged):
-                self._keep_what_was_saved_before(under_way)
             raise
         if under_way is not None:
             under_way.result()
         return code
 
-    def _keep_what_was_saved_before(self, under_way: Future[None] | None) -> None:
-        """Of a training that has diverged: the saves of earlier steps, which were committed by their rename."""
-        if under_way is not None:
-            under_way.result()
-        self._waiting += self.saves.take()
-        self._waiting = [save for save in self._waiting if save.step < (self.metrics.diverged_at or 0)]
-        for save in self._wanted():
-            self._commit(save)
+    def _look_at(self, process: ScriptProcess, under_way: Future[None] | None, *, is_over: bool = False) -> None:
+        """See what it has told and saved; where that ends it, keep first what was committed by its rename before."""
+        try:
+            self._look(is_over=is_over)
+        except (Diverged, ContractBroken):
+            process.end()
+            if under_way is not None:
+                under_way.result()
+            with suppress(ContractBroken):
+                self._waiting += self.saves.take()
+            until = math.inf if self.metrics.diverged_at is None else self.metrics.diverged_at
+            self._waiting = [save for save in self._waiting if save.step < until]
+            for save in self._wanted():
+                self._commit(save)
+            raise
 
-    def _look(self, looks: int = 1) -> None:
+    def _look(self, *, is_over: bool) -> None:
         """What the script has told, then what it has saved: a value belongs to the save that came after it."""
-        self.metrics.read(looks)
+        self.metrics.read(LAST_LOOKS if is_over else 1, is_over=is_over)
         for save in self.saves.take():
             best = self.scenario.best
             self.metrics.read()
@@ -388,8 +402,9 @@ class _Run:
         if code and not self.asked:
             raise self._failed(code, process)
         if not gained:
+            newer = f" after step {self._step:,}, with which it began" if self.commits.count else ""
             raise NothingSaved(
-                f"The script {how} and has committed no checkpoint in this session"
+                f"The script {how} and has committed no checkpoint{newer} in this session"
                 + (f"; in its saves folder there is {', '.join(left_behind[:5])}." if left_behind else ".")
                 + why,
                 safe=self._safe,

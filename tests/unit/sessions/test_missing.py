@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.errors import ScriptFailed
 from kaggle_manager.protocol.session_result import Missing, SessionResult
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.sections.scaffold import new_section
@@ -83,6 +84,14 @@ def test_a_session_names_what_its_code_asked_for(body: str, missing: Missing | N
     if "from error" in body:
         missing = Missing(module="of_nobody")
     assert missing_in(failing(tmp_path, body.replace("CODE", str(tmp_path))), tmp_path) == missing
+
+
+@pytest.mark.parametrize("name", ["data/words.txt", "CODE/data/words.txt"])
+def test_a_script_s_missing_file_is_known_by_the_last_line_of_its_traceback(name: str, tmp_path: Path) -> None:
+    last = f"FileNotFoundError: [Errno 2] No such file or directory: '{name}' (train.py, line 3)"
+    words = f"The script ended with exit code 1: {last}".replace("CODE", str(tmp_path))
+    error = ScriptFailed(words, safe="all", next_step="read the log")
+    assert missing_in(error, tmp_path) == Missing(file="data/words.txt")
 
 
 def test_a_file_that_this_program_does_not_find_is_not_the_users(tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def test_lines_are_taken_as_they_come_whole_and_odd_ones_are_counted(tmp_path: P
     assert metrics.step == 5, "begun anew"
 
 
+def test_a_last_line_without_its_end_counts_when_nobody_writes_any_more(tmp_path: Path) -> None:
+    for rest, step, unread in ((line(2, 0.4).strip(), 2, 0), (line(2, 0.4)[:10], 1, 1)):
+        (tmp_path / FILE).write_text(line(1, 0.5) + rest)
+        metrics = Metrics(tmp_path / FILE, tmp_path / "kept" / f"{step}.jsonl")
+        metrics.read()
+        assert metrics.step == 1
+        metrics.read(looks=3, is_over=True)
+        assert (metrics.step, metrics.unread) == (step, unread)
+        assert len(metrics.kept.read_text().splitlines()) == step
+
+
 def test_what_was_told_of_steps_that_were_not_saved_is_forgotten(tmp_path: Path) -> None:
     kept = tmp_path / FILE
     kept.write_text(line(1, 0.5) + line(2, 0.4) + line(3, 0.3))

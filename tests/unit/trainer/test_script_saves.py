@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Lineage, TrainingTree
-from kaggle_manager.errors import CheckpointChanged, NothingSaved, SavedBackwards, StorageError
+from kaggle_manager.errors import CheckpointChanged, ContractBroken, NothingSaved, SavedBackwards, StorageError
 from kaggle_manager.sections.script import Best
 from kaggle_manager.trainer.script import commits as module
 from kaggle_manager.trainer.script import saves as saves_module
@@ -68,6 +69,25 @@ def test_a_large_file_that_has_not_changed_takes_no_room_again(tmp_path: Path, m
     final = tree.commits.finish()
     assert final is not None
     assert final.path("renamed.bin").samefile(second.path("renamed.bin"))
+
+
+def test_a_checkpoint_that_cannot_be_taken_out_of_the_folder_is_told_after_those_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = Saves(tmp_path)
+    for step in (10, 20):
+        (saves.folder / f"{step}").mkdir()
+    rename = Path.rename
+
+    def other_disk(path: Path, target: Path) -> Path:
+        if path.name == "10":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", other_disk)
+    assert [save.step for save in saves.take()] == [20]
+    with pytest.raises(ContractBroken, match=r"step 10 cannot be taken out of its saves folder: Invalid cross-device"):
+        saves.take()
 
 
 def test_a_step_only_grows_and_a_second_folder_of_a_step_is_whole(tmp_path: Path) -> None:
