@@ -1,9 +1,11 @@
 """A script whose checkpoint is 5 GB: what the session beside it takes of memory, time and disk.
 
     python scripts/benchmarks/large_checkpoint.py [--gigabytes 5] [--folder DIR] [--write]
+    python scripts/benchmarks/large_checkpoint.py --through-run ...       two sessions by `km run`, on a local Kaggle
 
 Three fifths of a checkpoint are new in each save, two fifths and 200 small files are always the same. Two saves, then
-the newest checkpoint is given back as a resume would find it. Needs four times that of disk, and some minutes.
+the newest checkpoint is given back as a resume would find it. Needs four times that of disk, and some minutes; through
+a run see `large_checkpoint_run`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kept_section import replace_section
+import large_checkpoint_run as through_run
+from kept_section import commit, replace_section
 
 from kaggle_manager.protocol.launch_order import LaunchOrder
 
@@ -160,17 +163,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--gigabytes", type=float, default=5.0)
     parser.add_argument("--folder", type=Path, help="where there is room; default: the temporary folder")
+    parser.add_argument("--through-run", action="store_true", help="over two sessions of a local Kaggle, by `km run`")
     parser.add_argument("--write", action="store_true", help="keep the table in docs/scripts.md")
     options = parser.parse_args()
     size = int(options.gigabytes * 1e9)
     folder = Path(tempfile.mkdtemp(prefix="km_large_", dir=options.folder))
     try:
-        lines = table(measure(folder, size), size)
+        if options.through_run:
+            command = f"scripts/benchmarks/large_checkpoint.py --through-run --gigabytes {options.gigabytes:g}"
+            lines = through_run.table(through_run.measure(folder, size), size, command, commit())
+        else:
+            lines = table(measure(folder, size), size)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(lines))
     if options.write:
-        replace_section("large checkpoint", "", lines, DOCUMENT)
+        section = "large checkpoint by km run" if options.through_run else "large checkpoint"
+        replace_section(section, "", lines, DOCUMENT)
     return 0
 
 
