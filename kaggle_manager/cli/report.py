@@ -9,7 +9,7 @@ import typer
 from kaggle_manager.cli.common import SectionArgument, group, libraries_needed_for, load_module
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.system.command_line import quoted
+from kaggle_manager.system.command_line import command, quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 selftest = group("Proofs that run on this machine.")
@@ -18,6 +18,8 @@ selftest = group("Proofs that run on this machine.")
 @as_command
 def report(context: typer.Context, section: SectionArgument) -> None:
     """Write a section's report from its run's own data: figures, tables, LaTeX. Options are the section's.
+
+    Of a section that brings no report, it names the commands that show its results instead.
 
     Examples:
 
@@ -31,10 +33,17 @@ def report(context: typer.Context, section: SectionArgument) -> None:
     project = find_project(Path.cwd(), section)
     loaded = get_section(project, section)  # an unknown one lists those there are
     if not has_report(project, section):
+        shown = {
+            command("status", section): "where its runs stand, and their scores",
+            command("history", section): "what each session did",
+            command("dashboard", "--html", "runs.html"): "curves and sessions, as a page",
+            f"tensorboard --logdir {quoted(loaded.folder)}": "every curve of a training",
+        }
         raise ConfigError(
-            f"Section {section} brings no report of its own.",
+            f"The section {section} brings no report of its own: there is no {loaded.folder / 'report/__main__.py'}.",
             safe="nothing was written",
-            next_step=f"look at its curves: tensorboard --logdir {quoted(loaded.folder)}",
+            next_step="look at what every training has:"
+            + "".join(f"\n  {line} ({what})" for line, what in shown.items()),
         )
     with libraries_needed_for(f"the report of {section}"):
         module = import_report(project, loaded)
