@@ -56,6 +56,13 @@ SB3_CONTRIB = tuple(name for name in NAMES if name not in SB3)
 """The algorithms of sb3-contrib, a package of its own."""
 N_STEPS = {"A2C": 5, "PPO": 2048, "MaskablePPO": 2048, "RecurrentPPO": 128, "TRPO": 2048}
 """Those that learn from rollouts of `n_steps` steps of each environment, and how many these are by default."""
+_POLICIES = {
+    "ARS": ("LinearPolicy", "MlpPolicy"),
+    "CrossQ": ("MlpPolicy",),
+    "RecurrentPPO": ("CnnLstmPolicy", "MlpLstmPolicy", "MultiInputLstmPolicy"),
+}
+POLICIES = {name: _POLICIES.get(name, ("CnnPolicy", "MlpPolicy", "MultiInputPolicy")) for name in NAMES}
+"""The policies that each of them has by name."""
 LIKE = 0.8
 """So alike a name has to be to one that is meant: `n_epochs` is no slip of `n_steps`."""
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -97,8 +104,24 @@ def unknown(algorithm: str, names: Collection[str]) -> list[str]:
     ]
 
 
+def unknown_policy(algorithm: str, policy: str) -> list[str]:
+    """In words, a name that is none of the algorithm's policies; nothing for a class of one's own."""
+    known = POLICIES.get(algorithm, (policy,))
+    close = like(policy, known)
+    hint = f"; did you mean {close}?" if close else ""
+    accepted = f"{', '.join(known)}, or a class as module:Class"
+    return [] if policy in known or ":" in policy else [f"policy: given {policy!r}; accepted: {accepted}{hint}"]
+
+
 def meant(name: str, accepted: Iterable[str]) -> str:
     """What a name with a slip was probably meant to be, else what is accepted."""
     known = sorted(accepted)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=LIKE)
-    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(known) or 'no argument'}"
+    close = like(name, known)
+    return f"; did you mean {close}?" if close else f"; it has {', '.join(known) or 'no argument'}"
+
+
+def like(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that a name with a slip, or in other capitals, is most like; '' for none."""
+    written = {each.casefold(): each for each in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), written, n=1, cutoff=LIKE)
+    return written[close[0]] if close else ""

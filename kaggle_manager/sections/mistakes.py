@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.hyperparameters import LIKE
+from kaggle_manager.sections.hyperparameters import like
 from kaggle_manager.sections.values import Refused
 
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -76,8 +76,8 @@ def in_words(detail: ErrorDetails, model: type[BaseModel], kinds: Mapping[str, t
         accepted = listed(known) if parent else "nothing here"
         if other := _kind_with(key.rpartition(".")[2], parent, kinds):
             return f"{key}: is a key of a scenario {other}; accepted here: {accepted}"
-        close = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=LIKE)
-        hint = f"did you mean {close[0]}?" if close else f"accepted here: {accepted}"
+        close = like(key.rpartition(".")[2], known)
+        hint = f"did you mean {close}?" if close else f"accepted here: {accepted}"
         return f"{key}: is not a key of this file; {hint}"
     if kind == "missing":
         return f"{key}: is required and was not given"

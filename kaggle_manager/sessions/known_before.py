@@ -23,12 +23,13 @@ from kaggle_manager.local_kaggle.image_packages import image_packages
 from kaggle_manager.local_kaggle.installed import folder_of
 from kaggle_manager.sections import notebook
 from kaggle_manager.sections.hyperparameters import SB3_CONTRIB as CONTRIB_ALGORITHMS
-from kaggle_manager.sections.hyperparameters import meant, unknown
+from kaggle_manager.sections.hyperparameters import meant, unknown, unknown_policy
 from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.imports import imported_files
 from kaggle_manager.sections.model import AnyScenario, ScenarioConfig, Section
 from kaggle_manager.sections.scaffold import TESTED
 from kaggle_manager.sections.script import ScriptScenario, script_files
+from kaggle_manager.sessions import object_names
 from kaggle_manager.sessions.bundle import Bundle
 from kaggle_manager.sessions.image_view import hidden_from
 
@@ -74,13 +75,15 @@ def problems(project: Path, section: Section, scenario: AnyScenario, bundle: Bun
         return [*_held(section), *_of_script(project, section, scenario, travels)]
     found = [*_hyperparameters(section, scenario), *_algorithm(section, scenario), *_held(section)]
     found += _sources(project, section, scenario)
-    for name, key in scenario.objects.items():
-        found += _left_behind(name.partition(":")[0], key, project, travels)
+    all_here = not not_installed(section)
+    for name, key in {scenario.environment: "environment", **scenario.objects}.items():
+        if behind := _left_behind(name.partition(":")[0], key, project, travels):
+            found += behind
+        elif wrong := object_names.mistake(name, project, travels, all_here=all_here):
+            found.append(f"{key}: {wrong}")
     file = _module_file(scenario.environment.partition(":")[0], travels)
-    if file is None:
-        return [*found, *_left_behind(scenario.environment.partition(":")[0], "environment", project, travels)]
-    tree = _parsed(project / file)
-    if tree is not None:
+    tree = _parsed(project / file) if file else None
+    if file and tree is not None:
         found += _arguments(tree, scenario)
         for module in _imports(tree):
             top = module.partition(".")[0]
@@ -112,7 +115,8 @@ def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
     pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}.get(brought_by, TESTED[SB3])
     if pinned != TESTED[SB3]:  # another version may have others
         return []
-    return unknown(scenario.algorithm, scenario.hyperparameters)
+    named = unknown(scenario.algorithm, scenario.hyperparameters)
+    return [*named, *unknown_policy(scenario.algorithm, scenario.policy)]
 
 
 def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:
@@ -186,9 +190,8 @@ def lacking_imports(project: Path, section: Section, scenario: AnyScenario) -> l
         return []
     hidden, found = hidden_from(section), []
     there = {canonicalize_name(name) for name in (*image_packages(), *map(_name, section.kernel.packages))}
-    for file in dict.fromkeys(_imported(project, section, scenario)):
-        tree = _parsed(project / file)
-        for module in dict.fromkeys(_imports(tree) if tree else ()):
+    for file, modules in _imported(project, section, scenario).items():
+        for module in modules:
             top = module.partition(".")[0]
             parents = [module.rsplit(".", number)[0] for number in range(module.count(".") + 1)]
             pin = next((hidden[each] for each in parents if each in hidden), None)
@@ -209,14 +212,20 @@ def lacking_imports(project: Path, section: Section, scenario: AnyScenario) -> l
     return list(dict.fromkeys(found))
 
 
-def _imported(project: Path, section: Section, scenario: AnyScenario) -> list[str]:
-    """Files of the project that a session imports, as far as their text says so."""
+def _imported(project: Path, section: Section, scenario: AnyScenario) -> dict[str, list[str]]:
+    """Modules that a session imports, as far as text says so, by the file or the key of section.toml that does."""
+    named: dict[str, list[str]] = {}
     if isinstance(scenario, ScriptScenario):
-        return script_files(scenario, section.folder, project)
-    # `gymnasium.make` imports the module before the colon of an id.
-    made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
-    modules = [scenario.environment.partition(":")[0], *made_of]
-    return [file for module in modules for file in imported_files(project, module)]
+        files = script_files(scenario, section.folder, project)
+    else:
+        for name, key in scenario.objects.items():
+            named.setdefault(key, []).append(name.partition(":")[0])
+        # `gymnasium.make` imports the module before the colon of an id.
+        made_of = str(scenario.environment_kwargs.get("id", "")).split(":")[:-1]
+        modules = [scenario.environment.partition(":")[0], *made_of, *(each for key in named for each in named[key])]
+        files = [file for module in modules for file in imported_files(project, module)]
+    trees = {file: _parsed(project / file) for file in files}
+    return {file: list(dict.fromkeys(_imports(tree) if tree else ())) for file, tree in trees.items()} | named
 
 
 def modules_not_here(project: Path, section: Section, scenario: ScriptScenario) -> list[str]:
@@ -232,6 +241,21 @@ def modules_not_here(project: Path, section: Section, scenario: ScriptScenario) 
                     if importlib.util.find_spec(top) is None:
                         found[top] = None
     return list(found)
+
+
+def not_installed(section: Section) -> list[str]:
+    """Packages that this machine would have to install to train `section` itself."""
+    agents = any(not isinstance(each, ScriptScenario) for each in section.scenarios.values())
+    wanted = [*(["torch"] if agents else []), *map(_name, section.kernel.packages)]
+    return [name for name in wanted if not _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _is_of_project(project: Path, top: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -30,7 +29,7 @@ from kaggle_manager.sections.project import module_of
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.bundle import build_bundle
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
-from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, problems
+from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, not_installed, problems
 from kaggle_manager.sessions.missing import advice_on
 from kaggle_manager.sessions.trial import unpacked
 from kaggle_manager.system.accelerators import remark
@@ -52,12 +51,7 @@ def missing_packages(section: Section, project: Path | None = None) -> list[str]
     Args:
         project: where its scripts are, of which the modules they import are looked for as well.
     """
-    agents = any(not isinstance(each, ScriptScenario) for each in section.scenarios.values())
-    wanted = [
-        *(["torch"] if agents else []),
-        *(package.partition("==")[0].partition("[")[0] for package in section.kernel.packages),
-    ]
-    missing = [name for name in wanted if not _is_installed(name)]
+    missing = not_installed(section)
     scripts = [each for each in section.scenarios.values() if isinstance(each, ScriptScenario)]
     modules = [name for each in scripts if project for name in modules_not_here(project, section, each)]
     return [*missing, *(name for name in dict.fromkeys(modules) if name not in missing)]
@@ -341,14 +335,6 @@ def _told_as_they_come(file: Path, on_result: Callable[[Check], None]) -> Iterat
         ended.set()
         thread.join()
         tell_new()
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _not_carried_out(section: Section, why: str) -> VerificationError:

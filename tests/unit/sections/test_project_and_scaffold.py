@@ -21,7 +21,7 @@ from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.project import find_project
 from kaggle_manager.sections.scaffold import TESTED, Needs, NewSection, new_section, project_for_new
-from kaggle_manager.sessions import env_needs, preflight
+from kaggle_manager.sessions import env_needs, known_before
 from kaggle_manager.sessions.bundle import build_bundle, order_of, render_script
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -208,7 +208,7 @@ def test_without_libraries_imports_are_followed_and_what_is_guessed_is_said(
     (tmp_path / "helpers.py").write_text("")
     here = env_needs.importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gymnasium" else here(name))
-    monkeypatch.setattr(preflight, "_is_installed", lambda name: False)
+    monkeypatch.setattr(known_before, "_is_installed", lambda name: False)
     monkeypatch.chdir(tmp_path)
     said = CliRunner().invoke(app, ["init", "arm", "--env", environment]).stdout
     section = load_section(tmp_path / "sections/arm/section.toml")
@@ -230,7 +230,7 @@ def test_it_says_before_that_another_project_gets_the_section_and_how_to_have_on
 ) -> None:
     new_section("theirs", tmp_path)
     (here := tmp_path / "mine").mkdir()
-    monkeypatch.setattr(preflight, "_is_installed", lambda name: False)
+    monkeypatch.setattr(known_before, "_is_installed", lambda name: False)
     monkeypatch.chdir(here)
     said = CliRunner().invoke(app, ["init", "arm"]).stderr
     assert f"{here} is in the project {tmp_path}" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaggle_manager.sections.hyperparameters import NAMES, SB3
+from kaggle_manager.sections.hyperparameters import NAMES, POLICIES, SB3
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import TESTED, new_section
 from kaggle_manager.sessions import known_before
@@ -35,7 +35,8 @@ def found(project: Path, *changes: tuple[str, str]) -> list[str]:
 
 
 def environment(project: Path, source: str) -> None:
-    (project / "sections/mine/environment.py").write_text(source)
+    named = "" if "Environment" in source else "Environment = None\n"
+    (project / "sections/mine/environment.py").write_text(source + named)
 
 
 def test_a_new_section_is_right(project: Path) -> None:
@@ -58,6 +59,39 @@ def test_a_hyperparameter_with_a_slip_is_named_unless_another_version_may_have_i
     assert only == "hyperparameters.learning_rat: DQN has none of that name; did you mean learning_rate?"
     tested = TESTED["stable-baselines3"]
     assert found(project, (f"stable-baselines3=={tested}", "stable-baselines3==2.7.0")) == []
+
+
+def test_the_policies_are_those_of_stable_baselines() -> None:
+    sb3 = pytest.importorskip("stable_baselines3")
+    if sb3.__version__ != TESTED["stable-baselines3"]:
+        pytest.skip(f"the names are those of {TESTED['stable-baselines3']}")
+    contrib = pytest.importorskip("sb3_contrib")
+    for algorithm, names in POLICIES.items():
+        aliases = getattr(sb3 if algorithm in SB3 else contrib, algorithm).policy_aliases
+        assert set(names) == set(aliases), algorithm
+
+
+def test_a_policy_with_a_slip_is_named(project: Path) -> None:
+    [only] = found(project, ('"MlpPolicy"', '"MLPpolicy"'))
+    assert only.startswith("policy: given 'MLPpolicy'; accepted: CnnPolicy, MlpPolicy, MultiInputPolicy, or a class")
+    assert only.endswith("did you mean MlpPolicy?")
+
+
+def test_an_object_that_is_not_there_is_named_with_its_key_before_anything_runs(project: Path) -> None:
+    (project / "mine.py").write_text("class Extractor: ...\n")
+    [only, other] = found(
+        project,
+        ("include = [", 'include = ["mine.py"'),
+        ("mine.environment:Environment", "mine.environment:Enviroment"),
+        (
+            "learning_starts = 100\n",
+            "learning_starts = 100\npolicy_kwargs = { features_extractor_class = 'mine:Extracter' }\n",
+        ),
+    )
+    assert only.startswith("environment: given 'sections.mine.environment:Enviroment'; accepted: ")
+    assert only.endswith("did you mean Environment?")
+    assert other.startswith("hyperparameters.policy_kwargs.features_extractor_class: given 'mine:Extracter'")
+    assert other.endswith("mine has no Extracter; did you mean Extractor?")
 
 
 def test_an_algorithm_of_sb3_contrib_wants_its_package_in_the_version_of_stable_baselines(project: Path) -> None:
@@ -93,7 +127,7 @@ def test_a_folder_among_the_environments_files_is_named_with_the_files_in_it(pro
     ],
 )
 def test_every_object_that_is_named_travels(key: str, line: str, project: Path) -> None:
-    (project / "mine.py").write_text("class Skip: ...\n")
+    (project / "mine.py").write_text("class Skip: ...\nclass Policy: ...\nclass Net: ...\n")
     table = "[scenarios.mine.hyperparameters.policy_kwargs]\nfeatures_extractor_class = 'mine:Net'\n" * (not line)
     changes = [
         ('policy = "MlpPolicy"\n', line or "\n"),
