@@ -23,6 +23,7 @@ from kaggle_manager.sections.project import (
     named_folder,
     offered_sections,
 )
+from kaggle_manager.sections.trial import Trial, find_trial
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.place import check
 
@@ -72,6 +73,7 @@ class RunConfig:
         trust: the user trusts the checkpoint that is continued, whoever made it.
         accept_changes: the environment or the reward was changed on purpose, and the training goes on.
         image: "latest": the next session moves to the platform's newest image; "": it stays in the run's.
+        trial: of a sweep, when the scenario is one.
     """
 
     section: Section
@@ -93,6 +95,7 @@ class RunConfig:
     trust: bool = False
     accept_changes: bool = False
     image: str = ""
+    trial: Trial | None = None
 
     @property
     def journal(self) -> Path:
@@ -137,6 +140,11 @@ class RunConfig:
     def name(self) -> str:
         """What to call this training beside others."""
         return training(self.scenario_name, self.seed, quick=self.quick)
+
+    @property
+    def scenario_in_section(self) -> str:
+        """The scenario as section.toml has it: of a trial, the one whose values it changes."""
+        return self.trial.of if self.trial else self.scenario_name
 
     @property
     def section_path(self) -> Path:
@@ -249,6 +257,11 @@ def build_config(
         )
     # A rehearsal stays one whatever the surroundings say; only its own option makes it longer.
     chosen = _Chosen({**environ, variable_of("timesteps"): ""} if quick else environ)
+    base = chosen.value("workdir", workdir, _folder, default=None)
+    state = base or project_root / STATE_FOLDER
+    trial = None
+    if found := find_trial(state, section, scenario or environ.get(variable_of("scenario"), "")):
+        trial, loaded = found, found.added_to(loaded)
     name, config = chosen.value(
         "scenario", scenario or None, lambda name: (str(name), loaded.scenario(name)), default=loaded.default_scenario
     )
@@ -261,7 +274,6 @@ def build_config(
     limit = chosen.value(
         "session_limit", session_limit, lambda value: _session_limit(value, longest_s), default=SESSION_LIMIT_S
     )
-    base = chosen.value("workdir", workdir, _folder, default=None)
     keep = chosen.value("keep_gb", None, _gigabytes, default=KEEP_GB)
     return RunConfig(
         section=loaded,
@@ -277,12 +289,13 @@ def build_config(
         platform=where,
         keep_bytes=keep,
         project_root=project_root,
-        state=base or project_root / STATE_FOLDER,
+        state=state,
         tree=(base or project_root) / loaded.folder.relative_to(project_root) / config.models,
         sources=chosen.sources,
         trust=trust,
         accept_changes=accept_changes,
         image=_image(image),
+        trial=trial,
     )
 
 

@@ -10,6 +10,7 @@ EXTRAS = {
     "train": ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy", "cloudpickle", "tensorboard"),
     "traffic": ("libsumo", "sumolib", "sumo-rl"),
     "report": ("scipy", "matplotlib", "jinja2"),
+    "sweep": ("optuna",),
 }
 _EXTRA_OF = {library: extra for extra, libraries in EXTRAS.items() for library in libraries}
 

@@ -19,10 +19,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Discriminator,
-    Field,
     JsonValue,
-    NonNegativeFloat,
-    PositiveFloat,
     PositiveInt,
     PrivateAttr,
     Tag,
@@ -32,6 +29,7 @@ from pydantic import (
 )
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.agent_tables import Divergence, Evaluation, MonitorKwargs, Noise, Normalize
 from kaggle_manager.sections.fields import (
     EntryPoint,
     Frozen,
@@ -46,6 +44,7 @@ from kaggle_manager.sections.hyperparameters import N_STEPS, NAMES, check_schedu
 from kaggle_manager.sections.inputs import Input, read_input
 from kaggle_manager.sections.mistakes import in_words, listed, problems, refused
 from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.sections.sweep import Sweep
 from kaggle_manager.sections.values import (
     AN_OBJECT,
     Refused,
@@ -102,49 +101,6 @@ class Kernel(Frozen):
                 raise ValueError(f"one pin of each package; {pinned[name]} and {pin} are both of {name}")
             pinned[name] = pin
         return packages
-
-
-class Evaluation(Frozen):
-    """How the best model is chosen: `episodes` episodes `every` timesteps (absent: adaptive), greedy or sampled."""
-
-    episodes: PositiveInt = 10
-    every: PositiveInt | None = None
-    deterministic: bool = True
-
-
-class Divergence(Frozen):
-    """When a training has run away although every number is finite: an evaluation's mean return below `reward_below`.
-
-    What is not finite is always noticed. A quick run, whose policy has learned nothing, is not judged by a return.
-    """
-
-    reward_below: Annotated[float, Field(allow_inf_nan=False)] | None = None
-
-
-class Normalize(Frozen):
-    """Arguments of `VecNormalize`; `gamma` absent is the algorithm's."""
-
-    norm_obs: bool = True
-    norm_reward: bool = True
-    clip_obs: PositiveFloat = 10.0
-    clip_reward: PositiveFloat = 10.0
-    gamma: Annotated[float, Field(ge=0, le=1)] | None = None
-    epsilon: PositiveFloat = 1e-8
-    norm_obs_keys: list[str] | None = None
-
-
-class Noise(Frozen):
-    """Noise on the actions of an algorithm that takes `action_noise`; `std` for each of them."""
-
-    type: Literal["normal", "ornstein-uhlenbeck"]
-    std: NonNegativeFloat
-
-
-class MonitorKwargs(Frozen):
-    """Arguments of `Monitor`; where it writes is the trainer's, `history/monitor.csv`."""
-
-    info_keywords: list[str] = []
-    allow_early_resets: bool = True
 
 
 class Quick(Frozen):
@@ -322,8 +278,8 @@ class Section(Frozen):
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
     section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
     its report may add in words to results that are there; it judges nothing and enters no fingerprint. `inputs` is data
-    of Kaggle that every scenario reads. `platform` is what a platform is to know, by its name; it is no part of what is
-    trained.
+    of Kaggle that every scenario reads. `platform` is what a platform is to know, by its name, and `sweep` which
+    values are tried; neither is part of what is trained.
     """
 
     name: Name
@@ -337,6 +293,7 @@ class Section(Frozen):
     remarks: Table = {}
     platform: dict[str, Table] = {}
     demo: Demo | None = None
+    sweep: Sweep | None = None
     _folder: Path = PrivateAttr()
     _has_image: bool = PrivateAttr(default=True)
 
@@ -436,9 +393,9 @@ class Section(Frozen):
             for key, models in ((f"{name}.models", scenario.models), (f"{name}.quick.models", scenario.quick.models)):
                 tree = PurePosixPath(models.casefold())  # as a case-blind disk sees it
                 for other, owner in trees.items():
-                    one, two = sorted((tree, other), key=str)  # one of the two may be that of a seed of the other
-                    of_a_seed = re.match(rf"{re.escape(str(one))}_seed_\d+(/|$)", str(two))
-                    if tree.is_relative_to(other) or other.is_relative_to(tree) or of_a_seed:
+                    one, two = sorted((tree, other), key=str)  # one may be that of a seed or trial of the other
+                    derived = re.match(rf"{re.escape(str(one))}_(seed|trial)_\d+(/|_|$)", str(two))
+                    if tree.is_relative_to(other) or other.is_relative_to(tree) or derived:
                         raise ValueError(f"scenarios.{key} = {models!r} lies in the training tree of {owner}")
                 trees[tree] = key
         return self

@@ -17,6 +17,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.fields import inside_its_folder
 from kaggle_manager.sections.mistakes import listed
 from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
+from kaggle_manager.sections.trial import check_sweep
 from kaggle_manager.system.command_line import command
 
 DEFAULT_FOLDER = "sections"
@@ -148,7 +149,10 @@ def get_section(root: Path, name: str) -> Section:
             safe="nothing was started.",
             next_step=f"choose one of: {listed(offered_sections(root))}; or make it: {command('init', name)}",
         )
-    return load_section(sections[name])
+    section = load_section(sections[name])
+    if section.sweep is not None:  # of no concern to a session
+        check_sweep(section, section.sweep)
+    return section
 
 
 def gone_section(state: Path, name: str) -> Path | None:

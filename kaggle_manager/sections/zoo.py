@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kaggle_manager.sections.agent_tables import MonitorKwargs, Normalize
 from kaggle_manager.sections.environment_ids import ATARI, MINIGRID, PANDA, family_of
 from kaggle_manager.sections.hyperparameters import NAMES
-from kaggle_manager.sections.model import MonitorKwargs, Normalize
 from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.toml_text import is_sayable
 from kaggle_manager.sections.values import Refused, from_zoo, is_zoo_text

@@ -49,7 +49,7 @@ def refuse_other_spaces(config: RunConfig, stated: Mapping[str, Any], now: Mappi
 def spaces_now(config: RunConfig, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """What `trainer/sb3/spaces` prints; {} where it does not get so far, of which the preflight says why."""
     with unpacked(config.project_root, config.section) as place:
-        command = place.command(MODULE, config.section.name, config.scenario_name, *["--quick"] * config.quick)
+        command = place.command(MODULE, config.section.name, config.scenario_in_section, *["--quick"] * config.quick)
         environ = place.environ | ({VARIABLE: as_variable(inputs)} if inputs else {})
         try:
             done = run_in_group(command, timeout=LONGEST_S, cwd=place.code, env=environ)

@@ -113,6 +113,7 @@ def launch_order(
             section=config.section.name,
             section_folder=config.section_path.as_posix(),
             scenario=config.scenario_name,
+            trial=config.trial,
             target=config.target,
             seed=config.seed,
             quick=config.quick,

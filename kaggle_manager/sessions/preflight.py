@@ -216,11 +216,13 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
             reporter.warn(doubt)
         remember_passed(config)
         return
-    reporter.line(f"  preflight of {config.scenario_name}, before a session is spent on it (once for each state of it)")
+    reporter.line(
+        f"  preflight of {config.scenario_in_section}, before a session is spent on it (once for each state of it)"
+    )
     checks = check_section(
         config.project_root,
         config.section,
-        [config.scenario_name],
+        [config.scenario_in_section],
         inputs=inputs_of(config),
         quick=config.quick,
         on_result=lambda check: (reporter.warn if "WARNING: " in check["detail"] else reporter.line)(line_of(check)),
@@ -288,7 +290,12 @@ def _content_of(config: RunConfig) -> str:
     not have Kaggle's image is another one.
     """
     bundle = build_bundle(config.project_root, config.section)
-    what = [bundle.sha256, config.section.name, config.scenario_name, *["elsewhere"] * (not config.section.has_image)]
+    what = [
+        bundle.sha256,
+        config.section.name,
+        config.scenario_in_section,
+        *["elsewhere"] * (not config.section.has_image),
+    ]
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kaggle_manager.sections.model import Normalize, ScenarioConfig, load_section
+from kaggle_manager.sections.agent_tables import Normalize
+from kaggle_manager.sections.model import ScenarioConfig, load_section
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "section.md").read_text(encoding="utf-8")
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("sessions", "trees", "trainer"),
     ("status",),
     ("orchestrator", "dashboard", "integrations"),
+    ("sweeps",),
     ("cli",),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

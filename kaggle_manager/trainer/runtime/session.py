@@ -104,6 +104,7 @@ def open_session(
     """
     device = device_for(order.accelerator)
     section = load_section(code / order.section_folder / SECTION_FILE)
+    section = order.trial.added_to(section) if order.trial else section
     section.scenario(order.scenario)
     asked = [read_input(text) for text in order.inputs]
     found = find_inputs(inputs, asked, wait_s=MOUNT_WAIT_S)

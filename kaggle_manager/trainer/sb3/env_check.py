@@ -22,7 +22,8 @@ import numpy as np
 from stable_baselines3.common import env_checker
 
 from kaggle_manager.errors import ConfigError, KaggleManagerError
-from kaggle_manager.sections.model import MonitorKwargs, ScenarioConfig
+from kaggle_manager.sections.agent_tables import MonitorKwargs
+from kaggle_manager.sections.model import ScenarioConfig
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.checks import CheckResult
 from kaggle_manager.trainer.sb3 import acting, algorithms, env_statistics, user_callbacks

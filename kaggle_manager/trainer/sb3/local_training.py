@@ -19,9 +19,10 @@ from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.checkpoints.vouched import Vouched
 from kaggle_manager.errors import Diverged
+from kaggle_manager.sections.agent_tables import Evaluation
 from kaggle_manager.sections.identity import identity_of, sources_of
 from kaggle_manager.sections.input_folders import identity_of_inputs, inputs_here, offer
-from kaggle_manager.sections.model import Evaluation, Section
+from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import find_project, get_section, state_of
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session import SessionOutcome

@@ -29,7 +29,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged
-from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
+from kaggle_manager.sections.agent_tables import Evaluation
+from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report

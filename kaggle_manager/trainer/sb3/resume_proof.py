@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.checkpoints import CheckpointStore
-from kaggle_manager.sections.model import Evaluation, ScenarioConfig, Section
+from kaggle_manager.sections.agent_tables import Evaluation
+from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import get_section
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock

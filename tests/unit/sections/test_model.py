@@ -8,7 +8,8 @@ import pytest
 
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.model import Evaluation, load_section
+from kaggle_manager.sections.agent_tables import Evaluation
+from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.project import find_sections, get_section
 
 ROOT = Path(__file__).resolve().parents[3]

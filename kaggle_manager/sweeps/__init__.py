@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one scenario under other values, each decided on at its rungs."""
