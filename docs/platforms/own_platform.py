@@ -42,12 +42,12 @@ class ThisMachine(km.Platform):
         folder = self.root / "runs" / push.slug / str(max(taken, default=0) + 1)
         for name in ("output", "input"):
             (folder / name).mkdir(parents=True)
-        for source in push.dataset_sources:
+        for source in push.inputs:
             slug = source.split("/")[1]
             (folder / "input" / slug).symlink_to(self._newest_inputs(slug), target_is_directory=True)
         (folder / "script.py").write_text(push.source)
-        places = {"KAGGLE_WORKING_DIR": str(folder / "output"), "KAGGLE_INPUT_DIR": str(folder / "input")}
-        environment = {**os.environ, **places, "KAGGLE_CONTAINER_NAME": folder.name}
+        places = {"KM_WORKING_DIR": str(folder / "output"), "KM_INPUT_DIR": str(folder / "input")}
+        environment = {**os.environ, **places, "KM_MACHINE_NAME": folder.name}
         script = ["sh", "-c", RUN.format(python=sys.executable)]
         subprocess.run(script, cwd=folder, env=environment, start_new_session=True, check=True)
         return km.StartedSession(km.SessionRef(push.owner, push.slug, folder.name), str(folder))

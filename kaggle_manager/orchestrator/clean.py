@@ -88,9 +88,9 @@ class Cleaner:
         found = []
         for slug, row in left.items():
             told(slug)
-            found.append(self._leftover(Belonging("kernel", slug), self._on_empty(row, slug)))
+            found.append(self._leftover(Belonging("session", slug), self._on_empty(row, slug)))
         for thing in there:
-            if thing.kind == "kernel" and thing.slug in left:
+            if thing.kind == "session" and thing.slug in left:
                 continue
             verdict = unused[thing.slug] if _has_wheels(thing) else verdict_on_run(thing.slug, known)
             found.append(self._leftover(thing, verdict))
@@ -115,7 +115,7 @@ class Cleaner:
         """About those of `things` that are datasets of wheels, by their slug."""
         wheels = list(filter(_has_wheels, things))
         over = {slug for slug, run in known.items() if run.verdict.delete}
-        kernels = [thing.slug for thing in there if thing.kind == "kernel" and thing.slug not in over]
+        kernels = [thing.slug for thing in there if thing.kind == "session" and thing.slug not in over]
         installed = self._installed_from([thing.slug for thing in wheels], kernels)
         return {
             thing.slug: verdict_on_wheels(thing.slug, installed, thing.changed_at, thing.size, self._now)
@@ -147,14 +147,14 @@ class Cleaner:
 
     def _deleted(self, leftover: Leftover) -> Leftover:
         client, thing = self._connection.client, leftover.thing
-        delete = client.delete if thing.kind == "kernel" else client.delete_inputs
+        delete = client.delete if thing.kind == "session" else client.delete_inputs
         if not leftover.run_id:
             delete = self._empty
         try:
             with self._held(leftover.run_id, thing):
                 if leftover.run_id:
                     row = self._journal.run(leftover.run_id)
-                    is_empty = thing.kind == "kernel" and thing.slug in self._left_empty(row)
+                    is_empty = thing.kind == "session" and thing.slug in self._left_empty(row)
                     verdict = self._on_empty(row, thing.slug) if is_empty else self._known(row).verdict
                     if verdict is None:
                         return replace(leftover, action="gone")
@@ -186,7 +186,7 @@ class Cleaner:
 
     def _never_again(self, row: RunRow, thing: Belonging) -> None:
         """Should the run be trained further, its tree gets another name than the dataset that is deleted now."""
-        if thing.kind == "dataset" and thing.slug == tree_dataset(row):
+        if thing.kind == "input" and thing.slug == tree_dataset(row):
             with self._journal.together():
                 self._journal.change_settings(row.run_id, tree_dataset=following_tree(thing.slug))
                 self._journal.change_run(row.run_id, published=None)
@@ -324,7 +324,7 @@ class Cleaner:
 
 
 def _has_wheels(thing: Belonging) -> bool:
-    return thing.kind == "dataset" and is_wheels(thing.slug)
+    return thing.kind == "input" and is_wheels(thing.slug)
 
 
 def _has_no_next_name(row: RunRow) -> bool:

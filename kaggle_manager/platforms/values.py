@@ -99,14 +99,14 @@ class SessionRequest:
     """A session to start.
 
     Attributes:
-        source: the whole program, one Python script that needs the standard library to start. It writes into the
-            folder that `KAGGLE_WORKING_DIR` names, and reads its inputs below the one of `KAGGLE_INPUT_DIR` (else
-            `/kaggle/working` and `/kaggle/input`); first of all it prints the name in `KAGGLE_CONTAINER_NAME`.
+        source: the whole program, one Python script that needs the standard library to start. The platform sets
+            `KM_WORKING_DIR`, the folder that it writes its outputs into, `KM_INPUT_DIR`, the one below which it reads
+            its inputs, and `KM_MACHINE_NAME`, which it prints first of all: what `cancel` is told.
         accelerator: the kind of machine as `section.toml` names it; None runs on the CPU.
         internet: the session may use the network.
-        dataset_sources: what `publish_inputs` has published, as "owner/slug", or "owner/slug/3" for a version that is
-            not the newest. The session finds the files of each in a folder named after its slug.
-        competition_sources, model_sources: data of others, where a platform has it.
+        inputs: what `publish_inputs` has published, as "owner/slug", or "owner/slug/3" for a version that is not the
+            newest. The session finds the files of each in a folder named after its slug.
+        competitions, models: data of others, where a platform has it.
         session_timeout_s: the platform ends the session after this many seconds; None leaves it its own limit.
         image: of a platform that has images: the one it runs in; "" takes the newest.
     """
@@ -114,14 +114,11 @@ class SessionRequest:
     owner: str
     slug: str
     source: str = field(repr=False)
-    language: str = "python"
-    kernel_type: str = "script"
     accelerator: str | None = None
     internet: bool = False
-    private: bool = True
-    dataset_sources: tuple[str, ...] = ()
-    competition_sources: tuple[str, ...] = ()
-    model_sources: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    competitions: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     session_timeout_s: int | None = None
     image: str = ""
 
@@ -252,7 +249,7 @@ class NotReady(Enum):
 
 @dataclass(frozen=True)
 class Belonging:
-    """What an account has at the platform: the sessions of a name ("kernel"), or published files ("dataset").
+    """What an account has at the platform: the sessions of a name ("session"), or published files ("input").
 
     Attributes:
         slug: its name; "" for one that the platform lists without.
@@ -260,7 +257,7 @@ class Belonging:
         size: bytes; None when the platform does not say.
     """
 
-    kind: Literal["kernel", "dataset"]
+    kind: Literal["session", "input"]
     slug: str
     changed_at: float | None = None
     size: int | None = None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from kaggle_manager.errors import StorageError
 from kaggle_manager.system.place import check
 
-VERSION = 4
+VERSION = 5
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS runs (
     run_id TEXT PRIMARY KEY, section TEXT NOT NULL, scenario TEXT NOT NULL, target INTEGER NOT NULL,

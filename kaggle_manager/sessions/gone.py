@@ -30,7 +30,7 @@ def said_where_deleted(
     version = version_of(row, session)
     address = f"{version.owner}/{version.slug}"
     events = journal.events(row.run_id, "cleaned")
-    deleted = [event["at"] for event in events if event["detail"].get("what") == cleaned_note("kernel", address)]
+    deleted = [event["at"] for event in events if event["detail"].get("what") == cleaned_note("session", address)]
     if deleted and deleted[-1] >= session.started_at:  # what has its name by now is another kernel
         raise _deleted(config, row, session, f"`clean` deleted its kernel {address} on {deleted[-1][:10]}")
     try:

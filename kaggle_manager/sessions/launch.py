@@ -211,9 +211,9 @@ def kernel_push(
         source=script,
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
-        dataset_sources=(*tree, *((wheels.dataset,) if wheels else ()), *sources("dataset")),
-        competition_sources=sources("competition"),
-        model_sources=sources("model"),
+        inputs=(*tree, *((wheels.dataset,) if wheels else ()), *sources("dataset")),
+        competitions=sources("competition"),
+        models=sources("model"),
         session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota
         image=image,
     )

@@ -100,8 +100,8 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
             TMPDIR=str(base / "tmp"),
             PYTHONPATH=os.pathsep.join([str(place.code), *_package_folders()]),
             PYTHONIOENCODING="utf-8",
-            KAGGLE_WORKING_DIR=str(base / "working"),
-            KAGGLE_INPUT_DIR=str(base / "input"),
+            KM_WORKING_DIR=str(base / "working"),
+            KM_INPUT_DIR=str(base / "input"),
             **{VARIABLE: json.dumps(told)},
         )
         yield place

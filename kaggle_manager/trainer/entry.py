@@ -1,4 +1,4 @@
-"""First code that runs in a kernel: names the code, unpacks it, installs what the image lacks, hands over.
+"""First code that runs in a session: names the code, unpacks it, installs what the image lacks, hands over.
 
 `kaggle_manager.sessions.bundle` puts this file, unchanged, at the head of every kernel script and calls `main` at its
 end; so it uses the standard library only and imports nothing of the project. What it repeats of
@@ -93,8 +93,8 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     stop = StopRequests()
     stop.listen()
     emit(order, "KM_BUNDLE", sha256=bundle_sha256)
-    emit(order, "KM_SESSION", container=os.environ.get("KAGGLE_CONTAINER_NAME", "unknown")[:200])
-    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+    emit(order, "KM_SESSION", container=os.environ.get("KM_MACHINE_NAME", "unknown")[:200])
+    working = Path(os.environ["KM_WORKING_DIR"])
     try:
         archive = lzma.decompress(base64.b85decode("".join(payload.split())))
     except (ValueError, lzma.LZMAError):

@@ -39,8 +39,8 @@ def run(order: dict[str, Any]) -> int:
         checkpoint.
     """
     # Absolute: the user's code may change the current folder.
-    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working")).absolute()
-    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input")).absolute()
+    working = Path(os.environ["KM_WORKING_DIR"]).absolute()
+    inputs = Path(os.environ["KM_INPUT_DIR"]).absolute()
     working.mkdir(parents=True, exist_ok=True)
     session = session_fields(order)
     emit = emit_to_log(session_tag(session["run_id"], session["generation"]))

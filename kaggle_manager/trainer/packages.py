@@ -53,7 +53,7 @@ class Unfit(Exception):
 def main(order_file: str, problem_file: str) -> None:
     """Install what the launch order in `order_file` asks for; `problem_file` is written when that fails."""
     order = json.loads(Path(order_file).read_text(encoding="utf-8"))
-    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    inputs = Path(os.environ["KM_INPUT_DIR"])
     said = {"reason": "", "refused": False, "unfit": False}
     try:
         said["reason"] = install(order["packages"], order.get("wheels"), inputs)

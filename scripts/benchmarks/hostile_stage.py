@@ -44,7 +44,7 @@ SILENT_KINDS = ("stall", "drip", "length")
 KERNEL = """
 import os, random, sys
 from pathlib import Path
-working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+working = Path(os.environ["KM_WORKING_DIR"])
 (working / "tree").mkdir()
 for name, size in (("model.bin", 600_000), ("tree/a.json", 2000), ("tree/b.bin", 40_000), ("tree/c.txt", 1)):
     (working / name).write_bytes(random.Random(f"{name} VERSION").randbytes(size))
@@ -199,7 +199,7 @@ def push(at: Stage, client: KaggleClient) -> str:
 def push_with_input(at: Stage, client: KaggleClient) -> str:
     slug = at.name("data")
     _publish(at, at.client(read_timeout_s=30), slug)
-    pushed = client.start(SessionRequest(OWNER, slug, "pass", dataset_sources=(f"{OWNER}/{slug}",)))
+    pushed = client.start(SessionRequest(OWNER, slug, "pass", inputs=(f"{OWNER}/{slug}",)))
     return _check(SessionRef(OWNER, slug, "1"), pushed.version)
 
 

@@ -120,7 +120,8 @@ def measure(folder: Path, size: int) -> dict[str, Any]:
     }
     environ = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "KAGGLE_WORKING_DIR": str(working),
+        "KM_WORKING_DIR": str(working),
+        "KM_INPUT_DIR": str(folder / "input"),
         "TMPDIR": str(folder / "tmp"),
     }
     command = [sys.executable, "-c", SESSION, str(code), str(working), json.dumps(order)]

@@ -50,7 +50,7 @@ def main(name: str) -> None:
             str(order),
             str(problem),
         ]
-        subprocess.run(command, env={**os.environ, "KAGGLE_INPUT_DIR": str(here / "input")}, check=True)
+        subprocess.run(command, env={**os.environ, "KM_INPUT_DIR": str(here / "input")}, check=True)
         took = time.monotonic() - started
         if problem.exists():
             raise SystemExit(problem.read_text())

@@ -36,7 +36,7 @@ from kaggle_manager.platforms.platform import ExpectedFile, SessionRef, SessionR
 KERNEL = """
 import os, random
 from pathlib import Path
-working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+working = Path(os.environ["KM_WORKING_DIR"])
 block = random.Random(1).randbytes(1_000_000)
 for number in range(FILES):
     with (working / f"{number:04}.bin").open("wb") as stream:

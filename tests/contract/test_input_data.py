@@ -66,9 +66,9 @@ def test_a_session_sees_each_input_in_both_layouts(kaggle: Loopback, client: Kag
         owner="local",
         slug="reads-inputs",
         source=code,
-        dataset_sources=(settled[0].source,),
-        competition_sources=(settled[1].source,),
-        model_sources=(settled[2].source,),
+        inputs=(settled[0].source,),
+        competitions=(settled[1].source,),
+        models=(settled[2].source,),
     )
     pushed = client.start(push)
     assert kaggle.client.end("reads-inputs", int(pushed.version.id))[0] == "COMPLETE"
@@ -100,7 +100,7 @@ def test_a_dataset_published_here_is_used_as_it_is_and_a_run_stays_with_its_vers
     assert settle(client, "local/my-roads/versions/1")[1] == [], "a version that was asked for is no news"
     root = "__import__('os').environ.get('KAGGLE_INPUT_DIR', '/kaggle/input')"
     code = f"print(open({root} + '/my-roads/a.csv').read())"
-    pushed = client.start(SessionRequest("local", "reads-one", code, dataset_sources=(settled[0].source,)))
+    pushed = client.start(SessionRequest("local", "reads-one", code, inputs=(settled[0].source,)))
     kaggle.client.end("reads-one", int(pushed.version.id))
     assert kaggle.client.log("reads-one").strip() == "one"
 
@@ -147,9 +147,7 @@ def test_rules_that_were_not_accepted_are_named_in_kaggles_words() -> None:
 def test_a_push_names_its_sources_as_the_official_client_does() -> None:
     with ScriptedKaggle() as kaggle:
         kaggle.script("SaveKernel", answer({"versionNumber": 1, "url": "/code/alice/reads-inputs"}))
-        push = SessionRequest(
-            "alice", "reads-inputs", "", dataset_sources=("bob/roads/3",), competition_sources=("titanic",)
-        )
+        push = SessionRequest("alice", "reads-inputs", "", inputs=("bob/roads/3",), competitions=("titanic",))
         kaggle.client().start(push)
         sent = kaggle.asked("SaveKernel")[0].json
     assert (sent["datasetDataSources"], sent["competitionDataSources"]) == (["bob/roads/3"], ["titanic"])

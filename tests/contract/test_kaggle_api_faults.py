@@ -31,9 +31,7 @@ from kaggle_manager.platforms.kaggle.credentials import Credentials
 from kaggle_manager.platforms.platform import SessionRef, SessionRequest, SessionState
 
 VERSION = SessionRef("alice", "km-run", "7")
-PUSH = SessionRequest(
-    "alice", "km-run", "print('hello')", accelerator="NvidiaTeslaT4", dataset_sources=("alice/km-run-tree",)
-)
+PUSH = SessionRequest("alice", "km-run", "print('hello')", accelerator="NvidiaTeslaT4", inputs=("alice/km-run-tree",))
 PUSHED = answer({"ref": "/code/alice/km-run", "url": "https://www.kaggle.com/code/alice/km-run", "versionNumber": 7})
 RUNNING = answer({"status": "RUNNING"})
 DENIED = answer({"code": 403, "message": "Permission 'kernels.get' was denied"}, 403)

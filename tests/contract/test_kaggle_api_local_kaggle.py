@@ -85,7 +85,7 @@ def test_a_session_from_its_input_to_its_verified_outputs(client, push, tmp_path
                 time.sleep(0.02)
         print("é", file=sys.stderr)
         """.replace("\n        ", "\n"),
-        dataset_sources=(f"{owner}/km-circle-tree",),
+        inputs=(f"{owner}/km-circle-tree",),
         accelerator="NvidiaTeslaT4",
         session_timeout_s=120,
     )
@@ -146,7 +146,7 @@ def test_the_third_gpu_session_has_to_wait(client, push):
 
 def test_a_missing_input_is_noticed_at_the_push(client, push):
     with pytest.raises(PushMismatch) as caught:
-        push("km-no-input", "pass", dataset_sources=("local/km-nowhere",))
+        push("km-no-input", "pass", inputs=("local/km-nowhere",))
     assert caught.value.started == f"{client.whoami()}/km-no-input/1"
     client.delete(client.whoami(), "km-no-input")
 

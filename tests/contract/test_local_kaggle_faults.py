@@ -147,9 +147,9 @@ def run(at, source: str, **options) -> SessionRef:
 
 def test_a_session_can_find_the_version_before_of_its_input(at):
     source = published(at, at.name("tree"), "old one", "new version")
-    assert log_of(at, run(at, LOOK + "print(seen())", dataset_sources=(source,))) == ["['new version', 'new version']"]
+    assert log_of(at, run(at, LOOK + "print(seen())", inputs=(source,))) == ["['new version', 'new version']"]
     at.play({"kind": "stale_mount"})
-    assert log_of(at, run(at, LOOK + "print(seen())", dataset_sources=(source,))) == ["['old one', 'old one']"]
+    assert log_of(at, run(at, LOOK + "print(seen())", inputs=(source,))) == ["['old one', 'old one']"]
 
 
 def test_a_session_can_find_empty_inputs_that_fill_later_or_never(at):
@@ -157,13 +157,13 @@ def test_a_session_can_find_empty_inputs_that_fill_later_or_never(at):
     wait = "print(seen())\nwhile len(seen()) < 2:\n    time.sleep(0.02)\nprint(seen())"
     for filled_after_s in (0.5, 5.0, 50.0):  # until the kernel looks before that, however loaded the machine is
         at.play({"kind": "empty_mount", "filled_after_s": filled_after_s})
-        seen = log_of(at, run(at, LOOK + wait, dataset_sources=(source,)))
+        seen = log_of(at, run(at, LOOK + wait, inputs=(source,)))
         if seen[0] == "[]":
             break
     assert seen == ["[]", "['the tree', 'the tree']"]
     at.play({"kind": "empty_mount"})
     folders = "print(seen(), sorted(path.name for path in inputs.iterdir()))"
-    [line] = log_of(at, run(at, LOOK + folders, dataset_sources=(source,)))
+    [line] = log_of(at, run(at, LOOK + folders, inputs=(source,)))
     assert line == f"[] {sorted(['datasets', source.partition('/')[2]])}"
 
 

@@ -133,7 +133,8 @@ def session(
     environ = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "KAGGLE_WORKING_DIR": str(working),
+        "KM_WORKING_DIR": str(working),
+        "KM_INPUT_DIR": str(folder / "input"),
         "TMPDIR": str(folder / "tmp"),
     }
     arguments = [str(code), json.dumps(order), *([str(limit)] if limit else [])]

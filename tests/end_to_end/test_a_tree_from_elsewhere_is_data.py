@@ -136,14 +136,14 @@ def test_a_session_obeys_its_order(hostile: Path, tmp_path: Path, monkeypatch: p
     head = CheckpointStore(TrainingTree(hostile, SCENARIO)).find_latest_checkpoint()
     assert head is not None
     pack_tree(TrainingTree(hostile, SCENARIO), tmp_path / "input/km-tree")
-    monkeypatch.setenv("KAGGLE_INPUT_DIR", str(tmp_path / "input"))
+    monkeypatch.setenv("KM_INPUT_DIR", str(tmp_path / "input"))
     monkeypatch.setattr(session_main, "CODE", tmp_path / "code")
     parent = {"manifest_sha256": head.manifest.sha256, "min_step": 100, "dataset": "me/km-tree"}
     order = launch_order(tmp_path / "code", generation=3, run_id=head.manifest.lineage.run_id, target=120)
     others = {**parent, "manifest_sha256": "c" * 64, "vouched_by": "me"}
     for number, (named, reason) in enumerate([(parent, "does not say why"), (others, "manifest: asked cccc")]):
         working = tmp_path / f"working{number}"
-        monkeypatch.setenv("KAGGLE_WORKING_DIR", str(working))
+        monkeypatch.setenv("KM_WORKING_DIR", str(working))
         assert session_main.run({**order, "parent": named}) == VerificationError.exit_code
         assert reason in (working / "session_result.json").read_text()
 

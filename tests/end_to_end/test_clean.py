@@ -329,7 +329,7 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
         in capsys.readouterr().out
     )
     assert call(["clean", "--yes", "--workdir", workdir, "--platform", "local"]) == 0
-    assert f"deleted: dataset local/{slug}-tree" in capsys.readouterr().out
+    assert f"deleted: input local/{slug}-tree" in capsys.readouterr().out
     assert call(["clean", "--workdir", workdir]) == 0
     assert "Nothing is there" in capsys.readouterr().out
     assert call(["clean", "--workdir", workdir, "--platform", "moon"]) == 2

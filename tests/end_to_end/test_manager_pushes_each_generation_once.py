@@ -150,7 +150,7 @@ def test_a_tick_without_quota_exits_5_with_nothing_started_and_the_next_ones_wai
 @pytest.mark.slow
 def test_a_session_started_without_its_input_refuses_itself_and_the_next_one_goes_on(bench: Bench) -> None:
     def without_input(push: SessionRequest, really: Any) -> StartedSession:
-        return really(replace(push, dataset_sources=("local/no-such-dataset",)))  # type: ignore[no-any-return]
+        return really(replace(push, inputs=("local/no-such-dataset",)))  # type: ignore[no-any-return]
 
     bench.run(timesteps=2)
     bench.make_client = scripted(without_input)

@@ -48,7 +48,7 @@ def run(order):
             time.sleep(0.01)
         time.sleep(0.3)
     said = {"asked": Counting.asked, "own_group": os.getpgrp() == os.getpid()}
-    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps(said))
+    Path(os.environ["KM_WORKING_DIR"], "session_result.json").write_text(json.dumps(said))
     return 0
 """
 ENTRY = """
@@ -80,7 +80,7 @@ def kernel(folder: Path, files: dict[str, bytes], order: dict[str, Any]) -> Iter
     }
     (folder / "given.json").write_text(json.dumps(given))
     (folder / "working").mkdir()
-    environment = {**os.environ, "KAGGLE_WORKING_DIR": str(folder / "working"), "KAGGLE_ACCELERATOR_EMULATED": "1"}
+    environment = {**os.environ, "KM_WORKING_DIR": str(folder / "working"), "KM_INPUT_DIR": str(folder / "input")}
     command = [sys.executable, "-c", ENTRY, str(ROOT / "kaggle_manager/trainer"), str(folder / "given.json")]
     with subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

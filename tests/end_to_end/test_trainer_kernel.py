@@ -35,10 +35,9 @@ SECTION, SCENARIO = "section_7_6_rl_performance", "traffic_light_control"
 
 @pytest.fixture(autouse=True)
 def kernel_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "working"))
-    monkeypatch.setenv("KAGGLE_INPUT_DIR", str(tmp_path / "input"))
-    monkeypatch.setenv("KAGGLE_ACCELERATOR_EMULATED", "1")
-    monkeypatch.setenv("KAGGLE_ACCELERATOR_FOUND", "Tesla T4")
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path / "working"))
+    monkeypatch.setenv("KM_INPUT_DIR", str(tmp_path / "input"))
+    monkeypatch.setenv("KM_EMULATED_ACCELERATOR", "Tesla T4")
 
 
 def order(**changes: Any) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     pack_tree(TrainingTree(first / "training_tree", SCENARIO), tmp_path / "input/datasets/me/km-tree")
 
     second = tmp_path / "second"
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(second))
+    monkeypatch.setenv("KM_WORKING_DIR", str(second))
     parent = parent_of(first)
     image = f"gcr.io/kaggle-images/python@sha256:{'a' * 64}"
     assert main.run(order(generation=2, parent=parent, image=image)) == 0
@@ -149,7 +148,7 @@ def test_a_session_that_finds_another_tree_leaves_before_it_trains(
     assert main.run(order(max_steps=1)) == 0
     pack_tree(TrainingTree(working / "training_tree", SCENARIO), tmp_path / "input/km-tree")
     parent = {**parent_of(working), **change}
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "second"))
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path / "second"))
     monkeypatch.setattr(sb3_session, "train", lambda *_: pytest.fail("it trains"))
     assert main.run(order(generation=2, parent=parent)) == 3
     result = left(tmp_path / "second", "session_result.json")
@@ -173,7 +172,7 @@ def test_another_experiment_is_refused_with_its_own_exit_code(tmp_path: Path, mo
     working = tmp_path / "working"
     assert main.run(order(max_steps=1)) == 0
     pack_tree(TrainingTree(working / "training_tree", SCENARIO), tmp_path / "input/km-tree")
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "second"))
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path / "second"))
     identity = {**order()["identity"], "reward_fingerprint": "another"}
     assert main.run(order(generation=2, parent=parent_of(working), identity=identity)) == 7
     assert "Sources of the reward: changed" in left(tmp_path / "second", "session_result.json")["reason"]
@@ -182,7 +181,7 @@ def test_another_experiment_is_refused_with_its_own_exit_code(tmp_path: Path, mo
 def test_an_accelerator_that_is_not_there_is_refused_not_quietly_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("KAGGLE_ACCELERATOR_EMULATED")
+    monkeypatch.delenv("KM_EMULATED_ACCELERATOR")
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -33,8 +33,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs/platforms/own_platform.py"
 # The container's name is told as `trainer/entry.py` tells it: some platforms end a session by it.
 PRELUDE = """
 import os, sys, time, pathlib
-out = pathlib.Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
-print(os.environ["KAGGLE_CONTAINER_NAME"], flush=True)
+out = pathlib.Path(os.environ["KM_WORKING_DIR"])
+print(os.environ["KM_MACHINE_NAME"], flush=True)
 """
 
 
@@ -123,14 +123,14 @@ def test_a_session_reads_what_was_published_last_and_what_it_leaves_is_its_own(
     newest, _ = any_platform.input_versions(me, "km-read-tree")
     assert newest == 2
     code = """
-inputs = pathlib.Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+inputs = pathlib.Path(os.environ["KM_INPUT_DIR"])
 found = [inputs / "km-read-tree", *inputs.glob("datasets/*/km-read-tree")]
 content = next(folder for folder in found if folder.exists()).joinpath("tree.pack").read_bytes()
 (out / "folder").mkdir()
 (out / "folder/copy of it.bin").write_bytes(content)
 print("read", len(content)); print("told", file=sys.stderr)
 """
-    first = start("km-read", code, dataset_sources=(f"{me}/km-read-tree",))
+    first = start("km-read", code, inputs=(f"{me}/km-read-tree",))
     second = start("km-read", "sys.exit(3)")
     assert ended(any_platform, first).state is SessionState.COMPLETE
     assert ended(any_platform, second).state is SessionState.ERROR

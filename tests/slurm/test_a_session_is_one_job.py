@@ -17,7 +17,7 @@ from kaggle_manager.platforms.slurm.client import SlurmPlatform
 
 pytestmark = pytest.mark.slow
 WORDS = "sbatch: error: Batch job submission failed: "
-PRELUDE = "import os, sys, time, pathlib\nout = pathlib.Path(os.environ['KAGGLE_WORKING_DIR'])\n"
+PRELUDE = "import os, sys, time, pathlib\nout = pathlib.Path(os.environ['KM_WORKING_DIR'])\n"
 
 
 def start(platform: SlurmPlatform, code: str, slug: str = "km-test", **options: object) -> SessionRef:
@@ -50,14 +50,14 @@ def test_it_reads_its_inputs_and_leaves_outputs_and_a_log(platform: SlurmPlatfor
         platform.publish_inputs(owner=platform.whoami(), slug="km-tree", files=[tree], notes="")
     assert platform.input_versions("", "km-tree") == (3, frozenset({2, 3})), "the newest, and the one before it"
     code = """
-given = pathlib.Path(os.environ["KAGGLE_INPUT_DIR"], "km-tree", "tree.pack")
+given = pathlib.Path(os.environ["KM_INPUT_DIR"], "km-tree", "tree.pack")
 (out / "a b").mkdir(); (out / "a b/c'd.bin").write_bytes(given.read_bytes())
 (out / "not\\nplain").write_text("x")
 print("first\\r"); print("KAGGLE_API_TOKEN" in os.environ, flush=True); print("to stderr \\x1b[31m", file=sys.stderr)
 """
     os.environ["KAGGLE_API_TOKEN"] = "secret"
     try:
-        ref = start(platform, code, dataset_sources=(f"{platform.whoami()}/km-tree",))
+        ref = start(platform, code, inputs=(f"{platform.whoami()}/km-tree",))
     finally:
         del os.environ["KAGGLE_API_TOKEN"]
     assert ended(platform, ref).state is SessionState.COMPLETE

@@ -18,7 +18,7 @@ from kaggle_manager.platforms.platform import SessionRef, SessionRequest, Sessio
 from kaggle_manager.platforms.slurm.client import SlurmPlatform
 
 pytestmark = pytest.mark.slow
-PRELUDE = "import os, sys, time, pathlib\nout = pathlib.Path(os.environ['KAGGLE_WORKING_DIR'])\n"
+PRELUDE = "import os, sys, time, pathlib\nout = pathlib.Path(os.environ['KM_WORKING_DIR'])\n"
 UNTIL_GO = "while not (out / 'go').exists(): time.sleep(0.05)"
 
 

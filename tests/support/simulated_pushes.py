@@ -65,7 +65,7 @@ class SimulatedPushes:
         if unanswered and self.rng.random() < 0.4:
             self._meet("push without answer, not done")
             raise AmbiguousPush("The answer never came.")
-        slug, mounts = push.slug, bool(push.dataset_sources)
+        slug, mounts = push.slug, bool(push.inputs)
         changed = self.rng.choice(["misfiled", "dropped"]) if self._strikes(self.odds.push_changed) else ""
         if changed == "misfiled":
             slug += "-other"
@@ -91,7 +91,7 @@ class SimulatedPushes:
             moves_asked=self.moves_asked,
         )
         self.sessions.append(session)
-        for source in push.dataset_sources:
+        for source in push.inputs:
             for known in self.datasets.get(source.rpartition("/")[2], []):
                 known.is_taken = True
         self.mortality.deed()  # between what was done and its being known

@@ -80,8 +80,8 @@ METADATA = {field.name: None for field in dataclasses.fields(TrainingMetadata)
 
 
 def run(order):
-    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
-    inputs = Path(os.environ.get("KAGGLE_INPUT_DIR", "/kaggle/input"))
+    working = Path(os.environ["KM_WORKING_DIR"])
+    inputs = Path(os.environ["KM_INPUT_DIR"])
     fields = session_fields(order)
     emit = emit_to_log(session_tag(fields["run_id"], fields["generation"]))
     try:

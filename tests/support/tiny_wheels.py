@@ -88,7 +88,7 @@ class Image:
         environment = kept | {
             "PIP_INDEX_URL": self.index,
             "PIP_CONFIG_FILE": os.devnull,
-            "KAGGLE_INPUT_DIR": str(inputs),
+            "KM_INPUT_DIR": str(inputs),
         }
         command = [str(self.python), "-"]
         done = subprocess.run(command, input=program, text=True, capture_output=True, env=environment, check=False)

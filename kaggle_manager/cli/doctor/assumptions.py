@@ -85,7 +85,7 @@ class _Look:
     @_once
     def kernels(self) -> list[tuple[SessionRef, SessionState, str]]:
         """The newest version of each of the kernels that ran last, its state, and Kaggle's word for that."""
-        slugs = [each.slug for each in self.there if each.kind == "kernel" and each.slug]
+        slugs = [each.slug for each in self.there if each.kind == "session" and each.slug]
         found = []
         for slug in slugs[:_KERNELS_ASKED]:
             if newest := self.client.newest(self.owner, slug):
@@ -124,7 +124,7 @@ class _Tried:
 
 def _try_a_dataset(client: KaggleClient, owner: str, there: list[Belonging]) -> _Tried:
     for left in there:
-        if left.kind == "dataset" and left.slug.startswith(TRIED):
+        if left.kind == "input" and left.slug.startswith(TRIED):
             client.delete_inputs(owner, left.slug)
     slug = TRIED + secrets.token_hex(6)
     content = secrets.token_hex(100)
@@ -168,16 +168,16 @@ def _quota(look: _Look) -> _Answer:
 
 def _pages(look: _Look) -> _Answer:
     kinds = [each.kind for each in look.there]
-    kernels, datasets = kinds.count("kernel"), kinds.count("dataset")
+    kernels, datasets = kinds.count("session"), kinds.count("input")
     first = look.client.mine(look.owner)
-    missing = [slug for slug in first if slug not in {each.slug for each in look.there if each.kind == "kernel"}]
+    missing = [slug for slug in first if slug not in {each.slug for each in look.there if each.kind == "session"}]
     says = f"{count(kernels, 'kernel')} and {count(datasets, 'dataset')}"
     return not missing, f"{says}; not among them: {', '.join(missing)}" if missing else says
 
 
 def _named_kernels(look: _Look) -> _Answer:
-    nameless = sum(each.kind == "kernel" and not each.slug for each in look.there)
-    if not any(each.kind == "kernel" for each in look.there):
+    nameless = sum(each.kind == "session" and not each.slug for each in look.there)
+    if not any(each.kind == "session" for each in look.there):
         raise Unknown("this account has no kernel")
     return not nameless, f"{nameless} without a name" if nameless else "all have one"
 

@@ -47,11 +47,11 @@ def belongings(client: ApiConnection, owner: str) -> list[Belonging]:
     found = []
     for item in _pages(client, list_kernels, kernels, "kernels", about=f"kernels of {owner}"):
         if not item.get("ref") or _is_of(owner, item):
-            found.append(Belonging("kernel", _slug(item), _moment(item.get("lastRunTime"))))
+            found.append(Belonging("session", _slug(item), _moment(item.get("lastRunTime"))))
     for item in _pages(client, list_datasets, datasets, "datasets", about=f"datasets of {owner}"):
         if _is_of(owner, item):
             size = item.get("totalBytes")
-            found.append(Belonging("dataset", _slug(item), _moment(item.get("lastUpdated")), size))
+            found.append(Belonging("input", _slug(item), _moment(item.get("lastUpdated")), size))
     return list(dict.fromkeys(found))
 
 

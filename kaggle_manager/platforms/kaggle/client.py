@@ -27,7 +27,7 @@ from kagglesdk.kernels.types.kernels_api_service import (
 from kagglesdk.kernels.types.kernels_enums import KernelsListSortType, KernelsListViewType
 
 from kaggle_manager.errors import NotFound, NoVersionShown, ProtocolError, Unavailable
-from kaggle_manager.platforms.kaggle import datasets, inputs
+from kaggle_manager.platforms.kaggle import datasets, environment, inputs
 from kaggle_manager.platforms.kaggle.auth import quotable
 from kaggle_manager.platforms.kaggle.belongings import belongings, delete_dataset
 from kaggle_manager.platforms.kaggle.connection import NOT_ACCEPTED, ApiConnection
@@ -94,7 +94,7 @@ class KaggleClient(ApiConnection, Platform):
 
     def limits(self) -> Limits:
         """What Kaggle is known to bound."""
-        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES)
+        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES - environment.BYTES)
 
     def page(self, owner: str, slug: str) -> str:
         """The page of a kernel; the Kaggle of this machine has none."""
@@ -340,18 +340,17 @@ def _save_request(push: SessionRequest) -> ApiSaveKernelRequest:
     request = ApiSaveKernelRequest()
     request.slug = f"{push.owner}/{push.slug}"
     request.new_title = title_for(push.slug, shortest=_SHORTEST_TITLE)
-    request.text = push.source
-    request.language = push.language
-    request.kernel_type = push.kernel_type
-    request.is_private = push.private
+    request.text = environment.with_environment(push.source)
+    request.language, request.kernel_type = "python", "script"
+    request.is_private = True
     request.enable_internet = push.internet
     # The machine shape decides; the older switches are sent so that an earlier version's setting cannot stay on.
     request.enable_gpu = runs_on(push.accelerator) == "GPU"
     request.enable_tpu = runs_on(push.accelerator) == "TPU"
     request.machine_shape = push.accelerator
-    request.dataset_data_sources = list(push.dataset_sources)
-    request.competition_data_sources = list(push.competition_sources)
-    request.model_data_sources = list(push.model_sources)
+    request.dataset_data_sources = list(push.inputs)
+    request.competition_data_sources = list(push.competitions)
+    request.model_data_sources = list(push.models)
     request.session_timeout_seconds = push.session_timeout_s
     if push.image:
         request.docker_image, request.docker_image_pinning_type = push.image, _THIS_IMAGE

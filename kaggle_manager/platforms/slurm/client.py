@@ -160,11 +160,11 @@ class SlurmPlatform(Platform):
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     def start(self, push: SessionRequest) -> StartedSession:
-        if push.competition_sources or push.model_sources:
+        if push.competitions or push.models:
             self.check_competition("")
         if not self.has_this_python():
             self.python()
-        links = [source.partition("/")[2] for source in push.dataset_sources]
+        links = [source.partition("/")[2] for source in push.inputs]
         script = job_script(self.settings, self._default_python)
         done = self.shell.script(remote.PREPARE, self._root, push.slug, script, *links, stdin=push.source)
         if done.code == remote.NO_INPUT:
@@ -451,9 +451,7 @@ class SlurmPlatform(Platform):
         found = []
         for line in self.shell.script(remote.BELONGINGS, self._root).out.splitlines():
             kind, changed_at, size, slug = line.split(" ", 3)
-            found.append(
-                Belonging("kernel" if kind == "runs" else "dataset", slug, float(changed_at), int(size) * 1024)
-            )
+            found.append(Belonging("session" if kind == "runs" else "input", slug, float(changed_at), int(size) * 1024))
         return sorted(found, key=lambda each: -(each.changed_at or 0.0))
 
     def delete_inputs(self, owner: str, slug: str) -> None:

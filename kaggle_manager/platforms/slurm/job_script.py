@@ -46,8 +46,8 @@ km_step={python_word}
 km_step=
 trap 'km_ended $?' EXIT
 cd -- "$km_here" || exit 1
-export KAGGLE_WORKING_DIR="$km_here/output" KAGGLE_INPUT_DIR="$km_here/input"
-export KAGGLE_CONTAINER_NAME="$(uname -n)-$SLURM_JOB_ID"
+export KM_WORKING_DIR="$km_here/output" KM_INPUT_DIR="$km_here/input"
+export KM_MACHINE_NAME="$(uname -n)-$SLURM_JOB_ID"
 {python} -u script.py
 """
 

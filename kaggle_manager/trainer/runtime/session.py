@@ -131,15 +131,15 @@ def device_for(accelerator: str | None) -> str:
     """
     if accelerator is None:
         return "cpu"
-    emulated = os.environ.get("KAGGLE_ACCELERATOR_EMULATED") == "1"
-    found = os.environ.get("KAGGLE_ACCELERATOR_FOUND", "") if emulated else gpu_name()
+    emulated = os.environ.get("KM_EMULATED_ACCELERATOR")  # the name of one that is not there; "" for none
+    found = gpu_name() if emulated is None else emulated
     if not is_what_was_asked(accelerator, found):
         raise WrongAccelerator(
             f"The session was to have the accelerator {accelerator}, and has {found or 'no GPU'}.",
             safe="nothing was trained; the session ends at once, so that it uses no quota.",
             next_step="check the accelerator of this kernel and the weekly quota.",
         )
-    if emulated:
+    if emulated is not None:
         say(f"The accelerator {accelerator} is only a name on this machine: training on the CPU.")
         return "cpu"
     return "cuda"

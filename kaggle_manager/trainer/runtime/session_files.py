@@ -88,7 +88,7 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
 
     Room is made among what the user's code left since the result was written; a result that is not there is written.
     """
-    working = Path(os.environ.get("KAGGLE_WORKING_DIR", "/kaggle/working"))
+    working = Path(os.environ["KM_WORKING_DIR"])
     session = session_fields(order)
     try:
         result = parse_result(Disk().read(working / RESULT_FILE), **session)

@@ -30,7 +30,7 @@ from pathlib import Path
 
 def run(order):
     left_by_the_users_code()
-    Path(os.environ["KAGGLE_WORKING_DIR"], "session_result.json").write_text(json.dumps({ORDER} | {{"exit_code": 3}}))
+    Path(os.environ["KM_WORKING_DIR"], "session_result.json").write_text(json.dumps({ORDER} | {{"exit_code": 3}}))
     return 3
 
 def left_by_the_users_code():
@@ -67,7 +67,7 @@ def session(folder: Path, left: str, waits: tuple[float, float, float, float]) -
     command = [sys.executable, "-c", ENTRY, str(ROOT / "kaggle_manager/trainer"), str(folder / "given.json")]
     done = subprocess.run(
         [*command, json.dumps(waits)],
-        env={**os.environ, "KAGGLE_WORKING_DIR": str(folder / "working")},
+        env={**os.environ, "KM_WORKING_DIR": str(folder / "working")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

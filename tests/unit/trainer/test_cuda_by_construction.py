@@ -108,9 +108,10 @@ def test_the_writer_is_forked_before_cuda_wakes(tmp_path: Path, monkeypatch: pyt
     driver.write_text("#!/bin/sh\necho Tesla T4\necho Tesla T4\n")
     driver.chmod(0o755)
     monkeypatch.setenv("PATH", f"{driver.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv("KAGGLE_ACCELERATOR_EMULATED", raising=False)
+    monkeypatch.delenv("KM_EMULATED_ACCELERATOR", raising=False)
     monkeypatch.setattr(main, "CODE", tmp_path)
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path / "working"))
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path / "working"))
+    monkeypatch.setenv("KM_INPUT_DIR", str(tmp_path / "input"))
     code = main.run(launch_order(tmp_path, accelerator="NvidiaTeslaT4"))
     assert happened[0] == "the writer is forked"
     assert "CUDA wakes" in happened, "the stand-in stands in the way"

@@ -200,7 +200,7 @@ def test_an_output_whose_name_cannot_be_shown_is_packed_or_named_escaped(tmp_pat
 def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
     exit_code: int, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path))
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path))
     tree = plant(tmp_path / "training_tree", run_id="r")
     (tmp_path / RESULT_FILE).write_text("{}")
     close_folder(WHO, exit_code)
@@ -212,7 +212,7 @@ def test_a_result_that_is_gone_or_not_ours_is_written_of_what_was_saved(
 def test_of_a_result_that_is_there_only_what_else_was_left_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KAGGLE_WORKING_DIR", str(tmp_path))
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path))
     plant(tmp_path / "training_tree", run_id="r")
     before, _ = left(tmp_path, outcome="completed", exit_code=0, step=7)
     for number in range(600):
