@@ -1,4 +1,4 @@
-"""Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.
+"""Train a Stable-Baselines3 agent to N timesteps over any number of sessions, with nothing lost.
 
 What a program may use is in `__all__`, described in docs/api.md; every other name may change without notice. A name is
 imported when it is first used: `import kaggle_manager` alone imports nothing, for it also runs inside a session, which

@@ -67,7 +67,7 @@ class RunConfig:
         platform: `auto`, `local`, `kaggle`, `slurm` or MODULE:CLASS.
         keep_bytes: most bytes that the kept copies of the tree may take together.
         project_root: folder of the project: its sections and their environments.
-        state: folder of the journal, the downloads and the local Kaggle.
+        state: folder of the journal and the downloads.
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
         trust: the user trusts the checkpoint that is continued, whoever made it.
@@ -190,7 +190,7 @@ class RunConfig:
 
 
 def state_folder(workdir: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the journal, the downloads and the local Kaggle of all sections are; `build_config` uses the same.
+    """Where the journal and the downloads of all sections are; `build_config` uses the same.
 
     Raises:
         StorageError: something else than a folder is there.
@@ -359,7 +359,7 @@ def _session_limit(value: str | float, longest_s: float) -> float:
 
 
 def _elsewhere(section: Section) -> Section:
-    """The same section, for sessions that do not have Kaggle's image."""
+    """The same section, for sessions without an image."""
     same = section.model_copy()
     same._has_image = False
     return same

@@ -14,7 +14,7 @@ KaggleManagerError                    1   something went wrong; see the subclass
 ├── ConfigError                       2   an option, a file or an environment variable is invalid
 │   ├── BundleTooLarge                    the kernel source would be over the platform's limit
 │   ├── NoSuchPackage                     a pin that no package index has
-│   ├── NotebookNotFound                  a push that Kaggle refuses because it finds no kernel of that name
+│   ├── NotebookNotFound                  a start that is refused because no session of that name is found
 │   └── PushMismatch                      a session was started, but not as asked; carries which
 ├── VerificationError                 3   a checksum, a lineage or a state does not match
 │   ├── OutputDamaged                     a downloaded file is truncated, altered or missing
@@ -25,11 +25,11 @@ KaggleManagerError                    1   something went wrong; see the subclass
 │   ├── CheckpointCorrupt                 a checkpoint whose files do not match its manifest
 │   ├── WrongAccelerator                  a session that got another device than it asked for
 │   └── SimulationDiverged                a simulator that did not repeat an episode
-├── AuthError                         4   no usable credentials, or Kaggle refused them
+├── AuthError                         4   no usable credentials, or the platform refused them
 ├── QuotaError                        5   the weekly accelerator quota does not allow this session now
 ├── RemoteError                       6   the platform did not answer as it should; try again later
 │   ├── Unavailable                       connection refused or reset, time-out, 5xx
-│   │   └── NoVersionShown                a kernel is there, and Kaggle can show no version of it
+│   │   └── NoVersionShown                a name is there, and the platform can show no session of it
 │   ├── RateLimited                       429; carries the wait the server asked for
 │   ├── CapacityReached                   too many sessions run at once; waiting costs nothing
 │   ├── AmbiguousPush                     a push whose answer never came: look before pushing again
@@ -172,11 +172,11 @@ class BundleTooLarge(ConfigError):
 
 
 class NotebookNotFound(ConfigError):
-    """Kaggle refuses a push because it finds no kernel of that name, as it does for one without a version."""
+    """The platform refuses a start because it finds no session of that name, though the name may be taken."""
 
 
 class PushMismatch(ConfigError):
-    """Kaggle accepted a push but changed it: dropped an input, or filed it under another address.
+    """The platform started a session but not as asked: it dropped an input, or filed it under another address.
 
     Args:
         message: what came back instead of what was asked.
@@ -231,7 +231,7 @@ class SimulationDiverged(VerificationError):
 
 
 class AuthError(KaggleManagerError):
-    """No usable credentials were found, or Kaggle refused them."""
+    """No usable credentials were found, or the platform refused them."""
 
     exit_code = 4
 
@@ -271,11 +271,11 @@ class Unavailable(RemoteError):
 
 
 class NoVersionShown(Unavailable):
-    """Kaggle knows a kernel of that name and can show no version of it: it has none, or Kaggle is in trouble."""
+    """The platform knows that name and can show no session of it: it has none, or the platform is in trouble."""
 
 
 class RateLimited(RemoteError):
-    """Kaggle asked to slow down (429)."""
+    """The platform asked to slow down (429)."""
 
 
 class CapacityReached(RemoteError):

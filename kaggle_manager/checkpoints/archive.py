@@ -1,6 +1,6 @@
 """A training tree as two flat files, for a platform that skips folders and unpacks the archives it recognises.
 
-    training_tree.pack   an uncompressed tar, under a name Kaggle leaves alone
+    training_tree.pack   an uncompressed tar, under a name that nobody unpacks by itself
     training_tree.json   the name, size and SHA-256 of every file in it, and of its head manifest
 
 Promises: the same tree gives the same bytes, and what several of its files have in common is packed once; unpacking
@@ -39,7 +39,7 @@ SCHEMA = 2
 MAX_INDEX_BYTES = 1 << 20
 MAX_FILES = 4096
 MAX_TREE_BYTES = 20 << 30
-"""Kaggle's own limit for what a session may leave."""
+"""What a session may leave on the platform that keeps least."""
 
 
 @dataclass(frozen=True)

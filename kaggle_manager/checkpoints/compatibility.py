@@ -177,7 +177,7 @@ _INPUTS = {
     "inputs": "train on the version it was trained with, or start again with --fresh (the old tree is archived)",
     "input_files": "give those back, or start again with --fresh (the old tree is archived)",
 }
-"""Data of Kaggle that is read: the version of each, and a digest of its files."""
+"""Data of a platform that is read: the version of each, and a digest of its files."""
 _NEW_INPUT = "take it out of section.toml, or start again with --fresh (the old tree is archived)"
 _NO_INPUT = "name it there again, or start again with --fresh (the old tree is archived)"
 

@@ -34,12 +34,12 @@ def clean(
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the kernels and datasets that runs of this folder have left on Kaggle; with --yes, delete those not needed.
+    """List what runs of this folder have left on their platforms; with --yes, delete what is not needed.
 
     Deleted is what belongs to a run that is finished or was given up - for a fresh start, or because its section is not
-    in the project any more, which gives it up with --yes - once all it trained is here, and kernels without a version
-    that refused pushes have left. Datasets of wheels that no run installs from any more are emptied, and keep their
-    name for the next one. What an unfinished run needs stays, and whatever this folder's journal does not know. What
+    in the project any more, which gives it up with --yes - once all it trained is here, and names without a session
+    that refused starts have left. Wheels that no run installs from any more are emptied, and keep their name for the
+    next one. What an unfinished run needs stays, and whatever this folder's journal does not know. What
     stays is listed with the reason. Ends with 6 when something could not be deleted.
 
     Examples:

@@ -51,7 +51,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Train a Stable-Baselines3 agent to N timesteps over any number of Kaggle sessions, with nothing lost.",
+    help="Train a Stable-Baselines3 agent to N timesteps over any number of sessions, with nothing lost.",
 )
 for command in (run, tick, status, history, plan, logs, stop, fetch, attach):
     app.command()(command)

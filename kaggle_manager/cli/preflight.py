@@ -1,4 +1,4 @@
-"""`preflight`: is a section worth a session on Kaggle?"""
+"""`preflight`: is a section worth a session?"""
 
 from __future__ import annotations
 

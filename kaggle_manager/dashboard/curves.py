@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kaggle_manager.dashboard.axes import LARGEST
 from kaggle_manager.errors import CheckpointCorrupt, one_line
-from kaggle_manager.platforms.kaggle.long_strings import lines
+from kaggle_manager.platforms.long_strings import lines
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
 MAX_MONITOR_BYTES = 16 << 20

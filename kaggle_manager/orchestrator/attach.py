@@ -1,8 +1,8 @@
 """Take up a run on a machine that knows nothing of it: the credentials and the run's id are enough.
 
-The kernel on Kaggle carries the order of its newest session; the tree that session continues lies in the run's dataset.
-Both are taken here, the tree only after every byte of it was verified, and the session is then watched, fetched and
-restored like any other. Nothing is started here, and nothing on the platform is changed.
+The program of its newest session carries that session's order; the tree it continues lies in the run's inputs. Both are
+taken here, the tree only after every byte of it was verified, and the session is then watched, fetched and restored
+like any other. Nothing is started here, and nothing on the platform is changed.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ class Cleaner:
         return f"a session of run {row.run_id} may be at work" if is_live else ""
 
     def _left_empty(self, row: RunRow) -> tuple[str, ...]:
-        """Names that a run has left to kernels without a version; no list of Kaggle's names those."""
+        """Names that a run has left to kernels without a version; no list of the platform names those."""
         has_ended = row.finished_at is not None and not self._journal.sessions(row.run_id, 1)
         return (*row.left_names, row.slug) if has_ended or _has_no_next_name(row) else row.left_names
 

@@ -1,4 +1,4 @@
-"""A section's demonstration: what it can do, in minutes, on the local Kaggle, ending with its report.
+"""A section's demonstration: what it can do, in minutes, on this machine, ending with its report.
 
 It has a folder of its own, so no training of weeks is touched by it.
 """

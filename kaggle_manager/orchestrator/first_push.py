@@ -1,14 +1,14 @@
 """The first push of a kernel: refused, it leaves an empty one that takes no later push, and the run takes a new name.
 
-A name is left only where Kaggle shows an empty kernel, and while no version of it can exist: every push of it was
-answered by a refusal; or Kaggle was asked in every way there is, for an hour, and showed none. A refusal in whatever
+A name is left only where the platform shows an empty kernel, and while no version of it can exist: every push of it was
+answered by a refusal; or it was asked in every way there is, for an hour, and showed none. A refusal in whatever
 words is followed by a wait, so a pass costs at most one name. Without a name left the run waits until one of its own is
 free again. Nothing is deleted: `doctor` lists what is left. Room and quota are looked for before a first push, so that
 it is refused as rarely as can be.
 
 What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `refused`
 the one that had no version when its newest push was refused, `left` those that were left, `shown_empty` for how long
-Kaggle has shown no version, `quota_refused` what the quota was when it did not allow a first push, and `first_refused`
+none was shown, `quota_refused` what the quota was when it did not allow a first push, and `first_refused`
 when and why another reason refused one.
 """
 
@@ -55,7 +55,7 @@ def newest_kernel(run: RunContext) -> tuple[SessionRef, str] | None:
 
     Raises:
         NoNameFree: every name of the run is that of an empty kernel; the journal waits.
-        AuthError, RemoteError: Kaggle could not say, or what it says is not certain yet.
+        AuthError, RemoteError: the platform could not say, or what it says is not certain yet.
     """
     client = run.connection.client
     try:
@@ -171,7 +171,7 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
     """Take the run's next name, once no version of this one can exist.
 
     Args:
-        shown: how Kaggle showed none.
+        shown: how the platform showed none.
         session: the intent whose push was not answered, and before which there was no version; it is taken back.
 
     Raises:
@@ -204,7 +204,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
 
     Raises:
         NoNameFree: there is none; the journal waits.
-        AuthError, RemoteError: Kaggle could not say which of those it has left are free again.
+        AuthError, RemoteError: the platform could not say which of those it has left are free again.
     """
     row = run.row
     names = _others(row.slug, kernel_names(row.scenario, row.run_id))
@@ -251,7 +251,7 @@ def _others(slug: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _free_again(run: RunContext, names: Sequence[str]) -> str | None:
-    """The first of these names under which Kaggle has no kernel any more; None when it keeps one under each."""
+    """The first of these names under which the platform has no kernel any more; None when each has one."""
     for slug in names:
         try:
             if run.connection.client.newest(run.row.owner, slug) is None:
@@ -262,13 +262,13 @@ def _free_again(run: RunContext, names: Sequence[str]) -> str | None:
 
 
 def shows_again(run: RunContext) -> None:
-    """Kaggle shows what it has of the kernel: earlier looks count no more."""
+    """The platform shows what it has of the kernel: earlier looks count no more."""
     if run.row.settings.get("shown_empty"):
         run.state.change_settings(shown_empty=None)
 
 
 def _look_again(run: RunContext) -> tuple[float, int]:
-    """For how long, and at how many looks in a row, Kaggle has shown a kernel without a version."""
+    """For how long, and at how many looks in a row, a kernel was shown without a version."""
     known, now = run.row.settings.get("shown_empty") or {}, run.clock()
     lasted_s = known["lasted_s"] + passed(known["looked_at"], now) if known else 0.0
     looks = known["looks"] + 1 if known else 1

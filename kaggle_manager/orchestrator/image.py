@@ -1,7 +1,7 @@
 """The image a run trains in: read of each session, asked for by each push, left when it can no longer be had.
 
 Never costs a session: what the platform does not say is asked again before the next push, and a push whose image is
-refused goes out without one. In which words Kaggle refuses an image nobody has seen: words that name it count at once,
+refused goes out without one. In which words an image is refused nobody has seen: words that name it count at once,
 any others when the same push is refused in them again after a wait.
 """
 

@@ -51,10 +51,10 @@ from kaggle_manager.trees.recover import put_back
 
 
 class ValidationKaggleManager:
-    """Trains sections to their targets on Kaggle, or on the local Kaggle, over as many sessions as needed.
+    """Trains sections to their targets, over as many sessions of a platform as needed.
 
     Args:
-        platform: `auto` (Kaggle when there are credentials, else the local one), `local` or `kaggle`.
+        platform: its name, as `build_config` takes it; None for that of the environment.
         workdir: everything a run writes goes below it; None: the project itself.
         project_root: folder of the project; None: the nearest one upwards that has the section.
         reporter: where progress is printed; None: the terminal.
@@ -128,7 +128,7 @@ class ValidationKaggleManager:
             ConfigError: an option, the section or the environment cannot be used.
             KernelFailed: the sessions failed again and again in the same way; the message says how.
             NotFinished: the run was asked to stop meanwhile.
-            AuthError: there are no usable credentials, or Kaggle refused them.
+            AuthError: there are no usable credentials, or the platform refused them.
             RemoteError: the platform has not answered for a day.
             VerificationError: what is on the disk, or what a quick run left, is not as it has to be.
             CheckpointIncompatible: the training tree belongs to another experiment than the section declares.

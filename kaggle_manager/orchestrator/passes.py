@@ -97,7 +97,7 @@ class Passes:
         return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
 
     def _reconnect(self, run: RunContext) -> None:
-        """The trouble may be the connection's own: the Kaggle of this machine may have to be started again."""
+        """The trouble may be the connection's own: the server of this machine may have to be started again."""
         try:
             run.connection = self.connect_to(run.config)
         except RemoteError as error:  # as before, so the next try of whatever is next will tell

@@ -23,7 +23,7 @@ PROCESSING_WAIT_S, PROCESSING_LONGEST_S = 60.0, 600.0
 def settle_name(run: RunContext) -> None:
     """Leave the name of a training tree that was deleted on the platform, by hand or by `clean` on another machine.
 
-    Of a dataset that was deleted and made again a user reports that every push with it fails (kaggle-cli 187).
+    Of a dataset that was deleted and made again a user reports that every push with it fails.
 
     Raises:
         AuthError, RemoteError: the platform did not say whether it is there.

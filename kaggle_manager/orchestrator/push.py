@@ -214,7 +214,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
 
 
 def _check_files_here(run: RunContext, parent: Checkpoint, inputs: Sequence[Input]) -> None:
-    """Data of others lies in a folder of the local Kaggle: its session would refuse what can be seen here."""
+    """On this machine data of others lies in a folder: its session would refuse what can be seen here."""
     others = [each for each in inputs if each.kind != "dataset" or each.parts[0] != run.row.owner]
     accepted = run.accepted_files if run.changes_are_accepted else None
     root = run.config.state / LOCAL_FOLDER

@@ -165,8 +165,8 @@ class RunContext:
     def accept_changes(self) -> None:
         """Remember that the user accepts this environment, this reward and these inputs, and no later ones.
 
-        Only a session sees the files of its inputs: those are accepted that one has refused, and told of; on the local
-        Kaggle those that a push was refused for.
+        Only a session sees the files of its inputs: those are accepted that one has refused, and told of; where
+        sessions run on this machine, those that a push was refused for.
 
         Raises:
             AuthError, RemoteError: the platform does not say which versions of its inputs are current.

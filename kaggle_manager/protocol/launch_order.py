@@ -44,11 +44,11 @@ class LaunchOrder(Document):
             `trainer/entry.py` hands the trainer what is left of them.
         max_steps: timesteps this session may train at most; None for no limit.
         save_every: timesteps between checkpoints; None for the scenario's own.
-        accelerator: Kaggle's name of the machine, or `any GPU`; None for the CPU.
+        accelerator: the name of the machine in section.toml, or `any GPU`; None for the CPU.
         image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         wheels: what they are installed from; None: from the package index, under constraints.
-        inputs: data of Kaggle that is mounted, each with its version, see `sections.inputs`.
+        inputs: data of the platform that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
         trial: of a sweep, which the scenario is; None: it is one of section.toml.
         accept_changes: continue though the environment or the reward was changed since the parent, on purpose.

@@ -62,7 +62,7 @@ def kernel_of(slug: str) -> str:
 def following_tree(slug: str) -> str:
     """The name of a run's next training tree when the dataset `slug` was deleted; none is used twice.
 
-    Of a dataset that was deleted and made again a user reports that every push with it fails (kaggle-cli 187).
+    Of a dataset that was deleted and made again a user reports that every push with it fails.
     """
     number = _TREE.search(slug)
     return f"{kernel_of(slug)}-t{int(number[2] or 1) + 1 if number else 2}"

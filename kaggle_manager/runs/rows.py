@@ -111,7 +111,7 @@ class RunRow:
 
     Attributes:
         tree: folder of the training tree. platform: its name, see `RunConfig`.
-        slug: of its kernel; another one follows when Kaggle keeps it without a version, see `orchestrator.first_push`.
+        slug: of its kernel; another follows where it is kept without a version, see `orchestrator.first_push`.
         settings: what a later `tick` needs to go on as the run was started: session limit, seed, a stop asked for; and
             what is known of the names of its kernel.
         wait, trouble: what holds it up now; None for nothing.
@@ -156,7 +156,7 @@ class RunRow:
 
     @property
     def left_names(self) -> tuple[str, ...]:
-        """Slugs of the kernels without a version that Kaggle kept of its first pushes."""
+        """Slugs of the kernels without a version that the platform kept of its first pushes."""
         return tuple(self.settings.get("left", ()))
 
     @property

@@ -40,7 +40,7 @@ class Scenario(Frozen):
     """One thing to train, of either kind: an agent (`model.ScenarioConfig`) or a script (`script.ScriptScenario`).
 
     `models` is the training tree, relative to the section's folder. `seed` absent means unseeded. `inputs` is data of
-    Kaggle that it reads besides what the section's own `inputs` name, see `sections.inputs`.
+    the platform that it reads besides what the section's own `inputs` name, see `sections.inputs`.
     """
 
     seed: Seed | None = None

@@ -1,6 +1,6 @@
-"""The input data of a training: found in either layout of Kaggle's mounts, named to the user's code, and recognised.
+"""The input data of a training: found where it may be mounted, named to the user's code, and recognised.
 
-A session that misses one ends before it trains anything. Nothing in a session says which version Kaggle has mounted, so
+A session that misses one ends before it trains anything. Nothing in a session says which version is mounted, so
 a digest of the names and sizes of its files goes into every checkpoint; a session that finds other files is refused.
 Never writes into a mount, and never reads what a file holds.
 """
@@ -36,7 +36,7 @@ def find_inputs(
     """The folder of each input, by its name.
 
     Args:
-        root: `/kaggle/input`, or what stands for it.
+        root: what `KM_INPUT_DIR` names.
         inputs: with their versions.
         wait_s: seconds to wait until all of them are there: a mount may come late.
 
@@ -44,7 +44,7 @@ def find_inputs(
         InputMissing: one did not appear; names each, and what is mounted.
     """
     deadline = now() + wait_s
-    # In Kaggle's older layout data of two owners may have one place, and nothing says whose is there.
+    # In the older layout data of two owners may have one place, and nothing says whose is there.
     places = Counter(place for each in inputs for place in each.places)
     shared = {place for place, times in places.items() if times > 1}
     while True:
@@ -59,15 +59,15 @@ def find_inputs(
     raise InputMissing(
         f"The input {missing} is not under {root}. There is: {', '.join(there) or 'nothing'}.",
         safe="nothing was trained; the training tree is untouched.",
-        next_step="look at the version and the rights of that data on Kaggle, and at `inputs` in section.toml.",
+        next_step="look at the version and the rights of that data on the platform, and at `inputs` in section.toml.",
     )
 
 
 def inputs_here(inputs: Sequence[Input], *states: Path) -> dict[str, Path]:
-    """The folder of each input on this machine: where `KM_INPUTS` says, else in the local Kaggle's folder of inputs.
+    """The folder of each input on this machine: where `KM_INPUTS` says, else in a state folder's.
 
     Args:
-        states: state folders that may have a local Kaggle; the first that has them all counts.
+        states: state folders that may have them; the first that has them all counts.
 
     Raises:
         InputMissing: one is not here; says where to put it.

@@ -1,4 +1,4 @@
-"""`inputs` of section.toml: data of Kaggle that a training reads, as written, as mounted, and as a push asks for it.
+"""`inputs` of section.toml: data there that a training reads, as written, as mounted, and as a push asks for it.
 
 Pure. It runs beside the manager and inside the session. The forms are those of the official client: a dataset as
 `owner/name`, with `/versions/3` as on its page; `competition:name`; `model:owner/model/framework/variation`, with
@@ -18,7 +18,7 @@ VARIABLE = "KM_INPUTS"
 """Tells the user's code where its inputs are: a JSON object, from the name of each to the path of its folder."""
 
 LOCAL_FOLDER = PurePosixPath("local_kaggle/inputs")
-"""In a state folder: the inputs that this machine has, laid out as Kaggle mounts them."""
+"""In a state folder: the inputs that this machine has, laid out as they are mounted."""
 
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _VERSION = r"(?P<version>[1-9][0-9]{0,8})"
@@ -38,7 +38,7 @@ class Input:
     """One input.
 
     Attributes:
-        parts: of its name on Kaggle.
+        parts: of its name on the platform.
         version: the one that is asked for; None for the one that is current when the training begins. A competition
             has none.
     """
@@ -64,13 +64,13 @@ class Input:
 
     @property
     def home(self) -> PurePosixPath:
-        """Its folder below `/kaggle/input`, as Kaggle mounts it now; of a model that of its version."""
+        """Its folder below `KM_INPUT_DIR`, as it is mounted now; of a model that of its version."""
         number = () if self.kind != "model" or self.version is None else (str(self.version),)
         return PurePosixPath(f"{self.kind}s", *self.parts, *number)
 
     @property
     def places(self) -> tuple[PurePosixPath, ...]:
-        """Every folder below `/kaggle/input` where it may be mounted: Kaggle's layout, and the one before it."""
+        """Every folder below `KM_INPUT_DIR` where it may be mounted: today's layout, and the one before it."""
         found = [self.home, PurePosixPath(*self.home.parts[1 if self.kind == "competition" else 2 :])]
         if self.kind == "model":  # the framework's name may be written in lower case
             owner, model, framework, variation = self.parts

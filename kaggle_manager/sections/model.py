@@ -81,7 +81,7 @@ Wrappers = Annotated[list[JsonValue], BeforeValidator(read_wrappers)]
 class Kernel(Frozen):
     """What the kernel of this section needs from the platform.
 
-    `accelerator` is Kaggle's name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
+    `accelerator` is the name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
     pinned (`name==version`). `include` are files and folders of the project, relative to its root, that travel beside
     the section's own folder.
     """
@@ -129,8 +129,8 @@ class ScenarioConfig(Scenario):
     come Monitor with `monitor_kwargs` and `env_wrapper`, around all of them `vec_env_wrapper`, VecNormalize
     (`normalize`) and VecFrameStack (`frame_stack`), innermost first. Evaluations play with `eval_env_kwargs` over
     `environment_kwargs`. `callbacks` are those of the user. `save_every` absent means the adaptive cadence; `seed`
-    absent means unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of Kaggle
-    that it reads besides what the section's own `inputs` name, see `sections.inputs`.
+    absent means unseeded. `models` is the training tree, relative to the section's folder. `inputs` is data of the
+    platform that it reads besides what the section's own `inputs` name, see `sections.inputs`.
 
     With `build`, a function of the user's, `environment` and `algorithm` are that one; see `values.read_build`.
     """
@@ -278,7 +278,7 @@ class Section(Frozen):
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
     section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
     its report may add in words to results that are there; it judges nothing and enters no fingerprint. `inputs` is data
-    of Kaggle that every scenario reads. `platform` is what a platform is to know, by its name, and `sweep` which
+    of the platform that every scenario reads. `platform` is what a platform is to know, by its name, and `sweep` which
     values are tried; neither is part of what is trained.
     """
 
@@ -304,7 +304,7 @@ class Section(Frozen):
 
     @property
     def has_image(self) -> bool:
-        """Whether its sessions have Kaggle's image; else what is installed where they run."""
+        """Whether its sessions have an image of the platform's; else what is installed where they run."""
         return self._has_image
 
     def scenario(self, name: str | None = None) -> AnyScenario:

@@ -1,6 +1,6 @@
 """Code and launch order -> one deterministic kernel script.
 
-Kaggle uploads a single source file under 1 MB, so everything a kernel runs travels inside it: the sources of the
+A platform may take a single source file under 1 MB, so everything a session runs travels in it: the sources of the
 section's folder, what its `include` names, whatever it is, the files that define its experiment, and this program's own
 runtime, as a compressed archive after `trainer/entry.py`. The content hash covers names, bytes and the executable bit
 of the code and nothing else: the same code has the same hash at every launch, whatever the compressor's version. Never

@@ -221,7 +221,7 @@ def load_downloaded(folder: Path, session: SessionRow) -> DownloadedSession:
 
 
 def _check_code(events: Sequence[Event], session: SessionRow) -> None:
-    """Hold the code the session said it runs against the code that was built. Kaggle may have cut that line away."""
+    """Hold the code the session said it runs against the code that was built. A platform may have cut it away."""
     ran = next((event.sha256 for event in events if isinstance(event, BundleEvent)), None)
     if ran is not None and ran != session.bundle_sha256:
         raise LineageMismatch(

@@ -1,4 +1,4 @@
-"""What a session left whose kernel was deleted: said in words, where Kaggle says no more than 403."""
+"""What a session left whose kernel was deleted: said in words, where the platform says no more than 403."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which packages a session has: Kaggle's image, what the section pins, and what these require; and what it lacks.
+"""Which packages a session has: those of its image, what the section pins, and what these require; and what it lacks.
 
 Names decide, not versions. The list of the image is a snapshot from public image repositories; what is in neither of
 the three is taken to be missing, so that it is named before a session is spent on it.

@@ -2,7 +2,7 @@
 
 A run stays with the versions that its checkpoints were trained on, unless the user accepts the ones that were current
 then, or else begins with the current ones. A dataset is
-asked for by its plain name while the wanted version is the current one, which is the form that Kaggle documents, and by
+asked for by its plain name while the wanted version is the current one, which is the form that is documented, and by
 its number only when a newer one exists; the session then compares the files (see `sections.input_folders`).
 """
 
@@ -116,6 +116,6 @@ def _not_there(asked: Input, why: str) -> ConfigError:
     return ConfigError(
         f"The input {asked.text} is {why}.",
         safe="nothing was pushed; the training tree is untouched",
-        next_step="correct `inputs` in section.toml or get access to it on Kaggle; for the local Kaggle, put its files "
-        f"at {LOCAL_FOLDER / asked.home} in the state folder",
+        next_step="correct `inputs` in section.toml, or get access to it on the platform; with --platform local, put "
+        f"its files at {LOCAL_FOLDER / asked.home} in the state folder",
     )

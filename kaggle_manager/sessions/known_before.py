@@ -120,7 +120,7 @@ def _hyperparameters(section: Section, scenario: ScenarioConfig) -> list[str]:
 
 
 def _algorithm(section: Section, scenario: ScenarioConfig) -> Iterator[str]:
-    """Kaggle's images have no sb3-contrib; it goes with the stable-baselines3 of the same version."""
+    """No image has sb3-contrib; it goes with the stable-baselines3 of the same version."""
     if section.has_image and scenario.algorithm in CONTRIB_ALGORITHMS:
         pinned = {_name(pin): pin.partition("==")[2] for pin in section.kernel.packages}
         if SB3_CONTRIB not in pinned and SB3_CONTRIB not in image_packages():
@@ -144,12 +144,12 @@ def _sources(project: Path, section: Section, scenario: ScenarioConfig) -> Itera
 
 
 def _held(section: Section) -> Iterator[str]:
-    """Pins of what a session keeps of its image: which version that has, Kaggle decides."""
+    """Pins of what a session keeps of its image: which version that has, the platform decides."""
     for pin in section.kernel.packages if section.has_image else ():
         name = _name(pin)
         if HELD.fullmatch(name) and name in image_packages():
             yield (
-                f"packages: a session keeps the {name} of Kaggle's image, to which the rest of it is built, and would "
+                f"packages: a session keeps the {name} of its image, to which the rest of it is built, and would "
                 f"refuse {pin}: take it out of `packages`"
             )
 
@@ -206,7 +206,7 @@ def lacking_imports(project: Path, section: Section, scenario: AnyScenario) -> l
                 )
             elif not _modules_here(top) and canonicalize_name(KNOWN_AS.get(top, top)) not in there:
                 found.append(
-                    f"{file}: imports {top}, which is not pinned, not in the list of Kaggle's image and not installed "
+                    f"{file}: imports {top}, which is not pinned, not in the list of its image and not installed "
                     f"here: add its package to packages, as {top}==VERSION"
                 )
     return list(dict.fromkeys(found))

@@ -43,9 +43,9 @@ NAMES = 9
 
 
 def kernel_names(scenario: str, run_id: str) -> tuple[str, ...]:
-    """Slugs of a run's kernel: the first, and those it takes one after the other when Kaggle keeps an empty kernel.
+    """Slugs of a run's kernel: the first, and those it takes one after the other where an empty kernel is kept.
 
-    Its title is the same text, so that Kaggle derives the same slug from it.
+    Its title is the same text, so that the same slug is derived from it.
     """
     words = re.sub("[^0-9a-z]+", "-", scenario.lower()).strip("-") or "run"
     tail = f"-{re.sub('[^0-9a-z]', '', run_id.lower())[-8:]}"
@@ -70,7 +70,7 @@ def version_of(run: RunRow, session: SessionRow) -> SessionRef:
 
 
 def _accelerator_of(section: Section) -> str | None:
-    """What a session checks that it has; None for the CPU. Kaggle's names mean nothing elsewhere."""
+    """What a session checks that it has; None for the CPU. The names of one platform mean nothing on another."""
     asked = section.kernel.accelerator
     return asked if asked is None or section.has_image else ANY_GPU
 
@@ -156,7 +156,7 @@ def publish_tree(
     on_order: Callable[[Submission], None] = lambda submission: None,
     on_accepted: Callable[[], None] = lambda: None,
 ) -> PublishedInputs | NotReady:
-    """Upload what verifies of the training tree as a private dataset; the version, once Kaggle would mount it.
+    """Upload what verifies of the training tree as a private dataset; the version, once it would be mounted.
 
     Args:
         reporter: where the upload's progress is shown.

@@ -1,4 +1,4 @@
-"""A section's preflight, run beside the manager in a process of its own: is it worth a session on Kaggle?
+"""A section's preflight, run beside the manager in a process of its own: is it worth a session?
 
 `check_section` tries what travels (`trial`) and returns what was found. `run_preflight` does so once for each content,
 before a push of it, and refuses to go on when a check fails. Nothing is imported from the section here, and no training
@@ -287,7 +287,7 @@ def _content_of(config: RunConfig) -> str:
     """Digest of what a session would run: its code, section.toml with it, and which of its scenarios.
 
     Another seed is the same content, and so are other versions of the libraries of this machine; a session that does
-    not have Kaggle's image is another one.
+    not have an image is another one.
     """
     bundle = build_bundle(config.project_root, config.section)
     what = [

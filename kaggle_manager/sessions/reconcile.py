@@ -1,6 +1,6 @@
 """Look for a push whose answer never came, before anything is repeated: by the order inside the source, nothing else.
 
-Kaggle may show an accepted push late, and may have filed it under another address; either way the session exists.
+A platform may show an accepted push late, and may have filed it under another address; either way the session exists.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def check_not_elsewhere(client: Platform, run: RunRow, session: SessionRow) -> N
 
 
 def _is_of(session: SessionRow, source: str) -> bool:
-    """Whether this source is the one of that generation. Not by its hash: Kaggle may change line ends."""
+    """Whether this source is the one of that generation. Not by its hash: a platform may change line ends."""
     order = order_of(source) or {}
     return (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation)
 
@@ -80,7 +80,7 @@ def find_named(client: Platform, owner: str, scenario: str, run_id: str) -> tupl
     """The newest version of a run's kernel, whichever of its names that has, and its source; None when there is none.
 
     Raises:
-        NoVersionShown: there is none, and Kaggle can show no version of a kernel that has one of the names.
+        NoVersionShown: there is none, and the platform can show no version of a kernel that has one of the names.
         AuthError, RemoteError.
     """
     empty: NoVersionShown | None = None
@@ -96,7 +96,7 @@ def find_named(client: Platform, owner: str, scenario: str, run_id: str) -> tupl
 
 
 def is_empty(client: Platform, owner: str, slug: str) -> bool:
-    """Whether a kernel of this name is there, and Kaggle can show no version of it.
+    """Whether a kernel of this name is there, and the platform can show no version of it.
 
     Raises:
         AuthError, RemoteError.

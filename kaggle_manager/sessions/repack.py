@@ -1,6 +1,6 @@
 """A wheel made anew of a distribution that is installed here, for a session on this same machine.
 
-So the local Kaggle needs no network for what this machine has. Not compressed: it goes no further than this disk.
+It needs no network for what this machine has. Not compressed: it goes no further than this disk.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def watch(
 
     Raises:
         AuthError: the credentials stopped working.
-        NotFound: Kaggle has denied this session for ten minutes: its kernel was deleted, or is somebody else's.
+        NotFound: the platform has denied this session for ten minutes: its kernel was deleted, or is somebody else's.
         RemoteError: `until` has passed and no status could be read.
         KeyboardInterrupt: passed on; the session is left alone.
     """

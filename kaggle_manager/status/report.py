@@ -80,7 +80,7 @@ class RunReport:
         run_id, section, scenario: which run it is.
         seed: of the training; None: the scenario's own.
         unit: what its steps are called.
-        platform: `local` or `kaggle`.
+        platform: its name, such as `local`.
         quick: whether it is a quick run.
         step, target: environment steps saved, and asked for.
         tree: folder of the training tree.

@@ -151,7 +151,7 @@ def table(facts: dict[str, Any], size: int) -> list[str]:
         ("given back for a resume", f"{facts['resume_s']:.0f} s"),
         ("on the disk: two checkpoints and the final one", f"{facts['taken'] / 1e9:.1f} GB"),
         (
-            "of the 20 GB that Kaggle keeps, every file counted",
+            "of the 20 GB that a session may leave, every file counted",
             f"{facts['listed'] / 1e9:.1f} GB in {facts['files']} files",
         ),
     ]

@@ -43,18 +43,17 @@ def examine(
     """
     credentials, found = _credentials(environ, home)
     config, project = _project(section, workdir, environ)
-    looks: dict[str, Callable[[], Check | Sequence[Check]]] = {
-        "python": machine.python,
-        "client packages": machine.client_packages,
-    }
+    looks: dict[str, Callable[[], Check | Sequence[Check]]] = {"python": machine.python}
     if config is not None:
         looks["training packages"] = partial(machine.training_packages, config.section)
-        looks["accelerator"] = partial(machine.accelerator, config.section)
     is_elsewhere = config is not None and config.platform not in KAGGLES
     if config is not None and is_elsewhere:
         looks["platform"] = partial(machine.platform_of, config, environ)
     else:
+        if config is not None:
+            looks["accelerator"] = partial(machine.accelerator, config.section)
         looks |= {
+            "client packages": machine.client_packages,
             "credentials": lambda: found,
             "account": partial(account.ask, credentials, endpoint, config),
             "verification": partial(account.verification, config),

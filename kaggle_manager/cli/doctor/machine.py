@@ -66,7 +66,7 @@ def training_packages(section: Section) -> list[Check]:
     """What trains on this machine, and SUMO when the section needs it. Missing is fine: the kernel installs it."""
     missing = missing_packages(section)
     if missing:
-        says = f"not here: {', '.join(missing)}. Fine for running on Kaggle; a preflight then checks names and files"
+        says = f"not here: {', '.join(missing)}. Fine where sessions have it; a preflight then checks names and files"
         return [Check("training", "ok", says, f"to train here: {how_to_install(missing, section.kernel.packages)}")]
     names = ("torch", "stable-baselines3", "gymnasium")
     checks = [Check("training", "ok", ", ".join(f"{name} {_version(name)}" for name in names))]
@@ -99,7 +99,7 @@ def _sumo() -> Check:
         "sumo",
         "caution",
         f"libsumo is installed and does not import here: {why}",
-        "training here needs it: install the system libraries it names; Kaggle is not affected",
+        "training here needs it: install the system libraries it names; sessions elsewhere are not affected",
     )
 
 
@@ -139,14 +139,14 @@ def training_tree(config: RunConfig) -> Check:
 
 
 def inputs(config: RunConfig) -> Check | list[Check]:
-    """Whether this machine has the data that a run reads; a session has it from Kaggle."""
+    """Whether this machine has the data that a run reads; a session has it from its platform."""
     asked = [each.text for each in config.section.inputs_of(config.scenario_name)]
     if not asked:
         return []
     try:
         inputs_of(config)
     except InputMissing as error:
-        says = f"{error.message} Fine for running on Kaggle; a preflight is then skipped"
+        says = f"{error.message} Fine where sessions have it; a preflight is then skipped"
         return Check("inputs", "caution", says, error.next_step)
     return Check("inputs", "ok", f"{', '.join(asked)}: on this machine as well")
 

@@ -1,4 +1,4 @@
-"""Secrets where they could get out: in files git follows or would take up, and in the code that goes to Kaggle.
+"""Secrets where they could get out: in files git follows or would take up, and in the code that goes to a platform.
 
 Names the file, never the value.
 """
@@ -47,18 +47,18 @@ def look(config: RunConfig, credentials: Credentials | None) -> Check:
         return Check(
             "secrets",
             "problem",
-            f"looks like a credential, and git or Kaggle gets it: {', '.join(sorted(out))}",
-            "revoke it at https://www.kaggle.com/settings, then take it out of the file and the history",
+            f"looks like a credential, and git or the platform gets it: {', '.join(sorted(out))}",
+            "revoke it where it was made, then take it out of the file and the history",
         )
     if lying := _suspicious(_read(root, _git(root, "--others", "--exclude-standard") or ()), secret):
         return Check(
             "secrets",
             "caution",
             f"looks like a credential, and git would take it: {', '.join(sorted(lying))}",
-            "move it to ~/.kaggle, or name it in .gitignore",
+            "move it out of the project, or name it in .gitignore",
         )
     where = f"{len(followed)} files git follows and" if followed is not None else "no git checkout;"
-    return Check("secrets", "ok", f"none seen in {where} {len(bundle.files)} files that go to Kaggle")
+    return Check("secrets", "ok", f"none seen in {where} {len(bundle.files)} files that go to the platform")
 
 
 def _suspicious(files: Iterable[tuple[str, bytes]], secret: bytes) -> set[str]:

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from kaggle_manager.errors import one_line
-from kaggle_manager.platforms.kaggle.long_strings import MARK
+from kaggle_manager.platforms.long_strings import MARK
 from kaggle_manager.platforms.platform import LONGEST_LINE, LogLine
 
 # Where an event begins: inside a string its quotation marks would be escaped. Then all of it up to its closing brace,

@@ -17,9 +17,9 @@ import requests
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.kaggle.connection import ApiConnection
 from kaggle_manager.platforms.kaggle.log_lines import event_lines, stored_events
-from kaggle_manager.platforms.kaggle.long_strings import lines, texts, with_short_strings
 from kaggle_manager.platforms.kaggle.models import label_of
 from kaggle_manager.platforms.kaggle.transport import Refused, read_body
+from kaggle_manager.platforms.long_strings import lines, texts, with_short_strings
 from kaggle_manager.platforms.platform import LogLine, SessionRef
 
 _END = "END_OF_LOG"

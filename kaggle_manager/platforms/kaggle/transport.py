@@ -36,9 +36,9 @@ from kaggle_manager.errors import (
     Unavailable,
 )
 from kaggle_manager.platforms.kaggle.auth import NoAuth, quotable
-from kaggle_manager.platforms.kaggle.long_strings import texts, with_short_strings
 from kaggle_manager.platforms.kaggle.network_settings import causes, proxy_for, setting_behind, wrong_setting
 from kaggle_manager.platforms.kaggle.retry import parse_retry_after
+from kaggle_manager.platforms.long_strings import texts, with_short_strings
 
 KAGGLE = "https://api.kaggle.com"
 # urllib3 writes whole addresses to its debug log, and ours are signed.

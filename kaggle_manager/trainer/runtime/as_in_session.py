@@ -233,7 +233,7 @@ class Trial:
         if hidden := self.hiding(name):
             if pin := self.hidden[hidden]:
                 return (
-                    f"a session has no {hidden}: it is installed here, and neither in Kaggle's image nor in "
+                    f"a session has no {hidden}: it is installed here, and neither in its image nor in "
                     f'`packages`; add "{pin}" to `packages` in section.toml'
                 )
             return (

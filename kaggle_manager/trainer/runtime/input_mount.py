@@ -31,7 +31,7 @@ def find_mount(
     """The folder the tree's dataset is mounted in.
 
     Args:
-        inputs: `/kaggle/input`, or what stands for it.
+        inputs: what `KM_INPUT_DIR` names.
         parent: names the dataset.
         wait_s: seconds to wait for it to appear.
 

@@ -172,13 +172,12 @@ class OutputWatch:
         if files > LEFT_FILES and 0.0 not in self._told:
             self._told.add(0.0)
             self._warn(
-                f"the output folder holds {besides}; Kaggle lists {LISTED_FILES} files of an output, so the smallest "
-                f"are moved into {OTHERS_ARCHIVE} when the session ends"
+                f"the output folder holds {besides}; a platform may list only {LISTED_FILES} of them, so the "
+                f"smallest are moved into {OTHERS_ARCHIVE} when the session ends"
             )
         share = (size + tree_size) / KEPT_BYTES
-        holds = (
-            f"the output folder holds {(size + tree_size) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB that Kaggle keeps"
-        )
+        of_all = f"{(size + tree_size) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB"
+        holds = f"the output folder holds {of_all} that a session may leave"
         reached = [at for at in TOLD_AT if share >= at]
         if set(reached) - self._told:
             self._told |= set(reached)

@@ -157,7 +157,7 @@ def check_environment(
 
 
 _EACH_TIME = (
-    "A preflight makes it about six times, most of them in the trial training; a training on Kaggle makes it in each "
+    "A preflight makes it about six times, most of them in the trial training; a training makes it in each "
     "session and anew for each episode of each evaluation: have fewer of those, or let the constructor do less"
 )
 

@@ -189,7 +189,7 @@ FITS = "fits a session"
 def _fits(model: BaseAlgorithm, capacity: int, timesteps: int) -> CheckResult:
     """`capacity` are the rows of its replay buffer, each over all environments."""
     rows, row = min(capacity, -(-timesteps // model.n_envs)), sizes.row_bytes(model)
-    if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session on Kaggle"):
+    if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session"):
         return CheckResult(FITS, False, found)
     said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
     file = capacity * row  # stock Stable-Baselines3 writes every row of the buffer, however few are filled

@@ -18,7 +18,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.sb3 import replay_rows
 
 SESSION_MEMORY_BYTES = 30 * 10**9
-"""Memory of a session on Kaggle, with and without a GPU (kaggle.com/docs/notebooks, "Technical specifications")."""
+"""Memory of a session on the platform that says it, with and without a GPU."""
 
 LARGE_FILE_BYTES = 500 * 10**6
 """A file of a replay buffer that is worth a word before it is made: minutes of most downloads."""

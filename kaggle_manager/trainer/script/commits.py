@@ -154,12 +154,12 @@ class Commits:
             if most > KEPT_BYTES / 2:
                 self.warn(
                     f"a checkpoint takes {new / 1e9:.2f} GB; with two of them, the best and the final one the training "
-                    f"tree will hold up to {(4 * new) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB that Kaggle keeps"
+                    f"tree will hold up to {(4 * new) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB a session may leave"
                 )
         if least + _ROOM_BESIDE > KEPT_BYTES:
             raise StorageError(
                 f"A checkpoint of {new / 1e9:.2f} GB does not fit: with the best one{' and the final one' * is_last} "
-                f"the output would hold {least / 1e9:.1f} GB, and Kaggle keeps {KEPT_BYTES / 1e9:.0f} GB.",
+                f"the output would hold {least / 1e9:.1f} GB, and a session may leave {KEPT_BYTES / 1e9:.0f} GB.",
                 safe=self._safe,
                 next_step="save less (half precision, no copy of what can be downloaded again)",
             )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kaggle_manager.platforms.kaggle.log_lines import parse_log, stored_events
-from kaggle_manager.platforms.kaggle.long_strings import with_short_strings
+from kaggle_manager.platforms.long_strings import with_short_strings
 from kaggle_manager.platforms.platform import LONGEST_LINE, LogLine
 
 

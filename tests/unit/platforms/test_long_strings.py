@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.kaggle.long_strings import lines, texts, with_short_strings
+from kaggle_manager.platforms.long_strings import lines, texts, with_short_strings
 
 values = st.recursive(
     st.none() | st.integers() | st.text(max_size=60),

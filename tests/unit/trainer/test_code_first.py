@@ -438,7 +438,7 @@ def test_a_replay_buffer_that_no_session_holds_is_refused_before_the_push(tmp_pa
     )
     [*_, last] = preflight(tmp_path, load_section(path))
     assert (last.name, last.ok) == ("one: fits a session", False)
-    assert "a session on Kaggle has 30 GB" in last.detail
+    assert "a session has 30 GB" in last.detail
 
 
 @pytest.mark.slow

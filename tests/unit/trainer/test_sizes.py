@@ -107,7 +107,7 @@ def test_the_first_save_says_what_the_log_will_come_to(
     [
         ("DQN", 10_000, True, "GB of memory"),
         ("DQN", 500_000_000, True, "WARNING: a session may leave 21 GB"),
-        ("DQN", 2_000_000_000, False, "a session on Kaggle has 30 GB"),
+        ("DQN", 2_000_000_000, False, "a session has 30 GB"),
         ("PPO", None, True, "no replay buffer"),
     ],
 )

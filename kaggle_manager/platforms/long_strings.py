@@ -1,6 +1,6 @@
 """What is too long in a text that comes in pieces is cut while it comes, so that nothing is held that nobody needs.
 
-Kaggle sends a session's whole log as one string inside the answer that lists its outputs. Promises: the cost is linear
+A platform may send a whole log as one string inside an answer. Promises: the cost is linear
 in what comes and the memory bounded by what is kept; JSON stays JSON. Pure.
 """
 
