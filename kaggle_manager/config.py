@@ -177,6 +177,11 @@ class RunConfig:
             sources={**self.sources, **dict.fromkeys(kept, FROM_RUN)},
         )
 
+    @property
+    def trains_elsewhere(self) -> bool:
+        """Whether its platform is another than Kaggle: what that allows, it has to be asked."""
+        return self.platform not in KAGGLES
+
     def at_home(self, platform: str) -> RunConfig:
         """With the platform where its run is, when none was named: credentials that were found move no run.
 

@@ -75,7 +75,6 @@ class Campaign:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     members: list[Member] = field(init=False)
-    _room: int | None = field(default=None, init=False)  # asked once
     _pause_s: float = field(default=FIRST_PAUSE_S, init=False)
 
     def __post_init__(self) -> None:
@@ -107,12 +106,21 @@ class Campaign:
             if not member.is_over:
                 self._tick(member, may_push=False)
         waiting = [member for member in self.members if not member.is_over and not member.is_live]
-        if self._room is None:
-            self._room = self.manager.room_for(self.configs[0])
-        free = self._room - sum(member.is_live for member in self.members)
         ready = [member for member in waiting if member.not_before <= self.clock()]
-        for member in sorted(ready, key=lambda member: member.step)[: max(0, free)]:
+        free = self._free() if ready else 0
+        for member in sorted(ready, key=lambda member: member.step)[:free]:
             self._tick(member, may_push=True)
+
+    def _free(self) -> int:
+        """How many sessions may be started now; the platform's room may change while a campaign lasts."""
+        try:
+            room = self.manager.room_for(self.configs[0])
+        except KaggleManagerError as error:
+            if not error.retryable:
+                raise
+            self.reporter.warn(f"nothing is started now: {error.message}")
+            return 0
+        return max(0, room - sum(member.is_live for member in self.members))
 
     def is_finished(self) -> bool:
         """Whether every member has reached its target.

@@ -108,8 +108,7 @@ class RunContext:
 
     @property
     def session_limit_s(self) -> float:
-        """The longest session, as asked for, and as the platform lets it last."""
-        return min(self.config.session_limit_s, self.connection.client.limits().longest_session_s)
+        return self.connection.session_limit_s(self.config)
 
     def head(self) -> Checkpoint | None:
         """The checkpoint the next session continues; None when nothing was ever saved.

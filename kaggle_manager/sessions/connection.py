@@ -40,6 +40,10 @@ class Connection:
     platform: str
     why: str
 
+    def session_limit_s(self, config: RunConfig) -> float:
+        """The longest session of a run, as asked for, and as the platform lets it last."""
+        return min(config.session_limit_s, self.client.limits().longest_session_s)
+
     def quota_for(self, config: RunConfig) -> QuotaView | None:
         """What is left of the week; None without an accelerator, or where there is no quota.
 

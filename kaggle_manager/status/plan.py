@@ -100,7 +100,8 @@ def plan_run(
     """Plan the rest of the newest run of `config`'s tree, or the whole of a new one.
 
     Args:
-        connect_to: how to reach whom to ask for the quota, when the section uses one; None plans without it.
+        connect_to: how to reach whom to ask for the quota, when the section uses one, and how long a session may last,
+            where that is not known; None plans without.
     """
     row = current_run(config, journal)
     state = None if row is None else RunState(journal, row)
@@ -114,10 +115,12 @@ def plan_run(
         report.step if report else saved_step(TrainingTree(config.tree, config.scenario_name)),
     )
     remaining = max(0, config.target - step)
-    quota, has_quota = _quota(config, connect_to)
+    connection = _connection(config, connect_to)
+    quota, has_quota = _quota(config, connection)
+    limit_s = config.session_limit_s if connection is None else connection.session_limit_s(config)
     rollout = config.scenario.rollout
-    following = budget.plan_session(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
-    seen = budget.forecast(remaining, config.session_limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    following = budget.plan_session(remaining, limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
+    seen = budget.forecast(remaining, limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
     if pace is None and isinstance(following, budget.SessionPlan):
         following = replace(following, why=_why_unmeasured(report))
     forecasts = journal.events(row.run_id, "forecast") if row else []
@@ -153,15 +156,20 @@ def _why_unmeasured(report: RunReport | None) -> str:
     return "no session has ended and left its speed"
 
 
-def _quota(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> tuple[QuotaView | None, bool]:
-    """What is left of the quota, as far as it is known, and whether sessions use one."""
-    uses_accelerator = config.section.kernel.accelerator is not None
-    if not uses_accelerator or connect_to is None:
-        return None, uses_accelerator
+def _connection(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> Connection | None:
+    """Whom to ask; None where there is nothing to ask, or nobody."""
+    if connect_to is None or (not config.trains_elsewhere and config.section.kernel.accelerator is None):
+        return None
     try:
-        connection = connect_to(config)
+        return connect_to(config)
     except (StorageError, OSError):  # the Kaggle of this machine cannot be started in a folder that cannot be written
-        return None, True
+        return None
+
+
+def _quota(config: RunConfig, connection: Connection | None) -> tuple[QuotaView | None, bool]:
+    """What is left of the quota, as far as it is known, and whether sessions use one."""
+    if connection is None or config.section.kernel.accelerator is None:
+        return None, config.section.kernel.accelerator is not None
     try:
         quota = connection.quota_for(config)
     except RemoteError:  # the plan shows that the quota is not known

@@ -15,7 +15,7 @@ from pathlib import Path
 from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.assumptions import Assumption, look_for_assumptions
 from kaggle_manager.cli.doctor.check import Check, guarded, problem
-from kaggle_manager.config import KAGGLES, SETTINGS, RunConfig, build_config, variable_of
+from kaggle_manager.config import SETTINGS, RunConfig, build_config, variable_of
 from kaggle_manager.errors import AuthError, KaggleManagerError, ProtocolError, Unavailable, error_context
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
@@ -46,7 +46,7 @@ def examine(
     looks: dict[str, Callable[[], Check | Sequence[Check]]] = {"python": machine.python}
     if config is not None:
         looks["training packages"] = partial(machine.training_packages, config.section)
-    is_elsewhere = config is not None and config.platform not in KAGGLES
+    is_elsewhere = config is not None and config.trains_elsewhere
     if config is not None and is_elsewhere:
         looks["platform"] = partial(machine.platform_of, config, environ)
     else:

@@ -16,10 +16,12 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
 from kaggle_manager.dashboard.export_html import write_html
+from kaggle_manager.platforms.platform import Limits, Platform
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
 from kaggle_manager.status.plan import plan_run
@@ -112,6 +114,19 @@ def test_a_plan_says_what_lies_before_its_date(tmp_path: Path) -> None:
     with closing(Journal.to_read(tmp_path / "none")) as journal:
         long = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
     assert not any("between" in line for line in long), "nothing is measured"
+
+
+@pytest.mark.parametrize(("allowed_s", "told"), [(3600.0, "at most 1 h"), (400 * 3600.0, "at most 12 h")])
+def test_a_plan_has_no_session_longer_than_the_platform_allows(tmp_path: Path, allowed_s: float, told: str) -> None:
+    class Cluster(Platform):
+        def limits(self) -> Limits:
+            return Limits(allowed_s, {}, 10**6)
+
+    Cluster.__abstractmethods__ = frozenset()
+    config = replace(config_in(tmp_path), platform="slurm")
+    cluster = Connection(Cluster(), "me", "slurm", "it was asked for")  # type: ignore[abstract]
+    with closing(Journal.to_read(tmp_path / "none")) as journal:
+        assert told in plan_run(config, lambda config: cluster, journal, NOW).next_session
 
 
 COMMANDS = """
