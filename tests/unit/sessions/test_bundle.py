@@ -224,7 +224,12 @@ def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(tmp_path / "script.py")],
-        env={"KM_WORKING_DIR": str(working), "PATH": "/usr/bin:/bin", "KM_MACHINE_NAME": "c-123456"},
+        env={
+            "KM_WORKING_DIR": str(working),
+            "KM_INPUT_DIR": str(tmp_path / "input"),
+            "KM_MACHINE_NAME": "c-123456",
+            "PATH": "/usr/bin:/bin",
+        },
         capture_output=True,
         text=True,
         check=False,
