@@ -33,6 +33,7 @@ from kaggle_manager.runs.leftovers import (
 )
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sections.project import gone_section
 from kaggle_manager.sessions.bundle import order_of
 from kaggle_manager.sessions.connection import Connection
@@ -246,7 +247,8 @@ class Cleaner:
         if row.outcome != "finished" or self._is_superseded(row):
             return self._only_copy(row)
         final = CheckpointStore(TrainingTree(Path(row.tree), row.scenario)).final()
-        if final is None or final.manifest.lineage.run_id != row.run_id or final.step < row.target:
+        done = RunState(self._journal, row).finished_at_step
+        if final is None or final.manifest.lineage.run_id != row.run_id or final.step < done:
             return f"the final model of run {row.run_id} is not in {row.tree}: this may be the only copy"
         return ""
 

@@ -22,6 +22,7 @@ from kaggle_manager.errors import (
     VerificationError,
     one_line,
 )
+from kaggle_manager.orchestrator import stop_early
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.platform import EndCause
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -56,6 +57,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     """Say how a session ended, from what it left, and make room for the next one."""
     head, final, result = run.head(), run.store.final(), fetched.result
     target = min(run.config.target, session.facts.get("target", run.config.target))  # one raised since was not its own
+    early = result.early if result and result.outcome == "completed" else ""
     missing = result.error.missing if result and result.error else None
     outcome = judge(
         result=result,
@@ -66,7 +68,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         log=fetched.log,
         step_before=session.min_step,
         step_after=head.step if head else 0,
-        target_reached=final is not None and final.step >= target,
+        target_reached=final is not None and (final.step >= target or bool(early)),
         wedged=progress_of(session).wedged,
         asked_to_stop=run.row.stop_asked and bool(session.facts.get("cancel_asked")),
     )
@@ -83,6 +85,8 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         # What the user can accept: the session alone sees the files of its inputs.
         facts |= {"can_be_accepted": True} if result.error.can_be_accepted else {}
         facts |= {"input_files": dict(result.error.input_files)} if result.error.input_files else {}
+    if early:
+        facts |= stop_early.fact(run.config, session.facts.get("target", run.config.target), early)
     facts["counts"] = {**(result.counts if result else {}), "restores": int(restored)}
     with run.state.together():
         run.state.add_facts(session, **facts)

@@ -43,7 +43,7 @@ def run_finished(notifier: Notifier, config: RunConfig, run: RunState) -> None:
 
 def why_finished(run: RunState) -> str:
     sessions = run.totals.count
-    return f"{run.row.target} {run.row.unit} are done, over {sessions} session{'s' * (sessions != 1)}"
+    return f"{run.what_is_done}, over {sessions} session{'s' * (sessions != 1)}"
 
 
 def command_ended(

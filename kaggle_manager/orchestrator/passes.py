@@ -23,7 +23,7 @@ from kaggle_manager.errors import (
     VerificationError,
 )
 from kaggle_manager.notify.notifier import Notifier
-from kaggle_manager.orchestrator import close, notifications
+from kaggle_manager.orchestrator import close, notifications, stop_early
 from kaggle_manager.orchestrator.close import check_quick_run, describe_tree
 from kaggle_manager.orchestrator.image import note_image
 from kaggle_manager.orchestrator.push import push_generation, reconcile
@@ -269,7 +269,8 @@ class Passes:
         close.note_other_files(run, session, fetched)
         note_image(run, run.newest_session())
         run.state.refresh()  # a stop may have been asked for since
-        if outcome.step < run.config.target and not outcome.failure and not run.row.stop_asked:
+        is_over = run.row.stop_asked or stop_early.why(run.state, run.config)
+        if outcome.step < run.config.target and not outcome.failure and not is_over:
             run.reporter.line(f"relaunch: {run.config.target - outcome.step} {run.row.unit} remain")
 
     # --- the end ------------------------------------------------------------------------------------------------------

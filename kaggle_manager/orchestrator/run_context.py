@@ -13,6 +13,7 @@ from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import epoch, for_people, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
+from kaggle_manager.orchestrator import stop_early
 from kaggle_manager.orchestrator.open_run import open_run, settings_of
 from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs import budget
@@ -235,12 +236,13 @@ class RunContext:
         # A wait that was only planned ends when the quota is there again: it may come back before its reset.
         is_held_up = wait is not None and wait.cause != PLANNED_WAIT and wait.is_on(now)
         not_before, why = (wait.until, wait.why) if wait is not None and is_held_up else (0.0, "")
-        step, judged = 0, False
+        step, judged, early = 0, False, ""
         if newest is None or newest.stage is Stage.CLOSED:  # else nothing depends on the tree, which is read in full
             head, final = self.head(), self.store.final()
             step = head.step if head else 0
             judged = (final is not None and final.step >= step) or self.store.best() is not None
-            if planned := self._plan_next(step, judged):
+            early = stop_early.why(self.state, self.config)
+            if not early and (planned := self._plan_next(step, judged)):
                 not_before, why = max((not_before, why), planned)
         return Observation(
             target=self.config.target,
@@ -253,6 +255,7 @@ class RunContext:
             why_wait=why,
             stopped=self.row.stop_asked,
             rehearsal=self.config.quick,
+            early=early,
         )
 
     def _plan_next(self, step: int, judged: bool) -> tuple[float, str] | None:
@@ -262,7 +265,7 @@ class RunContext:
         self.week = None if done else self.quota()
         plan = budget.plan_session(
             remaining,
-            self.session_limit_s,
+            min(self.session_limit_s, stop_early.left_s(self.state, self.config)),
             pace=budget.measure(past_sessions(self.sessions)),
             quota=self.week,
             now=self.clock(),

@@ -127,6 +127,7 @@ class SessionResult(Document):
         timings: seconds by name (install, setup, train, evaluate, save, total).
         counts: whole numbers by name (steps, updates, evaluations, checkpoints).
         accelerator_gain: how many times faster than the CPU the accelerator trained; None when it was not measured.
+        early: why it is complete before its target; "" when it is not.
         files: what the next session needs: each checkpoint, best and final model that verified as the session ended.
         optional: what the trainer wrote besides: learning curves, a summary, the session's first file.
         others: what the user's code left.
@@ -146,6 +147,7 @@ class SessionResult(Document):
     timings: Annotated[dict[Line, float], BeforeValidator(_measured)] = Field(default_factory=dict)
     counts: Annotated[dict[Line, int], BeforeValidator(_whole)] = Field(default_factory=dict)
     accelerator_gain: Annotated[float | None, BeforeValidator(_gain)] = None
+    early: Line = ""
     error: SessionError | None = None
     files: tuple[OutputEntry, ...] = ()
     optional: tuple[OutputEntry, ...] = ()

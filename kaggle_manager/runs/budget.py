@@ -208,7 +208,7 @@ def plan_session(
     fits = needed is not None and needed <= useful
     # The first rollout is always trained to its end, also into the margin.
     ends_one = rollout == 1 or not pace or not remaining or available >= setup_s + rollout / pace.steps_per_s
-    worth_it = useful >= WORTH_FACTOR * setup_s and ends_one
+    worth_it = is_worth_a_session(available, pace) and ends_one
     if quota is not None and available < limit_s and not worth_it and not fits:
         return _wait_for_reset(quota, available, setup_s, now)
     if pace is None or needed is None:
@@ -221,6 +221,12 @@ def plan_session(
     steps = _trained(remaining, deadline - setup_s, pace, rollout)
     why = f"{pace.steps_per_s:.3g} steps/s after a set-up of {setup_s:.0f} s"
     return SessionPlan(timeout, deadline, steps, why)
+
+
+def is_worth_a_session(seconds: float, pace: Pace | None) -> bool:
+    """Whether a session of so many seconds trains longer than it takes to set up."""
+    setup_s = pace.setup_s if pace else SETUP_GUESS_S
+    return seconds - margin(max(0.0, seconds), pace) - setup_s >= WORTH_FACTOR * setup_s
 
 
 def _trained(remaining: int, seconds: float, pace: Pace, rollout: int) -> int:

@@ -183,6 +183,14 @@ class Journal:
         with refusals_of(self.path):
             return Totals(*map(int, self._db.execute(query, (run_id,)).fetchone()))
 
+    def hours_since(self, run_id: str, target: int) -> float:
+        """How long the sessions of a run have lasted that began after it was over before another target than this."""
+        earlier = "SELECT MAX(generation) FROM sessions WHERE run_id = ? AND json_extract(facts, '$.early.target') != ?"
+        query = "SELECT COALESCE(SUM(ran_s), 0) / 3600.0 FROM sessions WHERE run_id = ? AND generation > "
+        query += f"COALESCE(({earlier}), 0)"
+        with refusals_of(self.path):
+            return float(self._db.execute(query, (run_id, run_id, target)).fetchone()[0])
+
     def versions(self, run_id: str, address: str) -> set[str]:
         """What the platform calls the sessions of the run that were started at OWNER/SLUG."""
         query = "SELECT version FROM sessions WHERE run_id = ? AND version IS NOT NULL "

@@ -7,6 +7,7 @@
     ended            outputs refused a moment ago            WaitUntil, then Fetch again
     ended            otherwise                               Fetch
     none / closed    target reached, and it was evaluated    Finish
+    none / closed    over before it, as the section says     Finish; Stop where nothing is saved
     none / closed    a person asked for a stop               Stop
     none / closed    a failure has used up its budget        Stop, naming it and what a person can do
     none / closed    a wait is not over                      WaitUntil(time, why)
@@ -76,6 +77,7 @@ class Observation:
         why_wait: why not, in words.
         stopped: a person asked for a stop, and nobody has asked to go on since.
         rehearsal: it is a quick run, which shows at once what does not work.
+        early: why the run is over before its target (`stop_when` in section.toml); '' while it is not.
     """
 
     target: int
@@ -88,6 +90,7 @@ class Observation:
     why_wait: str = ""
     stopped: bool = False
     rehearsal: bool = False
+    early: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class WaitUntil:
 
 @dataclass(frozen=True)
 class Finish:
-    """The target is reached."""
+    """The target is reached, or the run is over before it."""
 
     step: int
 
@@ -152,6 +155,8 @@ def decide(observation: Observation) -> Action:
         return _continue(newest, observation)
     if observation.judged and observation.step >= observation.target:
         return Finish(observation.step)
+    if observation.early:
+        return Finish(observation.step) if observation.step else Stop(observation.early)
     if observation.stopped:
         return Stop("it was asked to stop")
     failures = _failures_in_a_row(observation.sessions)

@@ -91,6 +91,24 @@ class RunState:
     def newest(self) -> SessionRow | None:
         return self.sessions[-1] if self.sessions else None
 
+    @property
+    def what_is_done(self) -> str:
+        """Of a finished run, in words."""
+        if why := self._why_early:
+            return f"{self.totals.step:,} of {self.row.target:,} {self.row.unit} are done, and enough: {why}"
+        return f"{self.row.target} {self.row.unit} are done"
+
+    @property
+    def finished_at_step(self) -> int:
+        """Of a finished run, how many steps its tree holds at least."""
+        return min(self.totals.step, self.row.target) if self._why_early else self.row.target
+
+    @property
+    def _why_early(self) -> str:
+        """Why it was over before its target; '' of any other."""
+        early = self.newest.facts.get("early") if self.newest else None
+        return str(early["why"]) if early and early["target"] == self.row.target else ""
+
     def refresh(self) -> None:
         """Read the row again: a stop may have been asked for by another process."""
         self.row = self.journal.run(self.row.run_id)

@@ -36,6 +36,18 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class StopWhen(Frozen):
+    """When a run is over before its target: its sessions have lasted `session_hours` together."""
+
+    session_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class AgentStopWhen(StopWhen):
+    """Also when the mean return of an evaluation is `reward` or more, for the first time in a run."""
+
+    reward: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
 class Scenario(Frozen):
     """One thing to train, of either kind: an agent (`model.ScenarioConfig`) or a script (`script.ScriptScenario`).
 

@@ -31,6 +31,7 @@ from pydantic import (
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.agent_tables import Divergence, Evaluation, MonitorKwargs, Noise, Normalize
 from kaggle_manager.sections.fields import (
+    AgentStopWhen,
     EntryPoint,
     Frozen,
     InputText,
@@ -157,6 +158,7 @@ class ScenarioConfig(Scenario):
     save_every: PositiveInt | None = None
     evaluation: Evaluation = Evaluation()
     divergence: Divergence = Divergence()
+    stop_when: AgentStopWhen = AgentStopWhen()
     quick: Quick
 
     @property
@@ -243,7 +245,7 @@ class ScenarioConfig(Scenario):
         changed = self.model_dump()
         for key, value in self.quick.model_dump().items():
             changed[key] = merged(changed[key], value) if isinstance(value, dict) else value
-        changed["divergence"] = {}
+        changed["divergence"] = changed["stop_when"] = {}
         quick = ScenarioConfig.model_validate(changed)
         if 1 < quick.rollout >= quick.timesteps:  # more environments may have been added since it was written
             quick = quick.model_copy(update={"timesteps": 2 * quick.rollout})

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, PositiveInt, StringConstraints
 
-from kaggle_manager.sections.fields import Frozen, RelativePath, Scenario
+from kaggle_manager.sections.fields import Frozen, RelativePath, Scenario, StopWhen
 from kaggle_manager.sections.imports import imported_files, imports_of
 from kaggle_manager.sections.values import Refused
 
@@ -61,6 +61,7 @@ class ScriptScenario(Scenario):
     target: PositiveInt
     unit: Unit = "steps"
     best: Best | None = None
+    stop_when: StopWhen = StopWhen()
     quick: ScriptQuick
 
     @property
@@ -92,7 +93,9 @@ class ScriptScenario(Scenario):
         """The scenario `--quick` trains: this one with its `quick` table applied. Idempotent."""
         quick = self.quick
         arguments = self.arguments if quick.arguments is None else quick.arguments
-        return self.model_copy(update={"target": quick.target, "models": quick.models, "arguments": arguments})
+        return self.model_copy(
+            update={"target": quick.target, "models": quick.models, "arguments": arguments, "stop_when": StopWhen()}
+        )
 
 
 def script_files(scenario: ScriptScenario, folder: Path, root: Path) -> list[str]:

@@ -79,7 +79,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         state = _State("error", obstacle.message, obstacle.next_step, human=True)
     last = journal.run_of(Path(row.tree))
     if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
-        state = _undone(row, there, views, which) or state
+        state = _undone(run, there, views, which) or state
     newest = run.newest
     worker = at_work_on(Path(row.tree)) if last is not None and last.run_id == row.run_id else ""
     return RunReport(
@@ -125,14 +125,12 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
     row, newest, wait = run.row, run.newest, run.row.wait
     again, tick = which.command("run"), which.command("tick")
     if row.outcome == "finished" and damage:  # no session follows that would notice
-        why = f"{row.target} {row.unit} are done, and what was saved is damaged since: {damage}"
+        why = f"{run.what_is_done}, and what was saved is damaged since: {damage}"
         return _State("finished", why, which.command("checkpoints verify"), human=True)
     if row.outcome == "finished" and row.quick and (trouble := _trouble(row, again)) and trouble.human:
         return trouble  # it reached its target, and did not show what it is for
     if row.outcome == "finished":
-        return _State(
-            "finished", f"{row.target} {row.unit} are done", _after_the_end(row, which, run.journal.path.parent)
-        )
+        return _State("finished", run.what_is_done, _after_the_end(row, which, run.journal.path.parent))
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
     if row.stop_asked and (newest is None or newest.stage is Stage.CLOSED):
@@ -159,19 +157,18 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
 
 
 def _undone(
-    row: RunRow, there: Sequence[CheckpointView], own: Sequence[CheckpointView], which: WhichTree
+    run: RunState, there: Sequence[CheckpointView], own: Sequence[CheckpointView], which: WhichTree
 ) -> _State | None:
     """What a finished run is whose tree holds less than its target: an older copy was put there, or nothing is left."""
+    row, done = run.row, run.finished_at_step
     if not there:
-        why = f"{row.target} {row.unit} were done, and the tree {row.tree} holds no checkpoint any more"
+        why = f"{done} {row.unit} were done, and the tree {row.tree} holds no checkpoint any more"
         return _State("error", why, which.command("run"), human=True)
     head, final = _first(own, "latest"), _first(own, "final")
-    if not own or (head and final and min(head.step, final.step) >= row.target):
+    if not own or (head and final and min(head.step, final.step) >= done):
         return None
     step = head.step if head else 0
-    return _State(
-        "ready", f"{row.target} {row.unit} were done; the tree is at step {step} again", which.command("tick")
-    )
+    return _State("ready", f"{done} {row.unit} were done; the tree is at step {step} again", which.command("tick"))
 
 
 def _trouble(row: RunRow, again: str) -> _State | None:

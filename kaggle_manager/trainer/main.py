@@ -71,6 +71,7 @@ def _result(
             timings={"install": checked.elapsed_s, **outcome.timings, "total": round(clock.elapsed(), 3)},
             counts=outcome.counts,
             accelerator_gain=outcome.accelerator_gain,
+            early=outcome.early,
         )
     except BaseException as error:
         if isinstance(error, KaggleManagerError):

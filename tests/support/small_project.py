@@ -152,10 +152,11 @@ def session(order, working, inputs, emit):
             time.sleep(120)
     if plan != "no final":
         store.save_best(score=1.0, step=end, files={"model": b"best"}, **common)
-    if end == order.target and plan not in ("no final", "best only"):
+    done = end == order.target and plan not in ("no final", "best only") or plan == "enough"
+    if done:
         store.save_final(step=end, files={"model": model}, **common)
-    done = end == order.target and plan not in ("no final", "best only")
     return {"outcome": "completed" if done else "interrupted", "exit_code": 0, "step": end,
+            "early": "its model is good" if plan == "enough" else "",
             "resumed_from_step": start, "counts": {"updates": 1, "evaluations": 1}}
 """
 

@@ -39,6 +39,7 @@ class SessionOutcome:
         timings: seconds by name.
         counts: whole numbers by name.
         accelerator_gain: how many times faster than the CPU the accelerator was; None where that was not measured.
+        early: why it is complete before its target; "" when it is not.
         digests: of the finished training, by item; empty when interrupted, or where they are not known.
     """
 
@@ -50,6 +51,7 @@ class SessionOutcome:
     counts: dict[str, int] = field(default_factory=dict)
     accelerator_gain: float | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    early: str = ""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ class BestModelCallback(AtRolloutStart):
         diverged_below, refuse: a score below that, or none at all, has the training refused, with the words given.
         is_another_task: scores from before the resume are of another environment or reward, or were measured
             otherwise, and are none to compare with.
+        enough_at: the first score that is so high ends the training on its way to `total` timesteps; None for no bound.
+
+    Attributes:
+        enough: step and score of the first evaluation that was, and the timesteps it was on the way to; None before.
     """
 
     def __init__(
@@ -75,12 +79,16 @@ class BestModelCallback(AtRolloutStart):
         diverged_below: float | None = None,
         refuse: Callable[[str], None] = lambda _: None,
         is_another_task: bool = False,
+        enough_at: float | None = None,
+        total: int = 0,
     ) -> None:
         super().__init__()
         self.every = every
         self._is_another_task = is_another_task
         self._most_share = most_share
         self._diverged_below, self._refuse = diverged_below, refuse
+        self._enough_at, self._total = enough_at, total
+        self.enough: tuple[int, float, int] | None = None
         self.best_score = -math.inf
         self.best_step: int | None = None
         self.seconds = 0.0  # that the training has waited for evaluations in this session
@@ -108,10 +116,23 @@ class BestModelCallback(AtRolloutStart):
         """Seconds waited for evaluations over all sessions."""
         return self._seconds_before + self.seconds
 
+    @property
+    def why_enough(self) -> str:
+        """Why this training is over before its target; '' while it is not, and once the user has raised the target."""
+        step, score, total = self.enough or (0, -math.inf, 0)
+        if self._enough_at is None or score < self._enough_at or total != self._total:
+            return ""
+        reached = f"the evaluation at step {step:,} has a mean reward of {score:.6g}"
+        return f"{reached}, and stop_when.reward is {self._enough_at:.6g}"
+
     def _on_rollout_start(self) -> None:
+        if self._is_due:
+            self.take_if_due()
+        if self.why_enough:
+            self._checkpoint.save_now()
+            raise SessionOver(self.why_enough)
         if not self._is_due:
             return
-        self.take_if_due()
         if self._under_way is None and self._fits(0) and self._begin().size > LARGE_BYTES:
             self._take()
         self._passed = self.model.num_timesteps
@@ -200,6 +221,9 @@ class BestModelCallback(AtRolloutStart):
                 f"the evaluation at step {step:,} has a mean reward of {evaluation.score:.6g}, and "
                 f"divergence.reward_below is {self._diverged_below:.6g}"
             )
+        was_enough = self.enough is not None and self._enough_at is not None and self.enough[1] >= self._enough_at
+        if self._enough_at is not None and evaluation.score >= self._enough_at and not was_enough:
+            self.enough = step, evaluation.score, self._total
 
     def _check_time(self, needed_s: float = 0.0) -> None:
         if reason := self._clock.why_stop_now(needed_s):
@@ -226,6 +250,7 @@ class BestModelCallback(AtRolloutStart):
             "lengths": [evaluation.lengths for evaluation in self._done],
             "played": [evaluation.played for evaluation in self._done],
             "wall_clock": self.total_seconds,
+            "enough": self.enough,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -238,6 +263,7 @@ class BestModelCallback(AtRolloutStart):
         self._steps = list(state["steps"])
         self._steps_before = len(self._steps)
         self._seconds_before = state.get("wall_clock", 0.0)
+        self.enough = state.get("enough")
         parts = zip(state["returns"], state["lengths"], state["played"], strict=True)
         self._done = [Evaluation(*each) for each in parts]
         if self._steps:

@@ -178,6 +178,9 @@ class Session:
         except SessionOver as over:
             kind, reason = "interrupted", over.reason
             self.checkpointer.finish()
+            if self.best.why_enough:
+                kind = "completed"
+                self.checkpointer.save_final()
         except KaggleManagerError:
             raise
         except Exception as error:
@@ -205,6 +208,7 @@ class Session:
             },
             accelerator_gain=gain,
             digests=self.checkpointer.digests,
+            early=self.best.why_enough if self.model.num_timesteps < self.config.total else "",
         )
 
     def _gain(self) -> float | None:
@@ -366,6 +370,8 @@ class Session:
             diverged_below=config.diverged_below,
             refuse=self.checkpointer.refuse,
             is_another_task=head is not None and is_another_task(head.manifest.identity, self.identity),
+            enough_at=config.enough_at,
+            total=config.total,
         )
         keepers["best"] = self.best
         self.progress = ProgressCallback(config.total, self.clock, lambda: self._newest_step, self._emit)

@@ -56,6 +56,7 @@ class TrainingConfig:
         evaluation_episodes: episodes of an evaluation of an environment that is not deterministic.
         evaluate_deterministically: greedy actions in evaluations.
         diverged_below: an evaluation whose mean return is below this ends the training; None for no such bound.
+        enough_at: the first evaluation whose mean return is so high completes it; None for no such bound.
         device: "cpu" or "cuda".
         identity: what the manager fingerprinted; the trainer adds what only it can measure.
         sources: what these fingerprints are made of, kept in each checkpoint.
@@ -80,6 +81,7 @@ class TrainingConfig:
     evaluation_episodes: int = 10
     evaluate_deterministically: bool = True
     diverged_below: float | None = None
+    enough_at: float | None = None
     noise: tuple[str, float] | None = None
     callbacks: Sequence[Any] = ()
     build: str | None = None
@@ -147,6 +149,7 @@ def from_scenario(
         evaluation_episodes=scenario.evaluation.episodes,
         evaluate_deterministically=scenario.evaluation.deterministic,
         diverged_below=scenario.divergence.reward_below,
+        enough_at=scenario.stop_when.reward,
         device=device,
         identity=identity or {},
         sources=sources or {},

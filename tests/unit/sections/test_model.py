@@ -111,6 +111,8 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
             ["divergence.reward_below", "finite"],
         ),
         ("timesteps = 1000", "timesteps = 1000\ndivergence = { below = 1 }", ["divergence.below", "reward_below"]),
+        ("timesteps = 1000", "timesteps = 1000\nstop_when = { session_hours = 0 }", ["stop_when.session_hours", "0"]),
+        ("timesteps = 1000", "timesteps = 1000\nstop_when = { score = 1 }", ["stop_when.score", "reward"]),
         ("gymnasium==1.4.0", "gymnasium>=1.4", ["kernel.packages.0", "gymnasium>=1.4", "name==version"]),
         (
             '"gymnasium==1.4.0"',
@@ -146,6 +148,13 @@ def test_a_bound_on_divergence_holds_for_the_training_and_not_for_a_quick_run(tm
     scenario = load_section(write(tmp_path, text)).scenario()
     assert scenario.divergence.reward_below == -500.0
     assert scenario.for_quick().divergence.reward_below is None
+
+
+def test_what_is_enough_holds_for_the_training_and_not_for_a_quick_run(tmp_path: Path) -> None:
+    text = GOOD.replace("timesteps = 1000", "timesteps = 1000\nstop_when = { reward = 475.0, session_hours = 3.0 }", 1)
+    scenario = load_section(write(tmp_path, text)).scenario()
+    assert (scenario.stop_when.reward, scenario.stop_when.session_hours) == (475.0, 3.0)
+    assert not scenario.for_quick().stop_when.model_dump(exclude_none=True)
 
 
 def test_two_scenarios_never_share_a_training_tree(tmp_path: Path) -> None:
