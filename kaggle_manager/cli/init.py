@@ -87,6 +87,7 @@ def init(
     """
     from kaggle_manager.sections.new_script import new_script
     from kaggle_manager.sections.scaffold import new_section, project_for_new
+    from kaggle_manager.sections.toml_text import text_of
     from kaggle_manager.sections.values import is_object
     from kaggle_manager.sections.zoo_files import zoo_training
     from kaggle_manager.sessions.env_needs import needs_of
@@ -132,6 +133,11 @@ def init(
             timesteps=steps,
             tuned=zoo_training(*zoo, zoo_file) if zoo else None,
             look=needs_of,
+        )
+    if made.wrapped is not None:
+        told(
+            "No algorithm learns from all that its observations are, such as texts, so section.toml has env_wrapper = "
+            f"{text_of(made.wrapped)}: choose another one there where they should be seen otherwise"
         )
     missing = missing_packages(made.section, made.project)
     if not missing:

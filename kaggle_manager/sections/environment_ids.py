@@ -24,15 +24,17 @@ class Family:
         ids: a pattern of their ids, without a module.
         module: what registers them; "" for gymnasium itself.
         package: what brings them beside gymnasium, as an index calls it.
+        wrapper: what makes their observations, of which some are texts, ones that can be learned from; "" for none.
     """
 
     ids: str
     module: str = ""
     package: str = ""
+    wrapper: str = ""
 
 
 ATARI = Family(r"ALE/.+|.+(NoFrameskip|Deterministic)-v\d+", "ale_py", "ale-py")
-MINIGRID = Family(r"(MiniGrid|BabyAI)-.+", "minigrid", "minigrid")
+MINIGRID = Family(r"(MiniGrid|BabyAI)-.+", "minigrid", "minigrid", "minigrid.wrappers:FlatObsWrapper")
 PANDA = Family(r"Panda\w+-v\d+", "panda_gym", "panda-gym")
 _FAMILIES = (
     ATARI,

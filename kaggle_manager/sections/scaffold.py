@@ -41,6 +41,7 @@ class NewSection:
         guessed: keys of its scenario that its environment was not seen to fit, for it could not be played.
         unsaid: what the tuned hyperparameters it was made of have and it does not.
         origin: where these are from.
+        wrapped: the `env_wrapper` without which no algorithm takes its observations; None where they do without.
     """
 
     project: Path
@@ -49,6 +50,7 @@ class NewSection:
     guessed: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
     origin: str = ""
+    wrapped: Any = None
 
     @property
     def next_commands(self) -> tuple[str, ...]:
@@ -74,6 +76,7 @@ class Needs:
         packages: pins beside those of every section.
         files: of the project, relative to it, that it imports or reads.
         like, takes: the known algorithm that one of one's own is derived from, and its arguments; see `Training`.
+        wrapper: what makes observations that no algorithm takes ones that it does, as `env_wrapper` says it.
     """
 
     policy: str = ""
@@ -81,6 +84,7 @@ class Needs:
     files: tuple[str, ...] = ()
     like: str = ""
     takes: Collection[str] | None = None
+    wrapper: Any = None
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,11 @@ def new_section(
         training = stated(algorithm, policy or "", timesteps or 100_000)
     else:
         training = replace(tuned, timesteps=timesteps or tuned.timesteps)
-        environment = with_module(environment) if environment else None
+    environment = with_module(environment) if environment else None
     found = _environment(name, project, place, environment)
     found = replace(found, kwargs={**found.kwargs, **training.environment_kwargs})
     guessed: tuple[str, ...] = ()
+    wrapped = None
     if environment is not None or is_own:
         target = found.entry_point if environment is not None else ""
         needs = look(project, target, found.kwargs, [*_pins(found, training).values()], training)
@@ -152,6 +157,8 @@ def new_section(
             guessed = (*(() if training.policy else ("policy",)), "environment_files", "reward_files")
         if is_own:
             training = stated(algorithm, training.policy, training.timesteps, like=needs.like, takes=needs.takes)
+        if (wrapped := needs.wrapper) is not None:
+            training = replace(training, keys={**training.keys, "env_wrapper": wrapped})
         objects = [it for _, it in objects_in({**training.keys, **training.hyperparameters}, "")]
         by_text = pins_by_text("" if needs.policy else environment or "", objects)
         found = _completed(found, replace(needs, packages=(*needs.packages, *by_text)), f"{place}/{name}/")
@@ -175,7 +182,7 @@ def new_section(
     for file in written:
         (project / file).parent.mkdir(parents=True, exist_ok=True)
         (project / file).write_text(texts[file], encoding="utf-8")
-    return NewSection(project, section, tuple(sorted(written)), guessed, training.unsaid, training.origin)
+    return NewSection(project, section, tuple(sorted(written)), guessed, training.unsaid, training.origin, wrapped)
 
 
 def _environment(name: str, project: Path, place: str, given: str | None) -> _Environment:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.environment_ids import family_of
 from kaggle_manager.sections.imports import imported_files, imports_of
 from kaggle_manager.sections.new_training import Training
 from kaggle_manager.sections.scaffold import Needs
@@ -41,14 +42,16 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
     modules = [*filter(None, modules), *training.algorithm.split(":")[:-1]]
     by_text = tuple(dict.fromkeys(file for module in modules for file in imported_files(project, module)))
     imported = {module for file in by_text for module in imports_of(project / file)} | {*modules}
-    unseen = Needs(packages=tuple(pins_for(imported, pinned)), files=by_text)
+    family = family_of(str(kwargs.get("id", "")))
+    usual = family.wrapper if family and not training.wrappers else ""
+    unseen = Needs(wrapper=usual or None, packages=tuple(pins_for(imported, pinned)), files=by_text)
     if importlib.util.find_spec("gymnasium") is None:
         return unseen
     with tempfile.TemporaryDirectory(prefix="km_look_") as elsewhere:
         places = [*filter(None, [os.environ.get("PYTHONPATH")]), str(INSTALLED)]
         told = json.dumps({"code": elsewhere, "project": str(project.resolve())})
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(places), VARIABLE: told, "PYTHONIOENCODING": "utf-8"}
-        told_too = json.dumps([training.wrappers, training.algorithm])
+        told_too = json.dumps([training.wrappers, training.algorithm, usual])
         command = [sys.executable, "-m", RUNNER, MODULE, str(project), target, json.dumps(kwargs), told_too]
         try:
             done = run_in_group(command, timeout=LONGEST_S, cwd=elsewhere, env=environ)
@@ -60,4 +63,4 @@ def needs_of(project: Path, target: str, kwargs: Mapping[str, Any], pinned: list
         raise ConfigError(seen["problem"], safe="nothing was written", next_step=f"correct {option}, or what it names")
     files = seen["files"] if seen["policy"] else dict.fromkeys([*seen["files"], *by_text])
     pins = tuple(pins_for(seen["modules"], pinned))
-    return Needs(seen["policy"], pins, tuple(files), seen["like"], seen["takes"])
+    return Needs(seen["policy"], pins, tuple(files), seen["like"], seen["takes"], seen["wrapper"])

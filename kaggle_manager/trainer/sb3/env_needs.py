@@ -3,11 +3,11 @@
     python -m kaggle_manager.trainer.runtime.as_in_session kaggle_manager.trainer.sb3.env_needs
         PROJECT TARGET KWARGS TRAINING
 
-Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `modules` (all that it imported
-and is not of the project) and `files` (of the project, that it imported or read); of an algorithm `module:Class` also
-`like`, the known one it is derived from, and `takes`, its arguments. TARGET may be '' for the algorithm alone. TRAINING
-is a JSON list: the wrappers around it, as section.toml has them, and the algorithm, which names policies. Nothing is
-written.
+Prints one JSON object: `problem` (why it cannot be imported, or ''), `policy`, `wrapper` (see `wrapper_for`), `modules`
+(all that it imported and is not of the project) and `files` (of the project, that it imported or read); of an algorithm
+`module:Class` also `like`, the known one it is derived from, and `takes`, its arguments. TARGET may be '' for the
+algorithm alone. TRAINING is a JSON list: the wrappers around it, as section.toml has them, the algorithm, which names
+policies, and the wrapper that is usual around such an environment, or ''. Nothing is written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kaggle_manager.sections.values import is_object
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3.acting import random_action
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class, parameters_of
-from kaggle_manager.trainer.sb3.arguments import Wrapping
+from kaggle_manager.trainer.sb3.arguments import MISTAKES, Wrapping
 from kaggle_manager.trainer.sb3.env_files import FilesUsed
 from kaggle_manager.trainer.sb3.policies import policy_for
 
@@ -39,17 +39,19 @@ MOST_BYTES = 200_000
 """A larger file is none that belongs into the code of a session: it is left out, and the preflight names it."""
 
 
-def look(target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algorithm: str = "PPO") -> dict[str, Any]:
+def look(
+    target: str, kwargs: dict[str, Any], wrappers: Sequence[Any] = (), algorithm: str = "PPO", usual: str = ""
+) -> dict[str, Any]:
     """See the module; `target` is `module:callable`."""
     used = FilesUsed()
-    needs: dict[str, Any] = {"problem": "", "policy": "", "like": "", "takes": None}
+    needs: dict[str, Any] = {"problem": "", "policy": "", "wrapper": None, "like": "", "takes": None}
     if is_object(algorithm):
         try:
             needs |= _derived(algorithm_class(algorithm))
         except ConfigError as error:
             needs["problem"] = error.message
     if target and not needs["problem"]:
-        _look_at_environment(needs, target, kwargs, wrappers, needs["like"] or algorithm)
+        _look_at_environment(needs, target, kwargs, wrappers, needs["like"] or algorithm, usual)
     modules = sorted(name for name in used.new_modules() if not _is_own(sys.modules[name]))
     files = sorted(name for name in used.names() if _is_small(trial.project / name))
     return {**needs, "modules": modules, "files": files}
@@ -61,7 +63,7 @@ def _derived(algorithm: type[BaseAlgorithm]) -> dict[str, Any]:
 
 
 def _look_at_environment(
-    needs: dict[str, Any], target: str, kwargs: dict[str, Any], wrappers: Sequence[Any], algorithm: str
+    needs: dict[str, Any], target: str, kwargs: dict[str, Any], wrappers: Sequence[Any], algorithm: str, usual: str
 ) -> None:
     try:
         module, _, name = target.partition(":")
@@ -75,11 +77,43 @@ def _look_at_environment(
         pass
     else:
         with contextlib.suppress(Exception):
+            if not wrappers and (wrapper := wrapper_for(env, usual)) is not None:
+                needs["wrapper"], env = wrapper, Wrapping([wrapper])(env)
             needs["policy"] = policy_for(env.observation_space, algorithm)
             env.reset(seed=0)
             for _ in range(STEPS):
                 env.step(random_action(env))
             env.close()
+
+
+_LEARNED_FROM = (gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
+
+
+def wrapper_for(env: gym.Env[Any, Any], usual: str = "") -> Any:
+    """What makes observations that no algorithm takes, such as texts, ones that it does; as `env_wrapper` says it.
+
+    Args:
+        usual: the wrapper that is tried first; "" for none.
+
+    Returns:
+        None where they can be learned from as they are, and where nothing is known that helps.
+    """
+    space = env.observation_space
+    if _is_learned_from(space):
+        return None
+    parts = space.spaces if isinstance(space, gym.spaces.Dict) else {}
+    kept = sorted(name for name, part in parts.items() if isinstance(part, _LEARNED_FROM))
+    filtered = {"gymnasium.wrappers:FilterObservation": {"filter_keys": kept}}
+    for wrapper in (*filter(None, [usual]), *([filtered] if kept else []), "gymnasium.wrappers:FlattenObservation"):
+        with contextlib.suppress(ConfigError, *MISTAKES, NotImplementedError):  # it is for other environments
+            if _is_learned_from(Wrapping([wrapper])(env).observation_space):
+                return wrapper
+    return None
+
+
+def _is_learned_from(space: gym.Space[Any]) -> bool:
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    return all(isinstance(part, _LEARNED_FROM) for part in parts)
 
 
 def _is_own(module: Any) -> bool:
