@@ -173,7 +173,8 @@ class _Watch:
         self._lines_now = 0
         self._gap = False  # the newest line was empty, and is shown if no event follows it
         self._begun = self._last_round = clock()
-        self._said_state, self._said_trouble, self._said_trouble_at = earlier.state, "", clock()
+        self._said_status = (earlier.state, "")
+        self._said_trouble, self._said_trouble_at = "", clock()
         self._said_queued_s = 0.0
         # Silence is measured here, where a machine that sleeps does not count.
         silent_before_s = max(0.0, wall() - earlier.last_line_at) if earlier.last_line_at else 0.0
@@ -254,10 +255,12 @@ class _Watch:
             return None
         self.status, self._said_trouble = status, ""
         self.seen = self.seen.after_status(status.state, self._wall())
-        if status.state.name != self._said_state and not status.state.is_terminal:
-            self._said_state = status.state.name
+        if (status.state.name, status.failure_message) != self._said_status and not status.state.is_terminal:
+            self._said_status = (status.state.name, status.failure_message)
+            why = f": {status.failure_message}" if status.failure_message else ""
             self._reporter.line(
-                f"  session {self._version.ref} is {status.state.name} (after {duration(self._clock() - self._begun)})"
+                f"  session {self._version.ref} is {status.state.name} (after "
+                f"{duration(self._clock() - self._begun)}){why}"
             )
             self._reporter.phase(_PHASES.get(status.state, f"the session is {status.state.value}"))
         return status
@@ -296,9 +299,10 @@ class _Watch:
     def _remark_queue(self, queued_s: float) -> None:
         if queued_s - self._said_queued_s > (QUEUED_REMIND_S if self._said_queued_s else QUEUED_LONG_S):
             self._said_queued_s = queued_s
+            why = self.status.failure_message if self.status else ""
             self._reporter.line(
-                f"  session {self._version.ref} has been QUEUED for {duration(queued_s)}: no machine of its "
-                "kind is free; waiting costs no quota",
+                f"  session {self._version.ref} has been QUEUED for {duration(queued_s)}: "
+                f"{why or 'no machine of its kind is free; waiting costs no quota'}",
                 "yellow",
             )
 

@@ -144,6 +144,15 @@ def test_the_end_of_the_log_asks_for_the_status_at_once(bench):
     assert "step 500/1000 · 2.5 steps/s · reward -3.25 · last checkpoint 400 · target in 3 min 20 s" in bench.text
 
 
+def test_why_a_session_waits_is_said_once_and_again_when_it_is_another_reason(bench):
+    held, down = ({"status": "QUEUED", "failureMessage": why} for why in ("it is held", "its partition is down"))
+    bench.kaggle.script(STATUS, *map(answer, (held, held, down)), status("COMPLETE"))
+    bench.kaggle.script(LOG, log(end=True))
+    bench.watch()
+    assert bench.text.count("): it is held") == 1
+    assert bench.text.count("): its partition is down") == 1
+
+
 def test_a_watch_that_lasts_makes_few_requests(bench):
     seconds = 2400
     bench.kaggle.script(LOG, log("hello", PROGRESS))

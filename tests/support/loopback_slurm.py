@@ -1,6 +1,7 @@
 """A real Slurm on this machine for a test: munged, slurmctld and slurmd of Debian's packages, on loopback alone.
 
-One node, two processors, no accounting. Its daemons are children of the test that started it, and end with it.
+One node, two processors, no accounting; partition `low` gives way to `high`. Its daemons are children of the test that
+started it, and end with it.
 """
 
 from __future__ import annotations
@@ -33,22 +34,47 @@ SlurmdPidFile={root}/slurmd.pid
 SlurmctldLogFile={root}/slurmctld.log
 SlurmdLogFile={root}/slurmd.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{task}
 JobAcctGatherType=jobacct_gather/none
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters={select}
 ReturnToService=2
 MinJobAge={min_job_age_s}
+FirstJobId={controller}
 KillWait=5
 InactiveLimit=0
 MessageTimeout=10
 SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=0,batch_sched_delay=0
 DefMemPerCPU=500
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-PartitionName=other Nodes=ALL Default=NO MaxTime=60 State=UP
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PreemptMode=OFF State=UP
+PartitionName=low Nodes=ALL MaxTime=60 PriorityTier=1 State=UP
+PartitionName=high Nodes=ALL MaxTime=60 PriorityTier=9 PreemptMode=OFF State=UP
 """
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP_CONF = f"""\
+CgroupPlugin=cgroup/v1
+CgroupAutomount=no
+CgroupMountpoint={_CGROUPS}
+ConstrainRAMSpace=yes
+AllowedSwapSpace=0
+"""
+
+
+def why_no_memory_limit() -> str:
+    """Why no job here can be held to its memory; "" when it can be."""
+    try:
+        (probe := _CGROUPS / "memory" / f"km_probe_{os.getpid()}").mkdir()
+        probe.rmdir()
+    except OSError as error:
+        return f"no memory control groups of version 1 that this process may make: {error}"
+    return ""
 
 
 def why_not() -> str:
@@ -64,15 +90,28 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 @dataclass
 class LoopbackSlurm:
-    """A Slurm that `start` starts; `conf` is what SLURM_CONF has to name."""
+    """A Slurm that `start` starts; `conf` is what SLURM_CONF has to name.
+
+    Attributes:
+        min_job_age_s: seconds after its end for which it knows a job.
+        cpus: of its node, as it believes; a job has one where it asks for no other number.
+        limits_memory: what uses more memory than its job has asked for is killed; see `why_no_memory_limit`.
+    """
 
     min_job_age_s: int = 300
+    cpus: int = 2
+    limits_memory: bool = False
     root: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="km_slurm_")))
     _daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def conf(self) -> Path:
         return self.root / "slurm.conf"
+
+    @property
+    def host(self) -> str:
+        """The name of its node."""
+        return socket.gethostname().partition(".")[0]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -85,12 +124,23 @@ class LoopbackSlurm:
         (self.root / "munge.key").write_bytes(os.urandom(128))
         (self.root / "munge.key").chmod(0o600)
         controller, node = _free_ports(2)
-        host = socket.gethostname().partition(".")[0]
         self.conf.write_text(
-            _CONF.format(host=host, controller=controller, node=node, root=self.root, min_job_age_s=self.min_job_age_s)
+            _CONF.format(
+                host=self.host,
+                controller=controller,
+                node=node,
+                root=self.root,
+                min_job_age_s=self.min_job_age_s,
+                cpus=self.cpus,
+                memory=1000 * self.cpus,
+                select="CR_Core_Memory" if self.limits_memory else "CR_Core",
+                task="cgroup" if self.limits_memory else "none",
+            )
         )
         files = [f"--{name}={self.root}/munge.{name.partition('-')[0]}" for name in ("socket", "pid-file", "log-file")]
         files += [f"--key-file={self.root}/munge.key", f"--seed-file={self.root}/munge.seed"]
+        if self.limits_memory:
+            (self.root / "cgroup.conf").write_text(_CGROUP_CONF)
         self._launch("munged", "--foreground", "--force", *files)
         _until(lambda: (self.root / "munge.socket").exists(), "munged")
         self.controller_up()
@@ -102,6 +152,13 @@ class LoopbackSlurm:
 
     def controller_down(self) -> None:
         self._end("slurmctld")
+
+    def controller_hangs(self) -> None:
+        """It takes connections, and answers nothing until `controller_answers`."""
+        self._daemons["slurmctld"].send_signal(signal.SIGSTOP)
+
+    def controller_answers(self) -> None:
+        self._daemons["slurmctld"].send_signal(signal.SIGCONT)
 
     def node_up(self) -> None:
         self._launch("slurmd", "-D")

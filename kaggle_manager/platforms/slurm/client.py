@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,15 @@ from kaggle_manager.platforms.slurm.job_script import (
     read_python,
     sbatch,
 )
-from kaggle_manager.platforms.slurm.job_state import Job, end_of, read_sacct, read_scontrol, status_of
+from kaggle_manager.platforms.slurm.job_state import (
+    KILLED,
+    SACCT_OPTIONS,
+    Job,
+    end_of,
+    read_sacct,
+    read_scontrol,
+    status_of,
+)
 from kaggle_manager.platforms.slurm.settings import folder_of, read_settings
 from kaggle_manager.platforms.slurm.shell import Done, Shell, TimedOut
 
@@ -79,7 +88,7 @@ _KEPT_INPUTS = 2
 _UNREACHED = ("Unable to contact slurm controller", "Connection refused", "Zero Bytes were transmitted")
 _DOUBTFUL = ("Socket timed out", "Transport endpoint", "Unexpected message", "Slurm backup controller in standby")
 _FULL = ("MaxSubmitJob", "Job violates accounting/QOS policy", "Slurm temporarily unable to accept job", "QOSMax")
-_NO_SUCH_JOB = "Invalid job id"
+_NO_SUCH_JOB, _NO_ACCOUNTING = "Invalid job id", "accounting storage is disabled"
 
 
 class SlurmPlatform(Platform):
@@ -257,7 +266,7 @@ class SlurmPlatform(Platform):
             raise NotFound(f"There is no session {version.ref} on {self.shell.where}.", next_step="check its name")
         job, _, ended = known.out.partition("|")
         if ended and (end := end_of(ended)):
-            return end
+            return self._with_its_cause(end, job.strip())
         if not job.strip():
             raise NotFound(f"No job of {version.ref} is known.", next_step="nothing: it is looked for again")
         found = self._job(job.strip())
@@ -265,6 +274,15 @@ class SlurmPlatform(Platform):
             why = f"job {job.strip()} left no word of its end, and Slurm has forgotten it"
             return SessionStatus(SessionState.ERROR, why, "FORGOTTEN")
         return status_of(found)
+
+    def _with_its_cause(self, end: SessionStatus, job: str) -> SessionStatus:
+        """What ended by a signal, as Slurm knows it, where it does: it sends them, and gives the reason later."""
+        if end.raw == KILLED and job:
+            with suppress(Unavailable):
+                found = self._job(job)
+                if found is not None and (known := status_of(found)).state is not SessionState.UNKNOWN:
+                    return known
+        return end
 
     def _job(self, number: str) -> Job | None:
         """A job as the controller shows it, or the accounting; None when both have forgotten it.
@@ -278,8 +296,10 @@ class SlurmPlatform(Platform):
         if _NO_SUCH_JOB not in done.error + done.out:
             raise Unavailable(f"Slurm does not say how job {number} is: {one_line(done.error.strip()) or 'no answer'}")
         if self._has_accounting:
-            done = self.shell.run("sacct", "-n", "-P", "-X", "-j", number, "-o", "JobID,State,ExitCode")
-            self._has_accounting = done.code == 0
+            done = self.shell.run("sacct", *SACCT_OPTIONS, "--jobs", number)
+            self._has_accounting = _NO_ACCOUNTING not in done.error
+            if done.code and self._has_accounting:
+                raise Unavailable(f"Slurm's accounting does not say how job {number} ended: {one_line(done.error)}")
             return read_sacct(done.out)
         return None
 

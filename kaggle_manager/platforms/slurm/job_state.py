@@ -13,6 +13,9 @@ from kaggle_manager.platforms.platform import EndCause, SessionState, SessionSta
 
 # What a job says that leaves before it has done anything: another one does its session's work, or it has no folder.
 NOT_MINE, NO_FOLDER = 75, 74
+# What is asked of the accounting, for `read_sacct`; the state of what a signal ended, in the words of `end_of`.
+SACCT_OPTIONS = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
+KILLED = "KILLED"
 # An exit code above it is a signal's number, as shells have it; how much of what failed is told, in characters.
 _SIGNALS, _LONGEST_FAILURE = 128, 600
 _WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
@@ -30,9 +33,19 @@ _FAILED = {
     "DEADLINE": ("its deadline had passed", EndCause.TIME_LIMIT),
     "REVOKED": ("it ran on another cluster", EndCause.PLATFORM),
 }
-_HELD = {
+# Why a job waits: what is so every day needs no word, what waiting alone does not end has plain ones.
+_EVERY_DAY = ("", "None", "Priority", "Resources")
+_STUCK = {
     "JobHeldUser": "it is held by its user: scontrol release {job}",
     "JobHeldAdmin": "it is held by an administrator",
+    "PartitionTimeLimit": "it asks for more time than its partition gives: time in [platform.slurm]",
+    "PartitionNodeLimit": "it asks for more nodes than its partition has",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition is closed",
+    "BadConstraints": "no node has what it asks for: [platform.slurm]",
+    "InvalidAccount": "its account is not one: account in [platform.slurm]",
+    "InvalidQOS": "its QOS is not one: sbatch_options in [platform.slurm]",
+    "DependencyNeverSatisfied": "what it depends on has failed: scancel {job}",
 }
 
 
@@ -57,12 +70,16 @@ def read_scontrol(text: str) -> Job | None:
 
 
 def read_sacct(text: str) -> Job | None:
-    """The job in `sacct -n -P -X -o JobID,State,ExitCode`; None for none."""
+    """The job in `sacct --noheader --parsable2 --allocations --format=JobID,State,ExitCode`; None for none.
+
+    One that the controller does not know has ended: where the accounting calls it running, it has not heard of it.
+    """
     for line in text.splitlines():
         number, _, rest = line.partition("|")
         state, _, code = rest.partition("|")
-        if number.isdigit() and state:
-            return Job(number, state.split()[0].rstrip("+"), exit_code=code)  # "CANCELLED by 1000"
+        word = state.partition(" ")[0]  # "CANCELLED by 1000"
+        if number.isdigit() and word and word not in _WAITS + _RUNS:
+            return Job(number, word, exit_code=code)
     return None
 
 
@@ -70,7 +87,7 @@ def status_of(job: Job) -> SessionStatus:
     """What this job's state means; the session's own end, where it wrote one, counts more."""
     raw = job.state
     if raw in _WAITS:
-        reason = _HELD.get(job.reason, job.reason if job.reason not in ("", "None") else "")
+        reason = "" if job.reason in _EVERY_DAY else _STUCK.get(job.reason, f"Slurm says {job.reason}")
         return SessionStatus(SessionState.QUEUED, reason.format(job=job.number), raw)
     if raw in _RUNS:
         return SessionStatus(SessionState.RUNNING, "", raw)
@@ -96,10 +113,11 @@ def end_of(text: str) -> SessionStatus | None:
     code = int(number)
     if code == 0:
         return SessionStatus(SessionState.COMPLETE, "", "COMPLETED")
+    raw = KILLED if code > _SIGNALS else "FAILED"
     if not failed:
-        return SessionStatus(SessionState.ERROR, _ended(f"{code}:0"), "FAILED")
+        return SessionStatus(SessionState.ERROR, _ended(f"{code}:0"), raw)
     # What a signal ended has not failed by itself.
-    cause = EndCause.UNKNOWN if code > _SIGNALS else EndCause.SETTINGS
+    cause = EndCause.UNKNOWN if raw == KILLED else EndCause.SETTINGS
     return SessionStatus(
         SessionState.ERROR, f"{one_line(failed, _LONGEST_FAILURE)} ({_ended(f'{code}:0')})", "FAILED", cause
     )
