@@ -24,6 +24,7 @@ from kaggle_manager.orchestrator import passes, push
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.platforms.slurm import client
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sections.input_folders import files_in
 
 pytestmark = pytest.mark.slow
 TARGET = 6
@@ -109,6 +110,23 @@ def test_a_line_of_setup_that_fails_is_said_with_its_words_and_no_second_job_com
     with pytest.raises(ConfigError, match=r"cuda/99' >&2; false' failed: no module cuda/99 .*exit code 1"):
         manager(project, tmp_path / "work").run_validation_section(SECTION, timesteps=TARGET)
     assert len(sessions(tmp_path / "work")) == 1
+
+
+def test_a_run_reads_its_data_from_the_clusters_disk_and_each_checkpoint_says_which(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data := tmp_path / "data").mkdir()
+    (data / "demand.csv").write_text("1,2")
+    monkeypatch.setenv("KM_SLURM_INPUTS", f"ann/demand={data}")
+    section = project / "sections" / SECTION / "section.toml"
+    section.write_text(
+        section.read_text().replace("trains = true", 'trains = true\ninputs = ["ann/demand/versions/3"]')
+    )
+    assert manager(project, tmp_path / "work").run_validation_section(SECTION, timesteps=4).step == 4
+    final = CheckpointStore(tree_of(tmp_path / "work")).final()
+    assert final is not None
+    assert final.manifest.identity["inputs"] == {"ann/demand": 3}
+    assert final.manifest.identity["input_files"] == {"ann/demand": files_in(data)}
 
 
 def test_a_run_changes_its_platform_and_comes_back_with_one_lineage(

@@ -72,6 +72,41 @@ print("first\\r"); print("KAGGLE_API_TOKEN" in os.environ, flush=True); print("t
     assert (tmp_path / "back/tree.pack").read_bytes() == b"\0packed"
 
 
+def test_data_that_lies_on_the_clusters_disk_is_read_where_it_lies(slurm: LoopbackSlurm, tmp_path: Path) -> None:
+    (there := tmp_path / "it's data").mkdir()
+    (there / "demand.csv").write_text("1,2")
+    names = {"ann/demand": "datasets/ann/demand", "competition:rush": "competitions/rush"}
+    names["model:ann/net/pyTorch/small"] = "models/ann/net/pyTorch/small/1"
+    platform = SlurmPlatform({"inputs": dict.fromkeys(names, str(there))}, tmp_path)
+    assert platform.input_versions("ann", "demand") == (1, frozenset())
+    platform.check_competition("rush")
+    assert platform.newest_model_version("ann", "net", "pyTorch", "small") == 1
+    code = f"""
+for name in {[*names.values()]}:
+    print(pathlib.Path(os.environ["KM_INPUT_DIR"], name, "demand.csv").resolve())
+"""
+    sources = {"inputs": "ann/demand/3", "competitions": "rush", "models": "ann/net/pyTorch/small/1"}
+    ref = start(platform, code, **{kind: (source,) for kind, source in sources.items()})
+    assert ended(platform, ref).state is SessionState.COMPLETE
+    assert [line.text for line in platform.outputs(ref).log] == [str(there / "demand.csv")] * 3
+    platform.delete(ref.owner, ref.slug)
+    assert (there / "demand.csv").exists(), "a session's folder has a link to it"
+
+
+def test_data_of_which_nothing_says_where_it_lies_is_said_before_a_session_starts(
+    slurm: LoopbackSlurm, tmp_path: Path
+) -> None:
+    platform = SlurmPlatform({"inputs": {"ann/demand": str(tmp_path / "gone")}}, tmp_path)
+    with pytest.raises(NotFound, match="gone is no folder on this machine"):
+        platform.input_versions("ann", "demand")
+    with pytest.raises(ConfigError, match="Nothing says where competition:rush lies"):
+        platform.check_competition("rush")
+    with pytest.raises(ConfigError, match=r"inputs\.ann/demand"):
+        SlurmPlatform({"inputs": {"ann/demand": "data"}}, tmp_path)
+    with pytest.raises(Unavailable, match="no inputs other"):
+        start(platform, "pass", inputs=("ann/other",))
+
+
 def test_ends_are_told_apart(platform: SlurmPlatform, slurm: LoopbackSlurm) -> None:
     crashed = start(platform, "sys.exit(3)")
     shot = start(platform, "os.kill(os.getpid(), 9)")

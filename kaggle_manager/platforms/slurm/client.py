@@ -21,10 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kaggle_manager.errors import (
-    AmbiguousPush,
-    CapacityReached,
     ConfigError,
-    KaggleManagerError,
     NotFound,
     OutputDamaged,
     Unavailable,
@@ -71,8 +68,10 @@ from kaggle_manager.platforms.slurm.job_state import (
     read_scontrol,
     status_of,
 )
-from kaggle_manager.platforms.slurm.settings import folder_of, read_settings
-from kaggle_manager.platforms.slurm.shell import Done, Shell, TimedOut
+from kaggle_manager.platforms.slurm.links import folder_of, links_of
+from kaggle_manager.platforms.slurm.refusals import in_doubt, is_doubtful, refusal
+from kaggle_manager.platforms.slurm.settings import read_settings, root_of
+from kaggle_manager.platforms.slurm.shell import Shell, TimedOut
 
 # A source this large is a mistake; nothing else bounds it.
 _SOURCE_BYTES = 64_000_000
@@ -84,10 +83,7 @@ _LOOK_S, _LOOK_FAR_S, _ASK_S = 1.0, 5.0, 30.0
 _LEAVES_WITHIN_S = 90.0
 # How many versions of published files are kept: the newest, and one that a session may still read.
 _KEPT_INPUTS = 2
-# How sbatch says that nobody is there, that a limit is reached, and what may or may not have been done.
-_UNREACHED = ("Unable to contact slurm controller", "Connection refused", "Zero Bytes were transmitted")
-_DOUBTFUL = ("Socket timed out", "Transport endpoint", "Unexpected message", "Slurm backup controller in standby")
-_FULL = ("MaxSubmitJob", "Job violates accounting/QOS policy", "Slurm temporarily unable to accept job", "QOSMax")
+# How Slurm says that it does not know a job, and that it keeps no accounts.
 _NO_SUCH_JOB, _NO_ACCOUNTING = "Invalid job id", "accounting storage is disabled"
 
 
@@ -103,7 +99,7 @@ class SlurmPlatform(Platform):
     def __init__(self, options: Mapping[str, Any], state: Path, environ: Mapping[str, str] = os.environ) -> None:
         self.settings = read_settings(options, environ)
         self.shell = Shell(self.settings.login, self.settings.ssh_options)
-        self._folder = folder_of(self.settings, state)
+        self._folder = root_of(self.settings, state)
         self._has_accounting = True
 
     def __repr__(self) -> str:
@@ -169,11 +165,9 @@ class SlurmPlatform(Platform):
     # --- sessions -----------------------------------------------------------------------------------------------------
 
     def start(self, push: SessionRequest) -> StartedSession:
-        if push.competitions or push.models:
-            self.check_competition("")
         if not self.has_this_python():
             self.python()
-        links = [source.partition("/")[2] for source in push.inputs]
+        links = links_of(push, self.settings.inputs)
         script = job_script(self.settings, self._default_python)
         done = self.shell.script(remote.PREPARE, self._root, push.slug, script, *links, stdin=push.source)
         if done.code == remote.NO_INPUT:
@@ -192,39 +186,14 @@ class SlurmPlatform(Platform):
         try:
             submitted = self.shell.script(remote.SUBMIT, self._of(ref), *command)
         except (TimedOut, Unavailable) as error:
-            raise self._in_doubt(ref, error.message) from None
+            raise in_doubt(ref, error.message) from None
         if submitted.code:
-            raise self._refusal(ref, submitted)
+            said = submitted.error
+            raise in_doubt(ref, said) if is_doubtful(said) or not self._withdraw(ref) else refusal(ref, said)
         job = submitted.out.strip().partition(";")[0]  # "7", or "7;cluster"
         if not job.isdigit():
-            raise self._in_doubt(ref, "sbatch named no job")
+            raise in_doubt(ref, "sbatch named no job")
         return StartedSession(ref, f"job {job} on {self.shell.where}")
-
-    def _in_doubt(self, ref: SessionRef, why: str) -> AmbiguousPush:
-        return AmbiguousPush(
-            f"Whether Slurm took a job for {ref.ref} is not known: {one_line(why)}",
-            safe="it was not submitted again",
-            next_step=f"nothing: it is looked for by its name, squeue --name={ref.slug}",
-        )
-
-    def _refusal(self, ref: SessionRef, submitted: Done) -> KaggleManagerError:
-        said = (
-            one_line(submitted.error.strip().rpartition("\n")[2].removeprefix("sbatch: error: ")) or "no reason given"
-        )
-        if any(words in submitted.error for words in _DOUBTFUL):
-            return self._in_doubt(ref, said)
-        if not self._withdraw(ref):
-            return self._in_doubt(ref, said)
-        nothing = "no session was started"
-        if any(words in submitted.error for words in _UNREACHED):
-            return Unavailable(f"Slurm's controller does not answer: {said}", safe=nothing)
-        if any(words in submitted.error for words in _FULL):
-            return CapacityReached(f"Slurm takes no more jobs of this account now: {said}", safe=nothing)
-        return ConfigError(
-            f"Slurm refused the job of {ref.ref}: {said}",
-            safe=nothing,
-            next_step="correct [platform.slurm] in section.toml, or KM_SLURM_*, as these words ask for",
-        )
 
     def _withdraw(self, ref: SessionRef) -> bool:
         """Make sure that no job will work in this session; False when one does."""
@@ -459,11 +428,31 @@ class SlurmPlatform(Platform):
             self.shell.fetch(f"{self._root}/inputs/{slug}/{newest}/{name}", folder / name)
 
     def input_versions(self, owner: str, slug: str) -> tuple[int, frozenset[int]]:
+        if f"{owner}/{slug}" in self.settings.inputs:  # which version lies there, nobody but the section says
+            self._look_at_folder(f"{owner}/{slug}")
+            return 1, frozenset()
         done = self.shell.run("ls", "--", f"{self._root}/inputs/{slug}")
         versions = frozenset(int(name) for name in done.out.split() if name.isdigit())
         if done.code or not versions:
             raise NotFound(f"There are no inputs {owner}/{slug} on {self.shell.where}.", next_step="check the name")
         return max(versions), versions
+
+    def _look_at_folder(self, name: str) -> None:
+        """That an input lies on the cluster where the settings say.
+
+        Raises:
+            ConfigError: they say nothing of it. NotFound: there is no such folder.
+        """
+        folder = folder_of(name, self.settings.inputs)
+        if self.shell.script(remote.IS_FOLDER, folder).code:
+            raise NotFound(f"{folder} is no folder on {self.shell.where}", next_step="correct it in section.toml")
+
+    def check_competition(self, name: str) -> None:
+        self._look_at_folder(f"competition:{name}")
+
+    def newest_model_version(self, owner: str, model: str, framework: str, variation: str) -> int:
+        self._look_at_folder(f"model:{owner}/{model}/{framework}/{variation}")
+        return 1
 
     # --- what lies there ----------------------------------------------------------------------------------------------
 

@@ -12,11 +12,17 @@ mkdir -p -- "$1" && cd -- "$1" && mkdir -p runs inputs && chmod 700 . && pwd -P 
 
 PREPARE = f"""
 root=$1; slug=$2; job=$3; shift 3; umask 077
+folder_of() {{
+    case $1 in
+        /*) echo "$1";;
+        "~/"*) echo "$HOME/${{1#??}}";;
+        */*) echo "$root/inputs/$1";;
+        *) newest=$(ls -- "$root/inputs/$1" 2>/dev/null | grep -E '^[0-9]+$' | sort -n | tail -n 1)
+           echo "$root/inputs/$1/${{newest:-none}}";;
+    esac
+}}
 for each; do
-    case $each in */*) version=${{each#*/}};; *) version=;; esac
-    name=${{each%%/*}}
-    [ -n "$version" ] || version=$(ls -- "$root/inputs/$name" 2>/dev/null | grep -E '^[0-9]+$' | sort -n | tail -n 1)
-    [ -n "$version" ] && [ -d "$root/inputs/$name/$version" ] || {{ echo "$each" >&2; exit {NO_INPUT}; }}
+    [ -d "$(folder_of "${{each#*:}}")/." ] || {{ echo "${{each#*:}}" >&2; exit {NO_INPUT}; }}
 done
 mkdir -p -- "$root/runs/$slug" && cd -- "$root/runs/$slug" || exit 1
 number=$(ls | grep -E '^[0-9]+$' | sort -n | tail -n 1); number=$(( ${{number:-0}} + 1 ))
@@ -27,15 +33,15 @@ until mkdir "$number" 2>/dev/null; do
 done
 cd "$number" && mkdir output input || exit 1
 for each; do
-    case $each in */*) version=${{each#*/}};; *) version=;; esac
-    name=${{each%%/*}}
-    [ -n "$version" ] || version=$(ls -- "$root/inputs/$name" | grep -E '^[0-9]+$' | sort -n | tail -n 1)
-    ln -s -- "$root/inputs/$name/$version" "input/$name" || exit 1
+    place=input/${{each%%:*}}
+    mkdir -p -- "$(dirname -- "$place")" && ln -s -- "$(folder_of "${{each#*:}}")" "$place" || exit 1
 done
 printf '%s' "$job" > job.sh && cat > script.py && echo "$number"
 """
-"""$1: root, $2: name, $3: the job's script, then its inputs as NAME or NAME/VERSION; the source comes in. Prints the
-number of the session."""
+"""$1: root, $2: name, $3: the job's script, then its inputs as PLACE:SOURCE; the source comes in. Prints the number of
+the session. SOURCE is a folder, or what was published, as NAME or NAME/VERSION."""
+
+IS_FOLDER = """case $1 in "~/"*) cd -- "$HOME/${1#??}";; *) cd -- "$1";; esac"""
 
 SUBMIT = """
 cd -- "$1" && shift || exit 1

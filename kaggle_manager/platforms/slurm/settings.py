@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,7 @@ PREFIX = "KM_SLURM_"
 _TIME = re.compile(r"(?:(?P<days>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?)|(?P<parts>\d+(?::\d+){0,2})")
 _LISTS: Mapping[str, Callable[[str], Any]] = {
     "setup": str.splitlines,
+    "inputs": lambda text: dict(word.partition("=")[::2] for word in shlex.split(text)),
     "sbatch_options": shlex.split,
     "ssh_options": shlex.split,
 }
@@ -33,6 +34,8 @@ class SlurmSettings(BaseModel):
         partition, account, gpus, cpus, memory: what `sbatch` takes as --partition, --account, --gpus, --cpus-per-task
             and --mem.
         time: the longest session, in Slurm's forms such as "12:00:00" or "2-00"; None: 12 hours.
+        inputs: data that lies on the cluster's disk already, by its name in `inputs` of the section: a folder, absolute
+            or in the home directory ("~/data"), that sessions read in its place.
         setup: lines of shell that a job runs first, such as "module load cuda" and "source env/bin/activate".
         python: what runs a session after them.
         sbatch_options: anything else that `sbatch` takes, one option each, such as "--qos=long".
@@ -49,6 +52,7 @@ class SlurmSettings(BaseModel):
     gpus: str | None = None
     cpus: int | None = Field(None, ge=1)
     memory: str | None = None
+    inputs: Mapping[str, Annotated[str, Field(pattern=r"^~?/.*[^\n]$")]] = Field(default_factory=dict)
     setup: tuple[str, ...] = ()
     python: str | None = None
     sbatch_options: tuple[str, ...] = ()
@@ -108,7 +112,7 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
     return settings
 
 
-def folder_of(settings: SlurmSettings, state: Path) -> str:
+def root_of(settings: SlurmSettings, state: Path) -> str:
     """Where sessions lie on the cluster's disk; relative to the home directory there, or absolute."""
     if settings.folder:
         return settings.folder.removeprefix("~/") if settings.folder != "~" else "."
