@@ -34,8 +34,7 @@ km_ended() {{
         [ "$1" != 0 ] || set -- 1
         km_step="before the training, '$km_step' failed: $(tail -c 2000 log | tail -n 3)"
     fi
-    printf '%s\\n%s\\n' "$1" "$km_step" > ended.tmp
-    mv -f ended.tmp ended
+    printf '%s\\n%s\\n' "$1" "$km_step" > ended.tmp && mv -f ended.tmp ended
     exit "$1"
 }}
 km_step=
