@@ -31,7 +31,7 @@ KINDS_BY_ERROR = {
     "OutOfMemoryError": FailureKind.MEMORY,
     "Diverged": FailureKind.DIVERGED,
     **dict.fromkeys(("EndedEarly", "NothingSaved", "SavedBackwards", "CheckpointChanged"), FailureKind.SCRIPT),
-    "StopIgnored": FailureKind.SCRIPT,
+    **dict.fromkeys(("StopIgnored", "ContractBroken"), FailureKind.SCRIPT),
 }
 KINDS_BY_CAUSE = {
     EndCause.TIME_LIMIT: FailureKind.NO_PROGRESS,

@@ -61,6 +61,15 @@ while step < target and not stopped:
     elif how != "other names" and (step == target or stopped or (step % 5 == 0 and how != "saves last")):
         (saves / f"{step}.tmp").mkdir()
         (saves / f"{step}.tmp/state.bin").write_bytes(state)
+        if how == "linked":
+            (saves / f"{step}.tmp/inside").symlink_to(saves)
+        elif how == "dangling":
+            (saves / f"{step}.tmp/last").symlink_to(saves / f"{step}.tmp/state.bin")
+        elif how == "not whole":
+            (saves / f"{step}.tmp/logs").mkdir()
+            (saves / f"{step}.tmp/state.bin").chmod(0o755)
+        elif how == "diverges":
+            (saves / "metrics.jsonl").write_text('{"step": %d, "name": "loss", "value": NaN}\\n' % step)
         (saves / f"{step}.tmp").rename(saves / str(step))
 """
 
@@ -75,6 +84,11 @@ NAMES = {
     "unasked": ("stops when asked", True, "WARNING: SIGTERM ended it without a last checkpoint"),
     "dies_resuming": ("resumes", False, "it ended with exit code 1: ValueError: no weights"),
     "early": ("trains and saves", False, "ended by itself at 25 of 40 steps"),
+    # What a session refuses or leaves out, in its words.
+    "linked": ("trains and saves", False, "step 5 has a link to a folder: 'inside' -> "),
+    "dangling": ("trains and saves", False, "step 5 has a link to what is not there: 'last' -> "),
+    "diverges": ("trains and saves", False, "diverged at step 5: loss is nan"),
+    "not_whole": ("what a session keeps", True, "step 5: logs (an empty folder), state.bin (that it can be executed)"),
 }
 
 
@@ -127,7 +141,7 @@ def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(tmp_path
 def test_a_script_that_ignores_sigterm_and_reaches_its_target_is_not_said_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kaggle_manager.trainer.script.preflight.GRACE_S", 3.0)
+    monkeypatch.setattr("kaggle_manager.trainer.script.tried.GRACE_S", 3.0)
     ignores = TRAIN.replace("lambda *_: stopped.append(1)", "signal.SIG_IGN").replace(
         "(step % 5 == 0 and", "(False and"
     )

@@ -19,6 +19,7 @@ from kaggle_manager.errors import CheckpointChanged, CheckpointCorrupt, NothingS
 from kaggle_manager.sections.script import Best
 from kaggle_manager.trainer.runtime.output_folder import KEPT_BYTES
 from kaggle_manager.trainer.script import saves
+from kaggle_manager.trainer.script.differences import listed
 from kaggle_manager.trainer.script.metrics import Metric
 from kaggle_manager.trainer.script.saves import Save
 
@@ -62,7 +63,7 @@ class Commits:
             metric: the value by which the best is chosen, as it was told with this save.
 
         Raises:
-            ContractBroken: it is of an earlier step, empty, or was changed after its rename.
+            ContractBroken: it is of an earlier step, empty, was changed after its rename, or has what cannot be kept.
             StorageError: the disk refused, or a platform would not keep it.
         """
         began = time.monotonic()
@@ -75,6 +76,11 @@ class Commits:
                 f"The script's checkpoint of step {save.step:,} is an empty folder.",
                 safe=self._safe,
                 next_step="write the files into <step>.tmp before it is renamed to <step>",
+            )
+        if "not kept" not in self._told and (left_out := saves.not_kept(save)):
+            self._told.add("not kept")
+            self.warn(
+                f"a checkpoint is kept as files and their bytes; not kept of step {save.step:,}: {listed(left_out)}"
             )
         too_much = self._make_room(save, contents, best)
         metrics: dict[str, Any] = {"training_seconds": round(training_seconds, 3)}
@@ -94,7 +100,7 @@ class Commits:
                 score=score, step=save.step, files=_own_files(checkpoint), metrics=metrics, **self.facts
             )
         if too_much:
-            self._drop_older()
+            self.drop_older()
         self.seconds = max(self.seconds, spent := time.monotonic() - began)
         self.total_s += spent
         return checkpoint
@@ -169,10 +175,10 @@ class Commits:
             self._told.add("one")
             self.warn("there is no room for two latest checkpoints beside the best one: one of them is kept")
         if too_much or lacks_room:
-            self._drop_older()
+            self.drop_older()
         return too_much
 
-    def _drop_older(self) -> None:
+    def drop_older(self) -> None:
         """Keep one latest checkpoint."""
         for where, _ in index.read_index(self.store.tree, Disk()).newest_first[1:]:
             recovery.delete_slot(where, Disk())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -10,16 +9,6 @@ from pathlib import Path
 from typing import Any
 
 MOST_NAMED, LARGEST_OPENED = 5, 200_000_000
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its name relative to `folder`."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
 
 
 def different(a: dict[str, str], b: dict[str, str]) -> list[str]:

@@ -1,8 +1,8 @@
 """What a script tells while it trains: lines `{"step", "name", "value"}` of its `metrics.jsonl`.
 
-Promises: a look reads a bounded number of bytes, of a regular file, and so many are kept in all; a line that cannot be
-read is counted and ends nothing; a value that is not finite is a divergence, told before the checkpoint that came with
-it is kept.
+Promises: a look reads a bounded number of bytes, of a regular file; so many are kept in all, of longer curves fewer
+points; a line that cannot be read is counted and ends nothing; a value that is not finite is a divergence, told before
+the checkpoint that came with it is kept.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import regular, write_atomic
 from kaggle_manager.errors import Diverged
+from kaggle_manager.trainer.runtime import log_lines
 
 FILE = "metrics.jsonl"
 MOST_BYTES, LONGEST_LINE, AT_ONCE = 16_000_000, 10_000, 1 << 20
@@ -41,19 +44,22 @@ class Metrics:
     Attributes:
         path: the script's file. kept: where its lines go; those of earlier sessions are there.
         judged: the name by whose values checkpoints are compared; "" for none.
+        warn: told what of it is not kept.
         newest: the last value of each name.
         step: the highest step that was told.
         lowest: the lowest step that this session told; None for none.
-        unread: lines that are no such object.
+        unread: lines that are no such object. left_out: points that are no longer kept.
         diverged_at: the step of a value that is not finite.
     """
 
     path: Path
     kept: Path
     judged: str = ""
+    warn: Callable[[str], None] = log_lines.warn
     step: int = 0
     newest: dict[str, Metric] = field(default_factory=dict)
     unread: int = 0
+    left_out: int = 0
     lowest: int | None = None
     diverged_at: int | None = None
     _recent: deque[Metric] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
@@ -66,7 +72,7 @@ class Metrics:
         if not self.kept.is_file():
             return
         with self.kept.open("rb") as file:
-            lines = [line for line in file.read(MOST_BYTES).splitlines() if (it := _read(line)) and it.step <= step]
+            lines = [line for line in file.read(2 * MOST_BYTES).splitlines() if (it := _read(line)) and it.step <= step]
         for line in lines:
             if metric := _read(line):
                 self._note(metric)
@@ -128,8 +134,31 @@ class Metrics:
     def _keep(self, lines: list[bytes]) -> None:
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         with self.kept.open("ab") as file:
-            if file.tell() < MOST_BYTES:
-                file.write(b"".join(line + b"\n" for line in lines))
+            file.write(b"".join(line + b"\n" for line in lines))
+            size = file.tell()
+        if size > MOST_BYTES:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Halve what is kept: of each name the last point in stretches of equal length, so long as that takes."""
+        if not self.left_out:
+            self.warn(
+                f"{FILE} has more than {MOST_BYTES / 1e6:.0f} MB of points: half of them are left out of the curves "
+                "that are kept, evenly, now and whenever they have grown to that again."
+            )
+        lines = self.kept.read_bytes().splitlines()
+        points = [(sys.intern(metric.name), metric.step, line) for line in lines if (metric := _read(line))]
+        half, length = len(points) // 2, 1
+        while len(kept := {(name, step // length): line for name, step, line in points}) > half and length < 2**53:
+            length *= 2
+        left = [*kept.values()][-half:]  # where each point has a name of its own there is more
+        write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in left))
+        self.left_out += len(lines) - len(left)
+
+    def finish(self) -> None:
+        """Say how much could not be read."""
+        if self.unread:
+            self.warn(f"{self.unread:,} lines of {FILE} are no object with step, name and value.")
 
     def _diverged(self, metric: Metric) -> Diverged:
         self.diverged_at = metric.step
@@ -139,16 +168,6 @@ class Metrics:
             next_step="lower the learning rate, and start again with --fresh; a value that is not known is written as "
             "null",
         )
-
-
-def steps_in(path: Path) -> list[int]:
-    """The steps that a script's file tells of, each once, in order."""
-    try:
-        with path.open("rb") as file:
-            lines = file.read(MOST_BYTES).split(b"\n")[:-1]
-    except OSError:
-        return []
-    return sorted({metric.step for line in lines if (metric := _read(line))})
 
 
 def _read(line: bytes) -> Metric | None:

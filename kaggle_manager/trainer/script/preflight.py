@@ -3,21 +3,18 @@
     python -m kaggle_manager.trainer.script.preflight SECTION [--scenario NAME ...] [--json]
 
 Its quick variant is run for a moment; then once more, asked to stop at its first checkpoint, resumed, killed at the
-next, and resumed again. Where the checkpoints of both are the same, byte for byte, the resumes have lost nothing. What
-is the same in no two runs is told as that. No training tree is touched.
+next, and resumed again. Its checkpoints are committed, refused and given back as in a session, in the same words. Where
+those of both are the same, byte for byte, the resumes have lost nothing. What is the same in no two runs is told as
+that. No training tree of the project is touched.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Section
@@ -25,161 +22,18 @@ from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
-from kaggle_manager.trainer.script.command import command_of, environment_of
-from kaggle_manager.trainer.script.differences import different, digests, entries, listed, summed_up
-from kaggle_manager.trainer.script.metrics import FILE as METRICS
-from kaggle_manager.trainer.script.metrics import steps_in
-from kaggle_manager.trainer.script.process import ScriptProcess
-from kaggle_manager.trainer.script.resumed import Resumed, Watch
-from kaggle_manager.trainer.script.saves import Saves, size_of
+from kaggle_manager.trainer.script import tried
+from kaggle_manager.trainer.script.differences import different, entries, listed, summed_up
+from kaggle_manager.trainer.script.tried import Ended, Training
 
 MOMENT_S, THOROUGH_S = 60.0, 600.0
 """Seconds that each of the runs may take."""
-GRACE_S, LOOK_S = 30.0, 0.002
-# One that has told and saved nothing, and computes, is given so many times as long.
-_PATIENCE, _COMPUTES = 2.0, 0.05
 # With so many times the target it is asked to stop after so many times as long, well into its training.
 _MORE, _LATER = 100, 1.5
 _LONGER = "try it longer, with --thorough"
-SEED = 42
 # Shares of the time of a whole run, after which one that has saved and told nothing yet is asked to stop: while it
 # imports its libraries it cannot answer, so a later one is tried.
 _ASKED_AT = (0.6, 0.85, 0.95)
-
-What = Literal["run", "stop", "kill"]
-
-
-@dataclass
-class _Ended:
-    """How one process of a script ended.
-
-    Attributes:
-        code: its exit code; None: it was ended when its moment was over, or killed on purpose.
-        seconds: that it took. stopped_s: from SIGTERM to its end; None where it was not asked.
-        words: the last line of its standard error.
-        resumed: whether it went on from the checkpoint it was given.
-        told, left: the steps it told; what lies in its saves folder and is no checkpoint.
-        asked_early: it was asked to stop before its time was over, on purpose.
-    """
-
-    code: int | None
-    seconds: float
-    stopped_s: float | None
-    words: str
-    asked_early: bool = False
-    resumed: Resumed = field(default_factory=lambda: Resumed(0))
-    told: list[int] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-
-    @property
-    def was_too_slow(self) -> bool:
-        """Whether its time was over before its work was."""
-        return self.stopped_s is not None and not self.asked_early
-
-
-@dataclass
-class _Training:
-    """One training in a folder of its own, over one process or several.
-
-    Attributes:
-        saved: step -> SHA-256 of each of its files, of every checkpoint.
-        newest: step and folder of the newest checkpoint; None for none.
-        steps: of every checkpoint, as they came.
-    """
-
-    folder: Path
-    project: Path
-    section: Section
-    scenario: ScriptScenario
-    moment_s: float
-    saved: dict[int, dict[str, str]] = field(default_factory=dict)
-    newest: tuple[int, Path] | None = None
-    steps: list[int] = field(default_factory=list)
-    _count: int = 0
-
-    def run(self, what: What, *, stop_after_s: float = 1e9) -> _Ended:
-        """Run the script from the newest checkpoint: to its end, or until it was stopped or killed at its next save.
-
-        Args:
-            stop_after_s: it is asked to stop then, though it has not saved.
-        """
-        self._count += 1
-        scratch = self.folder / str(self._count)
-        saves, resume = Saves(scratch), None
-        if self.newest is not None:
-            resume = scratch / "resume" / str(self.newest[0])
-            shutil.copytree(self.newest[1], resume)
-        given, earlier = self.newest[0] if self.newest else 0, len(self.steps)
-        watch = Watch(resume) if resume else None
-        scenario = self.scenario
-        environment = environment_of(
-            os.environ,
-            root=self.project,
-            target=scenario.target,
-            seed=SEED if scenario.seed is None else scenario.seed,
-            saves=saves.folder,
-            step=given,
-            resume=resume,
-            seconds_left=_PATIENCE * self.moment_s,
-        )
-        metrics = saves.folder / METRICS
-        began, asked_at, killed, early = time.monotonic(), None, False, False
-        process = ScriptProcess(
-            command_of(scenario, self.section.folder, self.project), environment, self.project, is_quiet=True
-        )
-        try:
-            while process.exit_code() is None and time.monotonic() < began + _PATIENCE * self.moment_s + GRACE_S:
-                has_saved = self._take(saves)
-                has_begun = has_saved or size_of(metrics) > 0
-                now = time.monotonic()
-                # One that computes and has told nothing may still import its libraries or read its data.
-                is_over = now > began + self.moment_s and (
-                    has_begun
-                    or len(self.steps) > earlier
-                    or now > began + _PATIENCE * self.moment_s
-                    or process.cpu_s() < _COMPUTES * (now - began)
-                )
-                if what == "kill" and has_saved:
-                    killed = True
-                    break
-                early = early or (
-                    asked_at is None and what == "stop" and (has_begun or now > began + stop_after_s) and not is_over
-                )
-                if asked_at is None and (is_over or early):
-                    asked_at = now
-                    process.ask_to_stop()
-                if asked_at is not None and now > asked_at + GRACE_S:
-                    break
-                time.sleep(LOOK_S)
-            code = process.exit_code()
-        finally:
-            process.end()
-        ended = time.monotonic()
-        if not killed:
-            self._take(saves)
-        told, opened = steps_in(metrics), watch.opened() if watch else None
-        if watch:
-            watch.close()
-        return _Ended(
-            code,
-            ended - began,
-            None if asked_at is None else ended - asked_at,
-            "" if killed else process.last_line(),
-            early,
-            Resumed(given, min(told, default=None), min(self.steps[earlier:], default=None), opened),
-            told,
-            [] if killed else saves.left(),
-        )
-
-    def _take(self, saves: Saves) -> bool:
-        found = saves.take()
-        for save in found:
-            self.steps.append(save.step)
-            self.saved[save.step] = digests(save.folder)
-            if self.newest is not None:
-                shutil.rmtree(self.newest[1], ignore_errors=True)
-            self.newest = (save.step, save.folder)
-        return bool(found)
 
 
 def preflight(
@@ -189,15 +43,18 @@ def preflight(
     for name in scenarios or section.scenarios:
         scenario = section.scenario(name)
         if isinstance(scenario, ScriptScenario):
-            for result in _of_scenario(project, section, scenario.for_quick(), moment_s):
+            for result in _of_scenario(project, section, name, scenario.for_quick(), moment_s):
                 yield replace(result, name=f"{name}: {result.name}")
 
 
-def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, moment_s: float) -> Iterator[CheckResult]:
+def _of_scenario(
+    project: Path, section: Section, name: str, scenario: ScriptScenario, moment_s: float
+) -> Iterator[CheckResult]:
     with scratch_folder("km_preflight_") as folder:
 
-        def training(name: str) -> _Training:
-            return _Training(folder / name, project, section, scenario, moment_s)
+        def training(which: str, times: int = 1) -> Training:
+            more = scenario.model_copy(update={"target": times * scenario.target})
+            return Training(folder / which, project, section, name, more, moment_s)
 
         whole = training("whole")
         try:
@@ -209,30 +66,36 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
         yield result
         if not result.ok or not whole.saved:
             return
+        for words in whole.told:
+            yield CheckResult("what a session keeps", True, f"WARNING: {words}")
         cut = training("cut")
         cut.moment_s = max(moment_s, 1.5 * ended.seconds)
         for share in _ASKED_AT:
             stopped = cut.run("stop", stop_after_s=share * ended.seconds)
-            if cut.saved or stopped.stopped_s is None:
+            if cut.saved or stopped.stopped_s is None or stopped.refused:
                 break
-        if not scenario.target > max(cut.saved, default=0) > 0:
+        if not stopped.refused and not scenario.target > max(cut.saved, default=0) > 0:
             # It was at its beginning or its end when it was asked; with more to do it can show that it stops.
-            longer = training("longer")
-            longer.scenario = scenario.model_copy(update={"target": _MORE * scenario.target})
+            longer = training("longer", times=_MORE)
             yield _stopped(longer, longer.run("stop", stop_after_s=_LATER * ended.seconds))
         else:
             yield _stopped(cut, stopped)
+        if stopped.refused:
+            return
         before = cut.newest
         killed = cut.run("kill") if max(cut.saved, default=0) < scenario.target else None
         last = cut.run("run") if max(cut.saved, default=0) < scenario.target else killed
         resumed = [each for each in (killed, last) if each is not None]
         failed = next((each for each in resumed if each.code), None)
         for each in resumed:
+            if each.refusal:
+                yield CheckResult("resumes", False, each.refusal)
+                return
             if from_zero := each.resumed.perhaps_from_zero if each.code else each.resumed.from_zero:
                 yield CheckResult("resumes", False, from_zero + (f" ({each.words})" if each.code else ""))
                 return
         if failed is not None:
-            at = f"step {before[0]:,}" if before else "zero"
+            at = f"step {before.step:,}" if before else "zero"
             yield CheckResult(
                 "resumes", False, f"continued from {at}, it ended with exit code {failed.code}: {failed.words}"
             )
@@ -240,9 +103,11 @@ def _of_scenario(project: Path, section: Section, scenario: ScriptScenario, mome
         yield from _compared(whole, cut, training("again"), resumed)
 
 
-def _trained(whole: _Training, ended: _Ended) -> CheckResult:
+def _trained(whole: Training, ended: Ended) -> CheckResult:
     what, scenario = "trains and saves", whole.scenario
     last = max(whole.saved, default=0)
+    if ended.refused:
+        return CheckResult(what, False, ended.refusal)
     if ended.code is not None and ended.code != 0 and ended.stopped_s is None:
         return CheckResult(what, False, f"it ended with exit code {ended.code}: {ended.words}")
     if not whole.saved:
@@ -254,7 +119,7 @@ def _trained(whole: _Training, ended: _Ended) -> CheckResult:
     if ended.code == 0 and ended.stopped_s is None and last < scenario.target:
         return CheckResult(what, False, f"it ended by itself at {last:,} of {scenario.target:,} {scenario.unit}")
     assert whole.newest is not None
-    size = size_of(whole.newest[1])
+    size = whole.newest.manifest.size
     return CheckResult(
         what,
         True,
@@ -263,26 +128,33 @@ def _trained(whole: _Training, ended: _Ended) -> CheckResult:
     )
 
 
-def _saved_nothing(whole: _Training, ended: _Ended, left: str) -> CheckResult:
+def _saved_nothing(whole: Training, ended: Ended, left: str) -> CheckResult:
     """Of one that was asked to stop when its time was over."""
     assert ended.stopped_s is not None
     how = f"in {ended.seconds - ended.stopped_s:.0f} s, and after SIGTERM, it committed no checkpoint{left}"
     why = "save into KM_SESSION_SAVES/<step>.tmp and rename that folder to <step>, often enough and when SIGTERM comes"
-    reached = f"it had reached step {ended.told[-1]:,}" if ended.told else "no step was reached, as far as it told"
+    reached = (
+        f"it had reached step {ended.highest:,}"
+        if ended.highest is not None
+        else "no step was reached, as far as it told"
+    )
+    told_one = ended.lowest == ended.highest
     # Who has tried for ten minutes, and sees no step, may have a slow machine and a script that is right.
-    if whole.moment_s >= THOROUGH_S and len(ended.told) < 2 and ended.code != 0:
+    if whole.moment_s >= THOROUGH_S and told_one and ended.code != 0:
         return CheckResult(
             "trains and saves",
             True,
             f"WARNING: not known: {how}; {reached}. Give `quick` a smaller target, or `arguments` by which a step "
             "takes less",
         )
-    slow = "" if whole.moment_s >= THOROUGH_S or len(ended.told) > 1 else f". If it is slow here: {_LONGER}"
+    slow = "" if whole.moment_s >= THOROUGH_S or not told_one else f". If it is slow here: {_LONGER}"
     return CheckResult("trains and saves", False, f"{how}; {reached}: {why}{slow}")
 
 
-def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
+def _stopped(cut: Training, ended: Ended) -> CheckResult:
     what = "stops when asked"
+    if ended.refused:
+        return CheckResult(what, False, ended.refusal)
     if ended.stopped_s is None:
         return CheckResult(
             what, True, "WARNING: not known: it had ended before it could be asked; give `quick` a larger target"
@@ -293,7 +165,7 @@ def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
         return CheckResult(
             what,
             True,
-            f"WARNING: it had not ended {GRACE_S:.0f} s after SIGTERM; a session would kill it, and what it "
+            f"WARNING: it had not ended {tried.GRACE_S:.0f} s after SIGTERM; a session would kill it, and what it "
             "did since its newest checkpoint would be done again",
         )
     if ended.code != 0:
@@ -308,7 +180,7 @@ def _stopped(cut: _Training, ended: _Ended) -> CheckResult:
     return CheckResult(what, True, f"it saved step {max(cut.saved):,} and ended {ended.stopped_s:.1f} s after SIGTERM")
 
 
-def _compared(whole: _Training, cut: _Training, again: _Training, resumed: Sequence[_Ended]) -> Iterator[CheckResult]:
+def _compared(whole: Training, cut: Training, again: Training, resumed: Sequence[Ended]) -> Iterator[CheckResult]:
     what, unit = "a resume loses nothing", whole.scenario.unit
     first = min(cut.saved, default=0)
     common = [step for step in sorted({*whole.saved} & {*cut.saved}) if step > first]
@@ -340,13 +212,13 @@ def _compared(whole: _Training, cut: _Training, again: _Training, resumed: Seque
     yield CheckResult(what, True, _lost(whole, cut, again, differing))
 
 
-def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[int]) -> str:
+def _lost(whole: Training, cut: Training, again: Training, differing: list[int]) -> str:
     """In words, what differs after a resume and is the same in two runs that were never cut."""
     step = differing[-1]
     names = different(whole.saved[step], cut.saved[step])
     unlike = different(whole.saved[step], again.saved[step]) if step in again.saved else []
     chance: list[str] = []
-    opened = all(each.newest is not None and each.newest[0] == step for each in (whole, cut, again))
+    opened = all(each.newest is not None and each.newest.step == step for each in (whole, cut, again))
     lost = [name for name in names if name not in unlike and _entries_of(whole, cut, name, opened) != []]
     for name in (name for name in names if name in unlike):
         by_cut, by_chance = _entries_of(whole, cut, name, opened), _entries_of(whole, again, name, opened)
@@ -372,14 +244,9 @@ def _lost(whole: _Training, cut: _Training, again: _Training, differing: list[in
     )
 
 
-def _entries_of(one: _Training, two: _Training, name: str, opened: bool) -> list[str] | None:
+def _entries_of(one: Training, two: Training, name: str, opened: bool) -> list[str] | None:
     """Entries in which a file of theirs differs; None where nobody can tell."""
-    return entries(_file(one, name), _file(two, name)) if opened and ": " not in name else None
-
-
-def _file(training: _Training, name: str) -> Path:
-    assert training.newest is not None
-    return training.newest[1] / name
+    return entries(one.file(name), two.file(name)) if opened and ": " not in name else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ On its own, the script saves every ten minutes and at the target, Ctrl-C or SIGT
 command goes on from there. Under kaggle-manager, which runs it in sessions, target, seed, folders and the
 time to stop come from the manager (KM_SESSION_*), whatever the script says. Processes that train together
 (torch.distributed) save and stop at the same step: all enter the block, and it is committed when all have left it.
+A second training in the same saves folder is refused while the first runs (not on Windows).
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class Session:
         with self._in_words(f"{self.saves} cannot be saved into"):
             self.saves.mkdir(parents=True, exist_ok=True)
         self._managed = "SAVES" in given
+        self._is_first = os.environ.get("RANK", "0") == "0"
+        if self._is_first and not self._managed:  # a manager gives each session a folder of its own
+            with self._in_words(f"{self.saves} cannot be saved into"):
+                _hold(self.saves)
         if self._managed:
             self.step = int(given.get("STEP", 0))
             self.resume = Path(given["RESUME"]) if "RESUME" in given else None
@@ -74,7 +79,6 @@ class Session:
         self._deadline, self._stop_at = float(given.get("DEADLINE", "inf")), float(given.get("STOP_AT", "inf"))
         self._every, self._seconds, self._saved_at = save_every, 60 * save_minutes, time.monotonic()
         self._told = self._ending = False
-        self._is_first = os.environ.get("RANK", "0") == "0"
         if self._is_first:
             with self._in_words(f"{self.saves} cannot be saved into"):
                 self._forget_what_was_lost()
@@ -195,6 +199,26 @@ class Session:
             with metrics.open("rb") as lines, partial.open("wb") as kept:
                 kept.writelines(line.rstrip(b"\n") + b"\n" for line in lines if _step_of(line) <= self.step)
             partial.replace(metrics)
+
+
+def _hold(saves: Path) -> None:
+    """Refuse a folder that another process saves into; the system forgets who held it when that process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    file = os.open(saves / ".in_use", os.O_RDWR | os.O_CREAT, 0o666)  # open until this process ends
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise SessionError(
+            f"process {os.read(file, 20).decode()} is training into {saves}: end it first, or give this training a "
+            "folder of its own, Session(saves=...). Processes that train together each need a RANK, which torchrun sets"
+        ) from None
+    except OSError:  # a file system without locks
+        return
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
 
 
 def _agreed(*wishes: bool) -> list[bool]:

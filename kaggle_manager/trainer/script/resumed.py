@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.errors import SavedBackwards
+
 _OPENED, _OVERFLOW, _IS_FOLDER = 0x20, 0x4000, 0x40000000  # <sys/inotify.h>
 _EVENT = struct.Struct("iIII")
 
@@ -88,6 +90,16 @@ class Resumed:
         """The same, also of one that opened its checkpoint and tells earlier steps: for where something is wrong."""
         again = self.step and self.told is not None and self.told < self.step
         return self.from_zero or (self._words if again else "")
+
+    @property
+    def cause(self) -> str:
+        """To add to the message of an error that it may be the cause of."""
+        words = self.perhaps_from_zero
+        return f" The cause: {words}." if words else ""
+
+    def cause_of(self, error: SavedBackwards) -> SavedBackwards:
+        """The error, with its cause."""
+        return SavedBackwards(error.message + self.cause, safe=error.safe, next_step=error.next_step)
 
     @property
     def _words(self) -> str:

@@ -4,11 +4,13 @@
 
 Promises: a folder is taken out of the script's hands before it is read, so that nothing the script does later reaches a
 checkpoint; of a file only a block is in memory. A file of a safe name is a file of the checkpoint; what is left - odd
-names, and the small files of a folder that has very many - is in one archive, for a platform lists few files.
+names, and the small files of a folder that has very many - is in one archive, for a platform lists few files. What is
+refused and what is left out is decided here, for a session and for the preflight alike.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,13 +26,14 @@ from typing import BinaryIO
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.checkpoints.contents import BLOCK, Content, Shared, Streamed
 from kaggle_manager.checkpoints.layout import ROLES, file_name
-from kaggle_manager.errors import CheckpointChanged, ContractBroken, UnsafePath
+from kaggle_manager.errors import CheckpointChanged, ContractBroken, KaggleManagerError, StorageError, UnsafePath
 
 PACK = "packed.tar"
 MOST_FILES = 50
 """Of a checkpoint, beside the archive: two latest, best and final are within the files that a platform lists."""
 BEST = "BEST"
 _STEP = re.compile(r"\d{1,15}")
+_SAFE = "the checkpoints that were committed before it"
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,12 @@ class Saves:
         shutil.rmtree(save.folder, ignore_errors=True)
 
 
+def unused(left: list[str]) -> str:
+    """What is said of what lies there when the script has ended."""
+    named = ", ".join(left[:10])
+    return f"left in the script's saves folder and not used, for it is no folder named <step>: {named}."
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files below a folder."""
     if not path.is_dir() or path.is_symlink():
@@ -134,18 +144,16 @@ def contents_of(save: Save, scenario: str, known: Mapping[tuple[int, str], Share
 
     Raises:
         CheckpointChanged: a file changed, or went, while it was read.
-        UnsafePath: a link to a folder is in it.
+        ContractBroken, StorageError: what is in it cannot be kept, see `_inside`.
     """
     own, packed = _sorted(save, scenario)
     found: dict[str, Content] = {}
-    try:
+    with _reading(save):
         for each in own:
             streamed = Streamed(_copier(each))
             found[each.name] = known.get((streamed.size, streamed.sha256), streamed)
         if packed:
             found[PACK] = Streamed(_packer(packed))
-    except (OSError, tarfile.TarError) as error:
-        raise changed(save.step, str(error)) from error
     if (now := {each.name: (each.size, each.changed) for each in _files(save)}) != {
         each.name: (each.size, each.changed) for each in (*own, *packed)
     }:
@@ -158,7 +166,7 @@ def changed(step: int, what: str) -> CheckpointChanged:
     """The error of a checkpoint that is not what it was when it was committed."""
     return CheckpointChanged(
         f"The script wrote into its checkpoint of step {step:,} after it had renamed it: {what}.",
-        safe="the checkpoints that were committed before it",
+        safe=_SAFE,
         next_step="write everything into <step>.tmp, close the files, and rename that folder last",
     )
 
@@ -197,25 +205,98 @@ def names_of(save: Save) -> set[str]:
     return {each.name for each in _files(save)}
 
 
+def not_kept(save: Save) -> list[str]:
+    """What is in a save and does not come back, by name: a checkpoint is files and their bytes."""
+    return _inside(save)[1]
+
+
+def digests(save: Save) -> dict[str, str]:
+    """SHA-256 of each file of a save, by its name.
+
+    Raises:
+        CheckpointChanged, ContractBroken, StorageError: as `contents_of`.
+    """
+    found = {}
+    with _reading(save):
+        for each in _files(save):
+            with each.path.open("rb") as file:
+                found[each.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
 def _files(save: Save) -> list[_Found]:
-    found = []
-    for parent, folders, names in os.walk(save.folder):
-        if linked := [name for name in folders if Path(parent, name).is_symlink()]:
-            raise UnsafePath(
-                f"The checkpoint of step {save.step:,} has a link to a folder: {linked[0][:120]!r}.",
-                safe="the checkpoints that were committed before it",
-                next_step="save files, and no links to folders",
-            )
-        for name in names:
-            path = Path(parent, name)
-            try:
+    return _inside(save)[0]
+
+
+def _inside(save: Save) -> tuple[list[_Found], list[str]]:
+    """The files of a save, a link to one being a file; and what of it is not kept.
+
+    Raises:
+        ContractBroken: a link to a folder is in it, or to what is not there.
+        CheckpointChanged: a file went meanwhile.
+        StorageError: a file may not be read.
+    """
+    found, left_out = [], []
+    with _reading(save):
+        for parent, folders, names in os.walk(save.folder, onerror=_raise):
+            for name in folders:
+                if Path(parent, name).is_symlink():
+                    raise _broken_link(save, Path(parent, name), "a folder")
+            if not folders and not names and Path(parent) != save.folder:
+                left_out.append(f"{_name(save, parent)} (an empty folder)")
+            for name in names:
+                path = Path(parent, name)
                 facts = path.stat()
-            except OSError as error:
-                raise changed(save.step, str(error)) from error
-            if stat.S_ISREG(facts.st_mode):
-                relative = path.relative_to(save.folder).as_posix()
+                relative = _name(save, path)
+                if not stat.S_ISREG(facts.st_mode):
+                    left_out.append(f"{relative} (no file)")
+                    continue
+                if facts.st_mode & stat.S_IXUSR:
+                    left_out.append(f"{relative} (that it can be executed)")
                 found.append(_Found(relative, path, facts.st_size, facts.st_mtime_ns))
-    return sorted(found, key=lambda each: each.name)
+    return sorted(found, key=lambda each: each.name), sorted(left_out)
+
+
+@contextmanager
+def _reading(save: Save) -> Iterator[None]:
+    """Around what reads a save: an error of the disk is called what it is."""
+    try:
+        yield
+    except (OSError, tarfile.TarError) as error:
+        raise _as_told(save, error) from error
+
+
+def _as_told(save: Save, error: OSError | tarfile.TarError) -> KaggleManagerError:
+    path = getattr(error, "filename", None)
+    if path is None:  # the archive has found a file shorter than it was
+        return changed(save.step, str(error))
+    if Path(path).is_symlink():
+        return _broken_link(save, Path(path), "what is not there")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return changed(save.step, f"{_name(save, path)} is gone")
+    why = getattr(error, "strerror", error)
+    return StorageError(
+        f"The checkpoint of step {save.step:,} cannot be read: {_name(save, path)}: {why}.",
+        safe=_SAFE,
+        next_step="save files that their owner may read",
+    )
+
+
+def _broken_link(save: Save, link: Path, to: str) -> ContractBroken:
+    leads = str(link.readlink())[:120]
+    return ContractBroken(
+        f"The checkpoint of step {save.step:,} has a link to {to}: {_name(save, link)!r} -> {leads!r}.",
+        safe=_SAFE,
+        next_step="save files, and no links to folders or into the saves folder: a checkpoint is taken out of it",
+    )
+
+
+def _name(save: Save, path: str | Path) -> str:
+    return Path(path).relative_to(save.folder).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _sorted(save: Save, scenario: str) -> tuple[list[_Found], list[_Found]]:

@@ -210,10 +210,8 @@ class _Run:
         for save in self._wanted():
             self._commit(save)
         if left_behind := self.saves.left():
-            named = ", ".join(left_behind[:10])
-            warn(f"left in the script's saves folder and not used, for it is no folder named <step>: {named}.")
-        if self.metrics.unread:
-            warn(f"{self.metrics.unread:,} lines of {metrics.FILE} are no object with step, name and value.")
+            warn(saves.unused(left_behind))
+        self.metrics.finish()
         self._tell(now=True)
         return self._outcome(code, process, left_behind, setup_s)
 
@@ -302,9 +300,7 @@ class _Run:
             checkpoint = self.commits.commit(save, self._values.pop(save.step, None), began - self.began)
             self.clock.saved(self.clock.elapsed() - began, 2 * checkpoint.manifest.size)
         except SavedBackwards as error:
-            raise SavedBackwards(
-                error.message + self._perhaps_from_zero, safe=error.safe, next_step=error.next_step
-            ) from error
+            raise self._resumed.cause_of(error) from error
         finally:
             self.saves.forget(save)
 
@@ -379,7 +375,7 @@ class _Run:
     def _outcome(self, code: int, process: ScriptProcess, left_behind: list[str], setup_s: float) -> SessionOutcome:
         unit = self.scenario.unit
         gained = self._step > self.origin.step
-        how, why = _how(code), self._perhaps_from_zero
+        how, why = _how(code), self._resumed.cause
         if from_zero := self._resumed.from_zero:
             warn(f"{from_zero}.")
         if self.commits.finish() is not None:
@@ -420,7 +416,7 @@ class _Run:
     def _failed(self, code: int, process: ScriptProcess) -> ScriptFailed:
         words = process.last_line()
         return ScriptFailed(
-            f"The script {_how(code)}" + (f": {words}" if words else ".") + self._perhaps_from_zero,
+            f"The script {_how(code)}" + (f": {words}" if words else ".") + self._resumed.cause,
             safe=self._safe,
             next_step="read the log up to its end; the next session goes on from there",
         )
@@ -436,12 +432,6 @@ class _Run:
     def _resumed(self) -> Resumed:
         opened = self._watch_resume.opened() if self._watch_resume else None
         return Resumed(self.origin.step, self.metrics.lowest, self._lowest_save, opened)
-
-    @property
-    def _perhaps_from_zero(self) -> str:
-        """To add to the message of an error that it may be the cause of."""
-        words = self._resumed.perhaps_from_zero
-        return f" The cause: {words}." if words else ""
 
     @property
     def _safe(self) -> str:
@@ -465,7 +455,11 @@ class _Run:
                 "save": 0.0,  # beside the training
                 "evaluate": 0.0,
             },
-            counts={"steps": self._step - self.origin.step, "checkpoints": self.commits.count},
+            counts={
+                "steps": self._step - self.origin.step,
+                "checkpoints": self.commits.count,
+                "points_left_out": self.metrics.left_out,
+            },
         )
 
 

@@ -82,7 +82,8 @@ def start(folder: Path, **variables: object) -> subprocess.Popen[str]:
     """The script as a user has it: its file and the one it copied, in an interpreter without this package."""
     (folder / "train.py").write_text(SCRIPT)
     shutil.copy(resumable.__file__, folder)
-    env = {**os.environ, **{f"KM_SESSION_{name}": str(value) for name, value in variables.items()}}
+    names = {name: name if name == "RANK" else f"KM_SESSION_{name}" for name in variables}
+    env = {**os.environ, **{names[name]: str(value) for name, value in variables.items()}}
     env.pop("PYTHONPATH", None)
     return subprocess.Popen(
         [sys.executable, "-S", "train.py"],
@@ -95,7 +96,7 @@ def start(folder: Path, **variables: object) -> subprocess.Popen[str]:
 
 
 def said_by(process: subprocess.Popen[str]) -> str:
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     return out
 
@@ -105,8 +106,9 @@ def walk_of(folder: Path) -> list[int]:
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < until:
+    until = time.monotonic() + 600
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} does not come"
         time.sleep(0.002)
 
 
@@ -124,13 +126,41 @@ def test_stopped_and_started_again_it_ends_as_if_nothing_had_been(tmp_path: Path
     process = start(cut)
     wait_for(cut / "saves/10")
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == (-9 if number == signal.SIGKILL else 0)
     newest = max(int(each.name) for each in (cut / "saves").iterdir() if each.name.isdecimal())
     assert 10 <= newest < 40
     said_by(start(cut))
     assert walk_of(cut / "saves/40") == walk_of(whole / "saves/40")
     assert (cut / "saves/metrics.jsonl").read_text() == (whole / "saves/metrics.jsonl").read_text()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_training_in_a_folder_is_refused_while_the_first_runs_however_that_one_ends(tmp_path: Path) -> None:
+    first = start(tmp_path, TARGET=10**9)
+    wait_for(tmp_path / "saves/10")
+    (tmp_path / "saves/7.tmp").mkdir()
+    second = start(tmp_path, TARGET=10**9)
+    _, error = second.communicate(timeout=600)
+    assert second.returncode == 1
+    assert f"SessionError: process {first.pid} is training into {tmp_path / 'saves'}: end it first" in error
+    assert (tmp_path / "saves/7.tmp").exists(), "it has touched nothing"
+    said_by(start(tmp_path, TARGET=1, RANK=1))
+    first.kill()
+    first.communicate(timeout=600)
+    newest = max(int(each.name) for each in (tmp_path / "saves").iterdir() if each.name.isdecimal())
+    said_by(start(tmp_path, TARGET=newest + 1))
+    assert (tmp_path / f"saves/{newest + 1}").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_a_file_system_without_locks_is_no_second_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    save(Session(target=9), 1)
+    assert Session(target=9).step == 1
 
 
 def test_the_manager_s_words_win_over_the_script_s(tmp_path: Path) -> None:
@@ -181,7 +211,7 @@ def test_two_checkpoints_are_kept_and_the_newest_best() -> None:
     session = Session(target=9)
     for step in range(1, 8):
         save(session, step, best=step in (2, 3))
-    assert sorted(path.name for path in session.saves.iterdir()) == ["3", "6", "7"]
+    assert sorted(path.name for path in session.saves.glob("[!.]*")) == ["3", "6", "7"]
 
 
 def test_a_checkpoint_that_is_given_up_is_never_half_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,9 +220,9 @@ def test_a_checkpoint_that_is_given_up_is_never_half_there(monkeypatch: pytest.M
         killed.setattr(resumable.shutil, "rmtree", lambda *_, **__: None)
         for step in (1, 2, 3):
             save(session, step)
-    assert sorted(path.name for path in session.saves.iterdir()) == ["1.tmp", "2", "3"]
+    assert sorted(path.name for path in session.saves.glob("[!.]*")) == ["1.tmp", "2", "3"]
     Session(target=9)
-    assert sorted(path.name for path in session.saves.iterdir()) == ["2", "3"]
+    assert sorted(path.name for path in session.saves.glob("[!.]*")) == ["2", "3"]
 
 
 def test_any_files_can_be_saved() -> None:
@@ -208,12 +238,12 @@ def test_a_checkpoint_is_there_whole_or_not_at_all() -> None:
     session = Session(target=9)
     block = session.checkpoint(4)
     (block.__enter__() / "half").write_text("half")
-    assert [path.name for path in session.saves.iterdir()] == ["4.tmp"]
+    assert [path.name for path in session.saves.glob("[!.]*")] == ["4.tmp"]
     assert block.__exit__(OSError, OSError("full"), None) is False
     assert session.saved == 0
     again = Session(target=9)
     assert again.resume is None
-    assert list(again.saves.iterdir()) == []
+    assert list(again.saves.glob("[!.]*")) == []
 
 
 def test_it_refuses_to_save_backwards() -> None:
@@ -232,7 +262,7 @@ def test_step_zero_has_nothing_to_save_and_is_told_so(step: int) -> None:
         session.checkpoint(step),
     ):
         pass
-    assert list(session.saves.iterdir()) == []
+    assert list(session.saves.glob("[!.]*")) == []
 
 
 def test_a_step_is_a_whole_number_of_any_type() -> None:
@@ -322,7 +352,7 @@ def test_what_has_the_name_of_a_checkpoint_and_is_none_is_refused_and_what_has_a
     (session.saves / "9").write_text("")
     with pytest.raises(SessionError, match=r"saves/9 has the name of a checkpoint and is no folder: move it away"):
         Session(target=9)
-    assert sorted(path.name for path in session.saves.iterdir()) == ["007", "4", "9", "data.tmp"]
+    assert sorted(path.name for path in session.saves.glob("[!.]*")) == ["007", "4", "9", "data.tmp"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes there")
@@ -356,7 +386,7 @@ def test_a_commit_that_the_disk_refuses_is_an_error_and_the_newest_stays(monkeyp
     monkeypatch.setattr(Path, "replace", other_disk)
     with pytest.raises(SessionError, match=r"step 5 cannot be saved: .*5\.tmp'\. Step 4 stays saved"):
         save(session, 5)
-    assert (session.saved, sorted(path.name for path in session.saves.iterdir())) == (4, ["4", "5.tmp"])
+    assert (session.saved, sorted(path.name for path in session.saves.glob("[!.]*"))) == (4, ["4", "5.tmp"])
     (session.saves / "6.tmp").write_text("a file in its place")
     with pytest.raises(SessionError, match=r"step 6 cannot be saved: .* Step 4 stays saved"):
         save(session, 6)
@@ -482,7 +512,7 @@ def test_processes_that_train_together_save_and_stop_at_the_same_step(tmp_path: 
         ]
 
     def end(processes: list[subprocess.Popen[str]]) -> None:
-        said = [process.communicate(timeout=120)[1] for process in processes]
+        said = [process.communicate(timeout=600)[1] for process in processes]
         assert [process.returncode for process in processes] == [0, 0], said
 
     cut = together("first", "a")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kaggle_manager.errors import Diverged
+from kaggle_manager.trainer.script import metrics as module
 from kaggle_manager.trainer.script.metrics import AT_ONCE, FILE, LONGEST_LINE, Metrics
 
 
@@ -72,6 +73,38 @@ def test_a_look_reads_a_bounded_number_of_bytes_and_the_next_one_goes_on(tmp_pat
     assert 100_000 < metrics.step < 100_000 + count // 2
     metrics.read(looks=4)
     assert (metrics.step, metrics.unread) == (100_000 + count - 1, 0)
+
+
+def test_curves_that_grow_too_large_get_thinner_and_never_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 20_000)
+    told: list[str] = []
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept", warn=told.append)
+    for begin in range(1, 2001, 100):
+        with (tmp_path / FILE).open("a") as file:
+            file.writelines(line(step, 1, name) for step in range(begin, begin + 100) for name in ("loss", "accuracy"))
+        metrics.read()
+        assert metrics.kept.stat().st_size <= 20_000
+    said = [json.loads(it) for it in metrics.kept.read_text().splitlines()]
+    for name in ("loss", "accuracy"):
+        steps = [it["step"] for it in said if it["name"] == name]
+        assert steps == sorted(steps)
+        assert steps[-1] == 2000
+        assert len(steps) > 50
+        assert max(after - before for before, after in zip([0, *steps], steps, strict=False)) <= 200
+    assert metrics.left_out == 4000 - len(said)
+    assert len(told) == 1
+    assert "half of them are left out of the curves that are kept" in told[0]
+
+
+def test_curves_of_ever_new_names_do_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 20_000)
+    metrics = Metrics(tmp_path / FILE, tmp_path / "kept", warn=lambda _: None)
+    for begin in range(0, 2000, 100):
+        with (tmp_path / FILE).open("a") as file:
+            file.writelines(line(step, 1, f"name {step}") for step in range(begin, begin + 100))
+        metrics.read()
+    assert metrics.kept.stat().st_size <= 20_000
+    assert json.loads(metrics.kept.read_text().splitlines()[-1])["step"] == 1999
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes there")

@@ -122,6 +122,69 @@ def test_what_is_written_while_it_is_read_is_told(tmp_path: Path, monkeypatch: p
     assert [each.step for each in CheckpointStore(tree.tree).valid_checkpoints()] == [10]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links")
+@pytest.mark.parametrize(
+    ("link", "to", "said"),
+    [
+        ("last", "10/weights", "a link to what is not there: 'last'"),  # taken away when it was committed
+        ("last", "20.tmp/weights", "a link to what is not there: 'last'"),  # the name that it was written under
+        ("in/side", "20.tmp", "a link to what is not there: 'in/side'"),
+        ("in/side", "kept", "a link to a folder: 'in/side'"),
+    ],
+)
+def test_a_link_that_a_checkpoint_cannot_hold_is_called_that_and_no_change(
+    link: str, to: str, said: str, tmp_path: Path
+) -> None:
+    tree = Tree(tmp_path)
+    tree.save(10, {"weights": b"1"})
+    (tree.saves.folder / "kept").mkdir()
+    (folder := tree.saves.folder / "20.tmp" / link).parent.mkdir(parents=True)
+    folder.symlink_to(tree.saves.folder / to)
+    with pytest.raises(ContractBroken, match=rf"The checkpoint of step 20 has {said} -> ") as refused:
+        tree.save(20, {"weights": b"2"})
+    assert type(refused.value) is ContractBroken
+    assert [each.step for each in CheckpointStore(tree.tree).valid_checkpoints()] == [10]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_link_to_a_file_that_stays_is_that_file(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    (tree.saves.folder / "base.bin").write_bytes(b"frozen")
+    (tree.saves.folder / "10.tmp").mkdir()
+    (tree.saves.folder / "10.tmp/base.bin").symlink_to(tree.saves.folder / "base.bin")
+    (tree.saves.folder / "10.tmp/last.bin").symlink_to("weights")
+    unpack(tree.save(10, {"weights": b"1"}), tmp_path / "back")
+    assert read(tmp_path / "back") == {"base.bin": b"frozen", "last.bin": b"1", "weights": b"1"}
+
+
+def test_a_file_that_may_not_be_read_is_no_change_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    tree, folder = Tree(tmp_path), tmp_path / "scratch/saves/10"
+    folder.mkdir()
+    os.close(os.open(folder / "secret", os.O_CREAT))
+    (save,) = tree.saves.take()
+    with pytest.raises(StorageError, match="step 10 cannot be read: secret: Permission denied"):
+        saves_module.contents_of(save, "toy", {})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights, and pipes")
+def test_what_of_a_checkpoint_does_not_come_back_is_said_once(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    for step in (10, 20):
+        folder = tree.saves.folder / f"{step}.tmp"
+        (folder / "logs/empty").mkdir(parents=True)
+        (folder / "run.sh").touch(mode=0o755)
+        os.mkfifo(folder / "pipe")
+        tree.save(step, {"weights": b"1"})
+    left_out = "logs/empty (an empty folder), pipe (no file), run.sh (that it can be executed)"
+    assert tree.told == [f"a checkpoint is kept as files and their bytes; not kept of step 10: {left_out}"]
+
+
 def test_the_best_is_by_its_metric_or_as_the_script_says(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "by metric")
     tree.commits.best = Best(metric="loss")
