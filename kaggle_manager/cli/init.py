@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, print_json
+from kaggle_manager.cli.common import JsonOption, print_json, reporter
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
@@ -92,7 +92,7 @@ def init(
     from kaggle_manager.sections.zoo_files import zoo_training
     from kaggle_manager.sessions.env_needs import needs_of
     from kaggle_manager.sessions.known_before import lacking_imports
-    from kaggle_manager.sessions.preflight import check_section, line_of, missing_packages
+    from kaggle_manager.sessions.preflight import missing_packages, shown
 
     if zoo and (env or algo or policy):
         raise ConfigError(
@@ -134,19 +134,6 @@ def init(
             tuned=zoo_training(*zoo, zoo_file) if zoo else None,
             look=needs_of,
         )
-    if made.wrapped is not None:
-        told(
-            "No algorithm learns from all that its observations are, such as texts, so section.toml has env_wrapper = "
-            f"{text_of(made.wrapped)}: choose another one there where they should be seen otherwise"
-        )
-    missing = missing_packages(made.section, made.project)
-    if not missing:
-        told("trying the new section for some steps, which takes some seconds ...")
-    checks = (
-        [] if missing else check_section(made.project, made.section, quick=script is None, evaluations=True)["checks"]
-    )
-    if script is None:
-        made.evaluate(every=_suggested(checks, "every"))
     if not as_json:
         print(f"Section {name}, in the project {made.project}:")
         for file in made.files:
@@ -156,6 +143,21 @@ def init(
             print(f"From {made.origin}" + f": it has no entry for {zoo[1]}" * is_general)
         for text in made.unsaid:
             print(f"Left out, because section.toml cannot express it: {text}")
+    if made.wrapped is not None:
+        told(
+            "No algorithm learns from all that its observations are, such as texts, so section.toml has env_wrapper = "
+            f"{text_of(made.wrapped)}: choose another one there where they should be seen otherwise"
+        )
+    missing = missing_packages(made.section, made.project)
+    if not missing:
+        told("trying the new section for some steps, which takes some seconds ...")
+    checks: list[dict[str, Any]] = []
+    if not missing:
+        with reporter(as_json) as progress:
+            options = {"quick": script is None, "evaluations": True}
+            checks = shown(progress, made.project, made.section, (), **options)["checks"]
+    if script is None:
+        made.evaluate(every=_suggested(checks, "every"))
     ok = all(check["ok"] for check in checks)
     if as_json:
         facts = {
@@ -168,8 +170,6 @@ def init(
         }
         print_json({"schema": 1, "ok": ok, **facts, "checks": checks, "next": made.next_commands})
     else:
-        for check in checks:
-            print(line_of(check))
         if missing:
             for text in lacking_imports(made.project, made.section, made.section.scenario()):
                 print(f"WARNING: {text}")

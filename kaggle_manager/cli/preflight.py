@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, print_json
+from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, print_json, reporter
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
@@ -36,13 +36,11 @@ def preflight(
     from kaggle_manager.config import build_config
     from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import (
-        Check,
-        check_section,
         inputs_of,
         known_failures,
-        line_of,
         missing_packages,
         remember_passed,
+        shown,
     )
 
     project = find_project(Path.cwd(), section)
@@ -60,22 +58,13 @@ def preflight(
             safe="nothing was started; a kernel installs them for its session",
             next_step=how_to_install(missing, loaded.kernel.packages),
         )
-    # Each line as soon as it is known; one that a preflight of the section's own has kept to itself, at the end.
-    told = []
-
-    def tell(check: Check) -> None:
-        told.append(check)
-        print(line_of(check), file=sys.stderr if as_json else sys.stdout, flush=True)
-
     inputs = {} if known else inputs_of(*configs)
-    result = check_section(project, loaded, names, inputs=inputs, thorough=thorough, on_result=tell)
+    with reporter(as_json) as told:
+        result = shown(told, project, loaded, names, inputs=inputs, thorough=thorough)
     if result["ok"]:
         for config in configs:
             remember_passed(config)
     if as_json:
         print_json(result)
-    else:
-        for check in result["checks"][len(told) :]:
-            print(line_of(check))
     if not result["ok"]:
         raise typer.Exit(VerificationError.exit_code)

@@ -13,13 +13,15 @@ import json
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import count
+from kaggle_manager.console.checks import counted, show
+from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import InputMissing, VerificationError
 from kaggle_manager.sections.input_folders import as_variable, inputs_here
@@ -38,6 +40,7 @@ from kaggle_manager.system.own_group import run_in_group
 
 GENERIC, OF_SCRIPTS = "kaggle_manager.trainer.sb3.preflight", "kaggle_manager.trainer.script.preflight"
 LONGEST_S, LONGEST_THOROUGH_S = 600.0, 3600.0
+"""Seconds that may pass, or be computed on a busy machine, from one result to the next."""
 LOOK_S = 0.2
 MOST_REMEMBERED = 200
 
@@ -67,6 +70,7 @@ def check_section(
     thorough: bool = False,
     evaluations: bool = False,
     on_result: Callable[[Check], None] = lambda check: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Run the section's own preflight, or the one that holds for every section, in what travels.
 
@@ -76,6 +80,7 @@ def check_section(
         thorough: longer looks at everything.
         evaluations: measure what they take, also where `quick` is given; for a section without a preflight of its own.
         on_result: called with each check as soon as it is over.
+        on_wait: called every second meanwhile.
 
     Returns:
         `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail", "line"}, ...]}`.
@@ -111,7 +116,7 @@ def check_section(
     for module, named in trials:
         command = [*module, "--json", *options, *(["--scenario", *named] if named else [])]
         longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
-        result = _tried(project, section, command, inputs, longest_s, lambda check: on_result(advised(check)))
+        result = _tried(project, section, command, inputs, longest_s, lambda check: on_result(advised(check)), on_wait)
         checks, ok = [*checks, *map(advised, result["checks"])], ok and result["ok"]
     return {"schema": 1, "ok": ok, "checks": checks}
 
@@ -129,17 +134,23 @@ def _tried(
     inputs: Mapping[str, Path] | None,
     longest_s: float,
     on_result: Callable[[Check], None],
+    on_wait: Callable[[], None],
 ) -> dict[str, Any]:
     """The result of a preflight's process, in what travels."""
     with unpacked(project, section) as place:
         environ = place.environ | ({VARIABLE: as_variable(inputs)} if inputs else {})
         command = place.command(*words)
+
+        def progress() -> int:
+            on_wait()
+            return place.progress.stat().st_size if place.progress.exists() else 0
+
         try:
             with _told_as_they_come(place.progress, on_result):
-                done = run_in_group(command, timeout=longest_s, cwd=place.code, env=environ)
+                done = run_in_group(command, timeout=longest_s, progress=progress, cwd=place.code, env=environ)
             return _result_in(done.stdout)
         except subprocess.TimeoutExpired as error:
-            raise _not_carried_out(section, f"they took longer than {longest_s:.0f} s") from error
+            raise _not_carried_out(section, f"they came no further for {longest_s:.0f} s") from error
         except ValueError as error:
             said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
             raise _not_carried_out(section, " ".join(said[-3:])) from error
@@ -193,13 +204,13 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
             "  making the environment, to compare its spaces with the checkpoint's, for a change was accepted"
         )
         refuse_other_spaces(config, stated, spaces_now(config, inputs_of(config)))
-    content = _content_of(config)
-    if _passed(config).get(content, -1) >= _needed(config):
+    if warning := config.scenario.overshoot(config.target):
+        reporter.warn(warning)
+    if _passed(config).get(_content_of(config), -1) >= _depth(config):
         return
     accelerator = config.section.kernel.accelerator if config.section.has_image else None  # else one of another name
-    for warning in (config.scenario.overshoot(config.target), remark(accelerator)):
-        if warning:
-            reporter.warn(warning)
+    if warning := remark(accelerator):
+        reporter.warn(warning)
     _raise_for_failed(config, known_failures(config.project_root, config.section, [config.scenario_name]))
     if not_here := _not_here(config):
         lacking = lacking_imports(config.project_root, config.section, config.scenario)
@@ -219,17 +230,33 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
     reporter.line(
         f"  preflight of {config.scenario_in_section}, before a session is spent on it (once for each state of it)"
     )
-    checks = check_section(
-        config.project_root,
-        config.section,
-        [config.scenario_in_section],
-        inputs=inputs_of(config),
-        quick=config.quick,
-        on_result=lambda check: (reporter.warn if "WARNING: " in check["detail"] else reporter.line)(line_of(check)),
-    )["checks"]
+    names, inputs = [config.scenario_in_section], inputs_of(config)
+    checks = shown(reporter, config.project_root, config.section, names, inputs=inputs, quick=config.quick)["checks"]
     _raise_for_failed(config, checks)
-    reporter.line(f"  preflight: {count(len(checks), 'check')} passed")
     remember_passed(config)
+
+
+def shown(
+    reporter: Reporter, project: Path, section: Section, scenarios: Sequence[str], **options: Any
+) -> dict[str, Any]:
+    """As `check_section`, which takes the `options`: each check as it comes, what goes on meanwhile, and the counts."""
+    told: list[Check] = []
+
+    def tell(check: Check) -> None:
+        told.append(check)
+        show(reporter, check)
+
+    reporter.phase("preflight")
+    began = time.monotonic()
+
+    def wait() -> None:
+        reporter.status(f"preflight: {count(len(told), 'check')} so far, in {duration(time.monotonic() - began)}")
+
+    result = check_section(project, section, scenarios, on_result=tell, on_wait=wait, **options)
+    for check in result["checks"][len(told) :]:  # one that a preflight of the section's own has kept to itself
+        show(reporter, check)
+    reporter.line(counted(result["checks"]))
+    return result
 
 
 def _raise_for_failed(config: RunConfig, checks: Sequence[Check]) -> None:
@@ -266,15 +293,10 @@ def inputs_of(*configs: RunConfig) -> dict[str, Path]:
     return found
 
 
-def line_of(check: Check) -> str:
-    """A check for the eye."""
-    return f"{'ok    ' if check['ok'] else 'FAILED'} {check['name']}: {check['detail']}"
-
-
 def remember_passed(config: RunConfig) -> None:
     """From now on `run_preflight` lets this content pass at once."""
     known, content = _passed(config), _content_of(config)
-    passed = {**known, content: max(known.get(content, -1), _needed(config))}
+    passed = {**known, content: max(known.get(content, -1), _depth(config))}
     newest = dict([*passed.items()][-MOST_REMEMBERED:])
     file = _file(config)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -299,9 +321,9 @@ def _content_of(config: RunConfig) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _needed(config: RunConfig) -> int:
-    """The timesteps that have to be checked: what has passed for more of them, or for a whole training, is enough."""
-    return 0 if config.quick else config.target
+def _depth(config: RunConfig) -> int:
+    """How much has to be tried, whatever the target: a whole training's checks are those of a quick run, and more."""
+    return 0 if config.quick else 1
 
 
 def _file(config: RunConfig) -> Path:
@@ -309,7 +331,7 @@ def _file(config: RunConfig) -> Path:
 
 
 def _passed(config: RunConfig) -> dict[str, int]:
-    """Content -> timesteps that have passed; nothing when the file is not there or cannot be read: it is tried anew."""
+    """Content -> how much of it has passed, see `_depth`; nothing when the file is not there or cannot be read."""
     try:
         known = json.loads(_file(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):

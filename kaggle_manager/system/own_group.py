@@ -11,19 +11,28 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from kaggle_manager.system.patience import Patience
+
+LOOK_S = 1.0
 GRACE_S = 10.0
 """After SIGTERM the command may end what it started elsewhere, and remove its folders, for so long."""
 
 
-def run_in_group(command: list[str], *, timeout: float, **options: Any) -> subprocess.CompletedProcess[str]:
+def run_in_group(
+    command: list[str], *, timeout: float, progress: Callable[[], object] = lambda: None, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run`, without an input, with what it printed as text; no process of its group is left behind.
 
+    Args:
+        timeout: seconds that it may compute without progress, see `Patience`.
+        progress: asked every second; another answer than before is progress.
+
     Raises:
-        subprocess.TimeoutExpired: it took longer than `timeout` seconds.
+        subprocess.TimeoutExpired: it has computed longer than that, or has done nothing for as long.
     """
     with (
         _hangup_as_ctrl_c(),
@@ -39,10 +48,25 @@ def run_in_group(command: list[str], *, timeout: float, **options: Any) -> subpr
         ) as process,
     ):
         try:
-            out, err = process.communicate(timeout=timeout)
+            out, err = _communicated(process, Patience(process.pid, timeout), progress)
         finally:
             _end(process)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _communicated(
+    process: subprocess.Popen[str], patience: Patience, progress: Callable[[], object]
+) -> tuple[str, str]:
+    before: object = None
+    while True:
+        try:
+            return process.communicate(timeout=LOOK_S)
+        except subprocess.TimeoutExpired:
+            if (now := progress()) != before:
+                before = now
+                patience.moved()
+            elif patience.is_over:
+                raise
 
 
 def _end(process: subprocess.Popen[str]) -> None:

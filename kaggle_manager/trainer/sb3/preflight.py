@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from kaggle_manager.errors import Busy, Diverged
 from kaggle_manager.sections.agent_tables import Evaluation
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
+from kaggle_manager.system.patience import Patience
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -54,8 +56,9 @@ from kaggle_manager.trainer.sb3.network_share import NetworkShare, measure_share
 from kaggle_manager.trainer.sb3.resume_proof import own_code, prove_resume
 from kaggle_manager.trainer.sb3.vec_env_speed import measure_vec_env, speeds_of
 
-FIRST_SAVE_S = 120.0
-"""A trainer that has saved nothing for so long is taken to save nothing."""
+FIRST_SAVE_S, MAKINGS = 120.0, 10
+"""A trainer that has computed for so long, and for as long as making its environment so often takes, and has saved
+nothing is taken to save nothing."""
 LONGEST_HELD_S = 20.0
 
 
@@ -91,13 +94,14 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
     if scenario.build is not None:
         yield from _of_build(project, section, name, effort, quick)
         return
-    works, rollout = True, 1
+    works, rollout, patience_s = True, 1, FIRST_SAVE_S
     with Pool() as made:
+        is_other = scenario.for_quick().environment_kwargs != scenario.environment_kwargs
         for result in check_environment(scenario.for_quick(), effort, made):
             works = works and result.ok
-            yield result
+            yield _of_quick(result) if is_other else result
         if works and quick:
-            yield check_sizes(scenario.for_quick(), made)
+            yield _of_quick(check_sizes(scenario.for_quick(), made))
         if works and not quick:
             # `quick` may replace the very settings that the whole training has wrong.
             whole = check_settings(scenario, made)
@@ -110,14 +114,20 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
                 yield from check_vec_env(scenario, made)
                 with _model_of(scenario.for_quick(), made) as (model, _):
                     rollout = algorithms.rollout_steps(model)  # an algorithm of one's own says it in no text
+                patience_s += MAKINGS * made.longest_s
     if works and not quick:
-        trained = check_training(project, section, name, effort, rollout=rollout)
-        yield from trained
+        trained = check_training(project, section, name, effort, rollout=rollout, patience_s=patience_s)
+        yield from map(_of_quick, trained)
         if all(result.ok for result in trained) and (own := own_code(scenario)):
             proof = prove_resume(project, section, name, effort.training_s, rollout=rollout)
             yield CheckResult(f"a resume ends with the same bits ({', '.join(own)})", True, proof)
     if warning := scenario.overshoot(scenario.timesteps):  # not a failure: it trains, only further than asked
         yield CheckResult("a rollout fits the target", True, f"WARNING: {warning}")
+
+
+def _of_quick(result: CheckResult) -> CheckResult:
+    """Figures that are none of the whole training are called that."""
+    return replace(result, detail=f"{result.detail} (of the quick variant)")
 
 
 def _of_build(project: Path, section: Section, name: str, effort: Effort, quick: bool) -> Iterator[CheckResult]:
@@ -135,7 +145,8 @@ def _of_build(project: Path, section: Section, name: str, effort: Effort, quick:
                 detail = detail if not ok else f"a {type(model).__name__} on {model.n_envs} environments; {detail}"
                 found = [CheckResult(f"{scenario.build} {what}", ok, detail)]
                 if ok and quick is (made is not scenario):
-                    found.append(_fits(model, sizes.rows_of_buffer(model), made.timesteps))
+                    fits = _fits(model, sizes.rows_of_buffer(model), made.timesteps)
+                    found.append(_of_quick(fits) if quick else fits)
                 if found[-1].ok and not quick and made is scenario:
                     found += _of_built(section, scenario, built)
         except Exception as error:
@@ -147,7 +158,7 @@ def _of_build(project: Path, section: Section, name: str, effort: Effort, quick:
         yield CheckResult("its files are fingerprinted", True, warning)
     if not quick:
         trained = check_training(project, section, name, effort, rollout=rollout)
-        yield from trained
+        yield from map(_of_quick, trained)
         if all(result.ok for result in trained):
             proof = prove_resume(project, section, name, effort.training_s, rollout=rollout)
             own = ", ".join(own_code(scenario))
@@ -206,12 +217,19 @@ def _fits(model: BaseAlgorithm, capacity: int, timesteps: int) -> CheckResult:
 
 
 def check_training(
-    project: Path, section: Section, name: str, effort: Effort = BRIEF, *, rollout: int | None = None
+    project: Path,
+    section: Section,
+    name: str,
+    effort: Effort = BRIEF,
+    *,
+    rollout: int | None = None,
+    patience_s: float = FIRST_SAVE_S,
 ) -> list[CheckResult]:
     """The trainer as it is, on the quick variant: killed after its first save, resumed, and learning.
 
     Args:
         rollout: of the training, where the section does not say it.
+        patience_s: seconds that it may compute before its first save, see `Patience`.
     """
     quick = section.agent(name).for_quick()
     rollout = rollout or quick.rollout
@@ -226,7 +244,7 @@ def check_training(
                 command, cwd=project, env=_with_code(), stdout=log, stderr=subprocess.STDOUT
             ) as trainer:
                 try:
-                    _wait_for_save(trainer, tree.checkpoints)
+                    _wait_for_save(trainer, tree.checkpoints, patience_s)
                 finally:
                     trainer.kill()
             _wait_until_free(tree.root)
@@ -251,7 +269,7 @@ def check_training(
         except Exception as error:
             return [CheckResult("resumes after a kill", False, f"{told(error)}; the trainer said: {''.join(said)}")]
     if not outcome.resumed_from:
-        look = f"the trainer saved nothing before it ended or {FIRST_SAVE_S:.0f} s were over: {''.join(said)}"
+        look = f"the trainer saved nothing before it ended or had computed for {patience_s:.0f} s: {''.join(said)}"
         return [CheckResult("saves", False, look)]
     seen = f"killed, resumed from step {outcome.resumed_from}, ended at {outcome.step} of {2 * target}"
     if outcome.kind == "interrupted":
@@ -343,10 +361,14 @@ def _evaluations(measure: Callable[[], evaluation_share.EvaluationShare | None])
     return CheckResult(what, True, said, line)
 
 
-def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path) -> None:
-    """Return once a checkpoint was committed, the trainer ended, or the time was over."""
-    deadline = time.monotonic() + FIRST_SAVE_S
-    while time.monotonic() < deadline and trainer.poll() is None and not any(checkpoints.glob("*.manifest.json")):
+def _wait_for_save(trainer: subprocess.Popen[bytes], checkpoints: Path, patience_s: float) -> None:
+    """Return once a checkpoint was committed, the trainer ended, or patience with it did."""
+    patience = Patience(trainer.pid, patience_s)
+    for look in itertools.count():
+        if trainer.poll() is not None or any(checkpoints.glob("*.manifest.json")):
+            return
+        if look % 100 == 0 and patience.is_over:  # which reads much
+            return
         time.sleep(0.01)
 
 

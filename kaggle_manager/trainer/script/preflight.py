@@ -124,7 +124,7 @@ def _trained(whole: Training, ended: Ended) -> CheckResult:
         what,
         True,
         f"{len(whole.saved)} checkpoint{'s' * (len(whole.saved) != 1)}, the last at {last:,} of {scenario.target:,} "
-        f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s",
+        f"{scenario.unit} and of {size / 1e6:.1f} MB, in {ended.seconds:.0f} s (of the quick variant)",
     )
 
 

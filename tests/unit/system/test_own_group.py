@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -85,3 +86,11 @@ def test_what_it_printed_and_its_code_come_back() -> None:
     code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3 if sys.stdin.read() == '' else 4)"
     done = own_group.run_in_group([sys.executable, "-c", code], timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_what_makes_progress_is_waited_for_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_group, "LOOK_S", 0.02)
+    asked = itertools.count()
+    words = [sys.executable, "-c", "import time; time.sleep(0.2)"]
+    assert own_group.run_in_group(words, timeout=0.0, progress=lambda: next(asked)).returncode == 0
+    assert next(asked) > 0
