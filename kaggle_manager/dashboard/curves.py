@@ -20,7 +20,6 @@ from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 MAX_MONITOR_BYTES = 16 << 20
 # In characters, about: a row is a return, a length and a time.
 LONGEST_ROW = 4_000
-LONGEST_EPISODE = 2**53
 # More points than this cannot be told apart on a screen.
 MOST_POINTS = 400
 # Of a script; a page with more curves than this is not looked at.
@@ -92,19 +91,18 @@ def read_episodes(path: Path) -> tuple[list[tuple[int, float]], int]:
     if path.stat().st_size > MAX_MONITOR_BYTES:
         raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
     found: list[tuple[int, float]] = []
-    skipped, step = 0, 0
+    skipped = 0
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
             if not line or line.startswith(("#", "r,")):
                 continue
             try:
-                value, length = float(line.split(",")[0]), int(line.split(",")[1])
-                if not abs(value) < LARGEST or not 0 <= length < LONGEST_EPISODE:
+                value, step = float(line.split(",")[0]), int(line.split(",")[3])
+                if not abs(value) < LARGEST or not 0 <= step < LARGEST:
                     raise ValueError(line)
             except (ValueError, IndexError):
                 skipped += 1
                 continue
-            step += length
             found.append((step, value))
     return found, skipped
 

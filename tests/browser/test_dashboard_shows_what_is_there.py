@@ -116,7 +116,7 @@ def test_a_missing_tree_is_said_and_the_rest_is_there(dashboard: Dashboard, stat
 def test_damaged_curves_are_said_and_the_rest_is_there(dashboard: Dashboard, state: Path) -> None:
     history = tree_of(state, FINISHED).history
     (history / "evaluations.npz").write_bytes(b"PK\x03\x04 not one")
-    (history / "monitor.csv").write_bytes(b"r,l,t\n-1.0,10,1\n\xff\xfe,,\nnan,1,2\n-2.0,10,2\n")
+    (history / "monitor.csv").write_bytes(b"r,l,t,step\n-1.0,10,1,10\n\xff\xfe,,\nnan,1,2,11\n-2.0,10,2,20\n")
     view = dashboard.run(FINISHED)
     assert view.curve.returns == ((10, -1.0), (20, -2.0))
     assert len(view.problems) == 2
@@ -222,8 +222,8 @@ def test_long_curves_are_thinned_by_means_and_short_ones_left_alone() -> None:
     assert smoothed([(1, 2.0), (2, 4.0), (3, 6.0)], 2) == ((1, 2.0), (2, 3.0), (3, 5.0))
 
 
-def test_episodes_are_counted_from_their_lengths(tmp_path: Path) -> None:
-    (tmp_path / "monitor.csv").write_text('#{"t_start": 0}\nr,l,t\n-1.5,60,1\n-2.5,40,2\nrubbish\n')
+def test_episodes_stand_at_timesteps_and_not_at_the_frames_that_a_wrapper_repeats(tmp_path: Path) -> None:
+    (tmp_path / "monitor.csv").write_text('#{"t_start": 0}\nr,l,t,step\n-1.5,240,1,60\n-2.5,160,2,100\nrubbish\n')
     assert read_episodes(tmp_path / "monitor.csv") == ([(60, -1.5), (100, -2.5)], 1)
 
 

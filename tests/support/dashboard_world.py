@@ -122,8 +122,8 @@ def save(state: Path, run_id: str, steps: int, *, rate: float, generation: int =
     (history / "tensorboard").mkdir(parents=True, exist_ok=True)
     every = np.arange(50, steps + 1, 50)
     np.savez(history / "evaluations.npz", timesteps=every, results=np.stack([-1000 / every, -1010 / every], axis=1))
-    rows = "".join(f"{-2000 / step},10,{step / 10}\n" for step in range(10, steps + 1, 10))
-    (history / "monitor.csv").write_text(f'#{{"t_start": 0.0, "env_id": "x"}}\nr,l,t\n{rows}')
+    rows = "".join(f"{-2000 / step},10,{step / 10},{step}\n" for step in range(10, steps + 1, 10))
+    (history / "monitor.csv").write_text(f'#{{"t_start": 0.0, "env_id": "x"}}\nr,l,t,step\n{rows}')
     (history / "tensorboard" / "events.out.tfevents.all").write_bytes(b"what TensorBoard reads")
 
 

@@ -19,7 +19,7 @@ from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import own_folder, regular, write_atomic
 from kaggle_manager.trainer.runtime.log_lines import Caution, warn
 
-_COLUMNS = ("r", "l", "t")
+_COLUMNS = ("r", "l", "t", "step")
 _NO_SEPARATORS = str.maketrans({",": ";", "\n": " ", "\r": " "})
 _HEADER_LINES = 2
 # In characters. The header names the environment, and a row is three numbers and what an environment tells beside.
@@ -29,7 +29,9 @@ _WRITTEN_EVERY_S = 1.0
 
 
 class MonitorLog(BaseCallback):
-    """Writes return, length and time (seconds of training, over all sessions) of every episode.
+    """Writes of every episode its return, length, time (seconds of training, over all sessions) and last timestep.
+
+    Lengths do not add up to timesteps where a wrapper around Monitor repeats actions, as that of Atari does.
 
     Args:
         path: the file.
@@ -71,7 +73,7 @@ class MonitorLog(BaseCallback):
         rows = [info["episode"] for info in self.locals.get("infos", ()) if "episode" in info]
         if rows:
             seconds = round(self.training_seconds, 3)
-            self._waiting += [self._line(row, seconds) for row in rows]
+            self._waiting += [self._line(row, seconds, self.num_timesteps) for row in rows]
             self._rows += len(rows)
         return True
 
@@ -86,9 +88,11 @@ class MonitorLog(BaseCallback):
         with self._caution, open(self._path, "a", encoding="utf-8", newline="\n", opener=regular) as file:
             file.write("".join(waiting))
 
-    def _line(self, row: Mapping[str, Any], seconds: float) -> str:
+    def _line(self, row: Mapping[str, Any], seconds: float, step: int) -> str:
         also = (str(row.get(key, "")) for key in self._keywords)
-        plain = (text.translate(_NO_SEPARATORS) for text in (str(row["r"]), str(row["l"]), str(seconds), *also))
+        plain = (
+            text.translate(_NO_SEPARATORS) for text in (str(row["r"]), str(row["l"]), str(seconds), str(step), *also)
+        )
         return ",".join(plain) + "\n"
 
     def state(self) -> dict[str, Any]:

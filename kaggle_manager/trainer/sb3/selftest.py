@@ -236,7 +236,7 @@ def curves(tree: TrainingTree) -> dict[str, str]:
     rows = (tree.history / "monitor.csv").read_text().splitlines()[2:]
     parameters, _ = read_tensors(tree.best_model.read_bytes(), "cpu")
     return found | {
-        "monitor.csv": digest([row.rpartition(",")[0] for row in rows]),  # without the time
+        "monitor.csv": digest([(*row.split(",")[:2], *row.split(",")[3:]) for row in rows]),  # without the time
         "evaluations.npz": digest(dict(np.load(tree.history / "evaluations.npz"))),
         "best_model.zip": digest(parameters),
     }

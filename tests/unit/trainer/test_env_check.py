@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 
 from kaggle_manager.sections.model import Kernel, ScenarioConfig, Section
 from kaggle_manager.trainer.sb3 import env_check, evaluation_share, preflight
-from kaggle_manager.trainer.sb3.env_check import Effort, Pool, check_environment, check_settings
+from kaggle_manager.trainer.sb3.env_check import Effort, Pool, check_env, check_environment, check_settings
 from kaggle_manager.trainer.sb3.policies import policy_for
 
 
@@ -70,6 +70,32 @@ def test_what_is_wrong_with_an_environment_is_found_without_training(
 
 
 @pytest.mark.filterwarnings("ignore:friction")
+class Goal(gym.Env[Any, Any]):
+    """What HER trains in: the reward is that of a goal."""
+
+    action_space = gym.spaces.Discrete(2)
+    place = gym.spaces.Box(-1, 1, (2,), np.float32)
+    observation_space = gym.spaces.Dict(observation=place, achieved_goal=place, desired_goal=place)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.seen(), {}
+
+    def step(self, action):
+        seen = self.seen()
+        return seen, float(self.compute_reward(seen["achieved_goal"], seen["desired_goal"], {})), True, False, {}
+
+    def seen(self):
+        return {name: self.np_random.uniform(-1, 1, 2).astype(np.float32) for name in self.observation_space.spaces}
+
+    def compute_reward(self, achieved, desired, _):
+        return -np.linalg.norm(achieved - desired, axis=-1)
+
+
+def test_an_environment_with_goals_is_checked_through_the_wrappers_around_it() -> None:
+    assert check_env(gym.wrappers.TimeLimit(Goal(), 5), masked=False) == (True, "no objections")
+
+
 def test_what_a_simulator_says_it_does_not_support_is_shown_and_no_failure() -> None:
     results = list(check_environment(scenario("warns", "PPO")))
     assert all(result.ok for result in results), results

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3.common.env_util import is_wrapped, make_atari_env
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -396,8 +396,9 @@ def test_what_the_monitor_is_asked_for_is_in_its_file(tmp_path: Path) -> None:
     made = EntryPoint(f"{__name__}:Lives")
     session(settings(tmp_path, environment=made, monitor={"info_keywords": ["level"]}, total=40, evaluate_every=40))
     header, *rows = (tmp_path / "history/monitor.csv").read_text().splitlines()[1:]
-    assert header == "r,l,t,level"
-    assert [row.split(",")[3] for row in rows] == ["10"] * 4
+    assert header == "r,l,t,step,level"
+    assert [row.split(",")[3:] for row in rows] == [[step, "10"] for step in ("10", "20", "30", "40")]
+    assert len(load_results(str(tmp_path / "history"))) == 4, "as Stable-Baselines3 reads it"
 
 
 def test_a_run_goes_on_with_another_vec_env_and_says_that_its_bits_are_others(

@@ -28,7 +28,7 @@ def end_episode(log: MonitorLog, reward: float) -> None:
 def rewards(folder: Path) -> list[float]:
     lines = (folder / "monitor.csv").read_text().splitlines()
     assert lines[0] == '#{"t_start": 0.0, "env_id": "Test-v0"}'
-    assert lines[1] == "r,l,t"
+    assert lines[1] == "r,l,t,step"
     return [float(line.split(",")[0]) for line in lines[2:]]
 
 

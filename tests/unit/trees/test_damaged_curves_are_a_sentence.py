@@ -148,8 +148,8 @@ def test_infinities_and_numbers_beyond_all_bounds_are_left_out_of_what_is_drawn(
     returns = np.array([[np.inf, -np.inf], [1e308, 1e308], [np.nan, 1.0], [1.0, 2.0]])
     (tmp_path / "evaluations.npz").write_bytes(npz(timesteps=np.arange(4), results=returns))
     long = "1" + "0" * 4_000
-    rows = f"1.0,10,0\n1e308,10,0\n1,-5,0\n2.0,{long},0\nnan,1,0\n"
-    (tmp_path / "monitor.csv").write_text(f"#{{}}\nr,l,t\n{rows}")
+    rows = f"1.0,10,0,10\n1e308,10,0,20\n1,5,0,-25\n2.0,9,0,{long}\nnan,1,0,30\n"
+    (tmp_path / "monitor.csv").write_text(f"#{{}}\nr,l,t,step\n{rows}")
     curve = read_curve(tmp_path)
     assert [(point.step, point.mean) for point in curve.evaluations] == [(3, 1.5)]
     assert curve.returns == ((10, 1.0),)
