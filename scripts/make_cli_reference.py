@@ -134,12 +134,16 @@ def unwrapped(text: str) -> str:
 
 
 def argument_usage(argument: Any) -> str:
-    return argument.name.upper() if argument.required else f"[{argument.name.upper()}]"
+    return name_of(argument) if argument.required else f"[{name_of(argument)}]"
+
+
+def name_of(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
 def argument_row(command: Command, argument: Any) -> str:
     choices = placeholder(command, argument) if is_choice(command, argument) else ""
-    return row(f"`{argument.name.upper()}`", f"{argument.help} {choices}".strip(), default_of(argument))
+    return row(f"`{name_of(argument)}`", f"{argument.help} {choices}".strip(), default_of(argument))
 
 
 def option_row(command: Command, option: Any) -> str:

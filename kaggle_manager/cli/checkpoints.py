@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ checkpoints = group("What to do with checkpoints.")
 @checkpoints.command()
 @as_command
 def ls(
+    named: Annotated[str | None, typer.Argument(metavar="SECTION", help="Section; else as --section says.")] = None,
     *,
     of: TreeOfOption,
     verify: Annotated[bool, typer.Option(help="Read and hash every file; else believe the manifests.")] = True,
@@ -33,12 +34,13 @@ def ls(
 
       kaggle-manager checkpoints ls
 
-      kaggle-manager checkpoints ls --quick --no-verify --json
+      kaggle-manager checkpoints ls section_7_6_rl_performance --quick --no-verify --json
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.backups import find_copies
     from kaggle_manager.trees.inspect import best_of, look_at, worst_state
 
+    of = replace(of, section=named or of.section)
     config = of.config()
     views = look_at(TrainingTree(config.tree, config.scenario_name), verify=verify)
     copies = find_copies(config)

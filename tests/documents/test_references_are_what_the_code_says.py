@@ -59,7 +59,7 @@ def test_a_command_says_its_purpose_first_has_examples_and_explains_every_option
         assert all(f"`{spelling}" in text or f", {spelling}" in text for spelling in option.opts), option.name
     for argument in command.arguments:
         assert argument.help, argument.name
-        assert f"`{argument.name.upper()}`" in text
+        assert f"`{make_cli_reference.name_of(argument)}`" in text
     for action in make_cli_reference.passed_on(command):
         assert action.help, action.dest
         assert action.option_strings[0] in text

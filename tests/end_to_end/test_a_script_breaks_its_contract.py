@@ -173,7 +173,7 @@ def session(
             [10],
         ),
         ("save(0); taken(0)", "NothingSaved", "committed no checkpoint after step 0, with which it began", [0]),
-        ("save(10); tell(11, 'Infinity'); sys.exit(1)", "Diverged", "diverged at step 11: loss is inf", [10]),
+        ("save(10); tell(11, 'Infinity'); os._exit(1)", "Diverged", "diverged at step 11: loss is inf", [10]),
         ("save(10); taken(10); import no_such_module", "ScriptFailed", "'no_such_module' (train.py, line 27)", [10]),
         ("save(10); taken(10); os.kill(os.getpid(), signal.SIGKILL)", "ScriptFailed", "was ended by signal 9", [10]),
     ],

@@ -182,6 +182,18 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
     assert ask("show", "newest")[0] == 2
 
 
+def test_the_section_whose_checkpoints_are_listed_is_named_as_for_run_and_status(tmp_path: Path) -> None:
+    plant(config_in(tmp_path).tree)
+    where = ["--workdir", str(tmp_path), "--json"]
+    listed = [
+        CliRunner().invoke(app, ["checkpoints", "ls", *words, *where]).stdout
+        for words in ([SECTION], ["--section", SECTION])
+    ]
+    assert listed[0] == listed[1]
+    assert json.loads(listed[0])["checkpoints"]
+    assert CliRunner().invoke(app, ["checkpoints", "ls", "of_nobody", *where]).exit_code == 2
+
+
 @pytest.mark.parametrize("line", ["checkpoints ls", "checkpoints show", "checkpoints verify", "checkpoints backup"])
 def test_a_training_that_only_a_quick_run_was_made_of_is_found_by_what_is_said(line: str, tmp_path: Path) -> None:
     run, arguments = CliRunner().invoke, [*line.split(), "--workdir", str(tmp_path)]
