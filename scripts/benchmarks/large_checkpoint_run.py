@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -196,7 +197,13 @@ def table(passed: Passed, size: int, command: str, commit: str) -> list[str]:
         f"A checkpoint of {size / 1e9:.1f} GB in {FILES} files by `km run`, on a local Kaggle, over two sessions; "
         f"{os.cpu_count()} cores with {passed.load:.0f} other processes at work (`{command}`, {commit}):"
     )
-    return [head, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    return [
+        *textwrap.wrap(head, 120, break_on_hyphens=False),
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+    ]
 
 
 def processes_of(folder: Path) -> Iterator[tuple[int, int, bytes]]:
