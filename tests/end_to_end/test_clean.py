@@ -66,14 +66,14 @@ def there(bench: Bench) -> set[str]:
     """What of the runs of this project its Kaggle has."""
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         found = {f"{each.kind} {each.slug}" for each in client.belongings(bench.owner)}
-    names = [name for slug in slugs(bench) for name in (f"kernel {slug}", f"dataset {slug}-tree")]
+    names = [name for slug in slugs(bench) for name in (f"session {slug}", f"input {slug}-tree")]
     return found & set(names)
 
 
 def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: Bench) -> None:
     bench.run(timesteps=4)
     (slug,) = slugs(bench)
-    left = {f"kernel {slug}", f"dataset {slug}-tree"}
+    left = {f"session {slug}", f"input {slug}-tree"}
     found = cleaned(bench)
     assert actions(found) == dict.fromkeys(left, "delete")
     assert all("finished on" in each.why and each.thing.changed_at for each in found)
@@ -85,14 +85,14 @@ def test_a_finished_run_is_cleaned_once_and_can_still_be_trained_further(bench: 
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         trees = {each.slug for each in client.belongings(bench.owner) if each.slug.startswith(f"{slug}-t")}
     assert trees == {f"{slug}-t2"}, "the name of a deleted dataset is not used again"
-    assert actions(cleaned(bench)) == {f"kernel {slug}": "delete", f"dataset {slug}-t2": "delete"}
+    assert actions(cleaned(bench)) == {f"session {slug}": "delete", f"input {slug}-t2": "delete"}
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         assert len(journal.events(journal.runs()[0].run_id, "cleaned")) == 2
     bench.plan(g4="hang")
     with pytest.raises(Interrupted):
         bench.run(timesteps=8, interrupt_at="accepted as")
     found = cleaned(bench, delete=True)
-    assert actions(found) == {f"kernel {slug}": "keep", f"dataset {slug}-t2": "keep"}
+    assert actions(found) == {f"session {slug}": "keep", f"input {slug}-t2": "keep"}
     assert all("not over" in each.why for each in found)
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         assert {slug, f"{slug}-t2"} <= {each.slug for each in client.belongings(bench.owner)}
@@ -102,11 +102,11 @@ def test_of_a_run_given_up_for_a_fresh_start_everything_goes_and_of_the_new_one_
     bench.run(timesteps=4)
     bench.run(timesteps=2, fresh=True)
     old, new = slugs(bench)
-    assert actions(cleaned(bench))[f"kernel {old}"] == "delete"
+    assert actions(cleaned(bench))[f"session {old}"] == "delete"
     bench.tree.root.rename(bench.workdir / "aside")  # only the new one's model was there
     assert actions(cleaned(bench, delete=True)) == {
-        **dict.fromkeys((f"kernel {old}", f"dataset {old}-tree"), "deleted"),
-        f"kernel {new}": "keep",
+        **dict.fromkeys((f"session {old}", f"input {old}-tree"), "deleted"),
+        f"session {new}": "keep",
     }
 
 
@@ -123,7 +123,7 @@ def test_the_only_copy_of_a_run_whose_tree_another_training_took_stays_until_a_c
     assert "is given up" in bench.output
     for folder in ("downloads", "replaced"):
         shutil.rmtree(bench.workdir / folder, ignore_errors=True)
-    lost = f"kernel {slugs(bench)[0]}"
+    lost = f"session {slugs(bench)[0]}"
     found = {f"{each.thing.kind} {each.thing.slug}": each for each in cleaned(bench, delete=True)}
     assert (found[lost].action, "no copy of step 2" in found[lost].why) == ("keep", True)
     copy = bench.workdir / "archive/copy"
@@ -165,7 +165,7 @@ def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         client.start(SessionRequest("local", f"{slug}-7", source))
     found = cleaned(bench, delete=True)
-    assert actions(found) == dict.fromkeys((f"kernel {slug}", f"dataset {slug}-tree", f"kernel {slug}-7"), "keep")
+    assert actions(found) == dict.fromkeys((f"session {slug}", f"input {slug}-tree", f"session {slug}-7"), "keep")
     assert all("another machine may go on" in each.why for each in found)
 
 
@@ -234,10 +234,10 @@ def test_an_empty_kernel_that_a_refused_push_left_goes_also_while_its_run_goes_o
         waited.clear()
         found = cleaned(bench)
         assert waited == [], "Kaggle answers 500 about it each time: asked once"
-        assert actions(found) == {f"kernel {first}": "delete", f"kernel {slug}": "keep"}
+        assert actions(found) == {f"session {first}": "delete", f"session {slug}": "keep"}
         assert "left it without a version" in found[0].why
-        assert actions(cleaned(bench, delete=True)) == {f"kernel {first}": "deleted", f"kernel {slug}": "keep"}
-        assert actions(cleaned(bench, delete=True)) == {f"kernel {slug}": "keep"}
+        assert actions(cleaned(bench, delete=True)) == {f"session {first}": "deleted", f"session {slug}": "keep"}
+        assert actions(cleaned(bench, delete=True)) == {f"session {slug}": "keep"}
         assert bench.run(timesteps=2).step == 2
 
 
@@ -249,7 +249,7 @@ def test_a_run_that_has_used_every_name_goes_on_once_its_empty_kernels_are_clean
         with pytest.raises(Interrupted):
             bench.run(timesteps=2, interrupt_at="every name")
         (slug,) = slugs(bench)
-        names = [f"kernel {slug.removesuffix('-2')}", f"kernel {slug}"]
+        names = [f"session {slug.removesuffix('-2')}", f"session {slug}"]
         with hold_tree(bench.tree.root):
             assert actions(cleaned(bench, delete=True)) == dict(zip(names, ("deleted", "keep"), strict=True))
         assert actions(cleaned(bench, delete=True)) == {names[1]: "deleted"}
@@ -283,7 +283,7 @@ def test_whatever_is_in_the_way_nothing_needed_goes_and_the_same_command_goes_on
 ) -> None:
     bench.run(timesteps=4)
     (slug,) = slugs(bench)
-    kernel, tree = f"kernel {slug}", f"dataset {slug}-tree"
+    kernel, tree = f"session {slug}", f"input {slug}-tree"
     # Another command is at work on the run.
     with hold_tree(bench.tree.root):
         found = cleaned(bench, delete=True)
