@@ -81,6 +81,16 @@ def test_without_network_and_credentials_there_is_no_problem(project: Path, tmp_
     assert found["exit"].says == "0"
 
 
+def test_where_runs_go_to_another_platform_nothing_is_said_of_kaggle(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "docs/platforms")
+    found = look(tmp_path, {"KM_PLATFORM": "own_platform:ThisMachine"})
+    assert found["platform"].says == "own_platform:ThisMachine as me, sessions of 12 h at most"
+    said = [f"{check.name}: {check.says} -> {check.todo}".replace("kaggle-manager", "") for check in found.values()]
+    assert [text for text in said if "kaggle" in text.replace("kaggle_manager", "").lower()] == []
+
+
 def test_an_account_is_asked_who_it_is_and_what_is_left(project: Path, tmp_path: Path, kaggle_here: ServerInfo) -> None:
     environ = {"KAGGLE_API_TOKEN": kaggle_here.token}
     found = look(tmp_path, environ, endpoint=kaggle_here.url)

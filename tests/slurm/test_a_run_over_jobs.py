@@ -39,12 +39,12 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "SUBMITTED_WITHIN_S", 0.0)
 
 
-def manager(project: Path, workdir: Path, platform: str = "slurm") -> ValidationKaggleManager:
+def manager(project: Path, workdir: Path, platform: str = "slurm", told: Told | None = None) -> ValidationKaggleManager:
     return ValidationKaggleManager(
         platform=platform,
         workdir=workdir,
         project_root=project,
-        reporter=Told(),
+        reporter=told or Told(),
         check_before_push=lambda config, reporter, stated: None,
         notifier=Notifier(),
     )
@@ -151,10 +151,11 @@ def test_a_run_is_carried_by_a_platform_that_a_user_has_written(
 ) -> None:
     monkeypatch.syspath_prepend(EXAMPLES)
     plan(project, g2="die")
-    report = manager(project, tmp_path / "work", "own_platform:ThisMachine").run_validation_section(
-        SECTION, timesteps=TARGET
-    )
+    carried = manager(project, tmp_path / "work", "own_platform:ThisMachine", told := Told())
+    report = carried.run_validation_section(SECTION, timesteps=TARGET)
     assert report.step == TARGET
+    shown = told.text.getvalue().replace("kaggle_manager", "").replace("kaggle-manager", "")
+    assert [line for line in shown.splitlines() if "kaggle" in line.lower()] == []
     assert report.platform == "own_platform:ThisMachine"
     assert final_bits(tmp_path / "work") == uninterrupted()
 
