@@ -27,6 +27,7 @@ from kaggle_manager.cli.report import PASSED_ON, report, selftest
 from kaggle_manager.cli.run import attach, fetch, run, stop, tick
 from kaggle_manager.cli.schedule.command import schedule
 from kaggle_manager.cli.state import history, logs, plan, status
+from kaggle_manager.cli.sweep import sweep
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.status.report import error_as_json
 
@@ -56,7 +57,7 @@ app = typer.Typer(
 for command in (run, tick, status, history, plan, logs, stop, fetch, attach):
     app.command()(command)
 app.command(context_settings=PASSED_ON)(report)
-for command in (restore, export, clean, schedule, dashboard, doctor, init, preflight):
+for command in (sweep, restore, export, clean, schedule, dashboard, doctor, init, preflight):
     app.command()(command)
 checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
 checkpoints.command()(prune)

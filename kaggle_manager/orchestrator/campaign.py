@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import Interrupted, KaggleManagerError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
@@ -27,16 +27,23 @@ LIVE = ("running", "fetching")
 
 @dataclass
 class Member:
-    """One run of a campaign: what it trains, where it stood last, and what ended it."""
+    """One run of a campaign: what it trains, where it stood last, and what ended it.
+
+    Attributes:
+        pause_at: a step at which it is over for now; its target stays what it is. None: it goes on to its target.
+    """
 
     config: RunConfig
+    pause_at: int | None = None
     report: RunReport | None = None
     error: KaggleManagerError | None = None
     not_before: float = 0.0
 
     @property
     def name(self) -> str:
-        return "its own seed" if self.config.seed is None else f"seed {self.config.seed}"
+        seed = "" if self.config.seed is None else f"seed {self.config.seed}"
+        trial = f"trial {self.config.trial.number}" if self.config.trial else ""
+        return ", ".join(filter(None, (trial, seed))) or "its own seed"
 
     @property
     def is_live(self) -> bool:
@@ -44,7 +51,19 @@ class Member:
 
     @property
     def is_over(self) -> bool:
-        return self.error is not None or (self.report is not None and self.report.state == "finished")
+        return self.error is not None or self.is_paused or (self.report is not None and self.report.state == "finished")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it has come to where it pauses."""
+        return self.pause_at is not None and self.report is not None and self.step >= self.pause_at and not self.is_live
+
+    @property
+    def next_session(self) -> RunConfig:
+        """The configuration its next session is started with: one that ends at the pause."""
+        if self.pause_at is None:
+            return self.config
+        return replace(self.config, max_steps=max(1, self.pause_at - self.step))
 
     @property
     def step(self) -> int:
@@ -66,12 +85,14 @@ class Campaign:
 
     Args:
         configs: one for each member.
+        max_sessions: most sessions at once; None: as many as the platform has room for.
         clock, sleep: seconds since the epoch; wait so many seconds.
     """
 
     manager: ValidationKaggleManager
     configs: Sequence[RunConfig]
     reporter: Reporter
+    max_sessions: int | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     members: list[Member] = field(init=False)
@@ -87,18 +108,26 @@ class Campaign:
             KaggleManagerError: what ended a member, once all the others are over.
         """
         for member in self.members:
-            with self._errors_of(member):
-                self.manager.go_on(member.config)
-                member.config = replace(member.config, image="")  # a move is made once, not with each pass
+            self.begin(member)
         while not all(member.is_over for member in self.members):
-            before = self._where()
-            self.round()
-            if all(member.is_over for member in self.members):
-                break
-            self._pause_s = FIRST_PAUSE_S if self._where() != before else min(LONGEST_PAUSE_S, self._pause_s * GROWTH)
-            self.sleep(self._pause_s)
+            self.round_and_pause()
         self.is_finished()
         return self.overview()
+
+    def begin(self, member: Member) -> None:
+        """Let a member go on, also one that was stopped."""
+        with self._errors_of(member):
+            self.manager.go_on(member.config)
+            member.config = replace(member.config, image="")  # a move is made once, not with each pass
+
+    def round_and_pause(self) -> None:
+        """A round, and the wait after it, unless it has brought a member to its end: brisk while something changes."""
+        before, over = self._where(), sum(member.is_over for member in self.members)
+        self.round()
+        if sum(member.is_over for member in self.members) > over:
+            return
+        self._pause_s = FIRST_PAUSE_S if self._where() != before else min(LONGEST_PAUSE_S, self._pause_s * GROWTH)
+        self.sleep(self._pause_s)
 
     def round(self) -> None:
         """One pass over all members: first what lives or ended, then what may start."""
@@ -111,8 +140,8 @@ class Campaign:
         for member in sorted(ready, key=lambda member: member.step)[:free]:
             self._tick(member, may_push=True)
 
-    def _free(self) -> int:
-        """How many sessions may be started now; the platform's room may change while a campaign lasts."""
+    def room(self) -> int:
+        """How many sessions its members may have at once; the platform's room may change while a campaign lasts."""
         try:
             room = self.manager.room_for(self.configs[0])
         except KaggleManagerError as error:
@@ -120,7 +149,11 @@ class Campaign:
                 raise
             self.reporter.warn(f"nothing is started now: {error.message}")
             return 0
-        return max(0, room - sum(member.is_live for member in self.members))
+        return room if self.max_sessions is None else min(room, self.max_sessions)
+
+    def _free(self) -> int:
+        """How many sessions may be started now."""
+        return max(0, self.room() - sum(member.is_live for member in self.members))
 
     def is_finished(self) -> bool:
         """Whether every member has reached its target.
@@ -140,7 +173,7 @@ class Campaign:
     def _tick(self, member: Member, *, may_push: bool) -> None:
         with self._errors_of(member):
             with self.reporter.about(member.name):
-                member.report = self.manager.tick(member.config, may_push=may_push)
+                member.report = self.manager.tick(member.next_session, may_push=may_push)
             until = member.report.waiting_until
             member.not_before = epoch(until) if until else 0.0
             if member.report.state == "waiting" and until and not may_push:
@@ -151,6 +184,8 @@ class Campaign:
         """One member's error does not stop the others; what time may help is tried again."""
         try:
             yield
+        except Interrupted:  # of no member: the user ends the campaign
+            raise
         except KaggleManagerError as error:
             if error.retryable:  # the journal says until when
                 self.reporter.warn(f"{member.name}: {error.message}")

@@ -173,6 +173,8 @@ class ValidationKaggleManager:
     ) -> RunReport:
         """One idempotent pass: do what can be done now, wait for nothing, and return the state of the run.
 
+        It starts one session at most.
+
         Target and session limit are those the run was started with, unless given. A run that was stopped, by the user
         or by its failures, stays stopped until `run_validation_section` is called.
 

@@ -74,11 +74,13 @@ PARSED = {
     "local-kaggle serve": "serves for ever: test_local_kaggle_official_command",
     "local-kaggle demo": "test_local_kaggle_demo",
     "notify test": "sends: test_notifier",
+    "sweep": "many trainings: test_a_sweep_is_carried_on",
 }
 # Options with which a command that is run here would write outside the work folder, or go on for ever.
 PARSED_WITH = {"--write", "--remove", "--watch"}
 # Programs that are not ours. The official client is run by test_local_kaggle_official_command.
 FOREIGN = {"kaggle", "export", "unset", "pip", "gh", "tensorboard", "cd", "git", "make", "apt-get", "sudo", "loginctl"}
+FOREIGN |= {"optuna-dashboard"}
 # Options of theirs, and of the setup, that sentences name.
 FOREIGN_OPTIONS = {"--accelerator", "--user", "--timeout", "--logdir", "--help", "--without-pip", "--no-browser"}
 # What stands for a place of the reader's own.

@@ -29,6 +29,7 @@ from kaggle_manager.status.overview import overview
 from kaggle_manager.status.plan import RunPlan
 from kaggle_manager.status.report import RunReport, SessionSummary, error_as_json
 from kaggle_manager.status.run_status import describe_all
+from kaggle_manager.sweeps.report import Confirmed, SweepReport, TrialReport
 from kaggle_manager.trees.backups import Copy
 from kaggle_manager.trees.compare import TreeDifference
 from kaggle_manager.trees.compatibility import current_identity
@@ -44,6 +45,9 @@ TYPES = {
     "export": ExportReport,
     "copy": Copy,
     "difference": TreeDifference,
+    "sweep": SweepReport,
+    "trial": TrialReport,
+    "confirmed": Confirmed,
 }
 # What can be had in moments, of a tree of two checkpoints and two runs; the code it ends with.
 CHEAP: dict[str, tuple[str, int]] = {
@@ -73,6 +77,7 @@ CHEAP: dict[str, tuple[str, int]] = {
     f"run {SECTION} --timesteps 0": ("error", 2),
     f"tick {SECTION} --timesteps 0": ("error", 2),
     f"plan {SECTION} --timesteps 0": ("error", 2),
+    f"sweep {SECTION} --status": ("error", 9),
     f"attach {SECTION} nothing --platform local": ("error", 2),
     f"fetch {SECTION} --scenario nope": ("error", 2),
     "preflight no_such_section": ("error", 2),

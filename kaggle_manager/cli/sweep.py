@@ -1,0 +1,136 @@
+"""`sweep`: many runs of one scenario under other values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kaggle_manager.cli.common import JsonOption, LimitOption, PlatformOption, SectionArgument, WorkdirOption, answer
+from kaggle_manager.cli.common import reporter as shown_by
+from kaggle_manager.cli.selection import Selection, as_command
+from kaggle_manager.config import RunConfig, state_folder
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.sections.trial import study_folder
+
+if TYPE_CHECKING:
+    from kaggle_manager.console.reporter import Reporter
+    from kaggle_manager.sweeps.report import SweepReport
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Swept(Selection):
+    """A section whose `[sweep]` is carried on."""
+
+    section: SectionArgument
+    session_limit: LimitOption = None
+    workdir: WorkdirOption = None
+    platform: PlatformOption = None
+
+
+@as_command
+def sweep(
+    trials: Annotated[int | None, typer.Option(help="Number of trials, instead of section.toml's.", min=1)] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(help="Sessions at once; as many as the platform has room for when absent.", min=1)
+    ] = None,
+    confirm: Annotated[
+        str | None,
+        typer.Option(help="3x5: once all trials are over, train the best three under five seeds none was chosen by."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new sweep; the old one is kept beside it.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only say where it stands.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Only say which trial is the best.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Let the command that carries it on end.")] = False,
+    *,
+    of: Swept,
+    as_json: JsonOption = False,
+) -> None:
+    """Try values of a section's [sweep] table in many trainings; the same line again goes on after anything.
+
+    Each trial is a run of its own, which every other command takes by --scenario. docs/sweeps.md has the table.
+
+    Examples:
+
+      kaggle-manager sweep my_robot --trials 40 --confirm 3x5
+
+      kaggle-manager sweep my_robot --status
+    """
+    from kaggle_manager.sweeps.report import report_of
+    from kaggle_manager.sweeps.study import STOP_FILE, Study
+
+    if sum((status, best, stop)) > 1 or ((status or best or stop) and (fresh or confirm or trials)):
+        raise ConfigError("--status, --best and --stop each stand alone.", next_step="give one of them")
+    with shown_by(as_json) as shown:
+        if status or best or stop:
+            study = Study.read(study_folder(state_folder(of.workdir), of.section))
+            if stop:
+                (study.folder / STOP_FILE).touch()
+                shown.line("the sweep ends at its next look; sessions that run go on to their pause")
+            report = report_of(study)
+        else:
+            report = _carry_on(of, shown, trials, max_sessions, _confirmed(confirm), fresh)
+    if not (stop and not as_json):
+        answer(report.as_json(), report.best_lines() if best else report.lines(), as_json=as_json)
+
+
+def _carry_on(
+    of: Swept,
+    shown: Reporter,
+    trials: int | None,
+    max_sessions: int | None,
+    confirm: tuple[int, int] | None,
+    fresh: bool,
+) -> SweepReport:
+    from kaggle_manager.sweeps.loop import SweepLoop
+    from kaggle_manager.sweeps.report import report_of
+    from kaggle_manager.sweeps.sampler import optuna_here
+    from kaggle_manager.sweeps.study import Study, alone
+
+    config = of.config()
+    table = config.section.sweep
+    if table is None:
+        raise ConfigError(
+            f"Section {of.section} has no [sweep] table.",
+            safe="nothing was started",
+            next_step="add it to section.toml",
+        )
+    optuna_here()
+    config = of.config(scenario=table.scenario or config.section.default_scenario)
+    folder = study_folder(config.state, of.section)
+    with alone(folder):
+        study = Study.begin(folder, config.scenario_name, table.stops(config.target), table, fresh=fresh)
+        build = partial(_run_of, of)
+        loop = SweepLoop(of.manager(shown), study, build, shown, trials or table.trials, max_sessions)
+        loop.run()
+        confirmed = None
+        if confirm is not None:
+            chosen = report_of(study).best[: confirm[0]]
+            confirmed = loop.confirm(chosen, _fresh_seeds(config, confirm[1]))
+        return report_of(study, confirmed)
+
+
+def _run_of(of: Swept, scenario: str, seed: int | None) -> RunConfig:
+    return of.config(scenario=scenario, seed=seed)
+
+
+def _fresh_seeds(config: RunConfig, count: int) -> Sequence[int]:
+    """Seeds under which no trial was trained."""
+    first = (config.scenario.seed or 0) + 1
+    return range(first, first + count)
+
+
+def _confirmed(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,2})", text)
+    if match is None:
+        raise ConfigError(
+            f"--confirm {text!r} is not trials x seeds.", safe="nothing was started", next_step="give it as 3x5"
+        )
+    return int(match[1]), int(match[2])
