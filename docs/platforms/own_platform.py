@@ -46,10 +46,9 @@ class ThisMachine(km.Platform):
             slug = source.split("/")[1]
             (folder / "input" / slug).symlink_to(self._newest_inputs(slug), target_is_directory=True)
         (folder / "script.py").write_text(push.source)
-        places = {"KM_WORKING_DIR": str(folder / "output"), "KM_INPUT_DIR": str(folder / "input")}
-        environment = {**os.environ, **places, "KM_MACHINE_NAME": folder.name}
+        told = {"KM_WORKING_DIR": folder / "output", "KM_INPUT_DIR": folder / "input", "KM_MACHINE_NAME": folder.name}
         script = ["sh", "-c", RUN.format(python=sys.executable)]
-        subprocess.run(script, cwd=folder, env=environment, start_new_session=True, check=True)
+        subprocess.run(script, cwd=folder, env={**os.environ, **told}, start_new_session=True, check=True)
         return km.StartedSession(km.SessionRef(push.owner, push.slug, folder.name), str(folder))
 
     def status(self, version: km.SessionRef) -> km.SessionStatus:
@@ -102,7 +101,8 @@ class ThisMachine(km.Platform):
         if not Path(file.url).is_file() or (sha256 is not None and sha256_of(Path(file.url)) != sha256):
             raise OutputDamaged(f"{file.name} is not what was expected.", next_step="run it again")
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file.url, destination)
+        part = shutil.copyfile(file.url, destination.with_name(f"{destination.name}.part"))
+        part.replace(destination)
 
     def publish_inputs(self, *, owner: str, slug: str, files: Sequence[Path], **_: Any) -> km.PublishedInputs:
         number = max(self._numbers("inputs", slug), default=0) + 1

@@ -2,14 +2,18 @@
 
 `Platform` is all that the manager asks for. Implement its methods in a class, and name that class where a platform is
 asked for: `--platform my_package.my_module:MyPlatform`. What is `abstract` here has to be written; the rest says what
-is so on a platform that does not have the thing, and may be left as it is.
+is so on a platform that does not have the thing, and may be left as it is. The class is called with two arguments:
+what the table `[platform."my_package.my_module:MyPlatform"]` of section.toml says, `{}` without one, and the state
+folder, in which it may keep files of its own. Each command makes one, and asks it about sessions that others started.
 
 A platform promises: a session that `start` was asked for is started once or not at all, and `newest` finds it again
-when the answer was lost; a state that is not known is `UNKNOWN`, and never an end; what a session has saved is there
-until `delete` is called. It does not judge what a session left, which the manager does with hashes.
+when the answer was lost; a state that is not known is `UNKNOWN`, and never an end; once an end is told, `outputs` has
+all that the session has left, and it stays until `delete` is called. A session that was killed has left what it had
+written by then. A platform starts no session anew, and does not judge what one left: the manager does, with hashes.
 
 Errors are those of `kaggle_manager.errors`. `RemoteError` (of which `Unavailable` is the usual one) says that asking
 again may help; `AuthError` and `ConfigError` that the user has to do something; `NotFound` that it is not there.
+Others, such as an `OSError`, are taken for a defect and end the command. No call waits without end: `Unavailable`.
 
 The values that it is asked with and answers are to be imported from here, too.
 """
@@ -71,11 +75,16 @@ __all__ = [
 class Platform(Protocol):
     """What the manager asks of a platform. Methods may be called from several threads."""
 
+    def __repr__(self) -> str:
+        """Where it is, in words: commands show it. Never a secret."""
+        return type(self).__name__
+
     # --- the account --------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def whoami(self) -> str:
-        """The account. It is asked first; what does not answer here is not used.
+        """The account: the same text at each call, without spaces and slashes. It is asked first; what does not answer
+        here is not used.
 
         Raises:
             AuthError: it is not let in. RemoteError: no usable answer.
@@ -83,7 +92,7 @@ class Platform(Protocol):
 
     @abstractmethod
     def limits(self) -> Limits:
-        """What this platform bounds; asks nobody."""
+        """What this platform bounds now; asks nobody, for it is called before each start and while room is awaited."""
 
     def has_this_python(self) -> bool:
         """Whether sessions run this Python with what is installed for it here: then nothing has to be sent to them."""
@@ -121,7 +130,9 @@ class Platform(Protocol):
 
     @abstractmethod
     def start(self, push: SessionRequest) -> StartedSession:
-        """Start one session. The manager has written down that it will, before; it never repeats a call by itself.
+        """Start one session, or queue it. What it is given and has to find there is said at `SessionRequest`.
+
+        The manager has written down that it will call, before; it never repeats a call by itself.
 
         Raises:
             CapacityReached: no room now. QuotaError, RateLimited, AuthError, Unavailable: nothing was started either.
@@ -133,7 +144,7 @@ class Platform(Protocol):
 
     @abstractmethod
     def status(self, version: SessionRef) -> SessionStatus:
-        """State of exactly this session, also long after its end.
+        """State of exactly this session, also long after its end. While one runs it is asked several times a minute.
 
         Raises:
             NotFound: no such session, or not visible yet: denied for ten minutes, it is given up.
@@ -145,7 +156,7 @@ class Platform(Protocol):
         """The session of this name that was started last, and its `source`; None when there is none.
 
         The only way to find a session whose `start` was not answered: one that may still come to life is found, or the
-        call raises. By its source the manager tells whose it is.
+        call raises. By its source, in which line ends may have changed, the manager tells whose it is.
 
         Raises:
             NoVersionShown: the name is there, and no session of it can be shown. AuthError, RemoteError.
@@ -177,7 +188,9 @@ class Platform(Protocol):
 
     @abstractmethod
     def cancel(self, version: SessionRef, told: str) -> bool:
-        """Ask for the end of a running session; what it has saved stays.
+        """Ask for the end of a running session, and do not wait for it; what it has saved stays.
+
+        At SIGTERM its program ends in order, within some minutes, with what it had to save; killing it loses that.
 
         Args:
             told: the name of its machine as the session printed it; "" while it has printed none.
@@ -211,6 +224,9 @@ class Platform(Protocol):
     def follow_log(self, version: SessionRef, *, stop: Callable[[], bool]) -> Iterator[LogLine]:
         """The lines of a session as it prints them, from the first one on; ends when its log does, or at `stop`.
 
+        Standard output and standard error, in one order. `stop` is asked at least every few seconds, also while
+        nothing is printed. Of a session that waits, nothing comes until it runs.
+
         Raises:
             NotFound, AuthError, RemoteError: it cannot be read now; it is called again, and what came before left out.
         """
@@ -218,6 +234,8 @@ class Platform(Protocol):
     @abstractmethod
     def outputs(self, version: SessionRef) -> OutputListing:
         """What a session that has ended left in its working folder, and its log.
+
+        Every file below that folder, under its name relative to it, with "/" between folders; no folders, no links.
 
         Raises:
             NotFound, AuthError, RemoteError.
@@ -238,6 +256,8 @@ class Platform(Protocol):
         on_progress: Progress | None = None,
     ) -> None:
         """Bring these outputs into `folder`, under their own names; those that are there whole are left as they are.
+
+        A file appears under its name when it is whole; what was broken off is continued or begun anew by the next call.
 
         Args:
             listing: the session's outputs, when they were just listed.
@@ -275,8 +295,9 @@ class Platform(Protocol):
     ) -> PublishedInputs | NotReady:
         """Publish these files for sessions to read, privately, as the newest version of `slug`.
 
-        A version is seen whole or not at all, and stays as it is. Where it is there when this returns, none of the
-        functions has to be called.
+        A version is seen whole or not at all, and stays as it is; versions are numbered from 1 on. Beside the newest
+        the one before it is kept, which a session that was started with it may still read. Where the version is there
+        when this returns, none of the functions has to be called.
 
         Args:
             files: they become the flat content, under their own names.

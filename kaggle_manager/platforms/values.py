@@ -101,13 +101,15 @@ class SessionRequest:
     Attributes:
         source: the whole program, one Python script that needs the standard library to start. The platform sets
             `KM_WORKING_DIR`, the folder that it writes its outputs into, `KM_INPUT_DIR`, the one below which it reads
-            its inputs, and `KM_MACHINE_NAME`, which it prints first of all: what `cancel` is told.
+            its inputs, and `KM_MACHINE_NAME`, which it prints first of all: what `cancel` is told. The working folder
+            is empty, and the session's own.
         accelerator: the kind of machine as `section.toml` names it; None runs on the CPU.
         internet: the session may use the network.
         inputs: what `publish_inputs` has published, as "owner/slug", or "owner/slug/3" for a version that is not the
             newest. The session finds the files of each in a folder named after its slug.
         competitions, models: data of others, where a platform has it.
-        session_timeout_s: the platform ends the session after this many seconds; None leaves it its own limit.
+        session_timeout_s: the platform ends the session after this many seconds of running, whatever it does; None
+            leaves it its own limit. The program knows of it, and ends before.
         image: of a platform that has images: the one it runs in; "" takes the newest.
     """
 
@@ -203,7 +205,8 @@ class Limits:
         longest_session_s: seconds that one session may last.
         room: how many sessions an account runs at once, by what they run on: "CPU", "GPU" or "TPU". What is not named
             has no bound here: a platform that queues what it has no room for needs none.
-        source_bytes: the `source` of a session is smaller than this.
+        source_bytes: the `source` of a session is smaller than this. This program's own code takes about
+            300,000 of them.
     """
 
     longest_session_s: float
