@@ -143,8 +143,7 @@ class Session:
         """
         if not self._is_first:
             return
-        number = value.item() if hasattr(value, "item") else value  # of an array or a tensor
-        number = None if number is None else float(number)
+        number = None if value is None else float(value)  # also of an array or a tensor
         line = json.dumps({"step": operator.index(step), "name": name, "value": number}).encode() + b"\n"
         with self._in_words("metrics.jsonl cannot be written"), (self.saves / "metrics.jsonl").open("ab+") as file:
             if file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
