@@ -267,12 +267,13 @@ class _Run:
     def _look(self, *, is_over: bool) -> None:
         """What the script has told, then what it has saved: a value belongs to the save that came after it."""
         self.metrics.read(LAST_LOOKS if is_over else 1, is_over=is_over)
-        for save in self.saves.take():
-            best = self.scenario.best
+        taken, best = self.saves.take(), self.scenario.best
+        self._waiting += taken  # before anything that may end it
+        if taken:
             self.metrics.read()
+        for save in taken:
             self._lowest_save = save.step if self._lowest_save is None else min(self._lowest_save, save.step)
             self._values[save.step] = self.metrics.at(best.metric, save.step) if best else None
-            self._waiting.append(save)
 
     def _wanted(self) -> list[Save]:
         """Of what waits the newest, and the best before it; what was overtaken while a save was written is let go."""

@@ -5,18 +5,27 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Lineage, TrainingTree
-from kaggle_manager.errors import CheckpointChanged, ContractBroken, NothingSaved, SavedBackwards, StorageError
+from kaggle_manager.errors import (
+    CheckpointChanged,
+    ContractBroken,
+    Diverged,
+    NothingSaved,
+    SavedBackwards,
+    StorageError,
+)
 from kaggle_manager.sections.script import Best
 from kaggle_manager.trainer.script import commits as module
 from kaggle_manager.trainer.script import saves as saves_module
 from kaggle_manager.trainer.script.commits import Commits
-from kaggle_manager.trainer.script.metrics import Metric
+from kaggle_manager.trainer.script.metrics import FILE, Metric, Metrics
 from kaggle_manager.trainer.script.saves import MOST_FILES, Saves, unpack
+from kaggle_manager.trainer.script.session import _Run
 
 NAMES = ["model.pt", ".metadata", "model", "state", "a b/ü.bin", "Case", "case", "x.next", "packed.tar", "CON", "e/f/g"]
 
@@ -88,6 +97,25 @@ def test_a_checkpoint_that_cannot_be_taken_out_of_the_folder_is_told_after_those
     assert [save.step for save in saves.take()] == [20]
     with pytest.raises(ContractBroken, match=r"step 10 cannot be taken out of its saves folder: Invalid cross-device"):
         saves.take()
+
+
+def test_what_was_taken_waits_to_be_committed_also_where_the_next_point_ends_the_training(tmp_path: Path) -> None:
+    saves, metrics = Saves(tmp_path), Metrics(tmp_path / "saves" / FILE, tmp_path / FILE)
+    (saves.folder / "10").mkdir()
+    take = saves.take
+
+    def and_diverges() -> list[saves_module.Save]:
+        (saves.folder / FILE).write_text('{"step": 11, "name": "loss", "value": NaN}\n')
+        return take()
+
+    saves.take = and_diverges  # type: ignore[method-assign]
+    scenario = SimpleNamespace(best=None)
+    run: Any = SimpleNamespace(
+        saves=saves, metrics=metrics, scenario=scenario, _waiting=[], _lowest_save=None, _values={}
+    )
+    with pytest.raises(Diverged):
+        _Run._look(run, is_over=False)
+    assert [save.step for save in run._waiting] == [10]
 
 
 def test_a_step_only_grows_and_a_second_folder_of_a_step_is_whole(tmp_path: Path) -> None:
