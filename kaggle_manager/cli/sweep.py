@@ -90,7 +90,8 @@ def _carry_on(
     from kaggle_manager.sweeps.loop import SweepLoop
     from kaggle_manager.sweeps.report import report_of
     from kaggle_manager.sweeps.sampler import optuna_here
-    from kaggle_manager.sweeps.study import Study, alone
+    from kaggle_manager.sweeps.study import Study, alone, experiment_of
+    from kaggle_manager.trees.compatibility import current_identity
 
     config = of.config()
     table = config.section.sweep
@@ -104,7 +105,8 @@ def _carry_on(
     config = of.config(scenario=table.scenario or config.section.default_scenario)
     folder = study_folder(config.state, of.section)
     with alone(folder):
-        study = Study.begin(folder, config.scenario_name, table.stops(config.target), table, fresh=fresh)
+        stops, experiment = table.stops(config.target), experiment_of(current_identity(config))
+        study = Study.begin(folder, config.scenario_name, stops, table, experiment, fresh=fresh)
         build = partial(_run_of, of)
         loop = SweepLoop(of.manager(shown), study, build, shown, trials or table.trials, max_sessions)
         loop.run()

@@ -7,8 +7,9 @@ written twice. The sampler is asked from what is here and writes nothing (see `s
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,7 @@ class StudyState(Document):
 
     Attributes:
         scenario, stops, sweep: what is swept, and at which steps trials are judged; a study is of one such table.
+        experiment: digest of the identity of what is swept.
         first: number of its first trial; those before it are of an earlier study.
         answered: results whose failures the user has seen, and gone on.
         halted: why nothing goes on without the user; '' for nothing.
@@ -69,6 +71,7 @@ class StudyState(Document):
     scenario: str
     stops: tuple[PositiveInt, ...]
     sweep: dict[str, Any]
+    experiment: str
     first: NonNegativeInt = 0
     trials: tuple[Begun, ...] = ()
     results: tuple[Result, ...] = ()
@@ -110,6 +113,7 @@ class Study:
         scenario: str,
         stops: tuple[int, ...],
         sweep: Sweep,
+        experiment: str,
         *,
         fresh: bool = False,
         disk: Disk | None = None,
@@ -126,13 +130,16 @@ class Study:
         table, disk = _table(sweep), disk or Disk()
         there = cls.read(folder) if (folder / STUDY_FILE).is_file() else None
         if there is not None and not fresh:
-            same = (there.state.scenario, there.state.stops, there.state.sweep) == (scenario, stops, table)
-            if not same:
+            its, own = there.state, (scenario, stops, table, experiment)
+            if (its.scenario, its.stops, its.sweep, its.experiment) != own:
+                what = (
+                    "[sweep] table, scenario or target" if its.experiment == experiment else "scenario or environment"
+                )
                 raise ConfigError(
-                    f"The sweep of {folder.name} was begun with another [sweep] table, scenario or target: its trials "
-                    "cannot be compared with those of this one.",
+                    f"The sweep of {folder.name} was begun with another {what}: its trials cannot be compared with "
+                    "those of this one.",
                     safe="nothing was started; the sweep is as it was",
-                    next_step=f"give the table back; or begin anew, which keeps the old one beside it: "
+                    next_step=f"undo the change; or begin anew, which keeps the old one beside it: "
                     f"{command('sweep', folder.name, '--fresh')}",
                 )
             return cls(folder, there.state, disk)
@@ -141,7 +148,9 @@ class Study:
         if there is not None:
             first = there.state.first + len(there.state.trials)
             write_atomic(disk, folder / f"study_before_trial_{first}.json", there._bytes(there.state))
-        study = cls(folder, StudyState(scenario=scenario, stops=stops, sweep=table, first=first), disk)
+        study = cls(
+            folder, StudyState(scenario=scenario, stops=stops, sweep=table, experiment=experiment, first=first), disk
+        )
         study._write(study.state)
         return study
 
@@ -229,6 +238,11 @@ class Study:
 def _table(sweep: Sweep) -> dict[str, Any]:
     """What trials are comparable by: all but how many there are."""
     return {**sweep.model_dump(mode="json", exclude_none=True), "trials": 1}
+
+
+def experiment_of(identity: Mapping[str, Any]) -> str:
+    """Digest of what the scenario that is swept is, see `sections.identity`."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

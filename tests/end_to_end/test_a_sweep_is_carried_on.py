@@ -74,7 +74,7 @@ def loop_of(bench: ScriptBench, max_sessions: int = 2) -> SweepLoop:
     config = run_of(bench, SECTION, None)
     table = config.section.sweep
     assert table is not None
-    study = Study.begin(study_folder(bench.workdir, SECTION), SECTION, table.stops(config.target), table)
+    study = Study.begin(study_folder(bench.workdir, SECTION), SECTION, table.stops(config.target), table, "it")
     return SweepLoop(bench.manager(), study, partial(run_of, bench), bench.told, table.trials, max_sessions)
 
 

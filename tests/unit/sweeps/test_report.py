@@ -21,7 +21,7 @@ def test_the_interval_is_students(tmp_path: Path) -> None:
 
 
 def test_trials_say_where_they_stand_and_the_best_one_what_it_was_made_of(tmp_path: Path) -> None:
-    study = Study.begin(tmp_path / "toy", "pole", STOPS, SWEEP)
+    study = Study.begin(tmp_path / "toy", "pole", STOPS, SWEEP, "it")
     assert [*report_of(study).best_lines()] == ["no trial has a score yet"]
     for number, score in enumerate((3.0, 5.0, None, None)):
         study.add({"n_envs": number + 1})

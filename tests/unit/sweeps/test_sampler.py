@@ -17,7 +17,7 @@ from kaggle_manager.sweeps.study import Result, Study
 
 def filled(folder: Path, sweep: Any = SWEEP) -> Study:
     pytest.importorskip("optuna")
-    study = Study.begin(folder, "pole", STOPS, sweep)
+    study = Study.begin(folder, "pole", STOPS, sweep, "it")
     for number in range(4):
         study.add(suggest(study))
         if number < 3:
@@ -64,5 +64,5 @@ def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match="needs optuna") as caught:
-        suggest(Study.begin(tmp_path, "pole", STOPS, SWEEP))
+        suggest(Study.begin(tmp_path, "pole", STOPS, SWEEP, "it"))
     assert "kaggle-manager[sweep]" in str(caught.value)

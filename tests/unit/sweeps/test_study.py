@@ -56,7 +56,7 @@ class Dying(Quick):
 
 def carry_on(folder: Path, disk: Disk) -> Study:
     """A manager: what it does depends on what is on the disk alone. A score is a function of trial and rung."""
-    study = Study.begin(folder, "pole", STOPS, SWEEP, disk=disk)
+    study = Study.begin(folder, "pole", STOPS, SWEEP, "it", disk=disk)
     rules = study.rules(3)
     for _ in range(100):
         for view in study.views():
@@ -91,7 +91,7 @@ def test_killed_at_every_write_it_loses_doubles_and_tells_twice_no_trial(tmp_pat
 
 
 def test_a_result_is_told_once(tmp_path: Path) -> None:
-    study = Study.begin(tmp_path, "pole", STOPS, SWEEP)
+    study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
     study.add({"n_envs": 1})
     study.tell(Result(trial=0, step=10, score=1.0))
     with pytest.raises(AssertionError, match="told already"):
@@ -99,26 +99,28 @@ def test_a_result_is_told_once(tmp_path: Path) -> None:
 
 
 def test_a_trial_can_be_named_as_soon_as_it_is_begun(tmp_path: Path) -> None:
-    study = Study.begin(study_folder(tmp_path, "toy"), "pole", STOPS, SWEEP)
+    study = Study.begin(study_folder(tmp_path, "toy"), "pole", STOPS, SWEEP, "it")
     trial = study.add({"n_envs": 3})
     assert find_trial(tmp_path, "toy", "pole_trial_0") == trial
 
 
 def test_another_table_is_another_study_whose_trials_have_other_numbers(tmp_path: Path) -> None:
-    study = Study.begin(tmp_path, "pole", STOPS, SWEEP)
+    study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
     study.add({"n_envs": 1})
     more = SWEEP.model_copy(update={"trials": 60})
-    assert Study.begin(tmp_path, "pole", STOPS, more).state == study.state, "more trials are the same study"
+    assert Study.begin(tmp_path, "pole", STOPS, more, "it").state == study.state, "more trials are the same study"
     other = SWEEP.model_copy(update={"direction": "minimize"})
     with pytest.raises(ConfigError, match=r"another \[sweep\] table"):
-        Study.begin(tmp_path, "pole", STOPS, other)
-    fresh = Study.begin(tmp_path, "pole", STOPS, other, fresh=True)
+        Study.begin(tmp_path, "pole", STOPS, other, "it")
+    with pytest.raises(ConfigError, match="another scenario or environment"):
+        Study.begin(tmp_path, "pole", STOPS, SWEEP, "changed meanwhile")
+    fresh = Study.begin(tmp_path, "pole", STOPS, other, "it", fresh=True)
     assert fresh.add({"n_envs": 1}).name == "pole_trial_1"
     assert (tmp_path / "study_before_trial_1.json").is_file()
 
 
 def test_what_was_halted_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
-    study = Study.begin(tmp_path, "pole", STOPS, SWEEP)
+    study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
     for number in range(3):
         study.add({"n_envs": 1})
         study.tell(Result(trial=number, step=0, failure="no module x", alike="no module x"))
