@@ -129,7 +129,11 @@ def test_a_script_that_trains_on_and_never_saves_does_not_pass(tmp_path: Path, h
     assert ("--thorough" in check.detail) is (how == "untold")
 
 
-def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(tmp_path: Path) -> None:
+def test_a_script_that_imports_for_longer_than_its_moment_is_given_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kaggle_manager.trainer.script.tried._PATIENCE", 50.0)  # this machine may be at work
+    monkeypatch.setattr("kaggle_manager.trainer.script.tried._COMPUTES", 0.001)
     slow = "import time\nends = time.monotonic() + 3.5\nwhile time.monotonic() < ends:\n    pass\n" + TRAIN
     section = load_section(project(tmp_path, slow) / "sections/toy/section.toml")
     first, *_ = preflight(tmp_path, section, ["exact"], moment_s=3)

@@ -141,11 +141,6 @@ class Metrics:
 
     def _thin_out(self) -> None:
         """Halve what is kept: of each name the last point in stretches of equal length, so long as that takes."""
-        if not self.left_out:
-            self.warn(
-                f"{FILE} has more than {MOST_BYTES / 1e6:.0f} MB of points: half of them are left out of the curves "
-                "that are kept, evenly, now and whenever they have grown to that again."
-            )
         lines = self.kept.read_bytes().splitlines()
         points = [(sys.intern(metric.name), metric.step, line) for line in lines if (metric := _read(line))]
         half, length = len(points) // 2, 1
@@ -153,6 +148,11 @@ class Metrics:
             length *= 2
         left = [*kept.values()][-half:]  # where each point has a name of its own there is more
         write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in left))
+        if not self.left_out:
+            self.warn(
+                f"{FILE} has more than {MOST_BYTES / 1e6:.0f} MB of points: half of them are left out of the curves "
+                "that are kept, evenly, now and whenever they have grown to that again."
+            )
         self.left_out += len(lines) - len(left)
 
     def finish(self) -> None:
