@@ -23,7 +23,9 @@ from kaggle_manager.errors import Diverged
 from kaggle_manager.trainer.runtime import log_lines
 
 FILE = "metrics.jsonl"
-MOST_BYTES, LONGEST_LINE, AT_ONCE = 16_000_000, 10_000, 1 << 20
+MOST_BYTES, LONGEST_LINE, AT_ONCE = 8_000_000, 10_000, 1 << 20
+# To thin out so much takes 100 MB of memory at most. Earlier versions kept more.
+_MOST_READ = 20_000_000
 # A script may tell a value each millisecond: a save belongs to the newest one that is not of a later step.
 _REMEMBERED = 10_000
 
@@ -72,7 +74,7 @@ class Metrics:
         if not self.kept.is_file():
             return
         with self.kept.open("rb") as file:
-            lines = [line for line in file.read(2 * MOST_BYTES).splitlines() if (it := _read(line)) and it.step <= step]
+            lines = [line for line in file.read(_MOST_READ).splitlines() if (it := _read(line)) and it.step <= step]
         for line in lines:
             if metric := _read(line):
                 self._note(metric)
@@ -143,10 +145,10 @@ class Metrics:
         """Halve what is kept: of each name the last point in stretches of equal length, so long as that takes."""
         lines = self.kept.read_bytes().splitlines()
         points = [(sys.intern(metric.name), metric.step, line) for line in lines if (metric := _read(line))]
-        half, length = len(points) // 2, 1
-        while len(kept := {(name, step // length): line for name, step, line in points}) > half and length < 2**53:
+        most, length = 2 * len(points) // 3, 2
+        while len(kept := {(name, step // length): line for name, step, line in points}) > most and length < 2**53:
             length *= 2
-        left = [*kept.values()][-half:]  # where each point has a name of its own there is more
+        left = [*kept.values()][-most:]  # where each point has a name of its own there is more
         write_atomic(Disk(), self.kept, b"".join(line + b"\n" for line in left))
         if not self.left_out:
             self.warn(
