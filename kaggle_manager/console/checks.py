@@ -36,7 +36,13 @@ def show(reporter: Reporter, check: Mapping[str, Any]) -> None:
     line = line_of(check)
     lines = [line]
     if reporter.console.is_terminal:
-        lines = textwrap.wrap(line, max(40, reporter.console.width), subsequent_indent=" " * (_WIDTH + 1))
+        lines = textwrap.wrap(
+            line,
+            max(40, reporter.console.width),
+            subsequent_indent=" " * (_WIDTH + 1),
+            break_long_words=False,  # a path or an option is to be copied
+            break_on_hyphens=False,
+        )
     for each in lines:
         reporter.line(each, _STYLES[state_of(check)])
 

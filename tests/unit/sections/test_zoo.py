@@ -366,20 +366,19 @@ def test_a_tuned_section_works_as_it_is_written(file: Path, tmp_path: Path) -> N
     assert "# From tuned.yml, CartPole-v1." in (tmp_path / "sections/mine/section.toml").read_text()
 
 
-WITH_A_TEXT = """
+DOES_NOT_WORK = """
 import gymnasium as gym
 
 
 class Talks(gym.Env):
-    observation_space = gym.spaces.Dict({"seen": gym.spaces.Discrete(3), "mission": gym.spaces.Text(20)})
-    action_space = gym.spaces.Discrete(2)
+    observation_space, action_space = gym.spaces.Dict({"seen": gym.spaces.Discrete(3)}), gym.spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return {"seen": 0, "mission": "go"}, {}
+        return {"seen": 0}, {}
 
     def step(self, action):
-        return {"seen": 1, "mission": "go"}, 0.0, False, True, {}
+        raise RuntimeError("no licence")
 """
 
 
@@ -387,14 +386,14 @@ class Talks(gym.Env):
 def test_an_entry_for_any_environment_is_called_that_and_one_that_does_not_work_is_asked_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "talks.py").write_text(WITH_A_TEXT)
+    (tmp_path / "talks.py").write_text(DOES_NOT_WORK)
     (tmp_path / "general.yml").write_text("default:\n  policy: MultiInputPolicy\n")
     monkeypatch.chdir(tmp_path)
     options = ["--zoo", "ppo", "talks:Talks", "--zoo-file", "general.yml"]
     done = CliRunner().invoke(app, ["init", "mine", *options])
     assert done.exit_code == 3
     assert "From general.yml, default: it has no entry for talks:Talks\n" in done.stdout
-    assert "FAILED mine: " in done.stdout
+    assert "FAILED  mine: " in done.stdout
     assert "what evaluations take" not in done.stdout, "whatever went wrong there is not a second trouble"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -217,6 +219,27 @@ def test_an_argument_that_the_environment_does_not_take_is_named() -> None:
     assert only.detail.startswith("environment_kwargs.wronk: TypeError")
 
 
+def test_what_an_environment_imports_is_no_time_that_making_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session imports it once; an evaluation, which makes it ten times, was taken to import it ten times."""
+    asked: list[bool] = []
+
+    def monotonic() -> float:
+        asked.append("slow_env" in sys.modules)
+        return 0.0
+
+    monkeypatch.setattr(env_check, "time", SimpleNamespace(monotonic=monotonic))
+    (tmp_path / "slow_registration.py").write_text("import gymnasium\ngymnasium.register('Slow-v0', 'slow_env:Env')\n")
+    (tmp_path / "slow_env.py").write_text("from gymnasium.envs.classic_control import CartPoleEnv as Env\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registered = {"environment": "gymnasium:make", "environment_kwargs": {"id": "slow_registration:Slow-v0"}}
+    with Pool() as made:
+        made.of(scenario("", "PPO").model_copy(update=registered))
+    gym.registry.pop("Slow-v0")
+    assert asked == [True, True]
+
+
 def test_an_environment_is_made_once_for_all_checks_and_a_slow_constructor_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -243,7 +266,7 @@ class Mine(PPO):
 def test_the_trial_training_knows_the_rollout_of_an_algorithm_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int | None] = []
 
-    def trained(*_: Any, rollout: int | None = None) -> list[Any]:
+    def trained(*_: Any, rollout: int | None = None, **__: Any) -> list[Any]:
         told.append(rollout)
         return []
 
