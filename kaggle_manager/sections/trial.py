@@ -67,6 +67,11 @@ def study_folder(state: Path, section: str) -> Path:
     return state / "sweeps" / section
 
 
+def state_of_study(folder: Path) -> Path:
+    """The state folder that a sweep's folder is in."""
+    return folder.parent.parent
+
+
 def find_trial(state: Path, section: str, scenario: str) -> Trial | None:
     """The trial that a scenario's name means; None where there is none of that name.
 

@@ -20,8 +20,7 @@ from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 from kaggle_manager.sweeps.decide import Done, Halt, Promote, Wait, decide
 from kaggle_manager.sweeps.sampler import suggest, write_storage
 from kaggle_manager.sweeps.scores import names_of, score_of
-from kaggle_manager.sweeps.study import STOP_FILE, Result, Study
-from kaggle_manager.system.command_line import command
+from kaggle_manager.sweeps.study import STOP_FILE, Result, Study, sweep_command
 
 # Where a platform sets no bound: more trials at once would be begun before any result says where to look.
 MOST_AT_ONCE = 8
@@ -100,7 +99,7 @@ class SweepLoop:
                 raise KernelFailed(
                     f"The sweep was stopped: three trials in a row failed alike at their start: {action.why}",
                     safe="every trial; those that are on their way go on on the platform",
-                    next_step=f"correct the cause, and run it again: {command('sweep', self.study.folder.name)}",
+                    next_step=f"correct the cause, and run it again: {sweep_command(self.study.folder)}",
                 )
             if isinstance(action, Done | Wait) or len(self.campaign.members) >= room:
                 break
@@ -144,7 +143,7 @@ class SweepLoop:
             raise NotFinished(
                 "The sweep is stopped. Sessions that run go on to their pause, and nothing follows them.",
                 safe="every trial",
-                next_step=command("sweep", self.study.folder.name),
+                next_step=sweep_command(self.study.folder),
             )
 
 

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from kaggle_manager.config import workdir_of
+from kaggle_manager.sections.trial import state_of_study
 from kaggle_manager.sweeps.decide import best
 from kaggle_manager.sweeps.study import Study
-from kaggle_manager.system.command_line import command
+from kaggle_manager.system.command_line import WhichTree
 
 SWEEP_SCHEMA = 1
 # Student's t at 97.5 %, by degrees of freedom from 1; beyond, two terms of its expansion about the normal one.
@@ -30,6 +32,7 @@ class TrialReport:
         scenario: its name for the other commands: `--scenario`.
         steps, scores: where it was judged.
         failure: in words; '' for none.
+        tree: the command that lists its checkpoints.
     """
 
     number: int
@@ -39,6 +42,7 @@ class TrialReport:
     steps: tuple[int, ...]
     scores: tuple[float, ...]
     failure: str
+    tree: str
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,7 @@ class SweepReport:
         yield f"best: trial {first.number}, {self.metric} {first.scores[-1]:g} at step {first.steps[-1]:,}"
         for key, value in first.values.items():
             yield f"  {key} = {value}"
-        tree = command("checkpoints ls", "--section", self.section, "--scenario", first.scenario)
-        yield f"  its training tree: {tree}"
+        yield f"  its training tree: {first.tree}"
         for each in self.confirmed:
             low, high = each.interval or (math.nan, math.nan)
             mean = math.nan if each.mean is None else each.mean
@@ -114,19 +117,21 @@ class SweepReport:
 def report_of(study: Study, confirmed: Mapping[int, Sequence[float]] | None = None) -> SweepReport:
     """What a study says."""
     views, sweep, stops = study.views(), study.sweep, study.state.stops
-    trials = []
+    trials, workdir = [], workdir_of(state_of_study(study.folder))
     for begun, view in zip(study.state.trials, views, strict=True):
         results = study.results_of(view.number)
         state = "failed" if view.failed else "running" if view.is_on_its_way else "paused"
+        scenario = study.trial(view.number).name
         trials.append(
             TrialReport(
                 number=view.number,
-                scenario=study.trial(view.number).name,
+                scenario=scenario,
                 state="complete" if len(view.scores) == len(stops) else state,
                 values=begun.values,
                 steps=tuple(result.step for result in results if result.score is not None),
                 scores=view.scores,
                 failure=next((result.failure for result in results if result.failure), ""),
+                tree=WhichTree(study.folder.name, scenario, workdir=workdir).command("checkpoints ls"),
             )
         )
     return SweepReport(

@@ -19,11 +19,12 @@ from pydantic import JsonValue, NonNegativeInt, PositiveInt
 
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import write_atomic
+from kaggle_manager.config import workdir_of
 from kaggle_manager.errors import Busy, ConfigError, NotFound, StorageError
 from kaggle_manager.protocol.document import Document, Part
 from kaggle_manager.sections.fields import Table
 from kaggle_manager.sections.sweep import Sweep
-from kaggle_manager.sections.trial import STUDY_FILE, Trial
+from kaggle_manager.sections.trial import STUDY_FILE, Trial, state_of_study
 from kaggle_manager.sweeps.decide import Rules, TrialView
 from kaggle_manager.system.command_line import command
 from kaggle_manager.system.file_lock import hold
@@ -99,7 +100,7 @@ class Study:
         try:
             return cls(folder, StudyState.from_json(json.loads(file.read_bytes())))
         except FileNotFoundError:
-            begin = command("sweep", folder.name)
+            begin = sweep_command(folder)
             raise NotFound(f"No sweep of {folder.name} was begun here.", next_step=begin) from None
         except (OSError, ValueError) as error:
             raise StorageError(
@@ -140,7 +141,7 @@ class Study:
                     "those of this one.",
                     safe="nothing was started; the sweep is as it was",
                     next_step=f"undo the change; or begin anew, which keeps the old one beside it: "
-                    f"{command('sweep', folder.name, '--fresh')}",
+                    f"{sweep_command(folder, '--fresh')}",
                 )
             return cls(folder, there.state, disk)
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,6 +241,11 @@ def _table(sweep: Sweep) -> dict[str, Any]:
     return {**sweep.model_dump(mode="json", exclude_none=True), "trials": 1}
 
 
+def sweep_command(folder: Path, *words: object) -> str:
+    """The command about the sweep in this folder, as it is typed."""
+    return command("sweep", folder.name, *words, workdir=workdir_of(state_of_study(folder)))
+
+
 def experiment_of(identity: Mapping[str, Any]) -> str:
     """Digest of what the scenario that is swept is, see `sections.identity`."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -258,7 +264,7 @@ def alone(folder: Path) -> Iterator[None]:
             raise Busy(
                 f"Another command carries the sweep of {folder.name} on.",
                 safe="nothing was started",
-                next_step=f"wait for it, or stop it: {command('sweep', folder.name, '--stop')}",
+                next_step=f"wait for it, or stop it: {sweep_command(folder, '--stop')}",
             )
         (folder / STOP_FILE).unlink(missing_ok=True)
         yield

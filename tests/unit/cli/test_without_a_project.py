@@ -33,6 +33,7 @@ NEEDS_A_PROJECT = {
     "fetch": "x",
     "attach": "x 54e9ec",
     "report": "x",
+    "sweep": "x",
     "restore": "x --from there",
     "export": "x there",
     "clean": "--yes",

@@ -31,7 +31,7 @@ GIVEN = {
     "checkpoints backup restore": ["latest"],
 }
 # Of a section as a whole: its options are not those of one tree, or are the section's own.
-OF_A_SECTION = {"preflight", "report", "status", "history", "doctor"}
+OF_A_SECTION = {"preflight", "report", "status", "history", "doctor", "sweep"}
 ABOUT_A_TREE = sorted(
     name
     for name, leaf in COMMANDS.items()
