@@ -56,7 +56,7 @@ def test_data_a_module_of_the_projects_root_and_a_package_of_this_machine_are_mi
     toml = project / "sections/mine/section.toml"
     scenario = toml.read_text().partition("\n[scenarios.mine]")[2]
     for name, source in LACKING.items():
-        (project / f"sections/mine/{name}.py").write_text(source)
+        (project / f"sections/mine/{name}.py").write_text(f"{source}\n\nEnvironment = None\n")
         its_own = f"[scenarios.mine]{scenario}".replace("scenarios.mine", f"scenarios.{name}")
         its_own = its_own.replace("mine.environment:", f"mine.{name}:").replace("data/models", f"data/{name}")
         toml.write_text(toml.read_text() + its_own)
