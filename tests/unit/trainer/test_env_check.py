@@ -98,6 +98,7 @@ def test_an_environment_with_goals_is_checked_through_the_wrappers_around_it() -
     assert check_env(gym.wrappers.TimeLimit(Goal(), 5), masked=False) == (True, "no objections")
 
 
+@pytest.mark.filterwarnings("ignore:friction is not supported:UserWarning")
 def test_what_a_simulator_says_it_does_not_support_is_shown_and_no_failure() -> None:
     results = list(check_environment(scenario("warns", "PPO")))
     assert all(result.ok for result in results), results
