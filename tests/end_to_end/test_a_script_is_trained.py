@@ -30,10 +30,11 @@ def scripts(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyP
 
 
 def test_killed_and_cut_it_ends_with_the_bits_of_one_that_was_never_cut(scripts: ScriptBench, tmp_path: Path) -> None:
-    # The first session is killed after step 20 was saved; the second is asked to stop at the end of its time.
-    slow = "\nif resume and step == 33:\n    while not stopped: time.sleep(0.02)"
-    scripts.write(KILLED + slow, more='best = { metric = "loss" }')
-    scripts.run(session_limit="20s")
+    # The first session is killed after step 20 was saved; the second is asked to stop.
+    stopped = "\nif resume and step == 33:\n    os.kill(os.getppid(), signal.SIGTERM)"
+    stopped += "\n    while not stopped: time.sleep(0.02)"
+    scripts.write(KILLED + stopped, more='best = { metric = "loss" }')
+    scripts.run()
     sessions = CheckpointStore(scripts.tree).valid_checkpoints()
     assert [(each.step, each.manifest.lineage.generation) for each in sessions] == [(40, 3), (33, 2)], scripts.output
     final = scripts.final()
