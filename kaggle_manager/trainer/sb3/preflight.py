@@ -19,7 +19,6 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +33,7 @@ from kaggle_manager.sections.agent_tables import Evaluation
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
 from kaggle_manager.system.patience import Patience
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.runtime.checks import CheckResult, add_options, report
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
@@ -234,10 +234,9 @@ def check_training(
     quick = section.agent(name).for_quick()
     rollout = rollout or quick.rollout
     target = -(-quick.timesteps // rollout) * rollout  # where it ends
-    with tempfile.TemporaryDirectory(prefix="km_preflight_") as folder:
-        base = Path(folder)
+    with scratch_folder("km_preflight_") as base:
         tree = tree_of(project, section, name, base, quick=True)
-        command = [sys.executable, "-m", "kaggle_manager.trainer.sb3.train_dqn", "--quick", "--workdir", folder]
+        command = [sys.executable, "-m", "kaggle_manager.trainer.sb3.train_dqn", "--quick", "--workdir", str(base)]
         command += ["--section", section.name, "--scenario", name]
         with (base / "log.txt").open("w+", encoding="utf-8") as log:
             with subprocess.Popen(

@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import re
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from kaggle_manager.checkpoints import CheckpointStore
 from kaggle_manager.sections.agent_tables import Evaluation
 from kaggle_manager.sections.model import ScenarioConfig, Section
 from kaggle_manager.sections.project import get_section
+from kaggle_manager.system.scratch import scratch_folder
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.local_training import train_here, tree_of
@@ -59,8 +59,8 @@ def prove_resume(project: Path, section: Section, scenario: str, seconds: float,
         seconds: that each of the three trainings may take.
         rollout: of the training, where the section does not say it.
     """
-    with tempfile.TemporaryDirectory(prefix="km_proof_") as folder:
-        whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+    with scratch_folder("km_proof_") as folder:
+        whole, cut = folder / "whole", folder / "cut"
         quick = section.agent(scenario).for_quick()
         rollout = rollout or quick.rollout
         half = -(-quick.timesteps // rollout) * rollout  # where a rollout starts
