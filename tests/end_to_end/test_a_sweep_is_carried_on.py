@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import free_slots
 from script_project import SECTION, TRAIN, ScriptBench, files_of, state_after
+from small_project import free_slots
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
