@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_study import STOPS, SWEEP
+from small_sweep import STOPS, SWEEP
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sweeps import sampler

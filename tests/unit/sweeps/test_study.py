@@ -9,24 +9,13 @@ from typing import Any
 
 import pytest
 from crash_disks import Died, WatchedDisk
+from small_sweep import STOPS, SWEEP
 
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.errors import Busy, ConfigError, NotFound, StorageError
-from kaggle_manager.sections.sweep import Sweep
 from kaggle_manager.sections.trial import STUDY_FILE, find_trial, study_folder
 from kaggle_manager.sweeps.decide import Begin, Done, Promote, decide
 from kaggle_manager.sweeps.study import Result, Study, alone
-
-SWEEP = Sweep.model_validate(
-    {
-        "metric": "reward",
-        "direction": "maximize",
-        "trials": 6,
-        "rungs": [10],
-        "space": {"n_envs": {"low": 1, "high": 8}, "hyperparameters.net_arch": {"choices": [[8], [16], "x"]}},
-    }
-)
-STOPS = SWEEP.stops(30)
 
 
 class Quick(WatchedDisk):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_study import STOPS, SWEEP
+from small_sweep import STOPS, SWEEP
 
 from kaggle_manager.sweeps.report import interval_of, report_of
 from kaggle_manager.sweeps.study import Result, Study
