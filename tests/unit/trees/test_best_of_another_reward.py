@@ -38,7 +38,9 @@ def run(tmp_path: Path) -> Iterator[RunContext]:
     row = RunRow("run", SECTION, SCENARIO, 9, False, str(config.tree), "local", "o", "s", "2026-11-22T00:00:00+00:00")
     quiet: Any = SimpleNamespace(warn=lambda text: None, line=lambda text: None, quota=lambda text: None)
     platform = SimpleNamespace(limits=lambda: Limits(43_200.0, {}, 1))
-    connection: Any = SimpleNamespace(quota_for=lambda config: None, client=platform)
+    connection: Any = SimpleNamespace(
+        quota_for=lambda config: None, session_limit_s=lambda config: 43_200.0, client=platform
+    )
     with closing(Journal(config.journal)) as journal:
         journal.add_run(row)
         yield RunContext(config, connection, RunState(journal, row), quiet, lambda: NOW, 0)
