@@ -39,6 +39,8 @@ SESSION_LIMIT_S = 12 * 3600.0
 # What is asked of another platform; a run asks it how long its sessions may last, and none lasts longer.
 LONGEST_SESSION_S = 366 * 86400.0
 KAGGLES = ("auto", "local", "kaggle")
+# What is chosen where none is named.
+AUTOMATIC = KAGGLES[1:]
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.

@@ -45,7 +45,7 @@ def comparison(views: Sequence[RunView]) -> Markup:
         )
         for view in views
     ]
-    heads = ("Run", "State", "Steps", "Best", "Sessions", "Accelerator", "Lost")
+    heads = ("Run", "State", "Steps", "Best", "Sessions", "Session time", "Lost")
     return join(
         legend([(f"line {style}", label_of(view)) for view, style in zip(views, STYLES, strict=False)]),
         _chart("Evaluations", "Mean return of the evaluations", curves),

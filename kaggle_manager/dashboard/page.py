@@ -157,7 +157,7 @@ def _runs(reports: Sequence[RunReport], chosen: str, beside: Sequence[str], *, l
                 box = h("input", type="checkbox", name="with", value=report.run_id, checked=on, aria_label=name)
             row.append(box or "chosen")
         rows.append(row)
-    heads = ["Run", "State", "Steps", "Best", "Sessions", "Accelerator", "Lost"]
+    heads = ["Run", "State", "Steps", "Best", "Sessions", "Session time", "Lost"]
     heads += ["Compare"] if links and len(reports) > 1 else []
     listed = table(f"{count(len(reports), 'run')}, the most urgent first", heads, rows, numbers=(3, 4, 5, 6))
     if not links or len(reports) < 2:

@@ -54,7 +54,7 @@ def _facts(view: RunView) -> Markup:
     pairs: list[tuple[str, Child]] = [
         ("Steps saved", join(h("b", steps(report.step)), f" of {steps(report.target)} ({100 * share:.0f} %)")),
         ("Best score", join(h("b", best), best_at)),
-        ("Accelerator", join(h("b", lasted(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
+        ("Session time", join(h("b", lasted(report.accelerator_s)), f" in {count(len(report.sessions), 'session')}")),
         ("Lost", join(h("b", lasted(report.lost_s)), " to be trained again" if report.lost_s else "")),
     ]
     if forecast.get("done_at"):
@@ -157,7 +157,7 @@ def _metrics(view: RunView) -> Markup:
 def _forecast(view: RunView) -> Markup:
     rest, error, parts = view.report.forecast, view.forecast_error, [_quota(view)]
     if rest:
-        needs = f" after {count(rest['sessions'], 'more session')} and {lasted(rest['accelerator_s'])} of accelerator."
+        needs = f" after {count(rest['sessions'], 'more session')} and {lasted(rest['accelerator_s'])} of session time."
         parts.append(h("p", "Target reached about ", when(rest["done_at"]), needs))
     if error is not None:
         more = "more" if error >= 0 else "fewer"
@@ -184,7 +184,8 @@ def _forecast(view: RunView) -> Markup:
 def _quota(view: RunView) -> Markup:
     quota = view.quota
     if quota is None:
-        return h("p", "No weekly quota was asked for: it is, before each session on an accelerator.", class_="empty")
+        none = "No weekly quota is known: it is asked for before each session on an accelerator."
+        return h("p", none, class_="empty")
     label = f"{lasted(quota.left_s)} of {lasted(quota.total_s)} accelerator time left this week"
     refresh = quota.refresh_at
     if refresh is not None and refresh <= view.now:

@@ -195,8 +195,11 @@ def cancel(client: Platform, version: SessionRef, session: SessionRow, container
     try:
         is_asked = client.cancel(version, container)
     except NotFound as error:
-        words = f"the platform would not cancel generation {session.generation} ({error.message}): "
-        words += "it saves and leaves by itself at its deadline"
+        number, said = session.generation, error.message.rstrip(".")
+        words = (
+            f"there is nothing to end on the platform ({said}): generation {number} has ended, or ends by itself at "
+        )
+        words += "its deadline; the next tick restores what it had saved, and no session follows"
         return Cancelled(is_done=False, is_settled=True, words=words)
     if not is_asked:
         words = (

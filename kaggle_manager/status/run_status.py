@@ -13,7 +13,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import at_work_on
-from kaggle_manager.config import workdir_of
+from kaggle_manager.config import AUTOMATIC, workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.sentences import exactness
@@ -48,7 +48,8 @@ def which_tree(row: RunRow, state: Path) -> WhichTree:
 def _after_the_end(row: RunRow, which: WhichTree, state: Path) -> str:
     """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
     if row.quick:
-        return replace(which, quick=False).command("run")
+        elsewhere = [] if row.platform in AUTOMATIC else ["--platform", row.platform]  # else it is chosen
+        return replace(which, quick=False).command("run", *elsewhere)
     project = state.parent if which.workdir is None else find_project_or_none(Path.cwd())
     if project is not None and has_report(project, row.section):
         return which.command("report")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import NotFound
+from kaggle_manager.platforms.platform import SessionState
 from kaggle_manager.protocol.events import session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -50,8 +51,14 @@ def session_log(
         return
     if session.version is None:
         raise NotFound(f"Session {session.generation} was never accepted, so it has no log.")
-    reporter.line(f"the log of session {session.generation} is read from the platform")
+    reporter.line(
+        f"the log of session {session.generation} is read from the platform (Ctrl-C ends this, not the session)"
+    )
     client = connect_to(config.at_home(row.platform)).client
     with said_where_deleted(config, journal, row, session, client):
+        status = client.status(version_of(row, session))
+        if status.state is SessionState.QUEUED:
+            why = f": {status.failure_message}" if status.failure_message else ""
+            reporter.line(f"it is queued, and its log begins when it runs{why}")
         live = client.follow_log(version_of(row, session), stop=lambda: False)
         yield from to_read((line.text for line in live), tag)
