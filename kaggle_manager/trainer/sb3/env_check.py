@@ -150,9 +150,9 @@ def check_environment(
     masked = _takes_masks(scenario)
     looks: Mapping[str, Callable[[], tuple[bool, str]]] = {
         SB3_CHECK: lambda: check_env(env, masked),
-        "resets and steps": lambda: _play(env, effort, played, masked),
+        STEPS: lambda: _play(env, effort, played, masked),
         NO_PAST: lambda: _check_past(env, environments_of(scenario)),
-        "an episode ends": lambda: _check_episode(env, effort, played, masked),
+        ENDS: lambda: _check_episode(env, effort, played, masked),
         **_monitored(scenario, effort, made),
         f"{scenario.algorithm} takes the environment": lambda: _check_algorithm(scenario, made),
         "what it reads travels": _check_read,
@@ -192,6 +192,8 @@ def _check_read() -> tuple[bool, str]:
     return True, f"WARNING: {read}" if read else "no file of the project that stays behind"
 
 
+STEPS, ENDS = OF_EPISODES = ("resets and steps", "an episode ends")
+"""Checks whose figures are others where episodes are."""
 SB3_CHECK = "Stable-Baselines3's check_env"
 
 

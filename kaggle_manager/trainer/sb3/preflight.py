@@ -41,6 +41,7 @@ from kaggle_manager.trainer.sb3 import acting, algorithms, code_first, evaluatio
 from kaggle_manager.trainer.sb3.code_first import Built
 from kaggle_manager.trainer.sb3.env_check import (
     BRIEF,
+    OF_EPISODES,
     SEED,
     THOROUGH,
     Effort,
@@ -99,7 +100,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
         is_other = scenario.for_quick().environment_kwargs != scenario.environment_kwargs
         for result in check_environment(scenario.for_quick(), effort, made):
             works = works and result.ok
-            yield _of_quick(result) if is_other else result
+            yield _of_quick(result) if is_other and result.name in OF_EPISODES else result
         if works and quick:
             yield _of_quick(check_sizes(scenario.for_quick(), made))
         if works and not quick:

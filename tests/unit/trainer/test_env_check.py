@@ -71,7 +71,6 @@ def test_what_is_wrong_with_an_environment_is_found_without_training(
     assert words in failed[0].detail
 
 
-@pytest.mark.filterwarnings("ignore:friction")
 class Goal(gym.Env[Any, Any]):
     """What HER trains in: the reward is that of a goal."""
 

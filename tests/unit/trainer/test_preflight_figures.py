@@ -17,8 +17,10 @@ def test_figures_of_the_quick_variant_are_called_that(tmp_path: Path, monkeypatc
     def found(name: str) -> Any:
         return lambda *_, **__: CheckResult(name, True, "figures")
 
+    names = ("an episode ends", "what it reads travels")
+    of_environment = [CheckResult(name, True, "x") for name in names]
     section = new_section("mine", tmp_path).section  # its quick episodes are shorter
-    monkeypatch.setattr(preflight, "check_environment", lambda *_: iter([CheckResult("an episode ends", True, "x")]))
+    monkeypatch.setattr(preflight, "check_environment", lambda *_: iter(of_environment))
     for name in ("check_sizes", "check_settings", "check_evaluations"):
         monkeypatch.setattr(preflight, name, found(name))
     monkeypatch.setattr(preflight, "check_training", lambda *_, **__: [CheckResult("resumes", True, "x")])
