@@ -37,11 +37,13 @@ _FAILED = {
 _EVERY_DAY = ("", "None", "Priority", "Resources")
 _STUCK = {
     "JobHeldUser": "it is held by its user: scontrol release {job}",
-    "JobHeldAdmin": "it is held by an administrator",
+    "JobHeldAdmin": "it is held by an administrator, who alone can release it: scontrol release {job}",
     "PartitionTimeLimit": "it asks for more time than its partition gives: time in [platform.slurm]",
-    "PartitionNodeLimit": "it asks for more nodes than its partition has",
+    "PartitionConfig": "its partition never has what it asks for: cpus, memory and gpus in [platform.slurm]",
+    "PartitionNodeLimit": "it asks for more nodes than its partition has: sbatch_options in [platform.slurm]",
     "PartitionDown": "its partition is down",
     "PartitionInactive": "its partition is closed",
+    "ReqNodeNotAvail": "the nodes that it needs are down or reserved",
     "BadConstraints": "no node has what it asks for: [platform.slurm]",
     "InvalidAccount": "its account is not one: account in [platform.slurm]",
     "InvalidQOS": "its QOS is not one: sbatch_options in [platform.slurm]",
@@ -88,7 +90,8 @@ def status_of(job: Job) -> SessionStatus:
     raw = job.state
     if raw in _WAITS:
         reason = "" if job.reason in _EVERY_DAY else _STUCK.get(job.reason, f"Slurm says {job.reason}")
-        return SessionStatus(SessionState.QUEUED, reason.format(job=job.number), raw)
+        why = f"job {job.number}: {reason.format(job=job.number)}" if reason else ""
+        return SessionStatus(SessionState.QUEUED, why, raw)
     if raw in _RUNS:
         return SessionStatus(SessionState.RUNNING, "", raw)
     if raw == "COMPLETED":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from kaggle_manager.errors import ConfigError
 
@@ -21,6 +21,23 @@ _LISTS: Mapping[str, Callable[[str], Any]] = {
     "sbatch_options": shlex.split,
     "ssh_options": shlex.split,
 }
+
+
+def _is_time(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
+def _is_memory(text: str) -> str:
+    if not re.fullmatch(r"\d+[KMGT]?", text):
+        raise ValueError('a number of megabytes is accepted, or a text such as "16G"')
+    return text
+
+
+def _is_absolute(text: str) -> str:
+    if not re.fullmatch(r"~?/.*[^\n]", text):
+        raise ValueError('an absolute path on the cluster is accepted, or one in the home directory such as "~/data"')
+    return text
 
 
 class SlurmSettings(BaseModel):
@@ -48,11 +65,11 @@ class SlurmSettings(BaseModel):
     folder: str | None = None
     partition: str | None = None
     account: str | None = None
-    time: str | None = Field(None, pattern=f"^(?:{_TIME.pattern})$")
+    time: Annotated[str, AfterValidator(_is_time)] | None = None
     gpus: str | None = None
     cpus: int | None = Field(None, ge=1)
-    memory: str | None = None
-    inputs: Mapping[str, Annotated[str, Field(pattern=r"^~?/.*[^\n]$")]] = Field(default_factory=dict)
+    memory: Annotated[str, AfterValidator(_is_memory)] | None = None
+    inputs: Mapping[str, Annotated[str, AfterValidator(_is_absolute)]] = Field(default_factory=dict)
     setup: tuple[str, ...] = ()
     python: str | None = None
     sbatch_options: tuple[str, ...] = ()
@@ -70,7 +87,7 @@ def seconds_of(time: str) -> float:
     """
     found = _TIME.fullmatch(time)
     if found is None:
-        raise ValueError(f"{time!r} is not a duration of Slurm's")
+        raise ValueError('minutes are accepted, or one of Slurm\'s other forms such as "12:00:00" or "2-00"')
     if found["parts"]:
         numbers = [int(part) for part in found["parts"].split(":")]
         hours, minutes, seconds = {1: (0, *numbers, 0), 2: (0, *numbers), 3: tuple(numbers)}[len(numbers)]
@@ -94,12 +111,12 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
         settings = SlurmSettings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
+        key, why = first["loc"][0], first["msg"].removeprefix("Value error, ")
+        known = "" if first["type"] != "extra_forbidden" else f"; accepted are {', '.join(SlurmSettings.model_fields)}"
         raise ConfigError(
-            f"[platform.slurm] {name} = {first['input']!r} cannot be used: {first['msg']}.",
+            f"[platform.slurm] {'.'.join(map(str, first['loc']))} = {first['input']!r} cannot be used: {why}.",
             safe="nothing was started",
-            next_step=f"correct {name} in section.toml or {PREFIX}{name.upper()}; accepted are "
-            f"{', '.join(SlurmSettings.model_fields)}",
+            next_step=f"correct {key} in section.toml or {PREFIX}{str(key).upper()}{known}",
         ) from error
     if settings.login.startswith("-") or "\n" in "".join(
         (settings.login, settings.folder or "", settings.python or "")

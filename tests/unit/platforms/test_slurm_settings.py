@@ -1,0 +1,29 @@
+"""What `[platform.slurm]` may say, and what is said of a value that it may not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.platforms.slurm.settings import read_settings
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "accepted"),
+    [
+        ({"time": "12 hours"}, "correct time ", "minutes are accepted"),
+        ({"memory": "lots"}, "correct memory ", '"16G"'),
+        ({"inputs": {"me/data": "here"}}, "KM_SLURM_INPUTS", "an absolute path on the cluster"),
+        ({"queue": "main"}, "accepted are login", "queue = 'main'"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_with_what_is_accepted(
+    table: dict[str, Any], key: str, accepted: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_settings(table, {})
+    assert key in refused.value.next_step
+    assert accepted in refused.value.message
+    assert "pattern" not in refused.value.message
