@@ -70,7 +70,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         step_after=head.step if head else 0,
         target_reached=final is not None and (final.step >= target or bool(early)),
         wedged=progress_of(session).wedged,
-        asked_to_stop=run.row.stop_asked and bool(session.facts.get("cancel_asked")),
+        asked_to_stop=bool(session.facts.get("cancel_asked")),  # also where the user has run it again since
     )
     facts = measurements(
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
