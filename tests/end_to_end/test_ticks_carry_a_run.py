@@ -107,6 +107,21 @@ def test_a_stop_ends_the_session_by_the_id_it_printed_and_nothing_follows_until_
     assert bench.run(timesteps=4).step == 4
 
 
+@pytest.mark.slow
+def test_a_session_that_was_stopped_is_no_failure_of_the_run_that_goes_on_at_once(bench: Bench) -> None:
+    bench.plan(g1="hang")
+    tick(bench, 4)
+    deadline = time.monotonic() + 120
+    while tick(bench).progress.get("step") != 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert stop(bench).cancelled
+    bench.plan(g1="train")
+    report = bench.run(timesteps=4)
+    assert (report.state, report.step) == ("finished", 4)
+    assert report.sessions[0].outcome == "stopped"
+    assert sum(bench.slept) < 60, "no pause as after a failure"
+
+
 def test_a_stop_of_nothing_says_so(bench: Bench) -> None:
     with pytest.raises(NotFound, match="unfinished"):
         stop(bench)

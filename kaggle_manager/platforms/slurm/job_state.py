@@ -91,6 +91,8 @@ def status_of(job: Job) -> SessionStatus:
     if raw in _WAITS:
         reason = "" if job.reason in _EVERY_DAY else _STUCK.get(job.reason, f"Slurm says {job.reason}")
         why = f"job {job.number}: {reason.format(job=job.number)}" if reason else ""
+        if "[platform.slurm]" in why:
+            why += "; what is corrected there is for the next job, after stop has ended this one"
         return SessionStatus(SessionState.QUEUED, why, raw)
     if raw in _RUNS:
         return SessionStatus(SessionState.RUNNING, "", raw)

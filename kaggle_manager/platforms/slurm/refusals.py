@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kaggle_manager.errors import (
     AmbiguousPush,
     CapacityReached,
@@ -46,4 +48,5 @@ def refusal(ref: SessionRef, said: str) -> KaggleManagerError:
 
 
 def _last_line(said: str) -> str:
-    return one_line(said.strip().rpartition("\n")[2].removeprefix("sbatch: error: ")) or "no reason given"
+    lines = [line for line in said.strip().splitlines() if not line.startswith("Try ")]  # of the manual
+    return one_line(re.sub(r"^sbatch: (error: )?", "", lines[-1])) if lines else "no reason given"

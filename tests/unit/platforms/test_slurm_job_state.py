@@ -62,7 +62,12 @@ def test_what_is_no_end_in_the_accounting_is_none(printed: str) -> None:
         ("PENDING", "Resources", SessionState.QUEUED, ""),
         ("PENDING", "JobHeldUser", SessionState.QUEUED, "job 12: it is held by its user: scontrol release 12"),
         ("PENDING", "JobHeldAdmin", SessionState.QUEUED, "who alone can release it: scontrol release 12"),
-        ("PENDING", "PartitionConfig", SessionState.QUEUED, "job 12: its partition never has what it asks for"),
+        (
+            "PENDING",
+            "PartitionConfig",
+            SessionState.QUEUED,
+            "what is corrected there is for the next job",
+        ),
         ("PENDING", "PartitionTimeLimit", SessionState.QUEUED, "more time than its partition gives"),
         ("PENDING", "AssocGrpGRES", SessionState.QUEUED, "Slurm says AssocGrpGRES"),
         ("RUNNING", "None", SessionState.RUNNING, ""),

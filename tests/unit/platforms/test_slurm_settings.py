@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.platforms.platform import SessionRef
+from kaggle_manager.platforms.slurm.refusals import refusal
 from kaggle_manager.platforms.slurm.settings import read_settings
 
 
@@ -27,3 +29,9 @@ def test_a_setting_that_cannot_be_used_is_named_with_what_is_accepted(
     assert key in refused.value.next_step
     assert accepted in refused.value.message
     assert "pattern" not in refused.value.message
+
+
+def test_the_line_of_sbatch_that_names_the_fault_is_told() -> None:
+    said = "sbatch: unrecognized option '--qoss=long'\nTry \"sbatch --help\" for more information\n"
+    assert "unrecognized option '--qoss=long'" in refusal(SessionRef("me", "km-one", "1"), said).message
+    assert "no reason given" in refusal(SessionRef("me", "km-one", "1"), "\n").message
