@@ -7,6 +7,7 @@ Where that fails a session with internet installs with pip; one without is not s
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -14,6 +15,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.console.transfer_progress import TransferMeter
@@ -50,6 +53,10 @@ def mountable_wheels(run: RunContext, image: str) -> launch_order.Wheels | None:
     kernel = run.config.section.kernel
     if not kernel.packages:
         return None
+    if not run.connection.client.limits().session_installs:
+        if run.connection.client.has_this_python():
+            _check_here(kernel.packages)
+        return None
     if run.connection.platform == "local" and importlib.util.find_spec("torch") is None:
         raise ConfigError(
             "The local Kaggle trains on this machine, with what is installed here, and torch is not.",
@@ -72,6 +79,27 @@ def mountable_wheels(run: RunContext, image: str) -> launch_order.Wheels | None:
         run.warn_once(f"the session installs its packages with pip, not from wheels: {error.message}")
         return None
     return launch_order.Wheels(dataset=f"{run.row.owner}/{wheels.slug}", files=dict(wheels.files))
+
+
+def _check_here(packages: Sequence[str]) -> None:
+    """What is pinned has to be in this Python, which sessions run and leave as it is.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if missing := [package for package in packages if not _is_here(Requirement(package))]:
+        raise ConfigError(
+            f"section.toml pins {', '.join(missing)}, which is not what this Python has: sessions run it as it is.",
+            safe="nothing was started",
+            next_step=f"{sys.executable} -m pip install {' '.join(missing)}",
+        )
+
+
+def _is_here(required: Requirement) -> bool:
+    try:
+        return required.specifier.contains(importlib.metadata.version(required.name), prereleases=True)
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def _pythons_of(run: RunContext, image: str) -> Sequence[str]:

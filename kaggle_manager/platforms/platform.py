@@ -95,16 +95,8 @@ class Platform(Protocol):
         """What this platform bounds now; asks nobody, for it is called before each start and while room is awaited."""
 
     def has_this_python(self) -> bool:
-        """Whether sessions run this Python with what is installed for it here: then nothing has to be sent to them."""
+        """Whether sessions run this Python with what is installed for it here: what lacks is known before a start."""
         return False
-
-    def python(self) -> str:
-        """The version of the Python that sessions run, such as "3.12", on a platform that has one; "" for not known.
-
-        Raises:
-            ConfigError: the training does not run with that version. AuthError, RemoteError.
-        """
-        return ""
 
     def quota(self, machine: str = "") -> Quota | None:
         """The time that is left for sessions with this accelerator; None where there is no quota.

@@ -207,11 +207,14 @@ class Limits:
             has no bound here: a platform that queues what it has no room for needs none.
         source_bytes: the `source` of a session is smaller than this. This program's own code takes about
             300,000 of them.
+        session_installs: a session may install packages into its Python, which is gone with it. Where it may not, one
+            that lacks what the section pins says so and ends.
     """
 
     longest_session_s: float
     room: Mapping[str, int]
     source_bytes: int
+    session_installs: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class LaunchOrder(Document):
         accelerator: the name of the machine in section.toml, or `any GPU`; None for the CPU.
         image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
+        installs: a session may install them; else they have to be there.
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of the platform that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
@@ -76,6 +77,7 @@ class LaunchOrder(Document):
     accelerator: str | None = None
     image: Line = ""
     packages: tuple[str, ...] = ()
+    installs: bool = True
     wheels: Wheels | None = None
     inputs: tuple[InputText, ...] = ()
     bundle_sha256: str

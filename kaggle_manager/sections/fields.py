@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
 
 from kaggle_manager.sections.inputs import is_input
 from kaggle_manager.sections.mistakes import CALLABLE, NAME, PINNED
@@ -22,10 +23,22 @@ def inside_its_folder(text: str) -> str:
     return str(path)
 
 
+def of_platforms(given: object) -> object:
+    """What platforms are to know, each in a table by its name."""
+    if not isinstance(given, dict):
+        raise ValueError(
+            "tables such as [platform.slurm] are accepted; which one is used, --platform or KM_PLATFORM says"
+        )
+    if unknown := [name for name in given if name != "slurm" and not re.fullmatch(CALLABLE, str(name))]:
+        raise ValueError(f'"slurm" or "module:Class" are accepted, and not {unknown[0]!r}')
+    return given
+
+
 RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 EntryPoint = Annotated[str, StringConstraints(pattern=CALLABLE)]
 PinnedPackage = Annotated[str, StringConstraints(pattern=PINNED)]
+Platforms = Annotated[dict[str, Table], BeforeValidator(of_platforms)]
 InputText = Annotated[str, AfterValidator(is_input)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 

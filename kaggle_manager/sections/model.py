@@ -37,6 +37,7 @@ from kaggle_manager.sections.fields import (
     InputText,
     Name,
     PinnedPackage,
+    Platforms,
     RelativePath,
     Scenario,
     Table,
@@ -293,7 +294,7 @@ class Section(Frozen):
     scenarios: dict[Name, _Read] = {}
     study: Table = {}
     remarks: Table = {}
-    platform: dict[str, Table] = {}
+    platform: Platforms = {}
     demo: Demo | None = None
     sweep: Sweep | None = None
     _folder: Path = PrivateAttr()

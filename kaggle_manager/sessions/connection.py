@@ -11,12 +11,10 @@ import importlib.metadata
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-
-from packaging.utils import canonicalize_name
 
 from kaggle_manager.config import FROM_RUN, LOCAL_KAGGLE, RunConfig
 from kaggle_manager.errors import AuthError, ConfigError, RemoteError, error_context
@@ -59,30 +57,18 @@ class Connection:
         return QuotaView(quota.left_s, quota.total_s, refresh)
 
     def machine(self, config: RunConfig, pythons: Sequence[str]) -> Machine:
-        """What sessions find, as far as what they install depends on it.
+        """What sessions that may install find, as far as what they install depends on it.
 
         Args:
             pythons: the versions that one may have, such as "3.13.15".
-
-        Raises:
-            ConfigError, AuthError, RemoteError: as `Platform.python`.
         """
         here = f"{sys.version_info.major}.{sys.version_info.minor}"
         if self.platform == "local":
             return Machine((here,), visible(config.local_kaggle), is_here=True)
-        if self.client.has_this_python():
-            return Machine((here,), frozenset(_installed_here()), is_here=True)
         if self.platform != "kaggle":  # nothing is known of its machines: what a section pins is installed there
-            return Machine((self.client.python() or here,), frozenset())
+            return Machine((here,), frozenset())
         known = [found[0] for each in pythons if (found := re.match(r"3\.\d+", each))]
         return Machine(tuple(dict.fromkeys(known)) or KAGGLE_PYTHONS, listed(), versions=image_versions())
-
-
-def _installed_here() -> Iterator[str]:
-    """Names of the distributions of this Python."""
-    for each in importlib.metadata.distributions():
-        if name := each.metadata["Name"]:
-            yield canonicalize_name(name)
 
 
 def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Connection:

@@ -83,6 +83,7 @@ def launch_order(
     parent: Checkpoint | None,
     vouched_by: str,
     bundle: Bundle,
+    installs: bool = True,
     wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
@@ -98,6 +99,7 @@ def launch_order(
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
         accepted_files: the files of inputs that this is said of.
+        installs: it may install what the section pins.
         wheels: what it installs from; None: from the package index.
         deadline_s: seconds after which it must have ended, from its start.
         image: digest of the docker image it is asked to run in; "" for the newest.
@@ -129,6 +131,7 @@ def launch_order(
             accelerator=_accelerator_of(config.section),
             image=image,
             packages=tuple(config.section.kernel.packages),
+            installs=installs,
             wheels=wheels,
             inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,

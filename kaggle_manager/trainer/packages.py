@@ -56,13 +56,37 @@ def main(order_file: str, problem_file: str) -> None:
     inputs = Path(os.environ["KM_INPUT_DIR"])
     said = {"reason": "", "refused": False, "unfit": False}
     try:
-        said["reason"] = install(order["packages"], order.get("wheels"), inputs)
+        if order.get("installs", True):
+            said["reason"] = install(order["packages"], order.get("wheels"), inputs)
+        else:
+            check(order["packages"])
     except Refused as error:
         said |= {"reason": str(error), "refused": True}
     except Unfit as error:
         said |= {"reason": str(error), "unfit": True}
     if said["reason"]:
         Path(problem_file).write_text(json.dumps(said), encoding="utf-8")
+
+
+def check(packages: Iterable[str]) -> None:
+    """Where a session leaves its Python as it is, for others use it.
+
+    Raises:
+        Refused: it has not all of `packages`.
+    """
+    if missing := lacking(packages):
+        here = installed()
+        has = ", ".join(f"{name} {here[name]}" for name in map(name_of, missing) if name in here)
+        raise Refused(
+            f"section.toml pins {', '.join(missing)}, and the Python of this session, {sys.executable}, has "
+            f"{has or 'none of it'}. Sessions install nothing here: {sys.executable} -m pip install {' '.join(missing)}"
+        )
+
+
+def lacking(packages: Iterable[str]) -> list[str]:
+    """Those that are not here in their version; what an extra asks for beside them is not looked for."""
+    here = installed()
+    return [package for package in packages if not is_installed(re.sub(r"\[.*?\]", "", package), here)]
 
 
 def install(packages: Iterable[str], wheels: Mapping[str, Any] | None, inputs: Path) -> str:

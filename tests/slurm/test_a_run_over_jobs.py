@@ -112,6 +112,19 @@ def test_a_line_of_setup_that_fails_is_said_with_its_words_and_no_second_job_com
     assert len(sessions(tmp_path / "work")) == 1
 
 
+@pytest.mark.parametrize("setup", ["", "true"], ids=["of this Python", "of another one"])
+def test_what_is_pinned_and_not_there_is_named_and_nothing_is_installed(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: str
+) -> None:
+    """Its Python is the user's: before a job where that is known here, else by the first one."""
+    monkeypatch.setenv("KM_SLURM_SETUP", setup)
+    section = project / "sections" / SECTION / "section.toml"
+    section.write_text(section.read_text().replace("[kernel]", '[kernel]\npackages = ["gymnasium==0.0.1"]'))
+    with pytest.raises(ConfigError, match=r"pins gymnasium==0\.0\.1"):
+        manager(project, tmp_path / "work").run_validation_section(SECTION, timesteps=TARGET)
+    assert len(sessions(tmp_path / "work")) == (1 if setup else 0)
+
+
 def test_a_run_reads_its_data_from_the_clusters_disk_and_each_checkpoint_says_which(
     slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

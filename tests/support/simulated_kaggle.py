@@ -363,7 +363,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
         return session.image
 
     def limits(self) -> Limits:
-        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES)
+        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES, session_installs=True)
 
     def is_later(self, of_platform: str, than: str) -> bool:
         return int(of_platform) > int(than)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, WorkdirOption, print_json, the_only_section
+from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json, the_only_section
 from kaggle_manager.cli.selection import as_command
 
 MARKS = {"ok": "ok     ", "unknown": "UNKNOWN", "caution": "CAUTION", "problem": "PROBLEM"}
@@ -29,6 +29,7 @@ def doctor(
             help="Ask Kaggle as well whether it is as assumed here; a small private dataset is made and deleted again.",
         ),
     ] = False,
+    platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,11 +47,13 @@ def doctor(
 
       kaggle-manager doctor section_7_6_rl_performance --json
 
+      kaggle-manager doctor --platform slurm
+
       kaggle-manager doctor --kaggle
     """
     from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 
-    checks = examine(section, workdir=workdir)
+    checks = examine(section, platform=platform, workdir=workdir)
     if not as_json:
         for check in checks:
             print(f"{MARKS[check.state]} {check.name}: {check.says}")

@@ -28,6 +28,7 @@ from kaggle_manager.system.command_line import command
 def examine(
     section: str,
     *,
+    platform: str | None = None,
     workdir: Path | None = None,
     environ: Mapping[str, str] = os.environ,
     home: Path | None = None,
@@ -38,11 +39,12 @@ def examine(
     Args:
         section: its name; "" when none was named, which is said when there are several. Without one, and where no
             project is, everything else is looked at.
+        platform: where it would run; None: as without an option.
         environ, home: where credentials and settings are looked for.
         endpoint: the Kaggle to ask.
     """
     credentials, found = _credentials(environ, home)
-    config, project = _project(section, workdir, environ)
+    config, project = _project(section, platform, workdir, environ)
     looks: dict[str, Callable[[], Check | Sequence[Check]]] = {"python": machine.python}
     if config is not None:
         looks["training packages"] = partial(machine.training_packages, config.section)
@@ -110,7 +112,9 @@ def _credentials(environ: Mapping[str, str], home: Path | None) -> tuple[Credent
     return credentials, account.describe(credentials)
 
 
-def _project(section: str, workdir: Path | None, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Check]]:
+def _project(
+    section: str, platform: str | None, workdir: Path | None, environ: Mapping[str, str]
+) -> tuple[RunConfig | None, list[Check]]:
     """The run that is looked at, and what is to be said of its project; None where no project or no such run is."""
     unnamed: list[Check] = []
     try:
@@ -120,7 +124,7 @@ def _project(section: str, workdir: Path | None, environ: Mapping[str, str]) -> 
                 says = "none is here: sections and settings were not looked at"
                 return None, [Check("project", "caution", says, HOW_TO_BEGIN)]
             section, unnamed = _named(project)
-        config, settings = _settings(section, workdir, environ)
+        config, settings = _settings(section, platform, workdir, environ)
     except KaggleManagerError as error:
         return None, [problem("project", error)]
     return config, [*unnamed, *settings]
@@ -136,10 +140,12 @@ def _named(project: Path) -> tuple[str, list[Check]]:
     return names[0], [Check("section", "caution", says, todo)]
 
 
-def _settings(section: str, workdir: Path | None, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Check]]:
+def _settings(
+    section: str, platform: str | None, workdir: Path | None, environ: Mapping[str, str]
+) -> tuple[RunConfig | None, list[Check]]:
     """The configuration of a run, and every setting; a variable that cannot be used is a problem, and left out."""
     try:
-        config = build_config(section, workdir=workdir, environ={})
+        config = build_config(section, platform=platform, workdir=workdir, environ={})
     except KaggleManagerError as error:
         return None, [problem("section", error)]
     usable: dict[str, str] = {}
@@ -147,7 +153,7 @@ def _settings(section: str, workdir: Path | None, environ: Mapping[str, str]) ->
     for name in SETTINGS:
         tried = {**usable, variable_of(name): environ.get(variable_of(name), "")}
         try:
-            config = build_config(section, workdir=workdir, environ=tried)
+            config = build_config(section, platform=platform, workdir=workdir, environ=tried)
         except KaggleManagerError as error:
             what = f"setting {name}"
             refused[what] = problem(what, error)

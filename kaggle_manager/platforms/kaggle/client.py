@@ -94,7 +94,7 @@ class KaggleClient(ApiConnection, Platform):
 
     def limits(self) -> Limits:
         """What Kaggle is known to bound."""
-        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES - environment.BYTES)
+        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES - environment.BYTES, session_installs=True)
 
     def page(self, owner: str, slug: str) -> str:
         """The page of a kernel; the Kaggle of this machine has none."""

@@ -134,23 +134,21 @@ class SlurmPlatform(Platform):
     def has_this_python(self) -> bool:
         return not self.settings.login and not self.settings.setup and self.settings.python in (None, sys.executable)
 
-    def python(self) -> str:
-        """Of the host with Slurm's commands, after the lines of setup; what cannot be found out there a job says."""
-        return self._python
+    def check_python(self) -> None:
+        """Ask the Python of the host with Slurm's commands, after the lines of setup; what it does not say a job says.
 
-    @cached_property
-    def _python(self) -> str:
+        Raises:
+            ConfigError: it is too old. AuthError, RemoteError.
+        """
         done = self.shell.run("bash", "-l", "-c", ask_for_python(self.settings, self._default_python))
-        if (found := read_python(done.out)) is None:
-            return ""
-        if found < OLDEST_PYTHON:
+        found = read_python(done.out)
+        if found is not None and found < OLDEST_PYTHON:
             raise ConfigError(
                 f"{self.settings.python or self._default_python} on {self.shell.where} is Python {in_words(found)}: "
                 f"sessions need {in_words(OLDEST_PYTHON)} or newer.",
                 safe="nothing was started",
                 next_step="name another: python in [platform.slurm] of section.toml, or load one in its setup",
             )
-        return in_words(found)
 
     @property
     def _default_python(self) -> str:
@@ -166,7 +164,7 @@ class SlurmPlatform(Platform):
 
     def start(self, push: SessionRequest) -> StartedSession:
         if not self.has_this_python():
-            self.python()
+            self.check_python()
         links = links_of(push, self.settings.inputs)
         script = job_script(self.settings, self._default_python)
         done = self.shell.script(remote.PREPARE, self._root, push.slug, script, *links, stdin=push.source)

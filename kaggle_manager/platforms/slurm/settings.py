@@ -102,6 +102,13 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
     Raises:
         ConfigError: one of them is unknown or cannot be used; the message names it.
     """
+    variables = {f"{PREFIX}{name.upper()}" for name in SlurmSettings.model_fields}
+    if unknown := sorted(name for name in environ if name.startswith(PREFIX) and name not in variables):
+        raise ConfigError(
+            f"There is no setting {unknown[0]}.",
+            safe="nothing was started",
+            next_step=f"unset {unknown[0]}; known are {', '.join(sorted(variables))}",
+        )
     given: dict[str, Any] = {**table}
     for name in SlurmSettings.model_fields:
         if text := environ.get(f"{PREFIX}{name.upper()}"):
@@ -132,5 +139,6 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
 def root_of(settings: SlurmSettings, state: Path) -> str:
     """Where sessions lie on the cluster's disk; relative to the home directory there, or absolute."""
     if settings.folder:
-        return settings.folder.removeprefix("~/") if settings.folder != "~" else "."
+        below_home = settings.folder.removeprefix("~/") if settings.folder != "~" else "."
+        return below_home if settings.login else str(Path.home() / below_home)
     return "kaggle_manager_sessions" if settings.login else str(state.absolute() / "slurm")

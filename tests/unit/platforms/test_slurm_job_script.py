@@ -17,7 +17,6 @@ from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.platforms.slurm.job_script import OLDEST_PYTHON, job_script
 from kaggle_manager.platforms.slurm.job_state import end_of
 from kaggle_manager.platforms.slurm.settings import SlurmSettings
-from kaggle_manager.sessions.connection import Connection
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 
@@ -78,24 +77,15 @@ def python(folder: Path, version: str) -> str:
     return str(made)
 
 
-def machine(platform: SlurmPlatform) -> tuple[str, ...]:
-    return Connection(platform, "ann", "slurm", "").machine(None, ()).pythons  # type: ignore[arg-type]
-
-
-def test_wheels_are_for_the_python_of_the_cluster_not_for_that_of_the_manager(tmp_path: Path) -> None:
-    platform = SlurmPlatform({"python": python(tmp_path, "3.99"), "setup": ["echo loaded"]}, tmp_path)
-    assert machine(platform) == ("3.99",)
-
-
 def test_a_python_that_is_too_old_is_said_before_anything_is_started(tmp_path: Path) -> None:
     platform = SlurmPlatform({"python": python(tmp_path, "3.9")}, tmp_path)
     with pytest.raises(ConfigError, match=r"it's python on this machine is Python 3\.9: sessions need 3\.11 or newer"):
-        machine(platform)
+        platform.check_python()
 
 
 def test_a_setup_that_only_nodes_can_do_leaves_the_python_to_the_job(tmp_path: Path) -> None:
     options = {"python": python(tmp_path, "3.9"), "setup": ["module load what-only-a-node-has 2>/dev/null"]}
-    assert machine(SlurmPlatform(options, tmp_path)) == (f"{sys.version_info.major}.{sys.version_info.minor}",)
+    SlurmPlatform(options, tmp_path).check_python()
 
 
 def test_a_python_that_is_too_old_on_its_node_ends_the_job_at_once(

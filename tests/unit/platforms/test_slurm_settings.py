@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.platforms.slurm.refusals import refusal
-from kaggle_manager.platforms.slurm.settings import read_settings
+from kaggle_manager.platforms.slurm.settings import read_settings, root_of
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,29 @@ def test_a_setting_that_cannot_be_used_is_named_with_what_is_accepted(
     assert key in refused.value.next_step
     assert accepted in refused.value.message
     assert "pattern" not in refused.value.message
+
+
+def test_a_variable_that_is_no_setting_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"There is no setting KM_SLURM_PARTITON\."):
+        read_settings({}, {"KM_SLURM_PARTITON": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("table", "root"),
+    [
+        ({"folder": "sessions"}, "{home}/sessions"),
+        ({"folder": "~/sessions"}, "{home}/sessions"),
+        ({"folder": "/scratch/ann"}, "/scratch/ann"),
+        ({"folder": "sessions", "login": "there"}, "sessions"),
+        ({}, "{state}/slurm"),
+    ],
+)
+def test_a_folder_is_the_same_wherever_the_command_is_given(
+    table: dict[str, Any], root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    monkeypatch.chdir(tmp_path)
+    assert root_of(read_settings(table, {}), tmp_path) == root.format(home="/home/ann", state=tmp_path)
 
 
 def test_the_line_of_sbatch_that_names_the_fault_is_told() -> None:

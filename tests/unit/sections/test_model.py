@@ -113,6 +113,9 @@ def test_quick_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
         ("timesteps = 1000", "timesteps = 1000\ndivergence = { below = 1 }", ["divergence.below", "reward_below"]),
         ("timesteps = 1000", "timesteps = 1000\nstop_when = { session_hours = 0 }", ["stop_when.session_hours", "0"]),
         ("timesteps = 1000", "timesteps = 1000\nstop_when = { score = 1 }", ["stop_when.score", "reward"]),
+        ("[kernel]", "[platform.slurn]\ntime = 1\n[kernel]", ["platform", "slurn", '"module:Class"']),
+        ("[kernel]", "[platform]\nslurm = 1\n[kernel]", ["platform.slurm", "1"]),
+        ('title = "X"', 'title = "X"\nplatform = "slurm"', ["platform", "--platform or KM_PLATFORM says"]),
         ("gymnasium==1.4.0", "gymnasium>=1.4", ["kernel.packages.0", "gymnasium>=1.4", "name==version"]),
         (
             '"gymnasium==1.4.0"',

@@ -305,8 +305,7 @@ def test_pip_alone_is_asked_for_kaggles_platforms(monkeypatch: pytest.MonkeyPatc
 def test_wheels_are_for_each_python_that_a_session_may_have(tmp_path: Path) -> None:
     def pythons(platform: str, *told: str) -> tuple[str, ...]:
         config = SimpleNamespace(local_kaggle=tmp_path)
-        client = SimpleNamespace(has_this_python=lambda: False)
-        return Connection(client, "ann", platform, "").machine(config, told).pythons  # type: ignore[arg-type]
+        return Connection(None, "ann", platform, "").machine(config, told).pythons  # type: ignore[arg-type]
 
     assert pythons("kaggle") == ("3.12", "3.13")
     assert pythons("kaggle", "3.12", "3.13", "3.13.15") == ("3.12", "3.13")

@@ -144,6 +144,18 @@ def test_pip_fails_in_words_rather_than_replace_torch(image: Image, tmp_path: Pa
     assert image.refused, "no session after this one is spent on the same"
 
 
+def test_where_others_use_its_python_a_session_installs_nothing_and_names_what_lacks(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "_pip", lambda *_: pytest.fail("nothing is installed"))
+    monkeypatch.setattr(packages, "installed", lambda: {"agent": "2.8", "simulator": "1.0"})
+    packages.check(["simulator[all]==1.0"])
+    with pytest.raises(packages.Refused) as refused:
+        packages.check(["agent==2.9", "simulator==1.0", "nowhere==1.0"])
+    assert "pins agent==2.9, nowhere==1.0, and the Python of this session" in str(refused.value)
+    assert f"has agent 2.8. Sessions install nothing here: {sys.executable} -m pip install" in str(refused.value)
+
+
 def test_what_pip_finds_is_installed_with_what_it_needs(image: Image, tmp_path: Path) -> None:
     index = tmp_path / "index"
     tiny_wheel(index, "agent", "2.9", requires=["torch>=2.1", "helper>=1"])
