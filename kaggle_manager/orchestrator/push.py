@@ -211,7 +211,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
                 run.note("push_refused", generation, message=pushed.message)
                 run.postpone(IN_DOUBT, pushed.message, DOUBT_WAIT_S, DOUBT_LONGEST_S)
             return
-        _accepted(run, session, pushed.version)
+        _accepted(run, session, pushed.version, pushed.url)
 
 
 def _check_files_here(run: RunContext, parent: Checkpoint, inputs: Sequence[Input]) -> None:
@@ -262,13 +262,13 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
         _changed(run, session, error)
 
 
-def _accepted(run: RunContext, session: SessionRow, version: SessionRef) -> None:
+def _accepted(run: RunContext, session: SessionRow, version: SessionRef, where: str = "") -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.id)
         # Nothing but that there is a version.
         run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None)
         run.note("pushed", session.generation, version=version.id)
-    run.reporter.line(f"  accepted as {version.ref}")
+    run.reporter.line(f"  accepted as {version.ref}" + (f": {where}" if where else ""))
     if between := run.connection.client.others_between(session.baseline_version, version):
         run.reporter.warn(f"something else started {between}; what it leaves is not used")
 
