@@ -1,38 +1,35 @@
-"""What a session costs beside its training, on a Slurm of this machine and on the local Kaggle, in one run.
+"""One training over jobs of a local Slurm that are killed: this program, RL-Zoo and stock Stable-Baselines3.
 
-    python scripts/benchmarks/slurm_comparison.py                      the table
+    python scripts/benchmarks/slurm_comparison.py                      the table, some 15 minutes
     python scripts/benchmarks/slurm_comparison.py --write              and into docs/slurm.md
 
-A DQN on CartPole trains over sessions of so many steps, in turns on both, as many rounds as are asked for; medians over
-all sessions. The manager runs as a user's does, and every call that it makes of its platform is timed:
+Needs rl_zoo3. A DQN on CartPole, with one seed, one set of hyperparameters and a save every so many steps, is trained
+to a target by each. Of four jobs the first three die by SIGKILL, all their processes at once, each halfway between two
+saves, as a callback counts that all of them take. Ours is `km run`; the others are four jobs submitted at once, each of
+which waits for the one before it and continues from the newest save. Each is trained in one job as well, which nobody
+kills.
 
-    submit      `start`: the source is handed over, and the platform has named a session
-    wait        from there until the manager reads the session's first line
-    start-up    in the session, from its first line of Python to the first step: imports, environment, checkpoint
-    download    `outputs` and `download`
-    inputs      `publish_inputs`: the checkpoint that the next session continues
-    a session   all of the run's time that is not training, evaluating or saving, divided by its sessions
-    outage      the server stands still while a session trains, and answers again: until the manager knows its state
+    RL-Zoo `-i`             as its documentation has it, with `--save-freq` and `--save-replay-buffer`
+    ... a buffer each save  its replay buffer saved with each model by a callback, and put where `-i` looks for it
+    stock                   `CheckpointCallback(save_replay_buffer=True)`, `load`, `load_replay_buffer`, `learn`
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import os
 import shutil
 import signal
-import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
@@ -40,23 +37,41 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 from kept_section import commit, replace_section  # noqa: E402
 from loopback_slurm import LoopbackSlurm, why_not  # noqa: E402
 
-from kaggle_manager.config import LOCAL_KAGGLE, RunConfig  # noqa: E402
-from kaggle_manager.console.reporter import Reporter  # noqa: E402
-from kaggle_manager.local_kaggle.launcher import ensure_running, stop  # noqa: E402
-from kaggle_manager.notify.notifier import Notifier  # noqa: E402
-from kaggle_manager.orchestrator.manager import ValidationKaggleManager  # noqa: E402
-from kaggle_manager.platforms.platform import Platform  # noqa: E402
-from kaggle_manager.runs.journal import Journal  # noqa: E402
-from kaggle_manager.sessions.connection import Connection, connect  # noqa: E402
+HANGS_S = 3600.0
+HYPERPARAMETERS = {
+    "learning_rate": 0.0005,
+    "buffer_size": 10_000,
+    "learning_starts": 100,
+    "batch_size": 64,
+    "train_freq": 4,
+    "gradient_steps": 4,
+    "target_update_interval": 100,
+    "exploration_fraction": 0.2,
+}
+NETWORK = [64, 64]
+STEPS = '''
+"""One byte for each step that a job trains, in a file that has the job's number."""
+import os
+from stable_baselines3.common.callbacks import BaseCallback
 
-SECTION = "cart"
-SECTION_TOML = f"""
+class Steps(BaseCallback):
+    def __init__(self, folder):
+        super().__init__()
+        job = os.environ.get("SLURM_JOB_ID")
+        self.file = os.open(f"{folder}/{job}.steps" if job else os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def _on_step(self):
+        os.write(self.file, b".")
+        return True
+'''
+SECTION = f"""
 name = "cart"
 title = "A cart"
 trains = true
 default_scenario = "cart"
 
 [kernel]
+include = ["steps.py"]
 packages = ["stable-baselines3=={version("stable-baselines3")}"]
 
 [scenarios.cart]
@@ -65,171 +80,255 @@ environment_kwargs = {{{{ id = "CartPole-v1" }}}}
 algorithm = "DQN"
 timesteps = {{target}}
 seed = 1
-save_every = {{steps}}
+save_every = {{every}}
 models = "data/models"
 quick.models = "data/models_quick"
+quick.timesteps = 64
+quick.hyperparameters.learning_starts = 8
+evaluation.every = 1_000_000
+callbacks = {{{{ "steps:Steps" = {{{{ folder = "{{folder}}" }}}} }}}}
+
+[scenarios.cart.hyperparameters]
+policy_kwargs = {{{{ net_arch = {NETWORK} }}}}
+{{hyperparameters}}
 """
-TITLE = """## What a session costs
+ZOO_HYPERPARAMETERS = f"""
+import os
+saving = {{"save_freq": EVERY, "save_path": "saves/" + os.environ["SLURM_JOB_ID"], "save_replay_buffer": True}}
+callbacks = [{{"steps.Steps": {{"folder": "."}}}}]
+if BUFFER:
+    callbacks.append({{"stable_baselines3.common.callbacks.CheckpointCallback": saving}})
+policy = {{"n_timesteps": 0, "policy": "MlpPolicy", "policy_kwargs": {{"net_arch": {NETWORK}}}}}
+hyperparams = {{"CartPole-v1": {{**policy, **{HYPERPARAMETERS}, "callback": callbacks}}}}
+"""
+# With `-i`, `-n` is how many more steps, and the names of the saves count from 0 again: one folder for each job.
+ZOO = """#!/bin/bash
+newest= kept=0
+for folder in $(ls -d $1 2>/dev/null | sort -V); do
+    save=$(ls $folder/rl_model_*_steps.zip 2>/dev/null | sort -V | tail -1)
+    [ "$save" ] || continue
+    newest=$save steps=${save##*rl_model_}
+    kept=$((kept + ${steps%_steps.zip}))
+done
+buffer=${newest/rl_model_/rl_model_replay_buffer_} buffer=${buffer%.zip}.pkl
+[ ! -e "$buffer" ] || cp "$buffer" "$(dirname "$newest")/replay_buffer.pkl"
+exec "$2" -u -m rl_zoo3.train --algo dqn --env CartPole-v1 --seed 1 --conf-file zoo_hyperparameters.py \\
+    -n $(($3 - kept)) --save-freq "$4" --save-replay-buffer ${newest:+-i "$newest"} \\
+    --eval-freq -1 --num-threads 1 --device cpu
+"""
+STOCK = f"""
+import glob, sys
+import gymnasium, torch
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import CheckpointCallback
+from steps import Steps
 
-Beside its training, on a Slurm of one machine and on the local Kaggle there, in turns. What each row is, the
-[benchmark](../scripts/benchmarks/slurm_comparison.py) says; on a cluster the wait in its queue is added."""
-ROWS = ("submit", "wait", "start-up", "download", "inputs", "a session", "outage")
+target, every = int(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+env = gymnasium.make("CartPole-v1")
+saves = glob.glob("saves/rl_model_[0-9]*_steps.zip")
+if saves:
+    newest = max(saves, key=lambda name: int(name.split("_")[-2]))
+    model = DQN.load(newest, env=env, device="cpu")
+    model.load_replay_buffer(newest.replace("model_", "model_replay_buffer_").replace(".zip", ".pkl"))
+else:
+    network = {{"net_arch": {NETWORK}}}
+    model = DQN("MlpPolicy", env, seed=1, device="cpu", policy_kwargs=network, **{HYPERPARAMETERS})
+saving = CheckpointCallback(every, "saves", save_replay_buffer=True)
+model.learn(target - model.num_timesteps, callback=[Steps("."), saving], reset_num_timesteps=False)
+model.save("final.zip")
+"""
+TITLE = """## Next to RL-Zoo and stock Stable-Baselines3
+
+One DQN on CartPole, trained by each over four jobs of a local Slurm, of which three are killed halfway between two
+saves; the [benchmark](../scripts/benchmarks/slurm_comparison.py) says how. RL-Zoo writes its replay buffer at the end
+of a training alone: what is killed has none unless a callback saves it. One seed, a loaded machine: seconds and returns
+are examples, and a return is no measure of a resume; those of `km run` include its preflight and an evaluation."""
 
 
 @dataclass
-class Timed:
-    """A platform, and what the manager's calls of it took."""
+class Bench:
+    """Where and what all of them train."""
 
-    client: Platform
-    took: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    started_at: float = 0.0
-    status_at: float = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.client, name)
-        if not callable(method):
-            return method
-        if name == "follow_log":
-            return lambda *arguments, **options: self._log(method(*arguments, **options))
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.monotonic()
-            answer = method(*arguments, **options)
-            now = time.monotonic()
-            self.took[name].append(now - began)
-            if name == "start":
-                self.started_at = now
-            if name == "status":
-                self.status_at = now
-            return answer
-
-        return timed
-
-    def _log(self, lines: Iterator[Any]) -> Iterator[Any]:
-        for line in lines:
-            if self.started_at:
-                self.took["wait"].append(time.monotonic() - self.started_at)
-                self.started_at = 0.0
-            yield line
-
-
-@dataclass
-class Run:
-    """One run to its target on one platform; with an outage of so many seconds while its second session trains."""
-
-    folder: Path
-    platform: str
-    steps: int
-    sessions: int
     slurm: LoopbackSlurm
-    outage_s: float = 0.0
-    timed: Timed | None = None
-    recovery_s: list[float] = field(default_factory=list)
+    target: int
+    every: int
 
-    def connect(self, config: RunConfig) -> Connection:
-        connection = connect(config)
-        self.timed = Timed(connection.client)
-        return replace(connection, client=cast("Platform", self.timed))
+    def sbatch(self, folder: Path, jobs: int, *words: str) -> None:
+        """So many jobs, one after the other, however the one before it ended."""
+        options = ["--dependency=singleton", f"--job-name={folder.parent.name}_{folder.name}", "--no-requeue"]
+        for _ in range(jobs):
+            command = ["sbatch", *options, "--output=job_%j.txt", *words]
+            subprocess.run(command, cwd=folder, env=self.environment, check=True, stdout=subprocess.DEVNULL)
 
-    def train(self) -> dict[str, list[float]]:
-        section = self.folder / "project/sections" / SECTION
-        section.mkdir(parents=True)
-        target = self.steps * self.sessions
-        (section / "section.toml").write_text(SECTION_TOML.format(target=target, steps=self.steps))
-        outage = threading.Thread(target=self._stand_still, daemon=True)
-        if self.outage_s:
-            outage.start()
-        began = time.monotonic()
-        with (self.folder / "said.txt").open("w") as said:
-            ValidationKaggleManager(
-                platform=self.platform,
-                workdir=self.folder / "work",
-                project_root=self.folder / "project",
-                reporter=Reporter(said),
-                connect_to=self.connect,
-                check_before_push=lambda config, reporter, stated: None,
-                notifier=Notifier(),
-            ).run_validation_section(SECTION, max_steps=self.steps)
-        whole = time.monotonic() - began
-        if self.outage_s:
-            outage.join()
-            return {"outage": self.recovery_s}
-        with closing(Journal.to_read(self.folder / "work/journal.sqlite")) as journal:
-            (run,) = journal.runs()
-            timings = [session.facts["timings"] for session in journal.sessions(run.run_id)]
-        assert self.timed is not None
-        took = self.timed.took
-        trained = sum(each.get(name, 0.0) for each in timings for name in ("train", "evaluate", "save"))
-        return {
-            "submit": took["start"],
-            "wait": took["wait"],
-            "start-up": [each.get("install", 0.0) + each["setup"] for each in timings],
-            "download": [sum(pair) for pair in zip(took["outputs"], took["download"], strict=False)],
-            "inputs": took["publish_inputs"],
-            "a session": [(whole - trained) / len(timings)],
-        }
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**self.slurm.environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
-    def _stand_still(self) -> None:
-        while self.timed is None or len(self.timed.took["wait"]) < 2:
-            time.sleep(0.05)
-        if self.platform == "slurm":
-            self.slurm.controller_hangs()
-            time.sleep(self.outage_s)
-            self.slurm.controller_answers()
-        else:
-            server = ensure_running(self.folder / "work" / LOCAL_KAGGLE).pid
-            os.kill(server, signal.SIGSTOP)
-            time.sleep(self.outage_s)
-            os.kill(server, signal.SIGCONT)
-        back = time.monotonic()
-        while self.timed.status_at < back:
-            time.sleep(0.01)
-        self.recovery_s.append(self.timed.status_at - back)
+    def kill(self, job: str) -> None:
+        """Every process of it at once, as where its node fails: `scancel` would leave ours the time to save."""
+        pids = [int(line.split()[0]) for line in self.slurm.ask("scontrol", "listpids", job).splitlines()[1:]]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+
+    def km(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "kaggle_manager.cli", *words]
 
 
-def measured(slurm: LoopbackSlurm, platform: str, steps: int, sessions: int, outage_s: float) -> dict[str, list[float]]:
-    folder = Path(tempfile.mkdtemp(prefix="km_comparison_"))
-    try:
-        return Run(folder, platform, steps, sessions, slurm, outage_s).train()
-    finally:
-        if platform == "local":
-            stop(folder / "work" / LOCAL_KAGGLE)
-        shutil.rmtree(folder, ignore_errors=True)
+def ours(bench: Bench, folder: Path, jobs: int) -> subprocess.Popen[bytes]:
+    section = folder / "sections/cart"
+    section.mkdir(parents=True)
+    hyperparameters = "\n".join(f"{name} = {json.dumps(value)}" for name, value in HYPERPARAMETERS.items())
+    (section / "section.toml").write_text(
+        SECTION.format(target=bench.target, every=bench.every, folder=folder, hyperparameters=hyperparameters)
+    )
+    with (folder / "job_said.txt").open("wb") as out:
+        return subprocess.Popen(
+            bench.km("run", "cart", "--platform", "slurm"),
+            cwd=folder,
+            env=bench.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+        )
+
+
+def our_final(bench: Bench, folder: Path) -> Path:
+    words = bench.km("checkpoints", "export-sb3", str(bench.target), "exported")
+    subprocess.run(words, cwd=folder, env=bench.environment, check=True, stdout=subprocess.DEVNULL)
+    (model,) = (folder / "exported").glob("*_steps.zip")
+    return model
+
+
+def zoo(bench: Bench, folder: Path, jobs: int, buffer: bool = False) -> None:
+    text = f"EVERY, BUFFER = {bench.every}, {buffer}\n{ZOO_HYPERPARAMETERS}"
+    (folder / "zoo_hyperparameters.py").write_text(text)
+    (folder / "zoo.sh").write_text(ZOO)
+    saves = "saves/*" if buffer else "logs/dqn/CartPole-v1_*"
+    bench.sbatch(folder, jobs, "zoo.sh", saves, sys.executable, str(bench.target), str(bench.every))
+
+
+def zoo_final(bench: Bench, folder: Path) -> Path:
+    (model,) = (folder / "logs/dqn").glob("*/CartPole-v1.zip")
+    return model
+
+
+def stock(bench: Bench, folder: Path, jobs: int) -> None:
+    (folder / "train.py").write_text(STOCK)
+    bench.sbatch(folder, jobs, f"--wrap=exec {sys.executable} -u train.py {bench.target} {bench.every}")
+
+
+@dataclass
+class Tool:
+    """How a training of so many jobs is begun in a folder, and which file its final model is."""
+
+    name: str
+    begin: Callable[[Bench, Path, int], subprocess.Popen[bytes] | None]
+    final: Callable[[Bench, Path], Path]
+
+
+TOOLS = {
+    "ours": Tool("`km run --platform slurm`", ours, our_final),
+    "zoo": Tool("RL-Zoo `-i`", zoo, zoo_final),
+    "zoo_buffer": Tool("RL-Zoo `-i`, a buffer with each save", lambda b, f, jobs: zoo(b, f, jobs, True), zoo_final),
+    "stock": Tool("stock, `sbatch` chain", stock, lambda bench, folder: folder / "final.zip"),
+}
+
+
+@dataclass
+class Trained:
+    """What came of one training."""
+
+    steps: int
+    wall_s: float
+    final: Path
+
+    def mean_return(self) -> float:
+        """Of 20 greedy episodes, the same for everyone."""
+        from stable_baselines3 import DQN
+        from stable_baselines3.common.env_util import make_vec_env
+        from stable_baselines3.common.evaluation import evaluate_policy
+
+        model = DQN.load(self.final, device="cpu")
+        mean, _ = evaluate_policy(model, make_vec_env("CartPole-v1", seed=1000), 20, deterministic=True)
+        return float(mean)  # type: ignore[arg-type]
+
+    def has_the_bits_of(self, other: Trained) -> bool:
+        import torch
+        from stable_baselines3 import DQN
+
+        mine, its = (DQN.load(each.final, device="cpu").policy.state_dict() for each in (self, other))
+        return mine.keys() == its.keys() and all(torch.equal(mine[name], its[name]) for name in mine)
+
+
+def trained(bench: Bench, tool: Tool, folder: Path, kills: Sequence[int]) -> Trained:
+    """One training to the target; a job is killed when it has trained so many steps."""
+    folder.mkdir(parents=True)
+    (folder / "steps.py").write_text(STEPS)
+    began = time.monotonic()
+    process = tool.begin(bench, folder, len(kills) + 1)
+
+    def goes_on() -> bool:
+        if time.monotonic() > began + HANGS_S:
+            raise TimeoutError(f"{folder} has not come to its end within {HANGS_S:.0f} s")
+        return bool(bench.slurm.jobs()) if process is None else process.poll() is None
+
+    killed: set[str] = set()
+    for steps in kills:
+        while not (passed := {path.stem for path in folder.glob("*.steps") if path.stat().st_size > steps} - killed):
+            if not goes_on():
+                raise RuntimeError("\n".join(path.read_text()[-3000:] for path in folder.glob("job_*.txt")))
+            time.sleep(0.02)
+        (job,) = passed
+        bench.kill(job)
+        killed.add(job)
+    while goes_on():
+        time.sleep(0.2)
+    wall_s = time.monotonic() - began
+    return Trained(sum(path.stat().st_size for path in folder.glob("*.steps")), wall_s, tool.final(bench, folder))
+
+
+def row(bench: Bench, tool: Tool, folder: Path) -> str:
+    half, third = bench.every // 2, bench.target // 4 // bench.every * bench.every
+    # After the first one a job begins at the save before the kill: the same steps of the whole are passed.
+    chain = trained(bench, tool, folder / "chain", [third - half, third + half, third + half])
+    whole = trained(bench, tool, folder / "whole", [])
+    wall, returns = ([chain.wall_s, whole.wall_s], [chain.mean_return(), whole.mean_return()])
+    cells = [tool.name, f"{chain.steps:,}", f"{chain.steps - bench.target:,}", *(f"{each:.0f}" for each in wall)]
+    cells += [*(f"{each:.1f}" for each in returns), "yes" if chain.has_the_bits_of(whole) else "no"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sessions", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=3000, help="of a session")
-    parser.add_argument("--outage-s", type=float, default=20.0)
+    parser.add_argument("--target", type=int, default=12_000, help="steps")
+    parser.add_argument("--every", type=int, default=1000, help="steps from save to save")
+    parser.add_argument("--only", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--write", action="store_true", help="keep the table in docs/slurm.md")
     options = parser.parse_args()
-    if why := why_not():
+    if why := why_not() or ("" if importlib.util.find_spec("rl_zoo3") else "rl_zoo3 is not installed"):
         sys.exit(why)
-    platforms = {"Slurm": "slurm", "the local Kaggle": "local"}
-    found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in platforms}
-    slurm = LoopbackSlurm()
+    lines = [
+        "| | steps trained | of them again | seconds | in one job | mean return | in one job | same bits |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    folder, slurm = Path(tempfile.mkdtemp(prefix="km_comparison_")), LoopbackSlurm()
     try:
         slurm.start()
-        os.environ.update({name: slurm.environment[name] for name in ("SLURM_CONF", "PATH")})
-        for number in range(options.rounds + 1):
-            outage_s = options.outage_s if number == options.rounds else 0.0
-            for name, platform in platforms.items():
-                for row, seconds in measured(slurm, platform, options.steps, options.sessions, outage_s).items():
-                    found[name][row] += seconds
+        for name in options.only:
+            lines.append(row(Bench(slurm, options.target, options.every), TOOLS[name], folder / name))
+            print(lines[-1], flush=True)
+        slurm_version = slurm.ask("sbatch", "--version").split()[-1]
     finally:
         slurm.stop()
-    lines = [f"| seconds | {' | '.join(platforms)} |", f"|---|{'---|' * len(platforms)}"]
-    for row in ROWS:
-        each = [statistics.median(found[name][row]) for name in platforms]
-        lines.append(f"| {row} | {' | '.join(f'{seconds:.1f}' for seconds in each)} |")
-    print("\n".join(lines))
+        shutil.rmtree(folder, ignore_errors=True)
     if options.write:
         command = f"python scripts/benchmarks/slurm_comparison.py{''.join(f' {word}' for word in sys.argv[1:])}"
-        what = f"`{command}` at {commit()}; medians of {options.rounds * options.sessions} sessions on each."
-        replace_section("slurm", TITLE, [what, "", *lines], ROOT / "docs/slurm.md")
+        packages = ", ".join(f"{name} {version(name)}" for name in ("stable-baselines3", "rl_zoo3", "torch"))
+        what = f"`{command}` at {commit()}; Slurm {slurm_version}, {packages}."
+        replace_section("slurm_comparison", TITLE, [what, "", *lines], ROOT / "docs/slurm.md")
 
 
 if __name__ == "__main__":
