@@ -10,22 +10,28 @@ from small_project import Told
 
 from kaggle_manager.errors import AuthError, ConfigError, KaggleManagerError, Unavailable
 from kaggle_manager.orchestrator import wheels as room
+from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.sections.model import Kernel
 from kaggle_manager.sessions.wheels import Machine
 
 
-def run_of(kernel: Kernel, tmp_path: Any, *sessions: tuple[str, str]) -> Any:
-    """A run whose sessions had these images and told of these versions of Python, if any."""
+def run_of(kernel: Kernel, tmp_path: Any, *sessions: tuple[str, str], installs: bool = True) -> Any:
+    """A run whose sessions had these images and told of these versions of Python, if any.
+
+    Args:
+        installs: its sessions may install packages; else they run this Python as it is.
+    """
     asked: list[tuple[str, ...]] = []
 
     def machine(_config: object, pythons: Any) -> Machine:
         asked.append(tuple(pythons))
         return Machine(tuple(pythons), frozenset())
 
-    told = Told()
+    told, limits = Told(), Limits(43_200.0, {}, 1, session_installs=installs)
+    client = SimpleNamespace(limits=lambda: limits, has_this_python=lambda: not installs)
     return SimpleNamespace(
         config=SimpleNamespace(section=SimpleNamespace(kernel=kernel), state=tmp_path),
-        connection=SimpleNamespace(machine=machine, platform="kaggle"),
+        connection=SimpleNamespace(client=client, machine=machine, platform="kaggle"),
         reporter=told,
         warn_once=told.warn,
         sessions=[
@@ -59,6 +65,17 @@ def test_an_account_that_is_refused_is_said_at_once(tmp_path: Any, monkeypatch: 
     monkeypatch.setattr(room, "wheels_of", refused)
     with pytest.raises(AuthError):
         room.mountable_wheels(run_of(Kernel(packages=["agent==2.9"]), tmp_path), "")
+
+
+def test_where_sessions_install_nothing_what_this_python_lacks_is_named_and_no_wheel_is_made(tmp_path: Any) -> None:
+    here = f"pytest=={pytest.__version__}"
+    run = run_of(Kernel(packages=[here]), tmp_path, installs=False)
+    assert room.mountable_wheels(run, "") is None
+    lacking = run_of(Kernel(packages=[here, "pytest-timeout==0.1", "nowhere==1.0"]), tmp_path, installs=False)
+    with pytest.raises(ConfigError, match=r"pins pytest-timeout==0\.1, nowhere==1\.0, which is not") as refused:
+        room.mountable_wheels(lacking, "")
+    assert refused.value.next_step.endswith("-m pip install pytest-timeout==0.1 nowhere==1.0")
+    assert run.asked == lacking.asked == []
 
 
 def test_a_section_without_packages_asks_nothing(tmp_path: Any) -> None:
