@@ -118,7 +118,7 @@ class Passes:
             match action:
                 case lifecycle.Push(generation=generation) if may_push:
                     self._push(run, generation)
-                    may_push = watch_to_the_end  # else whoever called says how far the next one goes
+                    may_push = watch_to_the_end  # else the caller says how far the next session goes
                 case lifecycle.Reconcile():
                     reconcile(run, self.sleep)
                 case lifecycle.Watch():

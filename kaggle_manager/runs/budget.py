@@ -224,7 +224,7 @@ def plan_session(
 
 
 def is_worth_a_session(seconds: float, pace: Pace | None) -> bool:
-    """Whether a session of so many seconds trains longer than it takes to set up."""
+    """Whether a session of this length trains `WORTH_FACTOR` times as long as it takes to set up, or longer."""
     setup_s = pace.setup_s if pace else SETUP_GUESS_S
     return seconds - margin(max(0.0, seconds), pace) - setup_s >= WORTH_FACTOR * setup_s
 

@@ -96,7 +96,7 @@ def check_schedules(algorithm: str, hyperparameters: Mapping[str, Any]) -> None:
 
 
 def unknown(algorithm: str, names: Collection[str]) -> list[str]:
-    """In words, each of `names` that the algorithm has not; nothing for a class of one's own."""
+    """In words, each of `names` that the algorithm does not have; nothing for a user's class."""
     return [
         f"hyperparameters.{name}: {algorithm} has none of that name{meant(name, NAMES[algorithm])}"
         for name in names
@@ -105,7 +105,7 @@ def unknown(algorithm: str, names: Collection[str]) -> list[str]:
 
 
 def unknown_policy(algorithm: str, policy: str) -> list[str]:
-    """In words, a name that is none of the algorithm's policies; nothing for a class of one's own."""
+    """In words, a name that is none of the algorithm's policies; nothing for a user's class."""
     known = POLICIES.get(algorithm, (policy,))
     close = like(policy, known)
     hint = f"; did you mean {close}?" if close else ""

@@ -29,7 +29,7 @@ class Rules:
     Attributes:
         trials: how many are begun.
         rungs: how often a trial is judged, its end included.
-        keeps: one of so many judged at a rung goes on; 1: all of them.
+        keeps: of the trials judged at a rung the best 1/`keeps` go on; 1: all of them.
         maximize: whether a large score is better.
     """
 
@@ -84,7 +84,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Halt:
-    """So many trials failed at their start in the same way that the next one would."""
+    """Stop the sweep: the last trials all failed at their start in the same way, and the next one would, too."""
 
     why: str
 

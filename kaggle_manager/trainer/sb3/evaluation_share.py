@@ -29,8 +29,8 @@ MOST, ADVISED = 0.1, 0.05
 FEWEST = 5
 """Evaluations of a whole training that an advice leaves."""
 OPEN_EPISODE = 3_000
-"""Steps of an episode that has no time limit and was not over in a moment: so many a trained policy may play of a game
-of Atari, which an untrained one may lose at once."""
+"""Steps assumed for an episode without a time limit that did not end while it was measured: a trained policy plays a
+game of Atari for about that long, which an untrained one may lose at once."""
 MEASURE_S = 0.4
 MADE_S = 2.0
 """Where the environments of an evaluation take longer to make, one is made here, and the others are reckoned."""

@@ -1,8 +1,8 @@
 """What a script tells while it trains: lines `{"step", "name", "value"}` of its `metrics.jsonl`.
 
-Promises: a look reads a bounded number of bytes, of a regular file; so many are kept in all, of longer curves fewer
-points; a line that cannot be read is counted and ends nothing; a value that is not finite is a divergence, told before
-the checkpoint that came with it is kept.
+Promises: a look reads a bounded number of bytes, of a regular file; the file that is kept is bounded, and a longer
+curve gets fewer points; a line that cannot be read is counted and ends nothing; a value that is not finite is a
+divergence, told before the checkpoint that came with it is kept.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from kaggle_manager.trainer.script.resumed import Resumed, Watch
 from kaggle_manager.trainer.script.saves import Save, Saves
 
 GRACE_S, LOOK_S, LAST_LOOKS = 30.0, 0.002, 16
-# One that has told and saved nothing, and computes, is given so many times as long.
+# A script that has told and saved nothing yet, and computes, is given this many times as long.
 _PATIENCE, _COMPUTES = 2.0, 0.05
 SEED = 42
 
