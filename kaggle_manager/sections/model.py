@@ -352,7 +352,8 @@ class Section(Frozen):
             ConfigError: there is none; the message lists those there are.
         """
         agents = {name: each for name, each in self.scenarios.items() if isinstance(each, ScenarioConfig)}
-        places = {str(each.environment_kwargs.get("intersection")): name for name, each in agents.items()}
+        named = {name: each.environment_kwargs.get("intersection") for name, each in agents.items()}
+        places = {str(place): name for name, place in named.items() if place is not None}
         if intersection not in places:
             raise ConfigError(
                 f"Section {self.name} has no scenario at {intersection!r}.",

@@ -36,15 +36,15 @@ sys.path.insert(0, str(PROJECT))  # section 7.6 is this repository's own, and no
 
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv  # noqa: E402
 from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection  # noqa: E402
-from validation_ch7.section_7_6_rl_performance.signal_plan import SignalPlan  # noqa: E402
+from validation_ch7.section_7_6_rl_performance.second_study.environment import SignalEnv  # noqa: E402
 
 DOCUMENT = PROJECT / "validation_ch7" / "section_7_6_rl_performance" / "README.md"
 BEGIN, END = "<!-- traffic speed: begin -->", "<!-- traffic speed: end -->"
 DECISION_S, YELLOW_S, MIN_GREEN_S = 10, 3, 5
 TICKS = os.sysconf("SC_CLK_TCK")
-# As the environment starts SUMO; see `episode_server.py`.
+# As both environments start SUMO; see `episode_server.py`.
 OPTIONS = ["--time-to-teleport=-1", "--default.departspeed=0", "--default.departlane=first", "--no-step-log=true"]
-AIMS = {"sumo-rl, TraCI": 10.0, "sumo-rl, libsumo": 2.0, "SUMO alone, libsumo": 0.5}
+AIMS = {"sumo-rl, libsumo": 1.0}
 
 
 # --- one episode of each case, in a process of its own ----------------------------------------------------------------
@@ -53,20 +53,15 @@ Episode = Callable[[], None]
 
 
 def ours(site: Intersection, seed: int) -> Episode:
-    env = TrafficSignalEnv(site.name)
-
-    def episode() -> None:
-        env.reset(seed=seed)
-        for action in greens_in_turn(site):
-            env.step(action)
-
-    return episode
+    return played(SignalEnv(site.name, decision_s=DECISION_S, yellow_s=YELLOW_S, min_green_s=MIN_GREEN_S), site, seed)
 
 
-def ours_uncontrolled(site: Intersection, seed: int) -> Episode:
-    """The traffic of SUMO alone, looked at like any other: what the environment adds to the simulator."""
-    env = TrafficSignalEnv(site.name, plan=SignalPlan("shipped"))
+def first_study(site: Intersection, seed: int) -> Episode:
+    """The environment before it spoke in packed messages; it counts every trip of every episode."""
+    return played(TrafficSignalEnv(site.name), site, seed)
 
+
+def played(env: SignalEnv | TrafficSignalEnv, site: Intersection, seed: int) -> Episode:
     def episode() -> None:
         env.reset(seed=seed)
         for action in greens_in_turn(site):
@@ -156,7 +151,7 @@ class Case:
 
 CASES = (
     Case("this environment", ours),
-    Case("this environment, shipped plan", ours_uncontrolled),
+    Case("the environment of the first study", first_study),
     Case("sumo-rl, TraCI", sumo_rl),
     Case("sumo-rl, libsumo", sumo_rl, {"LIBSUMO_AS_TRACI": "1"}),
     Case("SUMO alone, libsumo", libsumo_alone),

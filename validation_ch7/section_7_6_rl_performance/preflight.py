@@ -24,6 +24,8 @@ from kaggle_manager.trainer.sb3.preflight import check_accelerator, check_traini
 from validation_ch7.section_7_6_rl_performance import metrics
 from validation_ch7.section_7_6_rl_performance.environment import TrafficSignalEnv
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
+from validation_ch7.section_7_6_rl_performance.second_study.environment import SignalEnv
+from validation_ch7.section_7_6_rl_performance.second_study.messages import Snapshot as SignalSnapshot
 from validation_ch7.section_7_6_rl_performance.simulation import Snapshot
 from validation_ch7.section_7_6_rl_performance.training import FOLDER, PROJECT
 
@@ -41,7 +43,7 @@ class Episode:
     """What a check needs to know of one finished episode."""
 
     rewards: list[float]
-    snapshots: list[Snapshot]
+    snapshots: list[Snapshot | SignalSnapshot]
     in_space: bool
 
     @property
@@ -114,9 +116,9 @@ def check_environment(scenario: ScenarioConfig) -> list[CheckResult]:
     ]
 
 
-def play(env: TrafficSignalEnv, seed: int, rng: np.random.Generator | None) -> Episode:
+def play(env: TrafficSignalEnv | SignalEnv, seed: int, rng: np.random.Generator | None) -> Episode:
     """One episode of random actions, or of action 0 throughout without `rng`."""
-    observation, _ = env.reset(seed=seed)
+    observation, _ = env.reset(seed=seed, options={"trips": True})
     episode = Episode([], [], in_space=True)
     in_space = env.observation_space.contains(observation)
     truncated = False
@@ -176,8 +178,13 @@ def physical(episodes: Sequence[Episode], limit_m_s: float) -> CheckResult:
     broken = []
     for episode in episodes:
         trips = episode.snapshots[-1].trips or ()
-        broken += metrics.impossible(metrics.summarise(trips, episode.snapshots), trips, limit_m_s)
+        broken += metrics.impossible(_measured(episode), trips, limit_m_s)
     return CheckResult("metrics are physically possible", not broken, "; ".join(broken[:3]) or "all bounds hold")
+
+
+def _measured(episode: Episode) -> metrics.EpisodeMetrics:
+    # Of a snapshot it reads what stands, which both kinds say.
+    return metrics.summarise(episode.snapshots[-1].trips or (), episode.snapshots)  # type: ignore[arg-type]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

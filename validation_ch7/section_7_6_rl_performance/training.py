@@ -19,7 +19,7 @@ from kaggle_manager.checkpoints import Lineage, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import CheckpointIncompatible, Interrupted, KaggleManagerError, UntrustedTree, error_context
 from kaggle_manager.sections.identity import identity_of, sources_of
-from kaggle_manager.sections.model import SECTION_FILE, load_section
+from kaggle_manager.sections.model import SECTION_FILE, Section, load_section
 from kaggle_manager.sections.project import state_of
 from validation_ch7.section_7_6_rl_performance.experiment import differences
 
@@ -39,6 +39,7 @@ def train(
     quick: bool = False,
     timesteps: int | None = None,
     trust: bool = False,
+    section: Section | None = None,
 ) -> SessionOutcome:
     """Train a scenario to its target, from wherever its tree below `base` is; Ctrl-C stops it in good order.
 
@@ -49,6 +50,7 @@ def train(
         quick: the quick variant.
         timesteps: the target; the scenario's own when absent.
         trust: continue a tree that is not trusted here.
+        section: what `name` is a scenario of; that of section.toml when absent.
 
     Raises:
         UntrustedTree: the tree was made elsewhere.
@@ -64,7 +66,7 @@ def train(
     from kaggle_manager.trainer.sb3.trainer import train as train_session
     from kaggle_manager.trainer.sb3.training_config import from_scenario
 
-    section = load_section(FOLDER / SECTION_FILE)
+    section = section or load_section(FOLDER / SECTION_FILE)
     config = section.agent(name)
     config = config.for_quick() if quick else config
     config = config if seed is None else config.for_seed(seed)

@@ -1,0 +1,268 @@
+"""What is tried before the declaration, on development seeds: parameters of the baselines, and variants of the agent.
+
+    python -m validation_ch7.section_7_6_rl_performance.second_study.development baselines --jobs 2
+    python -m validation_ch7.section_7_6_rl_performance.second_study.development agents --only main dqn
+    python -m validation_ch7.section_7_6_rl_performance.second_study.development table
+
+`development.toml` says what. Every finished item is kept as a small file in `development/`, to be committed, and is not
+computed again unless the code or its values changed: the same line goes on after anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
+from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.sections.identity import source_digests
+from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section, load_section
+from kaggle_manager.sections.trial import changed
+from validation_ch7.section_7_6_rl_performance import webster
+from validation_ch7.section_7_6_rl_performance.intersection import Intersection, find_intersection
+from validation_ch7.section_7_6_rl_performance.second_study.agents import agent
+from validation_ch7.section_7_6_rl_performance.second_study.contenders import KEPT, RULES, Contender, contender
+from validation_ch7.section_7_6_rl_performance.second_study.episodes import Episode, play
+from validation_ch7.section_7_6_rl_performance.training import FOLDER, PATH, PROJECT, train
+
+PLAN = Path(__file__).with_suffix(".toml")
+SITES = ("cologne1", "ingolstadt1")
+Parameters = dict[str, Any]
+
+
+def seeds_of(which: str) -> list[int]:
+    """The traffic seeds that `development.toml` has for this."""
+    declared = _plan()["seeds"][which]
+    return list(range(declared["first"], declared["first"] + declared["count"]))
+
+
+class Tuning:
+    """The table of everything tried with the baselines of one site, and what was chosen.
+
+    Args:
+        site: the intersection.
+        file: where the table is kept.
+        env_kwargs: of the environment, besides its site.
+        seeds: of the traffic.
+        jobs: episodes at a time.
+    """
+
+    def __init__(
+        self, site: Intersection, file: Path, env_kwargs: Mapping[str, Any], seeds: Sequence[int], jobs: int = 1
+    ) -> None:
+        self._site, self._file, self._jobs = site, file, jobs
+        self._env_kwargs, self._seeds = {**env_kwargs, "site": site.name}, seeds
+        self._head = {"sources": _sources(), "seeds": list(seeds), "environment": self._env_kwargs}
+        self.tried: list[dict[str, Any]] = []
+        kept = _read(file)
+        if {key: kept.get(key) for key in self._head} == self._head:
+            self.tried = kept["tried"]
+
+    def run(self, plan: Mapping[str, Mapping[str, Any]]) -> None:
+        """Try whatever `plan` says and has not been tried."""
+        for name, values in plan.items():
+            if name == "fixed_time_tuned":
+                self._search_greens(name, values["step_s"])
+            else:
+                self._try(name, _combinations(values))
+
+    def chosen(self) -> dict[str, Parameters]:
+        """Of each baseline, the parameters with the lowest mean delay, those without gridlock before all others."""
+        best: dict[str, dict[str, Any]] = {}
+        for row in self.tried:
+            known = best.get(row["name"])
+            if known is None or _rank(row) < _rank(known):
+                best[row["name"]] = row
+        return {name: row["parameters"] for name, row in best.items()}
+
+    def _try(self, name: str, candidates: Sequence[Parameters]) -> None:
+        known = [row["parameters"] for row in self.tried if row["name"] == name]
+        todo = [parameters for parameters in candidates if parameters not in known]
+        with ThreadPoolExecutor(self._jobs) as pool:
+            for row in pool.map(lambda parameters: self._row(name, parameters), todo):
+                self.tried.append(row)
+                _write(self._file, {**self._head, "tried": self.tried, "chosen": self.chosen()})
+                print(f"{self._site.name}: {name} {row['parameters']}: {row['mean_delay_s']:.2f} s", flush=True)
+
+    def _row(self, name: str, parameters: Parameters) -> dict[str, Any]:
+        episodes = list(play(contender(name, parameters), self._env_kwargs, self._seeds))
+        return {"name": name, "parameters": parameters, **summary(episodes)}
+
+    def _search_greens(self, name: str, steps_s: Sequence[int]) -> None:
+        """From Webster's plan, change single greens by each step while that helps."""
+        timing = self._env_kwargs
+        shortest, longest = timing.get("min_green_s", 5), timing.get("max_green_s", 50)
+        first = webster.greens(self._site, yellow_s=4, min_green_s=shortest)  # 3 s of yellow, 1 s of clearance
+        self._try(name, [{"greens_s": [min(longest, round(green)) for green in first]}])
+        for step_s in steps_s:
+            while True:
+                before = self.chosen()[name]
+                self._try(name, list(_neighbours(before["greens_s"], step_s, shortest, longest)))
+                if self.chosen()[name] == before:
+                    break
+
+
+def _neighbours(greens_s: Sequence[int], step_s: int, shortest: int, longest: int) -> Iterator[Parameters]:
+    for phase, change in itertools.product(range(len(greens_s)), (-step_s, step_s)):
+        changed_s = [green + change * (number == phase) for number, green in enumerate(greens_s)]
+        if shortest <= changed_s[phase] <= longest:
+            yield {"greens_s": changed_s}
+
+
+def _combinations(values: Mapping[str, Sequence[Any]]) -> list[Parameters]:
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
+    return row["gridlocked"] > 0, row["mean_delay_s"]
+
+
+def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """What the tables say of some episodes of one contender; seconds a trip."""
+    delays = [episode.mean_delay_s for episode in episodes]
+    return {
+        "episodes": len(episodes),
+        "mean_delay_s": round(fmean(delays), 3),
+        "median_delay_s": round(median(delays), 3),
+        "worst_delay_s": round(max(delays), 3),
+        "mean_outside_s": round(fmean(episode.mean_outside_s for episode in episodes), 3),
+        "gridlocked": sum(episode.gridlock_onset_s is not None for episode in episodes),
+        "switches_h": round(fmean(episode.switches_h for episode in episodes), 1),
+        "longest_red_s": max(episode.longest_red_s for episode in episodes),
+    }
+
+
+def variant(section: Section, name: str, declared: Mapping[str, Any]) -> ScenarioConfig:
+    """The scenario of a variant, with a training tree of its own."""
+    config = changed(section.agent(declared["scenario"]), declared.get("values", {}))
+    assert isinstance(config, ScenarioConfig)
+    own = {"models": f"data/models_development/{name}"} | {
+        key: declared[key] for key in ("algorithm",) if key in declared
+    }
+    return config.model_copy(update=own)
+
+
+def train_variant(name: str, declared: Mapping[str, Any], seed: int, base: Path, kept: Path) -> None:
+    """Train a variant with one seed, judge its models and keep what came out; nothing where that is kept already."""
+    section = load_section(FOLDER / SECTION_FILE)
+    config = variant(section, name, declared)
+    section = section.model_copy(update={"scenarios": {**section.scenarios, name: config}})
+    file = kept / "agents" / f"{name}_seed_{seed}.json"
+    head = {"name": name, "seed": seed, "sources": _sources(), "scenario": _meaning(config), "declared": dict(declared)}
+    known = _read(file)
+    if {key: known.get(key) for key in head} == head:
+        return
+    began_s = _cpu_s()
+    train(name, base=base, seed=seed, section=section)
+    cpu_s = _cpu_s() - began_s
+    store = CheckpointStore(TrainingTree(base / PATH / config.for_seed(seed).models, name))
+    judged = {
+        level: {"step": found.step, **summary(_judged(agent(config, found.read("model")), config))}
+        for level, found in (("best", store.best()), ("final", store.final()))
+        if found is not None
+    }
+    _write(file, {**head, "cpu_s": round(cpu_s, 1), "judged": judged})
+    print(f"{name}, seed {seed}: {judged}", flush=True)
+
+
+def _judged(model: Contender, config: ScenarioConfig) -> list[Episode]:
+    return list(play(model, config.environment_kwargs, seeds_of("judging")))
+
+
+def table(kept: Path) -> str:
+    """Everything that was tried, as Markdown."""
+    columns = ("mean_delay_s", "median_delay_s", "worst_delay_s", "gridlocked", "switches_h", "longest_red_s")
+    lines = []
+    for site in SITES:
+        tried = _read(kept / f"baselines_{site}.json").get("tried", [])
+        lines += ["", f"**{site}**", "", f"| baseline | parameters | {' | '.join(columns)} |", "|---" * 8 + "|"]
+        for row in sorted(tried, key=lambda row: (list(RULES).index(row["name"]), _rank(row))):
+            cells = (str(row[column]) for column in columns)
+            lines.append(f"| {row['name']} | `{json.dumps(row['parameters'])}` | {' | '.join(cells)} |")
+    lines += ["", f"| agent | seed | model | {' | '.join(columns)} |", "|---" * 9 + "|"]
+    for file in sorted((kept / "agents").glob("*.json")):
+        found = _read(file)
+        for level, row in found["judged"].items():
+            cells = (str(row[column]) for column in columns)
+            lines.append(f"| {found['name']} | {found['seed']} | {level} | {' | '.join(cells)} |")
+    return "\n".join(lines).strip()
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of those it has ended, simulators among them."""
+    return sum(os.times()[:4])
+
+
+def _plan() -> dict[str, Any]:
+    return tomllib.loads(PLAN.read_text(encoding="utf-8"))
+
+
+def _sources() -> str:
+    """Digest of the code that an episode depends on."""
+    folder = Path(__file__).resolve().parent
+    names = sorted(file.name for file in folder.glob("*.py") if file.name not in ("agents.py", "development.py"))
+    return hashlib.sha256(json.dumps(source_digests(folder, names)).encode()).hexdigest()[:16]
+
+
+def _meaning(config: ScenarioConfig) -> str:
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _write(file: Path, body: Mapping[str, Any]) -> None:
+    disk = Disk()
+    disk.make_folder(file.parent)
+    write_atomic(disk, file, (json.dumps(body, indent=1) + "\n").encode())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m validation_ch7.section_7_6_rl_performance.second_study.development", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("what", choices=("baselines", "agents", "table"))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="sites, or agents; default: all")
+    parser.add_argument("--jobs", type=int, default=1, help="baselines: how many are played at a time")
+    parser.add_argument(
+        "--workdir", type=Path, default=PROJECT, help="agents: the training trees lie below this folder"
+    )
+    parser.add_argument("--kept", type=Path, default=KEPT, help="what is finished is kept in this folder")
+    options = parser.parse_args(arguments)
+    plan = _plan()
+    try:
+        if options.what == "baselines":
+            for site in options.only or SITES:
+                file = options.kept / f"baselines_{site}.json"
+                Tuning(find_intersection(site), file, {}, seeds_of("tuning"), options.jobs).run(plan["baselines"])
+        elif options.what == "agents":
+            for name, seed in itertools.product(options.only or plan["agents"], plan["seeds"]["training"]):
+                train_variant(name, plan["agents"][name], seed, options.workdir.resolve(), options.kept)
+        else:
+            print(table(options.kept))
+    except KaggleManagerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
