@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
 from kaggle_manager.errors import KaggleManagerError
