@@ -26,7 +26,7 @@ from typing import Any
 import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.atomic_io import Disk, write_atomic
-from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.errors import Interrupted, KaggleManagerError
 from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section, load_section
 from kaggle_manager.sections.trial import changed
@@ -165,7 +165,13 @@ def train_variant(name: str, declared: Mapping[str, Any], seed: int, base: Path,
     if {key: known.get(key) for key in head} == head:
         return
     began_s = _cpu_s()
-    train(name, base=base, seed=seed, section=section)
+    outcome = train(name, base=base, seed=seed, section=section)
+    if outcome.kind == "interrupted":
+        raise Interrupted(
+            f"{name}, seed {seed}: {outcome.reason}.",
+            safe=f"the checkpoint of step {outcome.step} is kept.",
+            next_step="run the same command again to go on.",
+        )
     cpu_s = _cpu_s() - began_s
     store = CheckpointStore(TrainingTree(base / PATH / config.for_seed(seed).models, name))
     judged = {
