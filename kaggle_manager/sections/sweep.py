@@ -117,7 +117,8 @@ class Sweep(Frozen):
 
     `metric` is `reward` for an agent, and for a script a name that it reports in metrics.jsonl. At each of the `rungs`,
     in steps, a trial pauses until it is decided whether it goes on: with `pruner = "halving"` the best of each
-    `reduction` trials do, with "median" the better half, with "none" all of them.
+    `reduction` trials do, with "median" the better half, with "none" all of them. So many trials as `at_once` are under
+    way before results of earlier ones count.
     """
 
     scenario: Name | None = None
@@ -126,6 +127,7 @@ class Sweep(Frozen):
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["halving", "median", "none"] = "halving"
     reduction: Annotated[int, Field(ge=2)] = 3
+    at_once: PositiveInt = 8
     rungs: list[PositiveInt] = []
     trials: PositiveInt
     seed: NonNegativeInt = 0

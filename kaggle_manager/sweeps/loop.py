@@ -17,13 +17,11 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Diverged, KaggleManagerError, KernelFailed, NotFinished, RunError, one_line
 from kaggle_manager.orchestrator.campaign import Campaign, Member
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
-from kaggle_manager.sweeps.decide import Done, Halt, Promote, Wait, decide
+from kaggle_manager.sweeps.decide import Action, Done, Halt, Promote, Wait, decide
 from kaggle_manager.sweeps.sampler import suggest, write_storage
 from kaggle_manager.sweeps.scores import names_of, score_of
 from kaggle_manager.sweeps.study import STOP_FILE, Result, Study, sweep_command
 
-# Where a platform sets no bound: more trials at once would be begun before any result says where to look.
-MOST_AT_ONCE = 8
 _NUMBERS = re.compile(r"[0-9a-f]{8,}|\d+")
 _LONGEST_FAILURE = 500
 
@@ -59,11 +57,9 @@ class SweepLoop:
             KaggleManagerError: something that no trial is to blame for.
         """
         self.study.go_on()
-        for view in self.study.views():
-            if view.is_on_its_way:
-                self._send(view.number, view.goal)
-        while not self._fill():
+        while not self._decide():
             self._check_not_stopped()
+            self._send()
             self.campaign.round_and_pause()
             self._collect()
         write_storage(self.study)
@@ -84,16 +80,14 @@ class SweepLoop:
 
     def _campaign(self, configs: Sequence[RunConfig]) -> Campaign:
         any_of_it = [*configs] or [self.build(self.study.state.scenario, None)]
-        most = self.max_sessions or MOST_AT_ONCE
-        made = Campaign(self.manager, any_of_it, self.reporter, most, self.clock, self.sleep)
+        made = Campaign(self.manager, any_of_it, self.reporter, self.max_sessions, self.clock, self.sleep)
         made.members = made.members if configs else []
         return made
 
-    def _fill(self) -> bool:
-        """Begin and promote as many trials as there is room for; True when every trial is over."""
-        room, known = self.campaign.room(), self.study.state
-        while True:
-            action = decide(self.study.rules(self.trials), self.study.views(), self.study.failures())
+    def _decide(self) -> bool:
+        """Begin and promote what the results that are here allow; True when every trial is over."""
+        known = self.study.state
+        while not isinstance(action := self._next(), Wait | Done):
             if isinstance(action, Halt):
                 self.study.halt(action.why)
                 raise KernelFailed(
@@ -101,27 +95,33 @@ class SweepLoop:
                     safe="every trial; those that are on their way go on on the platform",
                     next_step=f"correct the cause, and run it again: {sweep_command(self.study.folder)}",
                 )
-            if isinstance(action, Done | Wait) or len(self.campaign.members) >= room:
-                break
             if isinstance(action, Promote):
-                self.study.promote(action.number, action.goal)
+                self.study.promote(action.number, action.at)
                 self.reporter.line(f"trial {action.number} goes on to step {self.study.state.stops[action.goal]:,}")
-                self._send(action.number, action.goal)
             else:
-                trial = self.study.add(suggest(self.study))
+                trial = self.study.add(suggest(self.study, action.at), action.at)
                 told = ", ".join(f"{key} = {value}" for key, value in trial.values.items())
                 self.reporter.line(f"trial {trial.number}: {told}")
-                self._send(trial.number, 0)
         if self.study.state is not known:
             write_storage(self.study)
         return isinstance(action, Done)
 
-    def _send(self, number: int, goal: int) -> None:
+    def _next(self) -> Action:
+        return decide(self.study.rules(self.trials), self.study.views(), self.study.failures())
+
+    def _send(self) -> None:
+        """Give those that are on their way to the platform as it has room, in the order they were sent."""
+        here = [member.config.scenario_name for member in self.campaign.members]
+        waiting = [view for view in self.study.views() if view.is_on_its_way]
+        waiting = [view for view in waiting if self.study.trial(view.number).name not in here]
+        if not waiting:
+            return
         stops = self.study.state.stops
-        config = self.build(self.study.trial(number).name, None)
-        member = Member(config, None if goal == len(stops) - 1 else stops[goal])
-        self.campaign.members.append(member)
-        self.campaign.begin(member)
+        for view in sorted(waiting, key=lambda view: view.sent[-1])[: max(0, self.campaign.room() - len(here))]:
+            config = self.build(self.study.trial(view.number).name, None)
+            member = Member(config, None if view.goal == len(stops) - 1 else stops[view.goal])
+            self.campaign.members.append(member)
+            self.campaign.begin(member)
 
     def _collect(self) -> None:
         """Write down what came of the trials that are over."""

@@ -1,13 +1,16 @@
 """Optuna: asked for the values of the next trial, and given the study in the form its dashboard reads.
 
-Promises: Optuna is asked in memory, from what `study.json` says and the number of the trial alone, so it is asked again
-after any crash and answers the same; nothing is decided by its file, which is written whole from `study.json`.
+Promises: Optuna is asked in memory, from the number of the trial and the results that count by then alone, so it is
+asked again after any crash and answers the same; nothing is decided by its file, which is written whole from
+`study.json`.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from pydantic import JsonValue
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.sweep import Choices, Distribution, Sweep
-from kaggle_manager.sweeps.decide import TrialView
+from kaggle_manager.sweeps.decide import TrialView, known_at
 from kaggle_manager.sweeps.study import Study
 
 STORAGE_FILE = "optuna.log"
@@ -40,8 +43,11 @@ def optuna_here() -> Any:
     return optuna
 
 
-def suggest(study: Study) -> dict[str, JsonValue]:
+def suggest(study: Study, at: int) -> dict[str, JsonValue]:
     """The values of the next trial, by their keys.
+
+    Args:
+        at: the moment by the clock of the sweep; results that count later are not known yet.
 
     Raises:
         ConfigError: Optuna is not installed.
@@ -50,7 +56,10 @@ def suggest(study: Study) -> dict[str, JsonValue]:
     seed = (sweep.seed * 1_000_003 + study.next_number) % 2**32
     kind = optuna.samplers.TPESampler if sweep.sampler == "tpe" else optuna.samplers.RandomSampler
     known = optuna.create_study(direction=sweep.direction, sampler=kind(seed=seed))
-    _fill(optuna, known, study)
+    views = known_at(study.rules(len(study.state.trials)), study.views(), at)
+    # One that was promoted counts by the rung it was judged at: of what runs, Optuna takes no notice.
+    judged = [replace(view, sent=view.sent[: max(1, len(view.scores))]) for view in views]
+    _fill(optuna, known, study, judged)
     found = known.ask(_distributions(optuna, sweep)).params
     return {key: _value(each, found[key]) for key, each in sweep.space.items()}
 
@@ -67,23 +76,22 @@ def write_storage(study: Study) -> Path:
         name = f"{study.folder.name}/{study.state.scenario}"
         direction = study.sweep.direction
         storage = JournalStorage(backend)
-        _fill(optuna, optuna.create_study(storage=storage, study_name=name, direction=direction), study)
+        _fill(optuna, optuna.create_study(storage=storage, study_name=name, direction=direction), study, study.views())
         unfinished.replace(file)
     return file
 
 
-def _fill(optuna: Any, known: Any, study: Study) -> None:
+def _fill(optuna: Any, known: Any, study: Study, views: Sequence[TrialView]) -> None:
     distributions = _distributions(optuna, study.sweep)
-    for begun, view in zip(study.state.trials, study.views(), strict=True):
+    for begun, view in zip(study.state.trials, views, strict=True):
         state = _state_of(optuna, study, view)
-        steps = [result.step for result in study.results_of(view.number) if result.score is not None]
         known.add_trial(
             optuna.trial.create_trial(
                 state=state,
                 value=view.scores[-1] if state == optuna.trial.TrialState.COMPLETE else None,
                 params={key: _shown(each, begun.values[key]) for key, each in study.sweep.space.items()},
                 distributions=distributions,
-                intermediate_values=dict(zip(steps, view.scores, strict=True)),
+                intermediate_values=dict(zip(study.state.stops, view.scores, strict=False)),
                 user_attrs={"scenario": study.trial(view.number).name},
             )
         )

@@ -33,11 +33,11 @@ LOCK_FILE, STOP_FILE = "lock", "stop"
 
 
 class Begun(Part):
-    """A trial, and the rung that it is sent to."""
+    """A trial, and when it was sent to each rung, by the clock of the sweep (see `decide`)."""
 
     number: NonNegativeInt
     values: Table
-    goal: NonNegativeInt = 0
+    sent: tuple[NonNegativeInt, ...]
 
 
 class Result(Part):
@@ -163,16 +163,16 @@ class Study:
         return Sweep.model_validate(self.state.sweep)
 
     def rules(self, trials: int) -> Rules:
-        sweep, rungs = self.sweep, len(self.state.stops)
+        sweep = self.sweep
         keeps = {"halving": sweep.reduction, "median": 2, "none": 1}[sweep.pruner]
-        return Rules(trials, rungs, keeps, sweep.direction == "maximize")
+        return Rules(trials, self.state.stops, sweep.at_once, keeps, sweep.direction == "maximize")
 
     def views(self) -> list[TrialView]:
         """Its trials, as `decide` looks at them."""
         return [
             TrialView(
                 each.number,
-                each.goal,
+                each.sent,
                 tuple(result.score for result in self.results_of(each.number) if result.score is not None),
                 any(result.failure for result in self.results_of(each.number)),
             )
@@ -196,17 +196,18 @@ class Study:
 
     # --- its steps: each is one write ---------------------------------------------------------------------------------
 
-    def add(self, values: dict[str, JsonValue]) -> Trial:
+    def add(self, values: dict[str, JsonValue], at: int) -> Trial:
         """Begin the next trial."""
-        begun = Begun(number=self.next_number, values=values)
+        begun = Begun(number=self.next_number, values=values, sent=(at,))
         self._change(trials=(*self.state.trials, begun))
         return self.trial(begun.number)
 
-    def promote(self, number: int, goal: int) -> None:
-        """Send a trial on to rung `goal`."""
+    def promote(self, number: int, at: int) -> None:
+        """Send a trial on to its next rung."""
         self._change(
             trials=tuple(
-                each.model_copy(update={"goal": goal}) if each.number == number else each for each in self.state.trials
+                each.model_copy(update={"sent": (*each.sent, at)}) if each.number == number else each
+                for each in self.state.trials
             )
         )
 

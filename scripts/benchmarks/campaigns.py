@@ -9,6 +9,7 @@ printed.
     python scripts/benchmarks/campaigns.py --count 10000 --write          and keep it in docs/robustness.md
     python scripts/benchmarks/campaigns.py --only 4711                    one campaign, with all that was said
     python scripts/benchmarks/campaigns.py --count 10000 --keep FILE      goes on from FILE, where it writes each result
+    python scripts/benchmarks/campaigns.py --sweeps --count 1000          sweeps of many trials instead of single runs
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
@@ -28,9 +31,21 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 from campaign import Result, run_campaign  # noqa: E402
 from campaign_draw import draw  # noqa: E402
 from campaign_stage import make_project  # noqa: E402
+from sweep_campaign import SweepResult, run_sweep  # noqa: E402
+from sweep_draw import draw_sweep  # noqa: E402
 
 DOCUMENT = ROOT / "docs/robustness.md"
-BEGIN, END = "<!-- campaigns: begin -->", "<!-- campaigns: end -->"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is simulated: one run in a campaign, or a sweep. `name` marks its table in the document."""
+
+    name: str
+    draw: Callable[[int], Any]
+    play: Callable[..., Any]
+    result: type[Result]
+    rows: Callable[[Sequence[Any]], Iterator[str]]
 
 
 def main() -> int:
@@ -44,31 +59,33 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
     parser.add_argument("--report", action="store_true", help="run nothing: the table of what was kept")
+    parser.add_argument("--sweeps", action="store_true", help="sweeps instead of single runs")
     options = parser.parse_args()
+    kind = SWEEPS if options.sweeps else RUNS
     if options.only is not None:
-        return aloud(options.only)
-    results = {result.seed: result for path in options.keep for result in kept(path)}
+        return aloud(kind, options.only)
+    results = {result.seed: result for path in options.keep for result in kept(kind, path)}
     turn, of = map(int, options.share.split("/"))
     seeds = range(options.seed, options.seed + options.count)
     open_seeds = [seed for seed in seeds if seed not in results or not results[seed].is_well]  # a broken one anew
     missing = [seed for seed in open_seeds if seed % of == turn % of]
-    for result in run(missing if not options.report else [], options.keep[0] if options.keep else None):
+    for result in run(kind, missing if not options.report else [], options.keep[0] if options.keep else None):
         results[result.seed] = result
     found = [results[seed] for seed in sorted(results) if seed in seeds]
-    lines = list(table(found))
+    lines = list(table(kind, found))
     print("\n".join(lines))
     if options.write:
-        write(lines)
+        write(kind, lines)
     return 0 if found and all(result.is_well for result in found) else 1
 
 
-def run(seeds: Sequence[int], keep: Path | None) -> Iterator[Result]:
-    """Run these campaigns, one after the other."""
+def run(kind: Kind, seeds: Sequence[int], keep: Path | None) -> Iterator[Result]:
+    """Run these, one after the other."""
     gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
         project = make_project(Path(folder))
         for seed in seeds:
-            result = run_campaign(seed, project)
+            result = kind.play(seed, project)
             if not result.is_well:
                 print(f"seed {seed}: {result.outcome}: {result.why}", file=sys.stderr, flush=True)
             if keep is not None:
@@ -77,36 +94,44 @@ def run(seeds: Sequence[int], keep: Path | None) -> Iterator[Result]:
             yield result
 
 
-def kept(path: Path) -> Iterator[Result]:
+def kept(kind: Kind, path: Path) -> Iterator[Result]:
     for line in path.read_text().splitlines() if path.is_file() else []:
-        yield Result(**{**json.loads(line), "faults": Counter(json.loads(line)["faults"])})
+        yield kind.result(**{**json.loads(line), "faults": Counter(json.loads(line)["faults"])})
 
 
-def aloud(seed: int) -> int:
+def aloud(kind: Kind, seed: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        print(draw(seed))
-        result = run_campaign(seed, make_project(Path(folder, "project")), Path(folder, "campaign"), aloud=True)
+        print(kind.draw(seed))
+        result = kind.play(seed, make_project(Path(folder, "project")), Path(folder, "campaign"), aloud=True)
     print(result)
     return 0 if result.is_well else 1
 
 
-def table(results: Sequence[Result]) -> Iterator[str]:
-    """What these campaigns came to, in Markdown."""
+def table(kind: Kind, results: Sequence[Result]) -> Iterator[str]:
+    """What these came to, in Markdown."""
     if not results:
         return
-    outcomes = Counter(result.outcome for result in results)
     total: Counter[str] = Counter()
     for result in results:
         total.update(result.faults)
-    steps, repeated = sum(r.steps for r in results), sum(r.repeated for r in results)
     first, last = results[0].seed, results[-1].seed
     broken = [result.seed for result in results if not result.is_well]
-    yield f"{len(results):,} campaigns, seeds {first} to {last}: {len(broken)} broken promises."
+    yield f"{len(results):,} {kind.name}, seeds {first} to {last}: {len(broken)} broken promises."
     if broken:
         yield f"Broken: {', '.join(map(str, broken[:20]))}."
     yield ""
     yield "| what | how much |"
     yield "|---|---|"
+    yield from kind.rows(results)
+    cpu_s = sum(r.cpu_s for r in results)
+    yield f"| CPU time | {cpu_s / 60:.0f} min, {1000 * cpu_s / len(results):.0f} ms each |"
+    yield ""
+    yield "Met on the way: " + ", ".join(f"{name} {count:,}" for name, count in total.most_common() if count) + "."
+
+
+def rows_of_runs(results: Sequence[Result]) -> Iterator[str]:
+    outcomes = Counter(result.outcome for result in results)
+    steps, repeated = sum(r.steps for r in results), sum(r.repeated for r in results)
     yield f"| finished, with the final model of an uninterrupted training | {outcomes['finished']:,} |"
     yield f"| wait for the user, who is told what to do | {outcomes['waits for a person']:,} |"
     yield f"| sessions, each session number pushed once | {sum(r.sessions for r in results):,} |"
@@ -116,16 +141,31 @@ def table(results: Sequence[Result]) -> Iterator[str]:
     yield f"| passes (`tick`) | {sum(r.ticks for r in results):,} |"
     yield f"| virtual weeks | {sum(r.weeks for r in results):,.0f} |"
     yield f"| timesteps trained more than once | {repeated / max(1, steps):.2%} |"
-    cpu_s = sum(r.cpu_s for r in results)
-    yield f"| CPU time | {cpu_s / 60:.0f} min, {1000 * cpu_s / len(results):.0f} ms each |"
-    yield ""
-    yield "Met on the way: " + ", ".join(f"{name} {count:,}" for name, count in total.most_common()) + "."
 
 
-def write(lines: Sequence[str]) -> None:
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}", encoding="utf-8")
+def rows_of_sweeps(results: Sequence[SweepResult]) -> Iterator[str]:
+    outcomes = Counter(result.outcome for result in results)
+    yield f"| finished: every trial judged, the best one named | {outcomes['finished']:,} |"
+    yield f"| wait for the user, who is told what to do | {outcomes['waits for a person']:,} |"
+    yield f"| trials, each once in the study and the journal | {sum(r.trials for r in results):,} |"
+    yield f"| promotions, each from the trial's own checkpoint | {sum(r.promoted for r in results):,} |"
+    yield f"| trials that failed | {sum(r.failed for r in results):,} |"
+    yield f"| of them for their sessions died again and again | {sum(r.unlucky for r in results):,} |"
+    yield f"| sessions, each session number pushed once | {sum(r.sessions for r in results):,} |"
+    yield f"| of them ended without a result | {sum(r.deaths for r in results):,} |"
+    yield f"| kills of the manager | {sum(r.kills for r in results):,} |"
+    yield f"| times the user fixed something | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
+
+
+RUNS = Kind("campaigns", draw, run_campaign, Result, rows_of_runs)
+SWEEPS = Kind("sweeps", draw_sweep, run_sweep, SweepResult, rows_of_sweeps)
+
+
+def write(kind: Kind, lines: Sequence[str]) -> None:
+    begin, end = f"<!-- {kind.name}: begin -->", f"<!-- {kind.name}: end -->"
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    DOCUMENT.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def bench(tmp_path: Path, kaggle_here: ServerInfo, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(watch, "FIRST_POLL_S", 0.1)
     monkeypatch.setattr(reconcile, "LOOK_EVERY_S", 0.0)
     # What Optuna would say is not what is tested here, and it may not be installed.
-    monkeypatch.setattr(sweeping, "suggest", lambda study: {"arguments.lr": VALUES[study.next_number]})
+    monkeypatch.setattr(sweeping, "suggest", lambda study, at: {"arguments.lr": VALUES[study.next_number]})
     monkeypatch.setattr(sweeping, "write_storage", lambda study: None)
     (tmp_path / "project").mkdir()
     yield ScriptBench(tmp_path / "project", tmp_path / "work", kaggle_here)

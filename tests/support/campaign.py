@@ -104,13 +104,15 @@ class Mailbox(Notifier):
 class Campaign:
     """One run on one simulated Kaggle."""
 
+    KAGGLE = SimulatedKaggle
+
     def __init__(self, seed: int, folder: Path, project: Path, drawn: Drawn | None = None) -> None:
         self.drawn = drawn = drawn or draw(seed)
         self.rng = random.Random(seed + 1_000_000_007)
         self.clock = Clock(BEGINNING)
         self.mortality = Mortality()
         self.workdir, self.project = folder / "work", project
-        self.kaggle = SimulatedKaggle(
+        self.kaggle = self.KAGGLE(
             folder / "kaggle",
             self.clock,
             random.Random(seed + 2_000_000_011),

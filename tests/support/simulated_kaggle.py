@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 
 from reader_now import Quiet
 from simulated_dataset import LOST, Pace, Version
-from simulated_pushes import OWNER, BrokenPromise, SimulatedPushes, image_number, sha256_of
+from simulated_pushes import OWNER, SLOTS, BrokenPromise, SimulatedPushes, image_number, sha256_of
 from simulated_record import Odds, Session
 from simulated_session import Ending, Trainer, run_session
 from virtual_process import Clock, Mortality
@@ -97,6 +97,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
         self.clock, self.sleep, self.retry, self.ask = clock, clock.sleep, Pace(), self._call
         self._sent: dict[str, bytes] = {}
         self.cancelled: list[int] = []
+        self.slots = SLOTS
         self.before_call: Callable[[str], None] = lambda name: None
         self.may_push = True  # False: a stop was asked for when nothing was under way
         self._week_s = week_s
@@ -106,7 +107,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
         self._told_left: float | None = None
         self.elsewhere = (0.0, 0.0)  # seconds that other sessions of the account reserve, and until when
         self._epoch = clock()
-        self._asked: list[float] = []  # when pushes were asked for, of late
+        self._asked: list[tuple[float, str]] = []  # when pushes were asked for, of late, and of which scenario
         self._images = [image_number(0)]  # that can be had; the last one is the newest
         # How often the run was to leave its image (the user asked for it, or Kaggle has it no more), and of these how
         # often a session that the manager was told the image of came after: one it never heard of moves nothing.
@@ -152,7 +153,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
         place = self._folder / f"session_{session.slug}_{session.version}"
         inputs = place / "input"
         dataset = str((session.order["parent"] or {}).get("dataset", "")).rpartition("/")[2]
-        known, trainer = self.datasets.get(dataset, []), self.trainer
+        known, trainer = self.datasets.get(dataset, []), self.trainer_of(session.order)
         late_s = self.rng.choice([30.0, 100.0, MOUNT_WAIT_S + 60.0]) if self._strikes(self.odds.late_mount) else 0.0
         if session.mounts and late_s:
             self._meet("late mount" if late_s <= MOUNT_WAIT_S else "mount after the session's patience")
@@ -181,6 +182,10 @@ class SimulatedKaggle(SimulatedPushes, Platform):
             )
         finally:
             self.mortality.resting = False
+
+    def trainer_of(self, order: Mapping[str, Any]) -> Trainer:
+        """How what is ordered trains."""
+        return self.trainer
 
     def _is_live(self, session: Session) -> bool:
         return self._clock() < session.ends_at
@@ -363,7 +368,8 @@ class SimulatedKaggle(SimulatedPushes, Platform):
         return session.image
 
     def limits(self) -> Limits:
-        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES, session_installs=True)
+        room = {**ROOM, "GPU": self.slots}
+        return Limits(LONGEST_SESSION_S, room, SOURCE_LIMIT_BYTES, session_installs=True)
 
     def is_later(self, of_platform: str, than: str) -> bool:
         return int(of_platform) > int(than)

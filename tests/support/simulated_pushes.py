@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulated_record import Session
@@ -50,14 +50,16 @@ class SimulatedPushes:
     faults: Counter[str]
     odds: Any
     rng: Any
+    slots: int
 
     def start(self, push: SessionRequest) -> StartedSession:
         self._call("push")
-        self._asked = [moment for moment in self._asked if moment > self._clock() - MINUTE] + [self._clock()]
-        if len(self._asked) > 10:
-            raise BrokenPromise("it pushes again and again, without a pause")
         order = order_of(push.source)
         assert order is not None
+        self._asked = [asked for asked in self._asked if asked[0] > self._clock() - MINUTE]
+        self._asked.append((self._clock(), order["scenario"]))
+        if sum(scenario == order["scenario"] for _, scenario in self._asked) > 10:
+            raise BrokenPromise("it pushes again and again, without a pause")
         self._check_push(push, order)
         unanswered = self._strikes(self.odds.push_unanswered)
         self._refuse(push, unanswered=unanswered)
@@ -110,7 +112,10 @@ class SimulatedPushes:
             self._images.append(image_number(self.faults["the newest image moves on"]))
         if self._strikes(self.odds.image_gone):
             del self._images[:-1]
-        told = [session.image for session in self.sessions if session.image_told and not session.is_misfiled]
+        order = order_of(push.source)
+        assert order is not None
+        mine = self.of_scenario(order)
+        told = [session.image for session in mine if session.image_told and not session.is_misfiled]
         stays = told and told[-1] in self._images and self.moves_asked == self._moves_made
         if stays and not push.image:
             raise BrokenPromise(f"a session moves out of {told[-1][-8:]}, and nobody asked for it")
@@ -126,9 +131,9 @@ class SimulatedPushes:
         if push.slug in self.empty:
             self._meet("push to an empty kernel")
             refusal = NotebookNotFound("Notebook not found", next_step="delete it")
-        elif self.rng.random() < self.odds.busy or len(self.alive()) >= SLOTS:
+        elif self.rng.random() < self.odds.busy or len(self.alive()) >= self.slots:
             self._meet("no capacity")
-            refusal = CapacityReached("Maximum batch GPU session count of 2 reached.")
+            refusal = CapacityReached(f"Maximum batch GPU session count of {self.slots} reached.")
         elif (push.session_timeout_s or 12 * 3600.0) > self.left_s():
             self._meet("no quota")
             refusal = QuotaError("Projected to exceed the weekly quota.", next_step="wait")
@@ -156,9 +161,9 @@ class SimulatedPushes:
         run_id, generation = order["run_id"], order["generation"]
         if self.known_pushes()[run_id, generation]:
             raise BrokenPromise(f"generation {generation} is pushed a second time")
-        if live := self.alive():
+        mine = self.of_scenario(order)
+        if live := [session for session in mine if self._is_live(session)]:
             raise BrokenPromise(f"generation {generation} is pushed while {live[-1].generation} lives")
-        mine = self.sessions
         newest = mine[-1].ending if mine else None
         if newest is not None and not newest.has_last_word and mine[-1].told is SessionState.UNKNOWN:
             raise BrokenPromise(f"generation {generation} is pushed while the state of the one before is UNKNOWN")
@@ -176,6 +181,10 @@ class SimulatedPushes:
             )
             if is_known and session.ending is not None and session.ending.diverged:
                 raise BrokenPromise(f"generation {generation} resumes a training that diverged")
+
+    def of_scenario(self, order: Mapping[str, Any]) -> list[Session]:
+        """The sessions of the scenario that is ordered, which has one training tree."""
+        return [session for session in self.sessions if session.order["scenario"] == order["scenario"]]
 
     def known_pushes(self) -> Counter[tuple[str, int]]:
         """How often each run's generation was pushed; of what was deleted nobody can know that it was there."""

@@ -3,17 +3,20 @@
 It obeys its launch order (deadline, steps, lineage), holds what is mounted against it with the kernel's own checks,
 writes genuine checkpoints with the real store, and leaves the real last word - unless its fate is to die before it.
 Only the saves that can be left in the end are carried out; the store would delete the others.
-The content of a checkpoint is a function of its step alone, so any tree can be held against an uninterrupted training.
+The content of a checkpoint is a function of its trial and step alone, so any tree can be held against an uninterrupted
+training.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree, unpack_tree
 from kaggle_manager.errors import Diverged, KaggleManagerError, WrongAccelerator
@@ -60,6 +63,7 @@ class Trainer:
     Attributes:
         bug_at: a step its code cannot get past. diverges_at: one from which on its parameters are not finite.
         litters: whether the user's code leaves files of its own, some of them where the trainer's are.
+        evaluates_every: steps between evaluations; 0: there are none. score: what one comes to, at a step.
     """
 
     steps_per_s: float
@@ -68,6 +72,8 @@ class Trainer:
     bug_at: int | None = None
     diverges_at: int | None = None
     litters: bool = False
+    evaluates_every: int = 0
+    score: Callable[[int], float] = float
 
 
 @dataclass(frozen=True)
@@ -126,8 +132,9 @@ class _DyingDisk(Disk):
         super().replace(source, destination)
 
 
-def model_at(step: int) -> bytes:
-    return b"model %d" % step
+def model_at(step: int, of: str = "") -> bytes:
+    """Args: of: the trial of a sweep that it is of."""
+    return b"model %d %s" % (step, of.encode())
 
 
 def state_at(step: int) -> bytes:
@@ -178,6 +185,7 @@ class _Session:
         self._now, self._tag = now, tag
         self.ending = Ending(lasts_s=limit_s)
         self.at_s = REFUSED_AFTER_S
+        self._of = ""
 
     def say(self, at_s: float, text: str) -> None:
         self.ending.log += [(at_s, line) for line in text.splitlines()]
@@ -192,7 +200,8 @@ class _Session:
             ending.log.append((30.0, "pip could not reach the index"))
         if fate.kind == "device":
             raise WrongAccelerator(f"The session was to have the accelerator {order.accelerator}, and has Tesla P100.")
-        tree = TrainingTree(self._working / "training_tree", order.scenario)
+        self._of = order.trial.name if order.trial else ""
+        self._tree = tree = TrainingTree(self._working / "training_tree", order.scenario)
         store = CheckpointStore(tree, now=lambda: self._now, warn=lambda text: None)
         if order.parent is not None:
             unpack_tree(find_mount(self._inputs, order.parent, wait_s=0.0), tree.root)
@@ -201,7 +210,9 @@ class _Session:
             check_vouched(order.parent)
             assert head is not None
             ending.began = ending.trained = ending.saved = head.step
-            assert head.model_path.read_bytes() == model_at(head.step), "the mounted model is not the one of its step"
+            assert head.model_path.read_bytes() == self._model(head.step), (
+                "the mounted model is not the one of its step"
+            )
         start = SessionStart(
             **session_fields(order.as_json()),
             device="cpu",
@@ -237,7 +248,7 @@ class _Session:
         if order.target == end:
             if fate.kind == "no final":
                 self._dies(self.at_s, "error", "")
-            store.save_final(step=end, files={"model": model_at(end)}, **common)
+            store.save_final(step=end, files={"model": self._model(end)}, **common)
         done = order.target == end
         reason = "" if done else f"the session's time is used up after {self.at_s:.0f} s"
         return {
@@ -264,6 +275,18 @@ class _Session:
             return min(in_limit, began + int(fate.share * (end - began))), fate.kind
         return (in_limit, "wall") if in_limit < end else (end, "")
 
+    def _model(self, step: int) -> bytes:
+        return model_at(step, self._of)
+
+    def _evaluate(self) -> None:
+        """Leave the curve of the evaluations up to where it trained: further than it may have saved."""
+        every, trained = self._trainer.evaluates_every, self.ending.trained
+        if every and trained >= every and self._tree.root.is_dir():
+            steps = np.arange(every, trained + 1, every, dtype=np.int64)
+            returns = np.array([[self._trainer.score(int(step))] for step in steps])
+            self._tree.history.mkdir(exist_ok=True)
+            np.savez(self._tree.history / "evaluations.npz", timesteps=steps, results=returns)
+
     def _litter(self) -> None:
         """Files of the user's code. What of them stands in the trainer's way is the trainer's to replace."""
         count = int(self._fate.share * 1000)
@@ -281,8 +304,8 @@ class _Session:
                 self._save(store, number * every, common)
 
     def _save(self, store: CheckpointStore, step: int, common: dict[str, Any]) -> None:
-        store.save_latest(step=step, files={"model": model_at(step), "state": state_at(step)}, **common)
-        store.save_best(score=float(step), step=step, files={"model": model_at(step)}, **common)
+        store.save_latest(step=step, files={"model": self._model(step), "state": state_at(step)}, **common)
+        store.save_best(score=float(step), step=step, files={"model": self._model(step)}, **common)
         self.ending.saved = step
         at_s = self._trainer.setup_s + (step - self.ending.began) / self._trainer.steps_per_s
         speed = self._trainer.steps_per_s
@@ -311,10 +334,10 @@ class _Session:
         step = self.ending.trained
         if common is None or step <= self.ending.saved:
             return
-        tree = TrainingTree(self._working / "training_tree", "little_task")
+        tree = self._tree
         store = CheckpointStore(tree, disk=_DyingDisk(int(self._fate.share * 6)), now=lambda: self._now)
         with contextlib.suppress(_Died):
-            store.save_latest(step=step, files={"model": model_at(step), "state": state_at(step)}, **common)
+            store.save_latest(step=step, files={"model": self._model(step), "state": state_at(step)}, **common)
         newest = CheckpointStore(tree, warn=lambda text: None).valid_checkpoints()
         self.ending.saved = newest[0].step if newest else 0
 
@@ -323,6 +346,7 @@ class _Session:
         raise _Died
 
     def died(self) -> Ending:
+        self._evaluate()
         return self._left()
 
     def last_word(self, facts: dict[str, Any]) -> Ending:
@@ -332,6 +356,7 @@ class _Session:
             timings = {"install": 0.0, "setup": trainer.setup_s, "train": train_s, "total": self.at_s + 5.0}
             facts["timings"] = timings
         self.at_s = min(self.at_s + 5.0, self._limit_s)
+        self._evaluate()
         write_result(self._working, SessionResult(**facts), lambda event: self.tell(self.at_s, event))
         self.ending.has_last_word = True
         return self._left()

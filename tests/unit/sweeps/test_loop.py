@@ -40,7 +40,7 @@ def config(tmp_path: Path) -> RunConfig:
     (folder / "section.toml").write_text(SECTION)
     space = {"arguments.lr": {"low": 0.0, "high": 1}}
     sweep = Sweep.model_validate({"metric": "loss", "direction": "minimize", "trials": 3, "space": space})
-    Study.begin(study_folder(tmp_path / "work", "toy"), "fit", (40,), sweep, "it").add({"arguments.lr": 0.5})
+    Study.begin(study_folder(tmp_path / "work", "toy"), "fit", (40,), sweep, "it").add({"arguments.lr": 0.5}, 0)
     where: dict[str, Any] = {"workdir": tmp_path / "work", "project_root": tmp_path, "environ": {}}
     return build_config("toy", scenario="fit_trial_0", **where)
 

@@ -55,10 +55,10 @@ def carry_on(folder: Path, disk: Disk) -> Study:
                 step = 0 if failed else STOPS[view.goal]
                 study.tell(Result(trial=view.number, step=step, score=score, failure="it broke" * failed))
         match decide(rules, study.views(), study.failures()):
-            case Begin():
-                study.add({"n_envs": study.next_number + 1, "hyperparameters.net_arch": [8]})
-            case Promote(number=number, goal=goal):
-                study.promote(number, goal)
+            case Begin(at=at):
+                study.add({"n_envs": study.next_number + 1, "hyperparameters.net_arch": [8]}, at)
+            case Promote(number=number, at=at):
+                study.promote(number, at)
             case Done():
                 return study
     raise AssertionError("it does not end")
@@ -81,7 +81,7 @@ def test_killed_at_every_write_it_loses_doubles_and_tells_twice_no_trial(tmp_pat
 
 def test_a_result_is_told_once(tmp_path: Path) -> None:
     study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
-    study.add({"n_envs": 1})
+    study.add({"n_envs": 1}, 0)
     study.tell(Result(trial=0, step=10, score=1.0))
     with pytest.raises(AssertionError, match="told already"):
         study.tell(Result(trial=0, step=10, score=1.0))
@@ -89,13 +89,13 @@ def test_a_result_is_told_once(tmp_path: Path) -> None:
 
 def test_a_trial_can_be_named_as_soon_as_it_is_begun(tmp_path: Path) -> None:
     study = Study.begin(study_folder(tmp_path, "toy"), "pole", STOPS, SWEEP, "it")
-    trial = study.add({"n_envs": 3})
+    trial = study.add({"n_envs": 3}, 0)
     assert find_trial(tmp_path, "toy", "pole_trial_0") == trial
 
 
 def test_another_table_is_another_study_whose_trials_have_other_numbers(tmp_path: Path) -> None:
     study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
-    study.add({"n_envs": 1})
+    study.add({"n_envs": 1}, 0)
     more = SWEEP.model_copy(update={"trials": 60})
     assert Study.begin(tmp_path, "pole", STOPS, more, "it").state == study.state, "more trials are the same study"
     other = SWEEP.model_copy(update={"direction": "minimize"})
@@ -104,14 +104,14 @@ def test_another_table_is_another_study_whose_trials_have_other_numbers(tmp_path
     with pytest.raises(ConfigError, match="another scenario or environment"):
         Study.begin(tmp_path, "pole", STOPS, SWEEP, "changed meanwhile")
     fresh = Study.begin(tmp_path, "pole", STOPS, other, "it", fresh=True)
-    assert fresh.add({"n_envs": 1}).name == "pole_trial_1"
+    assert fresh.add({"n_envs": 1}, 0).name == "pole_trial_1"
     assert (tmp_path / "study_before_trial_1.json").is_file()
 
 
 def test_what_was_halted_goes_on_when_it_is_run_again(tmp_path: Path) -> None:
     study = Study.begin(tmp_path, "pole", STOPS, SWEEP, "it")
     for number in range(3):
-        study.add({"n_envs": 1})
+        study.add({"n_envs": 1}, 0)
         study.tell(Result(trial=number, step=0, failure="no module x", alike="no module x"))
     assert study.failures() == ["no module x"] * 3
     study.halt("no module x")

@@ -24,11 +24,11 @@ def test_trials_say_where_they_stand_and_the_best_one_what_it_was_made_of(tmp_pa
     study = Study.begin(tmp_path / "toy", "pole", STOPS, SWEEP, "it")
     assert [*report_of(study).best_lines()] == ["no trial has a score yet"]
     for number, score in enumerate((3.0, 5.0, None, None)):
-        study.add({"n_envs": number + 1})
+        study.add({"n_envs": number + 1}, 0)
         if score is not None:
             study.tell(Result(trial=number, step=10, score=score))
     study.tell(Result(trial=2, step=0, failure="it broke"))
-    study.promote(1, 1)
+    study.promote(1, 10)
     study.tell(Result(trial=1, step=30, score=7.0))
     report = report_of(study, {1: [1.0, 3.0]})
     assert [trial.state for trial in report.trials] == ["paused", "complete", "failed", "running"]

@@ -1,0 +1,37 @@
+"""Whatever goes wrong, a sweep comes to the trials, promotions and best that its table and its scores alone decide.
+
+Each seed is one sweep; `scripts/benchmarks/campaigns.py --sweeps --only SEED` runs it alone, aloud.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sweep_campaign import run_sweep
+from sweep_draw import draw_sweep
+
+pytestmark = pytest.mark.slow
+
+SEEDS, PARTS = 12, 2
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_sweeps_end_well(part: int, project: Path) -> None:
+    pytest.importorskip("optuna")
+    results = [run_sweep(seed, project) for seed in range(part, SEEDS, PARTS)]
+    broken = [f"seed {result.seed}: {result.why}" for result in results if not result.is_well]
+    assert broken == []
+
+
+@pytest.mark.parametrize("seed", [3])
+def test_a_sweep_of_killed_managers_and_sessions_has_the_trials_and_the_best_of_one_that_nothing_disturbs(
+    seed: int, project: Path
+) -> None:
+    pytest.importorskip("optuna")
+    disturbed = run_sweep(seed, project)
+    whole = run_sweep(seed, project, drawn=draw_sweep(seed).undisturbed())
+    assert (whole.outcome, whole.kills, whole.deaths) == ("finished", 0, 0), whole.why
+    assert disturbed.kills > 0
+    assert disturbed.deaths > 0
+    assert disturbed.found == whole.found
