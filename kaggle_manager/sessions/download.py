@@ -167,7 +167,9 @@ def download_session(
     for file in _whatever_they_hold([file for file in found.missing if file.name not in needed]):
         try:
             client.download(version, [file], folder, listing=listing, on_progress=meter)
-        except (OutputDamaged, ProtocolError) as error:  # no checkpoint needs it
+        except (OutputDamaged, ProtocolError) as error:  # no checkpoint needs it, and nobody has it besides
+            if not settle_for_less:
+                raise
             reporter.warn(f"left out: {error.message}")
     reporter.line(f"  {_account_of(found, meter.moved)}, in {folder}")
     reporter.phase("verifying and restoring")

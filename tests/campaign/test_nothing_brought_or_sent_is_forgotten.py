@@ -22,12 +22,14 @@ from virtual_process import Killed
 
 from kaggle_manager.checkpoints import CheckpointStore, Disk, TrainingTree
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import ConfigError, RemoteError, StorageError, Unavailable
+from kaggle_manager.errors import ConfigError, OutputDamaged, RemoteError, StorageError, Unavailable
 from kaggle_manager.notify.notifier import Occasion
 from kaggle_manager.orchestrator import notifications, passes, stop
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.trees.evaluations import read_evaluations
 
 
 def killed_between_download_and_restore(campaign: Campaign) -> Path:
@@ -66,6 +68,29 @@ def test_what_was_downloaded_and_is_gone_or_damaged_is_downloaded_again(trouble,
         assert [checkpoint.step for checkpoint in CheckpointStore(campaign.tree).valid_checkpoints()] != []
         assert campaign.run().outcome == "finished"
     assert len(campaign.kaggle.sessions) == 2, "no step was trained twice"
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "always"])
+def test_a_curve_that_comes_damaged_is_asked_for_again_and_holds_nothing_up_for_good(
+    times: int, project: Path, tmp_path: Path
+) -> None:
+    one_session = replace(RUN, target=50_000, trainer=replace(RUN.trainer, evaluates_every=10_000))
+    campaign = Campaign(1, tmp_path, project, one_session)
+    download, damaged = campaign.kaggle._download, []
+
+    def damaging(version: SessionRef, name: str, destination: Path, sha256: str | None) -> None:
+        if name.endswith("evaluations.npz") and len(damaged) < times:
+            damaged.append(name)
+            raise OutputDamaged(f"{name} is damaged, also when downloaded again.", next_step="run it again")
+        download(version, name, destination, sha256)
+
+    campaign.kaggle._download = damaging  # type: ignore[method-assign]
+    with stage(campaign.mortality):
+        assert campaign.run().outcome == "finished"
+    assert len(campaign.kaggle.sessions) == 1
+    curve = read_evaluations(campaign.tree.history / "evaluations.npz")
+    assert [each.step for each in curve] == ([10_000, 20_000, 30_000, 40_000, 50_000] if times == 1 else [])
+    assert len(damaged) == min(times, 4), "three refusals, and the fourth try takes what there is"
 
 
 def test_what_was_downloaded_and_is_whole_is_restored_though_kaggle_has_it_no_more(
