@@ -13,18 +13,20 @@ from sweep_draw import draw_sweep
 
 pytestmark = pytest.mark.slow
 
-SEEDS, PARTS = 12, 2
+# Of the first sixty: short ones, in which trials crash, sessions die, managers are killed, and a curve comes damaged.
+SEEDS = (3, 12, 14, 23, 34, 46, 50, 52, 57)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_sweeps_end_well(part: int, project: Path) -> None:
+def test_sweeps_end_well(project: Path) -> None:
     pytest.importorskip("optuna")
-    results = [run_sweep(seed, project) for seed in range(part, SEEDS, PARTS)]
+    results = [run_sweep(seed, project) for seed in SEEDS]
     broken = [f"seed {result.seed}: {result.why}" for result in results if not result.is_well]
     assert broken == []
+    assert sum(result.kills for result in results) > 20, "the manager was to be killed"
+    assert sum(result.promoted for result in results) > 10, "trials were to be promoted"
 
 
-@pytest.mark.parametrize("seed", [3])
+@pytest.mark.parametrize("seed", [57])
 def test_a_sweep_of_killed_managers_and_sessions_has_the_trials_and_the_best_of_one_that_nothing_disturbs(
     seed: int, project: Path
 ) -> None:

@@ -299,6 +299,8 @@ class SweepCampaign(Campaign):
         failed = [trial for trial in report.trials if trial.failure]
         broken = [trial for trial in failed if self._breaks(trial.values) or not self.sweep.is_told]
         result.failed, result.unlucky = len(failed), len(failed) - len(broken)
+        if lost := [trial for trial in failed if self.sweep.is_told and "it has told no" in trial.failure]:
+            raise BrokenPromise(f"what a trial had told was lost: {lost}")
         odds = self.drawn.odds
         if result.unlucky and not (odds.death or odds.stale_mount or odds.late_mount or odds.push_changed):
             raise BrokenPromise(f"a trial failed though nothing was wrong with it: {failed}")
