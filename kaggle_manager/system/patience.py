@@ -47,16 +47,16 @@ class Patience:
         return (min(passed, took) if took >= COMPUTES * passed else passed) > self._seconds
 
 
-def computed_s(pid: int) -> float:
-    """Processor seconds of a process and what it started, so far; infinite where this machine does not say."""
+def computed_s(*pids: int) -> float:
+    """Processor seconds of these processes and what they started, so far; infinite where this machine does not say."""
     try:
         ticks, per_s = 0, os.sysconf("SC_CLK_TCK")
         stats = {int(entry.parent.name): _stat(entry) for entry in Path("/proc").glob("[0-9]*/stat")}
         if not stats:
             return float("inf")
-        found = [pid]
+        found = [*dict.fromkeys(pids)]
         for each in found:
-            found.extend(child for child, stat in stats.items() if stat and int(stat[1]) == each)
+            found += [child for child, stat in stats.items() if stat and int(stat[1]) == each and child not in found]
             ticks += sum(map(int, stats.get(each, [])[11:15]))
         return ticks / per_s
     except (OSError, ValueError, AttributeError):

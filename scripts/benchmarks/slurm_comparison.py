@@ -19,9 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
+from cart_project import make_cart  # noqa: E402
 from kept_section import commit, replace_section  # noqa: E402
 from loopback_slurm import LoopbackSlurm, why_not  # noqa: E402
 
@@ -64,25 +63,7 @@ class Steps(BaseCallback):
         os.write(self.file, b".")
         return True
 '''
-SECTION = f"""
-name = "cart"
-title = "A cart"
-trains = true
-default_scenario = "cart"
-
-[kernel]
-include = ["steps.py"]
-packages = ["stable-baselines3=={version("stable-baselines3")}"]
-
-[scenarios.cart]
-environment = "gymnasium:make"
-environment_kwargs = {{{{ id = "CartPole-v1" }}}}
-algorithm = "DQN"
-timesteps = {{target}}
-seed = 1
-save_every = {{every}}
-models = "data/models"
-quick.models = "data/models_quick"
+OUR_SCENARIO = f"""
 quick.timesteps = 64
 quick.hyperparameters.learning_starts = 8
 evaluation.every = 1_000_000
@@ -165,24 +146,15 @@ class Bench:
     def environment(self) -> dict[str, str]:
         return {**self.slurm.environment, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
-    def kill(self, job: str) -> None:
-        """Every process of it at once, as where its node fails: `scancel` would leave ours the time to save."""
-        pids = [int(line.split()[0]) for line in self.slurm.ask("scontrol", "listpids", job).splitlines()[1:]]
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in pids:
-                os.kill(pid, number)
-
     def km(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "kaggle_manager.cli", *words]
 
 
 def ours(bench: Bench, folder: Path, jobs: int) -> subprocess.Popen[bytes]:
-    section = folder / "sections/cart"
-    section.mkdir(parents=True)
     hyperparameters = "\n".join(f"{name} = {json.dumps(value)}" for name, value in HYPERPARAMETERS.items())
-    (section / "section.toml").write_text(
-        SECTION.format(target=bench.target, every=bench.every, folder=folder, hyperparameters=hyperparameters)
-    )
+    scenario = OUR_SCENARIO.format(folder=folder, hyperparameters=hyperparameters)
+    include = 'include = ["steps.py"]'
+    make_cart(folder, target=bench.target, every=bench.every, kernel=include, scenario=scenario)
     with (folder / "job_said.txt").open("wb") as out:
         return subprocess.Popen(
             bench.km("run", "cart", "--platform", "slurm"),
@@ -281,7 +253,7 @@ def trained(bench: Bench, tool: Tool, folder: Path, kills: Sequence[int]) -> Tra
                 raise RuntimeError("\n".join(path.read_text()[-3000:] for path in folder.glob("job_*.txt")))
             time.sleep(0.02)
         (job,) = passed
-        bench.kill(job)
+        bench.slurm.kill(job)
         killed.add(job)
     while goes_on():
         time.sleep(0.2)

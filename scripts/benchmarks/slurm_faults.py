@@ -111,7 +111,7 @@ def _unanswered(stage: Stage) -> None:
 
 
 def _killed(stage: Stage) -> None:
-    stage.slurm.ask("scancel", "--full", "--signal=KILL", stage.job())
+    stage.slurm.kill(stage.job())
 
 
 def _cancelled(stage: Stage) -> None:

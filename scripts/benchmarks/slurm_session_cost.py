@@ -30,13 +30,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
+from cart_project import SECTION, make_cart  # noqa: E402
 from kept_section import commit, replace_section  # noqa: E402
 from loopback_slurm import LoopbackSlurm, why_not  # noqa: E402
 
@@ -49,26 +49,6 @@ from kaggle_manager.platforms.platform import Platform  # noqa: E402
 from kaggle_manager.runs.journal import Journal  # noqa: E402
 from kaggle_manager.sessions.connection import Connection, connect  # noqa: E402
 
-SECTION = "cart"
-SECTION_TOML = f"""
-name = "cart"
-title = "A cart"
-trains = true
-default_scenario = "cart"
-
-[kernel]
-packages = ["stable-baselines3=={version("stable-baselines3")}"]
-
-[scenarios.cart]
-environment = "gymnasium:make"
-environment_kwargs = {{{{ id = "CartPole-v1" }}}}
-algorithm = "DQN"
-timesteps = {{target}}
-seed = 1
-save_every = {{steps}}
-models = "data/models"
-quick.models = "data/models_quick"
-"""
 TITLE = """## What a session costs
 
 Beside its training, on a Slurm of one machine and on the local Kaggle there, in turns. What each row is, the
@@ -132,10 +112,7 @@ class Run:
         return replace(connection, client=cast("Platform", self.timed))
 
     def train(self) -> dict[str, list[float]]:
-        section = self.folder / "project/sections" / SECTION
-        section.mkdir(parents=True)
-        target = self.steps * self.sessions
-        (section / "section.toml").write_text(SECTION_TOML.format(target=target, steps=self.steps))
+        project = make_cart(self.folder / "project", target=self.steps * self.sessions, every=self.steps)
         outage = threading.Thread(target=self._stand_still, daemon=True)
         if self.outage_s:
             outage.start()
@@ -144,7 +121,7 @@ class Run:
             ValidationKaggleManager(
                 platform=self.platform,
                 workdir=self.folder / "work",
-                project_root=self.folder / "project",
+                project_root=project,
                 reporter=Reporter(said),
                 connect_to=self.connect,
                 check_before_push=lambda config, reporter, stated: None,

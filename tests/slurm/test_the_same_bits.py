@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from cart_project import SCENARIO, SECTION, make_cart
 from loopback_slurm import LoopbackSlurm
 from small_project import ROOT, Told
 
@@ -25,31 +25,13 @@ from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 pytestmark = pytest.mark.slow
 HANGS_S = 900.0  # ends a test that waits for what does not come
 OUTAGE = re.compile("Slurm does not say|controller does not answer")
-SECTION, SCENARIO, TARGET, STEPS = "cart", "cart", 72, 24
-SECTION_TOML = f"""
-name = "{SECTION}"
-title = "A cart"
-trains = true
-default_scenario = "{SCENARIO}"
-
-[kernel]
-packages = ["stable-baselines3=={version("stable-baselines3")}"]
-
-[scenarios.{SCENARIO}]
-environment = "gymnasium:make"
-environment_kwargs = {{ id = "CartPole-v1" }}
-algorithm = "DQN"
-timesteps = {TARGET}
-seed = 1
-save_every = {STEPS}
-models = "data/models"
-quick.models = "data/models_quick"
-
-[scenarios.{SCENARIO}.hyperparameters]
+TARGET, STEPS = 72, 24
+HYPERPARAMETERS = """
+[scenarios.cart.hyperparameters]
 learning_starts = 10
 buffer_size = 60
 batch_size = 8
-policy_kwargs = {{ net_arch = [8] }}
+policy_kwargs = { net_arch = [8] }
 """
 
 
@@ -72,12 +54,8 @@ ValidationKaggleManager(
 """
 
 
-def make_cart(folder: Path) -> Path:
-    """A project with one section in this folder."""
-    section = folder / "project/sections" / SECTION
-    section.mkdir(parents=True)
-    (section / "section.toml").write_text(SECTION_TOML)
-    return folder / "project"
+def cart_in(folder: Path) -> Path:
+    return make_cart(folder / "project", target=TARGET, every=STEPS, scenario=HYPERPARAMETERS)
 
 
 def trained(cart: Path, workdir: Path, platform: str, max_steps: int | None) -> int:
@@ -128,7 +106,7 @@ def a_chain_through_everything(slurm: LoopbackSlurm, cart: Path, workdir: Path) 
         until(lambda: [*workdir.glob("slurm/runs/*/2/started")] or first.poll() is not None, "a second job")
         first.send_signal(signal.SIGKILL)
     (begun,) = workdir.glob("slurm/runs/*/2/started")
-    slurm.ask("scancel", "--full", "--signal=KILL", job := begun.read_text().strip())
+    slurm.kill(job := begun.read_text().strip())
     until(lambda: job not in slurm.jobs(), "the end of the second job")
     slurm.controller_down()
     with manager() as second:
@@ -146,7 +124,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The bits of one session on the local Kaggle."""
     folder = tmp_path_factory.mktemp("one")
     try:
-        assert trained(make_cart(folder), folder / "work", "local", None) == 1
+        assert trained(cart_in(folder), folder / "work", "local", None) == 1
     finally:
         stop(folder / "work/local_kaggle")
     return bits(folder / "work")
@@ -155,13 +133,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_chain_of_jobs_ends_with_the_bits_of_an_uninterrupted_training_on_the_local_kaggle(
     slurm: LoopbackSlurm, tmp_path: Path, uninterrupted: str
 ) -> None:
-    assert a_chain_through_everything(slurm, make_cart(tmp_path), tmp_path / "work") == 4
+    assert a_chain_through_everything(slurm, cart_in(tmp_path), tmp_path / "work") == 4
     assert bits(tmp_path / "work") == uninterrupted != ""
 
 
 def test_the_local_kaggle_cut_in_the_same_places_ends_with_the_same_bits(tmp_path: Path, uninterrupted: str) -> None:
     try:
-        assert trained(make_cart(tmp_path), tmp_path / "work", "local", STEPS) == TARGET // STEPS
+        assert trained(cart_in(tmp_path), tmp_path / "work", "local", STEPS) == TARGET // STEPS
     finally:
         stop(tmp_path / "work/local_kaggle")
     assert bits(tmp_path / "work") == uninterrupted

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from kaggle_manager.system import process_group
+from kaggle_manager.system.patience import computed_s
 from kaggle_manager.trainer.runtime.log_lines import pass_on
 
 _TAIL, _AT_ONCE = 16_000, 1 << 16
@@ -53,13 +54,7 @@ class ScriptProcess:
 
     def cpu_s(self) -> float:
         """Processor seconds that it and what it started have taken so far; infinite where this machine does not say."""
-        try:
-            pids = [self._process.pid, *self._group.members()]
-            stats = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace") for pid in set(pids)]
-            ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:15])) for stat in stats)
-            return ticks / os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError, AttributeError):
-            return float("inf")
+        return computed_s(self._process.pid, *self._group.members())
 
     def end(self) -> list[str]:
         """Kill what is left of it; the names of the processes that it had left behind when it ended by itself."""

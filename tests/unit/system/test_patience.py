@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,3 +85,12 @@ def test_what_a_process_has_computed_is_counted() -> None:
     while computed_s(os.getpid()) == before:
         sum(range(100_000))
     assert computed_s(os.getpid()) > before > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason=f"{sys.platform} has no /proc")
+def test_a_process_that_is_named_and_was_started_by_another_one_is_counted_once() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        before = computed_s(os.getpid())
+        both = computed_s(os.getpid(), child.pid, os.getpid())
+        assert before <= both <= computed_s(os.getpid())
+        child.communicate(b"\n")
