@@ -70,6 +70,7 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         step_after=head.step if head else 0,
         target_reached=final is not None and (final.step >= target or bool(early)),
         wedged=progress_of(session).wedged,
+        never_ran=progress_of(session).ran_s == 0 and not fetched.log,
         asked_to_stop=bool(session.facts.get("cancel_asked")),  # also where the user has run it again since
     )
     facts = measurements(

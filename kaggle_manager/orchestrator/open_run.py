@@ -16,6 +16,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.checkpoints.manifest import Manifest
 from kaggle_manager.config import FROM_RUN, RunConfig
+from kaggle_manager.console.formatting import epoch
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
 from kaggle_manager.protocol.file_names import TREE_FOLDER
@@ -25,6 +26,7 @@ from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import list_of
 from kaggle_manager.sessions.launch import kernel_names, version_of
+from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
 from kaggle_manager.trees.backups import within_limit
@@ -68,7 +70,7 @@ def open_run(
     """
     unfinished = journal.unfinished_run(config.tree)
     if unfinished is not None and config.fresh:
-        _refuse_while_alive(connection, journal, unfinished)
+        _refuse_while_alive(config, connection, journal, unfinished, at)
     if (config.fresh or (config.quick and unfinished is None)) and (unfinished is not None or is_there(config)):
         check_before(config, reporter)
     if unfinished is not None and config.fresh:
@@ -91,7 +93,7 @@ def open_run(
         _allow_less(config, store, head, reporter)
     if unfinished is not None and head is not None and head.manifest.lineage.run_id != unfinished.run_id:
         # Somebody put another training's tree here. The tree is the truth: its lineage goes on.
-        _refuse_while_alive(connection, journal, unfinished)
+        _refuse_while_alive(config, connection, journal, unfinished, at)
         _name_left_behind(config, journal, unfinished, reporter)
         reporter.warn(f"the tree is of run {head.manifest.lineage.run_id}: run {unfinished.run_id} is given up")
         journal.finish_run(unfinished.run_id, "another training's tree took its place", at)
@@ -224,21 +226,21 @@ def _check_one_tree(config: RunConfig, journal: Journal, known: RunRow) -> None:
         )
 
 
-def _refuse_while_alive(connection: Connection, journal: Journal, run: RunRow) -> None:
-    """Never leave a session of `run` behind that may still be running."""
-    session = _alive(connection, journal, run)
+def _refuse_while_alive(config: RunConfig, connection: Connection, journal: Journal, run: RunRow, at: str) -> None:
+    """Never leave a session of `run` behind that may still be running, or begin to."""
+    session = _alive(connection, journal, run, at)
     if session is not None:
+        go_on = "; or go on with it: the command without --fresh" if config.fresh else ""
         raise ConfigError(
-            f"Generation {session.generation} of run {run.run_id} may still be running on {run.platform}; leaving it "
-            "would make two sessions of one training tree.",
+            f"Generation {session.generation} of run {run.run_id} may still be queued or running on {run.platform}, as "
+            f"{run.owner}/{run.slug}; leaving it would make two sessions of one training tree.",
             safe="nothing was started; the training tree is untouched",
-            next_step=f"wait until {run.owner}/{run.slug} has ended, or delete it on {run.platform}, and run the same "
-            "command again; or go on with it: the command without --fresh",
+            next_step=f"{config.command('stop')}\n  ends it; when it has ended, run the same command again{go_on}",
         )
 
 
-def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow | None:
-    """The session of `run` that may be running, as far as its platform can be asked."""
+def _alive(connection: Connection, journal: Journal, run: RunRow, at: str) -> SessionRow | None:
+    """The session of `run` that may be running, as far as its platform can be asked; what it says is written down."""
     opened = [s for s in journal.sessions(run.run_id, newest=1) if s.stage in (Stage.INTENDED, Stage.PUSHED)]
     if not opened or (connection.platform, connection.owner) != (run.platform, run.owner):
         return opened[-1] if opened else None
@@ -256,6 +258,7 @@ def _alive(connection: Connection, journal: Journal, run: RunRow) -> SessionRow 
         return None
     except NoVersionShown:
         return session
+    journal.add_facts(session, seen=progress_of(session).after_status(status, epoch(at)).as_facts())
     return None if status.state.is_terminal else session
 
 
@@ -277,7 +280,8 @@ def _name_left_behind(config: RunConfig, journal: Journal, run: RunRow, reporter
     """Say what is given up with `run` that only its platform has, and how it is brought here."""
     for session in journal.sessions(run.run_id, newest=1):
         folder = config.downloads / run.run_id / f"generation_{session.generation}"
-        if session.stage is not Stage.CLOSED and session.version is not None and not list_of(folder).is_file():
+        is_there = session.stage is not Stage.CLOSED and session.version is not None and not list_of(folder).is_file()
+        if is_there and progress_of(session).ran_s != 0:  # else it ended in the queue
             fetch = config.command("fetch", "--run", run.run_id, "--generation", session.generation)
             reporter.warn(
                 f"what generation {session.generation} of run {run.run_id} left is on {run.platform} and was not "

@@ -83,6 +83,8 @@ class SessionStatus:
         failure_message: why, in the platform's words; "" when there is nothing to say.
         raw: the state in the platform's own word.
         cause: why it ended, of a session that has.
+        ran_s: seconds that it has run, or had run when it ended, without its wait in a queue; None where the platform
+            does not say.
         ended_by_log: the state is not final, but the trainer's result was in the log long ago: its outputs can be
             fetched. Set by who read the log, never by a platform.
     """
@@ -91,6 +93,7 @@ class SessionStatus:
     failure_message: str
     raw: str
     cause: EndCause = EndCause.UNKNOWN
+    ran_s: float | None = None
     ended_by_log: bool = False
 
 

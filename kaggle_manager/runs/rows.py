@@ -280,8 +280,9 @@ def session_of_row(row: Mapping[str, Any]) -> SessionRow:
         _check(facts["planned"], numbers=("timeout_s", "deadline_s", "steps"))
     if facts.get("timings"):
         _check(facts, numbers=("gained",))
+    texts = ("state", "container", "metric", "why_queued")
     for name, value in (facts.get("seen") or {}).items():
-        if (name in ("state", "container", "metric")) != isinstance(value, str) or isinstance(value, dict | list):
+        if (name in texts) != isinstance(value, str) or isinstance(value, dict | list):
             raise ValueError(f"{name} = {value!r} is not what is seen of a session")
     names = ("image", "image_asked", "wheels_damaged")
     words = {name: facts[name] for name in names if name in facts} | (facts.get("versions") or {})

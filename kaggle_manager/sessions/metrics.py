@@ -20,8 +20,9 @@ def measurements(
 ) -> dict[str, Any]:
     """What one ended session gained and cost; times in seconds.
 
-    `ran_s` is the accelerator time it used: what the trainer counted from its kernel's start, else the time between the
-    first and the last look at it. `lost_s` is what was trained and not saved: work the next session repeats.
+    `ran_s` is the accelerator time it used: what the trainer counted from its start, else what the platform says, else
+    the time between the first and the last look at it; never a wait in a queue that the platform tells apart. `lost_s`
+    is what was trained and not saved: work the next session repeats.
     """
     timings = result.timings if result else {}
     gained = max(0, step_after - step_before)
@@ -52,7 +53,11 @@ def _lost_s(seen: SessionProgress, saved: int, gained: int, ran_s: float, *, fai
 
 
 def _seen_for(session: SessionRow) -> float:
-    began = progress_of(session).running_since or epoch(session.started_at)
+    """How long it ran, as seen from outside."""
+    seen = progress_of(session)
+    if seen.ran_s is not None:
+        return seen.ran_s
+    began = seen.running_since or epoch(session.started_at)
     return max(0.0, epoch(session.ended_at) - began) if session.ended_at else 0.0
 
 

@@ -74,6 +74,7 @@ def judge(
     step_after: int,
     target_reached: bool,
     wedged: bool = False,
+    never_ran: bool = False,
     asked_to_stop: bool = False,
     remedy: str = "",
     time_it_had: str = "",
@@ -87,6 +88,7 @@ def judge(
         step_before, step_after: timesteps saved in the training tree before and after this session.
         target_reached: whether the tree now holds the final model that was asked for.
         wedged: whether it had been silent beyond the bound while the platform called it running.
+        never_ran: whether it ended while it waited for its machine.
         asked_to_stop: whether the user asked for its end: then an end without a result, or a gain, is no failure.
         time_it_had: in words, what its limit left for training, where that was used up.
         remedy: what the user has to do against its error, where that is known; no other session does without.
@@ -100,7 +102,7 @@ def judge(
             end_cause = EndCause.TIME_LIMIT
         cause = platform_says if end_cause else last_traceback_line(log) or platform_says
         how = "ended by the platform at its time limit" if end_cause is EndCause.TIME_LIMIT else "killed"
-        words = f"{how} before it wrote its result ({cause}); {saved}"
+        words = f"{'ended before it ran' if never_ran else f'{how} before it wrote its result'} ({cause}); {saved}"
         if gained > 0:  # a hard kill that still saved something is the wall doing its work, not a fault to count
             return Outcome("killed", words, "", step_after)
         failure = normalised_failure(f"{how} without gaining a step: {cause}")

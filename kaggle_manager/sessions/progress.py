@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from kaggle_manager.platforms.platform import LogLine, SessionState
+from kaggle_manager.platforms.platform import LogLine, SessionState, SessionStatus
 from kaggle_manager.protocol.events import ContainerEvent, Event, ProgressEvent, ResultEvent, ResumeEvent
 from kaggle_manager.runs.retry_policy import passed
 
@@ -31,7 +31,10 @@ class SessionProgress:
         last_checkpoint: step of the newest checkpoint.
         container: what the session calls itself.
         wedged: it was reported silent, and has printed nothing since.
-        queued_since, running_since: when that state was first seen.
+        why_queued: why it waits in a queue, in the platform's words; "" where there is nothing to say.
+        queued_since: when that was first seen. running_since: when it began to run, as the platform tells or as it was
+            first seen.
+        ran_s: for how long it had run at the newest look, as the platform tells; None where it does not.
         last_line_at: when the newest line arrived here.
         result_at: when the trainer's result event arrived here.
         denied_at: when the platform said last that there is no such session; denied_s: for how long it has.
@@ -48,8 +51,10 @@ class SessionProgress:
     last_checkpoint: int | None = None
     container: str = ""
     wedged: bool = False
+    why_queued: str = ""
     queued_since: float | None = None
     running_since: float | None = None
+    ran_s: float | None = None
     last_line_at: float | None = None
     result_at: float | None = None
     denied_at: float | None = None
@@ -98,12 +103,12 @@ class SessionProgress:
             return replace(self, result_at=self.result_at or at)
         return self
 
-    def after_status(self, state: SessionState, at: float) -> SessionProgress:
-        seen = replace(self.not_denied(), state=state.name)
-        if state is SessionState.QUEUED:
-            return replace(seen, queued_since=self.queued_since or at)
-        if state is SessionState.RUNNING:
-            return replace(seen, running_since=self.running_since or at)
+    def after_status(self, status: SessionStatus, at: float) -> SessionProgress:
+        seen = replace(self.not_denied(), state=status.state.name, ran_s=status.ran_s, why_queued="")
+        if status.state is SessionState.QUEUED:
+            return replace(seen, queued_since=self.queued_since or at, why_queued=status.failure_message)
+        if status.state is SessionState.RUNNING or status.ran_s is not None:
+            return replace(seen, running_since=self.running_since or at - (status.ran_s or 0.0))
         return seen
 
     def after_denial(self, at: float) -> SessionProgress:

@@ -254,7 +254,7 @@ class _Watch:
             self._warn_of(error)
             return None
         self.status, self._said_trouble = status, ""
-        self.seen = self.seen.after_status(status.state, self._wall())
+        self.seen = self.seen.after_status(status, self._wall())
         if (status.state.name, status.failure_message) != self._said_status and not status.state.is_terminal:
             self._said_status = (status.state.name, status.failure_message)
             why = f": {status.failure_message}" if status.failure_message else ""

@@ -72,7 +72,8 @@ class RunReport:
     """The state of a run.
 
     Attributes:
-        state: `finished`, `running`, `fetching`, `waiting`, `ready`, `stopped`, `failed`, `error` or `abandoned`.
+        state: `finished`, `queued`, `running`, `fetching`, `waiting`, `ready`, `stopped`, `failed`, `error` or
+            `abandoned`; of a session what the last look at it saw.
         why: one line: why it is in this state.
         next: the next command; '' for none.
         human_action_required: whether the run continues only after the user has done something.

@@ -16,6 +16,7 @@ from kaggle_manager.checkpoints.tree_lock import at_work_on
 from kaggle_manager.config import AUTOMATIC, workdir_of
 from kaggle_manager.console.formatting import duration, epoch, for_people, iso
 from kaggle_manager.errors import StorageError
+from kaggle_manager.platforms.platform import SessionState
 from kaggle_manager.protocol.sentences import exactness
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -146,7 +147,8 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
         return trouble
     if newest is not None and newest.stage in (Stage.INTENDED, Stage.PUSHED):
         stopping = "; it was asked to stop, and no session follows" * row.stop_asked
-        return _State("running", _running(newest, now) + stopping, tick)
+        name = "queued" if progress_of(newest).state == SessionState.QUEUED.name else "running"
+        return _State(name, _running(newest, now) + stopping, tick)
     if wait is not None and waits:
         why = f"{wait.why} (until {for_people(wait.until)})"
         return _State("waiting", why, tick, until=wait.until)
@@ -187,6 +189,8 @@ def _running(session: SessionRow, now: float) -> str:
     since = f"generation {session.generation} was launched {_ago(epoch(session.started_at), now)}"
     if session.stage is Stage.INTENDED:
         return f"{since}; whether the platform took it is looked up next"
+    if seen.state == SessionState.QUEUED.name:
+        return f"{since}; it waits in the queue" + (f": {seen.why_queued}" if seen.why_queued else "")
     if seen.last_line_at is None:
         return f"{since}; nothing was read in its log yet"
     heard = f"last heard of {_ago(seen.last_line_at, now)}"

@@ -57,7 +57,8 @@ def test_a_token_that_expired_shows_in_status_until_it_works_again(project: Path
         campaign.tick()
         mended = campaign.status()
     assert mended is not None
-    assert (mended.state, mended.human_action_required) == ("running", False)
+    assert mended.state in ("queued", "running")
+    assert not mended.human_action_required
 
 
 def test_a_person_is_still_asked_for_when_the_platform_has_trouble_as_well(

@@ -73,7 +73,7 @@ def test_an_accepted_change_goes_on_through_a_crash_and_a_later_one_is_refused_a
     bench.edit(SOURCE, STATES, "STATES = 5")
     with pytest.raises(CheckpointIncompatible):
         bench.manager().tick("small", timesteps=6)
-    assert bench.manager().tick("small", timesteps=6, accept_changes=True).state == "running"
+    assert bench.manager().tick("small", timesteps=6, accept_changes=True).state in ("queued", "running")
 
 
 def test_before_the_push_an_accepted_change_is_tried_against_the_identity_of_its_checkpoint(bench: Bench) -> None:

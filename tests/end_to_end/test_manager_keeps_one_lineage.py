@@ -175,9 +175,10 @@ def test_fresh_beside_an_open_session_is_refused_until_it_is_gone(
     with pytest.raises(Interrupted):
         bench.run(timesteps=2, interrupt_at="step 1/")
     owner, slug = kernel_of(bench, bench.output)
-    with pytest.raises(ConfigError, match="may still be running") as caught:
+    with pytest.raises(ConfigError, match="may still be queued or running") as caught:
         bench.run(timesteps=2, fresh=True, interrupt_at="[STEP2]")
-    assert f"{owner}/{slug}" in caught.value.next_step
+    assert f"{owner}/{slug}" in caught.value.message
+    assert caught.value.next_step.startswith("kaggle-manager stop ")
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         client.delete(owner, slug)
     bench.plan()

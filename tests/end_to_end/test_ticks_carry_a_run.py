@@ -55,7 +55,7 @@ def stop(bench: Bench, *, delete: bool = False) -> Stopped:
 @pytest.mark.slow
 def test_ticks_alone_reach_the_target_with_the_target_and_limit_the_run_was_started_with(bench: Bench) -> None:
     first = bench.manager().tick(SECTION, timesteps=5, session_limit="90s")
-    assert first.state == "running"
+    assert first.state in ("queued", "running")
     last = ticks_until(bench, "finished")[-1]
     assert (last.step, last.target) == (5, 5)
     assert [session.generation for session in last.sessions] == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_a_status_always_says_the_state_why_what_next_and_whether_a_person_is_ne
         assert nothing.keys() >= WORDS
         tick(bench, 4)
         running = overview(opened, SECTION, time.time())
-        assert running.as_json()["state"] == "running"
+        assert running.as_json()["state"] in ("queued", "running")
         assert "generation 1 was launched" in running.as_json()["why"]
         assert not running.as_json()["human_action_required"]
         assert [line for line in running.lines() if "0 of 4" in line or "1 of 4" in line]

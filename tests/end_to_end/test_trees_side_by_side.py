@@ -87,7 +87,7 @@ def test_a_tick_never_calls_finished_what_has_a_session_that_runs(bench: Bench) 
         bench.run(timesteps=4, fresh=True, interrupt_at="[STEP3]")
     (archived,) = (bench.workdir / "archive").iterdir()
     bench.manager().restore_copy(SECTION, archived)
-    with pytest.raises(ConfigError, match="may still be running"):
+    with pytest.raises(ConfigError, match="may still be queued or running"):
         bench.manager().tick(SECTION)
     for session in (bench.server.root / "sessions").iterdir():
         (session / "cancel").touch()

@@ -17,14 +17,18 @@ from loopback_slurm import LoopbackSlurm
 from small_project import SCENARIO, SECTION, Told, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
+from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.local_kaggle.launcher import stop
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import passes, push
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.orchestrator.stop import stop_run
 from kaggle_manager.platforms.slurm import client
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.input_folders import files_in
+from kaggle_manager.sessions import output_listing
+from kaggle_manager.sessions.connection import connect
 
 pytestmark = pytest.mark.slow
 TARGET = 6
@@ -195,6 +199,40 @@ def test_another_machine_adopts_a_run_by_its_number(
     plan(project, g2="train")
     assert there.run_validation_section(SECTION, timesteps=TARGET).step == TARGET
     assert final_bits(tmp_path / "second") == uninterrupted()
+
+
+def test_a_first_job_that_is_held_is_queued_with_its_reason_and_gives_way_to_a_fresh_start_once_it_is_stopped(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    monkeypatch.setenv("KM_SLURM_SBATCH_OPTIONS", "--hold")
+    seen = manager(project, work).tick(SECTION, timesteps=TARGET)
+    assert seen.state == "queued"
+    assert "it is held by its user: scontrol release" in seen.why
+    with pytest.raises(ConfigError, match="may still be queued or running on slurm") as refused:
+        manager(project, work).run_validation_section(SECTION, timesteps=TARGET, fresh=True)
+    config = build_config(SECTION, platform="slurm", workdir=work, project_root=project, environ={})
+    assert refused.value.next_step.startswith(config.command("stop"))
+    with closing(Journal(config.journal)) as journal:
+        assert stop_run(config, connect, journal, Told(), time.time()).cancelled
+    monkeypatch.delenv("KM_SLURM_SBATCH_OPTIONS")
+    report = manager(project, work, told=(told := Told())).run_validation_section(SECTION, timesteps=2, fresh=True)
+    assert (report.step, len(report.sessions)) == (2, 1)
+    assert "was not fetched" not in told.text.getvalue(), "there was nothing"
+
+
+def test_a_first_job_that_is_cancelled_in_the_queue_has_never_run_and_cost_nothing(
+    slurm: LoopbackSlurm, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output_listing, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setenv("KM_SLURM_SBATCH_OPTIONS", "--hold")
+    assert manager(project, tmp_path / "work").tick(SECTION, timesteps=TARGET).state == "queued"
+    slurm.ask("scancel", *slurm.jobs())
+    report = manager(project, tmp_path / "work").tick(SECTION)
+    (session,) = report.sessions
+    assert session.why.startswith("ended before it ran (CANCELLED job ")
+    assert (session.ran_s, session.lost_s, report.accelerator_s) == (0.0, 0.0, 0.0)
+    assert report.state == "ready"
 
 
 # A manager in a process of its own. It ends itself where it is told to.

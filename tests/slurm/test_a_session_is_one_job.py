@@ -120,6 +120,8 @@ def test_ends_are_told_apart(platform: SlurmPlatform, slurm: LoopbackSlurm) -> N
         assert "scontrol release" in waiting.failure_message
     assert platform.cancel(held, "")
     assert ended(platform, held).state in (SessionState.CANCELLED, SessionState.ERROR)
+    if waiting.state is SessionState.QUEUED:
+        assert platform.status(held).ran_s == 0.0, "its wait is no time of its own"
     with pytest.raises(NotFound):
         platform.cancel(held, "")
 

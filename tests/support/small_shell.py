@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from small_project import SECTION, TRAINER, installed
 from kaggle_manager.errors import NotFinished, retryable_exit_codes
 from kaggle_manager.local_kaggle.launcher import stop
 
+# Of the JSON of a run that has a session.
+IS_LIVE = re.compile(r'"state": "(queued|running)"')
 # What such a small trainer has to offer a preflight; a section may bring its own.
 PREFLIGHT = 'import json\nprint(json.dumps({"schema": 1, "ok": True, "checks": []}, indent=2))\n'
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -231,15 +232,16 @@ class SlurmPlatform(Platform):
         known = self.shell.script(remote.LOOK, self._of(version))
         if known.code:
             raise NotFound(f"There is no session {version.ref} on {self.shell.where}.", next_step="check its name")
-        job, _, ended = known.out.partition("|")
+        job, ran, ended = known.out.split("|", 2)
+        ran_s = float(max(0, int(ran)))
         if ended and (end := end_of(ended)):
-            return self._with_its_cause(end, job.strip())
+            return self._with_its_cause(replace(end, ran_s=ran_s), job.strip())
         if not job.strip():
             raise NotFound(f"No job of {version.ref} is known.", next_step="nothing: it is looked for again")
         found = self._job(job.strip())
         if found is None:
             why = f"job {job.strip()} left no word of its end, and Slurm has forgotten it"
-            return SessionStatus(SessionState.ERROR, why, "FORGOTTEN")
+            return SessionStatus(SessionState.ERROR, why, "FORGOTTEN", ran_s=ran_s)
         return status_of(found)
 
     def _with_its_cause(self, end: SessionStatus, job: str) -> SessionStatus:

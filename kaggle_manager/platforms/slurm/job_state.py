@@ -6,15 +6,16 @@ Never takes a word that it does not know for an end.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kaggle_manager.errors import one_line
 from kaggle_manager.platforms.platform import EndCause, SessionState, SessionStatus
+from kaggle_manager.platforms.slurm.settings import seconds_of
 
 # What a job says that leaves before it has done anything: another one does its session's work, or it has no folder.
 NOT_MINE, NO_FOLDER = 75, 74
 # What is asked of the accounting, for `read_sacct`; the state of what a signal ended, in the words of `end_of`.
-SACCT_OPTIONS = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode")
+SACCT_OPTIONS = ("--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode,Elapsed")
 KILLED = "KILLED"
 # An exit code above it is a signal's number, as shells have it; how much of what failed is told, in characters.
 _SIGNALS, _LONGEST_FAILURE = 128, 600
@@ -53,40 +54,47 @@ _STUCK = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job as Slurm shows it: its state in capital letters, why it waits, and how its script ended ("1:0")."""
+    """A job as Slurm shows it: its state in capital letters, why it waits, and how its script ended ("1:0").
+
+    `ran_s` are the seconds that it has run; None where Slurm does not say.
+    """
 
     number: str
     state: str
     reason: str = ""
     exit_code: str = ""
+    ran_s: float | None = None
 
 
 def read_scontrol(text: str) -> Job | None:
     """The job in one line of `scontrol --oneliner show job`; None for any other text."""
-    found = {name: re.search(rf"(?:^|\s){name}=(\S*)", text) for name in ("JobId", "JobState", "Reason", "ExitCode")}
-    number, state = found["JobId"], found["JobState"]
-    if number is None or state is None:
+    # The first of a name counts: paths come after them.
+    found = dict(re.findall(r"(?:^|\s)(JobId|JobState|Reason|ExitCode|RunTime)=(\S*)", text)[::-1])
+    if "JobId" not in found or "JobState" not in found:
         return None
-    reason, code = found["Reason"], found["ExitCode"]
-    return Job(number[1], state[1], reason[1] if reason else "", code[1] if code else "")
+    ran_s = _seconds(found.get("RunTime", ""))
+    return Job(found["JobId"], found["JobState"], found.get("Reason", ""), found.get("ExitCode", ""), ran_s)
 
 
 def read_sacct(text: str) -> Job | None:
-    """The job in `sacct --noheader --parsable2 --allocations --format=JobID,State,ExitCode`; None for none.
+    """The job in what `sacct` prints with `SACCT_OPTIONS`; None for none.
 
     One that the controller does not know has ended: where the accounting calls it running, it has not heard of it.
     """
     for line in text.splitlines():
-        number, _, rest = line.partition("|")
-        state, _, code = rest.partition("|")
+        number, state, code, ran = [*line.split("|"), "", "", ""][:4]
         word = state.partition(" ")[0]  # "CANCELLED by 1000"
         if number.isdigit() and word and word not in _WAITS + _RUNS:
-            return Job(number, word, exit_code=code)
+            return Job(number, word, exit_code=code, ran_s=_seconds(ran))
     return None
 
 
 def status_of(job: Job) -> SessionStatus:
     """What this job's state means; the session's own end, where it wrote one, counts more."""
+    return replace(_meaning_of(job), ran_s=job.ran_s)
+
+
+def _meaning_of(job: Job) -> SessionStatus:
     raw = job.state
     if raw in _WAITS:
         reason = "" if job.reason in _EVERY_DAY else _STUCK.get(job.reason, f"Slurm says {job.reason}")
@@ -126,6 +134,13 @@ def end_of(text: str) -> SessionStatus | None:
     return SessionStatus(
         SessionState.ERROR, f"{one_line(failed, _LONGEST_FAILURE)} ({_ended(f'{code}:0')})", "FAILED", cause
     )
+
+
+def _seconds(time: str) -> float | None:
+    try:
+        return seconds_of(time)
+    except ValueError:
+        return None
 
 
 def _ended(exit_code: str) -> str:

@@ -74,9 +74,12 @@ done
 LOOK = """
 cd -- "$1" || exit 1
 job=$(cat started 2>/dev/null || cat job_id 2>/dev/null)
-printf '%s|%s' "$job" "$(cat ended 2>/dev/null)"
+last=ended; [ -e "$last" ] || last=log
+ran=0; [ ! -e started ] || ran=$(( $(stat -c %Y "$last") - $(stat -c %Y started) ))
+printf '%s|%s|%s' "$job" "$ran" "$(cat ended 2>/dev/null)"
 """
-"""$1: folder of the session. Prints JOB|EXIT CODE, each of them perhaps empty."""
+"""$1: folder of the session. Prints JOB|RAN|EXIT CODE, the first and the last perhaps empty. RAN are the seconds from
+its start to its end or, if it left no word of that, to the last that it printed."""
 
 LOG_FROM = """
 cd -- "$1" || exit 1

@@ -42,6 +42,19 @@ def test_the_end_of_a_session_lasts_until_it_is_over(over_after_s: float, ending
     assert (measured["ran_s"], measured["ending_s"]) == (520.0, ending_s)
 
 
+def test_what_a_session_waits_in_a_queue_is_no_time_of_it_and_no_time_lost() -> None:
+    """Nobody looked between the submission and a day after its end."""
+    facts = {"planned": PLANNED, "seen": {"state": "ERROR", "ran_s": 60.0, "running_since": STARTED + 90_000.0}}
+    ended_at = iso(STARTED + 90_060.0)
+    session = SessionRow("r", 1, Stage.ENDED, None, 0, "b" * 64, "", iso(STARTED), ended_at=ended_at, facts=facts)
+    measured = measurements(session, None, step_before=0, step_after=0, failed=True)
+    assert (measured["ran_s"], measured["lost_s"]) == (60.0, 60.0)
+    assert "ending_s" not in measured, "nor had it too little time"
+    facts["seen"] = {"state": "CANCELLED", "ran_s": 0.0}
+    measured = measurements(session, None, step_before=0, step_after=0, failed=True)
+    assert (measured["ran_s"], measured["lost_s"]) == (0.0, 0.0), "it never ran"
+
+
 @pytest.mark.parametrize(("over_after_s", "kept_s"), [(300.0, 24.0), (601.0, 120.0)])
 def test_one_that_its_limit_has_killed_needed_more_than_it_was_given(over_after_s: float, kept_s: float) -> None:
     facts = {"planned": PLANNED, "seen": {"running_since": STARTED, "step": 1000, "steps_per_s": 2.0}}

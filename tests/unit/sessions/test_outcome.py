@@ -159,3 +159,16 @@ def test_an_end_that_the_user_asked_for_is_no_failure() -> None:
         asked_to_stop=True,
     )
     assert (asked.kind, asked.failure, asked.failure_kind) == ("stopped", "", FailureKind.NONE)
+
+
+def test_a_session_that_ended_in_the_queue_is_not_said_to_have_been_killed_in_its_work() -> None:
+    outcome = judge(
+        result=None,
+        platform_says="CANCELLED job 7 was cancelled",
+        log="",
+        step_before=0,
+        step_after=0,
+        target_reached=False,
+        never_ran=True,
+    )
+    assert outcome.why == "ended before it ran (CANCELLED job 7 was cancelled); 0 steps gained, 0 saved"

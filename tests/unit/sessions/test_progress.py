@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaggle_manager.platforms.platform import LogLine, SessionState
+from kaggle_manager.platforms.platform import LogLine, SessionState, SessionStatus
 from kaggle_manager.protocol.events import parse_event
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.watch import PollInterval, slowest_s
@@ -37,10 +38,22 @@ def test_what_a_newer_version_wrote_down_is_read_as_far_as_it_is_known() -> None
     assert SessionProgress.of({"step": 5, "from_the_future": 1}) == SessionProgress(step=5)
 
 
+def status(state: SessionState, ran_s: float | None = None, why: str = "") -> SessionStatus:
+    return SessionStatus(state, why, state.name, ran_s=ran_s)
+
+
 def test_a_state_is_dated_when_it_is_first_seen() -> None:
-    seen = SessionProgress().after_status(SessionState.QUEUED, 1.0).after_status(SessionState.RUNNING, 5.0)
-    seen = seen.after_status(SessionState.RUNNING, 9.0)
+    seen = SessionProgress().after_status(status(SessionState.QUEUED), 1.0)
+    seen = seen.after_status(status(SessionState.RUNNING), 5.0).after_status(status(SessionState.RUNNING), 9.0)
     assert (seen.queued_since, seen.running_since, seen.state) == (1.0, 5.0, "RUNNING")
+
+
+@pytest.mark.parametrize("state", [SessionState.RUNNING, SessionState.ERROR])
+def test_a_session_begins_when_its_platform_says_so_however_late_it_is_looked_at(state: SessionState) -> None:
+    seen = SessionProgress().after_status(status(SessionState.QUEUED, 0.0, "it is held"), 100.0)
+    assert (seen.running_since, seen.why_queued) == (None, "it is held")
+    seen = seen.after_status(status(state, 50.0), 900.0)
+    assert (seen.running_since, seen.ran_s, seen.why_queued) == (850.0, 50.0, "")
 
 
 def polls(state: SessionState | None, seconds: float, **phase: Any) -> int:

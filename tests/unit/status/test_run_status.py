@@ -252,6 +252,23 @@ def test_a_plan_tells_the_speed_of_a_running_session_and_that_it_does_not_count_
     assert any("the session that runs tells of 93 steps/s, which counts once it has ended" in line for line in lines)
 
 
+@pytest.mark.parametrize("why", ["job 7: it is held", ""])
+def test_a_session_that_waits_for_its_machine_is_called_queued_with_the_reason_of_its_platform(
+    tmp_path: Path, why: str
+) -> None:
+    row, _ = run_in(tmp_path)
+    seen = {"state": "QUEUED", "queued_since": NOW, "why_queued": why}
+    session = SessionRow("r", 1, Stage.PUSHED, None, 0, "b", "", row.created_at, "1", facts={"seen": seen})
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        journal.add_session(session)
+        found = describe_run(RunState(journal, row), NOW)
+        shown = [*overview(journal, None, NOW).lines()]
+    assert found.state == "queued"
+    assert found.why.endswith("; it waits in the queue" + f": {why}" * bool(why))
+    assert shown[0].startswith("QUEUED ")
+
+
 def test_two_seeds_side_by_side_are_told_apart_and_each_command_is_about_its_own(tmp_path: Path) -> None:
     row, _ = run_in(tmp_path)
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
