@@ -38,8 +38,8 @@ INDEX_NAME = "training_tree.json"
 SCHEMA = 2
 MAX_INDEX_BYTES = 1 << 20
 MAX_FILES = 4096
-MAX_TREE_BYTES = 20 << 30
-"""What a session may leave on the platform that keeps least."""
+MAX_TREE_BYTES = 1 << 40
+"""More than any tree has: an index that announces it is damaged."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, SectionArgument, WorkdirOption, print_json, reporter
+from kaggle_manager.cli.common import JsonOption, PlatformOption, SectionArgument, WorkdirOption, print_json, reporter
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
@@ -19,6 +19,7 @@ from kaggle_manager.sections.project import find_project, get_section
 def preflight(
     section: SectionArgument,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", help="Scenario; may be given again.")] = None,
+    platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     thorough: Annotated[bool, typer.Option("--thorough", help="Look at everything for longer: minutes.")] = False,
     as_json: JsonOption = False,
@@ -27,13 +28,15 @@ def preflight(
 
     It tries what travels into a session, unpacked alone in a folder of its own, with no package that a session lacks.
     All its scenarios, unless some are named. Ends with 3 when a check fails. Needs the training libraries.
-    A run does the same before it pushes, once for each state of the code.
+    A run does the same before it pushes, once for each state of the code. Which packages and how much memory a session
+    has depends on its platform.
 
     Examples:
 
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
+    from kaggle_manager.sessions.connection import limits_of
     from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import (
         inputs_of,
@@ -46,8 +49,10 @@ def preflight(
     project = find_project(Path.cwd(), section)
     loaded = get_section(project, section)
     names = scenario or list(loaded.scenarios)
-    # An unknown one lists those there are.
-    configs = [build_config(section, scenario=name, workdir=workdir, project_root=project) for name in names]
+    configs = [  # an unknown one lists those there are
+        build_config(section, scenario=name, platform=platform, workdir=workdir, project_root=project) for name in names
+    ]
+    loaded, limits = (configs[0].section, limits_of(configs[0])) if configs else (loaded, None)
     known = known_failures(project, loaded, names)
     if not known and (missing := missing_packages(loaded, project)):
         for text in dict.fromkeys(text for each in configs for text in lacking_imports(project, loaded, each.scenario)):
@@ -60,7 +65,7 @@ def preflight(
         )
     inputs = {} if known else inputs_of(*configs)
     with reporter(as_json) as told:
-        result = shown(told, project, loaded, names, inputs=inputs, thorough=thorough)
+        result = shown(told, project, loaded, names, inputs=inputs, limits=limits, thorough=thorough)
     if result["ok"]:
         for config in configs:
             remember_passed(config)

@@ -212,12 +212,18 @@ class Limits:
             300,000 of them.
         session_installs: a session may install packages into its Python, which is gone with it. Where it may not, one
             that lacks what the section pins says so and ends.
+        memory_bytes: of a session; None where it is not known. What will not fit is said before one is started.
+        output_bytes, output_files: so much of what a session leaves in its working folder is kept, and so many of its
+            files are listed; None for all of it. A session keeps within them.
     """
 
     longest_session_s: float
     room: Mapping[str, int]
     source_bytes: int
     session_installs: bool = False
+    memory_bytes: int | None = None
+    output_bytes: int | None = None
+    output_files: int | None = None
 
 
 @dataclass(frozen=True)

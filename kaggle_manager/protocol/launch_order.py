@@ -48,6 +48,8 @@ class LaunchOrder(Document):
         image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         installs: a session may install them; else they have to be there.
+        output_bytes, output_files: so much of what it leaves the platform keeps, and so many of its files it lists;
+            None for all of it.
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of the platform that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
@@ -58,7 +60,7 @@ class LaunchOrder(Document):
         trainer_started: when it started the trainer, on the machine's monotonic clock; None before.
     """
 
-    SCHEMA: ClassVar[int] = 4
+    SCHEMA: ClassVar[int] = 5
 
     run_id: str
     generation: PositiveInt
@@ -78,6 +80,8 @@ class LaunchOrder(Document):
     image: Line = ""
     packages: tuple[str, ...] = ()
     installs: bool = True
+    output_bytes: PositiveInt | None = None
+    output_files: PositiveInt | None = None
     wheels: Wheels | None = None
     inputs: tuple[InputText, ...] = ()
     bundle_sha256: str

@@ -21,9 +21,10 @@ from kaggle_manager.errors import AuthError, ConfigError, RemoteError, error_con
 from kaggle_manager.local_kaggle.image_packages import image_versions
 from kaggle_manager.local_kaggle.image_site import listed, visible
 from kaggle_manager.local_kaggle.launcher import ensure_running
+from kaggle_manager.platforms.kaggle.client import LIMITS as KAGGLE_LIMITS
 from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
-from kaggle_manager.platforms.platform import Platform
+from kaggle_manager.platforms.platform import Limits, Platform
 from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.runs.budget import QuotaView
 from kaggle_manager.sessions.wheels import KAGGLE_PYTHONS, Machine
@@ -80,8 +81,23 @@ def connect(config: RunConfig, environ: Mapping[str, str] = os.environ) -> Conne
         RemoteError: the chosen platform does not answer.
     """
     is_known = config.sources["platform"] == FROM_RUN
-    options = config.section.platform.get(config.platform) or {}
-    return reach(config.platform, config.state, environ, options=options, is_known=is_known)
+    return reach(config.platform, config.state, environ, options=_options(config), is_known=is_known)
+
+
+def limits_of(config: RunConfig) -> Limits:
+    """What its platform bounds, which nobody has to be asked for.
+
+    Raises:
+        ConfigError: as `connect`.
+    """
+    if not config.trains_elsewhere:
+        return KAGGLE_LIMITS
+    return platform_class(config.platform)(_options(config), config.state).limits()
+
+
+def _options(config: RunConfig) -> Mapping[str, Any]:
+    """What the table of its platform says."""
+    return config.section.platform.get(config.platform) or {}
 
 
 def reach(

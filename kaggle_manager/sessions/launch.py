@@ -19,6 +19,7 @@ from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from kaggle_manager.platforms.platform import (
+    Limits,
     NotReady,
     Platform,
     PublishedInputs,
@@ -83,7 +84,7 @@ def launch_order(
     parent: Checkpoint | None,
     vouched_by: str,
     bundle: Bundle,
-    installs: bool = True,
+    limits: Limits,
     wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     identity: Mapping[str, Any],
@@ -99,7 +100,7 @@ def launch_order(
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
         accepted_files: the files of inputs that this is said of.
-        installs: it may install what the section pins.
+        limits: of its platform.
         wheels: what it installs from; None: from the package index.
         deadline_s: seconds after which it must have ended, from its start.
         image: digest of the docker image it is asked to run in; "" for the newest.
@@ -131,7 +132,9 @@ def launch_order(
             accelerator=_accelerator_of(config.section),
             image=image,
             packages=tuple(config.section.kernel.packages),
-            installs=installs,
+            installs=limits.session_installs,
+            output_bytes=limits.output_bytes,
+            output_files=limits.output_files,
             wheels=wheels,
             inputs=tuple(each.input.text for each in inputs),
             bundle_sha256=bundle.sha256,

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,18 @@ from kaggle_manager.console.checks import counted, show
 from kaggle_manager.console.formatting import count, duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import InputMissing, VerificationError
+from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.sections.input_folders import as_variable, inputs_here
 from kaggle_manager.sections.inputs import VARIABLE
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import module_of
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.bundle import build_bundle
+from kaggle_manager.sessions.connection import limits_of
 from kaggle_manager.sessions.kept_spaces import refuse_other_spaces, spaces_now
 from kaggle_manager.sessions.known_before import doubts, lacking_imports, modules_not_here, not_installed, problems
 from kaggle_manager.sessions.missing import advice_on
-from kaggle_manager.sessions.trial import unpacked
+from kaggle_manager.sessions.trial import TrialPlace, unpacked
 from kaggle_manager.system.accelerators import remark
 from kaggle_manager.system.command_line import WhichTree
 from kaggle_manager.system.own_group import run_in_group
@@ -66,6 +69,7 @@ def check_section(
     scenarios: Sequence[str] = (),
     *,
     inputs: Mapping[str, Path] | None = None,
+    limits: Limits | None = None,
     quick: bool = False,
     thorough: bool = False,
     evaluations: bool = False,
@@ -76,6 +80,7 @@ def check_section(
 
     Args:
         inputs: where the data is that the scenarios read, see `inputs_of`.
+        limits: of the platform that is to train them; None where they do not matter.
         quick: without a trial training, which a quick run is itself.
         thorough: longer looks at everything.
         evaluations: measure what they take, also where `quick` is given; for a section without a preflight of its own.
@@ -116,7 +121,8 @@ def check_section(
     for module, named in trials:
         command = [*module, "--json", *options, *(["--scenario", *named] if named else [])]
         longest_s = LONGEST_THOROUGH_S if thorough else LONGEST_S
-        result = _tried(project, section, command, inputs, longest_s, lambda check: on_result(advised(check)), on_wait)
+        place = unpacked(project, section, limits)
+        result = _tried(place, section, command, inputs, longest_s, lambda check: on_result(advised(check)), on_wait)
         checks, ok = [*checks, *map(advised, result["checks"])], ok and result["ok"]
     return {"schema": 1, "ok": ok, "checks": checks}
 
@@ -128,7 +134,7 @@ def _advised(project: Path, section: Section, check: Check) -> Check:
 
 
 def _tried(
-    project: Path,
+    unpacking: AbstractContextManager[TrialPlace],
     section: Section,
     words: Sequence[str],
     inputs: Mapping[str, Path] | None,
@@ -137,7 +143,7 @@ def _tried(
     on_wait: Callable[[], None],
 ) -> dict[str, Any]:
     """The result of a preflight's process, in what travels."""
-    with unpacked(project, section) as place:
+    with unpacking as place:
         environ = place.environ | ({VARIABLE: as_variable(inputs)} if inputs else {})
         command = place.command(*words)
 
@@ -221,7 +227,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
     if is_script and config.quick and not (config.section.folder / "preflight.py").is_file():
         reporter.line(
             "  preflight: names and files were checked; a quick run leaves the trial out, for it is stopped and "
-            f"resumed itself. To try it here, in a minute or two: {config.command('preflight')}"
+            f"resumed itself. To try it here, in a minute or two: {_again(config)}"
         )
         for doubt in doubts(config.section):
             reporter.warn(doubt)
@@ -231,7 +237,8 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
         f"  preflight of {config.scenario_in_section}, before a session is spent on it (once for each state of it)"
     )
     names, inputs = [config.scenario_in_section], inputs_of(config)
-    checks = shown(reporter, config.project_root, config.section, names, inputs=inputs, quick=config.quick)["checks"]
+    given = {"inputs": inputs, "limits": limits_of(config), "quick": config.quick}
+    checks = shown(reporter, config.project_root, config.section, names, **given)["checks"]
     _raise_for_failed(config, checks)
     remember_passed(config)
 
@@ -265,8 +272,13 @@ def _raise_for_failed(config: RunConfig, checks: Sequence[Check]) -> None:
         raise VerificationError(
             f"The preflight of {config.section.name}/{config.scenario_name} failed:\n  " + "\n  ".join(failed),
             safe="nothing was pushed; no training tree was touched",
-            next_step=f"correct what it names, and try: {config.command('preflight')}",
+            next_step=f"correct what it names, and try: {_again(config)}",
         )
+
+
+def _again(config: RunConfig) -> str:
+    """The command that tries the same for its platform."""
+    return config.command("preflight", *(["--platform", config.platform] if config.trains_elsewhere else []))
 
 
 def _not_here(config: RunConfig) -> str:
@@ -309,7 +321,7 @@ def _content_of(config: RunConfig) -> str:
     """Digest of what a session would run: its code, section.toml with it, and which of its scenarios.
 
     Another seed is the same content, and so are other versions of the libraries of this machine; a session that does
-    not have an image is another one.
+    not have an image, or has another amount of memory, is another one.
     """
     bundle = build_bundle(config.project_root, config.section)
     what = [
@@ -317,6 +329,7 @@ def _content_of(config: RunConfig) -> str:
         config.section.name,
         config.scenario_in_section,
         *["elsewhere"] * (not config.section.has_image),
+        limits_of(config).memory_bytes,
     ]
     return hashlib.sha256(repr(what).encode()).hexdigest()
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.local_kaggle.sandbox import scrubbed
+from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.project import DEFAULT_FOLDER, sections_folder
 from kaggle_manager.sessions.bundle import build_bundle
@@ -65,8 +66,11 @@ def _package_folders() -> list[str]:
 
 
 @contextmanager
-def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
+def unpacked(project: Path, section: Section, limits: Limits | None = None) -> Iterator[TrialPlace]:
     """Unpack what a session of `section` would run; it is removed at the end.
+
+    Args:
+        limits: of the platform that it would run on; None where they do not matter.
 
     Raises:
         ConfigError: what is to travel is not there, see `build_bundle`.
@@ -91,6 +95,8 @@ def unpacked(project: Path, section: Section) -> Iterator[TrialPlace]:
                 folder for folder in folders_of(section.kernel.packages) if not project.resolve().is_relative_to(folder)
             ],
             "progress": str(place.progress),
+            "memory_bytes": limits.memory_bytes if limits else None,
+            "output_bytes": limits.output_bytes if limits else None,
         }
         # A preflight of the section's own may load NumPy before the trainer.
         place.environ.update(

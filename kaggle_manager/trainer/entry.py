@@ -66,8 +66,8 @@ ARITHMETIC = "kaggle_manager/system/arithmetic.py"
 RESULT_FILE, TREE_FOLDER = "session_result.json", "training_tree"
 RESULT_SCHEMA, LARGEST_RESULT_BYTES = 4, 4_000_000
 CRASHED, REFUSED = 1, 3
-# So many files a platform surely lists.
-LEFT_FILES = 450
+# Of the files that a platform lists, so many may be left.
+LEFT_SHARE = 0.9
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name))
 # In characters; the event is one line of the log.
 LONGEST_EVENT_REASON = 300
@@ -128,7 +128,8 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
     # A process that was ended, or died, while it was leaving, has a code that says nothing of the training.
     if isinstance(said := written.get("exit_code"), int):
         exit_code = said
-    if written and sum(len(names) for _, _, names in os.walk(working)) <= LEFT_FILES:
+    listed = order.get("output_files")
+    if written and (listed is None or sum(len(names) for _, _, names in os.walk(working)) <= LEFT_SHARE * listed):
         return exit_code
     # What the trainer had saved before it died is worth as much as ever, and the user's code may have left files until
     # its process ended. If this fails, the manifests say what was saved.

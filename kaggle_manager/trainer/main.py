@@ -26,7 +26,7 @@ from kaggle_manager.trainer.runtime.origin import origin_of_session
 from kaggle_manager.trainer.runtime.output_folder import OutputWatch
 from kaggle_manager.trainer.runtime.session import Session, SessionOutcome, open_session
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, stop_signals
-from kaggle_manager.trainer.runtime.session_files import failure, session_fields, write_result
+from kaggle_manager.trainer.runtime.session_files import failure, listed_files_in, session_fields, write_result
 
 CODE = Path(__file__).resolve().parents[2]
 
@@ -47,7 +47,7 @@ def run(order: dict[str, Any]) -> int:
     with ExitStack() as until_the_result_is_written:
         until_the_result_is_written.enter_context(streams_kept())
         result = _result(order, session, working, inputs, emit, until_the_result_is_written)
-        write_result(working, result, emit)
+        write_result(working, result, emit, listed_files_in(order))
     return result.exit_code
 
 
@@ -58,9 +58,9 @@ def _result(
         checked = read_order(order)
         # What was imported until here took its time, and torch takes seconds; they are the session's too.
         clock = SessionClock(checked.deadline_s, max_steps=checked.max_steps, started=checked.trainer_started)
-        watched = OutputWatch(working, clock.request_stop, warn).after(emit)
+        kept = OutputWatch(working, checked.output_bytes, checked.output_files, clock.request_stop, warn)
         signals.enter_context(stop_signals(clock, second_interrupts=False))
-        outcome = _trained(open_session(checked, clock, watched, CODE, working, inputs))
+        outcome = _trained(open_session(checked, clock, kept.after(emit), CODE, working, inputs))
         return SessionResult(
             **session,
             outcome=outcome.kind,

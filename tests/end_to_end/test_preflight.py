@@ -130,6 +130,31 @@ def test_a_quick_run_is_tried_as_well_and_a_whole_training_after_it_in_full(proj
     assert times_run(project) == 2, "a whole training's checks are those of a quick run, and more"
 
 
+def test_a_session_has_what_its_platform_says_and_is_tried_anew_when_that_is_less(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = f"""
+import json, os, pathlib
+told = json.loads(os.environ["KM_TRIAL"])
+pathlib.Path({str(project / "told")!r}).write_text(repr((told["memory_bytes"], told["output_bytes"])))
+"""
+    write_own(project, note + own(project))
+
+    def told(platform: str) -> str:
+        run_preflight(build_config("mine", platform=platform, environ={}), Reporter(io.StringIO()))
+        return (project / "told").read_text()
+
+    assert told("local") == repr((30 * 10**9, 20 * 10**9))
+    for memory in (64, 8):
+        monkeypatch.setenv("KM_SLURM_MEMORY", f"{memory}G")
+        assert told("slurm") == repr((memory * 2**30, None))
+    monkeypatch.setenv("KM_SLURM_MEMORY", "4G")
+    with pytest.raises(SystemExit) as left:
+        cli.main(["preflight", "mine", "--platform", "slurm"])
+    assert left.value.code == 0
+    assert (project / "told").read_text() == repr((4 * 2**30, None))
+
+
 def test_what_has_passed_is_not_tried_again_for_another_target_or_seed(project: Path) -> None:
     for timesteps, seed in ((5_000, None), (4_000, None), (6_000, None), (6_000, 9)):
         run_preflight(build_config("mine", timesteps=timesteps, seed=seed, environ={}), Reporter(io.StringIO()))

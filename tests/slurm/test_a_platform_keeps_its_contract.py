@@ -211,3 +211,5 @@ def test_its_limits_let_a_session_be(any_platform: Platform) -> None:
     assert limits.longest_session_s >= 3600.0
     assert limits.source_bytes >= 500_000
     assert all(kind in ("CPU", "GPU", "TPU") and room > 0 for kind, room in limits.room.items())
+    bounds = (limits.memory_bytes, limits.output_bytes, limits.output_files)
+    assert all(bound is None or bound > 0 for bound in bounds)

@@ -35,6 +35,9 @@ from kaggle_manager.platforms.kaggle.download import download_file
 from kaggle_manager.platforms.kaggle.log_stream import follow_log
 from kaggle_manager.platforms.kaggle.models import (
     LONGEST_SESSION_S,
+    MEMORY_BYTES,
+    OUTPUT_BYTES,
+    OUTPUT_FILES,
     ROOM,
     SOURCE_LIMIT_BYTES,
     about,
@@ -73,6 +76,16 @@ _DIGEST = re.compile(r"[\w./:-]{1,200}@sha256:[0-9a-f]{64}", re.ASCII)
 _SESSION_ID = re.compile(r"(?:^|\D)(\d{1,18})$")
 # Without it Kaggle takes its newest image, whatever an earlier version of the kernel ran in.
 _THIS_IMAGE = "original"
+LIMITS = Limits(
+    LONGEST_SESSION_S,
+    ROOM,
+    SOURCE_LIMIT_BYTES - environment.BYTES,
+    session_installs=True,
+    memory_bytes=MEMORY_BYTES,
+    output_bytes=OUTPUT_BYTES,
+    output_files=OUTPUT_FILES,
+)
+"""What Kaggle is known to bound."""
 
 
 class KaggleClient(ApiConnection, Platform):
@@ -93,8 +106,7 @@ class KaggleClient(ApiConnection, Platform):
     newest_model_version = inputs.newest_model_version
 
     def limits(self) -> Limits:
-        """What Kaggle is known to bound."""
-        return Limits(LONGEST_SESSION_S, ROOM, SOURCE_LIMIT_BYTES - environment.BYTES, session_installs=True)
+        return LIMITS
 
     def page(self, owner: str, slug: str) -> str:
         """The page of a kernel; the Kaggle of this machine has none."""

@@ -130,7 +130,7 @@ class SlurmPlatform(Platform):
         return self._root_and_user[1]
 
     def limits(self) -> Limits:
-        return Limits(self.settings.longest_session_s, {}, _SOURCE_BYTES)
+        return Limits(self.settings.longest_session_s, {}, _SOURCE_BYTES, memory_bytes=self.settings.memory_bytes)
 
     def has_this_python(self) -> bool:
         return not self.settings.login and not self.settings.setup and self.settings.python in (None, sys.executable)

@@ -45,6 +45,7 @@ class Trial:
             lacks; "" for one that no index has. One of this name that is no package's is not hidden.
         progress: a file that results are appended to; "" for none.
         pinned: folders that pinned packages were installed from here, which a session has from an index.
+        memory_bytes: of a session. output_bytes: what is kept of its outputs. None: that is not known, or not bounded.
         refused: hidden modules that were asked for. staying: modules found where nothing travels from, and their files.
         read: files of the project that were opened where they lie. sought: those that the user's code has looked for
             beside itself, and that are not in `code`.
@@ -57,6 +58,8 @@ class Trial:
     hidden: dict[str, str] = field(default_factory=dict)
     progress: str = ""
     pinned: list[str] = field(default_factory=list)
+    memory_bytes: int | None = None
+    output_bytes: int | None = None
     refused: list[str] = field(default_factory=list)
     staying: dict[str, Path] = field(default_factory=dict)
     read: list[Path] = field(default_factory=list)
@@ -79,6 +82,8 @@ class Trial:
             said.get("hidden", {}),
             said.get("progress", ""),
             said.get("pinned", []),
+            said.get("memory_bytes"),
+            said.get("output_bytes"),
         )
 
     def begin(self) -> None:

@@ -7,6 +7,7 @@ platform that lists only some of the files always lists the trainer's. Never del
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import tarfile
@@ -26,11 +27,10 @@ from kaggle_manager.protocol.file_names import OTHERS_ARCHIVE, START_FILE, TREE_
 from kaggle_manager.protocol.session_result import OutputEntry
 from kaggle_manager.trainer.runtime.log_lines import Emit
 
-# Kaggle lists the first 500 files of an output, in an order that nobody promises (kaggle-cli #463, #664, #665), and
-# keeps 20 GB (kaggle.com/docs/notebooks). Fewer files than that are left, for what else may come into the folder.
-LISTED_FILES, LEFT_FILES = 500, 450
-KEPT_BYTES = 20_000_000_000
-# Shares of it: of which the user is told, and at which a session that others fill is ended while it can be saved.
+# So many of the files that a platform lists are left, for something else may come into the folder.
+LEFT_SHARE = 0.9
+# Shares of what it keeps: of which the user is told, and at which a session that others fill is ended while it can be
+# saved.
 TOLD_AT, STOPPED_AT = (0.5, 0.8), 0.9
 LOOK_EVERY_S = 60.0
 LARGEST_ODD_BYTES = 10_000_000
@@ -100,7 +100,12 @@ def others(working: Path, own: Collection[str]) -> list[Other]:
     return sorted(found, key=lambda other: other.name)
 
 
-def make_room(working: Path, found: Collection[Other], most: int) -> int:
+def left_of(listed_files: int | None) -> float:
+    """How many files may be in the folder at the end; infinite where all are listed."""
+    return math.inf if listed_files is None else LEFT_SHARE * listed_files
+
+
+def make_room(working: Path, found: Collection[Other], most: float) -> int:
     """Move other files into one archive, the smallest first, until no more than `most` files are left; how many.
 
     One whose name cannot be shown goes there anyhow, unless that takes long: nobody knows what a platform's list makes
@@ -108,7 +113,7 @@ def make_room(working: Path, found: Collection[Other], most: int) -> int:
     """
     odd = {other for other in found if not other.name.isprintable() and other.size <= LARGEST_ODD_BYTES}
     by_size = sorted((other for other in found if other not in odd), key=lambda other: other.size)
-    surplus = len(found) + 1 - most if len(found) > most else 0
+    surplus = len(found) + 1 - most if len(found) > most else 0.0
     if not odd and not surplus:
         return 0
     archive, packed = free_name(working / OTHERS_ARCHIVE), 0
@@ -125,6 +130,7 @@ class OutputWatch:
 
     Args:
         working: the output folder.
+        kept_bytes, listed_files: what the platform keeps and lists of it; None for all.
         request_stop: ends the session in good order, with a reason.
         warn: told what the user should know.
         now: monotonic clock, seconds.
@@ -133,20 +139,24 @@ class OutputWatch:
     def __init__(
         self,
         working: Path,
+        kept_bytes: int | None,
+        listed_files: int | None,
         request_stop: Callable[[str], None],
         warn: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._working, self._request_stop, self._warn, self._now = working, request_stop, warn, now
+        self._working, self._kept_bytes, self._listed_files = working, kept_bytes, listed_files
+        self._request_stop, self._warn, self._now = request_stop, warn, now
         self._next_look = now()
         self._told: set[float] = set()
 
     def after(self, emit: Emit) -> Emit:
         """`emit`, with a look at the folder after an event of progress when it is time for one."""
+        is_bounded = (self._kept_bytes, self._listed_files) != (None, None)
 
         def emit_and_look(event: Event) -> None:
             emit(event)
-            if isinstance(event, ProgressEvent) and self._now() >= self._next_look:
+            if is_bounded and isinstance(event, ProgressEvent) and self._now() >= self._next_look:
                 self.look()
 
         return emit_and_look
@@ -169,14 +179,15 @@ class OutputWatch:
 
     def _judge(self, *, files: int, size: int, tree_size: int) -> None:
         besides = f"{files:,} files besides the training tree, {size / 1e9:.2f} GB"
-        if files > LEFT_FILES and 0.0 not in self._told:
+        if files > left_of(self._listed_files) and 0.0 not in self._told:
             self._told.add(0.0)
             self._warn(
-                f"the output folder holds {besides}; a platform may list only {LISTED_FILES} of them, so the "
+                f"the output folder holds {besides}; the platform may list only {self._listed_files} of them, so the "
                 f"smallest are moved into {OTHERS_ARCHIVE} when the session ends"
             )
-        share = (size + tree_size) / KEPT_BYTES
-        of_all = f"{(size + tree_size) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB"
+        kept = math.inf if self._kept_bytes is None else self._kept_bytes
+        share = (size + tree_size) / kept
+        of_all = f"{(size + tree_size) / 1e9:.1f} of the {kept / 1e9:.0f} GB"
         holds = f"the output folder holds {of_all} that a session may leave"
         reached = [at for at in TOLD_AT if share >= at]
         if set(reached) - self._told:

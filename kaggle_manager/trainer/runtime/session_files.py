@@ -35,8 +35,8 @@ from kaggle_manager.protocol.session_start import SessionStart
 from kaggle_manager.trainer.runtime.log_lines import Emit, emit_to_log, warn
 from kaggle_manager.trainer.runtime.missing import missing_in
 from kaggle_manager.trainer.runtime.output_folder import (
-    LEFT_FILES,
     committed,
+    left_of,
     make_room,
     others,
     own_but_not_needed,
@@ -58,17 +58,27 @@ def session_fields(order: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def listed_files_in(order: Mapping[str, Any]) -> int | None:
+    """`output_files` of an order that need not be valid."""
+    listed = order.get("output_files")
+    return listed if isinstance(listed, int) else None
+
+
 def write_start(working: Path, start: SessionStart) -> None:
     """Write `session_start.json`."""
     _write(working / START_FILE, start)
 
 
-def write_result(working: Path, result: SessionResult, emit: Emit) -> None:
-    """Write `session_result.json` with the lists of all other outputs, and tell the end."""
+def write_result(working: Path, result: SessionResult, emit: Emit, listed_files: int | None = None) -> None:
+    """Write `session_result.json` with the lists of all other outputs, and tell the end.
+
+    Args:
+        listed_files: how many files the platform lists; None for all.
+    """
     files, optional = tuple(committed(working, result.run_id)), tuple(own_but_not_needed(working))
     result = result.model_copy(update={"files": files, "optional": optional})
     _write(working / RESULT_FILE, result)  # before what may take a while, and is not needed
-    _write_with_others(working, result)
+    _write_with_others(working, result, listed_files)
     emit(
         ResultEvent(
             run_id=result.run_id,
@@ -88,7 +98,7 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
 
     Room is made among what the user's code left since the result was written; a result that is not there is written.
     """
-    working = Path(os.environ["KM_WORKING_DIR"])
+    working, listed_files = Path(os.environ["KM_WORKING_DIR"]), listed_files_in(order)
     session = session_fields(order)
     try:
         result = parse_result(Disk().read(working / RESULT_FILE), **session)
@@ -100,24 +110,26 @@ def close_folder(order: Mapping[str, Any], exit_code: int) -> None:
         else:
             why = f"{why}; its traceback is in the log"
         result = SessionResult(**session, outcome=outcome, reason=why, exit_code=exit_code)
-        write_result(working, result, emit_to_log(session_tag(session["run_id"], session["generation"])))
+        emit = emit_to_log(session_tag(session["run_id"], session["generation"]))
+        write_result(working, result, emit, listed_files)
         print(why, file=sys.stderr, flush=True)
     else:
-        _write_with_others(working, result)
+        _write_with_others(working, result, listed_files)
 
 
-def _write_with_others(working: Path, result: SessionResult) -> None:
-    left = _what_else_is_there(working, {RESULT_FILE, *(entry.name for entry in (*result.files, *result.optional))})
+def _write_with_others(working: Path, result: SessionResult, listed_files: int | None) -> None:
+    own = {RESULT_FILE, *(entry.name for entry in (*result.files, *result.optional))}
+    left = _what_else_is_there(working, own, listed_files)
     if left.count:
         left = left.model_copy(update={"packed": left.packed + result.others.packed})
         _write(working / RESULT_FILE, result.model_copy(update={"others": left}))
 
 
-def _what_else_is_there(working: Path, own: set[str]) -> OtherFiles:
+def _what_else_is_there(working: Path, own: set[str], listed_files: int | None) -> OtherFiles:
     """What the user's code left, after room was made for the trainer's files among those that a platform lists."""
     try:
         found = others(working, own)
-        packed = make_room(working, found, LEFT_FILES - len(own))
+        packed = make_room(working, found, left_of(listed_files) - len(own))
         if packed:
             warn(f"{packed:,} of the {len(found):,} files besides the training's own are now in {OTHERS_ARCHIVE}")
             found = sorted(others(working, own), key=lambda other: other.name != OTHERS_ARCHIVE)  # so that it is named

@@ -240,8 +240,8 @@ class Checkpointer:
             self.newest = saved.checkpoint
             if not self._sizes_known:
                 self._sizes_known = True
-                rows = sizes.rows_in_the_end(self.training.model, self.config.total)
-                if found := sizes.too_large_for_disk(self.store.tree.root, saved.checkpoint.manifest, rows):
+                rows, kept = sizes.rows_in_the_end(self.training.model, self.config.total), self.config.kept_bytes
+                if found := sizes.too_large_for_disk(self.store.tree.root, saved.checkpoint.manifest, rows, kept):
                     warn(f"this training may not end: {found}.")
             self.clock.saved(self._stall_s + saved.seconds, saved.checkpoint.manifest.size)
 
@@ -299,7 +299,7 @@ class Checkpointer:
         files = self._usable()
         if replay_rows.buffer_of(model) is not None:
             size = sum(array.nbytes for array in replay_rows.arrays(model).values())
-            self.left_out = sizes.buffer_file_left_out(size, tree.root)
+            self.left_out = sizes.buffer_file_left_out(size, tree.root, self.config.kept_bytes)
             if not self.left_out:
                 files["replay_buffer"] = Streamed(model.save_replay_buffer)  # type: ignore[attr-defined]
         self.digests = exact_state.or_none(lambda: exact_state.digests_of(self.training))

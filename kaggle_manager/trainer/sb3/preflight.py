@@ -26,7 +26,6 @@ from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.tree_lock import hold_tree
 from kaggle_manager.errors import Busy, Diverged
 from kaggle_manager.sections.agent_tables import Evaluation
@@ -201,13 +200,14 @@ FITS = "fits a session"
 def _fits(model: BaseAlgorithm, capacity: int, timesteps: int) -> CheckResult:
     """`capacity` are the rows of its replay buffer, each over all environments."""
     rows, row = min(capacity, -(-timesteps // model.n_envs)), sizes.row_bytes(model)
-    if found := sizes.too_large_for_memory(model, rows, row, sizes.SESSION_MEMORY_BYTES, "a session"):
+    there, kept = trial.memory_bytes, trial.output_bytes
+    if there and (found := sizes.too_large_for_memory(model, rows, row, there, "a session")):
         return CheckResult(FITS, False, found)
     said = f"the replay buffer takes {sizes.gigabytes(rows * row)} of memory" if rows else "it has no replay buffer"
     file = capacity * row  # stock Stable-Baselines3 writes every row of the buffer, however few are filled
-    if file > MAX_TREE_BYTES:
+    if kept and file > kept:
         said += (
-            f"; WARNING: a session may leave {sizes.gigabytes(MAX_TREE_BYTES)}: the first save says how much of it the "
+            f"; WARNING: a session may leave {sizes.gigabytes(kept)}: the first save says how much of it the "
             "replay log will take, and the final model goes without the file of its buffer"
         )
     elif file > sizes.LARGE_FILE_BYTES:

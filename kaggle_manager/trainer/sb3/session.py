@@ -34,5 +34,6 @@ def run(session: Session, origin: Origin) -> SessionOutcome:
         accepted_files=order.accepted_files,
         bundle_sha256=order.bundle_sha256,
         image=order.image,
+        kept_bytes=order.output_bytes,
     )
     return train(config, resume_point, session.clock, emit=session.emit)

@@ -6,19 +6,16 @@ memory hours later; the session after that as well. The same holds for what a se
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from kaggle_manager.checkpoints import Manifest
-from kaggle_manager.checkpoints.archive import MAX_TREE_BYTES
 from kaggle_manager.checkpoints.atomic_io import SPACE_MARGIN
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.trainer.sb3 import replay_rows
-
-SESSION_MEMORY_BYTES = 30 * 10**9
-"""Memory of a session on the platform that says it, with and without a GPU."""
 
 LARGE_FILE_BYTES = 500 * 10**6
 """A file of a replay buffer that is worth a word before it is made: minutes of most downloads."""
@@ -99,13 +96,14 @@ def _cached(stat: Path) -> int:
     return int(values.get("total_inactive_file", values.get("inactive_file", 0)))
 
 
-def too_large_for_disk(tree: Path, manifest: Manifest, rows: int) -> str:
+def too_large_for_disk(tree: Path, manifest: Manifest, rows: int, kept_bytes: int | None) -> str:
     """In words, that what a session leaves will not fit, judged by its first save; '' when it will.
 
     Args:
         tree: folder of the training tree.
         manifest: of the checkpoint that was saved.
         rows: that the replay log will hold in the end.
+        kept_bytes: what the platform keeps of a session; None for all.
     """
     replay = manifest.replay
     if replay is None or not replay.rows:
@@ -114,24 +112,25 @@ def too_large_for_disk(tree: Path, manifest: Manifest, rows: int) -> str:
     saved = sum(segment.end_row - segment.first_row for segment in replay.segments)
     # A segment is dropped when none of its rows is needed any more, so there is up to one more than the ring holds.
     growth = log / saved * max(0, rows - saved)
-    there = shutil.disk_usage(tree).free
-    if not growth or (growth * SPACE_MARGIN <= there and used_by(tree) + growth <= MAX_TREE_BYTES):
+    there, kept = shutil.disk_usage(tree).free, math.inf if kept_bytes is None else kept_bytes
+    if not growth or (growth * SPACE_MARGIN <= there and used_by(tree) + growth <= kept):
         return ""
-    limit = f"a session may leave {gigabytes(MAX_TREE_BYTES)} and {gigabytes(there)} are free"
+    limit = f"a session may leave {gigabytes(kept)} and " if kept_bytes is not None else ""
+    limit += f"{gigabytes(there)} are free"
     return (
         f"at {log / saved:,.0f} bytes a row the replay log grows by {gigabytes(growth)} to {rows:,} rows, and {limit}: "
         "a smaller buffer_size or smaller observations would fit; a run that has begun takes them with --fresh"
     )
 
 
-def buffer_file_left_out(size: int, tree: Path) -> str:
+def buffer_file_left_out(size: int, tree: Path, kept_bytes: int | None) -> str:
     """In words, why the final model goes without the file of its replay buffer, of `size` bytes; '' when it fits.
 
     It is written in blocks and needs no memory; the disk it needs, and room in what a session may leave.
     """
     there, used = shutil.disk_usage(tree).free, used_by(tree)
-    if used + size > MAX_TREE_BYTES:
-        why = f"with it the training tree would have {gigabytes(used + size)}, of {gigabytes(MAX_TREE_BYTES)} at most"
+    if kept_bytes is not None and used + size > kept_bytes:
+        why = f"with it the training tree would have {gigabytes(used + size)}, of {gigabytes(kept_bytes)} at most"
     elif size * SPACE_MARGIN > there:
         why = f"{gigabytes(there)} are free on the disk"
     else:

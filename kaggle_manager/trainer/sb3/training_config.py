@@ -64,6 +64,7 @@ class TrainingConfig:
         accepted_files: the files of inputs that this is said of, as `checkpoints.compare`.
         bundle_sha256: content hash of the code, '' outside a kernel.
         image: digest of the docker image that the session was asked to run in; "" for the newest, or for none.
+        kept_bytes: what the platform keeps of a session; None for all, and where there is none.
         vouched: the list that its checkpoints are written to; None in a kernel, whose manager vouches for what it left.
     """
 
@@ -92,6 +93,7 @@ class TrainingConfig:
     accepted_files: Mapping[str, str] | None = None
     bundle_sha256: str = ""
     image: str = ""
+    kept_bytes: int | None = None
     vouched: Vouched | None = None
 
     @property
@@ -128,6 +130,7 @@ def from_scenario(
     accepted_files: Mapping[str, str] | None = None,
     bundle_sha256: str = "",
     image: str = "",
+    kept_bytes: int | None = None,
     vouched: Vouched | None = None,
 ) -> TrainingConfig:
     """Settings of a section's scenario; `total` and `save_every` given here come before the section's."""
@@ -157,5 +160,6 @@ def from_scenario(
         accepted_files=accepted_files,
         bundle_sha256=bundle_sha256,
         image=image,
+        kept_bytes=kept_bytes,
         vouched=vouched,
     )

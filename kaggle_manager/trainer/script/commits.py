@@ -6,6 +6,7 @@ will hold, and what a platform would not keep is said or refused before it is wr
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -17,7 +18,6 @@ from kaggle_manager.checkpoints.contents import Content, Shared, entry_of
 from kaggle_manager.checkpoints.layout import ROLES
 from kaggle_manager.errors import CheckpointChanged, CheckpointCorrupt, NothingSaved, SavedBackwards, StorageError
 from kaggle_manager.sections.script import Best
-from kaggle_manager.trainer.runtime.output_folder import KEPT_BYTES
 from kaggle_manager.trainer.script import saves
 from kaggle_manager.trainer.script.differences import listed
 from kaggle_manager.trainer.script.metrics import Metric
@@ -38,6 +38,7 @@ class Commits:
         facts: what each manifest states, see `checkpoints.store.Facts`.
         sources: what the experiment is fingerprinted by, kept in each checkpoint; b"" for nothing.
         best: by which metric the best is chosen; None: as the script says, by a file `BEST`.
+        kept_bytes: what the platform keeps of a session; None for all.
         newest: the newest checkpoint on disk.
         count: checkpoints of this session.
         seconds: the longest that one took.
@@ -50,6 +51,7 @@ class Commits:
     sources: bytes
     best: Best | None
     warn: Callable[[str], None]
+    kept_bytes: int | None
     newest: Checkpoint | None = None
     count: int = 0
     seconds: float = 0.0
@@ -147,6 +149,7 @@ class Commits:
         Raises:
             StorageError: also without it.
         """
+        kept = math.inf if self.kept_bytes is None else self.kept_bytes
         new = sum(entry_of(role, content).size for role, content in contents.items())
         to_write = sum(entry_of(role, each).size for role, each in contents.items() if not isinstance(each, Shared))
         is_last = save.step >= self.target
@@ -157,19 +160,19 @@ class Commits:
         tree = self.store.tree
         if "size" not in self._told:
             self._told.add("size")
-            if most > KEPT_BYTES / 2:
+            if most > kept / 2:
                 self.warn(
                     f"a checkpoint takes {new / 1e9:.2f} GB; with two of them, the best and the final one the training "
-                    f"tree will hold up to {(4 * new) / 1e9:.1f} of the {KEPT_BYTES / 1e9:.0f} GB a session may leave"
+                    f"tree will hold up to {(4 * new) / 1e9:.1f} of the {kept / 1e9:.0f} GB a session may leave"
                 )
-        if least + _ROOM_BESIDE > KEPT_BYTES:
+        if least + _ROOM_BESIDE > kept:
             raise StorageError(
                 f"A checkpoint of {new / 1e9:.2f} GB does not fit: with the best one{' and the final one' * is_last} "
-                f"the output would hold {least / 1e9:.1f} GB, and a session may leave {KEPT_BYTES / 1e9:.0f} GB.",
+                f"the output would hold {least / 1e9:.1f} GB, and a session may leave {kept / 1e9:.0f} GB.",
                 safe=self._safe,
                 next_step="save less (half precision, no copy of what can be downloaded again)",
             )
-        too_much = most + _ROOM_BESIDE > KEPT_BYTES
+        too_much = most + _ROOM_BESIDE > kept
         lacks_room = shutil.disk_usage(tree.root if tree.root.exists() else tree.root.parent).free < to_write
         if (too_much or lacks_room) and "one" not in self._told and self.newest is not None:
             self._told.add("one")

@@ -107,6 +107,7 @@ def run(session: Session, origin: Origin) -> SessionOutcome:
         sources=to_bytes(experiment.sources),
         best=scenario.best,
         warn=warn,
+        kept_bytes=order.output_bytes,
         newest=origin.checkpoint,
     )
     if origin.step >= order.target:

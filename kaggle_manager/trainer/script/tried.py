@@ -17,6 +17,7 @@ from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, Lineage, Tra
 from kaggle_manager.errors import KaggleManagerError, SavedBackwards
 from kaggle_manager.sections.model import Section
 from kaggle_manager.sections.script import ScriptScenario
+from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.script import metrics as told
 from kaggle_manager.trainer.script import saves as saving
 from kaggle_manager.trainer.script.command import command_of, environment_of
@@ -118,6 +119,7 @@ class Training:
             sources=b"",
             best=self.scenario.best,
             warn=self.told.append,
+            kept_bytes=trial.output_bytes,
         )
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.platform import SessionRef
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.platforms.slurm.refusals import refusal
 from kaggle_manager.platforms.slurm.settings import read_settings, root_of
 
@@ -59,3 +60,20 @@ def test_the_line_of_sbatch_that_names_the_fault_is_told() -> None:
     said = "sbatch: unrecognized option '--qoss=long'\nTry \"sbatch --help\" for more information\n"
     assert "unrecognized option '--qoss=long'" in refusal(SessionRef("me", "km-one", "1"), said).message
     assert "no reason given" in refusal(SessionRef("me", "km-one", "1"), "\n").message
+
+
+@pytest.mark.parametrize(
+    ("table", "memory"),
+    [
+        ({}, None),
+        ({"memory": "16G"}, 16 * 2**30),
+        ({"memory": 500}, 500 * 2**20),
+        ({"memory": "0"}, None),
+        ({"memory": "16G", "sbatch_options": ["--mem=1G"]}, None),
+    ],
+)
+def test_a_session_has_the_memory_that_its_job_asks_for_and_no_bound_that_is_kaggles(
+    table: dict[str, Any], memory: int | None, tmp_path: Path
+) -> None:
+    limits = SlurmPlatform(table, tmp_path, {}).limits()
+    assert (limits.memory_bytes, limits.output_bytes, limits.output_files) == (memory, None, None)

@@ -43,7 +43,7 @@ def test_its_constants_are_the_models() -> None:
     assert (entry.TREE_FOLDER, entry.LARGEST_RESULT_BYTES) == (file_names.TREE_FOLDER, LARGEST_RESULT_BYTES)
     assert (entry.CRASHED, entry.REFUSED) == (session_result.CRASHED, session_result.REFUSED)
     assert entry.LONGEST_EVENT_REASON == session_files.LONGEST_EVENT_REASON
-    assert entry.LEFT_FILES == output_folder.LEFT_FILES
+    assert entry.LEFT_SHARE == output_folder.LEFT_SHARE
 
 
 def test_each_event_it_writes_has_the_kind_and_the_fields_of_its_model() -> None:

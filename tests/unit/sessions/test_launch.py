@@ -8,6 +8,7 @@ import pytest
 
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError
+from kaggle_manager.platforms.platform import Limits
 from kaggle_manager.protocol.launch_order import LaunchOrder, read_order
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.sessions.bundle import Bundle, order_of, render_script
@@ -27,6 +28,7 @@ def order(folder: Path, *, seed: int | None = None, platform: str = "local") -> 
         parent=None,
         vouched_by="",
         bundle=BUNDLE,
+        limits=Limits(60.0, {}, 10**6, output_bytes=10**9),
         identity={"algorithm": "DQN"},
         accept_changes=False,
         accepted_files={},
@@ -37,6 +39,7 @@ def order(folder: Path, *, seed: int | None = None, platform: str = "local") -> 
 def test_the_order_in_the_script_is_the_one_the_trainer_reads(tmp_path: Path) -> None:
     sent = order(tmp_path, seed=5)
     assert (sent.seed, sent.packages[0].partition("==")[0]) == (5, "stable-baselines3")
+    assert (sent.output_bytes, sent.output_files) == (10**9, None), "as its platform has them"
     script = render_script(BUNDLE, sent.as_json())
     for as_kept in (script, script.replace("\n", "\r\n")):  # as a platform may give it back
         assert read_order(order_of(as_kept)) == sent

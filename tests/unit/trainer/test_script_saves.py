@@ -36,7 +36,7 @@ class Tree:
         self.told: list[str] = []
         facts = {"target": 1000, "lineage": Lineage("run", 1, None, 0), "bundle_sha256": "", "identity": {}}
         store = CheckpointStore(self.tree, warn=self.told.append)
-        self.commits = Commits(store, "toy", 1000, facts, b"", None, self.told.append)
+        self.commits = Commits(store, "toy", 1000, facts, b"", None, self.told.append, kept_bytes=None)
 
     def save(self, step: int, files: dict[str, bytes], metric: Metric | None = None) -> Checkpoint:
         folder = self.saves.folder / f"{step}.tmp"
@@ -233,8 +233,8 @@ def test_room_is_counted_before_a_save_and_one_is_kept_where_two_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_ROOM_BESIDE", 0)
-    monkeypatch.setattr(module, "KEPT_BYTES", 3_500)
     tree = Tree(tmp_path)
+    tree.commits.kept_bytes = 3_500
     for step in (10, 20, 30):
         tree.save(step, {"a": os.urandom(1_200), "BEST": b""})
     assert any("will hold up to 0.0 of the 0 GB" in text for text in tree.told)
@@ -243,3 +243,7 @@ def test_room_is_counted_before_a_save_and_one_is_kept_where_two_are_too_many(
     with pytest.raises(StorageError, match=r"does not fit: .*\nSafe: the checkpoint of step 30"):
         tree.save(40, {"a": os.urandom(3_000)})
     assert [each.step for each in CheckpointStore(tree.tree).valid_checkpoints()] == [30]
+    tree.commits.kept_bytes = None
+    tree.save(40, {"a": os.urandom(3_000)})
+    steps = [each.step for each in CheckpointStore(tree.tree).valid_checkpoints()]
+    assert steps == [40, 30], "where everything is kept, the disk alone has a say"

@@ -29,12 +29,13 @@ from kaggle_manager.trainer.runtime.session_files import (
 )
 
 WHO: dict[str, Any] = {"run_id": "r", "generation": 2, "bundle_sha256": "b"}
+KEPT, LISTED = 20 * 10**9, 500
 START = SessionStart(**WHO, device="cpu", accelerator=None, target=9, from_zero="a test")
 
 
-def left(working: Path, **facts: Any) -> tuple[SessionResult, list[Event]]:
+def left(working: Path, listed_files: int | None = LISTED, **facts: Any) -> tuple[SessionResult, list[Event]]:
     told: list[Event] = []
-    write_result(working, SessionResult(**WHO, **facts), told.append)
+    write_result(working, SessionResult(**WHO, **facts), told.append, listed_files)
     return parse_result((working / RESULT_FILE).read_bytes(), **WHO), told
 
 
@@ -217,7 +218,7 @@ def test_of_a_result_that_is_there_only_what_else_was_left_changes(
     before, _ = left(tmp_path, outcome="completed", exit_code=0, step=7)
     for number in range(600):
         (tmp_path / f"{number}.csv").write_text("x")
-    close_folder(WHO, 0)
+    close_folder({**WHO, "output_files": LISTED}, 0)
     after = parse_result((tmp_path / RESULT_FILE).read_bytes(), **WHO)
     assert after.others.packed > 0
     assert len(content(tmp_path)) <= 450
@@ -241,7 +242,7 @@ def test_a_folder_that_grows_is_told_once_and_ends_the_session_before_it_is_full
 ) -> None:
     said: list[str] = []
     stops: list[str] = []
-    watch = OutputWatch(tmp_path, stops.append, said.append)
+    watch = OutputWatch(tmp_path, KEPT, LISTED, stops.append, said.append)
     for files, size in others:
         watch._judge(files=files, size=int(size), tree_size=int(tree))
     assert all(words in "\n".join(said) for words in told)
@@ -249,12 +250,20 @@ def test_a_folder_that_grows_is_told_once_and_ends_the_session_before_it_is_full
     assert bool(stops) is stopped
 
 
+def test_where_a_platform_keeps_and_lists_everything_nothing_is_moved_told_or_ended(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.csv").write_text("x")
+    result, _ = left(tmp_path, None, outcome="completed", exit_code=0)
+    assert (result.others.count, result.others.packed) == (600, 0)
+    OutputWatch(tmp_path, None, None, pytest.fail, pytest.fail)._judge(files=600, size=10**12, tree_size=10**12)
+
+
 def test_the_folder_is_looked_at_after_an_event_of_progress_and_not_at_each(tmp_path: Path) -> None:
     now, said, heard = [0.0], list[str](), list[Event]()
     for number in range(451):
         (tmp_path / f"{number}.csv").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path)
-    watch = OutputWatch(tmp_path, pytest.fail, said.append, now=lambda: now[0])
+    watch = OutputWatch(tmp_path, KEPT, LISTED, pytest.fail, said.append, now=lambda: now[0])
     emit, event = watch.after(heard.append), ProgressEvent(step=1, target=2)
     emit(ResumeEvent(step=0, target=2))
     assert said == []

@@ -16,6 +16,7 @@ from kaggle_manager.checkpoints.metadata import read_metadata
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import Quick, ScenarioConfig, load_section
 from kaggle_manager.sections.scaffold import new_section
+from kaggle_manager.trainer.runtime.as_in_session import trial
 from kaggle_manager.trainer.sb3 import sizes
 from kaggle_manager.trainer.sb3.env_check import Pool
 from kaggle_manager.trainer.sb3.preflight import check_sizes, preflight
@@ -62,14 +63,13 @@ def test_a_buffer_that_memory_has_no_room_for_is_refused_before_the_first_step(
 
 
 def test_a_final_model_goes_without_the_file_of_its_buffer_says_so_and_the_log_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = TrainingTree(tmp_path / "models", SCENARIO)
     chosen = settings(tree.root, hyperparameters={**DQN, "buffer_size": 1_000})
     assert trainer_runs.session(replace(chosen, total=100)).reason == ""
     stock = pickle.loads((tree.path("final", "replay_buffer")).read_bytes())
-    monkeypatch.setattr(sizes, "MAX_TREE_BYTES", 60_000)
-    outcome = trainer_runs.session(replace(chosen, total=150))
+    outcome = trainer_runs.session(replace(chosen, total=150, kept_bytes=60_000))
     assert (outcome.kind, outcome.step) == ("completed", 152), "the end of a rollout"
     assert "left to the replay log" in outcome.reason
     assert "export-sb3" in outcome.reason
@@ -88,14 +88,11 @@ def test_a_final_model_goes_without_the_file_of_its_buffer_says_so_and_the_log_m
     np.testing.assert_array_equal(exported.observations[:100], stock.observations[:100])
 
 
-def test_the_first_save_says_what_the_log_will_come_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_save_says_what_the_log_will_come_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chosen = settings(tmp_path, hyperparameters={**DQN, "buffer_size": 10_000}, total=20_000)
     trainer_runs.session(chosen, max_steps=60)
     assert "may not end" not in capsys.readouterr().out
-    monkeypatch.setattr(sizes, "MAX_TREE_BYTES", 100_000)
-    trainer_runs.session(chosen, max_steps=110)
+    trainer_runs.session(replace(chosen, kept_bytes=100_000), max_steps=110)
     said = [line for line in capsys.readouterr().out.splitlines() if "may not end" in line]
     assert len(said) == 1
     assert "10,000 rows" in said[0]
@@ -106,14 +103,16 @@ def test_the_first_save_says_what_the_log_will_come_to(
     ("algorithm", "rows", "ok", "says"),
     [
         ("DQN", 10_000, True, "GB of memory"),
-        ("DQN", 500_000_000, True, "WARNING: a session may leave 21 GB"),
+        ("DQN", 500_000_000, True, "WARNING: a session may leave 20 GB"),
         ("DQN", 2_000_000_000, False, "a session has 30 GB"),
         ("PPO", None, True, "no replay buffer"),
     ],
 )
 def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
-    algorithm: str, rows: int | None, ok: bool, says: str
+    algorithm: str, rows: int | None, ok: bool, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trial, "memory_bytes", 30 * 10**9)
+    monkeypatch.setattr(trial, "output_bytes", 20 * 10**9)
     scenario = ScenarioConfig(
         environment="gymnasium:make",
         environment_kwargs={"id": "CartPole-v1"},
@@ -125,8 +124,12 @@ def test_the_preflight_compares_the_whole_buffer_with_what_a_session_has(
     )
     with Pool() as made:
         result = check_sizes(scenario, made)
+        monkeypatch.undo()
+        unbounded = check_sizes(scenario, made)
     assert result.ok is ok
     assert says in result.detail
+    assert unbounded.ok, "where the platform has no such bound"
+    assert "a session" not in unbounded.detail
 
 
 def test_the_rows_of_several_environments_are_counted_once() -> None:
