@@ -15,8 +15,8 @@ from kaggle_manager.errors import ConfigError
 PREFIX = "KM_SLURM_"
 # Slurm's forms: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes[:seconds].
 _TIME = re.compile(r"(?:(?P<days>\d+)-(?P<dh>\d+)(?::(?P<dm>\d+)(?::(?P<ds>\d+))?)?)|(?P<parts>\d+(?::\d+){0,2})")
-# Of 1024 bytes, by the last letter of an amount of memory; megabytes without one.
-_POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
+# By the last letter of an amount of memory: binary, and megabytes without one.
+_SHIFTS = {"K": 10, "M": 20, "G": 30, "T": 40}
 _LISTS: Mapping[str, Callable[[str], Any]] = {
     "setup": str.splitlines,
     "inputs": lambda text: dict(word.partition("=")[::2] for word in shlex.split(text)),
@@ -85,7 +85,7 @@ class SlurmSettings(BaseModel):
         """What a job asks for; None where it leaves that to the cluster, asks for all of a node, or in other words."""
         if not self.memory or any(option.startswith("--mem") for option in self.sbatch_options):
             return None
-        return int(self.memory.rstrip("KMGT")) * 1024 ** _POWERS.get(self.memory[-1], 2) or None
+        return (int(self.memory.rstrip("KMGT")) << _SHIFTS.get(self.memory[-1], 20)) or None
 
 
 def seconds_of(time: str) -> float:
