@@ -47,7 +47,7 @@ def _session_row(session: SessionSummary, why_running: str) -> list[Child]:
     why = session.why if session.stage == "closed" else session.why or why_running
     return [
         session.generation,
-        when(session.started_at),
+        when(session.running_since or session.started_at),
         lasted(session.ran_s),
         join(h("span", tag, class_="kind"), " ", why) if tag else why,
         NONE if session.gained is None else f"+{session.gained:,}",
@@ -66,11 +66,16 @@ def _timeline(view: RunView) -> Markup:
         until = epoch(session.ended_at) if session.ended_at else end
         running = session.ended_at is None and session.stage != "closed"
         style = "running" if running else "good" if not session.kind and session.outcome in GOOD_ENDS else "bad"
-        took = max(1.0, until - epoch(session.started_at))
+        began = epoch(session.started_at)
+        if session.running_since is not None and epoch(session.running_since) > began:
+            label = f"session {session.generation} waited in the queue"
+            bars.append(Bar(began, began := epoch(session.running_since), "wait", label))
+        style = "wait" if running and report.state == "queued" else style
+        took = max(1.0, until - began)
         why = report.why if running else session.why
         label = f"session {session.generation}, {duration(took)}: {why}"
         share = (session.lost_s or 0.0) / took
-        bars.append(Bar(epoch(session.started_at), until, style, label, str(session.generation), share))
+        bars.append(Bar(began, until, style, label, str(session.generation), share))
     moments = [begin + (end - begin) * part / 4 for part in range(4)]
     name = f"{count(len(report.sessions), 'session')} over {duration(end - begin)}; the table below says why each ended"
     there = {bar.style for bar in bars} | {"lost" for bar in bars if bar.lost}

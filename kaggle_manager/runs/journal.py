@@ -204,6 +204,7 @@ class Journal:
         columns += ", coalesce(json_extract(facts, '$.caution'), '') AS caution"
         columns += ", coalesce(json_extract(facts, '$.image'), '') AS image"
         columns += ", coalesce(json_extract(facts, '$.versions'), '{}') AS versions"
+        columns += ", json_extract(facts, '$.seen.running_since') AS running_since"
         query = f"SELECT {columns} FROM sessions WHERE run_id = ? ORDER BY generation"
         with refusals_of(self.path):
             return [summary_of_row(dict(row)) for row in self._db.execute(query, (run_id,))]

@@ -14,6 +14,7 @@ from datetime import datetime
 from types import NoneType
 from typing import Any, TypeVar
 
+from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
 
@@ -298,7 +299,8 @@ def summary_of_row(row: Mapping[str, Any]) -> dict[str, Any]:
     for date in (row["started_at"], row["ended_at"]):
         if date is not None:
             datetime.fromisoformat(date)
-    return {**row, "versions": _table(row["versions"])}
+    since = row["running_since"]
+    return {**row, "versions": _table(row["versions"]), "running_since": None if since is None else iso(since)}
 
 
 # What is read of the events of a kind.

@@ -48,6 +48,8 @@ class SessionSummary:
         caution: one line: what else it left; '' for nothing the user should know.
         image: digest of the docker image it ran in; '' while the platform has not said.
         versions: of python, torch, numpy, cuda and driver, as far as it has and said them.
+        running_since: when it began to run, as its platform says or as it was first seen, ISO 8601; None while it
+            waits, or where nobody looked.
     """
 
     generation: int
@@ -65,6 +67,7 @@ class SessionSummary:
     caution: str = ""
     image: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    running_since: str | None = None
 
 
 @dataclass(frozen=True)

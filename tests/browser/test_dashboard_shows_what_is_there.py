@@ -15,6 +15,7 @@ from dashboard_world import BEGAN, FINISHED, HOSTILE, NOW, RUNNING, add_run, bui
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kaggle_manager.console.formatting import duration
 from kaggle_manager.dashboard.axes import Scale
 from kaggle_manager.dashboard.curves import read_episodes, smoothed, thinned
 from kaggle_manager.dashboard.export_html import write_html
@@ -57,6 +58,18 @@ def test_a_run_has_its_curve_its_sessions_and_its_log(dashboard: Dashboard) -> N
     assert view.quota.left_s == 36000.0
     # Foreseen: 80 steps for the second session, which gained 100.
     assert view.forecast_error == 0.25
+
+
+def test_what_a_session_waits_in_a_queue_is_drawn_as_that_and_not_as_its_own_time(
+    dashboard: Dashboard, state: Path
+) -> None:
+    assert "waited in the queue" not in page_of(dashboard, Asked(FINISHED))
+    with closing(Journal(state / "journal.sqlite")) as journal:
+        first = journal.sessions(FINISHED)[0]
+        journal.add_facts(first, seen={"running_since": BEGAN + 540.0})
+    page = page_of(dashboard, Asked(FINISHED))
+    assert "session 1 waited in the queue" in page
+    assert f"session 1, {duration(60.0)}: interrupted" in page, "of the 600 s from its push to its end"
 
 
 def test_hashes_are_read_in_the_background_and_again_when_a_file_changes(dashboard: Dashboard, state: Path) -> None:
