@@ -33,7 +33,7 @@ _PLATFORM_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 # Of the state folder: where the Kaggle of this machine is.
 LOCAL_KAGGLE = "local_kaggle"
 # What a variable KM_<NAME> may say of a run.
-SETTINGS = ("scenario", "timesteps", "session_limit", "platform", "workdir", "keep_gb")
+SETTINGS = ("scenario", "timesteps", "session_limit", "quota_per_week", "platform", "workdir", "keep_gb")
 # A Kaggle session ends after 12 hours, whatever its kernel is doing (kaggle.com/docs/notebooks).
 SESSION_LIMIT_S = 12 * 3600.0
 # What is asked of another platform; a run asks it how long its sessions may last, and none lasts longer.
@@ -43,6 +43,8 @@ KAGGLES = ("auto", "local", "kaggle")
 AUTOMATIC = KAGGLES[1:]
 # Shorter than this a session cannot even import its libraries.
 SHORTEST_SESSION_S = 20.0
+# No session is worth less.
+LEAST_QUOTA_S = 600.0
 # No training is this long; the figure keeps slips of the keyboard out, and every count exact in any JSON reader.
 MOST_TIMESTEPS = 10**12
 # Room for the kept copies of one training tree.
@@ -64,6 +66,8 @@ class RunConfig:
         max_steps: most environment steps of one session; None: as many as fit in its time.
         save_every: environment steps between two checkpoints; None: by the length of the training.
         session_limit_s: longest session, in seconds, as asked of the platform.
+        quota_per_week_s: most seconds of sessions in a week, over all runs of this state folder whose sessions the same
+            account runs on machines of the same kind; None: the user sets no bound.
         quick: a quick run, in a tree of its own.
         fresh: archive the tree that is there and start from zero.
         platform: `auto`, `local`, `kaggle`, `slurm` or MODULE:CLASS.
@@ -86,6 +90,7 @@ class RunConfig:
     max_steps: int | None
     save_every: int | None
     session_limit_s: float
+    quota_per_week_s: float | None
     quick: bool
     fresh: bool
     platform: str
@@ -165,9 +170,13 @@ class RunConfig:
         Args:
             target, settings: of the run, as the journal has them.
         """
-        session_limit_s = settings.get("session_limit_s")
+        session_limit_s, quota_s = settings.get("session_limit_s"), settings.get("quota_per_week_s")
         is_as_it_was = settings.get("section_timesteps", self.scenario.target) == self.scenario.target
-        stored = {"timesteps": target if is_as_it_was else None, "session_limit": session_limit_s}
+        stored = {
+            "timesteps": target if is_as_it_was else None,
+            "session_limit": session_limit_s,
+            "quota_per_week": quota_s,
+        }
         kept = {name for name, value in stored.items() if value is not None and self.sources[name] == FROM_SECTION}
         target = target if "timesteps" in kept else self.target
         limit_s = session_limit_s if session_limit_s is not None and "session_limit" in kept else self.session_limit_s
@@ -175,6 +184,7 @@ class RunConfig:
             self,
             target=target,
             session_limit_s=limit_s,
+            quota_per_week_s=quota_s if "quota_per_week" in kept else self.quota_per_week_s,
             max_steps=_steps_of_quick(target) if self.quick else self.max_steps,
             sources={**self.sources, **dict.fromkeys(kept, FROM_RUN)},
         )
@@ -220,6 +230,7 @@ def build_config(
     timesteps: int | None = None,
     quick: bool = False,
     session_limit: str | float | None = None,
+    quota_per_week: str | float | None = None,
     seed: int | None = None,
     max_steps: int | None = None,
     fresh: bool = False,
@@ -240,6 +251,8 @@ def build_config(
         quick: a few timesteps over two sessions, in a tree of its own.
         session_limit: longest session: seconds, or text such as `60s`, `90m`, `11h30m`; None: `KM_SESSION_LIMIT`, else
             12 h.
+        quota_per_week: most session time in a week, seconds or text such as `20h`; None: `KM_QUOTA_PER_WEEK`, else as
+            section.toml says.
         seed: of the training; None: the scenario's.
         max_steps: most environment steps of one session; None: as many as fit in its time.
         fresh: archive the training tree that is there and start from zero.
@@ -281,6 +294,7 @@ def build_config(
     limit = chosen.value(
         "session_limit", session_limit, lambda value: _session_limit(value, longest_s), default=SESSION_LIMIT_S
     )
+    quota = chosen.value("quota_per_week", quota_per_week, _quota_per_week, default=loaded.quota_per_week)
     keep = chosen.value("keep_gb", None, _gigabytes, default=KEEP_GB)
     return RunConfig(
         section=loaded,
@@ -291,6 +305,7 @@ def build_config(
         seed=None if seed == own_seed else seed,
         save_every=config.save_every,
         session_limit_s=limit,
+        quota_per_week_s=quota,
         quick=quick,
         fresh=fresh,
         platform=where,
@@ -365,6 +380,18 @@ def _session_limit(value: str | float, longest_s: float) -> float:
     return seconds
 
 
+def _quota_per_week(value: str | float | None) -> float | None:
+    if value is None:
+        return None
+    seconds = parse_duration(value, "--quota-per-week")
+    if not seconds >= LEAST_QUOTA_S:
+        raise _unusable(
+            f"{seconds:g} s of sessions a week cannot be used: {LEAST_QUOTA_S / 60:g} minutes or more are accepted.",
+            "give another --quota-per-week, such as 20h",
+        )
+    return seconds
+
+
 def _elsewhere(section: Section) -> Section:
     """The same section, for sessions without an image."""
     same = section.model_copy()
@@ -412,7 +439,7 @@ def _unusable(message: str, next_step: str) -> ConfigError:
     return ConfigError(message, safe="nothing was started", next_step=next_step)
 
 
-def parse_duration(value: str | float) -> float:
+def parse_duration(value: str | float, option: str = "--session-limit") -> float:
     """Seconds of a duration given as a number of seconds or as text: `60s`, `90m`, `1h30m`, `45`.
 
     Raises:
@@ -428,6 +455,6 @@ def parse_duration(value: str | float) -> float:
         raise ConfigError(
             f"{value!r} is not a duration; accepted: 60s, 90m, 11h30m, or a number of seconds.",
             safe="nothing was started",
-            next_step="give another --session-limit",
+            next_step=f"give another {option}",
         )
     return sum(float(number) * _UNITS[unit] for number, unit in parts)

@@ -56,6 +56,7 @@ VARIABLES = """\
 |---|---|
 | `KM_SCENARIO`, `KM_TIMESTEPS`, `KM_SESSION_LIMIT`, `KM_PLATFORM`, `KM_WORKDIR` | the options of the same name |
 | | `KM_TIMESTEPS` does not count with `--quick` |
+| `KM_QUOTA_PER_WEEK` | the option of the same name |
 | `KM_PROJECT` | the folder of the project, for commands called from elsewhere |
 | `KM_KEEP_GB` | room for the kept copies of one training tree, in GB; default 20 |
 | `KM_NOTIFY`, `KM_NOTIFY_HOOK`, `KM_NOTIFY_ON` | [messages about runs](scheduling.md#notifications) |

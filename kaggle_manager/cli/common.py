@@ -58,6 +58,13 @@ AcceptOption = Annotated[
         "--accept-changes", help="Go on though the environment or the reward was changed; the checkpoints say so."
     ),
 ]
+QuotaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--quota-per-week",
+        help="Most session time in a week, over all runs of this state folder on machines of the same kind: 20h.",
+    ),
+]
 WorkdirOption = Annotated[
     Path | None,
     typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
@@ -78,6 +85,10 @@ SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training
 SeedsOption = Annotated[
     int | None,
     typer.Option("--seeds", help="Number of training seeds to train as one campaign, each with its own tree.", min=1),
+]
+MaxSessionsOption = Annotated[
+    int | None,
+    typer.Option("--max-sessions", help="Sessions at once; as many as the platform has room for when absent.", min=1),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
 

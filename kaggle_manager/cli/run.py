@@ -74,7 +74,7 @@ class Asked(Training):
         """The first `seeds` training seeds as one campaign."""
         from kaggle_manager.orchestrator.campaign import Campaign
 
-        return Campaign(self.manager(shown), self.members(), shown)
+        return Campaign(self.manager(shown), self.members(), shown, self.max_sessions)
 
 
 @as_command
@@ -131,7 +131,8 @@ def run(
 
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
     """Refuse what would change the demonstration that the section declares."""
-    names = ("quick", "scenario", "intersection", "timesteps", "session_limit", "seed", "seeds", "image")
+    settings = ("timesteps", "session_limit", "quota_per_week", "seed", "seeds", "image")
+    names = ("quick", "scenario", "intersection", *settings)
     values = {name: getattr(of, name) for name in names} | {"fresh": fresh}
     given = [name for name, value in values.items() if value is not None and value is not False]  # a seed may be 0
     if given:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 from kaggle_manager.cli.common import (
     LimitOption,
+    MaxSessionsOption,
     PlatformOption,
     QuickOption,
+    QuotaOption,
     ScenarioOption,
     SectionArgument,
     SectionOption,
@@ -47,8 +49,10 @@ class Selection:
     intersection: str | None = None
     timesteps: int | None = None
     session_limit: str | None = None
+    quota_per_week: str | None = None
     seed: int | None = None
     seeds: int | None = None
+    max_sessions: int | None = None
     quick: bool = False
     platform: str | None = None
     workdir: Path | None = None
@@ -59,7 +63,8 @@ class Selection:
     def config(self, **overrides: Any) -> RunConfig:
         """The configuration of the run; `overrides` as the arguments of `build_config`."""
         given = {**asdict(self), **overrides}
-        return build_config(**{name: value for name, value in given.items() if name not in ("intersection", "seeds")})
+        of_campaigns = ("intersection", "seeds", "max_sessions")
+        return build_config(**{name: value for name, value in given.items() if name not in of_campaigns})
 
     def manager(self, reporter: Reporter) -> ValidationKaggleManager:
         """The manager of the run."""
@@ -95,11 +100,15 @@ class Training(RunOfArgument):
 
     timesteps: TimestepsOption = None
     session_limit: LimitOption = None
+    quota_per_week: QuotaOption = None
     seeds: SeedsOption = None
+    max_sessions: MaxSessionsOption = None
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.seed is not None:
             raise ConfigError("--seeds and --seed exclude each other.", next_step="give one of them")
+        if self.max_sessions is not None and self.seeds is None:
+            raise ConfigError("--max-sessions is about several runs.", next_step="give --seeds with it")
 
     def members(self) -> list[RunConfig]:
         """The run that is meant; with `--seeds` those of the campaign."""

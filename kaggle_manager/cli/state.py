@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, WorkdirOption, answer
+from kaggle_manager.cli.common import JsonOption, QuotaOption, WorkdirOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, as_command
 from kaggle_manager.config import state_folder, workdir_of
@@ -102,6 +102,7 @@ def history(
 def plan(
     timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
     session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m.")] = None,
+    quota_per_week: QuotaOption = None,
     *,
     of: RunOfArgument,
     as_json: JsonOption = False,
@@ -115,7 +116,7 @@ def plan(
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.plan import plan_run
 
-    config = of.config(timesteps=timesteps, session_limit=session_limit)
+    config = of.config(timesteps=timesteps, session_limit=session_limit, quota_per_week=quota_per_week)
     with closing(Journal.to_read(config.journal)) as journal:
         seen = plan_run(config, connect, journal, time.time())
     answer(seen.as_json(), seen.lines(), as_json=as_json)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, LimitOption, PlatformOption, SectionArgument, WorkdirOption, answer
+from kaggle_manager.cli.common import (
+    JsonOption,
+    LimitOption,
+    MaxSessionsOption,
+    PlatformOption,
+    QuotaOption,
+    SectionArgument,
+    WorkdirOption,
+    answer,
+)
 from kaggle_manager.cli.common import reporter as shown_by
 from kaggle_manager.cli.selection import Selection, as_command
 from kaggle_manager.config import RunConfig, state_folder
@@ -29,6 +38,7 @@ class Swept(Selection):
 
     section: SectionArgument
     session_limit: LimitOption = None
+    quota_per_week: QuotaOption = None
     workdir: WorkdirOption = None
     platform: PlatformOption = None
 
@@ -36,9 +46,7 @@ class Swept(Selection):
 @as_command
 def sweep(
     trials: Annotated[int | None, typer.Option(help="Number of trials, instead of section.toml's.", min=1)] = None,
-    max_sessions: Annotated[
-        int | None, typer.Option(help="Sessions at once; as many as the platform has room for when absent.", min=1)
-    ] = None,
+    max_sessions: MaxSessionsOption = None,
     confirm: Annotated[
         str | None,
         typer.Option(help="3x5: once all trials are over, train the best three under five seeds none was chosen by."),

@@ -1,8 +1,8 @@
 """Several runs towards one end: each with its own lineage and tree, sharing session slots and quota fairly.
 
 A campaign is passes over its members (`ValidationKaggleManager.tick`): those with a live session are looked at, what
-they left is brought home, and free slots go to the members that have come least far. A member that needs a person does
-not hold up the others; the campaign then ends with its error.
+they left is brought home, and free slots go to the members that `runs.slots` says. A member that fails, needs a
+person, or meets a defect of this program does not hold up the others; the campaign then ends with its error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import Interrupted, KaggleManagerError
+from kaggle_manager.errors import Interrupted, KaggleManagerError, QuotaError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.runs.slots import Candidate, who_starts
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
 
@@ -31,13 +32,16 @@ class Member:
 
     Attributes:
         pause_at: a step at which it is over for now; its target stays what it is. None: it goes on to its target.
+        not_before: no session of it is started before this time, in seconds since the epoch.
+        warned: what was said of it last, and is not said again.
     """
 
     config: RunConfig
     pause_at: int | None = None
     report: RunReport | None = None
-    error: KaggleManagerError | None = None
+    error: Exception | None = None
     not_before: float = 0.0
+    warned: str = ""
 
     @property
     def name(self) -> str:
@@ -68,6 +72,11 @@ class Member:
     @property
     def step(self) -> int:
         return self.report.step if self.report else 0
+
+    @property
+    def candidate(self) -> Candidate:
+        in_line = self.report is not None and self.report.in_line
+        return Candidate(self.step / self.config.target, self.not_before, in_line)
 
 
 def seeds_of(config: RunConfig, count: int) -> list[int | None]:
@@ -105,7 +114,7 @@ class Campaign:
         """Go round until every member is over.
 
         Raises:
-            KaggleManagerError: what ended a member, once all the others are over.
+            KaggleManagerError, Exception: what ended a member, once all the others are over.
         """
         for member in self.members:
             self.begin(member)
@@ -134,11 +143,11 @@ class Campaign:
         for member in self.members:
             if not member.is_over:
                 self._tick(member, may_push=False)
-        waiting = [member for member in self.members if not member.is_over and not member.is_live]
-        ready = [member for member in waiting if member.not_before <= self.clock()]
-        free = self._free() if ready else 0
-        for member in sorted(ready, key=lambda member: member.step)[:free]:
-            self._tick(member, may_push=True)
+        idle = [member for member in self.members if not member.is_over and not member.is_live]
+        candidates, now = [member.candidate for member in idle], self.clock()
+        if any(each.not_before <= now for each in candidates):
+            for number in who_starts(candidates, self._free(), now):
+                self._tick(idle[number], may_push=True)
 
     def room(self) -> int:
         """How many sessions its members may have at once; the platform's room may change while a campaign lasts."""
@@ -174,6 +183,7 @@ class Campaign:
         with self._errors_of(member):
             with self.reporter.about(member.name):
                 member.report = self.manager.tick(member.next_session, may_push=may_push)
+            member.warned = "" if member.is_live else member.warned
             until = member.report.waiting_until
             member.not_before = epoch(until) if until else 0.0
             if member.report.state == "waiting" and until and not may_push:
@@ -188,11 +198,17 @@ class Campaign:
             raise
         except KaggleManagerError as error:
             if error.retryable:  # the journal says until when
-                self.reporter.warn(f"{member.name}: {error.message}")
-                member.not_before = self.clock() + LONGEST_PAUSE_S
+                if error.message != member.warned:
+                    self.reporter.warn(f"{member.name}: {error.message}")
+                member.warned, member.not_before = error.message, self.clock() + LONGEST_PAUSE_S
+                if isinstance(error, QuotaError) and member.report is not None:  # nothing of it runs
+                    member.report = replace(member.report, state="waiting", in_line=False)
             else:
                 self.reporter.warn(f"{member.name} needs you: {error}")
                 member.error = error
+        except Exception as error:  # a defect, or what this machine refused: raised at the end as well
+            self.reporter.warn(f"{member.name} is left where it is: {error!r}")
+            member.error = error
 
     def _where(self) -> list[tuple[str, int]]:
         return [(member.report.state if member.report else "", member.step) for member in self.members]

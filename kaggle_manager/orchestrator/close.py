@@ -162,7 +162,7 @@ def note_forecast(run: RunContext, generation: int, remaining: int) -> None:
         remaining,
         run.session_limit_s,
         pace=measure(past_sessions(run.sessions)),
-        quota=quota,
+        quota=run.allowed,
         now=run.clock(),
         rollout=run.config.scenario.rollout,
     )

@@ -3,8 +3,8 @@
 A name is left only where the platform shows an empty kernel, and while no version of it can exist: every push of it was
 answered by a refusal; or it was asked in every way there is, for an hour, and showed none. A refusal in whatever
 words is followed by a wait, so a pass costs at most one name. Without a name left the run waits until one of its own is
-free again. Nothing is deleted: `doctor` lists what is left. Room and quota are looked for before a first push, so that
-it is refused as rarely as can be.
+free again. Nothing is deleted: `doctor` lists what is left. Room (see `room`) and quota are looked for before a first
+push, so that it is refused as rarely as can be.
 
 What is known is kept in the run's settings: `uncertain` is the name of which a push may have been accepted, `refused`
 the one that had no version when its newest push was refused, `left` those that were left, `shown_empty` for how long
@@ -18,19 +18,18 @@ import itertools
 from collections.abc import Sequence
 
 from kaggle_manager.config import workdir_of
-from kaggle_manager.errors import NoVersionShown, RemoteError, Unavailable
+from kaggle_manager.errors import NoVersionShown, Unavailable
+from kaggle_manager.orchestrator.room import NO_ROOM, ROOM_LONGEST_S, ROOM_WAIT_S
 from kaggle_manager.orchestrator.run_context import QUOTA_AGAIN_S, RunContext
 from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs.retry_policy import passed
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.launch import kernel_names
-from kaggle_manager.system.accelerators import runs_on
 from kaggle_manager.system.command_line import command
 
 # Causes of waits, and how long they last: doubled each time. A refused first push costs a name, so it is tried again
 # far more seldom than what costs nothing.
-NO_ROOM, NO_ROOM_AT_FIRST, NOT_FOUND, NO_NAME = "capacity", "capacity at first", "notebook not found", "no name free"
-ROOM_WAIT_S, ROOM_LONGEST_S = 30.0, 300.0
+NO_ROOM_AT_FIRST, NOT_FOUND, NO_NAME = "capacity at first", "notebook not found", "no name free"
 FIRST_WAIT_S, FIRST_LONGEST_S = 600.0, 12 * 3600.0
 NAME_WAIT_S, NAME_LONGEST_S = 300.0, 1800.0
 # A quota that did not allow a first push is tried again at its reset, or once so much more of it is left; ever more
@@ -92,29 +91,9 @@ def has_quota(run: RunContext) -> bool:
     return False
 
 
-def has_room(run: RunContext) -> bool:
-    """Whether the account has room for a first push, as far as its sessions can be seen; else the journal waits."""
-    kind = runs_on(run.config.section.kernel.accelerator)
-    room = run.connection.client.limits().room.get(kind)
-    if room is None:
-        return True
-    try:
-        live = run.connection.client.live(run.row.owner)[kind]
-    except RemoteError as error:
-        run.reporter.warn(
-            f"the account's sessions could not be counted, and room is taken to be there: {error.message}"
-        )
-        return True
-    if live < room:
-        return True
-    why = f"{live} {kind} sessions of this account are live, and the platform runs {room} at once."
-    run.postpone(NO_ROOM, why, ROOM_WAIT_S, ROOM_LONGEST_S)
-    return False
-
-
 def may_be_tried(run: RunContext) -> bool:
     """Whether a first push may be tried now, as far as that can be known before; else the journal waits."""
-    return has_waited(run) and has_quota(run) and has_room(run)
+    return has_waited(run) and has_quota(run)
 
 
 def has_waited(run: RunContext) -> bool:

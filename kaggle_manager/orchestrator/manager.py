@@ -95,6 +95,7 @@ class ValidationKaggleManager:
         timesteps: int | None = None,
         quick: bool = False,
         session_limit: str | float | None = None,
+        quota_per_week: str | float | None = None,
         seed: int | None = None,
         max_steps: int | None = None,
         fresh: bool = False,
@@ -114,6 +115,7 @@ class ValidationKaggleManager:
             timesteps: the target, environment steps in all; None: that of the unfinished run, else the scenario's.
             quick: train a few timesteps over two sessions instead, in a directory of its own.
             session_limit: longest session: seconds, or text such as `90m` or `11h30m`; None: 12 h.
+            quota_per_week: most session time in a week, seconds or text such as `20h`; None: what section.toml says.
             seed: of the training; None: the scenario's. Each seed has its own training tree.
             max_steps: most environment steps of one session; None: as many as fit in its time.
             fresh: archive the training tree that is there and start a new run from zero.
@@ -142,6 +144,7 @@ class ValidationKaggleManager:
             timesteps=timesteps,
             quick=quick,
             session_limit=session_limit,
+            quota_per_week=quota_per_week,
             seed=seed,
             max_steps=max_steps,
             fresh=fresh,
@@ -166,6 +169,7 @@ class ValidationKaggleManager:
         timesteps: int | None = None,
         quick: bool = False,
         session_limit: str | float | None = None,
+        quota_per_week: str | float | None = None,
         seed: int | None = None,
         accept_changes: bool = False,
         image: str | None = None,
@@ -179,12 +183,12 @@ class ValidationKaggleManager:
         or by its failures, stays stopped until `run_validation_section` is called.
 
         Args:
-            section, scenario, timesteps, quick, session_limit, seed, accept_changes, image: as for
+            section, scenario, timesteps, quick, session_limit, quota_per_week, seed, accept_changes, image: as for
                 `run_validation_section`.
             may_push: False: start no session.
 
         Raises:
-            QuotaError: nothing can be done before the weekly quota is renewed.
+            QuotaError: nothing can be done before the week's quota, or the user's own, is renewed.
             KaggleManagerError: as `run_validation_section`, but an outage of the platform is raised at once.
         """
         config = self._config_told(
@@ -193,6 +197,7 @@ class ValidationKaggleManager:
             timesteps=timesteps,
             quick=quick,
             session_limit=session_limit,
+            quota_per_week=quota_per_week,
             seed=seed,
             accept_changes=accept_changes,
             image=image,

@@ -15,7 +15,7 @@ from typing import Any
 
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree, archive_tree
 from kaggle_manager.checkpoints.manifest import Manifest
-from kaggle_manager.config import FROM_RUN, RunConfig
+from kaggle_manager.config import FROM_RUN, FROM_SECTION, RunConfig
 from kaggle_manager.console.formatting import epoch
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, NoVersionShown
@@ -42,10 +42,15 @@ class OpenedRun:
     earlier_generation: int
 
 
+def limits_of(config: RunConfig) -> dict[str, Any]:
+    """What bounds its sessions; a quota of the user's only where an option or a variable says it."""
+    is_said = config.sources["quota_per_week"] != FROM_SECTION
+    return {"session_limit_s": config.session_limit_s, "quota_per_week_s": config.quota_per_week_s if is_said else None}
+
+
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """What a later command needs to know to go on as this one would."""
-    own_target = config.scenario.target
-    settings = {"session_limit_s": config.session_limit_s, "seed": config.seed, "section_timesteps": own_target}
+    settings = {**limits_of(config), "seed": config.seed, "section_timesteps": config.scenario.target}
     unit = config.scenario.unit
     return settings if unit == "timesteps" else {**settings, "unit": unit}
 

@@ -22,7 +22,7 @@ from kaggle_manager.errors import (
     QuotaError,
     error_context,
 )
-from kaggle_manager.orchestrator import first_push
+from kaggle_manager.orchestrator import first_push, room
 from kaggle_manager.orchestrator.image import (
     DOUBT_LONGEST_S,
     DOUBT_WAIT_S,
@@ -126,6 +126,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         return
     if parent is not None and not is_mountable(run, parent, generation):
         return
+    if not room.is_there(run, is_first=newest is None):
+        return
     session = SessionRow(
         run_id=row.run_id,
         generation=generation,
@@ -137,6 +139,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         started_at=run.now(),
         facts={
             "address": row.address,
+            "pool": run.pool,
             "vouched_by": who,
             "target": order.target,
             "image_asked": image,
@@ -146,6 +149,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     with run.state.together():
         run.state.refresh()
         if run.row.stop_asked:  # while the tree was sent
+            return
+        if not run.own_quota_allows(plan.timeout_s):  # another run has begun a session meanwhile
             return
         was_uncertain = first_push.is_uncertain(run)
         first_push.intend(run, session)
@@ -178,7 +183,8 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
     except CapacityReached as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            first_push.wait_after_refusal(run, session, first_push.NO_ROOM, error.message)
+            room.stand_in_line(run)
+            first_push.wait_after_refusal(run, session, room.NO_ROOM, error.message)
     except QuotaError as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
@@ -266,7 +272,7 @@ def _accepted(run: RunContext, session: SessionRow, version: SessionRef, where: 
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.id)
         # Nothing but that there is a version.
-        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None)
+        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None, in_line=None)
         run.note("pushed", session.generation, version=version.id)
     run.reporter.line(f"  accepted as {version.ref}" + (f": {where}" if where else ""))
     if between := run.connection.client.others_between(session.baseline_version, version):

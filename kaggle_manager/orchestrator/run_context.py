@@ -14,7 +14,7 @@ from kaggle_manager.console.formatting import epoch, for_people, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
 from kaggle_manager.orchestrator import stop_early
-from kaggle_manager.orchestrator.open_run import open_run, settings_of
+from kaggle_manager.orchestrator.open_run import limits_of, open_run, settings_of
 from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs import budget
 from kaggle_manager.runs.budget import NotWorthIt, QuotaView, SessionPlan, TooShort
@@ -28,6 +28,7 @@ from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.inputs import current_versions
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.metrics import past_sessions
+from kaggle_manager.sessions.week import own_quota, pool_of
 from kaggle_manager.trees.compatibility import current_identity, digest_of_changes
 from kaggle_manager.trees.recover import head_of
 
@@ -43,8 +44,8 @@ class RunContext:
     Attributes:
         state: its rows, read when it was opened.
         earlier_generation: the session number its lineage had reached before this journal knew it.
-        planned: how the next session would be launched. week: what is left of the quota for it. `observe` makes both
-            new whenever a push is possible.
+        planned: how the next session would be launched. week: what is left of the platform's quota for it. allowed: the
+            same, or less where the user allows less. `observe` makes them new whenever a push is possible.
     """
 
     config: RunConfig
@@ -55,6 +56,7 @@ class RunContext:
     earlier_generation: int
     planned: SessionPlan | None = field(default=None, init=False)
     week: QuotaView | None = field(default=None, init=False)
+    allowed: QuotaView | None = field(default=None, init=False)
     _warned: set[str] = field(default_factory=set, init=False)
 
     @classmethod
@@ -108,6 +110,11 @@ class RunContext:
         return self.row.settings.get("accepted_inputs") or {}
 
     @property
+    def pool(self) -> str:
+        """Whose room and quota its sessions take."""
+        return pool_of(self.config, self.row.platform, self.row.owner)
+
+    @property
     def session_limit_s(self) -> float:
         return self.connection.session_limit_s(self.config)
 
@@ -154,7 +161,7 @@ class RunContext:
 
     def keep_settings(self) -> None:
         """Remember what a later tick needs to go on as this command would; the target is the run's own by now."""
-        self.state.change_settings(session_limit_s=self.config.session_limit_s, seed=self.config.seed)
+        self.state.change_settings(**limits_of(self.config), seed=self.config.seed)
 
     def go_on(self) -> None:
         """The user runs it again: what stopped it before counts no more."""
@@ -220,6 +227,14 @@ class RunContext:
             self.reporter.warn(f"the quota could not be read, and is taken to be enough: {error.message}")
             return None
 
+    def _own_quota(self) -> QuotaView | None:
+        return own_quota(self.config, self.state.journal, self.pool, self.week, self.clock())
+
+    def own_quota_allows(self, seconds: float) -> bool:
+        """Whether what the user allows a week has room for a session of this length, as the journal is now."""
+        left = self._own_quota()
+        return left is None or seconds <= left.left_s + 1.0  # sums in another order are not equal to the last bit
+
     @property
     def plan(self) -> SessionPlan:
         assert self.planned is not None, "a push is only decided after `observe` has planned it"
@@ -263,11 +278,12 @@ class RunContext:
         remaining = max(0, self.config.target - step)
         done = not remaining and judged
         self.week = None if done else self.quota()
+        self.allowed = None if done else budget.tighter(self.week, self._own_quota())
         plan = budget.plan_session(
             remaining,
             min(self.session_limit_s, stop_early.left_s(self.state, self.config)),
             pace=budget.measure(past_sessions(self.sessions)),
-            quota=self.week,
+            quota=self.allowed,
             now=self.clock(),
             rollout=self.config.scenario.rollout,
         )

@@ -9,8 +9,8 @@ A `rollout` is how many timesteps an algorithm trains between two moments at whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from kaggle_manager.system.accelerators import WORTHWHILE_GAIN
@@ -31,6 +31,8 @@ WORTH_FACTOR = 2.0
 TIMEOUT_FACTOR = 2.0
 TIMEOUT_LEAST_S = 900.0
 WEEK_S = 7 * 24 * 3600.0
+# 3 January 1970.
+FIRST_SATURDAY = 2 * 24 * 3600.0
 # Between the end of one session and the start of the next: fetch, restore, upload, queue; until it is measured.
 TURNAROUND_S = 300.0
 # A longer time between two sessions was a pause, a wait for the quota, or a machine that slept.
@@ -81,11 +83,15 @@ class Pace:
 
 @dataclass(frozen=True)
 class QuotaView:
-    """Accelerator time left this week, and when the week starts again (None: the platform does not say)."""
+    """Session time left this week, and when the week starts again (None: the platform does not say).
+
+    `is_own`: it is what the user allows, and not the platform.
+    """
 
     left_s: float
     total_s: float
     refresh_at: float | None
+    is_own: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ def plan_session(
     Args:
         remaining: timesteps still to train; 0 when only an evaluation is missing.
         limit_s: the longest session asked for.
-        quota: None when the session uses no accelerator, or the platform does not say.
+        quota: None when nothing bounds the week: neither the platform, as far as it says, nor the user.
     """
     available = limit_s if quota is None else min(limit_s, quota.left_s)
     setup_s = pace.setup_s if pace else SETUP_GUESS_S
@@ -247,11 +253,39 @@ def _least_for(busy_s: float, pace: Pace) -> float:
 def _wait_for_reset(quota: QuotaView, available: float, setup_s: float, now: float) -> NotWorthIt:
     """Wait for the stated reset; one that is past, or not stated, is looked for again in an hour."""
     until = quota.refresh_at if quota.refresh_at is not None and quota.refresh_at > now else now + 3600.0
+    name = "what --quota-per-week allows" if quota.is_own else "accelerator quota"
+    sooner = ", or for a larger --quota-per-week" if quota.is_own else ""
     return NotWorthIt(
         until,
-        f"{available / 3600:.1f} h of accelerator quota are left this week, too little beside {setup_s:.0f} s of "
-        "set-up; waiting for the reset",
+        f"{available / 3600:.1f} h of {name} are left this week, too little beside {setup_s:.0f} s of set-up; waiting "
+        f"for the reset{sooner}",
     )
+
+
+def own_quota(per_week_s: float, sessions: Iterable[tuple[float, float]], ends: float) -> QuotaView:
+    """What is left of the session time that the user allows for the week that ends at `ends`.
+
+    Args:
+        sessions: from when to when each has lasted, or may last while it runs.
+    """
+    starts = ends - WEEK_S
+    used_s = sum(max(0.0, until - max(since, starts)) for since, until in sessions)
+    return QuotaView(max(0.0, per_week_s - used_s), per_week_s, ends, is_own=True)
+
+
+def week_ends(refresh_at: float | None, now: float) -> float:
+    """When this week ends: as the platform says, else as Kaggle counts, on Saturday at 00:00 UTC."""
+    if refresh_at is not None and now < refresh_at <= now + WEEK_S:
+        return refresh_at
+    return now + WEEK_S - (now - FIRST_SATURDAY) % WEEK_S
+
+
+def tighter(quota: QuotaView | None, other: QuotaView | None) -> QuotaView | None:
+    """The one of two quotas of which less is left; None where there is none."""
+    if quota is None or other is None:
+        return quota or other
+    less = quota if quota.left_s <= other.left_s else other
+    return replace(less, total_s=min(quota.total_s, other.total_s))
 
 
 def forecast(

@@ -31,6 +31,7 @@ from kaggle_manager.runs.rows import (
     summary_of_row,
 )
 from kaggle_manager.runs.session_image import moved_after
+from kaggle_manager.runs.slots import Place
 
 _OF_SESSION = ", ".join(field.name for field in fields(SessionRow))
 
@@ -105,6 +106,11 @@ class Journal:
     def unfinished_run(self, tree: Path) -> RunRow | None:
         """The run that may have a live session of `tree`, whatever the tree holds by now."""
         return next((run for run in self.runs_of(tree) if run.finished_at is None), None)
+
+    def line(self, pool: str) -> list[Place]:
+        """Where runs stand that wait for room there."""
+        query = "SELECT * FROM runs WHERE finished_at IS NULL AND json_extract(settings, '$.in_line.pool') = ?"
+        return [run.place for run in self._runs(query, pool) if run.place and not run.stop_asked]
 
     def change_run(self, run_id: str, **columns: object) -> None:
         """Change columns of a run."""
@@ -190,6 +196,13 @@ class Journal:
         query += f"COALESCE(({earlier}), 0)"
         with refusals_of(self.path):
             return float(self._db.execute(query, (run_id, run_id, target)).fetchone()[0])
+
+    def sessions_of(self, pool: str, since: str) -> list[SessionRow]:
+        """The sessions of every run there (see `sessions.week`) that may have lasted longer than until `since`."""
+        query = f"SELECT {_OF_SESSION} FROM sessions WHERE json_extract(facts, '$.pool') = ? "
+        query += "AND (ended_at IS NULL OR ended_at > ?)"
+        with refusals_of(self.path):
+            return [session_of_row(dict(row)) for row in self._db.execute(query, (pool, since))]
 
     def versions(self, run_id: str, address: str) -> set[str]:
         """What the platform calls the sessions of the run that were started at OWNER/SLUG."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import LASTING_S, FailureKind
+from kaggle_manager.runs.slots import Place
 
 _T = TypeVar("_T")
 # What a stored value may be, by the type of its field; those of other fields are read one by one.
@@ -165,6 +166,12 @@ class RunRow:
         """Whether the user asked for a stop, and has not run it again since."""
         return bool(self.settings.get("stopped"))
 
+    @property
+    def place(self) -> Place | None:
+        """Where it stands in line for room; None for nowhere."""
+        known = self.settings.get("in_line")
+        return Place(self.run_id, known["since"], known["looked_at"]) if known else None
+
 
 @dataclass(frozen=True)
 class SessionRow:
@@ -241,6 +248,7 @@ _NUMBERS_OF_SETTINGS = {
     "quota_refused": ("until", "left_s"),
     "first_refused": ("at",),
     "image_doubt": ("since",),
+    "in_line": ("since", "looked_at"),
 }
 
 
@@ -250,7 +258,7 @@ def run_of_row(row: Mapping[str, Any]) -> RunRow:
         _check(forecast, dates=("done_at", "made_at"), numbers=("sessions", "accelerator_s"))
     if forecast.get("told"):
         _check(forecast["told"], dates=("done_at", "made_at"), numbers=("target",))
-    optional = dict.fromkeys(("seed", "session_limit_s", "image_from", "wheels_sent_again"))
+    optional = dict.fromkeys(("seed", "session_limit_s", "quota_per_week_s", "image_from", "wheels_sent_again"))
     _check({**optional, **settings}, numbers=tuple(optional))
     if not all(isinstance(slug, str) for slug in settings.get("left", [])):
         raise ValueError(f"left = {settings['left']!r} are not names of kernels")

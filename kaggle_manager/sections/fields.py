@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
 
 from kaggle_manager.sections.inputs import is_input
-from kaggle_manager.sections.mistakes import CALLABLE, NAME, PINNED
+from kaggle_manager.sections.mistakes import CALLABLE, DURATION, NAME, PINNED
 from kaggle_manager.sections.values import without_nan
 
 Table = Annotated[dict[str, JsonValue], AfterValidator(without_nan)]
@@ -38,6 +38,7 @@ RelativePath = Annotated[str, AfterValidator(inside_its_folder)]
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 EntryPoint = Annotated[str, StringConstraints(pattern=CALLABLE)]
 PinnedPackage = Annotated[str, StringConstraints(pattern=PINNED)]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
 Platforms = Annotated[dict[str, Table], BeforeValidator(of_platforms)]
 InputText = Annotated[str, AfterValidator(is_input)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -19,10 +19,12 @@ from kaggle_manager.sections.values import Refused
 NAME = r"^[a-z][a-z0-9_]*$"
 CALLABLE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 PINNED = r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[\w,-]+\])?==[A-Za-z0-9.!+_-]+$"
+DURATION = r"^(\d+(\.\d+)?(min|h|m|s))+$"
 _IN_WORDS = {
     NAME: "a lower-case name such as traffic_light_control",
     CALLABLE: "module:callable",
     PINNED: "a pinned package, name==version",
+    DURATION: "a duration such as 20h or 90m",
 }
 
 _KINDS_BY = ("script", "environment", "build")

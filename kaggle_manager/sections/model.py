@@ -32,6 +32,7 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.agent_tables import Divergence, Evaluation, MonitorKwargs, Noise, Normalize
 from kaggle_manager.sections.fields import (
     AgentStopWhen,
+    Duration,
     EntryPoint,
     Frozen,
     InputText,
@@ -281,8 +282,8 @@ class Section(Frozen):
     `study` is what the section declares, before anything is trained, about how its results will be judged. The
     section's own report reads it; here it is only fingerprinted, into the identity of every training. `remarks` is what
     its report may add in words to results that are there; it judges nothing and enters no fingerprint. `inputs` is data
-    of the platform that every scenario reads. `platform` is what a platform is to know, by its name, and `sweep` which
-    values are tried; neither is part of what is trained.
+    of the platform that every scenario reads. `platform` is what a platform is to know, by its name, `sweep` which
+    values are tried, and `quota_per_week` how much sessions may last in a week; none is part of what is trained.
     """
 
     name: Name
@@ -295,6 +296,7 @@ class Section(Frozen):
     study: Table = {}
     remarks: Table = {}
     platform: Platforms = {}
+    quota_per_week: Duration | None = None
     demo: Demo | None = None
     sweep: Sweep | None = None
     _folder: Path = PrivateAttr()

@@ -52,6 +52,16 @@ def _lost_s(seen: SessionProgress, saved: int, gained: int, ran_s: float, *, fai
     return min(ran_s, max(0, seen.step - saved) / seen.steps_per_s) if seen.step and seen.steps_per_s else 0.0
 
 
+def lasted(session: SessionRow) -> tuple[float, float]:
+    """From when to when a session has used its machine; of one that has not ended, until when it may."""
+    since = progress_of(session).running_since or epoch(session.started_at)
+    longest = since + (session.facts.get("planned") or {}).get("timeout_s", 0.0)
+    if session.ended_at is None:
+        return since, longest
+    ran_s = session.facts.get("ran_s")
+    return since, min(longest, epoch(session.ended_at) if ran_s is None else since + ran_s)
+
+
 def _seen_for(session: SessionRow) -> float:
     """How long it ran, as seen from outside."""
     seen = progress_of(session)

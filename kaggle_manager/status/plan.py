@@ -16,6 +16,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.metrics import accelerator_gain, past_sessions
+from kaggle_manager.sessions.week import own_quota, pool_of
 from kaggle_manager.status.report import REPORT_SCHEMA, RunReport
 from kaggle_manager.status.run_status import describe_run
 from kaggle_manager.system.accelerators import remark
@@ -37,8 +38,9 @@ class RunPlan:
         between_s, quota_wait_s: what else lies before that date: between sessions, and waiting for the quota.
         forecast_error: median of (gained - expected) / expected of the earlier sessions; None before the first.
         missed_by_s: how much later than its first forecast the run is now expected; None without one.
-        uses_quota: whether sessions use the weekly accelerator quota.
+        uses_quota: whether the week has a quota: the platform's for accelerators, or the user's own.
         quota_left_s, quota_refresh_at: of the week; None when unknown or not used.
+        quota_is_own: whether what is left is what the user allows, and not the platform.
         advice: about the accelerator; '' when it is worth its quota, or not measured.
     """
 
@@ -60,6 +62,7 @@ class RunPlan:
     uses_quota: bool
     quota_left_s: float | None
     quota_refresh_at: str | None
+    quota_is_own: bool
     advice: str
 
     def as_json(self) -> dict[str, Any]:
@@ -72,7 +75,8 @@ class RunPlan:
             yield f"pace: {self.steps_per_s:.3g} steps/s after {self.setup_s:.0f} s of set-up{between}"
         if self.quota_left_s is not None:
             fresh = f", fresh on {for_people(epoch(self.quota_refresh_at))}" if self.quota_refresh_at else ""
-            yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{fresh}"
+            own = " of what --quota-per-week allows" if self.quota_is_own else ""
+            yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{own}{fresh}"
         elif self.uses_quota:
             yield "quota: not known now; the plan takes it to be enough"
         yield f"next session: {self.next_session}"
@@ -116,7 +120,7 @@ def plan_run(
     )
     remaining = max(0, config.target - step)
     connection = _connection(config, connect_to)
-    quota, has_quota = _quota(config, connection)
+    quota, has_quota = _quota(config, connection, journal, now)
     limit_s = config.session_limit_s if connection is None else connection.session_limit_s(config)
     rollout = config.scenario.rollout
     following = budget.plan_session(remaining, limit_s, pace=pace, quota=quota, now=now, rollout=rollout)
@@ -144,6 +148,7 @@ def plan_run(
         uses_quota=has_quota,
         quota_left_s=quota.left_s if quota else None,
         quota_refresh_at=iso(quota.refresh_at) if quota and quota.refresh_at else None,
+        quota_is_own=quota is not None and quota.is_own,
         advice=budget.advice_on_gain(accelerator_gain(sessions), seen.accelerator_s if seen else 0.0)
         or remark(config.section.kernel.accelerator),
     )
@@ -158,7 +163,8 @@ def _why_unmeasured(report: RunReport | None) -> str:
 
 def _connection(config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None) -> Connection | None:
     """Whom to ask; None where there is nothing to ask, or nobody."""
-    if connect_to is None or (not config.trains_elsewhere and config.section.kernel.accelerator is None):
+    needs_nobody = not config.trains_elsewhere and config.section.kernel.accelerator is None
+    if connect_to is None or (needs_nobody and config.quota_per_week_s is None):
         return None
     try:
         return connect_to(config)
@@ -166,15 +172,19 @@ def _connection(config: RunConfig, connect_to: Callable[[RunConfig], Connection]
         return None
 
 
-def _quota(config: RunConfig, connection: Connection | None) -> tuple[QuotaView | None, bool]:
-    """What is left of the quota, as far as it is known, and whether sessions use one."""
-    if connection is None or config.section.kernel.accelerator is None:
-        return None, config.section.kernel.accelerator is not None
+def _quota(
+    config: RunConfig, connection: Connection | None, journal: Journal, now: float
+) -> tuple[QuotaView | None, bool]:
+    """What is left of the week, as far as it is known, and whether there is a quota."""
+    if connection is None:
+        return None, config.section.kernel.accelerator is not None or config.quota_per_week_s is not None
     try:
-        quota = connection.quota_for(config)
+        week, is_known = connection.quota_for(config), True
     except RemoteError:  # the plan shows that the quota is not known
-        return None, True
-    return quota, quota is not None
+        week, is_known = None, False
+    pool = pool_of(config, connection.platform, connection.owner)
+    quota = budget.tighter(week, own_quota(config, journal, pool, week, now))
+    return quota, quota is not None or not is_known
 
 
 def _in_words(plan: budget.SessionPlan | NotWorthIt | TooShort) -> str:

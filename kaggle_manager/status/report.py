@@ -98,6 +98,7 @@ class RunReport:
         accelerator_s, lost_s: sums over the sessions, in seconds.
         counts: whole numbers summed over the sessions (updates, evaluations, restores, ...).
         sessions: every session of the run, oldest first.
+        in_line: whether it waits for room, see `runs.slots`.
     """
 
     state: str
@@ -126,6 +127,7 @@ class RunReport:
     sessions: tuple[SessionSummary, ...]
     seed: int | None = None
     unit: str = "timesteps"
+    in_line: bool = False
 
     @property
     def name(self) -> str:

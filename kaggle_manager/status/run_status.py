@@ -111,6 +111,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         sessions=sessions,
         seed=which.seed,
         unit=row.unit,
+        in_line=state.name in ("waiting", "ready") and row.place is not None and row.place.is_kept(now),
     )
 
 

@@ -54,7 +54,7 @@ class SweepLoop:
         Raises:
             NotFinished: it was asked to stop.
             KernelFailed: three trials in a row failed alike at their start.
-            KaggleManagerError: something that no trial is to blame for.
+            Exception: something that no trial is to blame for, once nothing else is on its way.
         """
         self.study.go_on()
         while not self._decide():
@@ -124,17 +124,24 @@ class SweepLoop:
             self.campaign.begin(member)
 
     def _collect(self) -> None:
-        """Write down what came of the trials that are over."""
-        metric = self.study.sweep.metric
-        for member in [member for member in self.campaign.members if member.is_over]:
+        """Write down what came of the trials that are over.
+
+        Raises:
+            Exception: what ended one and is no fault of a trial, once no other is on its way.
+        """
+        metric, members = self.study.sweep.metric, self.campaign.members
+        for member in [each for each in members if each.is_over and isinstance(each.error, RunError | None)]:
             result = result_of(member, metric)
             if result.score is None:
                 self.reporter.warn(f"{member.name} has failed: {result.failure}")
             else:
                 self.reporter.line(f"{member.name}: {metric} {result.score:g} at step {result.step:,}", "bold")
             self.study.tell(result)
-            self.campaign.members.remove(member)
+            members.remove(member)
             write_storage(self.study)
+        left = [member.error for member in members if member.error is not None]
+        if left and len(left) == len(members):
+            raise left[0]
 
     def _check_not_stopped(self) -> None:
         stop = self.study.folder / STOP_FILE
@@ -148,16 +155,10 @@ class SweepLoop:
 
 
 def result_of(member: Member, metric: str) -> Result:
-    """How a trial that is over came to its rung, or failed.
-
-    Raises:
-        KaggleManagerError: what ended it is no fault of its own.
-    """
+    """How a trial that is over came to its rung, or failed by a fault of its own."""
     assert member.config.trial is not None
     number, step = member.config.trial.number, member.step
-    if member.error is not None:
-        if not isinstance(member.error, RunError):
-            raise member.error
+    if isinstance(member.error, RunError):
         return Result(trial=number, step=step, failure=_in_words(member.error), alike=_alike(member.error, step))
     score = score_of(member.config, metric, step)
     if score is None:

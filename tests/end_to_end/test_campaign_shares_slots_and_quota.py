@@ -1,29 +1,40 @@
-"""Several seeds as one campaign: each its own lineage and tree, two sessions at once, the ones behind first."""
+"""Several seeds as one campaign: each its own lineage and tree, on every slot there is, the ones behind first."""
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from small_project import SECTION, TRAINER, Bench, installed
 
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.errors import KernelFailed, Unavailable
-from kaggle_manager.orchestrator.campaign import Campaign, seeds_of
+from kaggle_manager.errors import BundleTooLarge, ConfigError, KernelFailed, QuotaError, Unavailable
+from kaggle_manager.orchestrator.campaign import Campaign, Member, seeds_of
+from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.models import ROOM
+from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions.bundle import order_of
+from kaggle_manager.status.plan import plan_run
 
 pytestmark = pytest.mark.slow
 
 SEEDS = (None, 2, 3)
 
 
-def campaign(bench: Bench, timesteps: int) -> Campaign:
-    where = {"workdir": bench.workdir, "project_root": bench.project, "platform": bench.platform}
-    configs = [build_config(SECTION, seed=seed, timesteps=timesteps, environ={}, **where) for seed in SEEDS]
+def config_of(bench: Bench, timesteps: int, section: str = SECTION, **options: Any) -> RunConfig:
+    where: dict[str, Any] = {"workdir": bench.workdir, "project_root": bench.project, "platform": bench.platform}
+    return build_config(section, timesteps=timesteps, environ={}, **where, **options)
+
+
+def campaign(bench: Bench, timesteps: int, seeds: Iterable[int | None] = SEEDS) -> Campaign:
+    configs = [config_of(bench, timesteps, seed=seed) for seed in seeds]
     return Campaign(bench.manager(), configs, bench.told)
 
 
@@ -73,20 +84,45 @@ def test_a_member_that_the_platform_refuses_at_the_start_is_tried_again(
     assert [run.state for run in going.run().runs] == ["finished"] * 3
 
 
-def test_a_member_that_needs_a_person_does_not_hold_up_the_others(bench: Bench) -> None:
+def test_on_the_cpu_five_sessions_run_at_once(bench: Bench) -> None:
+    bench.edit(f"sections/{SECTION}/section.toml", "^accelerator = .*$", "")
+    bench.plan(g1="hang")
+    started = campaign(bench, 4, (None, 2, 3, 4, 5, 6))
+    for member in started.members:
+        started.begin(member)
+    started.round()
+    started.round()
+    assert [member.is_live for member in started.members] == [True] * 5 + [False]
+    connection = bench.connect(started.configs[0])
+    assert connection.client.live(connection.owner) == {"CPU": 5}
+
+
+def test_members_that_crash_that_are_refused_and_whose_section_is_broken_do_not_hold_up_the_others(
+    bench: Bench,
+) -> None:
+    class Refusing(KaggleClient):
+        def start(self, push: SessionRequest) -> StartedSession:
+            if (order_of(push.source) or {}).get("seed") == 3:
+                raise BundleTooLarge("The source is too large.")
+            return super().start(push)
+
+    bench.make_client = Refusing
     main = installed(bench.project) / TRAINER
-    good = main.read_text()
-    main.write_text(
-        good.replace("def session(order", "def session(order", 1).replace(
-            "    plan = PLAN.get",
-            "    if order.seed == 2:\n        raise RuntimeError('bad seed')\n    plan = PLAN.get",
-            1,
-        )
-    )
-    going = campaign(bench, 2)
+    crash = "    if order.seed == 2:\n        raise RuntimeError('bad seed')\n    plan = PLAN.get"
+    main.write_text(main.read_text().replace("    plan = PLAN.get", crash, 1))
+    broken = bench.project / "sections/broken"
+    shutil.copytree(bench.project / "sections" / SECTION, broken)
+    toml = broken / "section.toml"
+    toml.write_text(toml.read_text().replace(f'name = "{SECTION}"', 'name = "broken"'))
+    going = campaign(bench, 2, (None, 2, 3, 4))
+    other = config_of(bench, 2, "broken")
+    (broken / "environment.py").write_text("this is no Python")
+    going.members.append(Member(other))
     with pytest.raises(KernelFailed, match="bad seed"):
         going.run()
-    assert [member.report.state if member.report else "" for member in going.members][::2] == ["finished"] * 2
+    errors = [type(member.error) for member in going.members]
+    assert errors == [type(None), KernelFailed, BundleTooLarge, type(None), ConfigError], bench.output
+    assert [going.members[n].report.state for n in (0, 3)] == ["finished"] * 2  # type: ignore[union-attr]
 
 
 def test_the_seeds_are_those_the_study_declared(bench: Bench) -> None:
@@ -97,3 +133,40 @@ def test_the_seeds_are_those_the_study_declared(bench: Bench) -> None:
     other = small.scenario.model_copy(update={"seed": 40})
     named = small.section.model_copy(update={"scenarios": {**small.section.scenarios, "other": other}})
     assert seeds_of(replace(small, section=named, scenario_name="other"), 2) == [None, 41], "as KM_SCENARIO may name it"
+
+
+def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(bench: Bench) -> None:
+    bench.edit(f"sections/{SECTION}/section.toml", "^accelerator = .*$", "")
+    bench.plan(g1="hang")
+    first, second = (config_of(bench, 4, seed=seed, quota_per_week="20m") for seed in (None, 2))
+    manager = bench.manager()
+    assert manager.tick(first).state == "running"
+    with pytest.raises(QuotaError, match="what --quota-per-week allows are left this week") as waits:
+        manager.tick(second)
+    assert "waiting for the reset, or for a larger --quota-per-week" in waits.value.message
+    assert "goes on" in waits.value.next_step
+    with closing(Journal(second.journal)) as journal:
+        plan = plan_run(second, bench.connect, journal, time.time())
+        assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(plan.lines())
+    assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).state == "running"
+    with closing(Journal(second.journal)) as journal:
+        limits = [journal.sessions(run.run_id)[0].facts["planned"]["timeout_s"] for run in journal.runs()]
+        assert [run.settings["quota_per_week_s"] for run in journal.runs()] == [1200.0, 3000.0]
+    assert limits == [1200.0, 1800.0], "the first has taken all that it may last"
+
+
+def test_two_runs_that_start_at_the_same_moment_do_not_go_beyond_the_users_quota(bench: Bench) -> None:
+    first, second = (config_of(bench, 4, seed=seed, quota_per_week="20m") for seed in (None, 2))
+    bench.plan(g1="hang")
+
+    class Slow(KaggleClient):
+        def newest(self, owner: str, slug: str) -> tuple[SessionRef, str] | None:
+            bench.make_client = KaggleClient
+            assert bench.manager().tick(first).state == "running", "while the other is planned and not pushed yet"
+            return super().newest(owner, slug)
+
+    bench.make_client = Slow
+    with pytest.raises(QuotaError, match="what --quota-per-week allows"):
+        bench.manager().tick(second)
+    with closing(Journal(second.journal)) as journal:
+        assert sorted(len(journal.sessions(run.run_id)) for run in journal.runs()) == [0, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,8 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ({"timesteps": 0}, "whole number of at least 1"),
         ({"session_limit": "1s"}, "session limit of 1 s"),
         ({"session_limit": "13h"}, "session limit"),
+        ({"quota_per_week": "20"}, "20 s of sessions a week"),
+        ({"quota_per_week": "lots"}, "not a duration"),
         ({"platform": "colab"}, "accepted: auto, local, kaggle"),
         ({"scenario": "nope"}, "no scenario 'nope'"),
     ],
@@ -83,6 +86,8 @@ def test_what_cannot_be_done_is_a_configuration_error(flags: dict[str, object], 
         ("KM_TIMESTEPS", "abc"),
         ("KM_SESSION_LIMIT", "banana"),
         ("KM_SESSION_LIMIT", "1s"),
+        ("KM_QUOTA_PER_WEEK", "banana"),
+        ("KM_QUOTA_PER_WEEK", "9m"),
         ("KM_PLATFORM", "moon"),
         ("KM_WORKDIR", " "),
         ("KM_KEEP_GB", "lots"),
@@ -132,3 +137,31 @@ def test_what_kaggles_image_lacks_is_missing_on_kaggle_alone() -> None:
     assert elsewhere.session_limit_s == 48 * 3600.0
     assert not hidden_from(config(platform="module.of_mine:Platform").section)
     assert not hidden_from(config().at_home("slurm").section), "where its run is"
+
+
+def test_a_quota_of_the_users_is_an_option_a_variable_or_in_section_toml(tmp_path: Path) -> None:
+    folder = tmp_path / "sections" / "toy"
+    folder.mkdir(parents=True)
+    toml = 'name = "toy"\ntitle = "Toy"\ntrains = true\ndefault_scenario = "fit"\nquota_per_week = "{}"\n'
+    toml += '[scenarios.fit]\nscript = "train.py"\ntarget = 40\nmodels = "models"\nquick = {{ models = "quick" }}\n'
+    (folder / "section.toml").write_text(toml.format("20h"))
+
+    def quota(**given: Any) -> tuple[float | None, str]:
+        built = build_config("toy", project_root=tmp_path, **given)
+        return built.quota_per_week_s, built.sources["quota_per_week"]
+
+    assert config().quota_per_week_s is None
+    assert quota(environ={}) == (20 * 3600.0, "section.toml or default")
+    said = {"KM_QUOTA_PER_WEEK": "90m"}
+    assert quota(environ=said) == (5400.0, "environment variable KM_QUOTA_PER_WEEK")
+    assert quota(environ=said, quota_per_week="1h30m") == (5400.0, "flag")
+    (folder / "section.toml").write_text(toml.format("20"))
+    with pytest.raises(ConfigError, match="quota_per_week: given '20'; accepted: a duration such as 20h"):
+        quota(environ={})
+
+
+def test_an_unfinished_run_keeps_the_quota_that_was_said_for_it() -> None:
+    stored = {"quota_per_week_s": 7200.0}
+    assert config().with_stored(4, stored).quota_per_week_s == 7200.0
+    assert config().with_stored(4, {}).quota_per_week_s is None
+    assert config(quota_per_week="30h").with_stored(4, stored).quota_per_week_s == 30 * 3600.0

@@ -156,7 +156,7 @@ def test_a_checkpoint_is_read_with_the_standard_library(room: str) -> None:
             assert outside <= allowed, name
 
 
-@pytest.mark.parametrize("name", ["lifecycle", "retry_policy", "budget"])
+@pytest.mark.parametrize("name", ["lifecycle", "retry_policy", "budget", "slots"])
 def test_a_decision_has_no_input_or_output(name: str) -> None:
     allowed = {"__future__", "collections", "dataclasses", "enum", "itertools", "statistics", "typing"}
     found = imports_of(modules()[f"runs.{name}"])

@@ -183,6 +183,7 @@ def settings(config: RunConfig) -> list[Check]:
         "scenario": config.scenario_name,
         "timesteps": config.target,
         "session_limit": f"{config.session_limit_s:g} s",
+        "quota_per_week": "no bound" if config.quota_per_week_s is None else f"{config.quota_per_week_s:g} s",
         "platform": config.platform,
         "workdir": config.state,
         "keep_gb": f"{config.keep_bytes / 1e9:g} GB of kept copies",

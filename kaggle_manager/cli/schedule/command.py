@@ -56,7 +56,7 @@ def schedule(
             "this program",
         )
     existing = not take_out and any(is_begun(config) for config in of.members())
-    job = tick_job(of.config(), every, seeds=of.seeds, existing=existing, package=package)
+    job = tick_job(of.config(), every, seeds=of.seeds, max_sessions=of.max_sessions, existing=existing, package=package)
     entry = entry_for(job, means)
     changed = install(entry) if write else remove(entry) if take_out else []
     cautions = () if take_out or means is Means.GITHUB else job.cautions

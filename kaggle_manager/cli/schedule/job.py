@@ -97,6 +97,7 @@ def tick_job(
     every: str = DEFAULT_EVERY,
     *,
     seeds: int | None = None,
+    max_sessions: int | None = None,
     existing: bool = False,
     package: str | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -104,7 +105,7 @@ def tick_job(
     """The job of a resolved run.
 
     Args:
-        seeds: carry on so many training seeds as one campaign, instead of one run.
+        seeds: carry on so many training seeds as one campaign, instead of one run. max_sessions: of it, at once.
         existing, package: see `TickJob`; not looked at here.
 
     Raises:
@@ -117,8 +118,10 @@ def tick_job(
     arguments = [config.section.name, "--scenario", config.scenario_name]
     arguments += ["--timesteps", str(config.target)] if "timesteps" in chosen else []
     arguments += ["--session-limit", f"{config.session_limit_s:g}s"] if "session_limit" in chosen else []
+    arguments += ["--quota-per-week", f"{config.quota_per_week_s:g}s"] if "quota_per_week" in chosen else []
     arguments += ["--seed", str(config.seed)] if config.seed is not None else []
     arguments += ["--seeds", str(seeds)] if seeds is not None else []
+    arguments += ["--max-sessions", str(max_sessions)] if max_sessions is not None else []
     arguments += ["--quick"] if config.quick else []
     parts = ["kaggle-manager", config.section.name, config.scenario_name, *["quick"] * config.quick]
     parts += ["seed", str(config.seed)] if config.seed is not None else []

@@ -405,9 +405,11 @@ def test_what_this_shell_knows_and_a_scheduler_does_not_is_written_out_or_cautio
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KM_TIMESTEPS", "700")
     monkeypatch.setenv("KM_SESSION_LIMIT", "90m")
+    monkeypatch.setenv("KM_QUOTA_PER_WEEK", "20h")
     monkeypatch.setenv("KAGGLE_API_TOKEN", TOKEN)
     unattended = job()
-    assert unattended.arguments == (*WHICH, "--timesteps", "700", "--session-limit", "5400s")
+    limits = ("--session-limit", "5400s", "--quota-per-week", "72000s")
+    assert unattended.arguments == (*WHICH, "--timesteps", "700", *limits)
     assert unattended.platform == "kaggle"
     assert "does not see" in unattended.cautions[0]
     program(tmp_path / "home/.kaggle/access_token", TOKEN).chmod(0o600)
@@ -445,8 +447,8 @@ def test_tick_knows_every_option_a_schedule_gives_it(tmp_path: Path) -> None:
 def test_a_campaign_and_a_seed_are_scheduled_as_they_were_asked_for(tmp_path: Path) -> None:
     config = build_config(SECTION, workdir=tmp_path, seed=43)
     assert ("--seed", "43") in list(zip(tick_job(config).arguments, tick_job(config).arguments[1:], strict=False))
-    campaign = tick_job(build_config(SECTION, workdir=tmp_path), seeds=5).arguments
-    assert campaign[-2:] == ("--seeds", "5")
+    campaign = tick_job(build_config(SECTION, workdir=tmp_path), seeds=5, max_sessions=3).arguments
+    assert campaign[-4:] == ("--seeds", "5", "--max-sessions", "3")
 
 
 def test_a_schedule_stays_on_the_platform_that_was_named_and_says_which_of_its_variables_it_will_not_see(

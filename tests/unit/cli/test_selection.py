@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.cli.common import JsonOption
-from kaggle_manager.cli.selection import RunOfArgument, Selection, TreeOfArgument, as_command
+from kaggle_manager.cli.selection import RunOfArgument, Selection, Training, TreeOfArgument, as_command
 from kaggle_manager.config import build_config
-from kaggle_manager.errors import NotFound
+from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.trees.compatibility import current_identity
 from kaggle_manager.trees.inspect import saved_step
 
@@ -87,3 +87,9 @@ def test_a_backup_of_another_seed_goes_back_by_the_command_that_is_printed(tmp_p
     assert back.exit_code == 0, back.output
     assert json.loads(back.stdout)["tree"] == str(config.tree)
     assert saved_step(TrainingTree(config.tree, config.scenario_name)) == 2
+
+
+def test_how_many_sessions_run_at_once_is_about_several_runs() -> None:
+    with pytest.raises(ConfigError, match="--max-sessions"):
+        Training("walk", max_sessions=2)
+    assert Training("walk", max_sessions=2, seeds=3).max_sessions == 2

@@ -27,7 +27,8 @@ class Manager:
 
     def tick(self, config: Any, *, may_push: bool) -> SimpleNamespace:
         self.live |= {id(config)} if may_push else set()
-        return SimpleNamespace(state="running" if id(config) in self.live else "waiting", step=0, waiting_until=None)
+        state = "running" if id(config) in self.live else "waiting"
+        return SimpleNamespace(state=state, step=0, waiting_until=None, in_line=False)
 
 
 def test_room_is_asked_for_again_in_each_round(tmp_path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +12,19 @@ from small_trees import config_in
 
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
-from kaggle_manager.errors import Interrupted, KernelFailed
+from kaggle_manager.errors import Interrupted, KernelFailed, QuotaError
 from kaggle_manager.orchestrator.campaign import Campaign, Member
+
+
+@dataclass(frozen=True)
+class Report:
+    state: str = "running"
+    step: int = 0
+    waiting_until: str | None = None
+    in_line: bool = False
+
+
+RUNNING: Any = Report()
 
 
 class Manager:
@@ -37,7 +47,7 @@ class Manager:
             self.steps[config.seed] += config.max_steps or config.target
         step = self.steps[config.seed]
         state = "finished" if step >= config.target else "ready"
-        return SimpleNamespace(state=state, step=step, waiting_until=None)
+        return replace(RUNNING, state=state, step=step)
 
 
 def campaign(tmp_path: Path, manager: Manager, **options: Any) -> Campaign:
@@ -80,3 +90,46 @@ def test_what_ends_one_member_is_no_end_and_ctrl_c_is(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         going.run()
     assert [member.error for member in going.members] == [None] * 3, "the first one ends it"
+
+
+def test_slots_go_to_the_smallest_share_of_its_target(tmp_path: Path) -> None:
+    manager = Manager()
+    going = campaign(tmp_path, manager, max_sessions=1)
+    going.members[0].config = replace(going.configs[0], target=1000, max_steps=5)
+    manager.steps = {1: 60, 2: 20, 3: 10}
+    going.round()
+    assert [seed for seed, _ in manager.pushed] == [1], "6 % of it, and 20 % and 10 % of theirs"
+
+
+def test_a_defect_met_by_one_member_is_raised_when_the_others_are_over(tmp_path: Path) -> None:
+    class Defective(Manager):
+        def tick(self, config: RunConfig, *, may_push: bool) -> Any:
+            if config.seed == 1:
+                raise ZeroDivisionError("of the first")
+            return super().tick(config, may_push=may_push)
+
+    manager = Defective()
+    with pytest.raises(ZeroDivisionError):
+        campaign(tmp_path, manager).run()
+    assert [seed for seed, _ in manager.pushed] == [2, 3]
+
+
+def test_a_member_without_quota_holds_no_slot_and_is_told_of_once(tmp_path: Path) -> None:
+    class Spent(Manager):
+        def tick(self, config: RunConfig, *, may_push: bool) -> Any:
+            if config.seed == 1:
+                raise QuotaError("none is left")
+            return super().tick(config, may_push=may_push)
+
+    manager, told = Spent(), io.StringIO()
+    going = campaign(tmp_path, manager, max_sessions=1)
+    going.reporter = Reporter(told)
+    for member in going.members:
+        going.begin(member)
+    first = going.members[0]
+    first.report = RUNNING
+    for _ in range(3):
+        going.round()
+    assert not first.is_live
+    assert [member.report.state for member in going.members[1:] if member.report] == ["finished"] * 2
+    assert told.getvalue().count("none is left") == 1

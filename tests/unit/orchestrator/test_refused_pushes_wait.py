@@ -12,7 +12,7 @@ import pytest
 
 from kaggle_manager.console.formatting import iso
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.orchestrator import first_push
+from kaggle_manager.orchestrator import first_push, room
 from kaggle_manager.orchestrator.image import DOUBT_WAIT_S, Refusal, push_in_its_image
 from kaggle_manager.orchestrator.run_context import RunContext
 from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
@@ -42,12 +42,12 @@ def run(tmp_path: Path, now: list[float]) -> Iterator[RunContext]:
 
 def test_the_first_refusal_waits_ten_minutes_however_long_room_was_looked_for_before(run: RunContext) -> None:
     for _ in range(12):
-        run.postpone(first_push.NO_ROOM, "full", first_push.ROOM_WAIT_S, first_push.ROOM_LONGEST_S)
-    first_push.wait_after_refusal(run, FIRST, first_push.NO_ROOM, "refused")
+        run.postpone(room.NO_ROOM, "full", room.ROOM_WAIT_S, room.ROOM_LONGEST_S)
+    first_push.wait_after_refusal(run, FIRST, room.NO_ROOM, "refused")
     assert run.waits_until - BEGAN == 600
 
 
-@pytest.mark.parametrize("cause", [first_push.NO_ROOM, first_push.NOT_FOUND])
+@pytest.mark.parametrize("cause", [room.NO_ROOM, first_push.NOT_FOUND])
 def test_a_user_who_runs_it_again_at_once_does_not_use_up_the_names(
     run: RunContext, now: list[float], cause: str
 ) -> None:

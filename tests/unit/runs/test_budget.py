@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +23,10 @@ from kaggle_manager.runs.budget import (
     forecast_error,
     margin,
     measure,
+    own_quota,
     plan_session,
+    tighter,
+    week_ends,
 )
 
 HOUR, LIMIT, NOW = 3600.0, 12 * 3600.0, 1_000_000.0
@@ -251,3 +257,36 @@ def test_no_plan_passes_a_limit_the_quota_or_its_own_end(
     assert (
         forecast(remaining, limit, pace=pace, quota=quota, now=NOW, rollout=rollout) or Forecast(NOW, 0, 0)
     ).done_at >= NOW
+
+
+def test_what_the_user_allows_a_week_is_less_by_what_sessions_had_of_it_and_may_still_have() -> None:
+    ends = NOW + 5 * HOUR
+    starts = ends - budget.WEEK_S
+    sessions = [(starts - HOUR, starts + 2 * HOUR), (starts - 9 * HOUR, starts - HOUR), (NOW, NOW + 12 * HOUR)]
+    assert own_quota(20 * HOUR, sessions, ends) == QuotaView(6 * HOUR, 20 * HOUR, ends, is_own=True)
+    assert own_quota(10 * HOUR, sessions, ends).left_s == 0
+
+
+def test_the_week_is_the_platforms_or_kaggles() -> None:
+    assert week_ends(NOW + 100, NOW) == NOW + 100
+    for stated in (None, NOW - 100, NOW + 8 * 24 * HOUR):
+        ends = datetime.fromtimestamp(week_ends(stated, NOW), UTC)
+        assert (ends.isoweekday(), ends.hour, ends.minute, ends.second) == (6, 0, 0, 0)
+        assert 0 < ends.timestamp() - NOW <= budget.WEEK_S
+
+
+def test_the_quota_of_which_less_is_left_counts() -> None:
+    platforms, own = QuotaView(9 * HOUR, 30 * HOUR, NOW + 9), QuotaView(5 * HOUR, 40 * HOUR, NOW + 9, is_own=True)
+    assert tighter(platforms, own) == QuotaView(5 * HOUR, 30 * HOUR, NOW + 9, is_own=True)
+    assert tighter(QuotaView(HOUR, 30 * HOUR, None), own) == QuotaView(HOUR, 30 * HOUR, None)
+    assert (tighter(platforms, None), tighter(None, own), tighter(None, None)) == (platforms, own, None)
+
+
+def test_a_session_is_made_shorter_for_the_users_quota_and_a_wait_says_how_it_ends_sooner() -> None:
+    own = QuotaView(2 * HOUR, 20 * HOUR, NOW + 24 * HOUR, is_own=True)
+    assert planned(10**9, quota=own).timeout_s == 2 * HOUR
+    waits = plan_session(10**9, LIMIT, pace=PACE, quota=replace(own, left_s=0.0), now=NOW)
+    assert isinstance(waits, NotWorthIt)
+    assert waits.until == NOW + 24 * HOUR
+    assert waits.why.startswith("0.0 h of what --quota-per-week allows are left this week")
+    assert waits.why.endswith("waiting for the reset, or for a larger --quota-per-week")

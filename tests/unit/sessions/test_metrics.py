@@ -11,7 +11,7 @@ from kaggle_manager.protocol.session_result import SessionResult
 from kaggle_manager.runs.budget import TooShort, margin, measure, plan_session
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
-from kaggle_manager.sessions.metrics import measurements, past_sessions, time_it_had
+from kaggle_manager.sessions.metrics import lasted, measurements, past_sessions, time_it_had
 
 STARTED = 1_800_000_000.0
 PLANNED = {"timeout_s": 600.0, "deadline_s": 550.0, "steps": None}
@@ -122,3 +122,13 @@ def test_a_session_too_short_for_one_rollout_says_how_long_it_had_and_the_next_o
     assert isinstance(plan, TooShort)
     assert "one rollout of 4,096 timesteps takes 70 s after a set-up of 28 s" in plan.why
     assert "--session-limit 3m" in plan.what_to_do
+
+
+def test_a_session_has_used_what_it_ran_and_one_that_runs_all_that_it_may_last() -> None:
+    runs = SessionRow("r", 1, Stage.PUSHED, None, 0, "b" * 64, "", iso(STARTED), facts={"planned": PLANNED})
+    assert lasted(runs) == (STARTED, STARTED + 600)
+    began = replace(runs, facts={"planned": PLANNED, "seen": {"running_since": STARTED + 50}})
+    assert lasted(began) == (STARTED + 50, STARTED + 650), "and not while it waited in a queue"
+    ended = replace(runs, stage=Stage.ENDED, ended_at=iso(STARTED + 90_000))
+    assert lasted(ended) == (STARTED, STARTED + 600), "nobody looked for a day: no session outlives its limit"
+    assert lasted(replace(ended, facts={"planned": PLANNED, "ran_s": 200.0})) == (STARTED, STARTED + 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from kaggle_manager.config import RunConfig, build_config
+from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import AuthError, Diverged, KernelFailed
 from kaggle_manager.orchestrator.campaign import Member
 from kaggle_manager.sections.sweep import Sweep
 from kaggle_manager.sections.trial import study_folder
-from kaggle_manager.sweeps.loop import _alike, result_of
+from kaggle_manager.sweeps import loop as sweeping
+from kaggle_manager.sweeps.loop import SweepLoop, _alike, result_of
 from kaggle_manager.sweeps.study import Result, Study
 
 SECTION = """
@@ -75,13 +78,21 @@ def test_a_metric_that_nobody_reports_is_a_failure_that_names_those_there_are(co
         assert f"no finite l until step 10 (it told {', '.join(sorted(name[0] for name in told))})" in result.failure
 
 
-def test_what_is_no_fault_of_the_trial_ends_the_sweep(config: RunConfig) -> None:
-    member = over(config, 0)
-    member.error = KernelFailed("Run x was stopped.\nLast: generation 1 KeyError")
-    assert result_of(member, "l").alike == "generation # KeyError"
-    member.error = AuthError("no credentials")
+def test_what_is_no_fault_of_a_trial_ends_the_sweep_when_no_other_is_on_its_way(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "write_storage", lambda study: None)  # Optuna may not be here
+    study = Study.read(study_folder(config.state, "toy"))
+    other = replace(config, trial=study.add({"arguments.lr": 0.7}))
+    shown = Reporter(io.StringIO())
+    loop = SweepLoop(None, study, lambda scenario, seed: config, shown, 3)  # type: ignore[arg-type]
+    broken, going = over(config, 0), Member(other, 10)
+    broken.error, loop.campaign.members = AuthError("no credentials"), [broken, going]
+    loop._collect()
+    going.error = KernelFailed("Run x was stopped.\nLast: generation 1 KeyError")
     with pytest.raises(AuthError):
-        result_of(member, "l")
+        loop._collect()
+    assert [(each.trial, each.alike) for each in study.state.results] == [(1, "generation # KeyError")]
 
 
 def failed(run: str, why: str) -> KernelFailed:

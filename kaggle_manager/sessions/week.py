@@ -1,0 +1,35 @@
+"""What is left of the week for a run's next session: of the platform's quota, and of the hours that the user allows.
+
+The user's own bound (`--quota-per-week`) is about a pool: the sessions of one account on machines of one kind, as this
+journal knows them. It is counted as Kaggle counts its quota: a session that runs has taken all that it may last.
+"""
+
+from __future__ import annotations
+
+from kaggle_manager.config import RunConfig
+from kaggle_manager.console.formatting import iso
+from kaggle_manager.runs import budget
+from kaggle_manager.runs.budget import QuotaView
+from kaggle_manager.runs.journal import Journal
+from kaggle_manager.sessions.metrics import lasted
+from kaggle_manager.system.accelerators import runs_on
+
+
+def pool_of(config: RunConfig, platform: str, owner: str) -> str:
+    """Whose room and quota a session takes: the platform, the account there, and the kind of its machine."""
+    return f"{platform}/{owner}/{runs_on(config.section.kernel.accelerator)}"
+
+
+def own_quota(
+    config: RunConfig, journal: Journal, pool: str, platforms: QuotaView | None, now: float
+) -> QuotaView | None:
+    """What is left of the hours a week that the user allows; None without such a bound.
+
+    Args:
+        platforms: the platform's quota, whose week it is; None where it has none.
+    """
+    if config.quota_per_week_s is None:
+        return None
+    ends = budget.week_ends(platforms.refresh_at if platforms else None, now)
+    sessions = journal.sessions_of(pool, since=iso(ends - budget.WEEK_S))
+    return budget.own_quota(config.quota_per_week_s, map(lasted, sessions), ends)
