@@ -47,10 +47,10 @@ def new_figure(height: float, rows: int = 1, columns: int = 1) -> Figure:
     return figure
 
 
-def as_bytes(figure: Figure, kind: Literal["pdf", "png"], provenance: str) -> bytes:
-    """The figure with its provenance in small print below it."""
+def as_bytes(figure: Figure, kind: Literal["pdf", "png"], provenance: str, size: float = 4.5) -> bytes:
+    """The figure with its provenance in small print, of `size` points, below it."""
     note = "\n".join(textwrap.wrap(provenance, 185))
-    figure.supxlabel(note, fontsize=4.5, color="#555555", x=0.01, ha="left")
+    figure.supxlabel(note, fontsize=size, color="#555555", x=0.01, ha="left")
     stream = io.BytesIO()
     figure.savefig(stream, format=kind, dpi=160, metadata=_FORMATS[kind])
     return stream.getvalue()

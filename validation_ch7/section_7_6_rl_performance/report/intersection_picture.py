@@ -21,7 +21,7 @@ Shape = npt.NDArray[np.float64]
 def draw(site: Intersection, language: Language) -> Figure:
     """One panel a phase: roads in grey, priority greens dark, greens that must yield light."""
     net = ET.parse(site.net_file).getroot()
-    shapes = {lane.attrib["id"]: _shape(lane.attrib["shape"]) for lane in net.iterfind("edge/lane")}
+    shapes = {lane.attrib["id"]: shape_of(lane.attrib["shape"]) for lane in net.iterfind("edge/lane")}
     links = {
         int(link.attrib["linkIndex"]): link.attrib["via"]
         for link in net.iterfind("connection")
@@ -36,7 +36,7 @@ def draw(site: Intersection, language: Language) -> Figure:
         for light in ("g", "G"):
             for link, via in links.items():
                 if state[link] == light:
-                    _arrow(axes, shapes[via] - centre, LIGHTS[light])
+                    arrow(axes, shapes[via] - centre, LIGHTS[light])
         axes.set_xlim(-AROUND_M, AROUND_M)
         axes.set_ylim(-AROUND_M, AROUND_M)
         axes.set_aspect("equal")
@@ -46,10 +46,12 @@ def draw(site: Intersection, language: Language) -> Figure:
     return figure
 
 
-def _arrow(axes: Axes, path: Shape, colour: str) -> None:
+def arrow(axes: Axes, path: Shape, colour: str) -> None:
+    """A movement along `path`, in metres."""
     axes.plot(*path.T, color=colour, lw=1.4, zorder=2)
     axes.annotate("", xy=path[-1], xytext=path[-2], arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.4})
 
 
-def _shape(text: str) -> Shape:
+def shape_of(text: str) -> Shape:
+    """The points of a lane, as a network file writes them, shape `(points, 2)`."""
     return np.array([[float(value) for value in point.split(",")[:2]] for point in text.split()])

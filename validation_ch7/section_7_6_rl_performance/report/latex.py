@@ -18,7 +18,7 @@ from validation_ch7.section_7_6_rl_performance.report.results import REPORTED, R
 from validation_ch7.section_7_6_rl_performance.report.wording import Language, word
 from validation_ch7.section_7_6_rl_performance.training_run import EVALUATION_SHARE
 
-_SPECIAL = str.maketrans(
+SPECIAL = str.maketrans(
     {**{sign: rf"\{sign}" for sign in "&%$#{}"}, "_": r"\_\allowbreak{}", "~": r"\textasciitilde{}",
      "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 )  # fmt: skip
@@ -27,7 +27,7 @@ _SPECIAL = str.maketrans(
 def section(results: Sequence[Result], language: Language, provenance_id: str) -> str:
     """The body of the section."""
     return (
-        _environment(language)
+        environment(language)
         .get_template(f"section.{language}.tex.j2")
         .render(results=results, figures=list(FIGURES), reported=REPORTED, provenance=provenance_id)
     )
@@ -35,12 +35,13 @@ def section(results: Sequence[Result], language: Language, provenance_id: str) -
 
 def document(results: Sequence[Result], language: Language) -> str:
     """A document that holds nothing but the section."""
-    return _environment(language).get_template("document.tex.j2").render(language=language)
+    return environment(language).get_template("document.tex.j2").render(language=language)
 
 
-def _environment(language: Language) -> jinja2.Environment:
+def environment(language: Language, package: str = __package__ or "") -> jinja2.Environment:
+    """What renders the templates of `package`: delimiters that LaTeX leaves free, numbers as the language has them."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader(__package__ or "", "templates"),
+        loader=jinja2.PackageLoader(package, "templates"),
         block_start_string="<%",
         block_end_string="%>",
         variable_start_string="<<",
@@ -71,9 +72,9 @@ def _environment(language: Language) -> jinja2.Environment:
         return number(100 * share, digits) + r"\,\%"
 
     made.filters |= {
-        "tex": lambda value: str(value).translate(_SPECIAL),
-        "word": lambda key: word(key, language).translate(_SPECIAL),
-        "the": lambda key: word(f"the_{key}", language).translate(_SPECIAL),
+        "tex": lambda value: str(value).translate(SPECIAL),
+        "word": lambda key: word(key, language).translate(SPECIAL),
+        "the": lambda key: word(f"the_{key}", language).translate(SPECIAL),
         "number": number,
         "interval": interval,
         "percent": percent,

@@ -80,7 +80,7 @@ def _scenario(result: Result) -> dict[str, Any]:
         "simulator": result.times.simulator,
         "held_out_seeds": [result.seeds[0], result.seeds[-1]],
         "declared_before_training": result.declared_before,
-        "trainings": [_training(run) for run in result.runs],
+        "trainings": [training(run) for run in result.runs],
         "episodes": {
             controller: _digest([episode.as_json() for episodes in trainings for episode in episodes])
             for controller, trainings in result.episodes.items()
@@ -88,7 +88,8 @@ def _scenario(result: Result) -> dict[str, Any]:
     }
 
 
-def _training(run: TrainingRun) -> dict[str, Any]:
+def training(run: TrainingRun) -> dict[str, Any]:
+    """What one training was: run, steps, code, fingerprints, versions, hardware, and digests of what it left."""
     head = run.head
     return {
         "run_id": head.lineage.run_id,

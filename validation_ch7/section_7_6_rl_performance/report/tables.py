@@ -16,12 +16,12 @@ Row = dict[str, Any]
 
 def episodes(results: Sequence[Result], provenance_id: str) -> bytes:
     """One row for each (controller, training seed, held-out episode)."""
-    return _csv(_episode_rows(results), provenance_id)
+    return csv_of(_episode_rows(results), provenance_id)
 
 
 def summary(results: Sequence[Result], provenance_id: str) -> bytes:
     """One row for each controller: mean, interquartile mean, intervals, median, gridlocked episodes."""
-    return _csv(
+    return csv_of(
         (
             {
                 "scenario": result.scenario,
@@ -45,7 +45,7 @@ def summary(results: Sequence[Result], provenance_id: str) -> bytes:
 
 def comparisons(results: Sequence[Result], provenance_id: str) -> bytes:
     """One row for each baseline: the reported model's difference, effect size, probability and verdict."""
-    return _csv(
+    return csv_of(
         (
             {
                 "scenario": result.scenario,
@@ -87,7 +87,8 @@ def _columns(name: str, estimate: Estimate) -> Row:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _csv(rows: Iterator[Row], provenance_id: str) -> bytes:
+def csv_of(rows: Iterator[Row], provenance_id: str) -> bytes:
+    """Rows of equal columns as CSV, each with the provenance last."""
     stream = io.StringIO()
     writer: csv.DictWriter[str] | None = None
     for row in rows:

@@ -82,7 +82,7 @@ def write_report(
     }
     folder = report_folder(base, quick=quick)
     with _alone(results_folder(base), say):
-        _replace(folder, _files(_gather(arguments, base, journal, say), arguments))
+        replace_folder(folder, _files(_gather(arguments, base, journal, say), arguments))
     return folder
 
 
@@ -99,14 +99,36 @@ def check_report(
         OutputDamaged: a file is missing, altered, or not what the data give; all are named.
     """
     folder = report_folder(base, quick=quick)
+    stored = stored_provenance(folder)
     try:
-        stored = json.loads((folder / "provenance.json").read_bytes())
         arguments = dict(stored["arguments"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputDamaged(f"{folder / 'provenance.json'} cannot be understood: {error}") from error
+    return check_files(folder, stored, _files(_gather(arguments, base, journal, say), arguments))
+
+
+def stored_provenance(folder: Path) -> dict[str, Any]:
+    """What the report in `folder` says of itself.
+
+    Raises:
+        NotFound: there is no report.
+        OutputDamaged: it cannot be understood.
+    """
+    try:
+        stored: dict[str, Any] = json.loads((folder / "provenance.json").read_bytes())
     except FileNotFoundError as error:
         raise NotFound(f"There is no report in {folder}.", next_step="write one first, without --check.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise OutputDamaged(f"{folder / 'provenance.json'} cannot be understood: {error}") from error
-    expected = _files(_gather(arguments, base, journal, say), arguments)
+    return stored
+
+
+def check_files(folder: Path, stored: Mapping[str, Any], expected: Mapping[str, bytes]) -> int:
+    """Compare the report in `folder`, whose provenance is `stored`, with what its data give; return how many files.
+
+    Raises:
+        OutputDamaged: a file is missing, altered, or not what the data give; all are named.
+    """
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     differing = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
     if differing:
@@ -172,11 +194,17 @@ def _files(results: Sequence[Result], arguments: Mapping[str, Any]) -> dict[str,
                 figure = draw(result, language)
                 for kind in kinds:
                     files[f"figures/{result.scenario}_{name}.{kind}"] = as_bytes(figure, kind, note)
+    return with_digests(files)
+
+
+def with_digests(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files, and `SHA256SUMS` of them."""
     digests = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     return {**files, "SHA256SUMS": digests.encode()}
 
 
-def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+def replace_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Make these files the content of `folder`, all of it or none."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".report_", dir=folder.parent) as scratch:
         made, old = Path(scratch) / "new", Path(scratch) / "old"

@@ -1,0 +1,106 @@
+"""A declared study in small, with real SUMO and a real training: kept as it is done, and replayed to the digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_data import SMALL
+
+from kaggle_manager.checkpoints.sealed_json import seal
+from kaggle_manager.errors import OutputDamaged
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
+from validation_ch7.section_7_6_rl_performance.second_study.kept import playing, study
+from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import replay
+from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place
+from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import code_sha256, policy_of
+from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
+
+pytestmark = pytest.mark.slow
+
+pytest.importorskip("libsumo")
+pytest.importorskip("torch")
+
+AGENT = Place("synthetic", "as trained", "main", 101)
+
+
+@pytest.fixture(scope="module")
+def declaration(tmp_path_factory: pytest.TempPathFactory) -> Declaration:
+    """One training, two episodes a controller, one under a shifted condition."""
+    text = SMALL.replace("[101, 102, 103]", "[101]").replace("count = 20", "count = 2").replace(', "random"]', "]")
+    file = tmp_path_factory.mktemp("declared") / "declaration.toml"
+    file.write_text(text.replace("shifted_episodes = 4", "shifted_episodes = 1"), encoding="utf-8")
+    return read_declaration(file)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, declaration: Declaration) -> Kept:
+    folder = tmp_path_factory.mktemp("study")
+    kept = Kept(folder / "kept")
+    study.carry_out(kept, declaration, folder, timesteps=2)
+    return kept
+
+
+def test_a_training_is_kept_with_the_code_that_trained_it_and_a_policy_of_tensors_alone(
+    kept: Kept, declaration: Declaration
+) -> None:
+    training = kept.training("synthetic", "main", 101)
+    assert training is not None
+    assert (training["step"], training["target"], training["generations"]) == (2, 2, 1)
+    assert training["code_sha256"] == code_sha256()
+    assert training["declaration"] == declaration.sha256
+    assert training["curves"]["evaluation_steps"]
+    policy = kept.policy("synthetic", "main", 101)
+    assert policy_of(policy) == policy, "the same policy, the same bytes"
+
+
+def test_what_is_kept_is_not_trained_or_played_again(
+    kept: Kept, declaration: Declaration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept.digests()
+    monkeypatch.setattr(playing, "play", lambda *_: pytest.fail("it was played again"))
+    study.carry_out(kept, declaration, tmp_path)
+    assert kept.digests() == before
+    assert not any(tmp_path.iterdir())
+    (result,) = gather(kept, declaration)
+    assert result.missing == (0, 0)
+    assert [each.other for each in result.comparisons] == ["fixed_time", "greedy_queue"]
+
+
+def test_kept_episodes_are_played_again_with_the_same_digests_and_one_that_differs_is_named(
+    kept: Kept, declaration: Declaration, tmp_path: Path
+) -> None:
+    assert replay(kept, declaration, 1, say=lambda _: None) == 6
+    file = kept.folder / "episodes" / AGENT.path
+    whole = file.read_bytes()
+    body = json.loads(whole)
+    del body["seal"], body["schema"]
+    body["rows"][0][body["columns"].index("digest")] = "0" * 32
+    file.write_bytes(seal(body, schema=1))
+    with pytest.raises(OutputDamaged, match=r"1 of 6 episodes.*as trained, main_101, traffic 7700001"):
+        replay(kept, declaration, 1, say=lambda _: None)
+    file.write_bytes(whole)
+
+
+def test_what_was_played_by_other_code_is_played_anew_and_never_extended(
+    kept: Kept, declaration: Declaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[int] = []
+    real = playing.play
+
+    def play(whom: object, kwargs: object, seeds: Sequence[int], condition: str) -> object:
+        played.extend(seeds)
+        return real(whom, kwargs, seeds, condition)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(playing, "play", play)
+    place = Place("synthetic", "as trained", "fixed_time")
+    before = playing.play_missing(kept, declaration, place)
+    assert played == []
+    monkeypatch.setattr(playing, "sources", lambda: "other code")
+    after = playing.play_missing(kept, declaration, place, say=lambda _: None)
+    assert played == declaration.traffic.seeds("as trained")
+    assert after.episodes == before.episodes
+    assert np.isfinite(after.episodes[0].mean_delay_s)

@@ -1,0 +1,211 @@
+"""What is kept of the second study, and what its report makes of it: from those data alone, and whatever they say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from study_data import episode, keep_invented, small_declaration
+
+from kaggle_manager.checkpoints.sealed_json import seal
+from kaggle_manager.errors import ConfigError, NotFound, OutputDamaged
+from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import compare, summarise
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration
+from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place, Played
+from validation_ch7.section_7_6_rl_performance.second_study.kept.study import carry_out
+from validation_ch7.section_7_6_rl_performance.second_study.report import latex, provenance, tables, writing
+from validation_ch7.section_7_6_rl_performance.second_study.report.__main__ import main
+from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
+from validation_ch7.section_7_6_rl_performance.second_study.report.writing import check_report, write_report
+
+PLACE = Place("synthetic", "demand x1.2", "main", 101)
+
+
+@pytest.fixture
+def declaration(tmp_path: Path) -> Declaration:
+    return small_declaration(tmp_path)
+
+
+def text_of(kept: Kept, declaration: Declaration, language: latex.Language) -> str:
+    results = gather(kept, declaration)
+    return latex.section(results, language, provenance.describe(kept, declaration, results))
+
+
+def test_what_is_kept_comes_back_to_the_millisecond_and_holds_no_path(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept")
+    assert kept.episodes(PLACE) is None
+    found = kept.keep_episodes(Played(PLACE, {"simulator": "SUMO"}, (episode(1, 30.00049), episode(2, 31.0, 1800.0))))
+    assert [each.mean_delay_s for each in found.episodes] == [30.0, 31.0]
+    assert found.episodes[1] == episode(2, 31.0, 1800.0)
+    assert list(kept.every_episode()) == [found]
+    (file,) = (tmp_path / "kept").rglob("*.json")
+    assert file.relative_to(tmp_path / "kept").as_posix() == "episodes/synthetic/demand_x1.2/main_101.json"
+    assert str(tmp_path) not in file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("harm", ["altered", "moved", "other columns"])
+def test_kept_data_that_was_changed_is_named_and_never_used(tmp_path: Path, harm: str) -> None:
+    kept = Kept(tmp_path)
+    kept.keep_episodes(Played(PLACE, {}, (episode(1, 30.0),)))
+    file = tmp_path / "episodes" / PLACE.path
+    if harm == "altered":
+        file.write_bytes(file.read_bytes().replace(b"30.0", b"20.0", 1))
+    elif harm == "moved":
+        file.rename(file.with_name("main_102.json"))
+    else:
+        body = json.loads(file.read_bytes())
+        del body["seal"], body["schema"]
+        file.write_bytes(seal({**body, "columns": body["columns"][::-1]}, schema=1))
+    with pytest.raises(OutputDamaged, match=r"main_10[12]"):
+        list(kept.every_episode())
+
+
+def test_a_policy_is_the_one_that_its_training_names(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.keep_training("synthetic", "main", 101, {"seed": 101}, b"a policy")
+    assert kept.policy("synthetic", "main", 101) == b"a policy"
+    (tmp_path / "policies/synthetic/main_101.zip").write_bytes(b"another one")
+    with pytest.raises(OutputDamaged, match="main_101"):
+        kept.policy("synthetic", "main", 101)
+    with pytest.raises(OutputDamaged, match="main_102"):
+        kept.policy("synthetic", "main", 102)
+
+
+def test_a_late_gridlock_counts_as_one_and_leaves_the_delay_of_the_other_episodes_alone(
+    declaration: Declaration,
+) -> None:
+    clear = [[episode(seed, 30.0 + seed) for seed in range(10)]]
+    jammed = [[episode(0, 75.0, 3000.0), *clear[0][1:]]]
+    before, after = (summarise("max_pressure", each, declaration.judgement) for each in (clear, jammed))
+    assert (before.gridlocked, after.gridlocked) == (0, 1)
+    assert after.onsets_s == (3000.0,)
+    assert after.delay.value == pytest.approx(35.0)
+    assert after.delay_of_all.value == pytest.approx(39.0)
+    assert before.gridlock_interval[1] == pytest.approx(0.2775, abs=1e-4)
+
+
+def test_who_gridlocks_more_does_not_win_however_short_its_delay(declaration: Declaration) -> None:
+    theirs = [[episode(seed, 30.0 + 0.1 * seed) for seed in range(40)]]
+    ours = [
+        [episode(seed, 20.0 + 0.1 * seed + 0.01 * ((seed + training) % 3)) for seed in range(40)]
+        for training in range(3)
+    ]
+    (won,) = compare(ours, {"it": theirs}, declaration.judgement)
+    assert (won.verdict, won.wins, won.cliffs_delta) == ("better", True, 1.0)
+    jammed = [[episode(each.seed, each.mean_delay_s, 100.0 if each.seed < 10 else None) for each in ours[0]], *ours[1:]]
+    (lost,) = compare(jammed, {"it": theirs}, declaration.judgement)
+    assert (lost.verdict, lost.wins) == ("better", True), "10 of 120 is within the margin of 20 points"
+    (lost,) = compare([jammed[0]], {"it": theirs}, declaration.judgement)
+    assert (lost.verdict, lost.wins) == ("better", False), "10 of 40 is not"
+    with pytest.raises(ValueError, match="same traffic"):
+        compare([ours[0][1:]], {"it": theirs}, declaration.judgement)
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "french", "english"),
+    [
+        (20.0, "est meilleur : plus bas de", "the delay is better: lower by"),
+        (29.3, "les retards sont équivalents", "the delays are equivalent"),
+        (40.0, "est moins bon : plus haut de", "the delay is worse: higher by"),
+    ],
+)
+def test_every_sentence_of_result_is_chosen_by_the_data(
+    tmp_path: Path, declaration: Declaration, delay_s: float, french: str, english: str
+) -> None:
+    delays = {"main": delay_s, "fixed_time": 29.3 + 0.05 * (delay_s == 29.3)}
+    kept = keep_invented(tmp_path / "kept", declaration, delays, {"random": 2})
+    said = {
+        "fr": ["est meilleur :", "les retards sont équivalents", "est moins bon :"],
+        "en": ["the delay is better:", "the delays are equivalent", "the delay is worse:"],
+    }
+    for language, wanted in (("fr", french), ("en", english)):
+        text = text_of(kept, declaration, language)
+        (line,) = [
+            line
+            for line in text.splitlines()
+            if line.startswith(("Contre le plan à temps fixe", "Against the shipped"))
+        ]
+        assert wanted in line
+        assert sum(other in line for other in said[language]) == 1
+    conclusion = text_of(kept, declaration, "fr").split(r"\subsection{Conclusion}")[1]
+    assert ("sur chacune des 3" in conclusion) == (delay_s == 20.0)
+    assert ("ne l'emporte, au sens du critère déclaré, sur aucune" in conclusion) == (delay_s != 20.0)
+    assert "Il ne bloque le carrefour dans aucun" in conclusion
+
+
+def test_gridlocks_of_the_agent_are_told_with_the_trainings_they_are_of(
+    tmp_path: Path, declaration: Declaration
+) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {"main": 20.0}, {"main": 1})
+    assert "$3$ of its" in text_of(kept, declaration, "en").replace("3 of its", "$3$ of its")
+    assert "in 3 of 3~trainings" in text_of(kept, declaration, "en")
+    assert "dans 3~entraînements sur 3" in text_of(kept, declaration, "fr")
+
+
+def test_what_is_declared_and_not_kept_is_said_and_nothing_kept_is_not_found(
+    tmp_path: Path, declaration: Declaration
+) -> None:
+    with pytest.raises(NotFound):
+        gather(Kept(tmp_path / "none"), declaration)
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    assert "provisional" not in text_of(kept, declaration, "en")
+    (kept.folder / "trainings/synthetic/main_103.json").unlink()
+    (kept.folder / "episodes/synthetic/as_trained/main_103.json").unlink()
+    text = text_of(kept, declaration, "en")
+    assert "1~declared training and $20$~declared episodes are missing" in text
+    draft = declaration.model_copy(update={"status": "draft"})
+    assert "no number of this document is a result" in text_of(kept, draft, "en")
+
+
+def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(
+    tmp_path: Path, declaration: Declaration
+) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    results = gather(kept, declaration)
+    described = provenance.describe(kept, declaration, results)
+    assert str(tmp_path) not in json.dumps(described)
+    for language in ("fr", "en"):
+        assert latex.section(results, language, described).count(described["id"]) >= 6
+    for table in (tables.summary, tables.comparisons, tables.trainings):
+        lines = table(results, described["id"]).decode().splitlines()
+        assert len(lines) > 1
+        assert all(line.endswith(described["id"]) for line in lines[1:])
+    shutil.copytree(kept.folder, tmp_path / "copy")
+    assert provenance.describe(Kept(tmp_path / "copy"), declaration, results) == described
+    kept.keep_training("synthetic", "main", 101, {**(kept.training("synthetic", "main", 101) or {}), "step": 1}, b"")
+    assert provenance.describe(kept, declaration, results)["id"] != described["id"]
+
+
+@pytest.mark.slow
+def test_in_another_folder_the_report_is_the_same_to_the_byte(tmp_path: Path, declaration: Declaration) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {"main": 25.0}, {"random": 2, "main": 1})
+    write_report(kept, declaration)
+    shutil.copytree(kept.folder, tmp_path / "clone")
+    given = ["--kept", str(tmp_path / "clone"), "--declaration", str(tmp_path / "declaration.toml"), "--check"]
+    assert main(given) == 0
+
+
+def test_what_was_touched_in_a_report_is_named(
+    tmp_path: Path, declaration: Declaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "FIGURES", {})  # they take seconds, and are files like any other
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    folder = write_report(kept, declaration)
+    assert check_report(kept, declaration) == len([path for path in folder.rglob("*") if path.is_file()])
+    for name in ("tables/comparisons.csv", "section_7_6.fr.tex"):
+        (folder / name).write_bytes((folder / name).read_bytes().replace(b"0", b"1", 1))
+    (folder / "document.en.tex").unlink()
+    with pytest.raises(OutputDamaged) as found:
+        check_report(kept, declaration)
+    for name in ("tables/comparisons.csv", "section_7_6.fr.tex", "document.en.tex"):
+        assert name in found.value.message
+
+
+def test_by_a_draft_nothing_is_trained_or_kept(tmp_path: Path, declaration: Declaration) -> None:
+    draft = declaration.model_copy(update={"status": "draft"})
+    with pytest.raises(ConfigError, match="draft"):
+        carry_out(Kept(tmp_path / "kept"), draft, tmp_path / "trees")
+    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "trees").exists()

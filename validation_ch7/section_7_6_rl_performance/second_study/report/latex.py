@@ -1,0 +1,79 @@
+"""The LaTeX of the section, in both languages. Sentences are chosen in the templates by what the numbers are.
+
+`section_7_6.<language>.tex` is the body, to be included; `document.<language>.tex` around it compiles as it is with
+pdflatex. Needs babel, amsmath, graphicx, booktabs and hyperref.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jinja2
+
+from validation_ch7.section_7_6_rl_performance.report import latex as shared
+from validation_ch7.section_7_6_rl_performance.report.wording import Language
+from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
+from validation_ch7.section_7_6_rl_performance.second_study.report.figures import FIGURES
+from validation_ch7.section_7_6_rl_performance.second_study.report.results import MAIN, SiteResult
+from validation_ch7.section_7_6_rl_performance.second_study.report.wording import word
+
+
+def section(results: Sequence[SiteResult], language: Language, provenance: Mapping[str, Any]) -> str:
+    """The body of the section."""
+    return (
+        _environment(language, results[0].declaration.judgement.confidence)
+        .get_template(f"section.{language}.tex.j2")
+        .render(results=results, figures=list(FIGURES), main=MAIN, provenance=provenance, language=language,
+                declaration=results[0].declaration, judgement=results[0].declaration.judgement)
+    )  # fmt: skip
+
+
+def document(results: Sequence[SiteResult], language: Language) -> str:
+    """A document that holds nothing but the section, numbered 7.6."""
+    confidence = results[0].declaration.judgement.confidence
+    return _environment(language, confidence).get_template("document.tex.j2").render(language=language)
+
+
+def _environment(language: Language, confidence: float) -> jinja2.Environment:
+    made = shared.environment(language, __package__ or "")
+    number = made.filters["number"]
+
+    def interval(value: Estimate | tuple[float, float] | None, digits: int = 1, scale: float = 1.0) -> str:
+        found = value.interval(confidence) if isinstance(value, Estimate) else value
+        if found is None:
+            return "--"
+        return f"\\mbox{{[{number(scale * found[0], digits)}\\,; {number(scale * found[1], digits)}]}}"
+
+    def value_of(setting: Any) -> str:
+        """A hyperparameter: a schedule as its ends, a table as JSON, a number as it is."""
+        if isinstance(setting, Mapping) and "linear" in setting:
+            first, last = setting["linear"]
+            return f"{number_text(first)} $\\to$ {number_text(last)}"
+        if isinstance(setting, bool | int | float):
+            return number_text(setting)
+        return json.dumps(setting).translate(shared.SPECIAL)
+
+    def number_text(setting: float) -> str:
+        text = f"{setting:,}" if isinstance(setting, int) else f"{setting:g}"
+        return text.replace(",", r"\,") if isinstance(setting, int) else "$" + _decimal(text, language) + "$"
+
+    def p_value(p: float) -> str:
+        return "$< " + _decimal("0.001", language) + "$" if p < 0.001 else number(p, 3)
+
+    filters: dict[str, Callable[..., str]] = {
+        "word": lambda key: word(key, language).translate(shared.SPECIAL),
+        "the": lambda key: word(f"the_{key}", language).translate(shared.SPECIAL),
+        "interval": interval,
+        "value": value_of,
+        "p": p_value,
+        "number": lambda value, digits=1: "--" if value is None or math.isnan(value) else number(value, digits),
+    }
+    made.filters |= filters
+    return made
+
+
+def _decimal(text: str, language: Language) -> str:
+    return text.replace(".", "{,}") if language == "fr" else text
