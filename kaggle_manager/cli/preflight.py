@@ -68,7 +68,7 @@ def preflight(
         result = shown(told, project, loaded, names, inputs=inputs, limits=limits, thorough=thorough)
     if result["ok"]:
         for config in configs:
-            remember_passed(config)
+            remember_passed(config, result["checks"])
     if as_json:
         print_json(result)
     if not result["ok"]:

@@ -64,14 +64,16 @@ def attach_run(
             safe="nothing was changed",
             next_step="attach into a folder of its own: --workdir DIR",
         )
-    newest = reconcile.find_named(connection.client, connection.owner, config.scenario_name, run_id)
+    named = reconcile.find_named(connection.client, connection.owner, config.scenario_name, run_id)
+    slug = named[0].slug if named else launch.kernel_names(config.scenario_name, run_id)[0]
+    led = reconcile.led_by_another(connection.client, connection.owner, run_id)
+    newest = max(filter(None, (named, led)), key=lambda found: _generation(found[1], run_id), default=None)
     if newest is None:
-        slug = launch.kernel_names(config.scenario_name, run_id)[0]
         raise NotFound(
             f"{connection.owner} has no kernel {slug} on {connection.platform}.",
             next_step="check the run id, and --scenario when it is not the section's default",
         )
-    order = order_of(newest[1]) or {}
+    order = order_of(newest[1], run_id) or {}
     if (order.get("run_id"), order.get("scenario")) != (run_id, config.scenario_name):
         raise ConfigError(
             f"The kernel {newest[0].ref} is not of run {run_id} of {config.scenario_name}.",
@@ -96,7 +98,7 @@ def attach_run(
         tree=str(config.tree),
         platform=connection.platform,
         owner=connection.owner,
-        slug=newest[0].slug,
+        slug=slug,
         created_at=at,
         settings=settings_of(config) | (dict.fromkeys(("tree_dataset", "tree_there"), tree_slug) if tree_slug else {}),
     )
@@ -152,6 +154,10 @@ def _bring_parent(
         )
     reporter.checkpoint(f"restored step {restored.step} from dataset {row.owner}/{slug} into {tree.root}")
     return restored.step
+
+
+def _generation(source: str, run_id: str) -> int:
+    return int((order_of(source, run_id) or {}).get("generation", 0))
 
 
 def _go_on(config: RunConfig) -> str:

@@ -17,6 +17,8 @@ from kaggle_manager.console.formatting import epoch, for_people
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import Interrupted, KaggleManagerError, QuotaError
 from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+from kaggle_manager.orchestrator.start import SharedSession
+from kaggle_manager.runs.lanes import SOON_S, shared_by
 from kaggle_manager.runs.slots import Candidate, who_starts
 from kaggle_manager.status.overview import Overview, by_urgency
 from kaggle_manager.status.report import RunReport
@@ -54,6 +56,12 @@ class Member:
         return self.report is not None and self.report.state in LIVE
 
     @property
+    def session(self) -> tuple[str, str | None] | None:
+        """Which session of the platform it has or had last; several members may share one."""
+        newest = self.report.sessions[-1] if self.report and self.report.sessions else None
+        return (newest.address, newest.version) if newest else None
+
+    @property
     def is_over(self) -> bool:
         return self.error is not None or self.is_paused or (self.report is not None and self.report.state == "finished")
 
@@ -82,8 +90,7 @@ class Member:
 def seeds_of(config: RunConfig, count: int) -> list[int | None]:
     """The first `count` training seeds: those the section declares for its study, else consecutive ones."""
     own = config.section.scenario(config.scenario_name).seed or 0
-    declared = config.section.study.get("training_seeds")
-    seeds = [seed for seed in declared if isinstance(seed, int)] if isinstance(declared, list) else []
+    seeds = config.section.training_seeds
     seeds += [own + n for n in range(count) if own + n not in seeds]
     return [None if seed == own else seed for seed in seeds[:count]]
 
@@ -146,11 +153,28 @@ class Campaign:
         idle = [member for member in self.members if not member.is_over and not member.is_live]
         candidates, now = [member.candidate for member in idle], self.clock()
         if any(each.not_before <= now for each in candidates):
-            for number in who_starts(candidates, self._free(), now):
-                self._tick(idle[number], may_push=True)
+            free = self._free()
+            starting = [idle[number] for number in who_starts(candidates, free * self.lanes, now)]
+            for members in shared_by(starting, self.lanes, free, more_come=self._more_come(idle)):
+                self._start(members)
+
+    def _more_come(self, idle: Sequence[Member]) -> bool:
+        """Whether more members can start soon: they wait a little, or their session has ended as others of it saw."""
+        soon = any(self.clock() < member.not_before <= self.clock() + SOON_S for member in idle)
+        ended = {member.session for member in idle}
+        return soon or any(member.is_live and member.session in ended for member in self.members)
+
+    @property
+    def lanes(self) -> int:
+        """Most members that share a session."""
+        return self.configs[0].section.kernel.lanes
 
     def room(self) -> int:
-        """How many sessions its members may have at once; the platform's room may change while a campaign lasts."""
+        """How many of its members may be on their way at once; see `sessions`."""
+        return self.sessions() * self.lanes
+
+    def sessions(self) -> int:
+        """How many sessions they may have at once; the platform's room may change while a campaign lasts."""
         try:
             room = self.manager.room_for(self.configs[0])
         except KaggleManagerError as error:
@@ -162,7 +186,7 @@ class Campaign:
 
     def _free(self) -> int:
         """How many sessions may be started now."""
-        return max(0, self.room() - sum(member.is_live for member in self.members))
+        return max(0, self.sessions() - len({member.session for member in self.members if member.is_live}))
 
     def is_finished(self) -> bool:
         """Whether every member has reached its target.
@@ -179,10 +203,21 @@ class Campaign:
         reports = [member.report for member in self.members if member.report]
         return Overview(by_urgency(reports), self.configs[0].section.name)
 
-    def _tick(self, member: Member, *, may_push: bool) -> None:
+    def _start(self, members: Sequence[Member]) -> None:
+        """Start one session for these members, each in a lane of its own where they are several."""
+        if self.lanes == 1:
+            self._tick(members[0], may_push=True)
+            return
+
+        def begin(member: Member) -> Callable[[SharedSession], None]:
+            return lambda shared: self._tick(member, may_push=True, shared=shared)
+
+        SharedSession([begin(member) for member in members]).begin()
+
+    def _tick(self, member: Member, *, may_push: bool, shared: SharedSession | None = None) -> None:
         with self._errors_of(member):
             with self.reporter.about(member.name):
-                member.report = self.manager.tick(member.next_session, may_push=may_push)
+                member.report = self.manager.tick(member.next_session, may_push=may_push, shared=shared)
             member.warned = "" if member.is_live else member.warned
             until = member.report.waiting_until
             member.not_before = epoch(until) if until else 0.0

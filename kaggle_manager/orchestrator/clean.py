@@ -263,6 +263,8 @@ class Cleaner:
 
     def _at_work(self, row: RunRow, sessions: Sequence[SessionRow], slug: str) -> str:
         """Why a session of this kernel may be needed: it may be at work, or of another machine that goes on with it."""
+        for session in self._journal.open_at(f"{row.owner}/{slug}"):  # of another run, which shares it
+            return f"session {session.generation} of run {session.run_id} was never brought home"
         client = self._asked
         known = {(version_of(row, each).slug, each.version, each.generation) for each in sessions if each.version}
         try:

@@ -33,6 +33,7 @@ from kaggle_manager.runs.retry_policy import LASTING_S, POLICIES, FailureKind, e
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sessions.download import DownloadedSession
+from kaggle_manager.sessions.lane import outputs_of
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of, time_it_had
 from kaggle_manager.sessions.missing import advice
 from kaggle_manager.sessions.other_files import fetch_others
@@ -109,7 +110,8 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
 
 def note_other_files(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> None:
     """Fetch and tell what the user's code left besides, now that nothing depends on it any more."""
-    caution = fetch_others(run.connection.client, run.version_of(session), fetched.folder, fetched.result)
+    left = outputs_of(run.connection.client, session)
+    caution = fetch_others(left, run.version_of(session), fetched.folder, fetched.result)
     if caution:
         run.reporter.warn(f"generation {session.generation} left {caution}")
         with run.state.together():
@@ -124,10 +126,10 @@ def check_is_gone(run: RunContext, session: SessionRow) -> None:
         Unavailable: the kernel is there, this version or a later one, and the denial is not a day old.
     """
     client = run.connection.client
-    newest = client.newest(run.row.owner, run.row.slug)
+    version = run.version_of(session)
+    newest = client.newest(version.owner, version.slug)
     is_recent = progress_of(run.newest_session()).denied_s < DENIED_TO_GIVE_UP_S
-    is_there = newest is not None and session.version is not None
-    if is_recent and newest and is_there and not client.is_later(session.version or "", newest[0].id):
+    if is_recent and newest is not None and not client.is_later(version.id, newest[0].id):
         raise Unavailable(
             f"The platform shows {newest[0].ref} and denies its session {session.version}: one of the two is wrong.",
             safe="what the session saved is there; the local training tree is untouched",

@@ -120,7 +120,7 @@ def wait_after_refusal(run: RunContext, session: SessionRow, cause: str, why: st
     Args:
         cause: `NO_ROOM` or `NOT_FOUND`.
     """
-    if session.baseline_version:
+    if session.baseline_version or session.led_by:
         run.postpone(cause, why, ROOM_WAIT_S, ROOM_LONGEST_S)
         return
     cause = NO_ROOM_AT_FIRST if cause == NO_ROOM else cause  # room that was only looked for is another wait, and short
@@ -129,15 +129,16 @@ def wait_after_refusal(run: RunContext, session: SessionRow, cause: str, why: st
 
 
 def intend(run: RunContext, session: SessionRow) -> None:
-    """Write the intent to push; from here on a version may exist."""
+    """Write the intent to push; from here on a version may exist, under the name of the run that leads the session."""
     run.state.add_session(session)
-    run.state.change_settings(uncertain=run.row.slug, refused=None)
+    if session.led_by is None:
+        run.state.change_settings(uncertain=run.row.slug, refused=None)
 
 
 def take_back(run: RunContext, session: SessionRow, *, was_uncertain: bool) -> None:
     """The push of `session` was surely refused: its number is free, and its kernel has what it had before."""
     run.state.drop_intent(session)
-    if not was_uncertain:
+    if not was_uncertain and session.led_by is None:
         run.state.change_settings(uncertain=None, refused=None if session.baseline_version else run.row.slug)
 
 

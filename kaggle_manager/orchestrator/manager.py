@@ -31,6 +31,7 @@ from kaggle_manager.orchestrator.command import attended, command, settings_told
 from kaggle_manager.orchestrator.passes import Passes
 from kaggle_manager.orchestrator.restore import vouch_for
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.platforms.platform import SessionStatus
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
@@ -39,6 +40,7 @@ from kaggle_manager.sections.project import STATE_FOLDER
 from kaggle_manager.sessions.connection import Connection, connect
 from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.gone import said_where_deleted
+from kaggle_manager.sessions.lane import outputs_of
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.other_files import fetch_others
 from kaggle_manager.sessions.preflight import run_preflight
@@ -174,6 +176,7 @@ class ValidationKaggleManager:
         accept_changes: bool = False,
         image: str | None = None,
         may_push: bool = True,
+        shared: SharedSession | None = None,
     ) -> RunReport:
         """One idempotent pass: do what can be done now, wait for nothing, and return the state of the run.
 
@@ -186,6 +189,7 @@ class ValidationKaggleManager:
             section, scenario, timesteps, quick, session_limit, quota_per_week, seed, accept_changes, image: as for
                 `run_validation_section`.
             may_push: False: start no session.
+            shared: a session that other runs share with it, should it start one; None: one of its own.
 
         Raises:
             QuotaError: nothing can be done before the week's quota, or the user's own, is renewed.
@@ -213,7 +217,7 @@ class ValidationKaggleManager:
                     return report
             with self._opened(config, journal) as run:
                 run.keep_settings()
-                return self._passes.once(run, may_push=may_push)
+                return self._passes.once(run, may_push=may_push, shared=shared)
 
     def room_for(self, config: RunConfig) -> int:
         """How many sessions of such a run its platform has room for at once.
@@ -337,11 +341,12 @@ class ValidationKaggleManager:
             folder = config.downloads / row.run_id / f"generation_{chosen[0].generation}"
             client = self._connect_to(config.at_home(row.platform)).client
             with said_where_deleted(config, journal, row, chosen[0], client):
+                left = outputs_of(client, chosen[0])
                 fetched = download_session(
-                    client, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
+                    left, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
                 )
             vouch_for(config, chosen[0], fetched)
-            if caution := fetch_others(client, version, folder, fetched.result):
+            if caution := fetch_others(left, version, folder, fetched.result):
                 self._reporter.warn(f"it left {caution}")
             return fetched
 

@@ -25,7 +25,7 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import list_of
-from kaggle_manager.sessions.launch import kernel_names, version_of
+from kaggle_manager.sessions.launch import kernel_names, kernel_of, version_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.reconcile import find_named
 from kaggle_manager.status.run_status import which_tree
@@ -254,7 +254,7 @@ def _alive(connection: Connection, journal: Journal, run: RunRow, at: str) -> Se
         if session.version is not None:
             version = version_of(run, session)
         else:
-            newest = connection.client.newest(run.owner, run.slug)
+            newest = connection.client.newest(*kernel_of(run, session))
             if newest is None or newest[0].id == session.baseline_version:
                 return None
             version = newest[0]

@@ -35,6 +35,7 @@ from kaggle_manager.orchestrator.restore import (
     vouch_for,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.start import SharedSession
 from kaggle_manager.orchestrator.stop import end_if_stopped
 from kaggle_manager.platforms.platform import SessionRef, SessionStatus
 from kaggle_manager.protocol.events import session_tag
@@ -44,6 +45,7 @@ from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.download import DownloadedSession, download_session
+from kaggle_manager.sessions.lane import outputs_of
 from kaggle_manager.sessions.metrics import progress_of
 from kaggle_manager.sessions.progress import SessionProgress
 from kaggle_manager.sessions.received import forget_list, keep_list, received
@@ -92,9 +94,9 @@ class Passes:
                 return self._after_pass(run, end)
             self._sleep_until(run, end.time, end.why)
 
-    def once(self, run: RunContext, *, may_push: bool) -> RunReport:
-        """One pass: everything that can be done now."""
-        return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push))
+    def once(self, run: RunContext, *, may_push: bool, shared: SharedSession | None = None) -> RunReport:
+        """One pass: everything that can be done now; `shared` is the session that it may share with other runs."""
+        return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push, shared=shared))
 
     def _reconnect(self, run: RunContext) -> None:
         """The trouble may be the connection's own: the server of this machine may have to be started again."""
@@ -111,13 +113,20 @@ class Passes:
             self.sleep(nap)
             left -= nap
 
-    def _pass(self, run: RunContext, *, watch_to_the_end: bool, may_push: bool = True) -> lifecycle.Action:
+    def _pass(
+        self,
+        run: RunContext,
+        *,
+        watch_to_the_end: bool,
+        may_push: bool = True,
+        shared: SharedSession | None = None,
+    ) -> lifecycle.Action:
         """Do one action after the other until one is a wait or an end; return that one."""
         while True:
             action = lifecycle.decide(run.observe())
             match action:
                 case lifecycle.Push(generation=generation) if may_push:
-                    self._push(run, generation)
+                    self._push(run, generation, shared)
                     may_push = watch_to_the_end  # else the caller says how far the next session goes
                 case lifecycle.Reconcile():
                     reconcile(run, self.sleep)
@@ -153,13 +162,13 @@ class Passes:
 
     # --- one session --------------------------------------------------------------------------------------------------
 
-    def _push(self, run: RunContext, generation: int) -> None:
+    def _push(self, run: RunContext, generation: int, shared: SharedSession | None) -> None:
         parent = run.head()
         accepted = "" if parent is None else check_compatible(run, parent)
         self.check_before_push(run.config, run.reporter, parent.manifest.identity if parent and accepted else None)
         close.note_forecast(run, generation, run.config.target - (parent.step if parent else 0))
         notifications.forecast_slipped(self.notifier, run)
-        push_generation(run, generation, parent, accepted)
+        push_generation(run, generation, parent, accepted, shared)
 
     def _watch(self, run: RunContext, *, to_the_end: bool) -> bool:
         """Look at the newest session, or watch it for a while; True when it is over."""
@@ -179,6 +188,7 @@ class Passes:
                 earlier=progress_of(session),
                 on_seen=lambda seen: self._note_seen(run, session, seen),
                 session_s=(session.facts.get("planned") or {}).get("timeout_s"),
+                lane=session.lane,
                 log_copy=run.folder_of(session) / LOG_FILE,
                 wall=self.clock,
             )
@@ -221,7 +231,7 @@ class Passes:
         """
         run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
         fetched = download_session(
-            run.connection.client,
+            outputs_of(run.connection.client, session),
             run.version_of(session),
             run.folder_of(session),
             session,

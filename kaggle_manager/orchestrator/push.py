@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from kaggle_manager.checkpoints import Checkpoint
 from kaggle_manager.checkpoints.vouched import Vouched
@@ -15,6 +16,7 @@ from kaggle_manager.errors import (
     AmbiguousPush,
     CapacityReached,
     CheckpointIncompatible,
+    Interrupted,
     KaggleManagerError,
     NotebookNotFound,
     NoVersionShown,
@@ -29,21 +31,21 @@ from kaggle_manager.orchestrator.image import (
     IN_DOUBT,
     Refusal,
     image_for_next,
-    push_in_its_image,
 )
 from kaggle_manager.orchestrator.publish import is_mountable, settle_name
 from kaggle_manager.orchestrator.run_context import RunContext
+from kaggle_manager.orchestrator.start import Ask, SharedSession, start_session
 from kaggle_manager.orchestrator.wheels import mountable_wheels
-from kaggle_manager.platforms.platform import SessionRef, SessionRequest
-from kaggle_manager.protocol.launch_order import Wheels
+from kaggle_manager.platforms.platform import SessionRef
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.retry_policy import FailureKind
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sections.inputs import LOCAL_FOLDER, Input
 from kaggle_manager.sessions import launch
 from kaggle_manager.sessions import reconcile as lost_push
-from kaggle_manager.sessions.bundle import build_bundle, describe, render_script
+from kaggle_manager.sessions.bundle import Bundle, build_bundle, describe, render_script
 from kaggle_manager.sessions.inputs import settle_inputs
+from kaggle_manager.sessions.preflight import lanes_that_fit
 from kaggle_manager.trees.compatibility import check_inputs_here
 
 # Waits before the next look; each is doubled up to its longest, and none costs an attempt.
@@ -61,13 +63,20 @@ def vouching(run: RunContext, parent: Checkpoint) -> str:
     return vouched.require(parent.manifest, tree=tree, doing="The next session", again=again, trust=run.config.trust)
 
 
-def push_generation(run: RunContext, generation: int, parent: Checkpoint | None, accepted: str = "") -> None:
+def push_generation(
+    run: RunContext,
+    generation: int,
+    parent: Checkpoint | None,
+    accepted: str = "",
+    shared: SharedSession | None = None,
+) -> None:
     """Package and push `generation`, which continues `parent`; the journal then says what became of it.
 
     Without room, or without quota, the generation stays free and the journal says until when to wait.
 
     Args:
         accepted: what of the environment and the reward was changed since `parent`, on purpose; '' for nothing.
+        shared: the session that it may share with other runs; None for one of its own.
 
     Raises:
         PushMismatch: the session was filed under another address; its generation is closed.
@@ -96,10 +105,13 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         row = run.row
     image = image_for_next(run, newest[0] if newest else None)
     wheels = mountable_wheels(run, image)
+    shared = _to_share(run, shared, bundle, image)
+    lead = shared.lead if shared else None
     order = launch.launch_order(
         config,
         row,
         generation,
+        lane=shared.next_lane if shared else "",
         parent=parent,
         vouched_by=who,
         bundle=bundle,
@@ -112,9 +124,7 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         deadline_s=plan.deadline_s,
         image=image,
     )
-    limit = client.limits().source_bytes
-    script = render_script(bundle, order.as_json(), limit)
-    reporter.line(f"  {describe(bundle, script)}")
+    reporter.line(f"  {describe(bundle, render_script(bundle, order.as_json(), client.limits().source_bytes))}")
     known = run.state.journal.versions(row.run_id, row.address)
     if found := lost_push.unknown_session(row, newest, reached=generation - 1, known=known, at=run.now()):
         with run.state.together():
@@ -122,11 +132,11 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             run.note("adopted", found.generation, version=found.version)
         reporter.warn(f"session {found.version} is generation {found.generation} of this run: adopted")
         return
-    if newest is None and not first_push.may_be_tried(run):
+    if newest is None and lead is None and not first_push.may_be_tried(run):
         return
     if parent is not None and not is_mountable(run, parent, generation):
         return
-    if not room.is_there(run, is_first=newest is None):
+    if lead is None and not room.is_there(run, is_first=newest is None):
         return
     session = SessionRow(
         run_id=row.run_id,
@@ -135,11 +145,13 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         parent_sha256=parent.manifest.sha256 if parent else None,
         min_step=parent.step if parent else 0,
         bundle_sha256=bundle.sha256,
-        baseline_version=newest[0].id if newest else "",
+        baseline_version=lead.baseline_version if lead else newest[0].id if newest else "",
         started_at=run.now(),
         facts={
-            "address": row.address,
+            "address": lead.address if lead else row.address,
             "pool": run.pool,
+            **({"lane": order.lane} if shared else {}),
+            **({"led_by": f"{lead.run_id}/{lead.generation}"} if lead else {}),
             "vouched_by": who,
             "target": order.target,
             "image_asked": image,
@@ -158,37 +170,21 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
             run.note("changes_accepted", generation, step=session.min_step, what=accepted)
     if run.was_unanswered(generation):  # Kaggle may show a push late, and elsewhere
         _check_not_elsewhere(run, session)
-    reporter.step(2, f"push {row.owner}/{row.slug} for {config.section.kernel.accelerator or 'the CPU'}")
-
-    def asking_for(image: str, wheels: Wheels | None, script: str) -> SessionRequest:
-        return launch.kernel_push(
-            config,
-            row,
-            script,
-            has_parent=parent is not None,
-            timeout_s=plan.timeout_s,
-            wheels=wheels,
-            inputs=inputs,
-            image=image,
-        )
-
-    def in_the_newest_image() -> SessionRequest:
-        for_any = mountable_wheels(run, "")  # it may have another Python
-        unpinned = order.model_copy(update={"image": "", "wheels": for_any})
-        return asking_for("", for_any, render_script(bundle, unpinned.as_json(), limit))
-
-    push = asking_for(image, wheels, script)
+    ask = Ask(run, session, bundle, order, inputs, plan.timeout_s)
     try:
-        pushed = push_in_its_image(run, session, push, otherwise=in_the_newest_image)
+        pushed = shared.start(ask) if shared else start_session([ask])
+    except Interrupted:  # while another run of this session was at work: it may have been started
+        raise
     except CapacityReached as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            room.stand_in_line(run)
+            if session.led_by is None:  # the others go with it
+                room.stand_in_line(run)
             first_push.wait_after_refusal(run, session, room.NO_ROOM, error.message)
     except QuotaError as error:
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
-            if session.baseline_version:
+            if session.baseline_version or session.led_by:
                 run.wait_until("quota", error.message, run.replan_at(run.week.refresh_at if run.week else None))
             else:
                 first_push.wait_for_quota(run, error.message)
@@ -196,9 +192,10 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
         with run.state.together():
             first_push.take_back(run, session, was_uncertain=was_uncertain)
             run.note("push_refused", generation, message=error.message)
-            if not session.baseline_version:  # the next look tells whether Kaggle has kept an empty kernel
+            may_pass = session.led_by is not None or not session.baseline_version
+            if may_pass:  # the next look tells whether Kaggle has kept an empty kernel
                 first_push.wait_after_refusal(run, session, first_push.NOT_FOUND, error.message)
-        if session.baseline_version:
+        if not may_pass:
             raise
     except AmbiguousPush as error:
         run.note("push_without_answer", generation, message=error.message)
@@ -218,6 +215,17 @@ def push_generation(run: RunContext, generation: int, parent: Checkpoint | None,
                 run.postpone(IN_DOUBT, pushed.message, DOUBT_WAIT_S, DOUBT_LONGEST_S)
             return
         _accepted(run, session, pushed.version, pushed.url)
+
+
+def _to_share(run: RunContext, shared: SharedSession | None, bundle: Bundle, image: str) -> SharedSession | None:
+    """The session that this run can share; None for one of its own."""
+    if shared is None or not shared.takes(bundle, image):
+        return None
+    fits = lanes_that_fit(run.config, run.connection.client.limits())
+    if shared.size < fits:
+        return shared
+    run.reporter.warn(f"a session has memory for {fits} of these trainings: this one gets a session of its own")
+    return None
 
 
 def _check_files_here(run: RunContext, parent: Checkpoint, inputs: Sequence[Input]) -> None:
@@ -241,9 +249,9 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     """
     session = run.newest_session()
     try:
-        version = lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+        version = _look_for_push(run, session, sleep)
     except NoVersionShown as error:
-        if not session.baseline_version:
+        if not session.baseline_version and session.led_by is None:
             _check_not_elsewhere(run, session)
             with suppress(first_push.NoNameFree):
                 first_push.leave_empty(run, error, session)
@@ -261,6 +269,17 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
     _accepted(run, session, version)
 
 
+def _look_for_push(run: RunContext, session: SessionRow, sleep: Callable[[float], None]) -> SessionRef | None:
+    """As `lost_push.look_for_push`; of a shared session, what the run that led it knows by now counts."""
+    if session.led_by is not None:
+        lead = run.state.journal.session(*session.led_by)
+        if lead is None or not lead.lane or lead.started_at > session.started_at:  # taken back, or another since
+            return None
+        if lead.version is not None:
+            return launch.version_of(run.row, replace(session, version=lead.version))
+    return lost_push.look_for_push(run.connection.client, run.row, session, sleep=sleep)
+
+
 def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
     try:
         lost_push.check_not_elsewhere(run.connection.client, run.row, session)
@@ -271,11 +290,11 @@ def _check_not_elsewhere(run: RunContext, session: SessionRow) -> None:
 def _accepted(run: RunContext, session: SessionRow, version: SessionRef, where: str = "") -> None:
     with run.state.together():
         run.state.update_session(session, stage=Stage.PUSHED, version=version.id)
-        # Nothing but that there is a version.
-        run.state.change_settings(**first_push.NOTHING_KNOWN, quota_refused=None, first_refused=None, in_line=None)
+        own = {} if session.led_by else {**first_push.NOTHING_KNOWN, "quota_refused": None, "first_refused": None}
+        run.state.change_settings(**own, in_line=None)  # nothing but that there is a version
         run.note("pushed", session.generation, version=version.id)
     run.reporter.line(f"  accepted as {version.ref}" + (f": {where}" if where else ""))
-    if between := run.connection.client.others_between(session.baseline_version, version):
+    if session.led_by is None and (between := run.connection.client.others_between(session.baseline_version, version)):
         run.reporter.warn(f"something else started {between}; what it leaves is not used")
 
 
@@ -283,7 +302,7 @@ def _changed(run: RunContext, session: SessionRow, error: PushMismatch) -> None:
     """A session exists, but not as asked: never pushed again under this generation."""
     run.note("push_changed", session.generation, message=error.message, started=error.started)
     started = SessionRef.parse(error.started)
-    if started.address == run.row.address:
+    if started.address == session.address:
         # An input was dropped: the kernel's own look at its mounts ends it within seconds, and says so.
         run.reporter.warn(error.message)
         _accepted(run, session, started)

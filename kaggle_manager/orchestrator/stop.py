@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaggle_manager.config import RunConfig
-from kaggle_manager.console.formatting import iso
+from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFound, StorageError, error_context
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -100,9 +100,10 @@ def stop_run(
         except StorageError as error:
             refused = error
     if refused is not None:
-        raise _end_unwritten(config, connect_to, reporter, row, _newest(journal, row), refused) from refused
+        raise _end_unwritten(config, connect_to, reporter, row, journal, refused) from refused
     if newest is None or newest.stage is Stage.CLOSED:
         if delete:
+            _check_only_its_own(journal, row)
             _connected(config, connect_to, row).client.delete(row.owner, row.slug)
         words = "no session runs, and none follows"
         return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
@@ -116,10 +117,26 @@ def stop_run(
     if newest.version is None:
         words = "whether its last push was accepted is not known; the next tick looks, and ends that session if it was"
         return Stopped(row.run_id, cancelled=False, deleted=False, words=words)
-    said = _end(config, connect_to, reporter, row, newest)
+    said = _end(config, connect_to, reporter, row, newest, journal)
     if said.is_settled:
-        journal.add_facts(newest, cancel_asked=True)
+        for session in (newest, *journal.sharing(newest)):
+            journal.add_facts(session, cancel_asked=True)
     return Stopped(row.run_id, cancelled=said.is_done, deleted=False, words=said.words)
+
+
+def _check_only_its_own(journal: Journal, row: RunRow) -> None:
+    """Refuse to delete a kernel in which other runs have what is not brought home yet.
+
+    Raises:
+        ConfigError
+    """
+    for other in journal.open_at(row.address):
+        raise ConfigError(
+            f"Generation {other.generation} of run {other.run_id} is not restored yet, and was started as "
+            f"{row.address}: deleting that kernel would lose what it has saved.",
+            safe="no session follows; nothing was deleted",
+            next_step="let a `run` or `tick` of that run bring it home, and run the same command again",
+        )
 
 
 def _newest(journal: Journal, row: RunRow) -> SessionRow | None:
@@ -131,10 +148,11 @@ def _end_unwritten(
     connect_to: Callable[[RunConfig], Connection],
     reporter: Reporter,
     row: RunRow,
-    newest: SessionRow | None,
+    journal: Journal,
     refused: StorageError,
 ) -> StorageError:
     """End the session that the journal knows, and return what is to be said of a stop that nobody will find there."""
+    newest = _newest(journal, row)
     unwritten = (
         f"That run {row.run_id} is stopped could not be written down, so a `run`, a `tick` or a schedule goes on "
     )
@@ -142,7 +160,7 @@ def _end_unwritten(
     done = "No session of it is known to run."
     if newest is not None and newest.stage is not Stage.CLOSED and newest.version is not None:
         with error_context(message=lambda text: f"{text}\n{unwritten}"):
-            said = _end(config, connect_to, reporter, row, newest)
+            said = _end(config, connect_to, reporter, row, newest, journal)
         done = f"The platform was asked to end generation {newest.generation}." if said.is_done else f"{said.words}."
     return StorageError(
         f"{done} {unwritten}",
@@ -157,8 +175,11 @@ def _end(
     reporter: Reporter,
     row: RunRow,
     newest: SessionRow,
+    journal: Journal,
 ) -> Cancelled:
-    """Ask the platform, where the run is, to end its newest session."""
+    """Ask the platform, where the run is, to end its newest session, unless other runs that go on share it."""
+    if shared := _shared_with(journal, newest):
+        return shared
     connection = _connected(config, connect_to, row)
     container = progress_of(newest).container or _ask_log(connection, reporter, row, newest)
     return cancel(connection.client, version_of(row, newest), newest, container)
@@ -210,14 +231,28 @@ def cancel(client: Platform, version: SessionRef, session: SessionRow, container
     return Cancelled(is_done=True, is_settled=True, words=words + "and no session follows")
 
 
+def _shared_with(journal: Journal, session: SessionRow) -> Cancelled | None:
+    """Why a session is not ended that other runs share; None for one that may be ended: each of them is stopped."""
+    others = [each for each in journal.sharing(session) if not journal.run(each.run_id).stop_asked]
+    if not others:
+        return None
+    words = (
+        f"generation {session.generation} shares its session with {count(len(others), 'run')} that "
+        f"{'goes' if len(others) == 1 else 'go'} on, so it ends at its deadline; no session follows"
+    )
+    return Cancelled(is_done=False, is_settled=False, words=words)
+
+
 def end_if_stopped(run: RunContext) -> None:
     """End the running session of a run that was asked to stop: its push was under way then, perhaps."""
     session = run.newest_session()
-    if not run.row.stop_asked or session.facts.get("cancel_asked"):
+    if not run.row.stop_asked or session.facts.get("cancel_asked") or _shared_with(run.state.journal, session):
         return
     said = cancel(run.connection.client, run.version_of(session), session, progress_of(session).container)
     if said.is_settled:
         run.state.add_facts(session, cancel_asked=True)
+        for other in run.state.journal.sharing(session):
+            run.state.journal.add_facts(other, cancel_asked=True)
         run.reporter.line(f"  {said.words}")
 
 
@@ -229,6 +264,7 @@ def _ask_log(connection: Connection, reporter: Reporter, row: RunRow, session: S
         reporter,
         tag=session_tag(session.run_id, session.generation),
         bundle_sha256=session.bundle_sha256,
+        lane=session.lane,
         until=0.0,
         on_seen=seen.append,
     )

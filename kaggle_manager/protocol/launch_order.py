@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.protocol.document import Document, Line, Part, Sha256
+from kaggle_manager.protocol.lanes import NAME
 from kaggle_manager.sections.fields import InputText, inside_its_folder
 from kaggle_manager.sections.trial import Trial
 
@@ -53,6 +54,7 @@ class LaunchOrder(Document):
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of the platform that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.
+        lane: in a session that several runs share, which lane is this run's (`protocol.lanes`); "" in one of its own.
         trial: of a sweep, which the scenario is; None: it is one of section.toml.
         accept_changes: continue though the environment or the reward was changed since the parent, on purpose.
         accepted_files: the files of inputs that are accepted with it, each the digest that the user was told of.
@@ -67,6 +69,7 @@ class LaunchOrder(Document):
     section: str
     section_folder: Annotated[str, AfterValidator(inside_its_folder)]
     scenario: str
+    lane: Annotated[str, StringConstraints(pattern=rf"^({NAME})?$")] = ""
     trial: Trial | None = None
     target: PositiveInt
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None

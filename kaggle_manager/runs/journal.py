@@ -158,7 +158,7 @@ class Journal:
                 f"UPDATE sessions SET {sets} WHERE run_id = ? AND generation = ?",
                 (*map(stored, changes.values()), session.run_id, session.generation),
             )
-        return self._session(session)
+        return self._again(session)
 
     def add_facts(self, session: SessionRow, **facts: Any) -> SessionRow:
         """Add to what is known of a session, and return its new row."""
@@ -167,7 +167,7 @@ class Journal:
                 "UPDATE sessions SET facts = json_patch(facts, ?) WHERE run_id = ? AND generation = ?",
                 (as_json(facts), session.run_id, session.generation),
             )
-        return self._session(session)
+        return self._again(session)
 
     def drop_intent(self, session: SessionRow) -> None:
         """Take back an intent whose push was surely refused: the session number was never used."""
@@ -182,6 +182,27 @@ class Journal:
         query = f"SELECT {_OF_SESSION} FROM sessions WHERE run_id = ? ORDER BY generation DESC LIMIT ?"
         with refusals_of(self.path):
             return [session_of_row(dict(row)) for row in self._db.execute(query, (run_id, newest))][::-1]
+
+    def session(self, run_id: str, generation: int) -> SessionRow | None:
+        """One session of a run; None when there is none of this number."""
+        query = f"SELECT {_OF_SESSION} FROM sessions WHERE run_id = ? AND generation = ?"
+        with refusals_of(self.path):
+            row = self._db.execute(query, (run_id, generation)).fetchone()
+            return session_of_row(dict(row)) if row else None
+
+    def sharing(self, session: SessionRow) -> list[SessionRow]:
+        """Sessions of other runs that share this one, and are not brought home yet."""
+        query = f"SELECT {_OF_SESSION} FROM sessions WHERE run_id != ? AND stage != ? AND version = ? "
+        query += "AND json_extract(facts, '$.address') = ?"
+        with refusals_of(self.path):
+            values = (session.run_id, Stage.CLOSED, session.version, session.address)
+            return [session_of_row(dict(row)) for row in self._db.execute(query, values)]
+
+    def open_at(self, address: str) -> list[SessionRow]:
+        """Sessions, of whichever run, that were pushed to OWNER/SLUG and are not brought home yet."""
+        query = f"SELECT {_OF_SESSION} FROM sessions WHERE stage != ? AND json_extract(facts, '$.address') = ?"
+        with refusals_of(self.path):
+            return [session_of_row(dict(row)) for row in self._db.execute(query, (Stage.CLOSED, address))]
 
     def totals(self, run_id: str) -> Totals:
         """Over all sessions of a run."""
@@ -198,8 +219,11 @@ class Journal:
             return float(self._db.execute(query, (run_id, run_id, target)).fetchone()[0])
 
     def sessions_of(self, pool: str, since: str) -> list[SessionRow]:
-        """The sessions of every run there (see `sessions.week`) that may have lasted longer than until `since`."""
+        """The sessions of every run there (see `sessions.week`) that may have lasted longer than until `since`; of one
+        that runs share, that of the run that led it.
+        """
         query = f"SELECT {_OF_SESSION} FROM sessions WHERE json_extract(facts, '$.pool') = ? "
+        query += "AND json_extract(facts, '$.led_by') IS NULL "
         query += "AND (ended_at IS NULL OR ended_at > ?)"
         with refusals_of(self.path):
             return [session_of_row(dict(row)) for row in self._db.execute(query, (pool, since))]
@@ -214,7 +238,9 @@ class Journal:
     def session_summaries(self, run_id: str) -> list[dict[str, Any]]:
         """Of each session what a report shows, without its other facts; the first one first."""
         columns = "generation, version, stage, outcome, kind, step, gained, ran_s, lost_s, started_at, ended_at, why"
-        columns += ", coalesce(json_extract(facts, '$.caution'), '') AS caution"
+        columns += "".join(
+            f", coalesce(json_extract(facts, '$.{name}'), '') AS {name}" for name in ("address", "lane", "caution")
+        )
         columns += ", coalesce(json_extract(facts, '$.image'), '') AS image"
         columns += ", coalesce(json_extract(facts, '$.versions'), '{}') AS versions"
         columns += ", json_extract(facts, '$.seen.running_since') AS running_since"
@@ -298,12 +324,10 @@ class Journal:
     def _as_read(self, tree: str) -> str:
         return os.path.normpath(self.path.parent / tree)
 
-    def _session(self, session: SessionRow) -> SessionRow:
-        key = (session.run_id, session.generation)
-        with refusals_of(self.path):
-            query = f"SELECT {_OF_SESSION} FROM sessions WHERE run_id = ? AND generation = ?"
-            row = self._db.execute(query, key).fetchone()
-            return session_of_row(dict(row))
+    def _again(self, session: SessionRow) -> SessionRow:
+        found = self.session(session.run_id, session.generation)
+        assert found is not None, "it was just changed"
+        return found
 
 
 def _folder(path: str | Path) -> str:

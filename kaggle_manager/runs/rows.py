@@ -205,6 +205,17 @@ class SessionRow:
         return str(self.facts.get("address", ""))
 
     @property
+    def lane(self) -> str:
+        """Which lane of a session that several runs share; "" for a session of its own."""
+        return str(self.facts.get("lane", ""))
+
+    @property
+    def led_by(self) -> tuple[str, int] | None:
+        """Run and number of the session of the run under whose name a shared session was started; None for this one."""
+        run_id, _, generation = str(self.facts.get("led_by", "")).partition("/")
+        return (run_id, int(generation)) if run_id else None
+
+    @property
     def refusals(self) -> int:
         """How often what it left was refused."""
         return int(self.facts.get("refusals", 0))

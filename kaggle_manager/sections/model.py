@@ -86,13 +86,14 @@ class Kernel(Frozen):
 
     `accelerator` is the name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
     pinned (`name==version`). `include` are files and folders of the project, relative to its root, that travel beside
-    the section's own folder.
+    the section's own folder. So many runs of a campaign or sweep share one session, each in one of its `lanes`.
     """
 
     accelerator: Annotated[str, AfterValidator(accelerators.checked)] | None = None
     internet: bool = True
     packages: list[PinnedPackage] = []
     include: list[RelativePath] = []
+    lanes: PositiveInt = 1
 
     @field_validator("packages")
     @classmethod
@@ -301,6 +302,12 @@ class Section(Frozen):
     sweep: Sweep | None = None
     _folder: Path = PrivateAttr()
     _has_image: bool = PrivateAttr(default=True)
+
+    @property
+    def training_seeds(self) -> list[int]:
+        """The seeds that its study declares to train."""
+        declared = self.study.get("training_seeds")
+        return [seed for seed in declared if isinstance(seed, int)] if isinstance(declared, list) else []
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,7 @@ import lzma
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -129,11 +129,17 @@ def _experiment(root: Path, section: Section) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def render_script(bundle: Bundle, order: Mapping[str, Any], limit: int = SOURCE_LIMIT_BYTES) -> str:
+def render_script(
+    bundle: Bundle,
+    order: Mapping[str, Any],
+    limit: int = SOURCE_LIMIT_BYTES,
+    beside: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Return the source of the kernel that runs `bundle` under the launch order.
 
     Args:
         limit: bytes; the platform takes less.
+        beside: launch orders of other runs that the same session carries.
 
     Raises:
         BundleTooLarge: the script would be over the platform's limit; the message names the largest files.
@@ -145,8 +151,9 @@ def render_script(bundle: Bundle, order: Mapping[str, Any], limit: int = SOURCE_
         f"    raise SystemExit(\n        main(\n"
         f"            bundle_sha256={bundle.sha256!r},\n"
         f"            order=json.loads({json.dumps(order, sort_keys=True)!r}),\n"
+        + (f"            beside=json.loads({json.dumps(list(beside), sort_keys=True)!r}),\n" if beside else "")
         # Base 85 has neither quotes nor backslashes, so a raw literal holds it as it is.
-        f'            payload=r"""\n{_wrapped(payload)}\n""",\n'
+        + f'            payload=r"""\n{_wrapped(payload)}\n""",\n'
         f"        )\n    )\n"
     )
     script = entry + call
@@ -156,14 +163,24 @@ def render_script(bundle: Bundle, order: Mapping[str, Any], limit: int = SOURCE_
     return script
 
 
-def order_of(script: str) -> dict[str, Any] | None:
-    """The launch order inside a kernel script of this program; None for any other script."""
-    found = re.search(r"^ *order=json\.loads\((.+)\),\r?$", script, re.MULTILINE)  # a platform may change line ends
+def order_of(script: str, run_id: str = "") -> dict[str, Any] | None:
+    """The launch order inside a kernel script of this program; None for any other script.
+
+    Args:
+        run_id: of which run, in a session that carries several; "" for the first of them.
+    """
+    order, beside = _argument(script, "order"), _argument(script, "beside")
+    orders = [each for each in (order, *(beside if isinstance(beside, list) else ())) if isinstance(each, dict)]
+    return next((each for each in orders if run_id in ("", each.get("run_id"))), None)
+
+
+def _argument(script: str, name: str) -> object:
+    """What the call at the end of a script gives under this name; None for nothing that can be read."""
+    found = re.search(rf"^ *{name}=json\.loads\((.+)\),\r?$", script, re.MULTILINE)  # a platform may change line ends
     try:
-        order = json.loads(ast.literal_eval(found[1])) if found else None
+        return json.loads(ast.literal_eval(found[1])) if found else None
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None
-    return order if isinstance(order, dict) else None
 
 
 @functools.lru_cache(maxsize=2)

@@ -25,7 +25,6 @@ from kaggle_manager.platforms.platform import (
     ExpectedFile,
     OutputFile,
     OutputListing,
-    Platform,
     SessionRef,
     SessionState,
 )
@@ -34,6 +33,7 @@ from kaggle_manager.protocol.file_names import RESULT_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionResult, parse_result
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions import output_listing
+from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail, write_log
 
 
@@ -55,7 +55,7 @@ class DownloadedSession:
 
 
 def download_session(
-    client: Platform,
+    client: Outputs,
     version: SessionRef,
     folder: Path,
     session: SessionRow,
@@ -177,7 +177,7 @@ def download_session(
 
 
 def _own_result(
-    client: Platform,
+    client: Outputs,
     listed: OutputFile,
     folder: Path,
     session: SessionRow,

@@ -63,11 +63,16 @@ def tree_dataset(run: RunRow) -> str:
     return str(run.settings.get("tree_dataset") or kernel_names(run.scenario, run.run_id)[0] + DATASET_SUFFIX)
 
 
+def kernel_of(run: RunRow, session: SessionRow) -> tuple[str, str]:
+    """Owner and slug that a session was pushed to: of another run, which led it, or of an earlier name of this one."""
+    owner, _, slug = (session.address or run.address).partition("/")
+    return owner, slug
+
+
 def version_of(run: RunRow, session: SessionRow) -> SessionRef:
     """Where a session whose push was accepted is: the run may have another name, or another platform, since."""
     assert session.version is not None, "only called for sessions whose push was accepted"
-    owner, _, slug = session.address.partition("/") if session.address else (run.owner, "", run.slug)
-    return SessionRef(owner, slug, session.version)
+    return SessionRef(*kernel_of(run, session), session.version)
 
 
 def _accelerator_of(section: Section) -> str | None:
@@ -81,6 +86,7 @@ def launch_order(
     run: RunRow,
     generation: int,
     *,
+    lane: str = "",
     parent: Checkpoint | None,
     vouched_by: str,
     bundle: Bundle,
@@ -96,6 +102,7 @@ def launch_order(
     """What the session is told.
 
     Args:
+        lane: which one is the run's in a session that it may share; "" in one of its own.
         parent: the checkpoint it continues; None to start from zero.
         vouched_by: who vouches for that checkpoint.
         accept_changes: it continues that checkpoint though the environment or the reward was changed since.
@@ -116,6 +123,7 @@ def launch_order(
             section=config.section.name,
             section_folder=config.section_path.as_posix(),
             scenario=config.scenario_name,
+            lane=lane,
             trial=config.trial,
             target=config.target,
             seed=config.seed,
@@ -201,23 +209,30 @@ def kernel_push(
     run: RunRow,
     script: str,
     *,
-    has_parent: bool,
+    trees: Sequence[str] = (),
     timeout_s: float,
     wheels: Wheels | None = None,
     inputs: Sequence[SettledInput] = (),
     image: str = "",
 ) -> SessionRequest:
-    def sources(kind: str) -> tuple[str, ...]:
-        return tuple(each.source for each in inputs if each.input.kind == kind)
+    """A session to start.
 
-    tree = (f"{run.owner}/{tree_dataset(run)}",) if has_parent else ()
+    Args:
+        trees: datasets with the training trees that it continues.
+        timeout_s: seconds after which the platform ends it.
+        wheels, inputs: what else it reads.
+    """
+
+    def sources(kind: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(each.source for each in inputs if each.input.kind == kind))
+
     return SessionRequest(
         owner=run.owner,
         slug=run.slug,
         source=script,
         accelerator=config.section.kernel.accelerator,
         internet=config.section.kernel.internet,
-        inputs=(*tree, *((wheels.dataset,) if wheels else ()), *sources("dataset")),
+        inputs=(*trees, *((wheels.dataset,) if wheels else ()), *sources("dataset")),
         competitions=sources("competition"),
         models=sources("model"),
         session_timeout_s=int(timeout_s),  # never more than was planned: it may be all that is left of the quota

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.platforms.platform import LogLine, Platform, SessionRef
+from kaggle_manager.sessions.lane import lines_of
 from kaggle_manager.sessions.stored_log import LogCopy
 
 # A log that could not be opened, with all the patience of the client, is tried again after this long.
@@ -24,11 +25,16 @@ LogQueue = queue.Queue[LogLine | None]
 
 
 class LogReader(threading.Thread):
-    """Follows one session's log until it ends or `stop` is called; `copy` is the file for whoever looks on."""
+    """Follows one session's log until it ends or `stop` is called.
 
-    def __init__(self, client: Platform, version: SessionRef, copy: Path | None = None) -> None:
+    Args:
+        copy: the file for whoever looks on.
+        lane: whose lines alone are read, of a session that several runs share.
+    """
+
+    def __init__(self, client: Platform, version: SessionRef, copy: Path | None = None, lane: str = "") -> None:
         super().__init__(name=f"log of {version.ref}", daemon=True)
-        self._client, self._version = client, version
+        self._client, self._version, self._lane = client, version, lane
         self._copy = LogCopy(copy) if copy is not None else None
         self._stopping = threading.Event()
         self.lines: LogQueue = queue.Queue(MOST_WAITING)
@@ -42,7 +48,8 @@ class LogReader(threading.Thread):
         given = 0
         while not self._stopping.is_set():
             try:
-                for line in self._client.follow_log(self._version, stop=self._stopping.is_set):
+                log = self._client.follow_log(self._version, stop=self._stopping.is_set)
+                for line in lines_of(self._lane, log):
                     self.in_trouble = False
                     if line.index >= given:  # a stream that is opened anew begins with the first line again
                         if self._copy is not None and not self._stopping.is_set():

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from kaggle_manager.console.formatting import count, size
 from kaggle_manager.errors import KaggleManagerError, RemoteError, one_line
-from kaggle_manager.platforms.platform import ExpectedFile, OutputListing, Platform, SessionRef
+from kaggle_manager.platforms.platform import ExpectedFile, OutputListing, SessionRef
 from kaggle_manager.protocol.file_names import RESULT_FILE, START_FILE, TREE_FOLDER
 from kaggle_manager.protocol.session_result import OtherFile, OtherFiles, SessionResult
+from kaggle_manager.sessions.lane import Outputs
 
 OTHERS_FOLDER = "other_files"
 # Of one session. More than this is fetched by whoever wants it.
@@ -27,7 +28,7 @@ class _Enough(Exception):
     """The bound is reached."""
 
 
-def fetch_others(client: Platform, version: SessionRef, folder: Path, result: SessionResult | None) -> str:
+def fetch_others(client: Outputs, version: SessionRef, folder: Path, result: SessionResult | None) -> str:
     """Fetch other files of a session into `folder / OTHERS_FOLDER`, the smallest first.
 
     Args:
@@ -71,7 +72,7 @@ def in_words(left: OtherFiles, fetched: int, why: str = "") -> str:
 
 
 def _fetch(
-    client: Platform, version: SessionRef, folder: Path, files: Sequence[OtherFile], listing: OutputListing
+    client: Outputs, version: SessionRef, folder: Path, files: Sequence[OtherFile], listing: OutputListing
 ) -> tuple[int, str]:
     """How many were fetched, and why not all."""
     ends_at, moved, fetched = time.monotonic() + LONGEST_S, 0, 0

@@ -15,10 +15,11 @@ from kaggle_manager.checkpoints.layout import MANIFEST_SUFFIX, OWN_FILES_SUFFIX,
 from kaggle_manager.checkpoints.manifest import Manifest, parse_manifest
 from kaggle_manager.checkpoints.store import KEPT
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointIncompatible, OutputDamaged, UnsafePath
-from kaggle_manager.platforms.platform import ExpectedFile, OutputFile, OutputListing, Platform, SessionRef
+from kaggle_manager.platforms.platform import ExpectedFile, OutputFile, OutputListing, SessionRef
 from kaggle_manager.protocol.events import Event, ProgressEvent
 from kaggle_manager.protocol.file_names import START_FILE, TREE_FOLDER
 from kaggle_manager.runs.rows import SessionRow
+from kaggle_manager.sessions.lane import Outputs
 from kaggle_manager.sessions.metrics import progress_of
 
 # How often to look, and how far apart.
@@ -44,7 +45,7 @@ QUIET_LOOKS = 2
 
 
 def listing_with(
-    client: Platform,
+    client: Outputs,
     version: SessionRef,
     listing: OutputListing,
     names: Sequence[str],
@@ -59,14 +60,14 @@ def listing_with(
     return with_unlisted(client, version, listing, names)
 
 
-def with_unlisted(client: Platform, version: SessionRef, listing: OutputListing, names: Sequence[str]) -> OutputListing:
+def with_unlisted(client: Outputs, version: SessionRef, listing: OutputListing, names: Sequence[str]) -> OutputListing:
     """`listing`, and of these names those that it lacks and that are there: a list ends after 500 files."""
     found = [client.output_named(version, name) for name in missing(listing, names)]
     return replace(listing, files=(*listing.files, *(file for file in found if file is not None)))
 
 
 def with_unlisted_manifests(
-    client: Platform, version: SessionRef, listing: OutputListing, folder: Path, events: Sequence[Event]
+    client: Outputs, version: SessionRef, listing: OutputListing, folder: Path, events: Sequence[Event]
 ) -> OutputListing:
     """`listing`, and the manifests of a session that left no result, where the user's files fill the list.
 
@@ -92,7 +93,7 @@ def with_unlisted_manifests(
 
 
 def settled(
-    client: Platform, version: SessionRef, listing: OutputListing, sleep: Callable[[float], None]
+    client: Outputs, version: SessionRef, listing: OutputListing, sleep: Callable[[float], None]
 ) -> OutputListing:
     """`listing`, or what more looks add to it until they add nothing; an empty one is looked at to the last."""
     quiet = 0
@@ -122,7 +123,7 @@ def _together(older: OutputListing, newer: OutputListing) -> OutputListing:
 
 
 def download_manifests(
-    client: Platform, version: SessionRef, listing: OutputListing, folder: Path, run_id: str
+    client: Outputs, version: SessionRef, listing: OutputListing, folder: Path, run_id: str
 ) -> list[str]:
     """Bring the manifests of the session's training tree into `folder`; their names.
 
@@ -138,7 +139,7 @@ def download_manifests(
 
 
 def with_listed_in(
-    client: Platform, version: SessionRef, listing: OutputListing, manifests: Sequence[str], folder: Path
+    client: Outputs, version: SessionRef, listing: OutputListing, manifests: Sequence[str], folder: Path
 ) -> OutputListing:
     """`listing`, and what these manifests list, where it is there."""
     names = {file.name for name, manifest in _readable(manifests, folder) for file in _listed_in(manifest, name)}

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +49,8 @@ LOOK_S = 0.2
 MOST_REMEMBERED = 200
 
 Check = dict[str, Any]
-"""`{"name", "ok", "detail"}`, and `line`: what to write into section.toml, where that would make it better."""
+"""`{"name", "ok", "detail"}`; `line`: what to write into section.toml, where that would make it better; `lane_bytes`:
+memory that the training takes, where it was measured."""
 
 
 def missing_packages(section: Section, project: Path | None = None) -> list[str]:
@@ -88,7 +90,7 @@ def check_section(
         on_wait: called every second meanwhile.
 
     Returns:
-        `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail", "line"}, ...]}`.
+        `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail", "line", "lane_bytes"}, ...]}`.
 
     Raises:
         VerificationError: the checks could not be carried out; carries the last words of their process.
@@ -212,7 +214,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
         refuse_other_spaces(config, stated, spaces_now(config, inputs_of(config)))
     if warning := config.scenario.overshoot(config.target):
         reporter.warn(warning)
-    if _passed(config).get(_content_of(config), -1) >= _depth(config):
+    if _passed(config).get(_content_of(config), {}).get("depth", -1) >= _depth(config):
         return
     accelerator = config.section.kernel.accelerator if config.section.has_image else None  # else one of another name
     if warning := remark(accelerator):
@@ -240,7 +242,7 @@ def run_preflight(config: RunConfig, reporter: Reporter, stated: Mapping[str, An
     given = {"inputs": inputs, "limits": limits_of(config), "quick": config.quick}
     checks = shown(reporter, config.project_root, config.section, names, **given)["checks"]
     _raise_for_failed(config, checks)
-    remember_passed(config)
+    remember_passed(config, checks)
 
 
 def shown(
@@ -305,16 +307,26 @@ def inputs_of(*configs: RunConfig) -> dict[str, Path]:
     return found
 
 
-def remember_passed(config: RunConfig) -> None:
-    """From now on `run_preflight` lets this content pass at once."""
+def remember_passed(config: RunConfig, checks: Sequence[Check] = ()) -> None:
+    """From now on `run_preflight` lets this content pass at once, and what its checks have measured is known."""
     known, content = _passed(config), _content_of(config)
-    passed = {**known, content: max(known.get(content, -1), _depth(config))}
+    own = [check for check in checks if check["name"].startswith(f"{config.scenario_in_section}: ")]
+    measured = [int(check.get("lane_bytes", 0)) for check in own]
+    before = known.get(content, {})
+    found = {"depth": _depth(config), "lane_bytes": max(measured, default=0)}
+    passed = {**known, content: {name: max(value, before.get(name, -1)) for name, value in found.items()}}
     newest = dict([*passed.items()][-MOST_REMEMBERED:])
     file = _file(config)
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f"{file.name}.tmp")
     unfinished.write_text(json.dumps(newest, indent=2), encoding="utf-8")
     unfinished.replace(file)
+
+
+def lanes_that_fit(config: RunConfig, limits: Limits) -> int:
+    """How many such trainings fit the memory of one session, as far as it was measured."""
+    takes = _passed(config).get(_content_of(config), {}).get("lane_bytes", 0)
+    return max(1, limits.memory_bytes // takes) if limits.memory_bytes and takes else sys.maxsize
 
 
 def _content_of(config: RunConfig) -> str:
@@ -343,13 +355,18 @@ def _file(config: RunConfig) -> Path:
     return config.state / "preflight.json"
 
 
-def _passed(config: RunConfig) -> dict[str, int]:
-    """Content -> how much of it has passed, see `_depth`; nothing when the file is not there or cannot be read."""
+def _passed(config: RunConfig) -> dict[str, dict[str, int]]:
+    """Content -> how much of it has passed (`_depth`), and what was measured; nothing without a file to be read."""
     try:
         known = json.loads(_file(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: value for name, value in known.items() if isinstance(value, int)} if isinstance(known, dict) else {}
+    known = known if isinstance(known, dict) else {}
+    return {
+        content: {name: value for name, value in said.items() if isinstance(value, int)}
+        for content, said in known.items()
+        if isinstance(said, dict)
+    }
 
 
 @contextlib.contextmanager

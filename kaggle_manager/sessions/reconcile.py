@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Set
+from contextlib import suppress
 
 from kaggle_manager.errors import ConfigError, NoVersionShown, PushMismatch
 from kaggle_manager.platforms.platform import Platform, SessionRef
@@ -14,7 +15,7 @@ from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.sessions.bundle import order_of
-from kaggle_manager.sessions.launch import kernel_names
+from kaggle_manager.sessions.launch import kernel_names, kernel_of
 
 # How often to look for it, and how far apart, before it counts as never accepted.
 LOOKS = 5
@@ -31,16 +32,17 @@ def look_for_push(
     Raises:
         ConfigError: a newer version exists whose source is not ours: something else pushes to this kernel.
     """
+    owner, slug = kernel_of(run, session)
     for look in range(LOOKS):
-        newest = client.newest(run.owner, run.slug)
+        newest = client.newest(owner, slug)
         if newest is not None and _is_new(client, newest[0], session.baseline_version):
             version, source = newest
             if _is_of(session, source):
                 return version
             raise ConfigError(
-                f"{version.ref} was not pushed by this run: something else uses the kernel {run.owner}/{run.slug}.",
+                f"{version.ref} was not pushed by this run: something else uses the kernel {owner}/{slug}.",
                 safe="nothing more was pushed; the local training tree is untouched",
-                next_step=f"stop the other program, delete {run.owner}/{run.slug} on {run.platform}, "
+                next_step=f"stop the other program, delete {owner}/{slug} on {run.platform}, "
                 "and run the same command again",
             )
         if look < LOOKS - 1:
@@ -59,12 +61,13 @@ def check_not_elsewhere(client: Platform, run: RunRow, session: SessionRow) -> N
     Raises:
         PushMismatch: it was.
     """
-    others = [slug for slug in client.mine(run.owner) if slug != run.slug]
+    owner, own = kernel_of(run, session)
+    others = [slug for slug in client.mine(owner) if slug != own]
     for slug in others[:OTHER_KERNELS]:
-        newest = client.newest(run.owner, slug)
+        newest = client.newest(owner, slug)
         if newest is not None and _is_of(session, newest[1]):
             raise PushMismatch(
-                f"The platform filed generation {session.generation} of {run.owner}/{run.slug} as {newest[0].ref}.",
+                f"The platform filed generation {session.generation} of {owner}/{own} as {newest[0].ref}.",
                 started=newest[0].ref,
                 safe="nothing was downloaded or changed here; that session runs and uses quota",
             )
@@ -72,8 +75,8 @@ def check_not_elsewhere(client: Platform, run: RunRow, session: SessionRow) -> N
 
 def _is_of(session: SessionRow, source: str) -> bool:
     """Whether this source is the one of that generation. Not by its hash: a platform may change line ends."""
-    order = order_of(source) or {}
-    return (order.get("run_id"), order.get("generation")) == (session.run_id, session.generation)
+    order = order_of(source, session.run_id) or {}
+    return order.get("generation") == session.generation
 
 
 def find_named(client: Platform, owner: str, scenario: str, run_id: str) -> tuple[SessionRef, str] | None:
@@ -93,6 +96,22 @@ def find_named(client: Platform, owner: str, scenario: str, run_id: str) -> tupl
     if empty is not None:
         raise empty
     return None
+
+
+def led_by_another(client: Platform, owner: str, run_id: str) -> tuple[SessionRef, str] | None:
+    """The session of highest number in which this run was carried under the name of another one, and its source.
+
+    Raises:
+        AuthError, RemoteError.
+    """
+    found: dict[int, tuple[SessionRef, str]] = {}
+    for slug in client.mine(owner):
+        with suppress(NoVersionShown):
+            newest = client.newest(owner, slug)
+            order = order_of(newest[1], run_id) if newest else None
+            if newest and order:
+                found[int(order.get("generation", 0))] = newest
+    return found[max(found)] if found else None
 
 
 def is_empty(client: Platform, owner: str, slug: str) -> bool:
@@ -123,7 +142,7 @@ def unknown_session(
         return None
     version, source = newest
     try:
-        order = read_order(order_of(source))
+        order = read_order(order_of(source, run.run_id))
     except ConfigError:  # another program's, or edited by hand: not a session this program can answer for
         return None
     if order.run_id != run.run_id or order.generation <= reached:
@@ -138,5 +157,5 @@ def unknown_session(
         baseline_version="",
         version=version.id,
         started_at=at,
-        facts={"target": order.target, "address": run.address},
+        facts={"target": order.target, "address": version.address} | ({"lane": order.lane} if order.lane else {}),
     )

@@ -66,12 +66,13 @@ def watch(
     earlier: SessionProgress | None = None,
     on_seen: Callable[[SessionProgress], None] | None = None,
     session_s: float | None = None,
+    lane: str = "",
     log_copy: Path | None = None,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
     random_share: Callable[[], float] = random.random,
     wait: Wait = _wait,
-    read_log: Callable[[Platform, SessionRef, Path | None], LogReader] = LogReader,
+    read_log: Callable[[Platform, SessionRef, Path | None, str], LogReader] = LogReader,
 ) -> SessionStatus:
     """Return the final status of exactly this version, or after `until` the newest one.
 
@@ -85,6 +86,7 @@ def watch(
         earlier: what an earlier call saw; its lines are not shown again, its waits count on.
         on_seen: told what was seen, at most every ten seconds, and at the end.
         session_s: seconds this session may run in all, for the forecast that is shown.
+        lane: in which lane of it the run is (`protocol.lanes`), whose lines alone are shown.
         log_copy: a file that holds what has come of the log so far.
         clock, wall, random_share, wait, read_log: injectable; `wall` gives Unix seconds.
 
@@ -94,7 +96,7 @@ def watch(
         RemoteError: `until` has passed and no status could be read.
         KeyboardInterrupt: passed on; the session is left alone.
     """
-    reader = read_log(client, version, log_copy)
+    reader = read_log(client, version, log_copy, lane)
     watching = _Watch(
         client,
         version,

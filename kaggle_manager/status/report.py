@@ -36,6 +36,8 @@ class SessionSummary:
     Attributes:
         generation: number of the session in its run: 1, 2, 3, ...
         version: what the platform calls its session, as text; None while it is not known.
+        address: OWNER/SLUG that it was started under: of another run, where that one led a session they share.
+        lane: which lane of such a session is this run's; '' for a session of its own.
         stage: `intended`, `pushed`, `ended` or `closed`.
         outcome: `completed`, `interrupted`, `refused`, `crashed`, ...; '' until it is closed.
         kind: the sort of its failure; '' for none.
@@ -64,6 +66,8 @@ class SessionSummary:
     started_at: str
     ended_at: str | None
     why: str
+    address: str = ""
+    lane: str = ""
     caution: str = ""
     image: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.sessions.gone import said_where_deleted
+from kaggle_manager.sessions.lane import lines_of
 from kaggle_manager.sessions.launch import version_of
 from kaggle_manager.sessions.log_rendering import to_read
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_lines
@@ -61,4 +62,4 @@ def session_log(
             why = f": {status.failure_message}" if status.failure_message else ""
             reporter.line(f"it is queued, and its log begins when it runs{why}")
         live = client.follow_log(version_of(row, session), stop=lambda: False)
-        yield from to_read((line.text for line in live), tag)
+        yield from to_read((line.text for line in lines_of(session.lane, live)), tag)

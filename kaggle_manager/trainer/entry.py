@@ -6,7 +6,8 @@ end; so it uses the standard library only and imports nothing of the project. Wh
 hash is the first thing in the log, that code whose hash differs never runs, that this session's `session_result.json`
 exists at the end even when the trainer died before it could write one, or the user's code wrote another in its place,
 that a session ends with its training whatever the user's code has started, and that a request to stop reaches the
-trainer once, whenever it comes. It never writes code into the output folder.
+trainer once, whenever it comes. It never writes code into the output folder. A session may carry several runs, each in
+a lane: a trainer of its own, with its own folder of outputs, its share of the cores, and its prefix in the log.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,48 +82,112 @@ REST_OF_LOG_S = 5.0
 LOOK_S, AFTER_RESULT_S = 10.0, 300.0
 
 
-def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
+def main(*, bundle_sha256: str, order: dict[str, Any], payload: str, beside: Sequence[dict[str, Any]] = ()) -> int:
     """Run one session and return the exit code of the kernel (see docs/architecture.md).
 
     Args:
         bundle_sha256: sha256 of the uncompressed code archive.
         order: the launch order.
         payload: the code archive, xz-compressed, in base 85.
+        beside: launch orders of other runs that this session carries; they pin the same packages.
     """
     started = time.monotonic()
     stop = StopRequests()
     stop.listen()
-    emit(order, "KM_BUNDLE", sha256=bundle_sha256)
-    emit(order, "KM_SESSION", container=os.environ.get("KM_MACHINE_NAME", "unknown")[:200])
-    working = Path(os.environ["KM_WORKING_DIR"])
+    orders = [order, *beside]
+    for each in orders:
+        emit(each, "KM_BUNDLE", sha256=bundle_sha256)
+        emit(each, "KM_SESSION", container=os.environ.get("KM_MACHINE_NAME", "unknown")[:200])
     try:
         archive = lzma.decompress(base64.b85decode("".join(payload.split())))
     except (ValueError, lzma.LZMAError):
         archive = b""
     if hashlib.sha256(archive).hexdigest() != bundle_sha256:
         why = "the code in this kernel is not the code that was built"
-        return give_up(working, order, "refused", why, REFUSED, error="BundleDamaged")
+        return give_up(orders, "refused", why, REFUSED, error="BundleDamaged")
+    codes = [unpack(archive) for _ in orders]  # a folder for each, in which the user's code may write
+    if order.get("packages") and (problem := install(codes[0], write_order(codes[0], order))):
+        if problem["refused"]:
+            return give_up(orders, "refused", problem["reason"], REFUSED, error="PackagesRefused")
+        if problem["unfit"]:
+            return give_up(orders, "crashed", problem["reason"], CRASHED, error="WheelsUnfit")
+        return give_up(orders, "crashed", problem["reason"], CRASHED, error="InstallFailed")
+
+    elapsed = time.monotonic() - started
+    say(f"ready to train after {elapsed:.1f} s")
+    if not beside:
+        return train(codes[0], order, elapsed, stop, {})
+    exit_codes = [CRASHED] * len(orders)
+    gpus = visible_gpus()
+
+    def carry(lane: int) -> None:
+        own_cores(lane, len(orders))
+        own_gpu = {"CUDA_VISIBLE_DEVICES": gpus[lane % len(gpus)]} if len(gpus) > 1 else {}
+        exit_codes[lane] = train(codes[lane], orders[lane], elapsed, stop, own_gpu)
+
+    lanes = [threading.Thread(target=carry, args=(lane,)) for lane in range(len(orders))]
+    for thread in lanes:
+        thread.start()
+    for thread in lanes:
+        while thread.is_alive():
+            thread.join(LOOK_S)
+    hold_signals(True)
+    return max(exit_codes)
+
+
+def unpack(archive: bytes) -> Path:
     code = Path(tempfile.mkdtemp(prefix="km_code_"))
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(code, filter="data")
-    order_file = code / "launch_order.json"
-    order_file.write_text(json.dumps(order), encoding="utf-8")
-    if order.get("packages") and (problem := install(code, order_file)):
-        if problem["refused"]:
-            return give_up(working, order, "refused", problem["reason"], REFUSED, error="PackagesRefused")
-        if problem["unfit"]:
-            return give_up(working, order, "crashed", problem["reason"], CRASHED, error="WheelsUnfit")
-        return give_up(working, order, "crashed", problem["reason"], CRASHED, error="InstallFailed")
+    return code
 
-    elapsed = time.monotonic() - started
+
+def write_order(code: Path, order: dict[str, Any]) -> Path:
+    file = code / "launch_order.json"
+    file.write_text(json.dumps(order), encoding="utf-8")
+    return file
+
+
+def folder_of(order: dict[str, Any]) -> Path:
+    """Where the session of this order leaves its outputs."""
+    return Path(os.environ["KM_WORKING_DIR"]) / str(order.get("lane", ""))
+
+
+def own_cores(lane: int, lanes: int) -> None:
+    """Let this thread, and what it starts, run on its share of the cores; where there are too few, on all."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if share := cores[lane * len(cores) // lanes : (lane + 1) * len(cores) // lanes]:
+            os.sched_setaffinity(0, share)
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA calls the GPUs that this session may use."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        listed = subprocess.run(("nvidia-smi", "-L"), capture_output=True, text=True, timeout=60, check=True)
+        return [str(number) for number in range(listed.stdout.count("GPU "))]
+    return []
+
+
+def train(code: Path, order: dict[str, Any], elapsed: float, stop: StopRequests, environment: dict[str, str]) -> int:
+    """Carry out one order with a trainer of its own, and return its exit code.
+
+    Args:
+        elapsed: seconds that it took to come here.
+        environment: variables of its trainer.
+    """
+    working = folder_of(order)
+    environment = {**environment, "KM_WORKING_DIR": str(working)}
     # This clock is the same in every process of a machine.
     order = {**order, "elapsed_s": round(elapsed, 3), "trainer_started": time.monotonic()}
     if order.get("deadline_s") is not None:
         order["deadline_s"] -= elapsed
-    order_file.write_text(json.dumps(order), encoding="utf-8")
-    say(f"ready to train after {elapsed:.1f} s")
+    order_file = write_order(code, order)
     result = working / RESULT_FILE
-    exit_code = run_trainer(code, order_file, Log(session_tag(order)), stop, lambda: bool(result_of(result, order)))
+    log = Log(session_tag(order), log_prefix(order))
+    exit_code = run_trainer(code, order_file, log, stop, lambda: bool(result_of(result, order)), environment)
     hold_signals(True)  # what is left to do ends by itself; an interpreter that ends has no handlers any more
     written = result_of(result, order)
     # A process that was ended, or died, while it was leaving, has a code that says nothing of the training.
@@ -133,11 +198,11 @@ def main(*, bundle_sha256: str, order: dict[str, Any], payload: str) -> int:
         return exit_code
     # What the trainer had saved before it died is worth as much as ever, and the user's code may have left files until
     # its process ended. If this fails, the manifests say what was saved.
-    run_of_bundle(code, EPILOGUE, order_file, str(exit_code)).wait()
+    run_of_bundle(code, EPILOGUE, order_file, str(exit_code), environment=environment).wait()
     if result_of(result, order):
         return exit_code
     if not (working / TREE_FOLDER).exists():
-        return give_up(working, order, "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
+        return give_up([order], "crashed", f"the trainer ended with code {exit_code}", exit_code or CRASHED)
     return exit_code or CRASHED
 
 
@@ -148,7 +213,7 @@ class StopRequests:
     """
 
     def __init__(self) -> None:
-        self._trainer: subprocess.Popen[bytes] | None = None
+        self._trainers: list[subprocess.Popen[bytes]] = []
         self._asked: int | None = None
 
     def listen(self) -> None:
@@ -157,14 +222,14 @@ class StopRequests:
                 signal.signal(number, self._hand_on)
 
     def give_to(self, trainer: subprocess.Popen[bytes]) -> None:
-        self._trainer = trainer
+        self._trainers.append(trainer)
         if self._asked is not None:
             trainer.send_signal(self._asked)
 
     def _hand_on(self, number: int, _frame: Any) -> None:
         self._asked = number
-        if self._trainer is not None:
-            self._trainer.send_signal(number)
+        for trainer in self._trainers:
+            trainer.send_signal(number)
 
 
 def say(text: str) -> None:
@@ -175,12 +240,17 @@ def say(text: str) -> None:
 
 def emit(order: dict[str, Any], kind: str, **values: Any) -> None:
     """Write one event of this session; see kaggle_manager/protocol/events.py."""
-    sys.stdout.write(f"\n{kind} {json.dumps({'session': session_tag(order), **values})}\n")
+    sys.stdout.write(f"\n{log_prefix(order)}{kind} {json.dumps({'session': session_tag(order), **values})}\n")
     sys.stdout.flush()
 
 
 def session_tag(order: dict[str, Any]) -> str:
     return f"{str(order.get('run_id', ''))[:8]}/{order.get('generation')}"
+
+
+def log_prefix(order: dict[str, Any]) -> str:
+    """What each line of a lane begins with; see kaggle_manager/protocol/lanes.py."""
+    return f"{order['lane']}| " if order.get("lane") else ""
 
 
 def install(code: Path, order_file: Path) -> dict[str, Any]:
@@ -200,9 +270,13 @@ class Log:
 
     Args:
         tag: by which the session's events are known.
+        prefix: of each line, which is then whole; "" writes everything as it comes.
     """
 
-    def __init__(self, tag: str) -> None:
+    _writing = threading.Lock()  # lanes write to one log
+
+    def __init__(self, tag: str, prefix: str = "") -> None:
+        self._prefix = prefix.encode()
         self._event = re.compile(rb'KM_[A-Z]+ \{"session": ' + re.escape(json.dumps(tag).encode()))
         self._lock = threading.Lock()
         self._head_left, self._events_left, self._tail_left = HEAD_OF_LOG, EVENTS_IN_LOG, TAIL_OF_LOG
@@ -214,7 +288,7 @@ class Log:
         """Read `pipe` to its end, however little of it is written to the file descriptor `to`."""
         begun, begun_in_log = b"", 0  # a line without its end; how much more of it may follow where it was begun
         with pipe:
-            while chunk := os.read(pipe.fileno(), LONGEST_LINE):
+            for chunk in self._chunks(pipe):
                 with self._lock:
                     if self._head_left > 0:
                         self._head_left -= len(chunk)
@@ -233,6 +307,21 @@ class Log:
                         self._keep(to, line)
         with self._lock:
             self._keep(to, begun)
+
+    def _chunks(self, pipe: IO[bytes]) -> Iterator[bytes]:
+        """What comes through `pipe`: as it comes, or in whole lines that have a prefix."""
+        begun = b""
+        while chunk := os.read(pipe.fileno(), LONGEST_LINE):
+            if not self._prefix:
+                yield chunk
+                continue
+            *lines, begun = (begun + chunk).split(b"\n")
+            if len(begun) > LONGEST_LINE:
+                lines, begun = [*lines, begun], b""
+            if lines:
+                yield b"".join(b"%s%s\n" % (self._prefix, line) for line in lines)
+        if begun:
+            yield b"%s%s\n" % (self._prefix, begun)
 
     def _keep(self, to: int, line: bytes) -> None:
         if not line:
@@ -260,21 +349,26 @@ class Log:
                 self._write(to, line + b"\n")
 
     def _say(self, to: int, what: str) -> None:
-        self._write(to, f"\n[… the log of this session is long: {what} …]\n".encode())
+        self._write(to, b"\n%s%s\n" % (self._prefix, f"[… the log of this session is long: {what} …]".encode()))
 
     def _write(self, to: int, data: bytes) -> None:
         # A log that nobody takes any more must not end a training.
-        with contextlib.suppress(OSError):
+        with self._writing, contextlib.suppress(OSError):
             while data:
                 data = data[os.write(to, data) :]
 
 
 def run_of_bundle(
-    code: Path, program: str, order_file: Path, *arguments: str, **options: Any
+    code: Path,
+    program: str,
+    order_file: Path,
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    **options: Any,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a process group of its own: signals of a terminal reach it from here alone, and once."""
     # From the start of its process: what Python itself loads on its way, the user's `sitecustomize`, may load NumPy.
-    environment = dict(os.environ)
+    environment = {**os.environ, **(environment or {})}
     if (code / ARITHMETIC).is_file():
         environment = runpy.run_path(str(code / ARITHMETIC))["pinned"](environment)
     environment |= {"PYTHONPATH": str(code), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -282,13 +376,27 @@ def run_of_bundle(
     return subprocess.Popen(command, env=environment, cwd=code, process_group=0, **options)
 
 
-def run_trainer(code: Path, order_file: Path, log: Log, stop: StopRequests, has_result: Callable[[], bool]) -> int:
+def run_trainer(
+    code: Path,
+    order_file: Path,
+    log: Log,
+    stop: StopRequests,
+    has_result: Callable[[], bool],
+    environment: dict[str, str],
+) -> int:
     """Run the trainer to its end, and end what the user's code left behind; return its exit code."""
     sys.stdout.flush()
     # The trainer inherits this, and has handlers only after the seconds of an import; threads never get a signal.
     hold_signals(True)
     trainer = run_of_bundle(
-        code, TRAINER, order_file, str(LAST_WORDS_S), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        code,
+        TRAINER,
+        order_file,
+        str(LAST_WORDS_S),
+        environment=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
     )
     assert trainer.stdout is not None
     assert trainer.stderr is not None
@@ -346,35 +454,37 @@ def result_of(path: Path, order: dict[str, Any]) -> dict[str, Any]:
     return result if (result.get("run_id"), result.get("generation"), result.get("bundle_sha256")) == own else {}
 
 
-def give_up(working: Path, order: dict[str, Any], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
-    """Write the result of a session whose trainer was never started; `error` names the cause where the log cannot."""
-    result: dict[str, Any] = {
-        "schema": RESULT_SCHEMA,
-        "outcome": outcome,
-        "reason": reason,
-        "error": {"type": error, "message": reason} if error else None,
-        "exit_code": exit_code,
-        "run_id": order.get("run_id"),
-        "generation": order.get("generation"),
-        "bundle_sha256": order.get("bundle_sha256"),
-        "python": sys.version.partition(" ")[0],
-    }
-    working.mkdir(parents=True, exist_ok=True)
-    unfinished = working / f".{RESULT_FILE}"
-    unfinished.write_text(json.dumps(result), encoding="utf-8")
-    unfinished.replace(working / RESULT_FILE)
-    emit(
-        order,
-        "KM_RESULT",
-        run_id=order.get("run_id"),
-        generation=order.get("generation"),
-        bundle_sha256=order.get("bundle_sha256"),
-        outcome=outcome,
-        reason=reason[:LONGEST_EVENT_REASON],
-        exit_code=exit_code,
-        step=None,
-        output_files=0,
-    )
+def give_up(orders: Sequence[dict[str, Any]], outcome: str, reason: str, exit_code: int, *, error: str = "") -> int:
+    """Write the results of sessions whose trainer was never started; `error` names the cause where the log cannot."""
+    for order in orders:
+        result: dict[str, Any] = {
+            "schema": RESULT_SCHEMA,
+            "outcome": outcome,
+            "reason": reason,
+            "error": {"type": error, "message": reason} if error else None,
+            "exit_code": exit_code,
+            "run_id": order.get("run_id"),
+            "generation": order.get("generation"),
+            "bundle_sha256": order.get("bundle_sha256"),
+            "python": sys.version.partition(" ")[0],
+        }
+        working = folder_of(order)
+        working.mkdir(parents=True, exist_ok=True)
+        unfinished = working / f".{RESULT_FILE}"
+        unfinished.write_text(json.dumps(result), encoding="utf-8")
+        unfinished.replace(working / RESULT_FILE)
+        emit(
+            order,
+            "KM_RESULT",
+            run_id=order.get("run_id"),
+            generation=order.get("generation"),
+            bundle_sha256=order.get("bundle_sha256"),
+            outcome=outcome,
+            reason=reason[:LONGEST_EVENT_REASON],
+            exit_code=exit_code,
+            step=None,
+            output_files=0,
+        )
     sys.stderr.write(f"{reason}\n")
     sys.stderr.flush()
     return exit_code

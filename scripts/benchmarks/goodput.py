@@ -94,14 +94,14 @@ def over_sessions(project: Path, sessions: int, length_s: int) -> list[dict[str,
     sys.exit(f"the run has ended by itself: {run.communicate()[1][-2000:]}")
 
 
-def bare_speed(project: Path, seconds: float) -> float:
-    """Timesteps a second of the same training, alone."""
-    section = load_section(project / "sections" / NAME / SECTION_FILE)
-    scenario = section.scenario(section.default_scenario)
+def bare_speed(file: Path, seconds: float) -> float:
+    """Timesteps a second of what the section.toml at `file` trains, alone."""
+    section = load_section(file)
+    scenario = section.agent()
     determinism.make_deterministic("cpu")
     with tempfile.TemporaryDirectory() as tree:
         config = from_scenario(
-            NAME, scenario, total=MANY, tree=Path(tree), lineage=Lineage("benchmark", 1, None, 0), identity={}
+            section.name, scenario, total=MANY, tree=Path(tree), lineage=Lineage("benchmark", 1, None, 0), identity={}
         )
     vec = config.environments.vectorised("none", scenario.seed or 0)
     model = algorithms.build_model(
@@ -125,9 +125,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="km_goodput_", ignore_cleanup_errors=True) as folder:
         project = Path(folder)
         done(project, "init", NAME, "--env", options.env, "--algo", options.algo)
-        speeds = [bare_speed(project, options.bare_s / 2)]
+        speeds = [bare_speed(project / "sections" / NAME / SECTION_FILE, options.bare_s / 2)]
         sessions = over_sessions(project, options.sessions, options.session_s)
-        speeds.append(bare_speed(project, options.bare_s / 2))
+        speeds.append(bare_speed(project / "sections" / NAME / SECTION_FILE, options.bare_s / 2))
     bare, gained = sum(speeds) / 2, [int(each["gained"]) for each in sessions]
     command = " ".join(["python", "scripts/benchmarks/goodput.py", *sys.argv[1:]])
     how = (

@@ -23,12 +23,14 @@ class CheckResult:
 
     Attributes:
         line: what to write into section.toml, as `key = value`, where that would make it better.
+        lane_bytes: memory that the training takes, where it was measured; 0 where it was not.
     """
 
     name: str
     ok: bool
     detail: str
     line: str = ""
+    lane_bytes: int = 0
 
 
 def report(check: Callable[[], Iterable[CheckResult]], *, as_json: bool) -> int:

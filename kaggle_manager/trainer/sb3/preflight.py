@@ -51,6 +51,7 @@ from kaggle_manager.trainer.sb3.env_check import (
     told,
 )
 from kaggle_manager.trainer.sb3.env_files import FilesUsed, not_fingerprinted
+from kaggle_manager.trainer.sb3.lane_gain import measure_lanes
 from kaggle_manager.trainer.sb3.local_training import open_project, train_here, tree_of
 from kaggle_manager.trainer.sb3.network_share import NetworkShare, measure_share, share_of_built
 from kaggle_manager.trainer.sb3.resume_proof import own_code, prove_resume
@@ -112,6 +113,7 @@ def _of_scenario(project: Path, section: Section, name: str, effort: Effort, qui
                 yield from check_accelerator(section, name, made)
                 yield check_evaluations(scenario, made)
                 yield from check_vec_env(scenario, made)
+                yield from check_lanes(project, section, name, made)
                 with _model_of(scenario.for_quick(), made) as (model, _):
                     rollout = algorithms.rollout_steps(model)  # an algorithm of one's own says it in no text
                 patience_s += MAKINGS * made.longest_s
@@ -333,6 +335,33 @@ def _speeds(n_envs: int, used: str, measure: Callable[[], dict[str, float]], lin
     if speeds[faster] > WORTHWHILE_GAIN * speeds[used]:
         said = f"WARNING: {said}; {line.format(faster)}"
     return CheckResult(what, True, said)
+
+
+def check_lanes(project: Path, section: Section, name: str, made: Pool) -> list[CheckResult]:
+    """Where a section has many runs: what two trainings side by side gain, and how many fit a session; no failure."""
+    if section.kernel.lanes == 1 and section.sweep is None and len(section.training_seeds) < 2:
+        return []
+    what = "how several side by side train"
+    scenario = section.agent(name)
+    try:
+        seen = measure_lanes(project, section.name, name, _with_code())
+        with _model_of(scenario, made) as (model, capacity):
+            rows = min(capacity, scenario.timesteps) // model.n_envs
+            takes = (seen.process_bytes if seen else 0) + rows * sizes.row_bytes(model)
+    except Exception as error:
+        return [CheckResult(what, True, f"not known: {told(error)}")]
+    if seen is None:
+        return [CheckResult(what, True, "not known: no update came within seconds")]
+    said = f"two train {seen.gain:.2g} times as much as one on {seen.cores} cores, with {sizes.gigabytes(takes)} each"
+    fits, line, asked = (trial.memory_bytes or sys.maxsize) // max(takes, 1), "", section.kernel.lanes
+    if asked > max(fits, 1):
+        said = f"WARNING: {said}; of lanes = {asked} no more than {max(fits, 1)} fit a session, and are used"
+    elif asked == 1 and fits > 1 and seen.gain >= WORTHWHILE_GAIN:
+        line = "lanes = 2"
+        said += f"; several seeds or trials train so in one session with `{line}` under [kernel] in section.toml"
+    elif asked > 1 and seen.gain < WORTHWHILE_GAIN:
+        said = f"WARNING: {said}; lanes = {asked} may take longer than one session after the other"
+    return [CheckResult(what, True, said, line, lane_bytes=takes)]
 
 
 def check_evaluations(scenario: ScenarioConfig, made: Pool | None = None) -> CheckResult:

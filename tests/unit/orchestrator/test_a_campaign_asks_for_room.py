@@ -25,10 +25,11 @@ class Manager:
             raise room
         return room
 
-    def tick(self, config: Any, *, may_push: bool) -> SimpleNamespace:
+    def tick(self, config: Any, *, may_push: bool, shared: object = None) -> SimpleNamespace:
         self.live |= {id(config)} if may_push else set()
         state = "running" if id(config) in self.live else "waiting"
-        return SimpleNamespace(state=state, step=0, waiting_until=None, in_line=False)
+        own = SimpleNamespace(address="me/it", version=str(id(config)))
+        return SimpleNamespace(state=state, step=0, waiting_until=None, in_line=False, sessions=(own,))
 
 
 def test_room_is_asked_for_again_in_each_round(tmp_path: Path) -> None:

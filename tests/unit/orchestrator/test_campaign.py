@@ -22,6 +22,7 @@ class Report:
     step: int = 0
     waiting_until: str | None = None
     in_line: bool = False
+    sessions: tuple[Any, ...] = ()
 
 
 RUNNING: Any = Report()
@@ -39,7 +40,7 @@ class Manager:
     def room_for(self, config: RunConfig) -> int:
         return 5
 
-    def tick(self, config: RunConfig, *, may_push: bool) -> Any:
+    def tick(self, config: RunConfig, *, may_push: bool, shared: object = None) -> Any:
         if self.fails:
             raise self.fails("it ends")
         if may_push:
@@ -103,7 +104,7 @@ def test_slots_go_to_the_smallest_share_of_its_target(tmp_path: Path) -> None:
 
 def test_a_defect_met_by_one_member_is_raised_when_the_others_are_over(tmp_path: Path) -> None:
     class Defective(Manager):
-        def tick(self, config: RunConfig, *, may_push: bool) -> Any:
+        def tick(self, config: RunConfig, *, may_push: bool, shared: object = None) -> Any:
             if config.seed == 1:
                 raise ZeroDivisionError("of the first")
             return super().tick(config, may_push=may_push)
@@ -116,7 +117,7 @@ def test_a_defect_met_by_one_member_is_raised_when_the_others_are_over(tmp_path:
 
 def test_a_member_without_quota_holds_no_slot_and_is_told_of_once(tmp_path: Path) -> None:
     class Spent(Manager):
-        def tick(self, config: RunConfig, *, may_push: bool) -> Any:
+        def tick(self, config: RunConfig, *, may_push: bool, shared: object = None) -> Any:
             if config.seed == 1:
                 raise QuotaError("none is left")
             return super().tick(config, may_push=may_push)

@@ -13,6 +13,7 @@ import pytest
 
 from kaggle_manager.protocol import events, file_names, session_result
 from kaggle_manager.protocol.events import ResultEvent, parse_event, session_tag
+from kaggle_manager.protocol.lanes import lane_name, line_of
 from kaggle_manager.protocol.launch_order import LaunchOrder
 from kaggle_manager.protocol.session_result import LARGEST_RESULT_BYTES, SessionError, SessionResult, parse_result
 from kaggle_manager.sessions.outcome import KINDS_BY_ERROR
@@ -90,12 +91,13 @@ def test_the_errors_it_names_are_those_the_manager_has_a_policy_for() -> None:
 
 @pytest.mark.parametrize("error", ["", "InstallFailed"])
 def test_a_result_it_leaves_is_one_and_so_is_its_event(
-    error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcomes = {ast.literal_eval(call.args[2]) for call in calls("give_up")}
+    monkeypatch.setenv("KM_WORKING_DIR", str(tmp_path))
+    outcomes = {ast.literal_eval(call.args[1]) for call in calls("give_up")}
     assert outcomes == {"refused", "crashed"}
     for outcome in outcomes:
-        assert entry.give_up(tmp_path, ORDER, outcome, "why", 3, error=error) == 3
+        assert entry.give_up([ORDER], outcome, "why", 3, error=error) == 3
         content = (tmp_path / file_names.RESULT_FILE).read_bytes()
         result = parse_result(content, **ORDER)  # type: ignore[arg-type]
         assert (result.outcome, result.reason, result.exit_code) == (outcome, "why", 3)
@@ -132,6 +134,13 @@ def test_a_file_of_the_results_name_is_the_result_only_when_it_says_so(content: 
     assert not entry.result_of(path, ORDER)
     path.write_text(json.dumps(ORDER))
     assert entry.result_of(path, ORDER)
+
+
+def test_its_lines_of_a_lane_are_that_lanes_alone() -> None:
+    line = f"{entry.log_prefix({'lane': lane_name(2)})}KM_SESSION"
+    assert [line_of(lane, line) for lane in ("lane_2", "lane_1", "")] == ["KM_SESSION", None, line]
+    assert entry.log_prefix({"lane": ""}) == ""
+    assert line_of("lane_1", "of the machine") == "of the machine", "what no lane says is everybody's"
 
 
 def test_it_writes_an_event_as_the_trainer_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -17,7 +19,7 @@ from kaggle_manager.protocol.events import BundleEvent, ContainerEvent, parse_ev
 from kaggle_manager.sections.model import load_section
 from kaggle_manager.sections.scaffold import new_section
 from kaggle_manager.sessions import bundle
-from kaggle_manager.sessions.bundle import Bundle, build_bundle, render_script
+from kaggle_manager.sessions.bundle import Bundle, build_bundle, order_of, render_script
 from kaggle_manager.trainer.entry import ARITHMETIC
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -219,7 +221,9 @@ def test_more_than_could_ever_be_sent_is_refused_unread(project: Path, monkeypat
     assert "`inputs`" in refused.value.next_step
 
 
-def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
+def run_script(
+    script: str, tmp_path: Path, environ: Mapping[str, str] = MappingProxyType({})
+) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
     working = tmp_path / "working"
     (tmp_path / "script.py").write_text(script, encoding="utf-8")
     done = subprocess.run(
@@ -229,6 +233,7 @@ def run_script(script: str, tmp_path: Path) -> tuple[subprocess.CompletedProcess
             "KM_INPUT_DIR": str(tmp_path / "input"),
             "KM_MACHINE_NAME": "c-123456",
             "PATH": "/usr/bin:/bin",
+            **environ,
         },
         capture_output=True,
         text=True,
@@ -245,6 +250,48 @@ def test_the_hash_is_the_first_thing_said_and_the_packed_code_runs(project: Path
     told = [parse_event(line, session_tag("r1", 1)) for line in lines[:2]]
     assert told == [BundleEvent(sha256=code.sha256), ContainerEvent(container="c-123456")]
     assert "trained r1 True" in lines, "and knows since when: the imports of the trainer are the session's time"
+
+
+LANES = """
+import json, os, pathlib, sys, time
+def run(order):
+    where = pathlib.Path(os.environ["KM_WORKING_DIR"])
+    where.mkdir(parents=True)
+    pathlib.Path("here.txt").write_text(order["run_id"])  # beside its code, as the user's code may
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    said = {"cores": cores, "gpu": os.environ["CUDA_VISIBLE_DEVICES"], "mine": pathlib.Path("here.txt").read_text()}
+    for number in range(300):
+        os.write(1, b"a line of %s\\n" % order["run_id"].encode())
+    if order["run_id"] == "r2":
+        sys.exit("it fails")
+    (where / "session_result.json").write_text(json.dumps({**said, **order, "exit_code": 0}))
+    return 0
+"""
+
+
+def test_several_orders_run_side_by_side_each_with_its_folder_its_lines_and_its_share_of_the_machine(
+    project: Path, tmp_path: Path
+) -> None:
+    (bundle.INSTALLED / MAIN).write_text(LANES)
+    orders = [{**ORDER, "run_id": f"r{number}", "lane": f"lane_{number}"} for number in (1, 2, 3)]
+    code = built(project)
+    script = render_script(code, orders[0], beside=orders[1:])
+    assert [order_of(script, f"r{number}") for number in (1, 2, 3, 4)] == [*orders, None]
+    done, at_the_root = run_script(script, tmp_path, {"CUDA_VISIBLE_DEVICES": "0,1"})
+    assert (done.returncode, at_the_root) == (1, {}), "one of them has failed"
+    found = [json.loads((tmp_path / f"working/lane_{number}/session_result.json").read_text()) for number in (1, 2, 3)]
+    assert [each["run_id"] for each in found] == ["r1", "r2", "r3"]
+    assert (found[1]["outcome"], "code 1" in found[1]["reason"]) == ("crashed", True)
+    assert [found[0]["mine"], found[2]["mine"]] == ["r1", "r3"], "each has a copy of the code"
+    assert [found[0]["gpu"], found[2]["gpu"]] == ["0", "0"], "two GPUs for three lanes"
+    if len(found[0]["cores"]) < os.cpu_count():  # type: ignore[operator]
+        assert not set(found[0]["cores"]) & set(found[2]["cores"])
+    lines = done.stdout.splitlines()
+    for number in (1, 2, 3):
+        own = [line for line in lines if line.startswith(f"lane_{number}| ")]
+        assert own.count(f"lane_{number}| a line of r{number}") == 300, "whole lines, none lost"
+        told = [event for line in own if (event := parse_event(line.partition("| ")[2], session_tag(f"r{number}", 1)))]
+        assert told[:2] == [BundleEvent(sha256=code.sha256), ContainerEvent(container="c-123456")]
 
 
 def test_a_trainer_without_a_last_word_is_reported_as_crashed(project: Path, tmp_path: Path) -> None:
