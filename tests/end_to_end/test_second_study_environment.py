@@ -172,19 +172,24 @@ def test_tuning_keeps_what_it_tried_and_tries_nothing_twice(tmp_path: Path, monk
         assert {row["name"] for row in tuning.tried} == {*plan}
         assert tuning.chosen()["longest_queue"] in ({"ahead": 0}, {"ahead": 4})
     assert sorted(set(played)) == ["fixed_time_tuned", "longest_queue"]
-    assert len(played) == len(tuning.tried)
+    rows = {(row["name"], str(row["parameters"])) for row in tuning.tried}
+    assert len(played) == len(tuning.tried) == len(rows)
 
 
 def test_gymnasium_accepts_it_and_double_dqn_learns_in_it(env: SignalEnv) -> None:
     from gymnasium.utils.env_checker import check_env
 
-    from validation_ch7.section_7_6_rl_performance.second_study.double_dqn import DoubleDQN
+    from validation_ch7.section_7_6_rl_performance.second_study.double_dqn import DoubleDQN, _Chosen
 
     check_env(env, skip_render_check=True)
     model = DoubleDQN("MlpPolicy", env, learning_starts=0, train_freq=1, n_steps=3, seed=1, device="cpu")
     model.learn(30)
     assert model._n_updates > 0
     assert model.q_net_target is model.policy.q_net_target
+    observations, _ = model.policy.obs_to_tensor(env.observation_space.sample())
+    target, chooser = model.q_net_target, model.q_net
+    chosen = _Chosen(target, chooser)(observations)
+    assert chosen.item() == target(observations)[0, chooser(observations).argmax()].item()
 
 
 def test_a_training_with_it_and_double_dqn_resumes_after_a_kill() -> None:

@@ -16,8 +16,9 @@ from kaggle_manager.sections.identity import identity_of
 from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection
 from validation_ch7.section_7_6_rl_performance.second_study import contenders, controllers, development, reward
-from validation_ch7.section_7_6_rl_performance.second_study.episodes import gridlock_onset_s, longest_red_s
+from validation_ch7.section_7_6_rl_performance.second_study.episodes import CONDITIONS, gridlock_onset_s, longest_red_s
 from validation_ch7.section_7_6_rl_performance.second_study.faults import Faults
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.junction import read_junction
 from validation_ch7.section_7_6_rl_performance.second_study.messages import (
     OF_A_LANE,
@@ -239,3 +240,12 @@ def test_every_variant_of_the_plan_is_a_scenario_and_no_development_seed_is_one_
     held_out = section.study["held_out_seeds"]
     assert not judged & set(range(held_out["first"], held_out["first"] + held_out["count"]))
     assert not {*plan["seeds"]["training"]} & {*section.study["training_seeds"]}
+
+
+def test_what_is_declared_is_there_to_be_trained_and_played() -> None:
+    declared, section = read_declaration(), load_section(FOLDER / "section.toml")
+    assert {*declared.traffic.conditions} == {*CONDITIONS} - {"as trained"}
+    assert declared.judgement.baselines == [*contenders.RULES]
+    for declared_agent in declared.agents.values():
+        for site, scenario in declared_agent.scenarios.items():
+            assert section.agent(scenario).environment_kwargs["site"] == site
