@@ -29,7 +29,7 @@ from virtual_process import Killed
 from kaggle_manager import config
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
 from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.errors import KaggleManagerError, KernelFailed, NotFinished, RemoteError
+from kaggle_manager.errors import ConfigError, KaggleManagerError, KernelFailed, NotFinished, RemoteError
 from kaggle_manager.platforms.platform import SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sections.model import Section
@@ -43,6 +43,8 @@ from kaggle_manager.sweeps.sampler import suggest
 from kaggle_manager.sweeps.study import STOP_FILE, STUDY_FILE, Study, StudyState, alone
 
 MOST_ROUNDS, MOST_LIVES, MOST_PERSONS = 1500, 200, 12
+THE_USERS = ("HTTPS_PROXY", "filed")
+"""What a `ConfigError` of a sweep may be about: what the user alone can correct."""
 
 
 @dataclass
@@ -218,6 +220,8 @@ class SweepCampaign(Campaign):
             raise BrokenPromise(f"it ends though time alone helps: {type(error).__name__}: {error.message}")
         if isinstance(error, KernelFailed) != bool(self.study.state.halted):
             raise BrokenPromise(f"halted {self.study.state.halted!r}, and ended by {error.message}")
+        if type(error) is ConfigError and not any(word in error.message for word in THE_USERS):
+            raise BrokenPromise(f"the user is asked for, and has done nothing: {error.message}")
         self.kaggle.faults["the user is asked for"] += 1
         if self.rng.random() >= self.drawn.person_comes or self.result.persons >= MOST_PERSONS:
             self.result.outcome, self.result.why = "waits for a person", f"{type(error).__name__}: {error.message}"
