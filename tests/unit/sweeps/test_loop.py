@@ -83,7 +83,7 @@ def test_what_is_no_fault_of_a_trial_ends_the_sweep_when_no_other_is_on_its_way(
 ) -> None:
     monkeypatch.setattr(sweeping, "write_storage", lambda study: None)  # Optuna may not be here
     study = Study.read(study_folder(config.state, "toy"))
-    other = replace(config, trial=study.add({"arguments.lr": 0.7}))
+    other = replace(config, trial=study.add({"arguments.lr": 0.7}, 5))
     shown = Reporter(io.StringIO())
     loop = SweepLoop(None, study, lambda scenario, seed: config, shown, 3)  # type: ignore[arg-type]
     broken, going = over(config, 0), Member(other, 10)
