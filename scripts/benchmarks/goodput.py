@@ -2,7 +2,8 @@
 
 A new project's section, as `init` writes it, is run over sessions of a given length on the local Kaggle: everything in
 them counts, the start, the packages, evaluations, checkpoints, the margin at the end. Then the same algorithm with the
-same settings trains without anything for a while.
+same settings trains without anything for a while. It explores no longer than a moment, so that a timestep takes as long
+at the end as at the beginning.
 
     goodput = timesteps on the disk after the sessions / (bare timesteps a second x the length of all sessions)
 
@@ -39,7 +40,10 @@ from kaggle_manager.trainer.sb3.callbacks import AtRolloutStart
 from kaggle_manager.trainer.sb3.training_config import from_scenario
 
 NAME, MANY = "e", 50_000_000
-LOOK_S = 5.0
+# A look at the run takes a second of a processor.
+LOOK_S = 20.0
+# So far off a target would stretch the exploration over hours, in which a timestep takes ever longer.
+STATIONARY = "exploration_fraction = 1e-6"
 
 
 class Until(AtRolloutStart):
@@ -56,6 +60,16 @@ class Until(AtRolloutStart):
         spent = time.monotonic() - self._began
         self.steps_a_second = self.num_timesteps / spent
         return spent < self._seconds
+
+
+def write_section(project: Path, env: str, algorithm: str) -> Path:
+    """A section as `init` writes it, whose timesteps all take as long; its file."""
+    done(project, "init", NAME, "--env", env, "--algo", algorithm)
+    file = project / "sections" / NAME / SECTION_FILE
+    if algorithm in ("DQN", "QRDQN"):
+        head = f"[scenarios.{NAME}.hyperparameters]\n"
+        file.write_text(file.read_text().replace(head, f"{head}{STATIONARY}\n", 1))
+    return file
 
 
 def manager(project: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -122,12 +136,13 @@ def main() -> int:
     parser.add_argument("--bare-s", type=float, default=240)
     parser.add_argument("--write", action="store_true", help="into docs/robustness.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the run
     with tempfile.TemporaryDirectory(prefix="km_goodput_", ignore_cleanup_errors=True) as folder:
         project = Path(folder)
-        done(project, "init", NAME, "--env", options.env, "--algo", options.algo)
-        speeds = [bare_speed(project / "sections" / NAME / SECTION_FILE, options.bare_s / 2)]
+        file = write_section(project, options.env, options.algo)
+        speeds = [bare_speed(file, options.bare_s / 2)]
         sessions = over_sessions(project, options.sessions, options.session_s)
-        speeds.append(bare_speed(project / "sections" / NAME / SECTION_FILE, options.bare_s / 2))
+        speeds.append(bare_speed(file, options.bare_s / 2))
     bare, gained = sum(speeds) / 2, [int(each["gained"]) for each in sessions]
     command = " ".join(["python", "scripts/benchmarks/goodput.py", *sys.argv[1:]])
     how = (
