@@ -11,7 +11,8 @@ import pytest
 from study_data import SMALL
 
 from kaggle_manager.checkpoints.sealed_json import seal
-from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.errors import ConfigError, OutputDamaged
+from validation_ch7.section_7_6_rl_performance.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept import playing, study
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import replay
@@ -68,6 +69,20 @@ def test_what_is_kept_is_not_trained_or_played_again(
     (result,) = gather(kept, declaration)
     assert result.missing == (0, 0)
     assert [each.other for each in result.comparisons] == ["fixed_time", "greedy_queue"]
+
+
+def test_a_training_that_was_done_elsewhere_is_kept_when_it_is_finished(
+    kept: Kept, declaration: Declaration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Kept(tmp_path / "kept")
+    study.keep_finished(other, declaration, tmp_path)
+    assert "not kept: signal_control, seed 101" in capsys.readouterr().out
+    study.keep_finished(other, declaration, kept.folder.parent)
+    assert other.training("synthetic", "main", 101) == kept.training("synthetic", "main", 101)
+    assert other.policy("synthetic", "main", 101) == kept.policy("synthetic", "main", 101)
+    # The program that a run calls at its end says where such a training goes.
+    assert main(["--workdir", str(kept.folder.parent), "--scenario", "signal_control"]) == ConfigError.exit_code
+    assert "--keep --workdir" in capsys.readouterr().err
 
 
 def test_kept_episodes_are_played_again_with_the_same_digests_and_one_that_differs_is_named(

@@ -10,6 +10,8 @@ from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE
+from validation_ch7.section_7_6_rl_performance.second_study.contenders import RULES
+from validation_ch7.section_7_6_rl_performance.second_study.episodes import CONDITIONS
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import FILE, read_declaration
 
 
@@ -24,6 +26,16 @@ def test_its_seeds_are_enough_and_none_was_used_before() -> None:
     assert len(held_out) >= 300
     assert [*declared.traffic.seeds("sensor noise")] == held_out[:30]
     assert declared.sites == ["cologne1", "ingolstadt1"]
+
+
+def test_what_it_names_is_there() -> None:
+    declared, scenarios = read_declaration(), load_section(SECTION_FILE).scenarios
+    assert {*declared.judgement.baselines} == RULES.keys()
+    assert {*declared.traffic.conditions} | {"as trained"} == CONDITIONS.keys()
+    for agent in declared.agents.values():
+        assert {name: scenarios[name].environment_kwargs["site"] for name in agent.scenarios.values()} == {
+            name: site for site, name in agent.scenarios.items()
+        }
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kaggle_manager.errors import KaggleManagerError
-from validation_ch7.section_7_6_rl_performance.report import check_report, write_report
+from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.sections.model import load_section
+from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE, check_report, write_report
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import FOLDER as KEPT
 from validation_ch7.section_7_6_rl_performance.second_study.report.__main__ import main as of_second_study
 from validation_ch7.section_7_6_rl_performance.training import PROJECT
+
+KEEPING = "validation_ch7.section_7_6_rl_performance.second_study.kept.study"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return of_second_study([*check, *replay])
     workdir = options.workdir or PROJECT
     try:
+        if other := [name for name in options.scenario if _is_of_second_study(name)]:
+            raise ConfigError(
+                f"{other[0]} is of the second study, whose report is made of the trainings that are kept.",
+                safe="the training is whole.",
+                next_step=f"python -m {KEEPING} --keep --workdir {workdir}",
+            )
         if options.check:
             count = check_report(base=workdir, quick=options.quick, journal=options.journal)
             print(f"{count} files are what the data give")
@@ -44,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _is_of_second_study(scenario: str) -> bool:
+    return load_section(SECTION_FILE).agent(scenario).environment.endswith(":SignalEnv")
 
 
 def _parser() -> argparse.ArgumentParser:

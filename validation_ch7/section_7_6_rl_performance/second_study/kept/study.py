@@ -1,6 +1,7 @@
 """The declared study on this machine: every training, kept as soon as it is done, then every episode, then the report.
 
     python -m validation_ch7.section_7_6_rl_performance.second_study.kept.study --jobs 2
+    python -m validation_ch7.section_7_6_rl_performance.second_study.kept.study --keep --workdir runs --journal JOURNAL
 
 What is kept is not computed again, so the same line goes on after anything; an interruption costs a training at most,
 which resumes from its newest checkpoint. Commit `results/` whenever something was added to it.
@@ -10,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.errors import ConfigError, KaggleManagerError
+from kaggle_manager.errors import ConfigError, KaggleManagerError, NotFound
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import places, play_missing
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import FOLDER, Kept
@@ -63,6 +64,29 @@ def trainings(kept: Kept, declaration: Declaration, base: Path, timesteps: int |
     return [training for training in every if not training.is_kept]
 
 
+def keep_finished(
+    kept: Kept, declaration: Declaration, base: Path, journal: Path | None = None, say: Callable[[str], None] = print
+) -> None:
+    """Keep every declared training below `base` that has reached its target, wherever it was trained; train none.
+
+    Args:
+        journal: the manager's journal, which knows where sessions began.
+
+    Raises:
+        ConfigError: the declaration is a draft.
+    """
+    for training in trainings(kept, declaration, base):
+        try:
+            keep_training(
+                kept, declaration, training.site, training.agent, training.seed, base=base,
+                code_sha256=code_sha256(), journal=journal,
+            )  # fmt: skip
+        except NotFound as error:
+            say(f"not kept: {training}: {error.message}")
+        else:
+            say(f"kept: {training}")
+
+
 def carry_out(kept: Kept, declaration: Declaration, base: Path, *, jobs: int = 1, timesteps: int | None = None) -> None:
     """Train, keep and play whatever is declared and not kept.
 
@@ -92,9 +116,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="trainings, or episodes, at a time; each needs a core")
     parser.add_argument("--workdir", type=Path, default=PROJECT, help="the training trees lie below this folder")
     parser.add_argument("--kept", type=Path, default=FOLDER, help="what is done is kept in this folder")
+    parser.add_argument("--keep", action="store_true", help="train and play nothing: keep what is finished, as a run's")
+    parser.add_argument("--journal", type=Path, help="with --keep: the manager's journal, which knows the sessions")
     options = parser.parse_args(arguments)
     try:
-        carry_out(Kept(options.kept), read_declaration(), options.workdir, jobs=options.jobs)
+        kept, declaration = Kept(options.kept), read_declaration()
+        if options.keep:
+            keep_finished(kept, declaration, options.workdir, options.journal)
+        else:
+            carry_out(kept, declaration, options.workdir, jobs=options.jobs)
     except KaggleManagerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
