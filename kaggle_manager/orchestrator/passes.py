@@ -96,6 +96,7 @@ class Passes:
 
     def once(self, run: RunContext, *, may_push: bool, shared: SharedSession | None = None) -> RunReport:
         """One pass: everything that can be done now; `shared` is the session that it may share with other runs."""
+        run.beside = shared.lead if shared else None
         return self._after_pass(run, self._pass(run, watch_to_the_end=False, may_push=may_push, shared=shared))
 
     def _reconnect(self, run: RunContext) -> None:

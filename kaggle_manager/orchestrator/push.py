@@ -162,7 +162,7 @@ def push_generation(
         run.state.refresh()
         if run.row.stop_asked:  # while the tree was sent
             return
-        if not run.own_quota_allows(plan.timeout_s):  # another run has begun a session meanwhile
+        if not run.own_quota_allows(plan.timeout_s, lead):  # another run has begun a session meanwhile
             return
         was_uncertain = first_push.is_uncertain(run)
         first_push.intend(run, session)

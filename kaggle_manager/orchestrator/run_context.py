@@ -46,6 +46,7 @@ class RunContext:
         earlier_generation: the session number its lineage had reached before this journal knew it.
         planned: how the next session would be launched. week: what is left of the platform's quota for it. allowed: the
             same, or less where the user allows less. `observe` makes them new whenever a push is possible.
+        beside: the session of other runs that its next one is planned to share; None for one of its own.
     """
 
     config: RunConfig
@@ -57,6 +58,7 @@ class RunContext:
     planned: SessionPlan | None = field(default=None, init=False)
     week: QuotaView | None = field(default=None, init=False)
     allowed: QuotaView | None = field(default=None, init=False)
+    beside: SessionRow | None = field(default=None, init=False)
     _warned: set[str] = field(default_factory=set, init=False)
 
     @classmethod
@@ -227,12 +229,12 @@ class RunContext:
             self.reporter.warn(f"the quota could not be read, and is taken to be enough: {error.message}")
             return None
 
-    def _own_quota(self) -> QuotaView | None:
-        return own_quota(self.config, self.state.journal, self.pool, self.week, self.clock())
+    def _own_quota(self, beside: SessionRow | None) -> QuotaView | None:
+        return own_quota(self.config, self.state.journal, self.pool, self.week, self.clock(), beside=beside)
 
-    def own_quota_allows(self, seconds: float) -> bool:
+    def own_quota_allows(self, seconds: float, beside: SessionRow | None) -> bool:
         """Whether what the user allows a week has room for a session of this length, as the journal is now."""
-        left = self._own_quota()
+        left = self._own_quota(beside)
         return left is None or seconds <= left.left_s + 1.0  # sums in another order are not equal to the last bit
 
     @property
@@ -278,7 +280,7 @@ class RunContext:
         remaining = max(0, self.config.target - step)
         done = not remaining and judged
         self.week = None if done else self.quota()
-        self.allowed = None if done else budget.tighter(self.week, self._own_quota())
+        self.allowed = None if done else budget.tighter(self.week, self._own_quota(self.beside))
         plan = budget.plan_session(
             remaining,
             min(self.session_limit_s, stop_early.left_s(self.state, self.config)),

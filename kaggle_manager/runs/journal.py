@@ -219,11 +219,8 @@ class Journal:
             return float(self._db.execute(query, (run_id, run_id, target)).fetchone()[0])
 
     def sessions_of(self, pool: str, since: str) -> list[SessionRow]:
-        """The sessions of every run there (see `sessions.week`) that may have lasted longer than until `since`; of one
-        that runs share, that of the run that led it.
-        """
+        """The sessions of every run there (see `sessions.week`) that may have lasted longer than until `since`."""
         query = f"SELECT {_OF_SESSION} FROM sessions WHERE json_extract(facts, '$.pool') = ? "
-        query += "AND json_extract(facts, '$.led_by') IS NULL "
         query += "AND (ended_at IS NULL OR ended_at > ?)"
         with refusals_of(self.path):
             return [session_of_row(dict(row)) for row in self._db.execute(query, (pool, since))]

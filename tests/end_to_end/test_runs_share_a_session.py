@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_project import SECTION, TRAINER, Bench, installed, press_ctrl_c
@@ -35,9 +36,9 @@ def lanes(bench: Bench) -> Bench:
     return bench
 
 
-def config_of(bench: Bench, seed: int | None, timesteps: int = 4) -> RunConfig:
-    where = {"workdir": bench.workdir, "project_root": bench.project, "platform": bench.platform}
-    return build_config(SECTION, seed=seed, timesteps=timesteps, environ={}, **where)
+def config_of(bench: Bench, seed: int | None, timesteps: int = 4, **options: Any) -> RunConfig:
+    where: dict[str, Any] = {"workdir": bench.workdir, "project_root": bench.project, "platform": bench.platform}
+    return build_config(SECTION, seed=seed, timesteps=timesteps, environ={}, **where, **options)
 
 
 def campaign(bench: Bench, *seeds: int | None, timesteps: int = 4) -> Campaign:
@@ -181,3 +182,16 @@ def test_the_outputs_of_a_lane_lie_in_its_folder_on_the_platform(lanes: Bench) -
     results = [json.loads((Path(outputs) / lane / RESULT_FILE).read_bytes()) for lane in ("lane_1", "lane_2")]
     assert len({result["run_id"] for result in results}) == 2
     assert not (outputs / RESULT_FILE).exists()
+
+
+def test_runs_that_share_a_session_use_the_users_quota_once(lanes: Bench) -> None:
+    lanes.plan(g1="hang")
+    configs = [config_of(lanes, seed, quota_per_week="20m") for seed in (None, 2)]
+    going = Campaign(lanes.manager(), configs, lanes.told)
+    for member in going.members:
+        going.begin(member)
+    going.round()
+    going.round()
+    assert [member.is_live for member in going.members] == [True, True], lanes.output
+    limits = [row.facts["planned"]["timeout_s"] for rows in sessions_of(lanes).values() for row in rows]
+    assert (carried(lanes), limits) == ([2], [1200.0, 1200.0])
