@@ -45,7 +45,8 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
         found = value.interval(confidence) if isinstance(value, Estimate) else value
         if found is None:
             return "--"
-        return f"\\mbox{{[{number(scale * found[0], digits)}\\,; {number(scale * found[1], digits)}]}}"
+        between = "\\,; " if language == "fr" else ", "
+        return f"\\mbox{{[{number(scale * found[0], digits)}{between}{number(scale * found[1], digits)}]}}"
 
     def value_of(setting: Any) -> str:
         """A hyperparameter: a schedule as its ends, a table as JSON, a number as it is."""
