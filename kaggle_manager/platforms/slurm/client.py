@@ -118,6 +118,12 @@ class SlurmPlatform(Platform):
                 safe="nothing was started",
                 next_step="run this on a login host of the cluster, or name one: login in [platform.slurm]",
             )
+        if not done.code and len(lines) > 2:
+            raise ConfigError(
+                f"{self.shell.where} prints words of its own before those of a command: {one_line(lines[0])}",
+                safe="nothing was started",
+                next_step=f"make `ssh {self.shell.where} true` print nothing: let ~/.bashrc there greet no command",
+            )
         if done.code or len(lines) != 2:
             raise self.shell.refused(self._folder, done)
         return lines[0], lines[1]
@@ -187,10 +193,9 @@ class SlurmPlatform(Platform):
         except (TimedOut, Unavailable) as error:
             raise in_doubt(ref, error.message) from None
         if submitted.code:
-            said = submitted.error
+            said = submitted.error.strip() or submitted.out
             raise in_doubt(ref, said) if is_doubtful(said) or not self._withdraw(ref) else refusal(ref, said)
-        job = submitted.out.strip().partition(";")[0]  # "7", or "7;cluster"
-        if not job.isdigit():
+        if not (job := submitted.out.strip()):
             raise in_doubt(ref, "sbatch named no job")
         return StartedSession(ref, f"job {job} on {self.shell.where}")
 
@@ -224,6 +229,9 @@ class SlurmPlatform(Platform):
         if age_s < SUBMITTED_WITHIN_S:
             raise Unavailable(f"A job for {ref.ref} may be about to be submitted.", safe="nothing was started")
         return not self._withdraw(ref)
+
+    def mine(self, owner: str) -> list[str]:
+        return self.shell.run("ls", "-t", "--", f"{self._root}/runs").out.splitlines()
 
     def is_later(self, of_platform: str, than: str) -> bool:
         return int(of_platform) > int(than)

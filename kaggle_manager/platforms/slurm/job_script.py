@@ -61,10 +61,15 @@ def job_script(settings: SlurmSettings, python: str) -> str:
         no_folder=NO_FOLDER,
         not_mine=NOT_MINE,
         setup="\n".join(map(_step, settings.setup)),
-        python=(word := shlex.quote(settings.python or python)),
+        python=(word := _path(settings.python or python)),
         python_word=shlex.quote(word),
         check=shlex.quote(_CHECKS_PYTHON.format(oldest=OLDEST_PYTHON, words=in_words(OLDEST_PYTHON))),
     )
+
+
+def _path(text: str) -> str:
+    """As a word of a shell."""
+    return f"~/{shlex.quote(text[2:])}" if text.startswith("~/") else shlex.quote(text)
 
 
 def _step(line: str) -> str:
@@ -74,7 +79,7 @@ def _step(line: str) -> str:
 def ask_for_python(settings: SlurmSettings, python: str) -> str:
     """Lines of bash whose output `read_python` reads; arguments as `job_script`."""
     setup = [f"eval {shlex.quote(line)} || exit" for line in settings.setup]
-    return "\n".join([*setup, f"{shlex.quote(settings.python or python)} -c {shlex.quote(_TELLS_PYTHON)}"])
+    return "\n".join([*setup, f"{_path(settings.python or python)} -c {shlex.quote(_TELLS_PYTHON)}"])
 
 
 def read_python(text: str) -> tuple[int, ...] | None:

@@ -97,7 +97,8 @@ def status_of(job: Job) -> SessionStatus:
 def _meaning_of(job: Job) -> SessionStatus:
     raw = job.state
     if raw in _WAITS:
-        reason = "" if job.reason in _EVERY_DAY else _STUCK.get(job.reason, f"Slurm says {job.reason}")
+        known = job.reason.partition(",")[0]  # "ReqNodeNotAvail,_UnavailableNodes:node[1-3]"
+        reason = "" if job.reason in _EVERY_DAY else _STUCK.get(known, f"Slurm says {job.reason}")
         why = f"job {job.number}: {reason.format(job=job.number)}" if reason else ""
         if "[platform.slurm]" in why:
             why += "; what is corrected there is for the next job, after stop has ended this one"

@@ -6,7 +6,7 @@ NO_SLURM, NO_INPUT = 40, 41
 
 OPEN = f"""
 command -v sbatch >/dev/null || exit {NO_SLURM}
-mkdir -p -- "$1" && cd -- "$1" && mkdir -p runs inputs && chmod 700 . && pwd -P && id -un
+mkdir -p -- "$1" && cd -- "$1" && mkdir -p runs inputs && chmod 700 runs inputs && pwd -P && id -un
 """
 """$1: folder. Prints it as an absolute path, and the user."""
 
@@ -45,12 +45,15 @@ IS_FOLDER = """case $1 in "~/"*) cd -- "$HOME/${1#??}";; *) cd -- "$1";; esac"""
 
 SUBMIT = """
 cd -- "$1" && shift || exit 1
-job=$(env -i HOME="$HOME" PATH="$PATH" USER="$(id -un)" LOGNAME="$(id -un)" LANG="${LANG:-C.UTF-8}" \\
-    ${SLURM_CONF:+SLURM_CONF="$SLURM_CONF"} "$@") || exit $?
+said=$(env -i HOME="$HOME" PATH="$PATH" USER="$(id -un)" LOGNAME="$(id -un)" LANG="${LANG:-C.UTF-8}" \\
+    ${SLURM_CONF:+SLURM_CONF="$SLURM_CONF"} "$@") || { code=$?; printf '%s\\n' "$said"; exit $code; }
+job=$(printf '%s\\n' "$said" | sed -n 's/^\\([0-9][0-9]*\\)\\(;.*\\)\\{0,1\\}$/\\1/p' | tail -n 1)
+[ -n "$job" ] || exit 0
 printf '%s\\n' "$job"
-printf '%s\\n' "${job%%;*}" > job_id.tmp && mv -f job_id.tmp job_id || :
+printf '%s\\n' "$job" > job_id.tmp && mv -f job_id.tmp job_id || :
 """
-"""$1: folder of the session, then sbatch and its words. The job has no variable of its user's shell."""
+"""$1: folder of the session, then sbatch and its words. The job has no variable of its user's shell. Prints its number,
+which sbatch calls "7" or "7;cluster", beside what a cluster's own sbatch may say; if it failed, all that it said."""
 
 WITHDRAW = """
 cd -- "$1" || exit 0

@@ -25,8 +25,14 @@ _LISTS: Mapping[str, Callable[[str], Any]] = {
 }
 
 
+# Options that say what a key says, make more than one job of a session, or hide it from those who look for it.
+_NOT_SBATCH = ("--time", "--job-name", "--array", "--clusters", "--test-only", "--wait", "--wrap")
+_NOT_SBATCH_SHORT = ("-t", "-J", "-a", "-M", "-W")
+
+
 def _is_time(text: str) -> str:
-    seconds_of(text)
+    if not seconds_of(text):
+        raise ValueError("a session needs some time")
     return text
 
 
@@ -34,6 +40,21 @@ def _is_memory(text: str) -> str:
     if not re.fullmatch(r"\d+[KMGT]?", text):
         raise ValueError('a number of megabytes is accepted, or a text such as "16G"')
     return text
+
+
+def _is_literal(text: str) -> str:
+    if found := re.search(r"^~[^/]+|\$[A-Za-z_{(][\w}]*|[\n\0]", text):
+        raise ValueError(f"no shell reads {found[0]!r} there: an absolute path is accepted, or one below ~/")
+    return text
+
+
+def _are_for_sbatch(words: tuple[str, ...]) -> tuple[str, ...]:
+    for word in words:
+        name = word.partition("=")[0]
+        long = name.startswith("--") and any(each.startswith(name) for each in _NOT_SBATCH)  # it may be cut short
+        if long or word[:2] in _NOT_SBATCH_SHORT or word == ":":
+            raise ValueError(f"{word} is not for it: a session is one job with a name of its own, for as long as time")
+    return words
 
 
 def _is_absolute(text: str) -> str:
@@ -56,7 +77,7 @@ class SlurmSettings(BaseModel):
         inputs: data that lies on the cluster's disk already, by its name in `inputs` of the section: a folder, absolute
             or in the home directory ("~/data"), that sessions read in its place.
         setup: lines of shell that a job runs first, such as "module load cuda" and "source env/bin/activate".
-        python: what runs a session after them.
+        python: what runs a session after them; "~/" is the home directory there.
         sbatch_options: anything else that `sbatch` takes, one option each, such as "--qos=long".
     """
 
@@ -64,7 +85,7 @@ class SlurmSettings(BaseModel):
 
     login: str = ""
     ssh_options: tuple[str, ...] = ()
-    folder: str | None = None
+    folder: Annotated[str, AfterValidator(_is_literal)] | None = None
     partition: str | None = None
     account: str | None = None
     time: Annotated[str, AfterValidator(_is_time)] | None = None
@@ -73,8 +94,8 @@ class SlurmSettings(BaseModel):
     memory: Annotated[str, AfterValidator(_is_memory)] | None = None
     inputs: Mapping[str, Annotated[str, AfterValidator(_is_absolute)]] = Field(default_factory=dict)
     setup: tuple[str, ...] = ()
-    python: str | None = None
-    sbatch_options: tuple[str, ...] = ()
+    python: Annotated[str, AfterValidator(_is_literal)] | None = None
+    sbatch_options: Annotated[tuple[str, ...], AfterValidator(_are_for_sbatch)] = ()
 
     @property
     def longest_session_s(self) -> float:
@@ -121,8 +142,15 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
     given: dict[str, Any] = {**table}
     for name in SlurmSettings.model_fields:
         if text := environ.get(f"{PREFIX}{name.upper()}"):
-            given[name] = _LISTS.get(name, str)(text)
-    given |= {name: str(given[name]) for name in ("gpus", "memory", "time") if isinstance(given.get(name), int)}
+            try:
+                given[name] = _LISTS.get(name, str)(text)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{PREFIX}{name.upper()} = {text!r} are no words of a shell: {error}.",
+                    safe="nothing was started",
+                    next_step=f"correct {PREFIX}{name.upper()}",
+                ) from None
+    given |= {name: str(given[name]) for name in ("gpus", "memory", "time") if type(given.get(name)) is int}
     try:
         settings = SlurmSettings(**given)
     except ValidationError as error:
@@ -134,11 +162,9 @@ def read_settings(table: Mapping[str, Any], environ: Mapping[str, str]) -> Slurm
             safe="nothing was started",
             next_step=f"correct {key} in section.toml or {PREFIX}{str(key).upper()}{known}",
         ) from error
-    if settings.login.startswith("-") or "\n" in "".join(
-        (settings.login, settings.folder or "", settings.python or "")
-    ):
+    if settings.login.startswith("-") or "\n" in settings.login:
         raise ConfigError(
-            "[platform.slurm] login, folder and python are single words of a command, and login no option.",
+            "[platform.slurm] login is a single word of a command, and no option.",
             safe="nothing was started",
             next_step="correct [platform.slurm] in section.toml",
         )

@@ -70,6 +70,7 @@ def test_what_is_no_end_in_the_accounting_is_none(printed: str) -> None:
         ),
         ("PENDING", "PartitionTimeLimit", SessionState.QUEUED, "more time than its partition gives"),
         ("PENDING", "AssocGrpGRES", SessionState.QUEUED, "Slurm says AssocGrpGRES"),
+        ("PENDING", "ReqNodeNotAvail,_UnavailableNodes:n[1-3]", SessionState.QUEUED, "that it needs are down or"),
         ("RUNNING", "None", SessionState.RUNNING, ""),
         ("COMPLETING", "None", SessionState.RUNNING, ""),
         ("CANCELLED", "None", SessionState.CANCELLED, "job 12 was cancelled"),

@@ -21,6 +21,13 @@ from kaggle_manager.platforms.slurm.settings import read_settings, root_of
         ({"memory": "lots"}, "correct memory ", '"16G"'),
         ({"inputs": {"me/data": "here"}}, "KM_SLURM_INPUTS", "an absolute path on the cluster"),
         ({"queue": "main"}, "accepted are login", "queue = 'main'"),
+        ({"time": 0}, "correct time ", "a session needs some time"),
+        ({"time": True}, "correct time ", "True cannot be used"),
+        ({"folder": "$SCRATCH/sessions"}, "correct folder ", "no shell reads '$SCRATCH' there"),
+        ({"folder": "~bob/sessions"}, "correct folder ", "one below ~/"),
+        ({"python": "${HOME}/env/bin/python"}, "correct python ", "no shell reads '${HOME}' there"),
+        ({"sbatch_options": ["--qos=long", "--arr=1-4"]}, "correct sbatch_options ", "--arr=1-4 is not for it"),
+        ({"sbatch_options": ["-t60"]}, "correct sbatch_options ", "for as long as time"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_what_is_accepted(
@@ -31,6 +38,16 @@ def test_a_setting_that_cannot_be_used_is_named_with_what_is_accepted(
     assert key in refused.value.next_step
     assert accepted in refused.value.message
     assert "pattern" not in refused.value.message
+
+
+def test_what_sbatch_takes_beside_a_session_is_handed_on() -> None:
+    words = ("--qos=long", "-p", "gpu", "--time-min=60", "--wait-all-nodes=1", "--comment=project 7")
+    assert read_settings({"sbatch_options": words}, {}).sbatch_options == words
+
+
+def test_a_variable_whose_quotes_are_not_closed_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"KM_SLURM_SBATCH_OPTIONS = .* No closing quotation"):
+        read_settings({}, {"KM_SLURM_SBATCH_OPTIONS": "--comment='project 7"})
 
 
 def test_a_variable_that_is_no_setting_is_refused() -> None:

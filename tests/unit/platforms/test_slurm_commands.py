@@ -1,0 +1,91 @@
+"""What the commands of a cluster may say beside their answers. `sbatch` and `ssh` are a few lines of shell here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from kaggle_manager.errors import ConfigError
+from kaggle_manager.platforms.platform import SessionRequest
+from kaggle_manager.platforms.slurm.client import SlurmPlatform
+from kaggle_manager.platforms.slurm.job_script import ask_for_python, job_script, read_python
+from kaggle_manager.platforms.slurm.settings import SlurmSettings
+from kaggle_manager.platforms.slurm.shell import Shell
+
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of commands that go before those of this machine."""
+    (folder := tmp_path / "commands").mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    command(folder, "sbatch", "echo 7")
+    return folder
+
+
+def command(folder: Path, name: str, lines: str) -> None:
+    (file := folder / name).write_text(f"#!/bin/sh\n{lines}\n")
+    file.chmod(0o755)
+
+
+def test_the_number_of_a_job_is_found_among_what_a_clusters_own_sbatch_prints(commands: Path, tmp_path: Path) -> None:
+    command(commands, "sbatch", "echo 'Welcome to 12 nodes'; echo '--> 3 checks: OK'; echo '42;big'")
+    platform = SlurmPlatform({}, tmp_path)
+    started = platform.start(SessionRequest("me", "km-one", "pass"))
+    assert started.url.startswith("job 42 on ")
+    assert platform.newest("me", "km-one") == (started.version, "pass")
+
+
+def test_why_sbatch_refused_is_told_also_where_it_is_not_printed_as_an_error(commands: Path, tmp_path: Path) -> None:
+    command(commands, "sbatch", "echo 'FAILED: no allocation named rl-lab'; exit 1")
+    with pytest.raises(ConfigError, match="no allocation named rl-lab"):
+        SlurmPlatform({}, tmp_path).start(SessionRequest("me", "km-one", "pass"))
+
+
+def test_a_login_host_that_greets_commands_is_named_as_the_fault(commands: Path, tmp_path: Path) -> None:
+    command(commands, "ssh", 'for last; do :; done; echo "Welcome, ann"; exec sh -c "$last"')
+    platform = SlurmPlatform({"login": "there", "folder": str(tmp_path / "far")}, tmp_path)
+    with pytest.raises(ConfigError, match=r"there prints words of its own .*: Welcome, ann") as refused:
+        platform.whoami()
+    assert "make `ssh there true` print nothing" in refused.value.next_step
+
+
+def test_sessions_are_for_their_user_alone_and_the_folder_around_them_stays_as_it_is(
+    commands: Path, tmp_path: Path
+) -> None:
+    (shared := tmp_path / "shared").mkdir()
+    shared.chmod(0o755)
+    SlurmPlatform({"folder": str(shared)}, tmp_path).whoami()
+    modes = [path.stat().st_mode & 0o777 for path in (shared, shared / "runs", shared / "inputs")]
+    assert modes == [0o755, 0o700, 0o700]
+
+
+def test_the_names_of_a_users_sessions_are_told_with_the_newest_first(commands: Path, tmp_path: Path) -> None:
+    """By these a run is found that another one led in a session that both shared."""
+    platform = SlurmPlatform({}, tmp_path)
+    assert platform.mine("me") == []
+    for name, at in (("km-b", 2), ("km-c", 1), ("km-a", 3)):
+        platform.start(SessionRequest("me", name, "pass"))
+        os.utime(tmp_path / "slurm/runs" / name, (at, at))
+    assert platform.mine("me") == ["km-a", "km-b", "km-c"]
+
+
+def test_a_python_below_the_home_directory_is_that_of_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (python := tmp_path / "my env/bin/python").parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    settings = SlurmSettings(python="~/my env/bin/python")
+    assert read_python(Shell().run("bash", "-c", ask_for_python(settings, "python3")).out) == sys.version_info[:2]
+    (session := tmp_path / "session").mkdir()
+    (session / "job.sh").write_text(job_script(settings, "python3"))
+    (session / "script.py").write_text("print('trains')")
+    Shell().run("bash", str(session / "job.sh"), str(session))
+    assert (session / "ended").read_text().split() == ["0"], (session / "log").read_text()
