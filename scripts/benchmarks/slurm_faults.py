@@ -144,6 +144,9 @@ def _disk_full(stage: Stage) -> None:
             file.write(bytes(4096))
     time.sleep(stage.outage_s)
     filling.unlink()
+    assert stage.manager is not None
+    if stage.manager.poll() is not None:  # it has asked for room, and to be run again
+        stage.begin()
 
 
 FAULTS: dict[str, Callable[[Stage], None]] = {

@@ -161,6 +161,10 @@ def test_a_full_disk_of_the_cluster_starts_nothing_and_one_that_fills_up_is_an_e
         platform = SlurmPlatform({"folder": str(disk / "sessions")}, tmp_path)
         with pytest.raises(StorageError, match="cannot be written"):
             start(platform, f"# {'x' * 200_000}")
+        (tree := tmp_path / "tree.pack").write_bytes(bytes(200_000))
+        with pytest.raises(StorageError, match=r"tree\.pack on this machine cannot be written: No space") as refused:
+            platform.publish_inputs(owner="me", slug="km-tree", files=[tree], notes="")
+        assert "nothing was started" in refused.value.safe
         assert slurm.jobs() == []
         subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
         ref = start(platform, "(out / 'all').write_bytes(bytes(8_000_000))")

@@ -125,7 +125,7 @@ class Shell:
                 try:
                     shutil.copyfile(file, Path(folder, file.name))
                 except OSError as error:
-                    raise storage_error(error, Path(folder, file.name)) from None
+                    raise self.refused(f"{folder}/{file.name}", Done(1, "", error.strerror or str(error))) from None
 
     def refused(self, path: str, done: Done) -> StorageError:
         """What a disk of the cluster said about `path`."""
