@@ -125,8 +125,8 @@ One DQN on CartPole, trained by each over four jobs of a local Slurm, of which t
 saves; the [benchmark](../scripts/benchmarks/slurm_comparison.py) says how. RL-Zoo writes its replay buffer at the end
 of a training alone: what is killed has none unless a callback saves it. The hyperparameters are one of three sets that
 were tried, the one with which stock's uninterrupted training came to the best return. One seed: a return is an example,
-and no measure of a resume. What else the machine does changes neither bits nor returns; it does change the seconds, and
-this one's two cores had other work. Those of `km run` include its preflight and an evaluation."""
+and no measure of a resume. What else the machine does changes neither bits nor returns; it does change the seconds.
+Those of `km run` include its preflight and an evaluation."""
 
 
 @dataclass
