@@ -1,6 +1,6 @@
 """How many sessions of a campaign are live at a time, and how long it takes, with 1, 2 and 5 slots; the same work.
 
-    python scripts/benchmarks/slots.py                      the table, in about six minutes
+    python scripts/benchmarks/slots.py                      the table, in about five minutes
     python scripts/benchmarks/slots.py --write              and into docs/slots.md
 
 Seeds of a script train on a local Kaggle, each over two sessions; on Kaggle each session has a machine of its own, so a
