@@ -43,7 +43,7 @@ def _is_memory(text: str) -> str:
 
 
 def _is_literal(text: str) -> str:
-    if found := re.search(r"^~[^/]+|\$[A-Za-z_{(][\w}]*|[\n\0]", text):
+    if found := re.search(r"^~[^/]+|\$\{?[A-Za-z_]\w*\}?|[\n\0]", text):
         raise ValueError(f"no shell reads {found[0]!r} there: an absolute path is accepted, or one below ~/")
     return text
 
