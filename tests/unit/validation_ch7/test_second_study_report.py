@@ -147,8 +147,10 @@ def test_gridlocks_of_the_agent_are_told_with_the_trainings_they_are_of(
 def test_what_is_declared_and_not_kept_is_said_and_nothing_kept_is_not_found(
     tmp_path: Path, declaration: Declaration
 ) -> None:
-    with pytest.raises(NotFound):
-        gather(Kept(tmp_path / "none"), declaration)
+    nothing = ["--kept", str(tmp_path / "none"), "--declaration", str(tmp_path / "declaration.toml")]
+    for asked in ([], ["--check"], ["--replay", "1"]):
+        assert main([*nothing, *asked]) == NotFound.exit_code
+    assert not (tmp_path / "none").exists()
     kept = keep_invented(tmp_path / "kept", declaration, {}, {})
     assert "provisional" not in text_of(kept, declaration, "en")
     (kept.folder / "trainings/synthetic/main_103.json").unlink()

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kaggle_manager.errors import OutputDamaged
+from kaggle_manager.errors import NotFound, OutputDamaged
 from kaggle_manager.sections.identity import source_digests
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from validation_ch7.section_7_6_rl_performance.intersection import find_intersection
@@ -74,6 +74,7 @@ def replay(kept: Kept, declaration: Declaration, count: int, say: Callable[[str]
         how many were played, all with the kept digest.
 
     Raises:
+        NotFound: nothing is kept.
         OutputDamaged: some have another digest; all are named.
     """
     played, differing = 0, []
@@ -85,6 +86,8 @@ def replay(kept: Kept, declaration: Declaration, count: int, say: Callable[[str]
             played += 1
             if episode.digest != wanted[episode.seed]:
                 differing.append(f"{place.site}, {place.condition}, {place.name}, traffic {episode.seed}")
+    if not played:
+        raise NotFound(f"No episodes are kept below {kept.folder}.", next_step="play and keep them first.")
     if differing:
         raise OutputDamaged(
             f"{len(differing)} of {played} episodes are not what was kept: {'; '.join(differing[:8])}.",
