@@ -69,6 +69,7 @@ from kaggle_manager.platforms.slurm.job_state import (
     read_scontrol,
     status_of,
 )
+from kaggle_manager.platforms.slurm.jobs import ask, end_all, end_forsaken, jobs_of
 from kaggle_manager.platforms.slurm.links import folder_of, links_of
 from kaggle_manager.platforms.slurm.refusals import in_doubt, is_doubtful, refusal
 from kaggle_manager.platforms.slurm.settings import read_settings, root_of
@@ -80,8 +81,6 @@ _SOURCE_BYTES = 64_000_000
 SUBMITTED_WITHIN_S = 60.0
 # How often a log is looked at, here and through ssh; and how often Slurm is asked whether it can grow any more.
 _LOOK_S, _LOOK_FAR_S, _ASK_S = 1.0, 5.0, 30.0
-# How long a job that is ended may take: Slurm's own patience (KillWait) and what its trainer still writes.
-_LEAVES_WITHIN_S = 90.0
 # How many versions of published files are kept: the newest, and one that a session may still read.
 _KEPT_INPUTS = 2
 # How Slurm says that it does not know a job, and that it keeps no accounts.
@@ -173,6 +172,7 @@ class SlurmPlatform(Platform):
         if not self.has_this_python():
             self.check_python()
         links = links_of(push, self.settings.inputs)
+        end_forsaken(self.shell, push.slug, f"{self._root}/runs/{push.slug}")
         script = job_script(self.settings, self._default_python)
         done = self.shell.script(remote.PREPARE, self._root, push.slug, script, *links, stdin=push.source)
         if done.code == remote.NO_INPUT:
@@ -220,9 +220,7 @@ class SlurmPlatform(Platform):
         Raises:
             Unavailable: it is being submitted, or Slurm does not say.
         """
-        asked = self._ask("squeue", "--noheader", f"--name={ref.slug}", "--format=%i|%k")
-        for line in asked.splitlines():
-            job, _, comment = line.strip().partition("|")
+        for job, comment in jobs_of(self.shell, ref.slug):
             if comment == comment_of(ref.slug, ref.id):
                 self.shell.write(f"{self._of(ref)}/job_id", f"{job}\n")
                 return True
@@ -280,36 +278,19 @@ class SlurmPlatform(Platform):
             return read_sacct(done.out)
         return None
 
-    def _ask(self, *command: str) -> str:
-        """What Slurm answers.
-
-        Raises:
-            Unavailable: it does not.
-        """
-        done = self.shell.run(*command)
-        if done.code:
-            said = one_line(done.error.strip().rpartition("\n")[2])
-            raise Unavailable(f"{command[0]} got no answer from Slurm: {said or f'exit code {done.code}'}")
-        return done.out
-
     def cancel(self, version: SessionRef, told: str) -> bool:
         status = self.status(version)
         if status.state.is_terminal:
             raise NotFound(f"{version.ref} has ended.", next_step="nothing")
         job = self.shell.script(remote.LOOK, self._of(version)).out.partition("|")[0].strip()
-        self._ask("scancel", "--full", job)
+        ask(self.shell, "scancel", "--full", job)
         return True
 
     def delete(self, owner: str, slug: str) -> None:
         folder = f"{self._root}/runs/{slug}"
         if self.shell.run("test", "-d", folder).code:
             raise NotFound(f"There are no sessions {owner}/{slug} on {self.shell.where}.", next_step="check the name")
-        self._ask("scancel", "--full", f"--name={slug}")
-        deadline = time.monotonic() + _LEAVES_WITHIN_S
-        while self._ask("squeue", "--noheader", f"--name={slug}", "--format=%i").strip():
-            if time.monotonic() > deadline:
-                raise Unavailable(f"A job of {owner}/{slug} has not left yet.", safe="nothing was deleted")
-            time.sleep(_LOOK_S)
+        end_all(self.shell, slug)
         if (done := self.shell.run("rm", "-rf", "--", folder)).code:
             raise self.shell.refused(folder, done)
 

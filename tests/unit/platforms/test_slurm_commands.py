@@ -11,6 +11,7 @@ import pytest
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.platforms.platform import SessionRequest
+from kaggle_manager.platforms.slurm import jobs
 from kaggle_manager.platforms.slurm.client import SlurmPlatform
 from kaggle_manager.platforms.slurm.job_script import ask_for_python, job_script, read_python
 from kaggle_manager.platforms.slurm.settings import SlurmSettings
@@ -25,6 +26,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder := tmp_path / "commands").mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     command(folder, "sbatch", "echo 7")
+    command(folder, "squeue", ":")
     return folder
 
 
@@ -45,6 +47,23 @@ def test_why_sbatch_refused_is_told_also_where_it_is_not_printed_as_an_error(com
     command(commands, "sbatch", "echo 'FAILED: no allocation named rl-lab'; exit 1")
     with pytest.raises(ConfigError, match="no allocation named rl-lab"):
         SlurmPlatform({}, tmp_path).start(SessionRequest("me", "km-one", "pass"))
+
+
+def test_a_job_whose_folder_was_deleted_is_ended_before_another_session_has_its_number(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_LOOK_S", 0.0)
+    platform = SlurmPlatform({}, tmp_path)
+    platform.start(SessionRequest("me", "km-one", "pass"))
+    ended = tmp_path / "ended"
+    command(commands, "squeue", f"[ -e '{ended}' ] || echo '7|km:km-one/1'; echo '9|mine'")
+    command(commands, "scancel", f"echo $* >> '{ended}'")
+    command(commands, "sbatch", "echo 8")
+    assert platform.start(SessionRequest("me", "km-one", "pass")).version.id == "2"
+    assert not ended.exists(), "each has its folder"
+    shutil.rmtree(tmp_path / "slurm/runs/km-one/1")
+    assert platform.start(SessionRequest("me", "km-one", "pass")).version.id == "3"
+    assert ended.read_text().split() == ["--full", "7"]
 
 
 def test_a_login_host_that_greets_commands_is_named_as_the_fault(commands: Path, tmp_path: Path) -> None:
