@@ -194,7 +194,9 @@ class SimulatedPushes:
     def _check_start(self, mine: Sequence[Session], order: dict[str, Any]) -> None:
         start = order["parent"]["min_step"] if order["parent"] else 0
         for session in mine:
-            assert session.ending is not None
+            if session.ending is None:  # a misfiled one that the user deleted before it began
+                assert session.is_misfiled
+                continue
             is_mine = session.ending.kept and not session.is_misfiled
             if is_mine and start < session.ending.saved:
                 saved, began = session.ending.saved, session.generation
