@@ -19,7 +19,16 @@ SACCT_OPTIONS = ("--noheader", "--parsable2", "--allocations", "--format=JobID,S
 KILLED = "KILLED"
 # An exit code above it is a signal's number, as shells have it; how much of what failed is told, in characters.
 _SIGNALS, _LONGEST_FAILURE = 128, 600
-_WAITS = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+_WAITS = (
+    "PENDING",
+    "CONFIGURING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "RESV_DEL_HOLD",
+    "POWER_UP_NODE",
+)
 _RUNS = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "STAGE_OUT", "SIGNALING", "RESIZING")
 _FAILED = {
     "FAILED": ("", EndCause.UNKNOWN),
@@ -31,6 +40,8 @@ _FAILED = {
     "NODE_FAIL": ("its node failed", EndCause.PLATFORM),
     "PREEMPTED": ("another job took its place", EndCause.PLATFORM),
     "BOOT_FAIL": ("its node did not start", EndCause.PLATFORM),
+    "LAUNCH_FAILED": ("its node could not start it", EndCause.PLATFORM),
+    "RECONFIG_FAIL": ("its node could not be prepared for it", EndCause.PLATFORM),
     "DEADLINE": ("its deadline had passed", EndCause.TIME_LIMIT),
     "REVOKED": ("it ran on another cluster", EndCause.PLATFORM),
 }

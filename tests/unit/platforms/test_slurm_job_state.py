@@ -76,6 +76,8 @@ def test_what_is_no_end_in_the_accounting_is_none(printed: str) -> None:
         ("CANCELLED", "None", SessionState.CANCELLED, "job 12 was cancelled"),
         ("TIMEOUT", "TimeLimit", SessionState.ERROR, "ran out of the time"),
         ("NODE_FAIL", "NodeDown", SessionState.ERROR, "its node failed"),
+        ("LAUNCH_FAILED", "launch_failed_requeued_held", SessionState.ERROR, "its node could not start it"),
+        ("POWER_UP_NODE", "None", SessionState.QUEUED, ""),
         ("FAILED", "NonZeroExitCode", SessionState.ERROR, "ended by signal 15"),
     ],
 )
