@@ -37,6 +37,8 @@ NAME_WAIT_S, NAME_LONGEST_S = 300.0, 1800.0
 QUOTA_MORE_S, QUOTA_LONGEST_S = 3600.0, 24 * 3600.0
 # A kernel of which a version may exist counts as empty after so long, and so many looks that all showed none.
 EMPTY_AFTER_S, EMPTY_LOOKS = 3600.0, 4
+# Of the time between two looks no more than this counts: a clock that is set ahead must not stand for a wait.
+COUNTED_S = 600.0
 NOTHING_KNOWN: dict[str, str | None] = {"uncertain": None, "refused": None, "shown_empty": None}
 
 
@@ -250,7 +252,7 @@ def shows_again(run: RunContext) -> None:
 def _look_again(run: RunContext) -> tuple[float, int]:
     """For how long, and at how many looks in a row, a kernel was shown without a version."""
     known, now = run.row.settings.get("shown_empty") or {}, run.clock()
-    lasted_s = known["lasted_s"] + passed(known["looked_at"], now) if known else 0.0
+    lasted_s = known["lasted_s"] + min(COUNTED_S, passed(known["looked_at"], now)) if known else 0.0
     looks = known["looks"] + 1 if known else 1
     run.state.change_settings(shown_empty={"looked_at": now, "lasted_s": lasted_s, "looks": looks})
     return lasted_s, looks

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kaggle_manager.console.formatting import iso
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import ConfigError, NoVersionShown, Unavailable
 from kaggle_manager.orchestrator import first_push, room
 from kaggle_manager.orchestrator.image import DOUBT_WAIT_S, Refusal, push_in_its_image
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -20,6 +20,7 @@ from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow
 from kaggle_manager.runs.run_state import RunState
+from kaggle_manager.sessions.launch import kernel_names
 
 BEGAN = 1_800_000_000.0
 ROW = RunRow("a" * 32, "small", "little_task", 4, False, "tree", "local", "me", "slug", iso(BEGAN))
@@ -87,3 +88,21 @@ def test_a_user_who_runs_it_again_at_once_does_not_move_the_run_to_another_image
     assert isinstance(pushed_after(DOUBT_WAIT_S - 1), Refusal)
     assert "" not in asked
     assert isinstance(pushed_after(DOUBT_WAIT_S), StartedSession)
+
+
+def test_a_clock_that_is_set_ahead_is_no_patience_with_a_kernel_that_shows_no_version(
+    run: RunContext, now: list[float]
+) -> None:
+    shown = NoVersionShown("none yet")
+    client = SimpleNamespace(shows_nothing_of=lambda *_: True, page=lambda *_: "")
+    run.connection = SimpleNamespace(client=client)  # type: ignore[assignment]
+    first, following = kernel_names(ROW.scenario, ROW.run_id)[:2]
+    run.state.change(slug=first)
+    run.state.change_settings(uncertain=first)
+    for step in (0.0, 6 * 3600.0, *[600.0] * 4):
+        now[0] += step
+        with pytest.raises(Unavailable, match=r"empty when it has looked so for an hour"):
+            first_push.leave_empty(run, shown, FIRST)
+    now[0] += 600.0
+    first_push.leave_empty(run, shown, FIRST)
+    assert run.row.slug == following, "it takes its next name after an hour of looks"
