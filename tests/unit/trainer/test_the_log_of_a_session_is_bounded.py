@@ -40,7 +40,7 @@ def printed(program: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     """What is in the log after a trainer that is this program."""
     text = PREAMBLE.replace("sys.argv[2]", repr(TAG)) + dedent(program)
     monkeypatch.setattr(entry, "TRAINER", text)
-    assert entry.run_trainer(here, here / "order.json", entry.Log(TAG), entry.StopRequests(), bool) == 7
+    assert entry.run_trainer(here, here / "order.json", entry.Log(TAG), entry.StopRequests(), bool, {}) == 7
     out, err = capfd.readouterr()
     return out + err
 
