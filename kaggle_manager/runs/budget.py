@@ -274,7 +274,7 @@ def own_quota(per_week_s: float, sessions: Iterable[tuple[float, float]], ends: 
 
 
 def week_ends(refresh_at: float | None, now: float) -> float:
-    """When this week ends: as the platform says, else as Kaggle counts, on Saturday at 00:00 UTC."""
+    """When this week ends: as the platform says, else on Saturday at 00:00 UTC."""
     if refresh_at is not None and now < refresh_at <= now + WEEK_S:
         return refresh_at
     return now + WEEK_S - (now - FIRST_SATURDAY) % WEEK_S

@@ -1,7 +1,7 @@
 """What is left of the week for a run's next session: of the platform's quota, and of the hours that the user allows.
 
 The user's own bound (`--quota-per-week`) is about a pool: the sessions of one account on machines of one kind, as this
-journal knows them. It is counted as Kaggle counts its quota: a session that runs has taken all that it may last.
+journal knows them. It is counted as a quota of a platform is: a session that runs has taken all that it may last.
 """
 
 from __future__ import annotations
