@@ -24,10 +24,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from goodput import LOOK_S, MANY, bare_speed, done, manager
+from goodput import MANY, bare_speed, done, manager
 from kept_section import commit, replace_section
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOK_S = 5.0
 SECTION_7_6 = "section_7_6_rl_performance"
 
 
@@ -101,6 +102,7 @@ def main() -> int:
     if options.bare:
         print(bare_speed(Path(options.bare[0]), float(options.bare[1])))
         return 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the run
     rows = []
     for what, make in (("PPO on CartPole-v1", make_ppo), ("section 7.6, DQN", make_7_6)):
         if options.only and options.only not in what:
