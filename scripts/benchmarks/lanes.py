@@ -62,6 +62,7 @@ def steps_of(project: Path, section: str, file: Path, text: str, lanes: int, ses
     limit = ["--session-limit", f"{session_s}s", "--timesteps", str(MANY), "--seeds", str(lanes)]
     run = manager(project, "run", section, *where, *limit)
     try:
+        time.sleep(session_s)  # a look takes a second of a processor
         while run.poll() is None:
             time.sleep(LOOK_S)
             if not (work / "journal.sqlite").exists():
