@@ -1,8 +1,8 @@
 """Several runs towards one end: each with its own lineage and tree, sharing session slots and quota fairly.
 
 A campaign is passes over its members (`ValidationKaggleManager.tick`): those with a live session are looked at, what
-they left is brought home, and free slots go to the members that `runs.slots` says. A member that fails, needs a
-person, or meets a defect of this program does not hold up the others; the campaign then ends with its error.
+they left is brought home, and free slots go to the members that `runs.slots` says. A member that fails, needs the
+user, or meets a defect of this program does not hold up the others; the campaign then ends with its error.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def start_session(asks: Sequence[Ask]) -> StartedSession | Refusal:
     """
     lead = asks[0]
     run, config = lead.run, lead.run.config
-    beside = f", with {len(asks) - 1} more of its runs" if len(asks) > 1 else ""
+    beside = f", for {len(asks)} runs" if len(asks) > 1 else ""
     on = config.section.kernel.accelerator or "the CPU"
     run.reporter.step(2, f"push {run.row.owner}/{run.row.slug} for {on}{beside}")
 

@@ -213,8 +213,8 @@ class Limits:
         session_installs: a session may install packages into its Python, which is gone with it. Where it may not, one
             that lacks what the section pins says so and ends.
         memory_bytes: of a session; None where it is not known. What will not fit is said before one is started.
-        output_bytes, output_files: so much of what a session leaves in its working folder is kept, and so many of its
-            files are listed; None for all of it. A session keeps within them.
+        output_bytes, output_files: of what a session leaves in its working folder, the bytes that are kept and the
+            number of files that are listed; None for no bound. A session keeps within them.
     """
 
     longest_session_s: float

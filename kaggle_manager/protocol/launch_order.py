@@ -49,8 +49,8 @@ class LaunchOrder(Document):
         image: digest of the docker image it was asked to run in; "" for the newest.
         packages: pinned packages (`name==version`) that `trainer/packages.py` installs when the image lacks them.
         installs: a session may install them; else they have to be there.
-        output_bytes, output_files: so much of what it leaves the platform keeps, and so many of its files it lists;
-            None for all of it.
+        output_bytes, output_files: of what it leaves, the bytes that the platform keeps and the number of files that it
+            lists; None for no bound.
         wheels: what they are installed from; None: from the package index, under constraints.
         inputs: data of the platform that is mounted, each with its version, see `sections.inputs`.
         identity: what the manager can fingerprint of the experiment without importing its environment.

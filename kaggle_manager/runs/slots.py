@@ -1,4 +1,4 @@
-"""Who starts the next session where an account runs only so many at once. Pure: no input, output or clock.
+"""Who starts the next session where an account runs a limited number at once. Pure: no input, output or clock.
 
 Two rules. Of one campaign, those that have come least far, by share of their target, start first. Between campaigns,
 sweeps and single runs of one journal there is a line: a run that finds no room stands in it, those that come later

@@ -86,7 +86,7 @@ class Kernel(Frozen):
 
     `accelerator` is the name of a machine, one of `accelerators.TRAINS_ON`, absent for the CPU. `packages` are
     pinned (`name==version`). `include` are files and folders of the project, relative to its root, that travel beside
-    the section's own folder. So many runs of a campaign or sweep share one session, each in one of its `lanes`.
+    the section's own folder. `lanes` is how many runs of a campaign or sweep share one session.
     """
 
     accelerator: Annotated[str, AfterValidator(accelerators.checked)] | None = None

@@ -117,8 +117,8 @@ class Sweep(Frozen):
 
     `metric` is `reward` for an agent, and for a script a name that it reports in metrics.jsonl. At each of the `rungs`,
     in steps, a trial pauses until it is decided whether it goes on: with `pruner = "halving"` the best of each
-    `reduction` trials do, with "median" the better half, with "none" all of them. So many trials as `at_once` are under
-    way before results of earlier ones count.
+    `reduction` trials do, with "median" the better half, with "none" all of them. `at_once` trials are under way
+    before results of earlier ones count.
     """
 
     scenario: Name | None = None

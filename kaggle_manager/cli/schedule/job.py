@@ -105,7 +105,7 @@ def tick_job(
     """The job of a resolved run.
 
     Args:
-        seeds: carry on so many training seeds as one campaign, instead of one run. max_sessions: of it, at once.
+        seeds: number of training seeds to carry on as one campaign, instead of one run. max_sessions: of it, at once.
         existing, package: see `TickJob`; not looked at here.
 
     Raises:
