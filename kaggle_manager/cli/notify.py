@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import time
 
 import typer
 
 from kaggle_manager.cli.common import JsonOption, answer, group
 from kaggle_manager.cli.selection import as_command
-from kaggle_manager.console.formatting import count
+from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.errors import ConfigError, KaggleManagerError
 from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
 
@@ -43,7 +44,10 @@ def send_test(as_json: JsonOption = False) -> None:
             next_step=f"name a target in KM_NOTIFY or in {settings_path()}, or a command in KM_NOTIFY_HOOK",
         )
     deliveries = dataclasses.replace(notifier, warn=lambda line: None).send(
-        Occasion.TEST, "kaggle-manager: test message", "If you can read this, messages about your runs arrive."
+        Occasion.TEST,
+        "kaggle-manager: test message",
+        "If you can read this, messages about your runs arrive.",
+        {"sent_at": iso(time.time())},  # each is an event of its own
     )
     documents = [dataclasses.asdict(delivery) for delivery in deliveries]
     lines = [f"{each.target}: {'delivered' if each.delivered else each.detail}" for each in deliveries]

@@ -7,6 +7,7 @@ print never reaches the console. They read from an unlinked temporary file, so n
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from typing import IO, Any
 
 # The apprise child gives up this much before it would be killed, so that what it did deliver is known.
 GRACE_S = 1.5
+# Of the document that a hook reads: another number once a field is removed, renamed or means something else.
+HOOK_SCHEMA = 1
 _APPRISE_CHILD = Path(__file__).with_name("apprise_worker.py")
 _Call = tuple[list[str], str, dict[str, str]]  # a command, its standard input, its environment
 _SEVERITY = {
@@ -68,13 +71,10 @@ def _apprise_call(message: Message, addresses: Sequence[str], limit_s: float) ->
 
 
 def _hook_call(message: Message, hook: Sequence[str]) -> _Call:
-    document = {
-        "schema": 1,
-        "occasion": message.occasion,
-        "title": message.title,
-        "body": message.body,
-        "data": dict(message.data),
-    }
+    said = {"occasion": message.occasion, "title": message.title, "body": message.body, "data": dict(message.data)}
+    # The same for a message that is sent again, so that a receiver can leave out what it has.
+    event_id = hashlib.sha256(json.dumps(said, default=str, sort_keys=True).encode()).hexdigest()[:32]
+    document = {"schema": HOOK_SCHEMA, "event_id": event_id, **said}
     return list(hook), json.dumps(document, default=str), {**os.environ, "KM_OCCASION": message.occasion}
 
 

@@ -103,7 +103,7 @@ def _typed(config: RunConfig) -> Iterator[None]:
 
 def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], error: KaggleManagerError) -> None:
     """Note the error in the run's row, where there is one, and send what needs the user and is not told yet."""
-    files, row, sent = ToldFiles(config.state, str(config.tree)), None, ""
+    files, row, sent, generation = ToldFiles(config.state, str(config.tree)), None, "", 0
     told = known = files.causes()
     try:
         with closing(Journal(config.journal)) as journal:
@@ -112,12 +112,13 @@ def _tell(config: RunConfig, notifier: Notifier, clock: Callable[[], float], err
                 return  # nothing runs unattended yet: the user who has started it reads the error
             told = known | set(row.told.split())
             run = RunState(journal, row)
+            generation = run.newest.generation if run.newest else 0
             run.note_error(error, iso(clock()), clock())
-            sent = notifications.command_ended(notifier, config, run.row, error, told)
+            sent = notifications.command_ended(notifier, config, run.row, error, told, generation)
             if sent or known:
                 run.change(told=" ".join(sorted({*told, sent} - {""})))
     except Exception as refusal:  # whatever it is, the error itself is what the caller must see
-        sent = sent or notifications.command_ended(notifier, config, row, error, told)
+        sent = sent or notifications.command_ended(notifier, config, row, error, told, generation)
         if sent:
             files.add(sent)
         why = getattr(refusal, "message", str(refusal))

@@ -47,13 +47,19 @@ def why_finished(run: RunState) -> str:
 
 
 def command_ended(
-    notifier: Notifier, config: RunConfig, row: RunRow | None, error: KaggleManagerError, told: Collection[str]
+    notifier: Notifier,
+    config: RunConfig,
+    row: RunRow | None,
+    error: KaggleManagerError,
+    told: Collection[str],
+    generation: int,
 ) -> str:
     """Send what ended a command, when it needs the user; the cause that is told by now, "" for none.
 
     Args:
         row: the run as it is with this error; None when the journal cannot say.
         told: the causes that the user knows.
+        generation: number of the newest session; 0 for none, or when the journal cannot say.
     """
     lasts = row is not None and row.trouble is not None and row.trouble.is_lasting and isinstance(error, RemoteError)
     if error.retryable and not lasts:
@@ -68,7 +74,7 @@ def command_ended(
         title = "the training has diverged"
     if cause in told:
         return ""
-    facts = _facts(config, row, error=type(error).__name__)
+    facts = _facts(config, row, error=type(error).__name__, generation=generation)
     return cause * _is_delivered(notifier.send(occasion, f"{config.name}: {title}", str(error), facts))
 
 

@@ -102,7 +102,9 @@ def test_a_service_receives_the_message_and_a_hook_the_facts(
     assert [(post["title"], post["message"], post["type"]) for post in service.received] == [
         ("done", "3000 steps, é & <b>", "success")
     ]
-    assert json.loads(seen.read_text()) == {
+    told = json.loads(seen.read_text())
+    assert len(told.pop("event_id")) == 32
+    assert told == {
         "schema": 1,
         "occasion": "run_finished",
         "title": "done",
@@ -110,6 +112,24 @@ def test_a_service_receives_the_message_and_a_hook_the_facts(
         "data": {"step": 3000, "tree": str(tmp_path)},
         "variable": "run_finished",
     }
+    assert warnings == []
+
+
+def test_a_message_that_is_sent_again_is_the_same_event_and_any_other_is_another(
+    warnings: list[str], tmp_path: Path
+) -> None:
+    seen = tmp_path / "seen.jsonl"
+    hook = hook_saying(
+        tmp_path,
+        "import json, sys\n"
+        f"with open({str(seen)!r}, 'a') as file:\n"
+        "    print(json.load(sys.stdin)['event_id'], file=file)\n",
+    )
+    sender = notifier(warnings, tmp_path, KM_NOTIFY_HOOK=hook)
+    for generation in (3, 3, 4):
+        sender.send(Occasion.PERSON_NEEDED, "help", "the token expired", {"run_id": "r", "generation": generation})
+    first, again, later = seen.read_text().split()
+    assert first == again != later
     assert warnings == []
 
 
