@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LARGEST = 1e100
-"""Beyond it, sums and differences of values would not be numbers any more."""
+from kaggle_manager.trees.curves import LARGEST
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,19 @@ one that is damaged is a sentence in `problems`, and the others are still shown.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.dashboard.axes import LARGEST
-from kaggle_manager.errors import CheckpointCorrupt, one_line
-from kaggle_manager.platforms.long_strings import lines
+from kaggle_manager.errors import CheckpointCorrupt
+from kaggle_manager.trees.curves import LARGEST, read_episodes, read_metrics
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
 
-MAX_MONITOR_BYTES = 16 << 20
-# In characters, about: a row is a return, a length and a time.
-LONGEST_ROW = 4_000
 # More points than this cannot be told apart on a screen.
 MOST_POINTS = 400
 # Of a script; a page with more curves than this is not looked at.
-MOST_METRICS, LONGEST_NAME = 8, 100
+MOST_METRICS = 8
 
 Points = tuple[tuple[int, float], ...]
 
@@ -55,7 +50,8 @@ def read_curve(history: Path) -> Curve:
     episodes: list[tuple[int, float]] = []
     problems = []
     try:
-        evaluations = [point for point in read_evaluations(history / "evaluations.npz") if abs(point.mean) < LARGEST]
+        found = read_evaluations(history / "evaluations.npz")
+        evaluations = [point for point in found if abs(point.mean) < LARGEST and point.std < LARGEST]
     except CheckpointCorrupt as error:
         problems.append(error.message)
     try:
@@ -66,7 +62,7 @@ def read_curve(history: Path) -> Curve:
         problems.append(f"monitor.csv cannot be read: {error.strerror or error}.")
     metrics: dict[str, list[tuple[int, float]]] = {}
     try:
-        metrics = read_metrics(history / "metrics.jsonl")
+        metrics = read_metrics(history / "metrics.jsonl", MOST_METRICS)
     except OSError as error:
         problems.append(f"metrics.jsonl cannot be read: {error.strerror or error}.")
     events = history / "tensorboard"
@@ -78,57 +74,6 @@ def read_curve(history: Path) -> Curve:
         tensorboard=str(events) if any(events.glob("*tfevents*")) else "",
         problems=tuple(problems),
     )
-
-
-def read_episodes(path: Path) -> tuple[list[tuple[int, float]], int]:
-    """(step at its end, return) of each episode in a Monitor file, and how many of its lines are none.
-
-    Raises:
-        OSError: the file is there and cannot be read, or is larger than `MAX_MONITOR_BYTES`.
-    """
-    if not path.is_file():
-        return [], 0
-    if path.stat().st_size > MAX_MONITOR_BYTES:
-        raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
-    found: list[tuple[int, float]] = []
-    skipped = 0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
-            if not line or line.startswith(("#", "r,")):
-                continue
-            try:
-                value, step = float(line.split(",")[0]), int(line.split(",")[3])
-                if not abs(value) < LARGEST or not 0 <= step < LARGEST:
-                    raise ValueError(line)
-            except (ValueError, IndexError):
-                skipped += 1
-                continue
-            found.append((step, value))
-    return found, skipped
-
-
-def read_metrics(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) of each point of the first metrics in a script's file; a line that is none is left out.
-
-    Raises:
-        OSError: the file is there and cannot be read, or is larger than `MAX_MONITOR_BYTES`.
-    """
-    if not path.is_file():
-        return {}
-    if path.stat().st_size > MAX_MONITOR_BYTES:
-        raise OSError(f"it is larger than {MAX_MONITOR_BYTES >> 20} MB")
-    found: dict[str, list[tuple[int, float]]] = {}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in lines(iter(lambda: file.read(LONGEST_ROW), ""), LONGEST_ROW):
-            try:
-                said = json.loads(line)
-                step, name, value = said["step"], one_line(said["name"], LONGEST_NAME), float(said["value"])
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-                continue
-            is_point = type(step) is int and 0 <= step < LARGEST and abs(value) < LARGEST
-            if is_point and (name in found or len(found) < MOST_METRICS):
-                found.setdefault(name, []).append((step, value))
-    return found
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MOST_POINTS) -> Points:

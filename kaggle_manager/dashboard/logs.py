@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.dashboard.axes import LARGEST
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent, parse_event, session_tag
 from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import SessionRow
 from kaggle_manager.sessions.log_rendering import to_read
 from kaggle_manager.sessions.stored_log import LOG_FILE, read_tail
+from kaggle_manager.trees.curves import LARGEST
 
 TAIL_BYTES, TAIL_LINES = 256_000, 300
 LONGEST_LINE = 2000

@@ -33,11 +33,12 @@ _TYPECODES = {"<i8": "q", "<i4": "i", "<f8": "d", "<f4": "f"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: the timestep, the mean return of its episodes, and how many there were."""
+    """One evaluation: the timestep, mean and standard deviation of its episodes' returns, and how many there were."""
 
     step: int
     mean: float
     episodes: int
+    std: float
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
@@ -56,8 +57,10 @@ def read_evaluations(path: Path) -> list[Evaluation]:
             raise ValueError(f"{len(steps)} timesteps and results of shape {shape}")
         if not all(0 <= step < _LARGEST_STEP for step in steps):
             raise ValueError("a timestep is none")
-        rows = (returns[index * episodes : (index + 1) * episodes] for index in range(len(steps)))
-        return [Evaluation(int(step), _mean(row), episodes) for step, row in zip(steps, rows, strict=True)]
+        rows = [returns[index * episodes : (index + 1) * episodes] for index in range(len(steps))]
+        return [
+            Evaluation(int(step), _mean(row), episodes, _deviation(row)) for step, row in zip(steps, rows, strict=True)
+        ]
 
 
 def check_checksums(path: Path) -> None:
@@ -112,5 +115,14 @@ def _mean(row: array.array[Any]) -> float:
     """NaN where the returns have none: infinities of both signs, or a sum beyond what a number holds."""
     try:
         return math.fsum(row) / len(row)
+    except (OverflowError, ValueError):
+        return math.nan
+
+
+def _deviation(row: array.array[Any]) -> float:
+    """Of all episodes, as `numpy.std` has it; NaN as `_mean`."""
+    mean = _mean(row)
+    try:
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in row) / len(row))
     except (OverflowError, ValueError):
         return math.nan

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kaggle_manager.console.formatting import duration
 from kaggle_manager.dashboard.axes import Scale
-from kaggle_manager.dashboard.curves import read_episodes, smoothed, thinned
+from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.dashboard.markup import h
 from kaggle_manager.dashboard.page import Asked, Content, document, look
@@ -27,6 +27,7 @@ from kaggle_manager.errors import StorageError
 from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.overview import overview
+from kaggle_manager.trees.curves import read_episodes
 
 
 def page_of(dashboard: Dashboard, asked: Asked | None = None) -> str:
