@@ -31,7 +31,7 @@ from typing import Any
 import kaggle_manager.trainer.sb3  # noqa: F401 - pins the arithmetic before torch is imported
 
 # isort: split
-from kept_section import replace_section
+from kept_section import commit, replace_section
 
 from kaggle_manager.checkpoints import Lineage
 from kaggle_manager.sections.model import SECTION_FILE, load_section
@@ -146,8 +146,8 @@ def main() -> int:
     bare, gained = sum(speeds) / 2, [int(each["gained"]) for each in sessions]
     command = " ".join(["python", "scripts/benchmarks/goodput.py", *sys.argv[1:]])
     how = (
-        f"`{command}`: {options.algo} on {options.env} as `init` writes it, sessions of {options.session_s} s; bare, "
-        f"before and after: {speeds[0]:,.0f} and {speeds[1]:,.0f} steps/s."
+        f"`{command}` at commit {commit()}: {options.algo} on {options.env} as `init` writes it, sessions of "
+        f"{options.session_s} s; bare, before and after: {speeds[0]:,.0f} and {speeds[1]:,.0f} steps/s."
     )
     head = ["| session | ran, s | timesteps kept | of bare in the whole session |", "|---|---|---|---|"]
     rows = [

@@ -2,7 +2,10 @@
 
 For PPO on CartPole and for section 7.6, evaluations off, on this machine's cores: a session of the local Kaggle trains
 one seed, then one session trains two in two lanes; everything in it counts, the start, checkpoints, the margin at the
-end. Then two processes train the same bare with Stable-Baselines3, each on its half of the cores, for a while.
+end. Before and after, two processes train the same bare with Stable-Baselines3, each on its half of the cores.
+
+Start and margin are the same seconds in a session of minutes and in one of hours, so besides what this session kept
+there is what its lanes made while they trained and saved, and what a session of an hour would keep at that speed.
 
     python scripts/benchmarks/lanes.py --session-s 90 --bare-s 20       a look, 8 minutes
     python scripts/benchmarks/lanes.py --write                          sessions of 5 minutes, half an hour in all
@@ -13,7 +16,6 @@ Needs SUMO (the `sumo` extra) for section 7.6. Nothing else should run meanwhile
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -22,14 +24,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from goodput import MANY, bare_speed, done, manager
 from kept_section import commit, replace_section
 
+from kaggle_manager.runs.journal import Journal
+
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_S = 5.0
 SECTION_7_6 = "section_7_6_rl_performance"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a session has trained: timesteps saved, timesteps a second while it trained, and its other seconds."""
+
+    steps: int
+    steps_a_second: float
+    other_s: float
+
+    def in_an_hour(self) -> float:
+        """Timesteps that a session of an hour would save."""
+        return self.steps_a_second * (3600 - self.other_s)
 
 
 def make_ppo(project: Path) -> tuple[str, Path]:
@@ -54,8 +73,8 @@ def without_evaluations(text: str) -> str:
     return re.sub(r'(?m)^accelerator = "NvidiaTeslaT4"\n', "", found)
 
 
-def steps_of(project: Path, section: str, file: Path, text: str, lanes: int, session_s: int) -> int:
-    """Timesteps that one session of so many lanes has saved."""
+def train(project: Path, section: str, file: Path, text: str, lanes: int, session_s: int) -> Trained:
+    """What one session of so many lanes trains."""
     file.write_text(text.replace("[kernel]\n", f"[kernel]\nlanes = {lanes}\n", 1))
     work = project / f"work_{lanes}"
     where = ["--workdir", str(work)]
@@ -67,16 +86,22 @@ def steps_of(project: Path, section: str, file: Path, text: str, lanes: int, ses
             time.sleep(LOOK_S)
             if not (work / "journal.sqlite").exists():
                 continue
-            runs = json.loads(done(project, "history", section, *where, "--json"))["runs"]
-            first = [each for it in runs for each in it["sessions"] if each["generation"] == 1]
-            if len(first) == lanes and all(each["stage"] == "closed" for each in first):
-                sessions = {(each["address"], each["version"]) for each in first}
+            with closing(Journal(work / "journal.sqlite")) as journal:
+                first = [each for it in journal.runs() for each in journal.sessions(it.run_id) if each.generation == 1]
+            if len(first) == lanes and all(each.stage == "closed" for each in first):
+                sessions = {(each.address, each.version) for each in first}
                 assert len(sessions) == 1, f"{len(sessions)} sessions were started"
-                return sum(int(each["gained"]) for each in first)
+                spent = [each.facts["timings"] for each in first]
+                trained_s = [each["train"] + each["save"] for each in spent]
+                gained = [int(each.facts["gained"]) for each in first]
+                speed = sum(steps / took for steps, took in zip(gained, trained_s, strict=True))
+                return Trained(sum(gained), speed, session_s - min(trained_s))
     finally:
         run.send_signal(signal.SIGINT)
         said = run.communicate()[1]
         done(project, "local-kaggle", "stop")
+        # The session that follows the measured one would go on.
+        subprocess.run(["pkill", "-KILL", "-f", str(work)], check=False)
     sys.exit(f"the run has ended by itself: {said[-2000:]}")
 
 
@@ -114,20 +139,26 @@ def main() -> int:
             text = without_evaluations(file.read_text())
             file.write_text(text)
             speeds = [bare_side_by_side(project, file, options.bare_s / 2)]
-            trained = [steps_of(project, section, file, text, lanes, options.session_s) for lanes in (1, 2)]
+            trained = [train(project, section, file, text, lanes, options.session_s) for lanes in (1, 2)]
             file.write_text(text)
             speeds.append(bare_side_by_side(project, file, options.bare_s / 2))
         bare = sum(speeds) / 2 * 3600
-        one, two = (steps / options.session_s * 3600 for steps in trained)
-        rows.append(f"| {what} | {one:,.0f} | {two:,.0f} | {bare:,.0f} | {two / one:.2f} | {two / bare:.2f} |")
+        one, two = (each.steps / options.session_s * 3600 for each in trained)
+        speed, hour = trained[1].steps_a_second * 3600, trained[1].in_an_hour()
+        shares = " | ".join(f"{each:.2f}" for each in (two / one, two / bare, speed / bare, hour / bare))
+        rows.append(f"| {what} | {one:,.0f} | {two:,.0f} | {bare:,.0f} | {shares} |")
         print(rows[-1], file=sys.stderr, flush=True)
     command = " ".join(["python", "scripts/benchmarks/lanes.py", *sys.argv[1:]])
     how = f"`{command}` at commit {commit()}: one session of {options.session_s} s each, {os.cpu_count()} cores; bare "
+    head = (
+        "| training | steps an hour, one lane | two lanes | two bare side by side | two lanes / one | / two bare |"
+        " / two bare, while they trained | / two bare, of a session of an hour |"
+    )
     lines = [
         f"{how}trainings for {options.bare_s:.0f} s, before and after.",
         "",
-        "| training | steps an hour, one lane | two lanes | two bare side by side | two lanes / one | / two bare |",
-        "|---|---|---|---|---|---|",
+        head,
+        "|---|---|---|---|---|---|---|---|",
         *rows,
     ]
     print(*lines, sep="\n")
