@@ -6,7 +6,7 @@ is finished, or waits for the user and says what the user must do; anything else
 printed.
 
     python scripts/benchmarks/campaigns.py --count 300                    print the table
-    python scripts/benchmarks/campaigns.py --count 10000 --write          and keep it in docs/robustness.md
+    python scripts/benchmarks/campaigns.py --count 10000 --write          and keep it in docs/robustness_data.md
     python scripts/benchmarks/campaigns.py --only 4711                    one campaign, with all that was said
     python scripts/benchmarks/campaigns.py --count 10000 --keep FILE      goes on from FILE, where it writes each result
     python scripts/benchmarks/campaigns.py --sweeps --count 1000          sweeps of many trials instead of single runs
@@ -31,17 +31,17 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 from campaign import Result, run_campaign  # noqa: E402
 from campaign_draw import draw  # noqa: E402
 from campaign_stage import make_project  # noqa: E402
+from kept_section import replace_section  # noqa: E402
 from sweep_campaign import SweepResult, run_sweep  # noqa: E402
 from sweep_draw import draw_sweep  # noqa: E402
-
-DOCUMENT = ROOT / "docs/robustness.md"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is simulated: one run in a campaign, or a sweep. `name` marks its table in the document."""
+    """What is simulated: one run in a campaign, or a sweep. `name` marks its table in the document, under `title`."""
 
     name: str
+    title: str
     draw: Callable[[int], Any]
     play: Callable[..., Any]
     result: type[Result]
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, action="append", default=[], help="results so far; new ones go to the first"
     )
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness_data.md")
     parser.add_argument("--report", action="store_true", help="run nothing: the table of what was kept")
     parser.add_argument("--sweeps", action="store_true", help="sweeps instead of single runs")
     options = parser.parse_args()
@@ -75,7 +75,7 @@ def main() -> int:
     lines = list(table(kind, found))
     print("\n".join(lines))
     if options.write:
-        write(kind, lines)
+        replace_section(kind.name, kind.title, lines)
     return 0 if found and all(result.is_well for result in found) else 1
 
 
@@ -157,15 +157,8 @@ def rows_of_sweeps(results: Sequence[SweepResult]) -> Iterator[str]:
     yield f"| times the user fixed something | {sum(r.persons for r in results) - outcomes['waits for a person']:,} |"
 
 
-RUNS = Kind("campaigns", draw, run_campaign, Result, rows_of_runs)
-SWEEPS = Kind("sweeps", draw_sweep, run_sweep, SweepResult, rows_of_sweeps)
-
-
-def write(kind: Kind, lines: Sequence[str]) -> None:
-    begin, end = f"<!-- {kind.name}: begin -->", f"<!-- {kind.name}: end -->"
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    DOCUMENT.write_text(f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{after}", encoding="utf-8")
+RUNS = Kind("campaigns", "## Campaigns", draw, run_campaign, Result, rows_of_runs)
+SWEEPS = Kind("sweeps", "### Sweeps", draw_sweep, run_sweep, SweepResult, rows_of_sweeps)
 
 
 if __name__ == "__main__":

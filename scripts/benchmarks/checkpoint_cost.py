@@ -5,7 +5,7 @@ rows. Both save at turns; the stall is the time for which the training's thread 
 processes of their own. Wall time is given beside CPU time, and medians beside minima, because machines are shared.
 
     python scripts/benchmarks/checkpoint_cost.py --quick            three cases, about a minute, prints only
-    python scripts/benchmarks/checkpoint_cost.py --write            all cases; docs/robustness.md and the picture
+    python scripts/benchmarks/checkpoint_cost.py --write            all cases; docs/robustness_data.md and the picture
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import kaggle_manager.trainer.sb3  # noqa: F401 - pins the arithmetic before tor
 # isort: split
 import gymnasium as gym
 import numpy as np
+from kept_section import replace_section
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import CheckpointCallback
 
@@ -42,9 +42,7 @@ from kaggle_manager.trainer.sb3.trainer import Session
 from kaggle_manager.trainer.sb3.training_config import TrainingConfig
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOCUMENT = PROJECT / "docs" / "robustness.md"
 PICTURE = PROJECT / "docs" / "images" / "checkpoint_cost.png"
-BEGIN, END = "<!-- checkpoint cost: begin -->", "<!-- checkpoint cost: end -->"
 EPISODE = 200
 FRAMES = (4, 84, 84)
 ROWS = (50_000, 200_000, 1_000_000)
@@ -442,18 +440,10 @@ def draw(results: list[Measured], path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def write_document(content: str) -> None:
-    document = DOCUMENT.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
-    if not pattern.search(document):
-        sys.exit(f"{DOCUMENT} has no place for the table: {BEGIN} ... {END}")
-    DOCUMENT.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{content}\n\n{END}", document), encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="about a minute; nothing is written")
-    parser.add_argument("--write", action="store_true", help="into docs/robustness.md and docs/images/")
+    parser.add_argument("--write", action="store_true", help="into docs/robustness_data.md and docs/images/")
     parser.add_argument("--part", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -469,7 +459,7 @@ def main() -> int:
     content = text(results, time.monotonic() - started)
     print(content)
     if options.write and not options.quick:
-        write_document(content)
+        replace_section("checkpoint cost", "## What a checkpoint costs", content.splitlines())
         draw(results, PICTURE)
     return 0
 

@@ -3,10 +3,10 @@
 A run that nobody kills shows the points: before and after every write of the journal, every request and every move of
 a tree, the first three of what happens more often. The kills are dealt out over runs of their own, `--together` in
 each; a run that does not end like the untouched one - the same bytes of final model and checkpoints, one push a
-generation, every event once - is named with its points and taken apart with one kill a run.
+session, every event once - is named with its points and taken apart with one kill a run.
 
     python scripts/benchmarks/crash_every_step.py                  by `run` and by repeated `tick`; print the table
-    python scripts/benchmarks/crash_every_step.py --write          and keep it in docs/robustness.md
+    python scripts/benchmarks/crash_every_step.py --write          and keep it in docs/robustness_data.md
     python scripts/benchmarks/crash_every_step.py --together 1     one kill a run
     python scripts/benchmarks/crash_every_step.py --folder F       goes on where an earlier call was interrupted
 """
@@ -39,7 +39,7 @@ def main() -> int:
     parser.add_argument("--together", type=int, default=12, help="kills in one run")
     parser.add_argument("--by", nargs="+", default=list(WAYS), choices=WAYS, help="kill in these ways alone")
     parser.add_argument("--folder", type=Path, help="where everything is written; given again, only the rest is done")
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness_data.md")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="km_crash_"))
     ways = [Way(folder / by, by) for by in arguments.by]
@@ -119,7 +119,7 @@ class Way:
 
 
 def as_lines(ways: Sequence[Way], together: int) -> list[str]:
-    """The text between the markers of docs/robustness.md: a row a sort of deed, kills and identical ends."""
+    """The text between the markers of docs/robustness_data.md: a row a sort of deed, kills and identical ends."""
     rows: dict[str, None] = {}
     for way in ways:
         for point in way.points:
@@ -141,12 +141,12 @@ def as_lines(ways: Sequence[Way], together: int) -> list[str]:
     summary = (
         f"{counted}: {total} SIGKILLs, up to {together} in one run of {GENERATIONS} sessions; **{identical} ended like "
         f"the run nobody killed** (the bytes of the final model and of both checkpoints, {GENERATIONS} versions of the "
-        f"kernel, every event of every generation once), {total - identical} did not.{not_met}"
+        f"kernel, every event of every session once), {total - identical} did not.{not_met}"
     )
     return [
         summary,
         "",
-        "A cell: kills that struck / identical ends. The first three of a sort in each generation are points.",
+        "A cell: kills that struck / identical ends. The first three of a sort in each session are points.",
         "",
         f"| killed before or after | {' | '.join(head)} |",
         f"|---|{'---|' * len(head)}",

@@ -4,7 +4,7 @@ Each cell is judged twice, with the fault striking once and striking for ever: t
 a typed error that names a next step; never a wrong file, never a foreign exception, never a wait beyond its bound.
 
     python scripts/benchmarks/fault_matrix.py                     print the table
-    python scripts/benchmarks/fault_matrix.py --write             and keep it in docs/robustness.md
+    python scripts/benchmarks/fault_matrix.py --write             and keep it in docs/robustness_data.md
     python scripts/benchmarks/fault_matrix.py --only flip reset   these faults alone
 """
 
@@ -26,12 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import hostile_stage as acts
 from hostile_stage import Act, Stage, Wrong, stage
+from kept_section import replace_section
 
 from kaggle_manager.errors import KaggleManagerError
 from kaggle_manager.local_kaggle.faults import fault_plan
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
-BEGIN, END = "<!-- fault matrix: begin -->", "<!-- fault matrix: end -->"
 # The longest a cell may take: six tries of IMPATIENT_S each for two requests, and the machine's own slowness.
 BOUND_S = 60.0
 STAGES = 6
@@ -224,7 +223,7 @@ def as_table(judged: Sequence[Cell]) -> list[str]:
 
 
 def section(judged: Sequence[Cell], seconds: float) -> list[str]:
-    """The text between the markers of docs/robustness.md."""
+    """The text between the markers of docs/robustness_data.md."""
     counts = Counter("typed error" if cell.verdict[0].isupper() else cell.verdict for cell in judged if cell.is_good)
     bad = [cell for cell in judged if not cell.is_good]
     slowest = max(judged, key=lambda cell: cell.seconds)
@@ -243,19 +242,11 @@ def section(judged: Sequence[Cell], seconds: float) -> list[str]:
     ]
 
 
-def write(lines: Sequence[str]) -> None:
-    """Replace what is between the markers."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after, encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", default=list(FAULTS), choices=FAULTS, metavar="FAULT")
     parser.add_argument("--columns", nargs="+", default=[], metavar="CALL")
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness_data.md")
     arguments = parser.parse_args()
     begun = time.monotonic()
     judged = judge_all(cells(arguments.only, arguments.columns))
@@ -266,7 +257,7 @@ def main() -> int:
     lines = section(judged, time.monotonic() - begun)
     print("\n".join(lines))
     if arguments.write:
-        write(lines)
+        replace_section("fault matrix", "## Fault matrix", lines)
     return 0 if all(cell.is_good for cell in judged) else 1
 
 

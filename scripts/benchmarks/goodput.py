@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=2)
     parser.add_argument("--session-s", type=int, default=600)
     parser.add_argument("--bare-s", type=float, default=240)
-    parser.add_argument("--write", action="store_true", help="into docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="into docs/robustness_data.md")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the run
     with tempfile.TemporaryDirectory(prefix="km_goodput_", ignore_cleanup_errors=True) as folder:

@@ -1,4 +1,4 @@
-"""What a benchmark keeps in docs/robustness.md: the text between its own two markers, and nothing else."""
+"""What a benchmark keeps in docs/robustness_data.md: the text between its own two markers, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/robustness_data.md"
 
 
 def replace_section(name: str, title: str, lines: Sequence[str], document: Path = DOCUMENT) -> None:

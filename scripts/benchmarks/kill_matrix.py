@@ -5,7 +5,7 @@ way, and one that was killed at random rollouts and inside saves. Both must have
 optimizers, replay rows, random generators, environments, counters, episodes, evaluations, best model and curves.
 
     python scripts/benchmarks/kill_matrix.py                       print the table
-    python scripts/benchmarks/kill_matrix.py --write               and keep it in docs/robustness.md
+    python scripts/benchmarks/kill_matrix.py --write               and keep it in docs/robustness_data.md
     python scripts/benchmarks/kill_matrix.py --only gsde traffic   these options alone
     python scripts/benchmarks/kill_matrix.py --kept cells.jsonl    in parts: what is good in this file is not run again
 """
@@ -109,7 +109,7 @@ def as_table(judged: Sequence[Cell]) -> list[str]:
 
 
 def section(judged: Sequence[Cell], skipped: Sequence[str], command: str) -> list[str]:
-    """The text between the markers of docs/robustness.md."""
+    """The text between the markers of docs/robustness_data.md."""
     proofs = [cell.proof for cell in judged if cell.proof is not None]
     kills, inside = sum(proof.kills for proof in proofs), sum(proof.kills_in_saves for proof in proofs)
     commits = Counter(cell.commit for cell in judged)
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--algo", nargs="+", default=list(ALGORITHMS), choices=ALGORITHMS)
     parser.add_argument("--kills", type=int, default=4, help="for each training; every other one inside a save")
     parser.add_argument("--seed", type=int, default=0, help="draws the moments of the kills")
-    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/robustness_data.md")
     parser.add_argument("--kept", type=Path, metavar="FILE", help="each cell is added to it at once")
     arguments = parser.parse_args()
     kept = read(arguments.kept)

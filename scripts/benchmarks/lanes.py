@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--session-s", type=int, default=300)
     parser.add_argument("--bare-s", type=float, default=90)
     parser.add_argument("--only", choices=("PPO", "7.6"))
-    parser.add_argument("--write", action="store_true", help="into docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="into docs/robustness_data.md")
     parser.add_argument("--bare", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:

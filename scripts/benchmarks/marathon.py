@@ -6,7 +6,7 @@ interrupted, and the script says where the sessions' time went. Bare `learn()` o
 settings, is timed in pieces before, between and after the sessions, so that the machine's other work weighs on both.
 
     python scripts/benchmarks/marathon.py                        half an hour; print what came of it
-    python scripts/benchmarks/marathon.py --write                and keep it in docs/robustness.md
+    python scripts/benchmarks/marathon.py --write                and keep it in docs/robustness_data.md
     python scripts/benchmarks/marathon.py --timesteps 6000 --session-limit 40   a shorter one
 """
 
@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, help="where everything is written, and stays; of a finished run, judge again"
     )
-    parser.add_argument("--write", action="store_true", help="keep the result in docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="keep the result in docs/robustness_data.md")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="km_marathon_"))
     determinism.pin()

@@ -107,7 +107,7 @@ def where_time_went(seen: dict[str, Any], sessions: list[SessionRow], seconds: d
 
 def ends_of(project: Path, sessions: list[SessionRow]) -> list[str]:
     seconds = seconds_of(project)
-    rows = ["| generation | seconds | timesteps kept | how it ended |", "|---:|---:|---:|---|"]
+    rows = ["| session | seconds | timesteps kept | how it ended |", "|---:|---:|---:|---|"]
     for session in sessions:
         ran, gained = seconds.get(int(session.version or 0), 0.0), session.facts.get("gained", 0)
         rows.append(f"| {session.generation} | {ran:.0f} | {gained} | {session.why.split(';')[0]} |")

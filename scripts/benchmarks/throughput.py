@@ -15,7 +15,7 @@ process, which says more on a machine that others use; medians of all rounds are
 
     python scripts/benchmarks/throughput.py --quick                two cases, a minute or two, prints only
     python scripts/benchmarks/throughput.py --only PPO DQN         some cases
-    python scripts/benchmarks/throughput.py --write                all of them, into docs/robustness.md
+    python scripts/benchmarks/throughput.py --write                all of them, into docs/robustness_data.md
 
 Hopper and Breakout need MuJoCo and ale-py; a case whose environment is not installed is left out and named.
 """
@@ -306,7 +306,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two small cases; nothing is written")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="cases whose name has one of these words")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="into docs/robustness.md")
+    parser.add_argument("--write", action="store_true", help="into docs/robustness_data.md")
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:

@@ -11,7 +11,7 @@ import fault_matrix
 import hostile_stage
 import pytest
 
-# Each of these was found by the matrix, or guards a promise of its own; see docs/robustness.md.
+# Each of these was found by the matrix, or guards a promise of its own; see docs/robustness_data.md.
 ONCE = {
     ("429", "push"): "right",
     ("503 after doing it", "push"): "AmbiguousPush",
