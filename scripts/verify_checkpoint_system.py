@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prove, on this machine, that nothing is lost: save, kill, recover, damage, push, fetch, restore, resume.
+"""Prove, on this machine, that nothing is lost: save, kill, recover, damage, push, download, restore, resume.
 
     python scripts/verify_checkpoint_system.py
 
@@ -65,7 +65,7 @@ class Ground:
         return TrainingTree(self.workdir / f"validation_ch7/{SECTION}/data/models", SCENARIO)
 
     @property
-    def fetched(self) -> TrainingTree:
+    def downloaded(self) -> TrainingTree:
         """The tree the local Kaggle's outputs are restored into."""
         return TrainingTree(self.workdir / f"kaggle/validation_ch7/{SECTION}/data/models_quick", SCENARIO)
 
@@ -199,7 +199,7 @@ def resume_is_bit_identical(ground: Ground) -> str:
 
 
 def local_kaggle_circle(ground: Ground) -> str:
-    """Push, run, fetch, verify, restore, relaunch, resume: `--quick` on the local Kaggle."""
+    """Push, run, download, verify, restore, relaunch, resume: `--quick` on the local Kaggle."""
     workdir = ground.workdir / "kaggle"
     workdir.mkdir()
     with (ground.workdir / "circle.log").open("w", encoding="utf-8") as log:
@@ -214,25 +214,25 @@ def local_kaggle_circle(ground: Ground) -> str:
 
 
 def damaged_download_is_not_restored(ground: Ground) -> str:
-    head = CheckpointStore(ground.fetched).find_latest_checkpoint()
+    head = CheckpointStore(ground.downloaded).find_latest_checkpoint()
     require(head is not None, "the circle left no tree")
     assert head is not None
     download = ground.workdir / "download"
-    shutil.copytree(ground.fetched.root, download)
+    shutil.copytree(ground.downloaded.root, download)
     newest = max(download.rglob("*_steps.zip"), key=lambda path: path.name)
     newest.write_bytes(newest.read_bytes()[:-7])
     lineage = head.manifest.lineage
     try:
         restore_tree(
             download,
-            ground.fetched,
+            ground.downloaded,
             run_id=lineage.run_id,
             generation=lineage.generation,
             min_step=head.step,
             keep_replaced=ground.workdir / "kept",
         )
     except VerificationError as error:
-        after = CheckpointStore(ground.fetched).find_latest_checkpoint()
+        after = CheckpointStore(ground.downloaded).find_latest_checkpoint()
         require(after is not None and after.manifest == head.manifest, "the local tree was changed")
         return f"{type(error).__name__}; the local tree is as it was"
     raise AssertionError("a truncated checkpoint was restored")
@@ -241,7 +241,7 @@ def damaged_download_is_not_restored(ground: Ground) -> str:
 def pack_survives_the_journey(ground: Ground) -> str:
     folder, arrived = ground.workdir / "pack", ground.workdir / "arrived"
     index = None
-    pack_tree(ground.fetched, folder)
+    pack_tree(ground.downloaded, folder)
     index = unpack_tree(folder, arrived)
     found = CheckpointStore(TrainingTree(arrived, SCENARIO)).find_latest_checkpoint()
     require(found is not None and found.manifest.sha256 == index.head_manifest_sha256, "another checkpoint arrived")
@@ -271,7 +271,7 @@ CHECKS: dict[str, list[Callable[[Ground], str]]] = {
         damaged_checkpoint_is_refused,
         resume_is_bit_identical,
     ],
-    "Push, fetch, restore, resume": [
+    "Push, download, restore, resume": [
         local_kaggle_circle,
         damaged_download_is_not_restored,
         pack_survives_the_journey,

@@ -114,7 +114,7 @@ class ThisMachine(km.Platform):
         begun.rename(begun.with_name(str(number)))  # in one step: it is seen whole
         return km.PublishedInputs(owner, slug, number)
 
-    def fetch_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
+    def download_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
         for name in names:
             shutil.copy(self._newest_inputs(slug) / name, folder / name)
 

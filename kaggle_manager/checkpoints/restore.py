@@ -176,7 +176,7 @@ def _check_lineage(found: FileList, run_id: str | None, generation: int | None, 
         raise LineageMismatch(
             f"The checkpoint that came back is not the one to go on with: {'; '.join(problems)}.",
             safe=safe,
-            next_step="fetch the outputs of the session that was launched",
+            next_step="download the outputs of the session that was launched",
         )
 
 

@@ -24,9 +24,9 @@ from kaggle_manager.cli.local_kaggle import local_kaggle
 from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
-from kaggle_manager.cli.run import attach, fetch, run, stop, tick
+from kaggle_manager.cli.run import adopt, download, run, stop, tick
 from kaggle_manager.cli.schedule.command import schedule
-from kaggle_manager.cli.state import history, logs, plan, status
+from kaggle_manager.cli.state import forecast, history, logs, status
 from kaggle_manager.cli.sweep import sweep
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.status.report import error_as_json
@@ -54,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train a Stable-Baselines3 agent to N timesteps over any number of sessions, with nothing lost.",
 )
-for command in (run, tick, status, history, plan, logs, stop, fetch, attach):
+for command in (run, tick, status, history, forecast, logs, stop, download, adopt):
     app.command()(command)
 app.command(context_settings=PASSED_ON)(report)
 for command in (sweep, restore, export, clean, schedule, dashboard, doctor, init, preflight):

@@ -81,6 +81,9 @@ TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timest
 LimitOption = Annotated[
     str | None, typer.Option("--session-limit", help="Longest session: 60s, 90m, 11h30m. [default: 12h]")
 ]
+SessionOption = Annotated[
+    int | None, typer.Option("--session", help="Number of the session; the newest when absent.", min=1)
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training seed, in a tree of its own.", min=0)]
 SeedsOption = Annotated[
     int | None,

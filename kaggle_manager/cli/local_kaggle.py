@@ -54,7 +54,7 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
 @local_kaggle.command()
 @as_command
 def demo(as_json: JsonOption = False) -> None:
-    """Show it in some seconds: the official `kaggle` command pushes a kernel to it and fetches what it made.
+    """Show it in some seconds: the official `kaggle` command pushes a kernel to it and downloads what it made.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Commands that carry a run on or end it: `run`, `tick`, `stop`, `fetch`, `attach`."""
+"""Commands that carry a run on or end it: `run`, `tick`, `stop`, `download`, `adopt`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaggle_manager.cli.common import AcceptOption, JsonOption, TrustOption, print_json, reporter
+from kaggle_manager.cli.common import AcceptOption, JsonOption, SessionOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
 from kaggle_manager.config import RunConfig
@@ -234,8 +234,8 @@ def stop(
 
 
 @as_command
-def fetch(
-    generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
+def download(
+    session: SessionOption = None,
     run: Annotated[str | None, typer.Option(help="Id of a run that was given up, such as by --fresh.")] = None,
     *,
     of: RunOfArgument,
@@ -245,19 +245,20 @@ def fetch(
 
     Example:
 
-      kaggle-manager fetch section_7_6_rl_performance --generation 2
+      kaggle-manager download section_7_6_rl_performance --session 2
     """
     with reporter(as_json) as shown:
         with another_tree_may_be_meant(of):
-            fetched = of.manager(shown).fetch_outputs(of.config(), generation, run_id=run)
-        files = sorted(str(file.relative_to(fetched.folder)) for file in fetched.folder.rglob("*") if file.is_file())
+            downloaded = of.manager(shown).download_outputs(of.config(), session, run_id=run)
+        folder = downloaded.folder
+        files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         if as_json:
-            print_json({"schema": REPORT_SCHEMA, "folder": str(fetched.folder), "files": files})
-        shown.line(f"{count(len(files), 'file')} in {fetched.folder}, verified")
+            print_json({"schema": REPORT_SCHEMA, "folder": str(folder), "files": files})
+        shown.line(f"{count(len(files), 'file')} in {folder}, verified")
 
 
 @as_command
-def attach(
+def adopt(
     run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or its kernel's log says it.")],
     *,
     of: RunOfArgument,
@@ -267,9 +268,9 @@ def attach(
 
     Example:
 
-      kaggle-manager attach section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
+      kaggle-manager adopt section_7_6_rl_performance 54e9ec588cf649eea9a33149a339b284
     """
     with reporter(as_json) as shown:
-        attached = of.manager(shown).attach(of.config(), run_id)
+        adopted = of.manager(shown).adopt(of.config(), run_id)
         if as_json:
-            print_json({"schema": REPORT_SCHEMA, **asdict(attached)})
+            print_json({"schema": REPORT_SCHEMA, **asdict(adopted)})

@@ -1,4 +1,4 @@
-"""Commands that look: `status`, `history`, `plan`, `logs`. They start nothing and change nothing."""
+"""Commands that look: `status`, `history`, `forecast`, `logs`. They start nothing and change nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, QuotaOption, WorkdirOption, answer
+from kaggle_manager.cli.common import JsonOption, QuotaOption, SessionOption, WorkdirOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
 from kaggle_manager.cli.selection import RunOfArgument, as_command
 from kaggle_manager.config import state_folder, workdir_of
@@ -99,7 +99,7 @@ def history(
 
 
 @as_command
-def plan(
+def forecast(
     timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
     session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m.")] = None,
     quota_per_week: QuotaOption = None,
@@ -111,28 +111,28 @@ def plan(
 
     Example:
 
-      kaggle-manager plan section_7_6_rl_performance --timesteps 5000000
+      kaggle-manager forecast section_7_6_rl_performance --timesteps 5000000
     """
     from kaggle_manager.sessions.connection import connect
-    from kaggle_manager.status.plan import plan_run
+    from kaggle_manager.status.forecast import forecast_run
 
     config = of.config(timesteps=timesteps, session_limit=session_limit, quota_per_week=quota_per_week)
     with closing(Journal.to_read(config.journal)) as journal:
-        seen = plan_run(config, connect, journal, time.time())
+        seen = forecast_run(config, connect, journal, time.time())
     answer(seen.as_json(), seen.lines(), as_json=as_json)
 
 
 @as_command
 def logs(
-    generation: Annotated[int | None, typer.Option(help="Which session; the newest when absent.")] = None,
+    session: SessionOption = None,
     *,
     of: RunOfArgument,
 ) -> None:
-    """Print a session's log: the one fetched with its outputs, or the live one of a session that runs.
+    """Print a session's log: the one downloaded with its outputs, or the live one of a session that runs.
 
     Example:
 
-      kaggle-manager logs section_7_6_rl_performance --generation 3
+      kaggle-manager logs section_7_6_rl_performance --session 3
     """
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.session_log import session_log
@@ -140,7 +140,7 @@ def logs(
     with Reporter(sys.stderr) as shown:
         config = of.config()
         with closing(Journal.to_read(config.journal)) as journal, another_tree_may_be_meant(of):
-            for line in session_log(config, journal, generation, connect_to=connect, reporter=shown):
+            for line in session_log(config, journal, session, connect_to=connect, reporter=shown):
                 print(line, flush=True)
 
 

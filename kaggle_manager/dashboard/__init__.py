@@ -1,7 +1,7 @@
 """The runs of a state folder as a page to look at: live on this machine, or written into one file.
 
 Promises: what is shown is what the journal and the training trees say; nothing is changed in either, no platform is
-asked, nothing is fetched from anywhere; every text from outside is escaped.
+asked, nothing is loaded from anywhere; every text from outside is escaped.
 Never does: listen on anything but 127.0.0.1, answer another host name or origin, or accept a write.
 """
 

@@ -217,7 +217,7 @@ def _lineage(view: RunView) -> Markup:
             sha(each.parent_sha256) if each.parent_sha256 else "from zero",
             f"{steps(each.first_step)} → {steps(each.last_step)}",
             size(each.size) if each.size is not None else "nothing here",
-            ["verified ", when(each.verified_at)] if each.verified_at else "not fetched",
+            ["verified ", when(each.verified_at)] if each.verified_at else "not downloaded",
             sha(each.bundle_sha256),
         )
         for each in reversed(view.lineage)

@@ -38,7 +38,7 @@ def session_links(
     sessions: Sequence[SessionRow], events: Sequence[Mapping[str, Any]], downloads: Path
 ) -> Iterator[SessionLink]:
     """The sessions of a run, first to last; `downloads` is the folder of their outputs."""
-    fetched = {event["generation"]: event["at"] for event in events if event["kind"] == "fetched"}
+    downloaded = {event["generation"]: event["at"] for event in events if event["kind"] == "downloaded"}
     for session in sessions:
         yield SessionLink(
             number=session.generation,
@@ -47,7 +47,7 @@ def session_links(
             first_step=session.min_step,
             last_step=session.step,
             size=_size(downloads / f"generation_{session.generation}" / RESULT_FILE),
-            verified_at=fetched.get(session.generation),
+            verified_at=downloaded.get(session.generation),
         )
 
 

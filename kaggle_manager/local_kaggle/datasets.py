@@ -235,7 +235,7 @@ class Datasets:
             )
         return found
 
-    # Fetching and deleting
+    # Downloading and deleting
 
     def download_dataset(self, body: Body) -> str:
         """The link `DownloadDataset` redirects to: one file, or the whole version as a zip."""

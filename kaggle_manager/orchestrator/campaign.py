@@ -25,7 +25,7 @@ from kaggle_manager.status.report import RunReport
 
 # Between two rounds: brisk while something changes, slow while nothing does.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, GROWTH = 1.0, 60.0, 1.5
-LIVE = ("queued", "running", "fetching")
+LIVE = ("queued", "running", "downloading")
 
 
 @dataclass

@@ -36,7 +36,7 @@ from kaggle_manager.sessions.download import DownloadedSession
 from kaggle_manager.sessions.lane import outputs_of
 from kaggle_manager.sessions.metrics import measurements, past_sessions, progress_of, time_it_had
 from kaggle_manager.sessions.missing import advice
-from kaggle_manager.sessions.other_files import fetch_others
+from kaggle_manager.sessions.other_files import download_others
 from kaggle_manager.sessions.outcome import Outcome, judge, normalised_failure
 from kaggle_manager.sessions.started import versions_of
 from kaggle_manager.sessions.stored_log import LOG_FILE
@@ -54,9 +54,9 @@ ERRORS_BY_KIND: dict[FailureKind, type[KaggleManagerError]] = {
 }
 
 
-def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSession, *, restored: bool) -> Outcome:
+def close_session(run: RunContext, session: SessionRow, downloaded: DownloadedSession, *, restored: bool) -> Outcome:
     """Say how a session ended, from what it left, and make room for the next one."""
-    head, final, result = run.head(), run.store.final(), fetched.result
+    head, final, result = run.head(), run.store.final(), downloaded.result
     target = min(run.config.target, session.facts.get("target", run.config.target))  # one raised since was not its own
     early = result.early if result and result.outcome == "completed" else ""
     missing = result.error.missing if result and result.error else None
@@ -66,22 +66,22 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
         remedy=advice(missing, run.config) if missing else "",
         platform_says=session.why,
         end_cause=EndCause(session.facts.get("end_cause", "")),
-        log=fetched.log,
+        log=downloaded.log,
         step_before=session.min_step,
         step_after=head.step if head else 0,
         target_reached=final is not None and (final.step >= target or bool(early)),
         wedged=progress_of(session).wedged,
-        never_ran=progress_of(session).ran_s == 0 and not fetched.log,
+        never_ran=progress_of(session).ran_s == 0 and not downloaded.log,
         asked_to_stop=bool(session.facts.get("cancel_asked")),  # also where the user has run it again since
     )
     facts = measurements(
         session, result, step_before=session.min_step, step_after=outcome.step, failed=bool(outcome.failure)
     )
-    if versions := versions_of(fetched.folder, session):
+    if versions := versions_of(downloaded.folder, session):
         facts["versions"] = versions
     elif result and result.python:
         facts["versions"] = {"python": result.python}
-    if damaged := damaged_in(fetched.log):
+    if damaged := damaged_in(downloaded.log):
         facts["wheels_damaged"] = damaged
     if result and result.error:
         # What the user can accept: the session alone sees the files of its inputs.
@@ -108,10 +108,10 @@ def close_session(run: RunContext, session: SessionRow, fetched: DownloadedSessi
     return outcome
 
 
-def note_other_files(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> None:
-    """Fetch and tell what the user's code left besides, now that nothing depends on it any more."""
+def note_other_files(run: RunContext, session: SessionRow, downloaded: DownloadedSession) -> None:
+    """Download and tell what the user's code left besides, now that nothing depends on it any more."""
     left = outputs_of(run.connection.client, session)
-    caution = fetch_others(left, run.version_of(session), fetched.folder, fetched.result)
+    caution = download_others(left, run.version_of(session), downloaded.folder, downloaded.result)
     if caution:
         run.reporter.warn(f"generation {session.generation} left {caution}")
         with run.state.together():

@@ -26,7 +26,7 @@ from kaggle_manager.errors import (
 )
 from kaggle_manager.notify.notifier import Notifier
 from kaggle_manager.orchestrator import notifications
-from kaggle_manager.orchestrator.attach import Attached, attach_run
+from kaggle_manager.orchestrator.adopt import Adopted, adopt_run
 from kaggle_manager.orchestrator.command import attended, command, settings_told, without_fresh
 from kaggle_manager.orchestrator.passes import Passes
 from kaggle_manager.orchestrator.restore import vouch_for
@@ -42,7 +42,7 @@ from kaggle_manager.sessions.download import DownloadedSession, download_session
 from kaggle_manager.sessions.gone import said_where_deleted
 from kaggle_manager.sessions.lane import outputs_of
 from kaggle_manager.sessions.launch import version_of
-from kaggle_manager.sessions.other_files import fetch_others
+from kaggle_manager.sessions.other_files import download_others
 from kaggle_manager.sessions.preflight import run_preflight
 from kaggle_manager.sessions.watch import watch
 from kaggle_manager.status.report import RunReport
@@ -246,7 +246,7 @@ class ValidationKaggleManager:
             with self._opened(config, journal) as run:
                 run.go_on()
 
-    def attach(
+    def adopt(
         self,
         section: str | RunConfig,
         run_id: str,
@@ -254,7 +254,7 @@ class ValidationKaggleManager:
         scenario: str | None = None,
         seed: int | None = None,
         quick: bool = False,
-    ) -> Attached:
+    ) -> Adopted:
         """Adopt a run that another machine started: its kernel and dataset are on the platform.
 
         Nothing is started; `run_validation_section` or `tick` resumes it here.
@@ -272,7 +272,7 @@ class ValidationKaggleManager:
         config = self._config(section, scenario=scenario, seed=seed, quick=quick)
         with attended(config), closing(Journal(config.journal)) as journal:
             connection = self._connect_to(config)
-            return attach_run(config, connection, journal, self._reporter, run_id, at=iso(self._clock()))
+            return adopt_run(config, connection, journal, self._reporter, run_id, at=iso(self._clock()))
 
     def restore_copy(
         self,
@@ -306,7 +306,7 @@ class ValidationKaggleManager:
         with attended(config):
             return put_back(config, source, self._reporter)
 
-    def fetch_outputs(
+    def download_outputs(
         self,
         section: str | RunConfig,
         generation: int | None = None,
@@ -342,13 +342,13 @@ class ValidationKaggleManager:
             client = self._connect_to(config.at_home(row.platform)).client
             with said_where_deleted(config, journal, row, chosen[0], client):
                 left = outputs_of(client, chosen[0])
-                fetched = download_session(
+                downloaded = download_session(
                     left, version, folder, chosen[0], self._reporter, self._sleep, settle_for_less=True
                 )
-            vouch_for(config, chosen[0], fetched)
-            if caution := fetch_others(left, version, folder, fetched.result):
+            vouch_for(config, chosen[0], downloaded)
+            if caution := download_others(left, version, folder, downloaded.result):
                 self._reporter.warn(f"it left {caution}")
-            return fetched
+            return downloaded
 
     def _config(self, section: str | RunConfig, **options: Any) -> RunConfig:
         """The configuration of a command, resolved once: here, or by the caller."""

@@ -287,8 +287,8 @@ def _name_left_behind(config: RunConfig, journal: Journal, run: RunRow, reporter
         folder = config.downloads / run.run_id / f"generation_{session.generation}"
         is_there = session.stage is not Stage.CLOSED and session.version is not None and not list_of(folder).is_file()
         if is_there and progress_of(session).ran_s != 0:  # else it ended in the queue
-            fetch = config.command("fetch", "--run", run.run_id, "--generation", session.generation)
+            download = config.command("download", "--run", run.run_id, "--session", session.generation)
             reporter.warn(
                 f"what generation {session.generation} of run {run.run_id} left is on {run.platform} and was not "
-                f"fetched. To bring it here, as long as it is there: {fetch}"
+                f"downloaded. To bring it here, as long as it is there: {download}"
             )

@@ -31,7 +31,7 @@ from kaggle_manager.orchestrator.restore import (
     check_compatible,
     check_finished,
     ensure_final,
-    restore_fetched,
+    restore_downloaded,
     vouch_for,
 )
 from kaggle_manager.orchestrator.run_context import RunContext
@@ -135,7 +135,7 @@ class Passes:
                     over = self._watch(run, to_the_end=watch_to_the_end)
                     if not over and not watch_to_the_end:
                         return action
-                case lifecycle.Fetch():
+                case lifecycle.Download():
                     session = run.newest_session()
                     with self._refusing(run, session):
                         self._bring_home(run, session)
@@ -231,7 +231,7 @@ class Passes:
             RemoteError: the platform did not answer.
         """
         run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
-        fetched = download_session(
+        downloaded = download_session(
             outputs_of(run.connection.client, session),
             run.version_of(session),
             run.folder_of(session),
@@ -242,11 +242,11 @@ class Passes:
             ended_by_log=bool(session.facts.get("ended_by_log")),
             settle_for_less=session.refusals >= REFUSALS_TO_SETTLE,
         )
-        vouch_for(run.config, session, fetched)
-        if not run.state.journal.has_event(session.run_id, "fetched", session.generation):
-            run.note("fetched", session.generation, folder=str(fetched.folder))
-        keep_list(fetched.folder)
-        return fetched
+        vouch_for(run.config, session, downloaded)
+        if not run.state.journal.has_event(session.run_id, "downloaded", session.generation):
+            run.note("downloaded", session.generation, folder=str(downloaded.folder))
+        keep_list(downloaded.folder)
+        return downloaded
 
     @contextmanager
     def _refusing(self, run: RunContext, session: SessionRow) -> Iterator[None]:
@@ -274,11 +274,11 @@ class Passes:
 
     def _bring_home(self, run: RunContext, session: SessionRow) -> None:
         """Restore what the session left, downloaded now unless it is here, and say how it ended."""
-        fetched = received(run.folder_of(session), session) or self.download_results(run, session)
-        restored = restore_fetched(run, session, fetched)
-        outcome = close.close_session(run, session, fetched, restored=restored is not None)
+        downloaded = received(run.folder_of(session), session) or self.download_results(run, session)
+        restored = restore_downloaded(run, session, downloaded)
+        outcome = close.close_session(run, session, downloaded, restored=restored is not None)
         notifications.session_ended(self.notifier, run, session.generation, outcome)
-        close.note_other_files(run, session, fetched)
+        close.note_other_files(run, session, downloaded)
         note_image(run, run.newest_session())
         run.state.refresh()  # a stop may have been asked for since
         is_over = run.row.stop_asked or stop_early.why(run.state, run.config)

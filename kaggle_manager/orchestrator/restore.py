@@ -14,7 +14,7 @@ from kaggle_manager.sessions.stored_log import LOG_FILE
 from kaggle_manager.trees import compatibility
 
 
-def vouch_for(config: RunConfig, session: SessionRow, fetched: DownloadedSession) -> None:
+def vouch_for(config: RunConfig, session: SessionRow, downloaded: DownloadedSession) -> None:
     """What a session of this journal saved was made by code that was sent from here: it may be continued.
 
     A checkpoint that only lies there, of another run or session, is not vouched for by that.
@@ -22,15 +22,15 @@ def vouch_for(config: RunConfig, session: SessionRow, fetched: DownloadedSession
     Raises:
         StorageError: this machine's disk refused.
     """
-    if fetched.tree is not None:
-        left = manifests_of(TrainingTree(fetched.tree, config.scenario_name))
+    if downloaded.tree is not None:
+        left = manifests_of(TrainingTree(downloaded.tree, config.scenario_name))
         own = [it for it in left if (it.lineage.run_id, it.lineage.generation) == (session.run_id, session.generation)]
         who = f"brought by session {session.generation} of run {session.run_id}"
         Vouched(config.state).add(own, who)
 
 
-def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSession) -> RestoreReport | None:
-    """Put the fetched tree in the place of the local one: all of it, or nothing.
+def restore_downloaded(run: RunContext, session: SessionRow, downloaded: DownloadedSession) -> RestoreReport | None:
+    """Put the downloaded tree in the place of the local one: all of it, or nothing.
 
     Returns None when the session failed and left nothing newer; anything else that restores nothing is an error.
 
@@ -39,16 +39,16 @@ def restore_fetched(run: RunContext, session: SessionRow, fetched: DownloadedSes
         LineageMismatch, CheckpointCorrupt: the tree may not be restored; it stays in the download folder and the local
             tree is untouched.
     """
-    result = fetched.result
+    result = downloaded.result
     trained = result is not None and result.outcome in ("completed", "interrupted")
-    source = TrainingTree(fetched.tree, run.config.scenario_name) if fetched.tree else None
+    source = TrainingTree(downloaded.tree, run.config.scenario_name) if downloaded.tree else None
     valid = CheckpointStore(source).valid_checkpoints() if source else []
     if not valid:
         if result is not None and trained and result.step is not None:
             raise OutputDamaged(
                 f"Generation {session.generation} says it trained, but left no checkpoint.",
-                safe=f"nothing was restored; what it left is in {fetched.folder}",
-                next_step=f"read {fetched.folder / LOG_FILE}",
+                safe=f"nothing was restored; what it left is in {downloaded.folder}",
+                next_step=f"read {downloaded.folder / LOG_FILE}",
             )
         return None
     found = valid[0]

@@ -322,7 +322,7 @@ class Platform(Protocol):
         return NotReady.LOST
 
     @abstractmethod
-    def fetch_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
+    def download_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
         """Bring files of the newest published version into `folder`.
 
         Raises:

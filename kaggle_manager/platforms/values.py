@@ -86,7 +86,7 @@ class SessionStatus:
         ran_s: seconds that it has run, or had run when it ended, without its wait in a queue; None where the platform
             does not say.
         ended_by_log: the state is not final, but the trainer's result was in the log long ago: its outputs can be
-            fetched. Set by who read the log, never by a platform.
+            downloaded. Set by who read the log, never by a platform.
     """
 
     state: SessionState

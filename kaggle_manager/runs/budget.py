@@ -33,7 +33,7 @@ TIMEOUT_LEAST_S = 900.0
 WEEK_S = 7 * 24 * 3600.0
 # 3 January 1970.
 FIRST_SATURDAY = 2 * 24 * 3600.0
-# Between the end of one session and the start of the next: fetch, restore, upload, queue; until it is measured.
+# Between the end of one session and the start of the next: download, restore, upload, queue; until it is measured.
 TURNAROUND_S = 300.0
 # A longer time between two sessions was a pause, a wait for the quota, or a machine that slept.
 TURNAROUND_MOST_S = 7200.0

@@ -4,8 +4,8 @@
     --------------   ------------------------------------   ------------------------------------------------
     intended         anything                                Reconcile: look before pushing again
     pushed           anything                                Watch, until the platform reports a final state
-    ended            outputs refused a moment ago            WaitUntil, then Fetch again
-    ended            otherwise                               Fetch
+    ended            outputs refused a moment ago            WaitUntil, then Download again
+    ended            otherwise                               Download
     none / closed    target reached, and it was evaluated    Finish
     none / closed    over before it, as the section says     Finish; Stop where nothing is saved
     none / closed    a person asked for a stop               Stop
@@ -116,7 +116,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Fetch:
+class Download:
     """Download and verify what the session left, and put its tree in the place of the local one."""
 
     generation: int
@@ -145,7 +145,7 @@ class Stop:
     kind: FailureKind = FailureKind.NONE
 
 
-Action = Push | Reconcile | Watch | Fetch | WaitUntil | Finish | Stop
+Action = Push | Reconcile | Watch | Download | WaitUntil | Finish | Stop
 
 
 def decide(observation: Observation) -> Action:
@@ -175,7 +175,7 @@ def _continue(session: SessionView, observation: Observation) -> Action:
         case Stage.PUSHED:
             return Watch(session.generation)
         case _:
-            return _wait(observation, []) or Fetch(session.generation)
+            return _wait(observation, []) or Download(session.generation)
 
 
 def _failures_in_a_row(sessions: Sequence[SessionView]) -> list[SessionView]:

@@ -21,7 +21,7 @@ from kaggle_manager.runs.rows import Published, RunRow, SessionRow, Trouble, Wai
 # So many of the newest sessions are read: more than failures in a row, or speeds, are ever looked back at.
 RECENT = 32
 # Events after which an earlier trouble is over, and those after which an earlier wait is.
-GOES_ON = ("continued", "pushed", "adopted", "ended", "fetched", "closed", "finished", "recovered")
+GOES_ON = ("continued", "pushed", "adopted", "ended", "downloaded", "closed", "finished", "recovered")
 ENDS_A_WAIT = ("continued", "pushed", "adopted")
 
 

@@ -48,9 +48,9 @@ def said_where_deleted(
 
 def _deleted(config: RunConfig, row: RunRow, session: SessionRow, why: str) -> NotFound:
     folder = config.downloads / row.run_id / f"generation_{session.generation}"
-    fetched = f", and what was downloaded of it before is in {folder}" if folder.is_dir() else ""
+    downloaded = f", and what was downloaded of it before is in {folder}" if folder.is_dir() else ""
     return NotFound(
         f"What session {session.generation} of run {row.run_id} left is not on {row.platform} any more: {why}.",
-        safe=f"nothing was changed here: what its run has restored is in {row.tree} or a copy of it{fetched}",
-        next_step=f"nothing can be fetched; what is here, kept copies included: {config.command('checkpoints ls')}",
+        safe=f"nothing was changed here: what its run has restored is in {row.tree} or a copy of it{downloaded}",
+        next_step=f"nothing can be downloaded; what is here, kept copies included: {config.command('checkpoints ls')}",
     )

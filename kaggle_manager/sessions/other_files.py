@@ -1,7 +1,7 @@
-"""What the user's code left in a session's output folder: fetched where that is cheap, and put in a sentence.
+"""What the user's code left in a session's output folder: downloaded where that is cheap, and put in a sentence.
 
 Called once the session is restored and closed. Promises: nothing here can refuse or delay what the training needs; what
-is fetched lies in a folder of its own, so that none of it passes for the trainer's; it is bounded in bytes and in time.
+is downloaded lies in its own folder, so that none of it passes for the trainer's; it is bounded in bytes and in time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kaggle_manager.protocol.session_result import OtherFile, OtherFiles, Sessio
 from kaggle_manager.sessions.lane import Outputs
 
 OTHERS_FOLDER = "other_files"
-# Of one session. More than this is fetched by whoever wants it.
+# Of one session. More than this is downloaded by whoever wants it.
 MOST_BYTES, LONGEST_S = 200_000_000, 60.0
 _SHOWN, _LONGEST_NAME = 3, 60
 
@@ -28,8 +28,8 @@ class _Enough(Exception):
     """The bound is reached."""
 
 
-def fetch_others(client: Outputs, version: SessionRef, folder: Path, result: SessionResult | None) -> str:
-    """Fetch other files of a session into `folder / OTHERS_FOLDER`, the smallest first.
+def download_others(client: Outputs, version: SessionRef, folder: Path, result: SessionResult | None) -> str:
+    """Download other files of a session into `folder / OTHERS_FOLDER`, the smallest first.
 
     Args:
         folder: the session's own.
@@ -52,11 +52,11 @@ def fetch_others(client: Outputs, version: SessionRef, folder: Path, result: Ses
         left = OtherFiles(count=len(names), named=tuple(OtherFile(name=name, size=0) for name in names))
     listed = {file.name for file in listing.files}
     wanted = [file for file in left.named if file.name in listed]
-    fetched, why = _fetch(client, version, folder / OTHERS_FOLDER, wanted, listing)
-    return in_words(left, fetched, why)
+    downloaded, why = _download(client, version, folder / OTHERS_FOLDER, wanted, listing)
+    return in_words(left, downloaded, why)
 
 
-def in_words(left: OtherFiles, fetched: int, why: str = "") -> str:
+def in_words(left: OtherFiles, downloaded: int, why: str = "") -> str:
     """A sentence about other files; "" when there are none."""
     if not left.count:
         return ""
@@ -64,18 +64,18 @@ def in_words(left: OtherFiles, fetched: int, why: str = "") -> str:
     more = f" and {left.count - len(shown):,} more" if left.count > len(shown) else ""
     packed = f"; {left.packed:,} more are packed in one of them" if left.packed else ""
     volume = f", {size(left.size)}" if left.size else ""
-    where = "all fetched" if fetched == left.count else f"{fetched:,} fetched, the rest is on the platform"
+    where = "all downloaded" if downloaded == left.count else f"{downloaded:,} downloaded, the rest is on the platform"
     return (
         f"{count(left.count, 'file')} besides the training's own{volume}: {', '.join(shown)}{more}{packed}; {where}"
         f"{f' ({why})' if why else ''}"
     )
 
 
-def _fetch(
+def _download(
     client: Outputs, version: SessionRef, folder: Path, files: Sequence[OtherFile], listing: OutputListing
 ) -> tuple[int, str]:
-    """How many were fetched, and why not all."""
-    ends_at, moved, fetched = time.monotonic() + LONGEST_S, 0, 0
+    """How many were downloaded, and why not all."""
+    ends_at, moved, downloaded = time.monotonic() + LONGEST_S, 0, 0
     now_at: dict[str, int] = {}
 
     def progress(name: str, done: int, total: int | None) -> None:
@@ -90,18 +90,18 @@ def _fetch(
             continue
         seen.add(key)
         if moved + file.size > MOST_BYTES:
-            return fetched, f"it is more than {size(MOST_BYTES)}"
+            return downloaded, f"it is more than {size(MOST_BYTES)}"
         try:
             wanted = [ExpectedFile(file.name, None, None)]
             client.download(version, wanted, folder, listing=listing, on_progress=progress)
         except _Enough:
-            return fetched, f"it takes more than {size(MOST_BYTES)} or {LONGEST_S:.0f} s"
+            return downloaded, f"it takes more than {size(MOST_BYTES)} or {LONGEST_S:.0f} s"
         except RemoteError as error:
-            return fetched, error.message
+            return downloaded, error.message
         except KaggleManagerError:
-            continue  # this one cannot be had: it was counted, and is not among those fetched
-        moved, fetched = moved + now_at.get(file.name, 0), fetched + 1
-    return fetched, ""
+            continue  # this one cannot be had: it was counted, and is not among those downloaded
+        moved, downloaded = moved + now_at.get(file.name, 0), downloaded + 1
+    return downloaded, ""
 
 
 def _short(name: str) -> str:

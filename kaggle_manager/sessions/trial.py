@@ -29,7 +29,7 @@ from kaggle_manager.system.scratch import scratch_folder
 
 RUNNER = "kaggle_manager.trainer.runtime.as_in_session"
 VARIABLE = "KM_TRIAL"
-# An environment may fetch its data: a session has its own way to the internet, this machine has these.
+# An environment may download its data: a session has its own way to the internet, this machine has these.
 _TO_CONNECT = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR"})
 
 

@@ -294,7 +294,7 @@ class _Watch:
             self._reporter.warn(
                 f"session {self._version.ref} is RUNNING and has printed nothing for {duration(silent_s)}: it may be "
                 "wedged. Nothing is done about it here: the platform ends it at its time limit at the latest, and "
-                "what it saved is fetched then. To end it now and go on from what it saved: `stop`, then `run`"
+                "what it saved is downloaded then. To end it now and go on from what it saved: `stop`, then `run`"
                 f"{f'; its page is {page}' if page else ''}"
             )
 

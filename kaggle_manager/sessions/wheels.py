@@ -366,9 +366,9 @@ def _obtain(
             if fits and (made := repack(name, folder)):
                 found[name] = made
     if missing := [f"{name}{asked.specifier}" for name, asked in wanted.items() if name not in found]:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as fetched:
-            _pip(missing, python, machine, fetched)
-            for path in Path(fetched).glob("*.whl"):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".downloading-") as downloaded:
+            _pip(missing, python, machine, downloaded)
+            for path in Path(downloaded).glob("*.whl"):
                 found[parse_wheel_filename(path.name)[0]] = path.rename(folder / path.name)
     return found
 

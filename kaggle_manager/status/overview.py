@@ -20,7 +20,7 @@ from kaggle_manager.trees.here import trees_here
 from kaggle_manager.trees.inspect import newest_saved
 
 # The most urgent first: what needs the user, then what goes on, then what is over.
-ORDER = ("failed", "error", "running", "queued", "fetching", "waiting", "ready", "stopped", "finished", "abandoned")
+ORDER = ("failed", "error", "running", "queued", "downloading", "waiting", "ready", "stopped", "finished", "abandoned")
 OVER = ORDER[-2:]
 
 

@@ -79,7 +79,7 @@ class RunReport:
     """The state of a run.
 
     Attributes:
-        state: `finished`, `queued`, `running`, `fetching`, `waiting`, `ready`, `stopped`, `failed`, `error` or
+        state: `finished`, `queued`, `running`, `downloading`, `waiting`, `ready`, `stopped`, `failed`, `error` or
             `abandoned`; of a session what the last look at it saw.
         why: one line: why it is in this state.
         next: the next command; '' for none.

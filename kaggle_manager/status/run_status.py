@@ -155,7 +155,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
         return _State("waiting", why, tick, until=wait.until)
     if newest is not None and newest.stage is Stage.ENDED:
         why = f"generation {newest.generation} has ended; what it left is restored next"
-        return _State("fetching", why, tick)
+        return _State("downloading", why, tick)
     after = f"generation {newest.generation} {newest.why}; " if newest else ""
     return _State("ready", f"{after}{max(0, row.target - step)} {row.unit} remain", tick)
 

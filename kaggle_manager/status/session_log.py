@@ -1,4 +1,4 @@
-"""The log of one session: as it was fetched with its outputs, or live from the platform."""
+"""The log of one session: as it was downloaded with its outputs, or live from the platform."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kaggle's machines with an accelerator: the names it accepts, and what a session that asks for one really gets.
 
-The one list, for section.toml, the trainer, `doctor`, `plan` and the local Kaggle. The names are those of the official
-client's documentation and of its table of retired machines (kaggle 2.2.5, `_RETIRED_ACCELERATORS`).
+The one list, for section.toml, the trainer, `doctor`, `forecast` and the local Kaggle. The names are those of the
+official client's documentation and of its table of retired machines (kaggle 2.2.5, `_RETIRED_ACCELERATORS`).
 """
 
 from __future__ import annotations

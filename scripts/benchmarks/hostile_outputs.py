@@ -2,7 +2,7 @@
 
 Each is drawn by `tests/support/hostile_outputs.py`: files that grow, vanish or have any name, links, pipes, sockets,
 thousands of files, what looks like the trainer's own, and five ends of a session. The real bundle runs on the local
-Kaggle with a trainer that writes a real tree; the real manager fetches and restores what it left over HTTP.
+Kaggle with a trainer that writes a real tree; the real manager downloads and restores what it left over HTTP.
 
     python scripts/benchmarks/hostile_outputs.py --count 200
 """

@@ -1,9 +1,9 @@
-"""What a session's log costs the machine that fetches it: memory and CPU time for a log without bound.
+"""What a session's log costs the machine that downloads it: memory and CPU time for a log without bound.
 
 A server on this machine sends a log of `--megabytes` in each of the ways Kaggle sends one, made while it is sent; the
 real client reads it in a process of its own, whose largest resident memory is measured:
 
-    outputs   inside the answer that lists a session's outputs; read, put into lines and written as a fetch does
+    outputs   inside the answer that lists a session's outputs; read, put into lines and written as a download does
     stored    from the address of the log, of a session that has ended
     live      the same, while the session runs
     line      live, and all of it one line
@@ -88,7 +88,7 @@ def serve(size: int, port: Connection) -> None:
 
 
 def read(way: str, port: int, found: Connection) -> None:
-    """Read the log as a fetch or `kaggle-manager logs` does, and tell what that cost this process."""
+    """Read the log as a download or `kaggle-manager logs` does, and tell what that cost this process."""
     import resource
 
     client = KaggleClient(Credentials("token", None, "KGAT_0123456789", "here"), endpoint=f"http://127.0.0.1:{port}")

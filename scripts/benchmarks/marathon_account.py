@@ -97,7 +97,7 @@ def where_time_went(seen: dict[str, Any], sessions: list[SessionRow], seconds: d
         f"{speeds[0]:.0f} to {speeds[-1]:.0f}/s); {seen['target']} were kept."
     )
     outside = (
-        f"Besides, {seen['wall_s'] - total:.0f} s of {seen['wall_s']:.0f} s had no session: fetching, publishing, "
+        f"Besides, {seen['wall_s'] - total:.0f} s of {seen['wall_s']:.0f} s had no session: downloading, publishing, "
         "queueing, waits after failures, the manager dead or starting again."
     )
     table = [f"| {name} | {took:.0f} | {took / total:.0%} |" for name, took in parts.items()]

@@ -65,7 +65,7 @@ EVENTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("submitted", {}),
     ("pushed", {"version": 1}),
     ("ended", {"status": "COMPLETE"}),
-    ("fetched", {"folder": "somewhere"}),
+    ("downloaded", {"folder": "somewhere"}),
     ("closed", {"outcome": "completed", "why": "trained to its deadline", **FACTS}),
 )
 

@@ -282,7 +282,7 @@ def unchanged_tree(client: KaggleClient, server: ServerInfo, folder: Path, segme
     (local / truth[-1][0]).write_bytes(b"shorter than it is now")
     print(f"\na replay buffer of 8 segments of {segment_mb} MB, 7 of them unchanged in the local tree")
     for title, copies in (("all travels", {}), ("unchanged ones are copied", {f.name: local / f.name for f in files})):
-        into = folder / f"fetched{len(copies)}"
+        into = folder / f"downloaded{len(copies)}"
         begun = time.monotonic()
         found = take_what_is_here(files, into, copies=copies)
         download_outputs(client, version, found.missing, into)

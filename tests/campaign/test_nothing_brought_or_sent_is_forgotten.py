@@ -36,7 +36,7 @@ def killed_between_download_and_restore(campaign: Campaign) -> Path:
     """The folder of a session's outputs, downloaded by a manager that died before it restored them."""
     campaign.tick()
     campaign.clock.sleep(7 * HOUR)
-    with mock.patch.object(passes, "restore_fetched", side_effect=Killed):
+    with mock.patch.object(passes, "restore_downloaded", side_effect=Killed):
         campaign.tick()
     assert not CheckpointStore(campaign.tree).valid_checkpoints(), "it is not restored yet"
     (folder,) = campaign.config.downloads.glob("*/generation_1")
@@ -311,13 +311,13 @@ def test_what_a_fresh_start_leaves_on_the_platform_is_named_and_the_named_comman
         with mock.patch.object(passes, "download_session", side_effect=Unavailable("no answer")):
             campaign.tick()
         campaign.manager().go_on("small", timesteps=RUN.target, fresh=True)
-        (told,) = [line for line in warned if "was not fetched" in line]
-        words = shlex.split(told[told.index("kaggle-manager fetch") :])
+        (told,) = [line for line in warned if "was not downloaded" in line]
+        words = shlex.split(told[told.index("kaggle-manager download") :])
         asked = dict(itertools.pairwise(words))
         config = campaign.config
-        fetched = campaign.manager().fetch_outputs(config, int(asked["--generation"]), run_id=asked["--run"])
-    assert fetched.tree is not None
-    assert CheckpointStore(TrainingTree(fetched.tree, "little_task")).valid_checkpoints()
+        downloaded = campaign.manager().download_outputs(config, int(asked["--session"]), run_id=asked["--run"])
+    assert downloaded.tree is not None
+    assert CheckpointStore(TrainingTree(downloaded.tree, "little_task")).valid_checkpoints()
 
 
 def test_a_look_at_a_running_session_reads_no_checkpoint(project: Path, tmp_path: Path) -> None:

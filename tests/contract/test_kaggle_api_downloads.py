@@ -39,7 +39,7 @@ def kaggle():
         yield scripted
 
 
-def fetch(kaggle, path: Path, *, size: int | None = len(DATA), sha256: str | None = SHA, **options) -> None:
+def download(kaggle, path: Path, *, size: int | None = len(DATA), sha256: str | None = SHA, **options) -> None:
     file = OutputFile("model.bin", f"{kaggle.url}/blob?signature=s3cret")
     download_file(kaggle.client(), file, path, size=size, sha256=sha256, **options)
 
@@ -67,7 +67,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_a_passing_fault_leaves_the_right_file(kaggle, tmp_path, fault):
     kaggle.script("blob", fault, serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     assert (tmp_path / "model.bin").read_bytes() == DATA
     assert left(tmp_path) == ["model.bin"]
 
@@ -79,7 +79,7 @@ def test_a_lasting_fault_is_a_typed_error_and_never_a_wrong_file(kaggle, tmp_pat
         fault = serve_file(DATA, cut=300_000, ranges=False)
     kaggle.script("blob", fault)
     with pytest.raises(KaggleManagerError) as caught:
-        fetch(kaggle, tmp_path / "model.bin")
+        download(kaggle, tmp_path / "model.bin")
     assert (tmp_path / "model.bin").read_bytes() == b"an earlier good one"
     assert "s3cret" not in str(caught.value)
     assert len(kaggle.seen) <= 14
@@ -89,13 +89,13 @@ def test_a_lasting_fault_is_a_typed_error_and_never_a_wrong_file(kaggle, tmp_pat
 def test_wrong_bytes_twice_are_output_damage_and_are_not_kept(kaggle, tmp_path, name):
     kaggle.script("blob", FAULTS[name])
     with pytest.raises(OutputDamaged, match=r"model\.bin"):
-        fetch(kaggle, tmp_path / "model.bin")
+        download(kaggle, tmp_path / "model.bin")
     assert left(tmp_path) == []
 
 
 def test_a_broken_download_goes_on_where_it_broke(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA, cut=300_000))
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     ranges = [seen.headers.get("range") for seen in kaggle.seen]
     assert ranges == [None, "bytes=300000-", "bytes=600000-"]
     assert kaggle.seen[1].headers["if-range"] == '"1"'
@@ -104,21 +104,21 @@ def test_a_broken_download_goes_on_where_it_broke(kaggle, tmp_path):
 
 def test_many_breaks_are_survived_as_long_as_bytes_arrive(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA, cut=50_000))
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     assert len(kaggle.seen) == 14
     assert (tmp_path / "model.bin").read_bytes() == DATA
 
 
-def test_a_file_that_changed_in_between_is_fetched_from_its_start(kaggle, tmp_path):
+def test_a_file_that_changed_in_between_is_downloaded_from_its_start(kaggle, tmp_path):
     kaggle.script("blob", serve_file(FLIPPED, tag='"old"', cut=300_000), serve_file(DATA, tag='"new"'))
-    fetch(kaggle, tmp_path / "model.bin", sha256=None)
+    download(kaggle, tmp_path / "model.bin", sha256=None)
     assert (tmp_path / "model.bin").read_bytes() == DATA
     assert kaggle.seen[1].headers["if-range"] == '"old"'
 
 
 def test_without_anything_to_vouch_for_the_first_half_there_is_no_resume(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA, tag=None, cut=300_000), serve_file(DATA, tag=None))
-    fetch(kaggle, tmp_path / "model.bin", sha256=None)
+    download(kaggle, tmp_path / "model.bin", sha256=None)
     assert [seen.headers.get("range") for seen in kaggle.seen] == [None, None]
 
 
@@ -126,18 +126,18 @@ def test_another_process_goes_on_only_where_a_hash_will_decide(kaggle, tmp_path)
     kaggle.script("blob", serve_file(DATA))
     part = tmp_path / "model.bin.part"
     part.write_bytes(DATA[:200_000])
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     part.write_bytes(FLIPPED[:200_000])
-    fetch(kaggle, tmp_path / "model.bin")  # resumed, found wrong, fetched anew
+    download(kaggle, tmp_path / "model.bin")  # resumed, found wrong, downloaded anew
     part.write_bytes(FLIPPED[:200_000])
-    fetch(kaggle, tmp_path / "model.bin", sha256=None)
+    download(kaggle, tmp_path / "model.bin", sha256=None)
     assert [seen.headers.get("range") for seen in kaggle.seen] == ["bytes=200000-", "bytes=200000-", None, None]
     assert (tmp_path / "model.bin").read_bytes() == DATA
 
 
 def test_a_part_that_is_whole_is_only_checked(kaggle, tmp_path):
     (tmp_path / "model.bin.part").write_bytes(DATA)
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     assert kaggle.seen == []
 
 
@@ -145,7 +145,7 @@ def test_a_part_that_is_whole_is_only_checked(kaggle, tmp_path):
 def test_an_address_that_ran_out_is_renewed_in_the_middle(kaggle, tmp_path, status):
     kaggle.script("blob", serve_file(DATA, cut=300_000), answer(b"<Error>", status, content_type="application/xml"))
     kaggle.script("renewed", serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin", refresh_url=lambda: f"{kaggle.url}/renewed")
+    download(kaggle, tmp_path / "model.bin", refresh_url=lambda: f"{kaggle.url}/renewed")
     assert kaggle.asked("renewed")[0].headers["range"] == "bytes=300000-"
     assert (tmp_path / "model.bin").read_bytes() == DATA
 
@@ -160,31 +160,31 @@ def test_an_address_that_stays_refused_is_given_up(kaggle, tmp_path, status, err
         return f"{kaggle.url}/blob"
 
     with pytest.raises(error):
-        fetch(kaggle, tmp_path / "model.bin", refresh_url=renew)
+        download(kaggle, tmp_path / "model.bin", refresh_url=renew)
     assert len(renewals) == 3
 
 
 def test_a_known_size_decides_where_no_hash_is_known(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA[:-1]), serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin", sha256=None)
+    download(kaggle, tmp_path / "model.bin", sha256=None)
     assert (tmp_path / "model.bin").read_bytes() == DATA
     kaggle.script("blob", serve_file(DATA[:-1]))
     with pytest.raises(OutputDamaged, match="699,999 bytes instead of 700,000"):
-        fetch(kaggle, tmp_path / "other.bin", sha256=None)
+        download(kaggle, tmp_path / "other.bin", sha256=None)
 
 
 def test_a_body_without_end_does_not_fill_the_disk(kaggle, tmp_path):
     kaggle.script("blob", serve_file(bytes(24_000_000)))
     most = []
     with pytest.raises(OutputDamaged, match="more than"):
-        fetch(kaggle, tmp_path / "model.bin", on_progress=lambda done, total: most.append(done))
+        download(kaggle, tmp_path / "model.bin", on_progress=lambda done, total: most.append(done))
     assert max(most) < 2 * len(DATA)
 
 
 def test_a_signed_address_is_in_no_log(kaggle, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     kaggle.script("blob", reset, serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     assert "s3cret" not in caplog.text
 
 
@@ -200,7 +200,7 @@ def test_what_netrc_holds_for_a_host_is_not_sent(tmp_path, monkeypatch):
 
 def test_the_host_of_the_files_never_sees_the_credentials(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin")
+    download(kaggle, tmp_path / "model.bin")
     assert "authorization" not in kaggle.seen[0].headers
     assert SECRET not in str(kaggle.seen[0].headers)
 
@@ -242,7 +242,7 @@ def test_a_full_disk_is_a_storage_error_and_keeps_what_came(kaggle, tmp_path, mo
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(StorageError, match="free some space"):
-        fetch(kaggle, tmp_path / "model.bin")
+        download(kaggle, tmp_path / "model.bin")
     assert left(tmp_path) == ["model.bin.part"]
 
 
@@ -253,7 +253,7 @@ def listing(kaggle, *names: str, path: str = "blob"):
     return answer({"files": [{"fileName": name, "url": f"{kaggle.url}/{path}?{name}"} for name in names]})
 
 
-def test_several_files_are_fetched_and_what_a_hash_proves_is_skipped(kaggle, tmp_path):
+def test_several_files_are_downloaded_and_what_a_hash_proves_is_skipped(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA))
     names = ["tree/a.zip", "tree/b.zip", "tree/deep/er/c.zip"]
     kaggle.script("ListKernelSessionOutput", listing(kaggle, *names, "unwanted.bin"))
@@ -285,7 +285,7 @@ def test_addresses_that_ran_out_are_listed_again_once_for_all(kaggle, tmp_path):
     assert len(kaggle.asked("ListKernelSessionOutput")) == 2
 
 
-def test_a_wanted_file_that_is_not_listed_stops_before_anything_is_fetched(kaggle, tmp_path):
+def test_a_wanted_file_that_is_not_listed_stops_before_anything_is_downloaded(kaggle, tmp_path):
     kaggle.script("ListKernelSessionOutput", listing(kaggle, "a.bin"))
     wanted = [ExpectedFile("a.bin", 1, SHA), ExpectedFile("b.bin", 1, SHA)]
     with pytest.raises(OutputDamaged, match=r"b\.bin"):
@@ -321,17 +321,17 @@ def test_outputs_that_cannot_fit_are_refused_before_they_come(kaggle, tmp_path):
 def test_a_long_download_outlives_any_number_of_addresses(kaggle, tmp_path):
     expired = answer(b"<Error>", 400, content_type="application/xml")
     kaggle.script("blob", *[serve_file(DATA, cut=60_000), expired] * 10, serve_file(DATA))
-    fetch(kaggle, tmp_path / "model.bin", refresh_url=lambda: f"{kaggle.url}/blob")
+    download(kaggle, tmp_path / "model.bin", refresh_url=lambda: f"{kaggle.url}/blob")
     assert (tmp_path / "model.bin").read_bytes() == DATA
     kaggle.script("blob", serve_file(DATA, cut=60_000), expired)
     with pytest.raises(ProtocolError, match="signed address"):
-        fetch(kaggle, tmp_path / "again.bin", refresh_url=lambda: f"{kaggle.url}/blob")
+        download(kaggle, tmp_path / "again.bin", refresh_url=lambda: f"{kaggle.url}/blob")
 
 
 def test_a_few_bytes_now_and_then_are_no_progress(kaggle, tmp_path):
     kaggle.script("blob", serve_file(DATA, cut=100))
     with pytest.raises(Unavailable):
-        fetch(kaggle, tmp_path / "model.bin")
+        download(kaggle, tmp_path / "model.bin")
     assert len(kaggle.seen) == 6
 
 

@@ -36,7 +36,7 @@ COMMANDS = {
     "status": ["status", "--json"],
     "tick": ["tick", SECTION, "--platform", "kaggle", "--json"],
     "history": ["history", "--json"],
-    "plan": ["plan", SECTION, "--platform", "kaggle", "--json"],
+    "forecast": ["forecast", SECTION, "--platform", "kaggle", "--json"],
     "dashboard": ["dashboard", "--html", "page.html", "--json"],
     "doctor": ["doctor", SECTION, "--json"],
     "stop": ["stop", SECTION, "--platform", "kaggle", "--json"],
@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("world"))
 
 
-@pytest.mark.parametrize("command", ["status", "tick", "history", "plan", "stop"])
+@pytest.mark.parametrize("command", ["status", "tick", "history", "forecast", "stop"])
 def test_every_command_ends_in_words(command: str, world: World) -> None:
     with world.commands() as runner:
         for name, content in damages(world, 5, 5):

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
 from kaggle_manager.errors import KaggleManagerError
-from kaggle_manager.orchestrator.attach import Attached
+from kaggle_manager.orchestrator.adopt import Adopted
 from kaggle_manager.orchestrator.stop import Stopped
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.status.history import Comparison
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.plan import RunPlan
+from kaggle_manager.status.forecast import RunForecast
 from kaggle_manager.status.report import RunReport, SessionSummary, error_as_json
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.sweeps.report import Confirmed, SweepReport, TrialReport
@@ -39,9 +39,9 @@ SECTION = "section_7_6_rl_performance"
 TYPES = {
     "run": RunReport,
     "session": SessionSummary,
-    "plan": RunPlan,
+    "forecast": RunForecast,
     "stop": Stopped,
-    "attach": Attached,
+    "adopt": Adopted,
     "export": ExportReport,
     "copy": Copy,
     "difference": TreeDifference,
@@ -76,10 +76,10 @@ CHEAP: dict[str, tuple[str, int]] = {
     f"stop {SECTION} --scenario nope": ("error", 2),
     f"run {SECTION} --timesteps 0": ("error", 2),
     f"tick {SECTION} --timesteps 0": ("error", 2),
-    f"plan {SECTION} --timesteps 0": ("error", 2),
+    f"forecast {SECTION} --timesteps 0": ("error", 2),
     f"sweep {SECTION} --status": ("error", 9),
-    f"attach {SECTION} nothing --platform local": ("error", 2),
-    f"fetch {SECTION} --scenario nope": ("error", 2),
+    f"adopt {SECTION} nothing --platform local": ("error", 2),
+    f"download {SECTION} --scenario nope": ("error", 2),
     "preflight no_such_section": ("error", 2),
     "init 1-is-no-name": ("error", 2),
     "notify test": ("error", 2),

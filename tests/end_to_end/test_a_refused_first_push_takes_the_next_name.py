@@ -105,7 +105,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
         client.delete("local", first)
         assert account.empty_kernels(client, "local", config_of(bench))[0].says.endswith(f": local/{first}-2")
     bench.workdir = bench.workdir.with_name("another_machine")
-    assert bench.manager().attach(SECTION, row.run_id).generation == 1
+    assert bench.manager().adopt(SECTION, row.run_id).generation == 1
     assert bench.run(timesteps=4).step == 4
     assert (run_of(bench).slug, sessions_of(bench)) == (row.slug, 2), "adopted, not repeated"
     for path in bench.workdir.glob("journal.sqlite*"):

@@ -66,7 +66,7 @@ def test_flags_that_cannot_be_used(
     ("line", "words"),
     [
         ("--json", "No such option"),
-        ("plan --json", "Missing argument"),
+        ("forecast --json", "Missing argument"),
         ("status --json --no-such-option", "No such option"),
         ("schedule some_section moon --json", "moon"),
         ("status --watch soon --json", "--watch"),

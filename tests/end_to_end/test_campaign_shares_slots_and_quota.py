@@ -21,7 +21,7 @@ from kaggle_manager.platforms.kaggle.models import ROOM
 from kaggle_manager.platforms.platform import SessionRef, SessionRequest, StartedSession
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions.bundle import order_of
-from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.forecast import forecast_run
 
 pytestmark = pytest.mark.slow
 
@@ -146,8 +146,8 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     assert "waiting for the reset, or for a larger --quota-per-week" in waits.value.message
     assert "goes on" in waits.value.next_step
     with closing(Journal(second.journal)) as journal:
-        plan = plan_run(second, bench.connect, journal, time.time())
-        assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(plan.lines())
+        seen = forecast_run(second, bench.connect, journal, time.time())
+        assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(seen.lines())
     assert manager.tick(config_of(bench, 4, seed=2, quota_per_week="50m")).state in LIVE
     with closing(Journal(second.journal)) as journal:
         limits = [journal.sessions(run.run_id)[0].facts["planned"]["timeout_s"] for run in journal.runs()]

@@ -145,7 +145,7 @@ def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
     here = bench.workdir
     bench.workdir = here.with_name("another_machine")
     with closing(Journal(here / "journal.sqlite")) as journal:
-        bench.manager().attach(SECTION, journal.runs()[0].run_id)
+        bench.manager().adopt(SECTION, journal.runs()[0].run_id)
     assert bench.run(timesteps=6).step == 6
     there_too = actions(cleaned(bench))
     assert set(there_too.values()) == {"delete"}
@@ -169,7 +169,7 @@ def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -
     assert all("another machine may go on" in each.why for each in found)
 
 
-def test_a_machine_that_has_only_attached_the_run_loses_nothing_by_a_clean_here(
+def test_a_machine_that_has_only_adopted_the_run_loses_nothing_by_a_clean_here(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "UNKNOWN_FOR_S", 0.2)
@@ -178,11 +178,11 @@ def test_a_machine_that_has_only_attached_the_run_loses_nothing_by_a_clean_here(
     here = bench.workdir
     bench.workdir = here.with_name("another_machine")
     with closing(Journal(here / "journal.sqlite")) as journal:
-        attached = bench.manager().attach(SECTION, journal.runs()[0].run_id)
+        adopted = bench.manager().adopt(SECTION, journal.runs()[0].run_id)
     bench.workdir = here
     assert set(actions(cleaned(bench, delete=True)).values()) == {"deleted"}
     bench.workdir = here.with_name("another_machine")
-    assert attached.step == 2, "what the newest session continued"
+    assert adopted.step == 2, "what the newest session continued"
     assert bench.run(timesteps=6).step == 6
     assert f"dataset local/{slug}-tree, which had the training tree, was deleted" in bench.output
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
@@ -197,12 +197,12 @@ def test_what_was_deleted_with_its_kernel_is_said_in_words_and_what_is_here_stay
     with KaggleClient(bench.connect_credentials(), endpoint=bench.server.url) as client:
         client.delete("local", slug)
     with pytest.raises(NotFound, match="it was deleted there") as by_hand:
-        bench.manager().fetch_outputs(SECTION)
+        bench.manager().download_outputs(SECTION)
     assert bench.run(timesteps=4).step == 4
     assert set(actions(cleaned(bench, delete=True)).values()) == {"deleted"}
     for generation in (1, 2):
         with pytest.raises(NotFound, match=f"`clean` deleted its kernel local/{slug}") as by_clean:
-            bench.manager().fetch_outputs(SECTION, generation)
+            bench.manager().download_outputs(SECTION, generation)
         for error in (by_hand.value, by_clean.value):
             assert str(bench.tree.root) in error.safe
             assert "kaggle-manager checkpoints ls" in error.next_step

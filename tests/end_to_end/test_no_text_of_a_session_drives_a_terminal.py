@@ -135,9 +135,9 @@ def test_what_a_run_and_a_tick_say(world: World) -> None:
 FACES = [
     "status",
     "history",
-    "plan",
-    "logs --generation 1",
-    "logs --generation 2",
+    "forecast",
+    "logs --session 1",
+    "logs --session 2",
     "checkpoints ls",
     "checkpoints show",
     "checkpoints verify",
@@ -175,9 +175,9 @@ def strings(value: object) -> Iterator[str]:
             yield from strings(item)
 
 
-def test_what_a_fetch_says(world: World) -> None:
+def test_what_a_download_says(world: World) -> None:
     world.bench.told = Told()
-    world.bench.manager().fetch_outputs(SECTION, 1)
+    world.bench.manager().download_outputs(SECTION, 1)
     assert world.bench.output
     check(world.bench.output)
 

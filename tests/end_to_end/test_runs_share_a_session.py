@@ -172,8 +172,8 @@ def test_a_run_that_another_one_led_is_found_from_another_machine(lanes: Bench) 
     [(run_id, last)] = [(rows[-1].run_id, rows[-1]) for rows in sessions_of(lanes).values() if rows[-1].led_by]
     lanes.workdir = lanes.workdir.with_name("elsewhere")
     seed = 2 if CheckpointStore(tree_of(lanes, 2)).final() is None else None
-    attached = lanes.manager().attach(config_of(lanes, seed), run_id)
-    assert attached.generation == last.generation
+    adopted = lanes.manager().adopt(config_of(lanes, seed), run_id)
+    assert adopted.generation == last.generation
     assert lanes.manager().run_validation_section(config_of(lanes, seed)).state == "finished"
     assert sessions_of(lanes)[seed][-1].stage is Stage.CLOSED
 

@@ -14,7 +14,7 @@ from kaggle_manager.orchestrator.stop import Stopped, stop_run
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.session_log import session_log
 
@@ -160,9 +160,9 @@ def test_history_sums_what_sessions_cost_and_logs_are_kept(bench: Bench) -> None
     with closing(journal(bench)) as opened:
         log = list(session_log(config, opened, 1, connect_to=bench.connect, reporter=bench.told))
         assert any("it went wrong after a step" in line for line in log)
-        plan = plan_run(config, bench.connect, opened, time.time())
-    assert (plan.step, plan.target) == (3, 3), "the run's own target"
-    assert any("1 " in line or "saved" in line for line in plan.lines())
+        seen = forecast_run(config, bench.connect, opened, time.time())
+    assert (seen.step, seen.target) == (3, 3), "the run's own target"
+    assert any("1 " in line or "saved" in line for line in seen.lines())
 
 
 def test_a_session_is_judged_by_the_target_it_was_sent_for_and_not_by_one_that_was_raised_since(bench: Bench) -> None:
@@ -177,14 +177,14 @@ def test_a_session_is_judged_by_the_target_it_was_sent_for_and_not_by_one_that_w
     assert report.step == 4
 
 
-def test_outputs_are_fetched_once_more_without_touching_the_tree(bench: Bench) -> None:
+def test_outputs_are_downloaded_once_more_without_touching_the_tree(bench: Bench) -> None:
     bench.run(timesteps=4)
     before = {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()}
-    fetched = bench.manager().fetch_outputs(SECTION, 1)
-    assert fetched.tree is not None
+    downloaded = bench.manager().download_outputs(SECTION, 1)
+    assert downloaded.tree is not None
     assert {path: path.read_bytes() for path in bench.tree.root.rglob("*") if path.is_file()} == before
     with pytest.raises(NotFound):
-        bench.manager().fetch_outputs(SECTION, 9)
+        bench.manager().download_outputs(SECTION, 9)
 
 
 def test_a_session_that_cannot_end_one_rollout_is_refused_before_it_is_pushed(bench: Bench) -> None:
@@ -200,6 +200,6 @@ def test_a_session_that_cannot_end_one_rollout_is_refused_before_it_is_pushed(be
     assert "--session-limit 18m" in refused.value.next_step
     config = build_config(SECTION, timesteps=4, session_limit="60s", workdir=bench.workdir, project_root=bench.project)
     with closing(journal(bench)) as opened:
-        plan = plan_run(config, None, opened, time.time())
-    assert plan.next_session.startswith("none: no session of 60 s can save anything")
-    assert plan.done_at is None
+        seen = forecast_run(config, None, opened, time.time())
+    assert seen.next_session.startswith("none: no session of 60 s can save anything")
+    assert seen.done_at is None

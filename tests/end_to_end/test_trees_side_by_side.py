@@ -16,7 +16,7 @@ from kaggle_manager.errors import CheckpointIncompatible, ConfigError, Interrupt
 from kaggle_manager.orchestrator.stop import stop_run
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.sessions.connection import Connection
-from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.session_log import session_log
 from kaggle_manager.trees.backups import back_up, find_copies
 
@@ -73,9 +73,9 @@ def test_a_run_is_taken_up_in_the_tree_of_its_seed_and_in_no_other(bench: Bench,
         (run,) = journal.runs()
     bench.workdir = tmp_path / "another machine"
     with pytest.raises(ConfigError, match="seed 3; ") as refusal:
-        bench.manager().attach(SECTION, run.run_id)
-    assert refusal.value.next_step == config_of(bench, seed=3).command("attach", run.run_id)
-    assert bench.manager().attach(SECTION, run.run_id, seed=3).run_id == run.run_id
+        bench.manager().adopt(SECTION, run.run_id)
+    assert refusal.value.next_step == config_of(bench, seed=3).command("adopt", run.run_id)
+    assert bench.manager().adopt(SECTION, run.run_id, seed=3).run_id == run.run_id
     assert bench.run(timesteps=2, seed=3).step == 2
 
 
@@ -114,7 +114,7 @@ def test_a_run_is_carried_on_and_stopped_where_it_is_although_credentials_for_an
     auto = config_of(bench)
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
         assert next(session_log(auto, journal, 1, connect_to=connect, reporter=bench.told))
-        plan_run(auto, connect, journal, time.time())
+        forecast_run(auto, connect, journal, time.time())
         stop_run(auto, connect, journal, bench.told, time.time())
         assert set(asked) == {"local"}
         with pytest.raises(ConfigError, match="is on local as") as refusal:

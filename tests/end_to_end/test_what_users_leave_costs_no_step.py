@@ -33,7 +33,7 @@ def hostile_run(kaggle_here: ServerInfo, tmp_path_factory: pytest.TempPathFactor
 
 
 LITERAL: dict[str, tuple[Spec, str]] = {
-    "an open file that grows": ({**QUIET, "during": [["growing", "episodes.csv", 0]]}, "episodes.csv; all fetched"),
+    "an open file that grows": ({**QUIET, "during": [["growing", "episodes.csv", 0]]}, "episodes.csv; all downloaded"),
     "600 small files as the process ends": (
         {**QUIET, "at exit": [["many", "episodes", 600]]},
         "packed in one of them",

@@ -1,4 +1,4 @@
-"""The main job on real parts: packaged, pushed, run, watched, fetched, restored and relaunched, on the local Kaggle."""
+"""The main job on real parts: packaged, pushed, run, watched, downloaded, restored, relaunched, on the local Kaggle."""
 
 from __future__ import annotations
 

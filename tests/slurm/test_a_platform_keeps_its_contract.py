@@ -118,7 +118,7 @@ def test_a_session_reads_what_was_published_last_and_what_it_leaves_is_its_own(
         file.write_bytes(content)
         published(any_platform, file, "km-read-tree")
     (tmp_path / "back").mkdir()
-    any_platform.fetch_inputs(me, "km-read-tree", ["tree.pack"], tmp_path / "back")
+    any_platform.download_inputs(me, "km-read-tree", ["tree.pack"], tmp_path / "back")
     assert (tmp_path / "back/tree.pack").read_bytes() == b"second"
     newest, _ = any_platform.input_versions(me, "km-read-tree")
     assert newest == 2

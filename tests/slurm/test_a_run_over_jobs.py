@@ -193,8 +193,8 @@ def test_another_machine_adopts_a_run_by_its_number(
     with closing(Journal.to_read(tmp_path / "first/journal.sqlite")) as journal:
         (run,) = journal.runs()
     there = manager(project, tmp_path / "second")
-    attached = there.attach(SECTION, run.run_id)
-    assert (attached.generation, attached.step) == (2, 2)
+    adopted = there.adopt(SECTION, run.run_id)
+    assert (adopted.generation, adopted.step) == (2, 2)
     slurm.ask("scancel", "--full", *slurm.jobs())
     plan(project, g2="train")
     assert there.run_validation_section(SECTION, timesteps=TARGET).step == TARGET
@@ -218,7 +218,7 @@ def test_a_first_job_that_is_held_is_queued_with_its_reason_and_gives_way_to_a_f
     monkeypatch.delenv("KM_SLURM_SBATCH_OPTIONS")
     report = manager(project, work, told=(told := Told())).run_validation_section(SECTION, timesteps=2, fresh=True)
     assert (report.step, len(report.sessions)) == (2, 1)
-    assert "was not fetched" not in told.text.getvalue(), "there was nothing"
+    assert "was not downloaded" not in told.text.getvalue(), "there was nothing"
 
 
 def test_a_first_job_that_is_cancelled_in_the_queue_has_never_run_and_cost_nothing(

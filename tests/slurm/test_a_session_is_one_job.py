@@ -68,7 +68,7 @@ print("first\\r"); print("KAGGLE_API_TOKEN" in os.environ, flush=True); print("t
     assert [line.text for line in platform.follow_log(ref, stop=lambda: False)] == ["first", "False", "to stderr "]
     platform.download(ref, [ExpectedFile("a b/c'd.bin", 7, None)], tmp_path / "here")
     assert (tmp_path / "here/a b/c'd.bin").read_bytes() == b"\0packed"
-    platform.fetch_inputs("", "km-tree", ["tree.pack"], tmp_path / "back")
+    platform.download_inputs("", "km-tree", ["tree.pack"], tmp_path / "back")
     assert (tmp_path / "back/tree.pack").read_bytes() == b"\0packed"
 
 

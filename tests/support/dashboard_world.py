@@ -73,7 +73,7 @@ def add_session(
             },
         )
     )
-    journal.note(run_id, generation, "fetched", iso(at + 700), folder="x")
+    journal.note(run_id, generation, "downloaded", iso(at + 700), folder="x")
     journal.note(run_id, generation, "closed", iso(at + 750), counts={"checkpoints": 1})
 
 

@@ -1,7 +1,7 @@
 """Output folders as a user's code may leave them, drawn at random, and a run that has to survive them.
 
 Each is one session of the real bundle on the local Kaggle, with a trainer that writes a real tree; the real manager
-fetches and restores it over HTTP. `hostile_code` does in the session what is drawn here.
+downloads and restores it over HTTP. `hostile_code` does in the session what is drawn here.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class Left:
     events: Mapping[tuple[str, int], int]
 
 
-ONCE = ("pushed", "ended", "fetched", "closed")
+ONCE = ("pushed", "ended", "downloaded", "closed")
 
 
 def left_by(bench: Bench) -> Left:

@@ -381,7 +381,7 @@ class SimulatedKaggle(SimulatedPushes, Platform):
             self.cancelled.append(int(told.rpartition("-")[2]))
         return bool(told)
 
-    def fetch_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
+    def download_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
         raise NotImplementedError("no campaign adopts a run")
 
     def delete(self, owner: str, slug: str) -> None:

@@ -145,7 +145,7 @@ jobs:
       - name: Install the manager, without the training libraries
         run: |
           {install}
-      - name: Fetch what the last tick knew
+      - name: Restore what the last tick knew
         id: state
         uses: actions/cache/restore@v5
         with:

@@ -97,7 +97,7 @@ class KaggleClient(ApiConnection, Platform):
     outputs = list_outputs
     output_named = output_named
     follow_log = follow_log
-    fetch_inputs = datasets.download_dataset_files
+    download_inputs = datasets.download_dataset_files
     find_published = datasets.find_submitted
     belongings = belongings
     delete_inputs = delete_dataset

@@ -64,11 +64,11 @@ def download_file(
         destination.parent.mkdir(parents=True, exist_ok=True)
         if sha256 is None:
             part.unlink(missing_ok=True)
-        fetch = _Fetch(client, file, part, size, sha256, refresh_url, on_progress)
-        problem = fetch.run()
+        download = _Download(client, file, part, size, sha256, refresh_url, on_progress)
+        problem = download.run()
         if problem:
             part.unlink(missing_ok=True)
-            problem = fetch.run()
+            problem = download.run()
         if problem:
             part.unlink(missing_ok=True)
         else:
@@ -83,7 +83,7 @@ def download_file(
         )
 
 
-class _Fetch:
+class _Download:
     """The download of one file, over as many requests as it takes."""
 
     def __init__(
@@ -100,14 +100,14 @@ class _Fetch:
         self._refresh_url = refresh_url
         self._on_progress = on_progress or (lambda done, total: None)
         self._url = file.url
-        self._validator = ""  # ETag or date of the bytes in the part file, as far as this process fetched them
+        self._validator = ""  # ETag or date of the bytes in the part file, as far as this process downloaded them
         self._renewals, self._renewed_at = _RENEWALS, 0  # how often in a row, since which progress
         self._furthest = 0  # the byte reached so far: what counts as progress, unlike bytes received over and over
         self._hash = hashlib.sha256()  # of the first `_hashed` bytes of the part file
         self._hashed = 0
 
     def run(self) -> str:
-        """Fetch to the end; returns what is wrong with the bytes, or ""."""
+        """Download to the end; returns what is wrong with the bytes, or ""."""
         self._furthest = 0
         self._client.retry.run(self._once, on=(Unavailable, RateLimited), progress=self._progress)
         have = self._part.stat().st_size

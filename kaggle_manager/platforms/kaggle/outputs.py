@@ -113,7 +113,7 @@ def download_outputs(
     links.check(wanted)
     stop = threading.Event()
 
-    def fetch(expected: ExpectedFile) -> None:
+    def download(expected: ExpectedFile) -> None:
         def progress(done: int, total: int | None) -> None:
             if stop.is_set():
                 raise _Stopped
@@ -141,7 +141,7 @@ def download_outputs(
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="download") as pool:
         try:
-            for done in as_completed([pool.submit(fetch, file) for file in wanted]):
+            for done in as_completed([pool.submit(download, file) for file in wanted]):
                 done.result()
         except BaseException:
             stop.set()

@@ -358,7 +358,7 @@ class SlurmPlatform(Platform):
 
     def download_file(self, file: OutputFile, destination: Path, *, size: int | None, sha256: str | None) -> None:
         try:
-            self.shell.fetch(file.url, destination)
+            self.shell.download(file.url, destination)
         except NotFound:
             raise _damaged(file.name, "is gone") from None
         if (size is not None and destination.stat().st_size != size) or (
@@ -410,11 +410,11 @@ class SlurmPlatform(Platform):
             return NotReady.LOST
         return PublishedInputs(owner, slug, int(number))
 
-    def fetch_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
+    def download_inputs(self, owner: str, slug: str, names: Sequence[str], folder: Path) -> None:
         newest, _ = self.input_versions(owner, slug)
         for name in names:
             check_file_name(name)
-            self.shell.fetch(f"{self._root}/inputs/{slug}/{newest}/{name}", folder / name)
+            self.shell.download(f"{self._root}/inputs/{slug}/{newest}/{name}", folder / name)
 
     def input_versions(self, owner: str, slug: str) -> tuple[int, frozenset[int]]:
         if f"{owner}/{slug}" in self.settings.inputs:  # which version lies there, nobody but the section says

@@ -93,7 +93,7 @@ class Shell:
         if done.code:
             raise self.refused(path, done)
 
-    def fetch(self, path: str, destination: Path) -> None:
+    def download(self, path: str, destination: Path) -> None:
         """Bring a file here, beside its place first.
 
         Raises:

@@ -235,14 +235,14 @@ def test_the_workflow_can_read_alone_and_shows_its_secrets_to_one_step() -> None
     with_secrets = [name for name, step in steps.items() if "secrets." in json.dumps(step)]
     assert with_secrets == ["Tick"]
     assert "secrets." not in steps["Tick"]["run"]
-    kept, fetched = steps["Keep what this tick knows"], steps["Fetch what the last tick knew"]
-    assert kept["with"]["path"] == fetched["with"]["path"]
-    assert kept["with"]["key"].startswith(fetched["with"]["restore-keys"])
+    kept, restored = steps["Keep what this tick knows"], steps["Restore what the last tick knew"]
+    assert kept["with"]["path"] == restored["with"]["path"]
+    assert kept["with"]["key"].startswith(restored["with"]["restore-keys"])
     assert kept["if"].startswith("always()")
     assert not any("local_kaggle" in line or "account" in line for line in kept["with"]["path"].split())
     # A quick run's state must not be taken for the production run's: keys are matched by their beginning.
     quick = steps_of(workflow(quick=True))["Keep what this tick knows"]["with"]["key"]
-    assert not quick.startswith(fetched["with"]["restore-keys"])
+    assert not quick.startswith(restored["with"]["restore-keys"])
 
 
 def test_each_seed_and_each_campaign_has_a_workflow_and_a_cache_of_its_own() -> None:

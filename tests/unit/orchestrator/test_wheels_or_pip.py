@@ -103,7 +103,7 @@ def test_wheels_are_for_the_python_that_a_session_told_of_the_image_else_for_eac
     assert run.asked == [tuple(pythons)]
 
 
-def test_a_local_kaggle_without_torch_trains_nothing_and_fetches_no_gigabytes(
+def test_a_local_kaggle_without_torch_trains_nothing_and_downloads_no_gigabytes(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kaggle_manager.runs.lifecycle import (
     Action,
-    Fetch,
+    Download,
     Finish,
     Observation,
     Push,
@@ -50,7 +50,7 @@ def seen(step: int, judged: bool, *sessions: SessionView, **what: object) -> Obs
         (seen(10, False, closed(1)), Push(2, 10)),
         (seen(4, True, SessionView(1, Stage.INTENDED)), Reconcile(1)),
         (seen(4, True, closed(1), SessionView(2, Stage.PUSHED)), Watch(2)),
-        (seen(4, True, SessionView(3, Stage.ENDED)), Fetch(3)),
+        (seen(4, True, SessionView(3, Stage.ENDED)), Download(3)),
         (seen(4, True, SessionView(3, Stage.ENDED), not_before=NOW + 5, why_wait="x"), WaitUntil(NOW + 5, "x")),
         (seen(4, True, closed(1, "a"), closed(2, "a")), Push(3, 4)),
         (seen(4, True, closed(1, "a"), closed(2, "b"), closed(3, "a")), Push(4, 4)),

@@ -13,7 +13,7 @@ from kaggle_manager.sessions.received import keep_list
 
 
 @pytest.mark.parametrize("gone", ["generation_1", "."])
-def test_a_download_that_something_else_removed_is_damaged_outputs_which_are_fetched_again(
+def test_a_download_that_something_else_removed_is_damaged_outputs_which_are_downloaded_again(
     tmp_path: Path, gone: str
 ) -> None:
     folder = tmp_path / "run/generation_1"

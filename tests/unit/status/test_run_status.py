@@ -24,7 +24,7 @@ from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.plan import plan_run
+from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.run_status import describe_all, describe_run
 
 NOW = 1_800_000_000.0
@@ -106,18 +106,18 @@ def test_short_sessions_are_told_in_seconds(tmp_path: Path) -> None:
     assert "24 s in all" in lines[-1]
 
 
-def test_a_plan_says_what_lies_before_its_date(tmp_path: Path) -> None:
+def test_a_forecast_says_what_lies_before_its_date(tmp_path: Path) -> None:
     with closing(Journal.to_read(trained_in(tmp_path))) as journal:
-        lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+        lines = list(forecast_run(config_in(tmp_path), None, journal, NOW).lines())
     assert "pace: 1 steps/s after 8 s of set-up, 8 s between sessions" in lines
-    assert "quota: not known now; the plan takes it to be enough" in lines
+    assert "quota: not known now; the forecast assumes that it is enough" in lines
     with closing(Journal.to_read(tmp_path / "none")) as journal:
-        long = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+        long = list(forecast_run(config_in(tmp_path), None, journal, NOW).lines())
     assert not any("between" in line for line in long), "nothing is measured"
 
 
 @pytest.mark.parametrize(("allowed_s", "told"), [(3600.0, "at most 1 h"), (400 * 3600.0, "at most 12 h")])
-def test_a_plan_has_no_session_longer_than_the_platform_allows(tmp_path: Path, allowed_s: float, told: str) -> None:
+def test_a_forecast_has_no_session_longer_than_the_platform_allows(tmp_path: Path, allowed_s: float, told: str) -> None:
     class Cluster(Platform):
         def limits(self) -> Limits:
             return Limits(allowed_s, {}, 10**6)
@@ -126,7 +126,7 @@ def test_a_plan_has_no_session_longer_than_the_platform_allows(tmp_path: Path, a
     config = replace(config_in(tmp_path), platform="slurm")
     cluster = Connection(Cluster(), "me", "slurm", "it was asked for")  # type: ignore[abstract]
     with closing(Journal.to_read(tmp_path / "none")) as journal:
-        assert told in plan_run(config, lambda config: cluster, journal, NOW).next_session
+        assert told in forecast_run(config, lambda config: cluster, journal, NOW).next_session
 
 
 COMMANDS = """
@@ -147,7 +147,7 @@ def test_what_only_reads_works_where_nothing_can_be_written(was_trained: bool, t
     if was_trained:
         trained_in(place)
     workdir = f"--workdir|{place}"
-    reads = ("status", "history", f"plan|{SECTION}|--platform|local", f"checkpoints|ls|--section|{SECTION}|--no-verify")
+    reads = ("status", "history", f"forecast|{SECTION}|--platform|local", f"checkpoints|ls|{SECTION}|--no-verify")
     commands = [*(f"{command}|{workdir}" for command in reads), f"stop|{SECTION}|--platform|local|{workdir}"]
     folders = [place, *(folder for folder in place.rglob("*") if folder.is_dir())]
 
@@ -243,12 +243,12 @@ def test_quick_runs_that_are_over_are_shown_when_they_are_asked_for_or_there_is_
     assert none.left_out == 4
 
 
-def test_a_plan_tells_the_speed_of_a_running_session_and_that_it_does_not_count_yet(tmp_path: Path) -> None:
+def test_a_forecast_tells_the_speed_of_a_running_session_and_that_it_does_not_count_yet(tmp_path: Path) -> None:
     with closing(Journal(trained_in(tmp_path))) as journal:
         for session in journal.sessions("run"):
             seen = {"step": 5, "target": 9, "steps_per_s": 93.0}
             journal.update_session(session, stage=Stage.PUSHED, facts={"seen": seen})
-        lines = list(plan_run(config_in(tmp_path), None, journal, NOW).lines())
+        lines = list(forecast_run(config_in(tmp_path), None, journal, NOW).lines())
     assert any("the session that runs tells of 93 steps/s, which counts once it has ended" in line for line in lines)
 
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "kaggle_manager"
 COMMANDS = leaf_commands()
 # What a command must be given beside its training tree.
 GIVEN = {
-    "attach": ["0" * 32],
+    "adopt": ["0" * 32],
     "export": ["a folder"],
     "restore": ["--from", "a folder"],
     "schedule": ["cron"],
@@ -52,7 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_there_are_commands_about_a_tree() -> None:
-    assert {"run", "tick", "stop", "fetch", "logs", "plan", "export", "restore", "attach"} <= set(ABOUT_A_TREE)
+    assert {"run", "tick", "stop", "download", "logs", "forecast", "export", "restore", "adopt"} <= set(ABOUT_A_TREE)
     assert sum(name.startswith("checkpoints ") for name in ABOUT_A_TREE) >= 9
 
 

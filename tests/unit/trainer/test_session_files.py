@@ -105,7 +105,7 @@ def test_more_files_than_a_platform_lists_are_moved_into_one_archive_the_smalles
     assert len(listed) <= 450
     assert ours | {RESULT_FILE, "other_files.tar", "episodes/599.csv"} <= listed
     assert (result.others.count, result.others.packed) == (len(listed - ours) - 1, 601 - len(listed - ours) + 2)
-    assert result.others.named[0].name == "other_files.tar", "which is fetched before the others"
+    assert result.others.named[0].name == "other_files.tar", "which is downloaded before the others"
     with tarfile.open(tmp_path / "other_files.tar") as archive:
         packed = {member.name: member.size for member in archive if member.isfile()}
     there = {name: int(name[-7:-4]) for name in packed}

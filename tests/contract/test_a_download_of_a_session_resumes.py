@@ -69,7 +69,7 @@ class Session:
         files = [{"fileName": name, "url": f"{self.kaggle.url}/{name.rpartition('/')[2]}"} for name in names]
         return answer({"files": files, "log": log})
 
-    def fetch(self, **options: Any) -> DownloadedSession:
+    def download(self, **options: Any) -> DownloadedSession:
         self.kaggle.seen.clear()
         client = self.kaggle.client()
         return download_session(
@@ -103,28 +103,28 @@ def test_a_download_that_was_cut_goes_on_where_it_was_cut(session):
     session.kaggle.script("1.seg", answer({}, 503))  # for as long as the patience lasts
     session.kaggle.script("0.seg", serve_file(SEALED, cut=300_000), answer({}, 503))
     with pytest.raises(Unavailable):
-        session.fetch()
+        session.download()
     session.leaves(TREE)
-    fetched = session.fetch()
+    downloaded = session.download()
     assert content(session.folder) == TREE
-    assert fetched.result is not None
+    assert downloaded.result is not None
     assert session.kaggle.asked("0.seg")[0].headers["range"] == "bytes=300000-"
     assert session.asked("0.seg", "1.seg") == [1, 1]
 
 
-def test_what_is_here_and_verified_is_not_fetched_again(session):
+def test_what_is_here_and_verified_is_not_downloaded_again(session):
     session.leaves(TREE)
-    session.fetch()
-    session.fetch()
+    session.download()
+    session.download()
     assert session.asked("0.seg", "1.seg", "model.zip", RESULT_FILE) == [0, 0, 0, 1]
     assert "0 files downloaded (0 B), 3 here already (600.0 kB)" in session.text
 
 
-def test_what_is_here_under_the_right_name_and_size_with_other_bytes_is_fetched(session):
+def test_what_is_here_under_the_right_name_and_size_with_other_bytes_is_downloaded(session):
     session.leaves(TREE)
-    session.fetch()
+    session.download()
     (session.folder / "training_tree/checkpoints/model.zip").write_bytes(bytes(len(MODEL)))
-    session.fetch()
+    session.download()
     assert session.asked("0.seg", "model.zip") == [0, 1]
     assert content(session.folder) == TREE
 
@@ -134,17 +134,17 @@ def test_a_part_of_other_bytes_is_found_out(session):
     part = session.folder / "training_tree/checkpoints/replay/0.seg.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(bytes(300_000))
-    session.fetch()
+    session.download()
     assert content(session.folder) == TREE
 
 
 def test_what_an_earlier_listing_left_and_this_last_word_does_not_name_is_not_believed(session):
     session.leaves({**TREE, "training_tree/checkpoints/foreign.manifest.json": b"{}", "notes/x.txt": b"x"})
-    session.fetch()
+    session.download()
     (session.folder / "training_tree/checkpoints/replay/7.seg.part").write_bytes(b"half")
     (session.folder / "training_tree/link").symlink_to(session.folder)
     session.leaves(TREE)
-    session.fetch()
+    session.download()
     assert content(session.folder) == TREE
     assert not (session.folder / "notes").exists()
     assert not (session.folder / "training_tree/link").is_symlink()
@@ -152,9 +152,9 @@ def test_what_an_earlier_listing_left_and_this_last_word_does_not_name_is_not_be
 
 def test_an_earlier_last_word_is_not_believed(session):
     session.leaves(TREE)
-    session.fetch()
+    session.download()
     session.serves(TREE)  # now without a last word
-    assert session.fetch().result is None
+    assert session.download().result is None
 
 
 def test_unchanged_files_of_the_local_tree_do_not_travel(session, tmp_path):
@@ -164,7 +164,7 @@ def test_unchanged_files_of_the_local_tree_do_not_travel(session, tmp_path):
     (local / "checkpoints/replay/1.seg").write_bytes(OPEN[:-10])  # it has grown since
     (local / "checkpoints/model.zip").write_bytes(bytes(len(MODEL)))  # same name and size
     session.leaves(TREE)
-    session.fetch(local_tree=local)
+    session.download(local_tree=local)
     assert session.asked("0.seg", "1.seg", "model.zip") == [0, 1, 1]
     assert content(session.folder) == TREE
     assert "1 unchanged in the local tree (400.0 kB)" in session.text
@@ -176,13 +176,13 @@ def test_the_same_bytes_under_two_names_travel_once(session, tmp_path):
     """A best model is often a checkpoint's: kept once where it was made, sent as two files."""
     tree = {**TREE, "training_tree/best_model/best_model.zip": MODEL}
     session.leaves(tree)
-    session.fetch()
+    session.download()
     assert session.asked("model.zip", "best_model.zip") == [1, 0]
     assert content(session.folder) == tree
     shutil.rmtree(session.folder)
     session.kaggle.script("model.zip", *[serve_file(b"flipped")] * 9)
     with pytest.raises(OutputDamaged, match=r"model\.zip"):
-        session.fetch()
+        session.download()
 
 
 def test_the_local_tree_is_only_read(session, tmp_path):
@@ -190,7 +190,7 @@ def test_the_local_tree_is_only_read(session, tmp_path):
     (local / "checkpoints/replay").mkdir(parents=True)
     (local / "checkpoints/replay/0.seg").write_bytes(SEALED)
     session.leaves(TREE)
-    session.fetch(local_tree=local)
+    session.download(local_tree=local)
     assert content(local) == {"checkpoints/replay/0.seg": SEALED}
 
 
@@ -214,13 +214,13 @@ def killed(tmp_path: Path) -> tuple[dict[str, bytes], str]:
     return content(tmp_path / "remote"), tree.name("latest", "model", 200)
 
 
-def test_a_session_without_a_last_word_is_fetched_once_by_what_its_manifests_vouch_for(session, tmp_path):
+def test_a_session_without_a_last_word_is_downloaded_once_by_what_its_manifests_vouch_for(session, tmp_path):
     files, model = killed(tmp_path)
     session.serves(files)
-    session.fetch()
+    session.download()
     assert content(session.folder) == files
     assert session.asked(model) == [1]
-    session.fetch()
+    session.download()
     assert content(session.folder) == files
     assert session.asked(model) == [0]
 
@@ -229,9 +229,9 @@ def test_a_damaged_file_of_a_killed_session_does_not_keep_the_rest_away(session,
     files, model = killed(tmp_path)
     name = next(name for name in files if name.endswith(model))
     session.serves({**files, name: b"flipped"})
-    fetched = session.fetch()
-    assert fetched.tree is not None
-    (valid,) = CheckpointStore(TrainingTree(fetched.tree, "little")).valid_checkpoints()
+    downloaded = session.download()
+    assert downloaded.tree is not None
+    (valid,) = CheckpointStore(TrainingTree(downloaded.tree, "little")).valid_checkpoints()
     assert valid.step == 100
 
 
@@ -251,23 +251,23 @@ def test_a_last_word_that_is_announced_is_waited_for(session):
     log = json.dumps([{"stream_name": "stdout", "time": 1.0, "data": text}])
     late, whole = session.listing(TREE, log=log), session.listing({**TREE, RESULT_FILE: b""}, log=log)
     session.kaggle.script("ListKernelSessionOutput", late, late, whole)
-    assert session.fetch().result is not None
+    assert session.download().result is not None
     assert len(session.slept) == 2
 
 
 def test_a_session_that_only_its_log_ended_is_not_taken_for_one_that_left_nothing(session):
     session.kaggle.script("ListKernelSessionOutput", session.listing(()))
     with pytest.raises(Unavailable, match="shows no outputs"):
-        session.fetch(ended_by_log=True)
-    assert session.fetch().result is None  # and without that knowledge it is
+        session.download(ended_by_log=True)
+    assert session.download().result is None  # and without that knowledge it is
 
 
 def test_a_last_word_of_another_session_changes_nothing_here(session):
     session.leaves(TREE)
-    session.fetch()
+    session.download()
     session.leaves(TREE, result={"generation": 1})
     with pytest.raises(LineageMismatch):
-        session.fetch()
+        session.download()
     assert content(session.folder) == TREE
 
 
@@ -279,9 +279,9 @@ def test_a_save_that_was_cut_between_its_renames_comes_back_whole(session, tmp_p
         if end not in renamed:
             files[f"{newest}.{end}.next"] = files.pop(f"{newest}.{end}")
     session.serves(files)
-    fetched = session.fetch()
+    downloaded = session.download()
     assert content(session.folder) == files
-    store = CheckpointStore(TrainingTree(fetched.tree, "little"))
+    store = CheckpointStore(TrainingTree(downloaded.tree, "little"))
     assert store.valid_checkpoints()[0].step == 200
 
 
@@ -297,7 +297,7 @@ def test_a_cut_save_of_best_and_final_comes_back_with_statistics_and_a_scripts_o
         for path in (manifest, *(tree.path(kind, role) for role in cut)):
             path.rename(f"{path}.next")
     session.serves(content(tmp_path / "remote"))
-    store = CheckpointStore(TrainingTree(session.fetch().tree, "little"))
+    store = CheckpointStore(TrainingTree(session.download().tree, "little"))
     for found in (store.best(), store.final()):
         assert {role: found.read(role) for role in files} == files
 
@@ -306,7 +306,7 @@ def test_a_cut_save_of_best_and_final_comes_back_with_statistics_and_a_scripts_o
 def test_a_users_file_in_the_place_of_the_result_costs_a_killed_session_nothing(session, tmp_path, users):
     files, _ = killed(tmp_path)
     session.serves({**files, RESULT_FILE: users})
-    assert session.fetch().result is None
+    assert session.download().result is None
     assert content(session.folder) == files
     assert not (session.folder / RESULT_FILE).exists()
 
@@ -319,9 +319,9 @@ def test_in_the_last_try_one_damaged_or_missing_file_costs_no_other(session, tmp
     session.kaggle.script(damaged.rpartition("/")[2], serve_file(b"flipped"))
     session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *sorted(set(files) - {gone})]))
     with pytest.raises(OutputDamaged):
-        session.fetch()
-    fetched = session.fetch(settle_for_less=True)
-    assert fetched.result is not None
+        session.download()
+    downloaded = session.download(settle_for_less=True)
+    assert downloaded.result is not None
     assert f"{damaged} is damaged" in session.text
     assert set(content(session.folder)) == set(files) - {gone}
 
@@ -330,5 +330,5 @@ def test_a_file_that_is_named_and_never_listed_is_damage(session):
     session.leaves(TREE)
     session.kaggle.script("ListKernelSessionOutput", session.listing([RESULT_FILE, *list(TREE)[1:]]))
     with pytest.raises(OutputDamaged, match=r"0\.seg"):
-        session.fetch()
+        session.download()
     assert session.asked("1.seg") == [0]

@@ -25,7 +25,7 @@ from kaggle_manager.trees.inspect import saved_step
 
 
 @dataclass(frozen=True)
-class RunPlan:
+class RunForecast:
     """The next session and the date of the target.
 
     Attributes:
@@ -78,7 +78,7 @@ class RunPlan:
             own = " of what --quota-per-week allows" if self.quota_is_own else ""
             yield f"quota: {self.quota_left_s / 3600:.1f} h left this week{own}{fresh}"
         elif self.uses_quota:
-            yield "quota: not known now; the plan takes it to be enough"
+            yield "quota: not known now; the forecast assumes that it is enough"
         yield f"next session: {self.next_session}"
         if self.done_at is not None:
             parts = [f"{count(self.sessions or 0, 'more session')} of {duration(self.accelerator_s or 0)} in all"]
@@ -98,14 +98,14 @@ class RunPlan:
             yield self.advice
 
 
-def plan_run(
+def forecast_run(
     config: RunConfig, connect_to: Callable[[RunConfig], Connection] | None, journal: Journal, now: float
-) -> RunPlan:
-    """Plan the rest of the newest run of `config`'s tree, or the whole of a new one.
+) -> RunForecast:
+    """Forecast the rest of the newest run of `config`'s tree, or the whole of a new one.
 
     Args:
         connect_to: how to reach whom to ask for the quota, when the section uses one, and how long a session may last,
-            where that is not known; None plans without.
+            where that is not known; None: without.
     """
     row = current_run(config, journal)
     state = None if row is None else RunState(journal, row)
@@ -129,7 +129,7 @@ def plan_run(
         following = replace(following, why=_why_unmeasured(report))
     forecasts = journal.events(row.run_id, "forecast") if row else []
     first = epoch(forecasts[0]["detail"]["done_at"]) if forecasts else None
-    return RunPlan(
+    return RunForecast(
         run_id=row.run_id if row else "",
         unit=config.scenario.unit,
         step=step,
@@ -180,7 +180,7 @@ def _quota(
         return None, config.section.kernel.accelerator is not None or config.quota_per_week_s is not None
     try:
         week, is_known = connection.quota_for(config), True
-    except RemoteError:  # the plan shows that the quota is not known
+    except RemoteError:  # the forecast shows that the quota is not known
         week, is_known = None, False
     pool = pool_of(config, connection.platform, connection.owner)
     quota = budget.tighter(week, own_quota(config, journal, pool, week, now))

@@ -1,7 +1,7 @@
 """Take up a run on a machine that knows nothing of it: the credentials and the run's id are enough.
 
 The program of its newest session carries that session's order; the tree it continues lies in the run's inputs. Both are
-taken here, the tree only after every byte of it was verified, and the session is then watched, fetched and restored
+taken here, the tree only after every byte of it was verified, and the session is then watched, downloaded and restored
 like any other. Nothing is started here, and nothing on the platform is changed.
 """
 
@@ -30,7 +30,7 @@ _RUN_ID = re.compile(r"[0-9a-z-]{8,64}")
 
 
 @dataclass(frozen=True)
-class Attached:
+class Adopted:
     """The run that was taken up: its newest session, and the step of the tree that is here now (None: none yet)."""
 
     run_id: str
@@ -39,9 +39,9 @@ class Attached:
     step: int | None
 
 
-def attach_run(
+def adopt_run(
     config: RunConfig, connection: Connection, journal: Journal, reporter: Reporter, run_id: str, *, at: str
-) -> Attached:
+) -> Adopted:
     """Write a run of the platform into the journal, and bring the tree its newest session continues.
 
     Args:
@@ -62,7 +62,7 @@ def attach_run(
         raise ConfigError(
             f"{config.tree} holds another training, of run {head.manifest.lineage.run_id}.",
             safe="nothing was changed",
-            next_step="attach into a folder of its own: --workdir DIR",
+            next_step="adopt into a folder of its own: --workdir DIR",
         )
     named = reconcile.find_named(connection.client, connection.owner, config.scenario_name, run_id)
     slug = named[0].slug if named else launch.kernel_names(config.scenario_name, run_id)[0]
@@ -86,7 +86,7 @@ def attach_run(
         raise ConfigError(
             f"Run {run_id} trains {of_it.words}; {config.which.words} was named.",
             safe="nothing was changed",
-            next_step=of_it.command("attach", run_id),
+            next_step=of_it.command("adopt", run_id),
         )
     tree_slug = asked.parent.dataset.partition("/")[2] if asked.parent is not None else ""
     row = RunRow(
@@ -114,8 +114,8 @@ def attach_run(
         journal.add_run(row)
         journal.add_session(session)
         journal.note(run_id, session.generation, "adopted", at, version=session.version)
-    reporter.line(f"attached: generation {session.generation} of run {run_id}, target {row.target}")
-    return Attached(run_id, session.generation, row.target, step)
+    reporter.line(f"adopted: generation {session.generation} of run {run_id}, target {row.target}")
+    return Adopted(run_id, session.generation, row.target, step)
 
 
 def _bring_parent(
@@ -130,9 +130,9 @@ def _bring_parent(
 ) -> int:
     """Download, verify and restore the tree the newest session continues; its step."""
     slug = launch.tree_dataset(row)
-    with tempfile.TemporaryDirectory(prefix="km_attach_") as folder:
+    with tempfile.TemporaryDirectory(prefix="km_adopt_") as folder:
         reporter.phase(f"downloading dataset {row.owner}/{slug}")
-        connection.client.fetch_inputs(row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
+        connection.client.download_inputs(row.owner, slug, (INDEX_NAME, PACK_NAME), Path(folder))
         source = TrainingTree(Path(folder, "tree"), tree.scenario)
         unpack_tree(Path(folder), source.root, warn=reporter.warn)
         head = CheckpointStore(source).find_latest_checkpoint()
@@ -140,10 +140,10 @@ def _bring_parent(
             raise LineageMismatch(
                 f"Dataset {row.owner}/{slug} does not hold what the newest session was sent to continue.",
                 safe="nothing was restored",
-                next_step="wait until that session has ended, and attach again",
+                next_step="wait until that session has ended, and adopt again",
             )
         own = (found for found in manifests_of(source) if found.lineage.run_id == row.run_id)
-        Vouched(state).add(own, f"attached from {row.owner}/{slug}, of this account")
+        Vouched(state).add(own, f"adopted from {row.owner}/{slug}, of this account")
         restored = restore_tree(
             source.root,
             tree,

@@ -13,7 +13,7 @@ from small_project import SCENARIO, SECTION, Bench
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree, unpack_tree
 from kaggle_manager.checkpoints.vouched import FILE_NAME
 from kaggle_manager.errors import ConfigError, Interrupted, NotFound
-from kaggle_manager.orchestrator import attach
+from kaggle_manager.orchestrator import adopt
 from kaggle_manager.runs.journal import Journal
 
 pytestmark = pytest.mark.slow
@@ -53,12 +53,12 @@ def test_a_session_that_was_left_running_is_taken_up_with_the_tree_it_continues(
     with pytest.raises(Interrupted):
         bench.run(timesteps=6, interrupt_at=f"/{generation} (Ctrl-C")
     other = elsewhere(bench, tmp_path)
-    monkeypatch.setattr(attach, "unpack_tree", with_a_checkpoint_of_another_run)
-    attached = other.manager().attach(SECTION, run_id_of(bench))
+    monkeypatch.setattr(adopt, "unpack_tree", with_a_checkpoint_of_another_run)
+    adopted = other.manager().adopt(SECTION, run_id_of(bench))
     trusted = (other.workdir / FILE_NAME).read_text() if generation == 2 else ""
-    assert trusted.count("attached from") == generation - 1, "only what the run itself saved"
-    assert (attached.generation, attached.target) == (generation, 6)
-    assert attached.step == (None if generation == 1 else 2)
+    assert trusted.count("adopted from") == generation - 1, "only what the run itself saved"
+    assert (adopted.generation, adopted.target) == (generation, 6)
+    assert adopted.step == (None if generation == 1 else 2)
     report = other.run(timesteps=6)
     assert (report.state, report.step) == ("finished", 6)
     assert [session.generation for session in report.sessions] == list(range(generation, 4))
@@ -71,22 +71,22 @@ def test_a_run_whose_newest_session_left_nothing_goes_on_from_the_tree_in_its_da
     with pytest.raises(Interrupted):
         bench.run(timesteps=6, interrupt_at="/2 (Ctrl-C")
     other = elsewhere(bench, tmp_path)
-    other.manager().attach(SECTION, run_id_of(bench))
+    other.manager().adopt(SECTION, run_id_of(bench))
     report = other.run(timesteps=6)
     assert [session.outcome for session in report.sessions] == ["crashed", "interrupted", "completed"]
     assert report.sessions[1].gained == 2, "from step 2, not from zero"
 
 
-def test_what_cannot_be_attached_says_why_and_changes_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_what_cannot_be_adopted_says_why_and_changes_nothing(bench: Bench, tmp_path: Path) -> None:
     bench.run(timesteps=2)
     known = run_id_of(bench)
     with pytest.raises(ConfigError, match="known here already"):
-        bench.manager().attach(SECTION, known)
+        bench.manager().adopt(SECTION, known)
     other = elsewhere(bench, tmp_path)
     with pytest.raises(NotFound, match="no kernel"):
-        other.manager().attach(SECTION, "0" * 32)
+        other.manager().adopt(SECTION, "0" * 32)
     with pytest.raises(ConfigError, match="no run id"):
-        other.manager().attach(SECTION, "../up")
+        other.manager().adopt(SECTION, "../up")
     other.run(timesteps=2)
     with pytest.raises(ConfigError, match="another training"):
-        other.manager().attach(SECTION, known)
+        other.manager().adopt(SECTION, known)
