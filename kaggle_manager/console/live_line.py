@@ -10,7 +10,11 @@ from kaggle_manager.errors import one_line
 
 # Drawings a second: as often as the time on it changes, for 5 CPU-seconds in 12 h (scripts/benchmarks/watch_cost.py).
 FRAMES_PER_S = 1
+# Between the parts of a detail, the most important first: a narrow terminal shows those that fit.
+SEPARATOR = " · "
 _BAR_CELLS = 12
+# The bar is drawn where these parts fit beside it: how far, and how long still.
+_BEFORE_BAR = 2
 
 
 class Glyphs(NamedTuple):
@@ -24,7 +28,7 @@ class Glyphs(NamedTuple):
     @classmethod
     def of(cls, *, ascii_only: bool) -> Glyphs:
         """Those that a console can show."""
-        return cls("|/-\\", "#", "-", " | ") if ascii_only else cls("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "━", "─", " · ")
+        return cls("|/-\\", "#", "-", " | ") if ascii_only else cls("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "━", "─", SEPARATOR)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Activity:
     Attributes:
         phase: such as "waiting in the queue".
         since: when it began, on the reporter's clock.
-        detail: the newest about it; stands in place of the phase.
+        detail: the newest about it, in parts with `SEPARATOR` between them; stands in place of the phase.
         share: how much of it is done, 0 to 1; None when unknown.
         footer: what is worth seeing in every phase, such as the quota.
     """
@@ -46,14 +50,21 @@ class Activity:
     footer: str = ""
 
 
-def line_of(activity: Activity, now: float, glyphs: Glyphs) -> str:
-    """The live line at `now`, without control characters; a narrow terminal shows its beginning."""
+def line_of(activity: Activity, now: float, glyphs: Glyphs, width: int) -> str:
+    """The live line at `now`, without control characters: as many of its parts, in their order, as fit in `width`."""
     lasted = now - activity.since
-    bar = "" if activity.share is None else f"{_bar(activity.share, glyphs)} "
-    parts = [duration(lasted), f"{bar}{activity.detail or activity.phase}", activity.footer]
-    text = glyphs.between.join(part for part in parts if part)
     spinner = glyphs.spinner[int(lasted * FRAMES_PER_S) % len(glyphs.spinner)]
-    return one_line(f"{spinner} {text}")
+    line = f"{spinner} {duration(lasted)}"
+    parts = [*one_line(activity.detail or activity.phase).split(SEPARATOR), one_line(activity.footer)]
+    if activity.share is not None:
+        with_bar = f"{_bar(activity.share, glyphs)} {parts[0]}"
+        if len(glyphs.between.join([line, with_bar, *parts[1:_BEFORE_BAR]])) <= width:
+            parts[0] = with_bar
+    for number, part in enumerate(filter(None, parts)):
+        if number and len(line) + len(glyphs.between) + len(part) > width:
+            break
+        line += glyphs.between + part
+    return line
 
 
 def _bar(share: float, glyphs: Glyphs) -> str:

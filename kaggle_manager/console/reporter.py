@@ -58,7 +58,7 @@ class Reporter:
             self._live = None
 
     def _drawing(self) -> Text:
-        text = line_of(self._activity, self._clock(), self._glyphs)
+        text = line_of(self._activity, self._clock(), self._glyphs, self.console.width)
         return Text(text, style="cyan", no_wrap=True, overflow="ellipsis")
 
     @contextmanager
@@ -100,6 +100,7 @@ class Reporter:
         """What is going on right now; replaces the one before.
 
         Args:
+            text: in parts with " · " between them, the most important first.
             share: how much of it is done, 0 to 1; drawn as a bar.
             now: in a pipe, not left out even if another was just printed.
             brief: left out in a pipe: it may be over in a moment.

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from kaggle_manager.console.formatting import count, duration, size
+from kaggle_manager.console.live_line import SEPARATOR
 from kaggle_manager.console.reporter import PLAIN_INTERVAL_S, Reporter
 
 # The speed shown is that of the last WINDOW_S; it is shown every SHOW_EVERY_S at most.
@@ -77,5 +78,5 @@ class TransferMeter:
         if speed > 0:
             parts.append(f"{size(speed)}/s")
             if self._total > self.done:
-                parts.append(f"{duration((self._total - self.done) / speed)} left")
-        return " · ".join(parts)
+                parts.insert(1, f"{duration((self._total - self.done) / speed)} left")
+        return SEPARATOR.join(parts)

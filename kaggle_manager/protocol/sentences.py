@@ -59,13 +59,13 @@ def score_in_words(manifest: Manifest) -> str:
 def sentence(event: Event) -> str:
     """An event in words; '' for one that needs none, because the trainer prints what it says beside it."""
     if isinstance(event, ProgressEvent):
-        return _progress(event)
+        return progress(event)
     if isinstance(event, EvaluationEvent):
         return _evaluation(event)
     return f"runs code sha256 {event.sha256[:12]}…" if isinstance(event, BundleEvent) else ""
 
 
-def seconds_to_target(event: ProgressEvent) -> float | None:
+def _seconds_to_target(event: ProgressEvent) -> float | None:
     """Seconds of training left at this speed; None when the target is reached, or the speed is not known."""
     if not event.steps_per_s or event.steps_per_s < 0 or event.target <= event.step:
         return None
@@ -73,17 +73,24 @@ def seconds_to_target(event: ProgressEvent) -> float | None:
     return seconds if math.isfinite(seconds) else None
 
 
-def _progress(event: ProgressEvent) -> str:
+def progress(event: ProgressEvent, session_left_s: float | None = None) -> str:
+    """How far a training is, what matters most first: a narrow terminal shows the beginning.
+
+    Args:
+        session_left_s: seconds until the session must end; shown where the target is not reached before that.
+    """
     parts = [f"step {event.step}/{event.target}"]
+    to_target_s = _seconds_to_target(event)
+    if to_target_s is not None:
+        parts.append(f"target in {_duration(to_target_s)}")
+    if session_left_s is not None and 0 < session_left_s < (math.inf if to_target_s is None else to_target_s):
+        parts.append(f"session ends in {_duration(session_left_s)}")
     if event.steps_per_s is not None:
         parts.append(f"{event.steps_per_s:{'.3g' if abs(event.steps_per_s) < 10 else '.0f'}} steps/s")
     if event.reward is not None:
         parts.append(f"{event.metric or 'reward'} {event.reward:.3g}")
     if event.checkpoint is not None:
         parts.append(f"last checkpoint {event.checkpoint}")
-    left_s = seconds_to_target(event)
-    if left_s is not None:
-        parts.append(f"target in {_duration(left_s)}")
     return " · ".join(parts)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kaggle_manager.console.formatting import duration
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.protocol.events import BundleEvent, Event, ProgressEvent, parse_event
-from kaggle_manager.protocol.sentences import seconds_to_target, sentence
+from kaggle_manager.protocol.sentences import progress, sentence
 from kaggle_manager.sessions.progress import SessionProgress
 
 
@@ -43,10 +42,8 @@ def show_progress(seen: SessionProgress, reporter: Reporter, *, left_s: float | 
         metric=seen.metric or None,
         checkpoint=seen.last_checkpoint,
     )
-    text, to_target_s = sentence(event), seconds_to_target(event)
-    if left_s is not None and left_s > 0 and (to_target_s is None or to_target_s > left_s):
-        text += f" · session ends in {duration(left_s)}"
-    reporter.status(text, share=seen.step / seen.target if seen.target else None, now=now)
+    share = seen.step / seen.target if seen.target else None
+    reporter.status(progress(event, left_s), share=share, now=now)
 
 
 def to_read(lines: Iterable[str], tag: str) -> Iterator[str]:

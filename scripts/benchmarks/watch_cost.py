@@ -97,7 +97,7 @@ def live_line_cost(session_s: float) -> tuple[int, float]:
     reader = threading.Thread(target=_drain, args=(master,), daemon=True)
     reader.start()
     with os.fdopen(slave, "w", encoding="utf-8") as stream, Reporter(stream) as reporter:
-        text = "step 151200/1512000 · 35 steps/s · reward -1.5 · last checkpoint 151000 · target in 10 h 48 min"
+        text = "step 151200/1512000 · target in 10 h 48 min · 35 steps/s · reward -1.5 · last checkpoint 151000"
         reporter.status(text, share=0.1)
         assert reporter._live is not None
         begun = time.thread_time()

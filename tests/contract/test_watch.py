@@ -141,7 +141,7 @@ def test_the_end_of_the_log_asks_for_the_status_at_once(bench):
     assert ended == SessionStatus(SessionState.COMPLETE, "", "COMPLETE")
     assert 600 <= bench.now - begun < 620
     assert "hello" in bench.text
-    assert "step 500/1000 · 2.5 steps/s · reward -3.25 · last checkpoint 400 · target in 3 min 20 s" in bench.text
+    assert "step 500/1000 · target in 3 min 20 s · 2.5 steps/s · reward -3.25 · last checkpoint 400" in bench.text
 
 
 def test_why_a_session_waits_is_said_once_and_again_when_it_is_another_reason(bench):

@@ -17,7 +17,8 @@ from kaggle_manager.console.formatting import count, duration, size
 from kaggle_manager.console.live_line import FRAMES_PER_S, Activity, Glyphs, line_of
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.console.transfer_progress import TransferMeter
-from kaggle_manager.protocol.events import EvaluationEvent
+from kaggle_manager.protocol.events import EvaluationEvent, ProgressEvent
+from kaggle_manager.protocol.sentences import progress
 from kaggle_manager.sessions.log_rendering import show_event, show_progress
 from kaggle_manager.sessions.progress import SessionProgress
 
@@ -88,13 +89,28 @@ def test_sizes_and_times_are_said_in_words() -> None:
 
 def test_the_live_line_shows_phase_time_share_and_quota() -> None:
     activity = Activity("push x", 10.0, "downloading", 0.5, "21.5 h of quota left")
-    line = line_of(activity, 75.0, UNICODE)
+    line = line_of(activity, 75.0, UNICODE, 100)
     assert line == "⠴ 1 min 05 s · ━━━━━━────── downloading · 21.5 h of quota left"
-    assert line_of(Activity("push x", 10.0), 12.0, UNICODE) == "⠹ 2 s · push x"
+    assert line_of(Activity("push x", 10.0), 12.0, UNICODE, 100) == "⠹ 2 s · push x"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (60, "⠋ 10 min 00 s · step 300000/1000000 · target in 1 h 08 min"),
+        (100, "⠋ 10 min 00 s · ━━━───────── step 300000/1000000 · target in 1 h 08 min · 170 steps/s · reward -12.3"),
+    ],
+)
+def test_the_time_left_is_shown_before_what_a_narrow_terminal_has_no_room_for(width: int, shown: str) -> None:
+    event = ProgressEvent(step=300_000, target=1_000_000, steps_per_s=170.0, reward=-12.3, checkpoint=299_000)
+    activity = Activity("train", 0.0, progress(event), 0.3, "21.5 h of quota left")
+    line = line_of(activity, 600.0, UNICODE, width)
+    assert line == shown
+    assert len(line) <= width
 
 
 def test_the_live_line_moves_with_every_drawing() -> None:
-    drawn = [line_of(Activity("x", 0.0), frame / FRAMES_PER_S, UNICODE)[0] for frame in range(10)]
+    drawn = [line_of(Activity("x", 0.0), frame / FRAMES_PER_S, UNICODE, 100)[0] for frame in range(10)]
     assert "".join(drawn) == UNICODE.spinner
 
 
@@ -102,12 +118,12 @@ def test_the_live_line_moves_with_every_drawing() -> None:
 def test_a_console_without_these_characters_gets_plain_ones(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     glyphs = Glyphs.of(ascii_only=Reporter(stream).console.options.ascii_only)
-    line_of(Activity("x", 0.0, "", 0.5), 1.0, glyphs).encode("ascii")
+    line_of(Activity("x", 0.0, "", 0.5), 1.0, glyphs, 100).encode("ascii")
 
 
 def test_a_log_cannot_drive_the_terminal_through_the_live_line() -> None:
-    assert "\x1b" not in line_of(Activity("x", 0.0, "\x1b[2Jgone\nnext"), 1.0, UNICODE)
-    assert "\n" not in line_of(Activity("x", 0.0, "gone\nnext"), 1.0, UNICODE)
+    assert "\x1b" not in line_of(Activity("x", 0.0, "\x1b[2Jgone\nnext"), 1.0, UNICODE, 100)
+    assert "\n" not in line_of(Activity("x", 0.0, "gone\nnext"), 1.0, UNICODE, 100)
 
 
 def test_twelve_hours_of_the_live_line_are_few_drawings() -> None:
@@ -191,11 +207,12 @@ def test_the_forecasts_of_target_and_session(clock: Turned) -> None:
         return out.getvalue().strip()
 
     seen = SessionProgress(step=1000, target=4000, steps_per_s=0.5, reward=-1.25, last_checkpoint=900)
-    start = "step 1000/4000 · 0.5 steps/s · reward -1.25 · last checkpoint 900 · target in 1 h 40 min"
-    assert said(seen, None) == start
-    assert said(seen, 7000.0) == start  # this session reaches it
-    assert said(seen, 600.0) == f"{start} · session ends in 10 min 00 s"
-    assert said(SessionProgress(step=4000, target=4000, steps_per_s=0.5), 600.0).endswith("session ends in 10 min 00 s")
+    start, rest = "step 1000/4000 · target in 1 h 40 min", "0.5 steps/s · reward -1.25 · last checkpoint 900"
+    assert said(seen, None) == f"{start} · {rest}"
+    assert said(seen, 7000.0) == f"{start} · {rest}", "this session reaches it"
+    assert said(seen, 600.0) == f"{start} · session ends in 10 min 00 s · {rest}"
+    there = SessionProgress(step=4000, target=4000, steps_per_s=0.5)
+    assert said(there, 600.0) == "step 4000/4000 · session ends in 10 min 00 s · 0.5 steps/s"
     assert said(SessionProgress(), 600.0) == ""
 
 
@@ -214,7 +231,7 @@ def test_a_transfer_shows_files_bytes_speed_and_time_left(clock: Turned) -> None
     clock.now = 5.0
     meter("a", 15_000_000, 20_000_000)
     assert out.getvalue().splitlines() == [
-        "  downloading 0 of 2 files · 15.0 MB of 30.0 MB · 1.0 MB/s · 15 s left",
+        "  downloading 0 of 2 files · 15 s left · 15.0 MB of 30.0 MB · 1.0 MB/s",
     ]
     assert (meter.done, meter.moved) == (15_000_000, 5_000_000)
     clock.now = 10.0
@@ -249,7 +266,7 @@ def test_the_speed_is_that_of_the_last_seconds(clock: Turned) -> None:
     for second in range(1, 101):  # 10 MB/s, then a tenth of it
         clock.now = float(second)
         meter("a", 10**7 * min(second, 50) + 10**6 * max(0, second - 50), 10**9)
-    assert "uploading 1 file · 550.0 MB of 1.0 GB · 1.0 MB/s" in out.getvalue().splitlines()[-1]
+    assert "550.0 MB of 1.0 GB · 1.0 MB/s" in out.getvalue().splitlines()[-1]
 
 
 def test_of_several_runs_each_line_says_which_it_is_about() -> None:

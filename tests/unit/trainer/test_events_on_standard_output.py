@@ -55,7 +55,7 @@ def test_a_user_reads_words_and_nothing_for_machines(capsys: pytest.CaptureFixtu
     emit_in_words(ResumeEvent(step=0, target=3000))  # the trainer prints it in words itself
     emit_in_words(EvaluationEvent(step=5, score=1.5, best=False, episodes=2, env_steps=9, seconds=3.0))
     assert capsys.readouterr().out.splitlines() == [
-        "  step 1200/3000 · 35 steps/s · reward -12.3 · last checkpoint 1000 · target in 51 s",
+        "  step 1200/3000 · target in 51 s · 35 steps/s · reward -12.3 · last checkpoint 1000",
         "  evaluated at step 5: mean reward 1.500 (2 episodes in 3 s)",
     ]
 
