@@ -23,7 +23,7 @@ from typing import Any
 import typer
 
 from kaggle_manager import errors
-from kaggle_manager.cli.commands import app
+from kaggle_manager.cli.commands import PANELS, app
 from kaggle_manager.config import build_config
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/cli.md"
@@ -39,14 +39,16 @@ INTRODUCTION = """\
 # Command line
 
 `kaggle-manager`, short `km`. This page is made from the code by `python scripts/make_cli_reference.py`; a test fails
-when it is not what the code says. `--help` after any command shows the same.
+when it is not what the code says. `-h` or `--help` after any command shows the same, `--version` the version, and
+`--install-completion` lets the shell complete commands, options and sections.
 
 * With `--json` there is one document on stdout ([its fields](json.md)) and everything else is on stderr.
 * A setting comes from its option, else from its variable, else from `section.toml`, else from the default;
   `kaggle-manager doctor` shows which.
 * `SECTION` is a folder in `sections/` of the nearest project upwards from where the command is called, or of the one
-  that `KM_PROJECT` names ([where a project is](own_environment.md#where-a-project-is)). Without a project, a command
-  that needs one ends with 2, says how to make one, and writes nothing.
+  that `KM_PROJECT` names ([where a project is](own_environment.md#where-a-project-is)). Where it is the last argument,
+  it may be left out in a project with one section. Without a project, a command that needs one ends with 2, says how
+  to make one, and writes nothing.
 * Colours and the live line are for terminals: in a pipe, with `NO_COLOR` or `TERM=dumb`, output is plain lines.
 """
 VARIABLES = """\
@@ -70,6 +72,12 @@ class Command:
 
     name: str
     node: Any
+    panel: str
+
+    @property
+    def line(self) -> str:
+        """What the help of its group says in one line."""
+        return str(self.node.get_short_help_str(limit=1_000))
 
     @property
     def purpose(self) -> str:
@@ -79,7 +87,7 @@ class Command:
     def examples(self) -> list[str]:
         _, _, after = inspect.cleandoc(self.node.callback.__doc__).partition("\n\nExample")
         lines = after.partition(":\n")[2].splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        return [line.strip() for line in lines if line.strip() not in ("", "\b")]
 
     @property
     def options(self) -> list[Any]:
@@ -90,22 +98,28 @@ class Command:
         return [parameter for parameter in self.node.params if not parameter.opts[0].startswith("-")]
 
 
-def commands(node: Any = None, name: str = "") -> Iterator[Command]:
-    """Every command there is, in the order of `--help`; a group that does something by itself is one as well."""
+def commands(node: Any = None, name: str = "", panel: str = "") -> Iterator[Command]:
+    """Every command there is, those of a group after the others."""
     node = typer.main.get_command(app) if node is None else node
     below = getattr(node, "commands", None)
-    if below is None or node.invoke_without_command:
-        yield Command(name, node)
+    if below is None:
+        yield Command(name, node, panel)
     for each, child in (below or {}).items():
-        yield from commands(child, f"{name} {each}".strip())
+        yield from commands(child, f"{name} {each}".strip(), panel or child.rich_help_panel)
 
 
 def page() -> str:
     """The whole page."""
     found = list(commands())
-    links = " · ".join(f"[{each.name}](#{each.name.replace(' ', '-')})" for each in found)
-    parts = [INTRODUCTION, exit_codes(), VARIABLES, f"## Commands\n\n{links}\n"]
+    parts = [INTRODUCTION, exit_codes(), VARIABLES, "## Commands\n", *(panel(title, found) for title in PANELS)]
     return "\n".join([*parts, *map(section, found)])
+
+
+def panel(title: str, found: list[Command]) -> str:
+    """The commands of one panel of `--help`, with what each is for."""
+    inside = [each for each in found if each.panel == title]
+    rows = [f"| [`{each.name}`](#{each.name.replace(' ', '-')}) | {each.line} |" for each in inside]
+    return "\n".join([f"| {title} | |", "|---|---|", *rows, ""])
 
 
 def exit_codes() -> str:
@@ -182,8 +196,8 @@ def row(*cells: str) -> str:
 def default_of(parameter: Any) -> str:
     if parameter.required:
         return "must be given"
-    if callable(parameter.default):  # found out when the command runs; the help has words for it
-        return str(parameter.show_default)
+    if isinstance(parameter.show_default, str):  # found out when the command runs; the help has words for it
+        return parameter.show_default
     if parameter.default is None or parameter.default is False:
         return ""
     if parameter.default is True:

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, answer, group
+from kaggle_manager.cli.common import JsonOption, answer, complete_section, group, the_only_section
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant, hint
-from kaggle_manager.cli.selection import TreeOfOption, as_command
+from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.cli.table import age, copies_table, table
 from kaggle_manager.console.formatting import size
 from kaggle_manager.errors import CheckpointCorrupt
 
-checkpoints = group("What to do with checkpoints.")
+checkpoints = group("checkpoints", "List, check, compare, back up and convert checkpoints.")
+
+
+@dataclass(frozen=True)
+class TreeOrFolder(TreeOf):
+    """The training tree of a section, where no folder is named."""
+
+    section: Annotated[
+        str, typer.Argument(autocompletion=complete_section, help="Section; not needed with --folder.")
+    ] = ""
 
 
 @checkpoints.command()
 @as_command
 def ls(
-    named: Annotated[str | None, typer.Argument(metavar="SECTION", help="Section; else as --section says.")] = None,
+    verify: Annotated[bool, typer.Option(help="Read and hash every file; else only the manifests are read.")] = True,
     *,
-    of: TreeOfOption,
-    verify: Annotated[bool, typer.Option(help="Read and hash every file; else believe the manifests.")] = True,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """List the checkpoints of a training tree, what is in quarantine, and the copies this machine keeps.
+    """List checkpoints, and the copies this machine keeps.
+
+    `restore --from` puts one of the copies back.
 
     Examples:
 
@@ -37,10 +47,9 @@ def ls(
       kaggle-manager checkpoints ls section_7_6_rl_performance --quick --no-verify --json
     """
     from kaggle_manager.checkpoints import TrainingTree
-    from kaggle_manager.trees.backups import find_copies
+    from kaggle_manager.trees.backups import find_copies, latest_backup
     from kaggle_manager.trees.inspect import best_of, look_at, worst_state
 
-    of = replace(of, section=named or of.section)
     config = of.config()
     views = look_at(TrainingTree(config.tree, config.scenario_name), verify=verify)
     copies = find_copies(config)
@@ -69,6 +78,9 @@ def ls(
         lines.append("  ! best: of the environment or reward before an accepted change; its score counts no more")
     if copies:
         lines += [f"kept copies ({size(sum(copy.size for copy in copies))})", *_indented(copies_table(copies, states))]
+        latest = latest_backup(copies)
+        newest = [f"  `latest` is the newest backup: step {latest.step:,} in {latest.folder}"] if latest else []
+        lines += [*newest, f"  restore one: {config.command('restore', '--from', 'FOLDER')}"]
     answer(document, lines, as_json=as_json)
 
 
@@ -77,16 +89,18 @@ def ls(
 def show(
     which: Annotated[str, typer.Argument(help="Timesteps of a checkpoint, `latest`, `best` or `final`.")] = "latest",
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all that a checkpoint says of itself: lineage, experiment, arithmetic, files.
+    """Show one checkpoint: lineage, experiment, metrics, files.
 
     Examples:
 
-      kaggle-manager checkpoints show best
+      kaggle-manager checkpoints show
 
-      kaggle-manager checkpoints show 45000 --json
+      kaggle-manager checkpoints show section_7_6_rl_performance best
+
+      kaggle-manager checkpoints show section_7_6_rl_performance 45000 --json
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.inspect import find_checkpoint
@@ -115,30 +129,34 @@ def show(
 @checkpoints.command()
 @as_command
 def verify(
-    folder: Annotated[Path | None, typer.Argument(help="A training tree or a kept copy; else the section's.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Verify the checkpoints in this folder, such as a kept copy.")
+    ] = None,
     *,
-    of: TreeOfOption,
+    of: TreeOrFolder,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every byte of a training tree; exit 3 and name what does not verify.
+    """Read every byte of the checkpoints and verify it.
+
+    Ends with 3, and names the files, where something does not match its manifest.
 
     Examples:
 
       kaggle-manager checkpoints verify
 
-      kaggle-manager checkpoints verify .kaggle_manager/archive/<tree>
+      kaggle-manager checkpoints verify --folder /media/usb/models
     """
     from kaggle_manager.checkpoints import TrainingTree
     from kaggle_manager.trees.compare import tree_at
     from kaggle_manager.trees.inspect import verify_tree
 
-    if folder is not None and not of.section:  # its manifests say of which scenario it is
+    if folder is not None:  # its manifests say of which scenario it is
         tree = tree_at(folder, of.scenario or "any_scenario")
         found = verify_tree(tree)
     else:
+        of = replace(of, section=of.section or the_only_section())
         config = of.config()
-        own = TrainingTree(config.tree, config.scenario_name)
-        tree = tree_at(folder, config.scenario_name) if folder else own
+        tree = TrainingTree(config.tree, config.scenario_name)
         with another_tree_may_be_meant(of):
             found = verify_tree(tree)
     if found.problems:
@@ -156,19 +174,17 @@ def verify(
 @checkpoints.command()
 @as_command
 def diff(
-    a: Annotated[str, typer.Argument(help="latest, best, final, timesteps, a tree's folder, or a run's id.")],
+    a: Annotated[str, typer.Argument(help="latest, best, final, timesteps, a folder, or the id of a run.")],
     b: Annotated[str, typer.Argument(help="The same, for the other side.")],
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Say in words what differs between two checkpoints, trees or runs.
+    """Show what differs between two checkpoints, folders or runs.
 
-    Examples:
+    Example:
 
-      kaggle-manager checkpoints diff latest best
-
-      kaggle-manager checkpoints diff latest .kaggle_manager/archive/<tree>
+      kaggle-manager checkpoints diff section_7_6_rl_performance latest best
     """
     from kaggle_manager.trees.compare import TOPICS, compare_sides, find_side
 

@@ -14,11 +14,8 @@ import typer
 from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.cli.table import table
-from kaggle_manager.config import KAGGLES, PLATFORMS, state_folder, workdir_of
 from kaggle_manager.console.formatting import count, duration, iso, size
-from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, RemoteError
-from kaggle_manager.sections.project import find_project_or_none, get_section
 from kaggle_manager.system.command_line import command
 
 if TYPE_CHECKING:
@@ -34,13 +31,13 @@ def clean(
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what runs of this folder have left on their platforms; with --yes, delete what is not needed.
+    """List what finished runs left on a platform; --yes deletes.
 
-    Deleted is what belongs to a run that is finished or was given up - for a fresh start, or because its section is not
-    in the project any more, which gives it up with --yes - once all it trained is here, and names without a session
-    that refused starts have left. Wheels that no run installs from any more are emptied, and keep their name for the
-    next one. What an unfinished run needs stays, and whatever this folder's journal does not know. What
-    stays is listed with the reason. Ends with 6 when something could not be deleted.
+    Deleted is what belongs to a run that is finished or was given up, once everything it trained is here, and kernel
+    names without a session that refused starts left. A run is given up by a fresh start, or with --yes when its section
+    is no longer in the project. Wheels that no run installs from are emptied, and keep their name for the next one.
+    What an unfinished run needs stays, and so does anything that this folder's journal does not know. What stays is
+    listed with the reason. Ends with 6 when something could not be deleted.
 
     Examples:
 
@@ -48,6 +45,8 @@ def clean(
 
       kaggle-manager clean --yes
     """
+    from kaggle_manager.config import PLATFORMS, state_folder, workdir_of
+    from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.orchestrator.clean import clean as cleaned
     from kaggle_manager.runs.journal import Journal
     from kaggle_manager.sessions.connection import reach
@@ -94,6 +93,9 @@ def _as_json(leftover: Leftover) -> dict[str, Any]:
 
 def _options_of(platform: str, section: str) -> Mapping[str, Any]:
     """What a section says of its platform; nothing where it is not in the project any more."""
+    from kaggle_manager.config import KAGGLES
+    from kaggle_manager.sections.project import find_project_or_none, get_section
+
     project = None if platform in KAGGLES else find_project_or_none(Path.cwd(), section)
     try:
         return {} if project is None else get_section(project, section).platform.get(platform, {})

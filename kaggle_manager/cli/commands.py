@@ -1,19 +1,18 @@
-"""Every command of `kaggle-manager`, put together; a line that is none is an error like any other."""
+"""Every command of `kaggle-manager`, put together in its panel of `--help`."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, cast
 
 import typer
-from typer.core import TyperGroup
 
 from kaggle_manager import __version__
 from kaggle_manager.cli.checkpoints import checkpoints
 from kaggle_manager.cli.clean import clean
-from kaggle_manager.cli.common import interrupted
+from kaggle_manager.cli.common import Commands, say_error
 from kaggle_manager.cli.copies import backup, prune
 from kaggle_manager.cli.dashboard import dashboard
 from kaggle_manager.cli.doctor.command import doctor
@@ -29,59 +28,53 @@ from kaggle_manager.cli.schedule.command import schedule
 from kaggle_manager.cli.state import forecast, history, logs, status
 from kaggle_manager.cli.sweep import sweep
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.status.report import error_as_json
 
 # What Typer raises about a line that is not a command; this base of all of it has no public name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-
-
-class _Commands(TyperGroup):
-    """Ctrl-C while a command imports its modules ends in one line as well."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise interrupted() from error
-
+# What `--help` lists under each title, in its order.
+PANELS: Mapping[str, Sequence[Callable[..., None] | typer.Typer]] = {
+    "Everyday": (init, run, status, logs, forecast, history, stop, dashboard, report, sweep),
+    "Checkpoints": (export, restore, checkpoints),
+    "Platforms": (download, adopt, clean, local_kaggle),
+    "Tools": (doctor, preflight, tick, schedule, notify, selftest),
+}
 
 app = typer.Typer(
     name="kaggle-manager",
-    cls=_Commands,
-    no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Train a Stable-Baselines3 agent to N timesteps over any number of sessions, with nothing lost.",
 )
-for command in (run, tick, status, history, forecast, logs, stop, download, adopt):
-    app.command()(command)
-app.command(context_settings=PASSED_ON)(report)
-for command in (sweep, restore, export, clean, schedule, dashboard, doctor, init, preflight):
-    app.command()(command)
-checkpoints.add_typer(backup, name="backup", invoke_without_command=True)
-checkpoints.command()(prune)
+for panel, offered in PANELS.items():
+    for each in offered:
+        if isinstance(each, typer.Typer):
+            app.add_typer(each, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel, context_settings=PASSED_ON if each is report else None)(each)
+for each in (backup, prune):
+    checkpoints.command()(each)
 checkpoints.command("export-sb3")(export_sb3)
 checkpoints.command("import-sb3")(import_sb3)
-app.add_typer(checkpoints, name="checkpoints")
-app.add_typer(selftest, name="selftest")
-app.add_typer(local_kaggle, name="local-kaggle")
-app.add_typer(notify, name="notify")
 
 
-@app.command()
-def version() -> None:
-    """Print the version.
+def _print_version(context: typer.Context, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        print(__version__)
+        raise typer.Exit
 
-    Example:
 
-      kaggle-manager version
-    """
-    print(__version__)
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Train a Stable-Baselines3 agent to N timesteps over any number of sessions, with nothing lost."""
 
 
 def call(arguments: Sequence[str] | None = None) -> int:
-    """Run one line; its exit code. One that is not a command is an error document as well where `--json` is in it."""
+    """Run one line; its exit code. A line that cannot be parsed is an error like any other."""
     for stream in (sys.stdout, sys.stderr):
         # On a Windows console a character of a log must not become an error.
         if isinstance(stream, io.TextIOWrapper):
@@ -89,11 +82,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         return int(app(args=words, standalone_mode=False) or 0)
-    except UsageError as error:
-        error.message = error.message.removeprefix("Value error, ")  # pydantic's words, through which Typer reads
-        error.show()
-        if "--json" in words:
-            command = error.ctx.command_path if error.ctx else "kaggle-manager"
-            told = ConfigError(error.format_message(), safe="nothing was started", next_step=f"{command} --help")
-            print(error_as_json(told))
-        return error.exit_code
+    except UsageError as refused:
+        command = refused.ctx.command_path if refused.ctx else "kaggle-manager"
+        # Typer reads values through pydantic, whose words these are.
+        message = refused.format_message().replace("Value error, ", "")
+        error = ConfigError(message, safe="nothing was started", next_step=f"{command} --help")
+        return say_error(error, as_json="--json" in words)

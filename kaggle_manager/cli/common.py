@@ -1,4 +1,4 @@
-"""What every command of the command line shares: its options, its errors and its JSON.
+"""What every command of the command line shares: its options, its errors, its JSON and its help.
 
 Data goes to stdout; with `--json` everything else goes to stderr. Every error of the tree in `errors.py` becomes its
 message and its exit code; a traceback is shown only for a defect of this program.
@@ -16,89 +16,136 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from kaggle_manager.cli.extras import how_to_install
-from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, Interrupted, KaggleManagerError, StorageError
-from kaggle_manager.sections.project import find_project, find_sections, offered_sections
 from kaggle_manager.status.report import error_as_json
 
 if TYPE_CHECKING:
-    from kaggle_manager.checkpoints import RestoreReport
+    from kaggle_manager.console.reporter import Reporter
+
+# Longer than the one line that `--help` has for a command, which is never cut: a test holds its length.
+_UNCUT = 1_000
+
+
+class Commands(TyperGroup):
+    """A group of commands: its help lists them by panel, one uncut line each, and is shown when none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            print(ctx.get_help())
+            raise typer.Exit
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # while a command imports its modules
+            raise interrupted() from error
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            panel = getattr(command, "rich_help_panel", None) or "Commands"
+            panels.setdefault(panel, []).append((name, command.get_short_help_str(limit=_UNCUT)))
+        for panel, rows in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(rows)
+
+
+def group(name: str, help: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(name=name, cls=Commands, rich_markup_mode=None, help=help)
+
+
+def sections_here() -> list[str]:
+    """The sections of the project here; none where there is no project."""
+    from kaggle_manager.sections.project import find_project_or_none, find_sections, offered_sections
+
+    try:
+        project = find_project_or_none(Path.cwd())
+        return [] if project is None else offered_sections(project) or list(find_sections(project))
+    except ConfigError:
+        return []
 
 
 def the_only_section() -> str:
-    """The section that is meant when none is named: the only one of the project here; '' when there are several."""
-    try:
-        project = find_project(Path.cwd())
-        names = offered_sections(project) or list(find_sections(project))
-    except ConfigError:  # the command itself will say so
-        return ""
-    return names[0] if len(names) == 1 else ""
+    """The section that is meant when none is named.
+
+    Raises:
+        ConfigError: there is no project here, or it has no section or several.
+    """
+    from kaggle_manager.sections.project import find_project, get_section
+
+    names = sections_here()
+    return names[0] if len(names) == 1 else get_section(find_project(Path.cwd()), "").name
 
 
-SectionArgument = Annotated[str, typer.Argument(help="Section, e.g. section_7_6_rl_performance.")]
-SectionOption = Annotated[
-    str,
-    typer.Option(
-        "--section",
-        default_factory=the_only_section,
-        show_default="the project's only one",
-        help="Section whose training it is.",
-    ),
+def complete_section(incomplete: str) -> list[str]:
+    """For the shell: the sections that can be meant."""
+    return sections_here()
+
+
+_ONLY = "the project's only one"
+_SECTION = "Section to work on, such as my_robot."
+# `as_command` makes it a `NamedSection` where another argument must follow.
+SectionArgument = Annotated[str, typer.Argument(show_default=_ONLY, autocompletion=complete_section, help=_SECTION)]
+NamedSection = Annotated[str, typer.Argument(autocompletion=complete_section, help=_SECTION)]
+# For a command that works without one, too.
+AnySection = Annotated[
+    str | None, typer.Argument(autocompletion=complete_section, help="Section; all of them when absent.")
 ]
 ScenarioOption = Annotated[str | None, typer.Option("--scenario", help="Scenario; the section's default when absent.")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run's tree, not the production one.")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="The quick run instead of the full one.")]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Open a tree that was made elsewhere: whatever its pickles say is run.")
+    bool, typer.Option("--trust", help="Load checkpoints that were made elsewhere: their pickles can run any code.")
 ]
 AcceptOption = Annotated[
     bool,
     typer.Option(
-        "--accept-changes", help="Go on though the environment or the reward was changed; the checkpoints say so."
+        "--accept-changes",
+        help="Continue although the environment or the reward was changed; the checkpoints record it.",
     ),
 ]
 QuotaOption = Annotated[
     str | None,
     typer.Option(
         "--quota-per-week",
-        help="Most session time in a week, over all runs of this state folder on machines of the same kind: 20h.",
+        help="Session time allowed per week, e.g. 20h: over all runs of this state folder on the same kind of machine.",
     ),
 ]
 WorkdirOption = Annotated[
     Path | None,
-    typer.Option("--workdir", help="Everything the run writes goes below this folder.", envvar="KM_WORKDIR"),
+    typer.Option("--workdir", help="Write everything of the run below this folder.", envvar="KM_WORKDIR"),
 ]
 PlatformOption = Annotated[
     str | None,
     typer.Option(
         "--platform",
-        help="auto (where its run is; for a new one Kaggle when credentials are there), local, kaggle, slurm, or "
-        "MODULE:CLASS for a platform of your own.",
+        help="auto, local, kaggle, slurm, or MODULE:CLASS for your own. auto: where the run is; for a new one Kaggle "
+        "if there are credentials, else local.",
     ),
 ]
-TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Timesteps in all, over every session.")]
+TimestepsOption = Annotated[int | None, typer.Option("--timesteps", help="Total timesteps, over all sessions.")]
 LimitOption = Annotated[
-    str | None, typer.Option("--session-limit", help="Longest session: 60s, 90m, 11h30m. [default: 12h]")
+    str | None, typer.Option("--session-limit", help="Longest session, e.g. 60s, 90m, 11h30m. [default: 12h]")
 ]
 SessionOption = Annotated[
     int | None, typer.Option("--session", help="Number of the session; the newest when absent.", min=1)
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Another training seed, in a tree of its own.", min=0)]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="Another training seed, trained in its own directory.", min=0)
+]
 SeedsOption = Annotated[
     int | None,
-    typer.Option("--seeds", help="Number of training seeds to train as one campaign, each with its own tree.", min=1),
+    typer.Option("--seeds", help="Train N seeds as one campaign, each in its own directory.", min=1),
 ]
 MaxSessionsOption = Annotated[
     int | None,
-    typer.Option("--max-sessions", help="Sessions at once; as many as the platform has room for when absent.", min=1),
+    typer.Option("--max-sessions", help="Sessions at a time; as many as the platform allows when absent.", min=1),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout, everything else on stderr.")]
-
-
-def group(help: str) -> typer.Typer:
-    """A group of commands."""
-    return typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help)
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and everything else on stderr.")]
 
 
 @contextlib.contextmanager
@@ -113,19 +160,24 @@ def errors_as_messages(*, as_json: bool = False) -> Iterator[None]:
         raise
     except (KaggleManagerError, OSError) as raised:
         error = raised if isinstance(raised, KaggleManagerError) else _refused(raised)
-        if as_json:
-            print(error_as_json(error))
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from raised
+        raise typer.Exit(say_error(error, as_json=as_json)) from raised
     except KeyboardInterrupt as error:
         raise interrupted() from error
 
 
+def say_error(error: KaggleManagerError, *, as_json: bool) -> int:
+    """Show an error as everything here shows one; its exit code."""
+    if as_json:
+        print(error_as_json(error))
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
 def _refused(error: OSError) -> StorageError:
     return StorageError(
-        f"This machine refused: {error}.",
+        f"Disk error: {error}.",
         safe="everything that was saved before",
-        next_step="give back the permission or the room, or name another folder, and run the same command again",
+        next_step="free disk space, fix the permissions or name another folder, then run the same command again",
     )
 
 
@@ -151,6 +203,8 @@ def answer(document: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> 
 
 def reporter(as_json: bool) -> Reporter:
     """Where a command shows its progress: beside the data."""
+    from kaggle_manager.console.reporter import Reporter
+
     return Reporter(sys.stderr if as_json else sys.stdout)
 
 
@@ -174,16 +228,3 @@ def libraries_needed_for(purpose: str) -> Iterator[None]:
             f"{purpose[0].upper()}{purpose[1:]} needs {error.name}, which is not here.",
             next_step=how_to_install([error.name or "it"]),
         ) from error
-
-
-def restored_as_json(tree: Path, done: RestoreReport) -> dict[str, Any]:
-    """What was put in the place of a training tree."""
-    return {
-        "schema": 1,
-        "tree": str(tree),
-        "step": done.step,
-        "generation": done.generation,
-        "manifest_sha256": done.manifest_sha256,
-        "files": len(done.files),
-        "left_out": list(done.left_out),
-    }

@@ -5,56 +5,37 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from kaggle_manager.cli.common import (
-    AcceptOption,
-    JsonOption,
-    TrustOption,
-    answer,
-    print_json,
-    reporter,
-    restored_as_json,
-)
+from kaggle_manager.cli.common import JsonOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
-from kaggle_manager.cli.selection import TreeOfOption, as_command
+from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.cli.table import copies_table
 from kaggle_manager.console.formatting import count, size
-from kaggle_manager.errors import NotFound
-
-backup = typer.Typer(rich_markup_mode=None, help="Back the training tree up now; or list and restore backups.")
 
 
-@backup.callback()
 @as_command
-def make(
-    context: typer.Context,
-    reason: Annotated[str, typer.Option(help="Why, as a note for later.")] = "made by hand",
+def backup(
+    reason: Annotated[str, typer.Option(help="A note on why, for later.")] = "made by hand",
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the training tree, verified byte by byte, beside the other kept copies.
+    """Back the checkpoints up now, verified byte by byte.
+
+    `restore --from latest` puts the newest backup back; `checkpoints ls` lists all copies.
 
     Examples:
 
+      kaggle-manager checkpoints backup
+
       kaggle-manager checkpoints backup --reason "before the new reward"
-
-      kaggle-manager checkpoints backup ls
-
-      kaggle-manager checkpoints backup restore latest
     """
     from kaggle_manager.orchestrator.command import attended
     from kaggle_manager.trees.backups import back_up, within_limit
 
-    if context.invoked_subcommand is not None:
-        sources = [context.get_parameter_source(name) for name in context.params]
-        if any(source and source.name == "COMMANDLINE" for source in sources):
-            raise typer.BadParameter(f"options are written after {context.invoked_subcommand}, not before it")
-        return
     config = of.config()
     with another_tree_may_be_meant(of), attended(config):
         copy = back_up(config, reason)
@@ -68,72 +49,20 @@ def make(
     answer({"schema": 1, "backup": _as_json(copy), "dropped": dropped}, lines, as_json=as_json)
 
 
-@backup.command("ls")
-@as_command
-def list_backups(*, of: TreeOfOption, as_json: JsonOption = False) -> None:
-    """List every copy that can be restored, newest first.
-
-    Example:
-
-      kaggle-manager checkpoints backup ls
-    """
-    from kaggle_manager.trees.backups import find_copies, latest_backup
-
-    config = of.config()
-    copies = [copy for copy in find_copies(config) if copy.step is not None]
-    lines = copies_table(copies)
-    if (latest := latest_backup(copies)) is not None:
-        lines.append(f"`latest` is the newest backup: step {latest.step:,} in {latest.folder}")
-    lines.append(f"restore one: {config.command('restore', '--from', 'FOLDER')}")
-    document = {"schema": 1, "copies": [_as_json(copy) for copy in copies]}
-    answer(document, lines if copies else ["no copy is kept"], as_json=as_json)
-
-
-@backup.command("restore")
-@as_command
-def restore_backup(
-    which: Annotated[
-        str, typer.Argument(help="Folder or its name, as `backup ls` shows it; `latest`: the newest backup.")
-    ],
-    trust: TrustOption = False,
-    accept_changes: AcceptOption = False,
-    *,
-    of: TreeOfOption,
-    as_json: JsonOption = False,
-) -> None:
-    """Put a copy in the place of the training tree; what is there is archived first.
-
-    Example:
-
-      kaggle-manager checkpoints backup restore latest
-    """
-    from kaggle_manager.trees.backups import find_copies, latest_backup
-
-    with reporter(as_json) as shown:
-        config = of.config(trust=trust, accept_changes=accept_changes)
-        copies = [copy for copy in find_copies(config) if copy.step is not None]
-        named = (copy for copy in copies if which in (copy.folder.name, str(copy.folder)))
-        wanted = next(named, latest_backup(copies) if which == "latest" else None)
-        if wanted is None and not Path(which).is_dir():
-            raise NotFound(f"No copy is called {which!r}.", next_step=config.command("checkpoints backup ls"))
-        source = wanted.folder if wanted else Path(which)
-        done = of.manager(shown).restore_copy(config, source)
-    if as_json:
-        print_json(restored_as_json(config.tree, done))
-
-
 @as_command
 def prune(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would be freed.")] = False,
-    keep: Annotated[int, typer.Option(help="Newest copies that stay.")] = 1,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would be freed.")] = False,
+    keep: Annotated[int, typer.Option(help="Number of the newest copies that stay.")] = 1,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Only copies of this kind; may be given again. See `checkpoints ls`.")
+        list[str] | None, typer.Option(help="Only copies of this kind, as `checkpoints ls` shows it; repeatable.")
     ] = None,
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Free the room of kept copies. The training tree, and the newest copy that verifies, are never touched.
+    """Delete kept copies that are no longer needed.
+
+    The checkpoints of the training, and the newest copy that verifies, are never touched.
 
     Examples:
 

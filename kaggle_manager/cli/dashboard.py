@@ -20,7 +20,9 @@ def dashboard(
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at the runs: a page on this machine that renews itself, or one file to keep or to send.
+    """Show the runs as a web page on this machine.
+
+    The page updates itself; --html writes it to one file to keep or to send.
 
     Examples:
 

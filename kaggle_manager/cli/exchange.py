@@ -6,24 +6,18 @@ import contextlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kaggle_manager.checkpoints import Manifest
-from kaggle_manager.checkpoints.vouched import Vouched
-from kaggle_manager.cli.common import (
-    JsonOption,
-    TrustOption,
-    answer,
-    load_module,
-    print_json,
-    reporter,
-)
+from kaggle_manager.cli.common import JsonOption, TrustOption, answer, load_module, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
-from kaggle_manager.cli.selection import TreeOfOption, as_command
-from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.cli.selection import TreeOf, as_command
 from kaggle_manager.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kaggle_manager.checkpoints import Manifest
+    from kaggle_manager.console.reporter import Reporter
 
 EXCHANGE = "kaggle_manager.trainer.sb3.sb3_exchange"
 
@@ -34,15 +28,19 @@ def export_sb3(
     folder: Annotated[Path, typer.Argument(help="Where the files are written.")],
     trust: TrustOption = False,
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a checkpoint as files that stock Stable-Baselines3 loads: model, running normalisation, replay buffer.
+    """Write a checkpoint as files of stock Stable-Baselines3.
+
+    That is the model, the running normalisation and the replay buffer.
 
     Example:
 
-      kaggle-manager checkpoints export-sb3 latest exported
+      kaggle-manager checkpoints export-sb3 section_7_6_rl_performance latest exported
     """
+    from kaggle_manager.checkpoints.vouched import Vouched
+
     if which != "latest" and not which.isdecimal():
         raise ConfigError(
             f"{which!r} is no checkpoint that can be exported; timesteps such as 45000, or latest, are accepted.",
@@ -74,16 +72,18 @@ def import_sb3(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Archive the training that is there first.")] = False,
     *,
-    of: TreeOfOption,
+    of: TreeOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Begin a training tree from such files, saying what exactness they do not hold.
+    """Start a training from files of stock Stable-Baselines3.
+
+    The checkpoints record what the files do not hold, from where on the training is not bit-identical.
 
     Examples:
 
-      kaggle-manager checkpoints import-sb3 model.zip --replay-buffer buffer.pkl --workdir elsewhere
+      kaggle-manager checkpoints import-sb3 section_7_6_rl_performance model.zip --replay-buffer buffer.pkl
 
-      kaggle-manager checkpoints import-sb3 model.zip --vecnormalize vecnormalize.pkl --replace
+      kaggle-manager checkpoints import-sb3 section_7_6_rl_performance model.zip --vecnormalize vecnormalize.pkl
     """
 
     def take_in(below: Path | None) -> Any:
@@ -104,7 +104,7 @@ def import_sb3(
         print_json({"schema": 1, **facts, "not_exact": why})
 
 
-def _take_in_beside(take_in: Any, of: TreeOfOption, state: Path, shown: Reporter) -> Any:
+def _take_in_beside(take_in: Any, of: TreeOf, state: Path, shown: Reporter) -> Any:
     """Import into a folder of its own, then restore that: a pair that does not fit leaves the tree as it is."""
     state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=state) as folder:

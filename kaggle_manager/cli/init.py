@@ -43,7 +43,7 @@ def init(
         tuple[str, str] | None,
         typer.Option(
             metavar="ALGO ENV",
-            help="As RL Baselines3 Zoo has tuned ALGO for ENV, e.g. ppo Hopper-v4; instead of --env, --algo, --policy.",
+            help="What RL Baselines3 Zoo has tuned for ENV, e.g. ppo Hopper-v4; instead of --env, --algo, --policy.",
         ),
     ] = None,
     script: Annotated[
@@ -62,11 +62,12 @@ def init(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a section that trains your own environment: sections/NAME in the project you stand in, else in this folder.
+    """Create a section that trains your own environment.
 
-    Tries the environment when the training libraries are here: what it imports and reads is pinned and included, and
-    its observations choose the policy; else its imports are followed, and what is guessed is said. Ends with 3 when it
-    does not work yet; one that cannot be imported is a wrong --env, and nothing is written.
+    It is written to sections/NAME in the project you are in, else in this folder. If the training libraries are
+    installed, the environment is tried: what it imports and reads is pinned and included, and its observations choose
+    the policy. Otherwise its imports are followed, and what is guessed is reported. Ends with 3 when the section does
+    not work yet; an environment that cannot be imported is a wrong --env, and nothing is written.
 
     --zoo writes the tuned hyperparameters, wrappers, normalisation and timesteps of RL Baselines3 Zoo, and names the
     values that section.toml cannot express.

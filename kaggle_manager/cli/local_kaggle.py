@@ -13,7 +13,7 @@ from kaggle_manager.cli.common import JsonOption, group, print_json
 from kaggle_manager.cli.selection import as_command
 
 DEFAULT_ROOT = Path(".kaggle_manager/local_kaggle")
-local_kaggle = group("The Kaggle that runs on this machine.")
+local_kaggle = group("local-kaggle", "Run a local stand-in of Kaggle on this machine.")
 
 
 @local_kaggle.command()
@@ -23,7 +23,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 lets the system choose.", min=0, max=65535)] = 0,
     faults: Annotated[Path | None, typer.Option(help="Plan of faults; see docs/local_kaggle.md.")] = None,
 ) -> None:
-    """Serve the local Kaggle in the foreground until Ctrl-C.
+    """Serve the local Kaggle until Ctrl-C.
 
     Examples:
 
@@ -39,7 +39,7 @@ def serve(
 @local_kaggle.command()
 @as_command
 def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFAULT_ROOT) -> None:
-    """Stop a local Kaggle that was started in the background.
+    """Stop a local Kaggle that runs in the background.
 
     Example:
 
@@ -54,7 +54,9 @@ def stop(root: Annotated[Path, typer.Option(help="Folder of its state.")] = DEFA
 @local_kaggle.command()
 @as_command
 def demo(as_json: JsonOption = False) -> None:
-    """Show it in some seconds: the official `kaggle` command pushes a kernel to it and downloads what it made.
+    """Show in seconds what it can do.
+
+    The official `kaggle` command pushes a kernel to it and downloads its output.
 
     Example:
 

@@ -12,9 +12,8 @@ from kaggle_manager.cli.common import JsonOption, answer, group
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.console.formatting import count, iso
 from kaggle_manager.errors import ConfigError, KaggleManagerError
-from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
 
-notify = group("Messages about a run: where they go, and whether they arrive.")
+notify = group("notify", "Check that messages about runs arrive.")
 
 
 @notify.callback()
@@ -25,7 +24,9 @@ def _group() -> None:
 @notify.command("test")
 @as_command
 def send_test(as_json: JsonOption = False) -> None:
-    """Send a test message to everything that is configured, and say what arrived.
+    """Send a test message to every configured target.
+
+    Ends with 1 when one of them did not get it.
 
     Examples:
 
@@ -33,6 +34,8 @@ def send_test(as_json: JsonOption = False) -> None:
 
       kaggle-manager notify test --json
     """
+    from kaggle_manager.notify.notifier import Notifier, Occasion, settings_path
+
     cautions: list[str] = []
     notifier = Notifier.from_environment(warn=cautions.append)
     for caution in cautions:

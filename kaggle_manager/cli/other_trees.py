@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kaggle_manager.cli.selection import Selection
-from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import NotFound, error_context
-from kaggle_manager.runs.journal import Journal
-from kaggle_manager.trees.here import trees_here
+
+if TYPE_CHECKING:
+    from kaggle_manager.config import RunConfig
 
 
 @contextlib.contextmanager
@@ -24,6 +25,8 @@ def another_tree_may_be_meant(of: Selection) -> Iterator[None]:
 
 def hint(of: Selection) -> str:
     """The options of the trees that are here when nothing was trained of what `of` names; "" when something was."""
+    from kaggle_manager.trees.here import trees_here
+
     config = of.config()
     if of.quick or of.seed is not None or _was_trained(config):
         return ""
@@ -36,6 +39,8 @@ def hint(of: Selection) -> str:
 
 
 def _was_trained(config: RunConfig) -> bool:
+    from kaggle_manager.runs.journal import Journal
+
     if any(config.tree.rglob("*.manifest.json")):
         return True
     with contextlib.closing(Journal.to_read(config.journal)) as journal:

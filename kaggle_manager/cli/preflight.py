@@ -12,30 +12,34 @@ from kaggle_manager.cli.common import JsonOption, PlatformOption, SectionArgumen
 from kaggle_manager.cli.extras import how_to_install
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError, VerificationError
-from kaggle_manager.sections.project import find_project, get_section
 
 
 @as_command
 def preflight(
-    section: SectionArgument,
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", help="Scenario; may be given again.")] = None,
+    section: SectionArgument = "",
+    scenario: Annotated[
+        list[str] | None, typer.Option("--scenario", help="Scenario; repeatable; all of them when absent.")
+    ] = None,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Look at everything for longer: minutes.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Check everything for longer; takes minutes.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check on this machine, in seconds, what a section would train: before the first session is spent on it.
+    """Check on this machine what a session would train.
 
-    It tries what travels into a session, unpacked alone in a folder of its own, with no package that a session lacks.
-    All its scenarios, unless some are named. Ends with 3 when a check fails. Needs the training libraries.
-    A run does the same before it pushes, once for each state of the code. Which packages and how much memory a session
-    has depends on its platform.
+    Takes seconds, before the first session is spent on it. It tries exactly the files that are sent into a session,
+    without the packages that a session lacks. Ends with 3 when a check fails. Needs the training libraries. `run` does
+    the same before it pushes, once for each state of the code. Which packages and how much memory a session has depends
+    on its platform.
 
     Examples:
+
+      kaggle-manager preflight
 
       kaggle-manager preflight section_7_6_rl_performance --scenario traffic_light_control
     """
     from kaggle_manager.config import build_config
+    from kaggle_manager.sections.project import find_project, get_section
     from kaggle_manager.sessions.connection import limits_of
     from kaggle_manager.sessions.known_before import lacking_imports
     from kaggle_manager.sessions.preflight import (

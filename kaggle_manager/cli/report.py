@@ -6,20 +6,20 @@ from pathlib import Path
 
 import typer
 
-from kaggle_manager.cli.common import SectionArgument, group, libraries_needed_for, load_module
+from kaggle_manager.cli.common import NamedSection, group, libraries_needed_for, load_module
 from kaggle_manager.cli.selection import as_command
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.system.command_line import command, quoted
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-selftest = group("Proofs that run on this machine.")
+selftest = group("selftest", "Prove on this machine that resumes are bit-identical.")
 
 
 @as_command
-def report(context: typer.Context, section: SectionArgument) -> None:
-    """Write a section's report from its run's own data: figures, tables, LaTeX. Options are the section's.
+def report(context: typer.Context, section: NamedSection) -> None:
+    """Write a section's report: figures, tables, LaTeX.
 
-    Of a section that brings no report, it names the commands that show its results instead.
+    Options are the section's own. For a section without a report, it names the commands that show its results.
 
     Examples:
 
@@ -53,7 +53,9 @@ def report(context: typer.Context, section: SectionArgument) -> None:
 @selftest.command(context_settings=PASSED_ON)
 @as_command
 def exactness(context: typer.Context) -> None:
-    """Prove on this machine that a training killed at random moments ends with the bits of one never cut.
+    """Kill trainings at random moments and compare the result.
+
+    A training that was killed again and again must end with the bits of one that was never interrupted.
 
     Examples:
 

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaggle_manager.cli.common import AcceptOption, JsonOption, SessionOption, TrustOption, print_json, reporter
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
-from kaggle_manager.cli.selection import RunOfArgument, Training, as_command
-from kaggle_manager.config import RunConfig
+from kaggle_manager.cli.selection import RunOf, Training, as_command
 from kaggle_manager.console.formatting import count
-from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, NotFinished, NotFound
-from kaggle_manager.sections.project import find_project, get_section
 from kaggle_manager.status.report import REPORT_SCHEMA
-from kaggle_manager.trees.current_run import is_begun
 
 if TYPE_CHECKING:
+    from kaggle_manager.config import RunConfig
+    from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.orchestrator.campaign import Campaign
 
 
@@ -31,37 +27,16 @@ if TYPE_CHECKING:
 class Asked(Training):
     """What `run` and `tick` train."""
 
-    intersection: Annotated[
-        str | None, typer.Option("--intersection", help="The scenario at this intersection, instead of --scenario.")
-    ] = None
     quick: Annotated[
         bool,
-        typer.Option(
-            "--quick",
-            help="The few steps of its `quick` table over two sessions, in a tree of its own: a test of everything.",
-        ),
+        typer.Option("--quick", help="Smoke test: the few steps of the `quick` table over two sessions, kept apart."),
     ] = False
     trust: TrustOption = False
     accept_changes: AcceptOption = False
     image: Annotated[
         str | None,
-        typer.Option(
-            "--image", help="latest: the next session moves to the newest docker image, and those after it stay there."
-        ),
+        typer.Option("--image", help="latest: use the newest docker image from the next session on."),
     ] = None
-
-    def of_scenario(self) -> Asked:
-        """The same with the scenario of its intersection.
-
-        Raises:
-            ConfigError: a scenario is given as well, or none is at this intersection.
-        """
-        if self.intersection is None:
-            return self
-        if self.scenario is not None:
-            raise ConfigError("--scenario and --intersection exclude each other.", next_step="give one of them")
-        section = get_section(find_project(Path.cwd(), self.section), self.section)
-        return dataclasses.replace(self, scenario=section.scenario_at(self.intersection), intersection=None)
 
     def settings_told(self, shown: Reporter) -> AbstractContextManager[None]:
         """Read the settings inside: what cannot be read is told where a run depends on it."""
@@ -80,9 +55,9 @@ class Asked(Training):
 @as_command
 def run(
     demo: Annotated[
-        bool, typer.Option("--demo", help="The section's demonstration, over short sessions, with its report.")
+        bool, typer.Option("--demo", help="Run the section's demonstration over short sessions, with its report.")
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old tree is set aside.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start from zero; the old checkpoints are archived.")] = False,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write the section's report once the target is reached.")
     ] = True,
@@ -90,18 +65,19 @@ def run(
     of: Asked,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a section to its target, session after session; the same line again goes on after anything.
+    """Train a section to its target, or resume its run.
 
-    An unfinished run keeps the target and session limit it was started with, unless an option, a variable or a changed
-    section.toml says otherwise; for `tick` as well.
+    It takes as many sessions as needed: each one is pushed, watched, downloaded and verified; the next continues.
+    Run the same command again to resume after any interruption. An unfinished run keeps the target and session limit it
+    was started with, unless an option, a variable or a changed section.toml says otherwise.
 
     Examples:
 
-      kaggle-manager run section_7_6_rl_performance --quick
+      kaggle-manager run --quick
 
-      kaggle-manager run section_7_6_rl_performance --timesteps 3000 --session-limit 60s --platform local
+      kaggle-manager run --timesteps 3000 --session-limit 60s --platform local
 
-      kaggle-manager run section_7_6_rl_performance --intersection ingolstadt1 --seeds 5
+      kaggle-manager run section_7_6_rl_performance --seeds 5
     """
     from kaggle_manager.orchestrator.demo import demonstrate
     from kaggle_manager.orchestrator.final_report import write_final_report
@@ -114,7 +90,6 @@ def run(
                 print_json(done.as_json())
             return
         with of.settings_told(shown):
-            of = of.of_scenario()
             config = of.config(fresh=fresh)
             if of.seeds is not None and fresh:
                 raise ConfigError("--seeds and --fresh exclude each other.", next_step="give one of them")
@@ -132,8 +107,7 @@ def run(
 def _check_demo_alone(of: Asked, fresh: bool) -> None:
     """Refuse what would change the demonstration that the section declares."""
     settings = ("timesteps", "session_limit", "quota_per_week", "seed", "seeds", "image")
-    names = ("quick", "scenario", "intersection", *settings)
-    values = {name: getattr(of, name) for name in names} | {"fresh": fresh}
+    values = {name: getattr(of, name) for name in ("quick", "scenario", *settings)} | {"fresh": fresh}
     given = [name for name, value in values.items() if value is not None and value is not False]  # a seed may be 0
     if given:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -148,27 +122,26 @@ def _check_demo_alone(of: Asked, fresh: bool) -> None:
 def tick(
     existing: Annotated[
         bool,
-        typer.Option("--existing", help="Go on with a run that is there; never begin one, which a schedule must not."),
+        typer.Option("--existing", help="Only continue a run; never start one. What a schedule uses."),
     ] = False,
     *,
     of: Asked,
     as_json: JsonOption = False,
 ) -> None:
-    """Do all that can be done for a run now, wait for nothing, and say where it stands; for cron and the like.
+    """Do what can be done for a run now, without waiting.
 
-    Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or the platform must be
-    waited for, 10 when another command is at work on the run; anything else needs you. With --existing, 9
-    says that no run is here, as where the disk of --workdir is not mounted.
+    For cron and the like. Exits with 0 when the target is reached and 8 when it is not yet; 5 and 6 when the quota or
+    the platform must be waited for, 10 when another command is working on the run; anything else needs you. With
+    --existing, 9 says that there is no run here, for example because the disk of --workdir is not mounted.
 
     Examples:
 
-      kaggle-manager tick section_7_6_rl_performance
+      kaggle-manager tick
 
       kaggle-manager tick section_7_6_rl_performance --json
     """
     with reporter(as_json) as shown:
         with of.settings_told(shown):
-            of = of.of_scenario()
             config = of.config()
             campaign = of.campaign(shown) if of.seeds is not None else None
         if existing:
@@ -192,6 +165,8 @@ def _check_begun(configs: Sequence[RunConfig]) -> None:
     Raises:
         NotFound: the journal knows a run of none of these trees, or is not there.
     """
+    from kaggle_manager.trees.current_run import is_begun
+
     if not any(is_begun(config) for config in configs):
         config = configs[0]
         raise NotFound(
@@ -206,16 +181,18 @@ def _check_begun(configs: Sequence[RunConfig]) -> None:
 @as_command
 def stop(
     delete: Annotated[bool, typer.Option("--delete", help="Delete the kernel on the platform as well.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Really delete it; without this it is only said.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Really delete it; without this, only say what would be.")] = False,
     *,
-    of: RunOfArgument,
+    of: RunOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Let no session follow, and end the one that runs when the platform can; `run` goes on later.
+    """Stop a run: start no further session, end the running one.
+
+    The running session is ended where the platform can do that. `run` resumes the run later.
 
     Examples:
 
-      kaggle-manager stop section_7_6_rl_performance
+      kaggle-manager stop
 
       kaggle-manager stop section_7_6_rl_performance --delete --yes
     """
@@ -236,16 +213,18 @@ def stop(
 @as_command
 def download(
     session: SessionOption = None,
-    run: Annotated[str | None, typer.Option(help="Id of a run that was given up, such as by --fresh.")] = None,
+    run: Annotated[str | None, typer.Option(help="Id of a run that was given up, for example by --fresh.")] = None,
     *,
-    of: RunOfArgument,
+    of: RunOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Download and verify what a session left once more; the training tree is not touched.
+    """Download and verify a session's output again.
+
+    The checkpoints here are not touched: the output is kept in the state folder.
 
     Example:
 
-      kaggle-manager download section_7_6_rl_performance --session 2
+      kaggle-manager download --session 2
     """
     with reporter(as_json) as shown:
         with another_tree_may_be_meant(of):
@@ -259,12 +238,14 @@ def download(
 
 @as_command
 def adopt(
-    run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or its kernel's log says it.")],
+    run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or the log of its kernel shows it.")],
     *,
-    of: RunOfArgument,
+    of: RunOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Take up a run that another machine started: the credentials and its id are enough; `run` or `tick` goes on.
+    """Adopt a run that another machine started.
+
+    The credentials and the run's id are enough. Nothing is started; `run` or `tick` resumes it here.
 
     Example:
 

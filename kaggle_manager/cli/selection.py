@@ -11,29 +11,31 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+from typer.models import ArgumentInfo
 
 from kaggle_manager.cli.common import (
     LimitOption,
     MaxSessionsOption,
+    NamedSection,
     PlatformOption,
     QuickOption,
     QuotaOption,
     ScenarioOption,
     SectionArgument,
-    SectionOption,
     SeedOption,
     SeedsOption,
     TimestepsOption,
     WorkdirOption,
     errors_as_messages,
+    the_only_section,
 )
-from kaggle_manager.config import RunConfig, build_config
-from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.project import find_project
 
 if TYPE_CHECKING:
+    from kaggle_manager.config import RunConfig
+    from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.orchestrator.manager import ValidationKaggleManager
 
 
@@ -46,7 +48,6 @@ class Selection:
 
     section: str
     scenario: str | None = None
-    intersection: str | None = None
     timesteps: int | None = None
     session_limit: str | None = None
     quota_per_week: str | None = None
@@ -62,13 +63,15 @@ class Selection:
 
     def config(self, **overrides: Any) -> RunConfig:
         """The configuration of the run; `overrides` as the arguments of `build_config`."""
+        from kaggle_manager.config import build_config
+
         given = {**asdict(self), **overrides}
-        of_campaigns = ("intersection", "seeds", "max_sessions")
-        return build_config(**{name: value for name, value in given.items() if name not in of_campaigns})
+        return build_config(**{name: value for name, value in given.items() if name not in ("seeds", "max_sessions")})
 
     def manager(self, reporter: Reporter) -> ValidationKaggleManager:
         """The manager of the run."""
         from kaggle_manager.orchestrator.manager import ValidationKaggleManager
+        from kaggle_manager.sections.project import find_project
 
         project = find_project(Path.cwd(), self.section)
         return ValidationKaggleManager(
@@ -77,10 +80,10 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class TreeOfArgument(Selection):
-    """The training tree of the section that is the first argument."""
+class TreeOf(Selection):
+    """The training tree of a section."""
 
-    section: SectionArgument
+    section: SectionArgument = ""
     scenario: ScenarioOption = None
     seed: SeedOption = None
     quick: QuickOption = False
@@ -88,14 +91,14 @@ class TreeOfArgument(Selection):
 
 
 @dataclass(frozen=True)
-class RunOfArgument(TreeOfArgument):
+class RunOf(TreeOf):
     """The same, for a command that asks the platform."""
 
     platform: PlatformOption = None
 
 
 @dataclass(frozen=True)
-class Training(RunOfArgument):
+class Training(RunOf):
     """A run to carry on, and how far."""
 
     timesteps: TimestepsOption = None
@@ -118,13 +121,6 @@ class Training(RunOfArgument):
         return [config] if self.seeds is None else [self.config(seed=seed) for seed in seeds_of(config, self.seeds)]
 
 
-@dataclass(frozen=True)
-class TreeOfOption(TreeOfArgument):
-    """The training tree of the section that an option names."""
-
-    section: SectionOption
-
-
 def as_command(function: Callable[..., None]) -> Callable[..., None]:
     """What Typer makes a command of: `Selection`s as their options, errors as messages (see `errors_as_messages`)."""
     hints = get_type_hints(function, include_extras=True)
@@ -135,18 +131,43 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             offered += _options(selections[name])
         else:
             offered.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    offered.sort(key=lambda each: each.annotation != SectionArgument)  # the section is the first argument
+    offered = _section_first(offered)
+    may_be_left_out = any(each.annotation == SectionArgument for each in offered)
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
         with errors_as_messages(as_json=given.get("as_json", False)):
+            if may_be_left_out:
+                given["section"] = given["section"] or the_only_section()
             for name, kind in selections.items():
                 given[name] = kind(**{option.name: given.pop(option.name) for option in _options(kind)})
             function(**given)
 
+    command.__doc__ = _copyable(function.__doc__ or "")
     command.__signature__ = inspect.Signature(offered)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in offered}
     return command
+
+
+def _section_first(offered: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """With the section as first argument, which must be given where another argument must follow it."""
+    others = [each for each in offered if each.name != "section" and each.default is inspect.Parameter.empty]
+    if any(isinstance(extra, ArgumentInfo) for each in others for extra in get_args(each.annotation)[1:]):
+        offered = [
+            each.replace(annotation=NamedSection, default=inspect.Parameter.empty)
+            if each.annotation == SectionArgument
+            else each
+            for each in offered
+        ]
+    return sorted(offered, key=lambda each: each.name != "section")
+
+
+def _copyable(text: str) -> str:
+    """A docstring whose examples `--help` shows as they are, a line each and never wrapped."""
+    purpose, title, examples = inspect.cleandoc(text).partition("\n\nExample")
+    heading, _, lines = examples.partition("\n\n")
+    shown = "\n".join(f"  {line.strip()}" for line in lines.splitlines() if line.strip())
+    return f"{purpose}{title}{heading}\n\n\b\n{shown}" if title else purpose
 
 
 def _options(kind: type[Selection]) -> Iterator[inspect.Parameter]:

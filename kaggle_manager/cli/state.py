@@ -8,22 +8,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, QuotaOption, SessionOption, WorkdirOption, answer
+from kaggle_manager.cli.common import AnySection, JsonOption, QuotaOption, SessionOption, WorkdirOption, answer
 from kaggle_manager.cli.other_trees import another_tree_may_be_meant
-from kaggle_manager.cli.selection import RunOfArgument, as_command
-from kaggle_manager.config import state_folder, workdir_of
-from kaggle_manager.console.reporter import Reporter
+from kaggle_manager.cli.selection import RunOf, as_command
 from kaggle_manager.errors import NotFound
-from kaggle_manager.runs.journal import Journal
-from kaggle_manager.sections.project import find_project, get_section
-from kaggle_manager.status.report import RunReport
 from kaggle_manager.system.command_line import command
 
-AnySection = Annotated[str | None, typer.Argument(help="Section; all of them when absent.")]
+if TYPE_CHECKING:
+    from kaggle_manager.runs.journal import Journal
+    from kaggle_manager.status.report import RunReport
 
 
 @as_command
@@ -31,16 +28,16 @@ def status(
     section: AnySection = None,
     scenario: Annotated[str | None, typer.Option("--scenario", help="Scenario; all of them when absent.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Training seed; all of them when absent.", min=0)] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Quick runs only, also those that are over.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Quick runs that are over as well.")] = False,
-    watch: Annotated[float | None, typer.Option(help="Look again every N seconds.", min=1.0)] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Quick runs only, finished ones included.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Include quick runs that are finished.")] = False,
+    watch: Annotated[float | None, typer.Option(help="Print it again every N seconds.", min=1.0)] = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say where the runs stand, why, and what comes next; asks no platform.
+    """Show where the runs stand and what comes next.
 
-    Believes manifests and the sizes of files; `checkpoints verify` reads every byte. A quick run that is over is left
-    out as long as there is another run to show.
+    Works offline: it reads the journal and the manifests of the checkpoints; `checkpoints verify` reads every byte. A
+    finished quick run is left out if there is another run to show.
 
     Examples:
 
@@ -77,7 +74,7 @@ def history(
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List every session: why it ended, what it gained and what it cost; and the sums.
+    """List every session: why it ended, what it gained and cost.
 
     Examples:
 
@@ -101,18 +98,21 @@ def history(
 @as_command
 def forecast(
     timesteps: Annotated[int | None, typer.Option(help="Another target than the run's own.")] = None,
-    session_limit: Annotated[str | None, typer.Option(help="Longest session: 60s, 90m, 11h30m.")] = None,
+    session_limit: Annotated[str | None, typer.Option(help="Longest session, e.g. 60s, 90m, 11h30m.")] = None,
     quota_per_week: QuotaOption = None,
     *,
-    of: RunOfArgument,
+    of: RunOf,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the next session and the date of the target, from what earlier sessions measured; starts nothing.
+    """Forecast when the target will be reached.
+
+    Computed from the speed of earlier sessions and the quota, with the length of the next session. Starts nothing.
 
     Example:
 
-      kaggle-manager forecast section_7_6_rl_performance --timesteps 5000000
+      kaggle-manager forecast --timesteps 5000000
     """
+    from kaggle_manager.runs.journal import Journal
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.forecast import forecast_run
 
@@ -125,32 +125,50 @@ def forecast(
 @as_command
 def logs(
     session: SessionOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing what comes, until the session ends.")
+    ] = False,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", help="Only the last N lines.", min=0)] = None,
     *,
-    of: RunOfArgument,
+    of: RunOf,
 ) -> None:
-    """Print a session's log: the one downloaded with its outputs, or the live one of a session that runs.
+    """Print the log of a session.
 
-    Example:
+    Of a running session, what it has printed so far, read from the platform; of one that ended, the log that was
+    downloaded with its output.
 
-      kaggle-manager logs section_7_6_rl_performance --session 3
+    Examples:
+
+      kaggle-manager logs --tail 50
+
+      kaggle-manager logs --follow
+
+      kaggle-manager logs --session 3
     """
+    from kaggle_manager.console.reporter import Reporter
+    from kaggle_manager.runs.journal import Journal
     from kaggle_manager.sessions.connection import connect
     from kaggle_manager.status.session_log import session_log
 
     with Reporter(sys.stderr) as shown:
         config = of.config()
         with closing(Journal.to_read(config.journal)) as journal, another_tree_may_be_meant(of):
-            for line in session_log(config, journal, session, connect_to=connect, reporter=shown):
+            found = session_log(config, journal, session, follow=follow, tail=tail, connect_to=connect, reporter=shown)
+            for line in found:
                 print(line, flush=True)
 
 
 def _known(section: str | None, runs: Sequence[RunReport]) -> None:
     """Refuse the name of a section that never ran here and does not exist; runs outlive the folder of theirs."""
     if section is not None and not runs:
+        from kaggle_manager.sections.project import find_project, get_section
+
         get_section(find_project(Path.cwd(), section), section)
 
 
 def _by_id(runs: list[RunReport], given: str, state: Path) -> RunReport:
+    from kaggle_manager.config import workdir_of
+
     found = [run for run in runs if run.run_id.startswith(given)]
     if len(found) != 1:
         raise NotFound(
@@ -162,5 +180,8 @@ def _by_id(runs: list[RunReport], given: str, state: Path) -> RunReport:
 
 @contextmanager
 def _journal(workdir: Path | None) -> Iterator[Journal]:
+    from kaggle_manager.config import state_folder
+    from kaggle_manager.runs.journal import Journal
+
     with closing(Journal.to_read(state_folder(workdir) / "journal.sqlite")) as journal:
         yield journal

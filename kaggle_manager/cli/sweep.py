@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,22 +22,19 @@ from kaggle_manager.cli.common import (
 )
 from kaggle_manager.cli.common import reporter as shown_by
 from kaggle_manager.cli.selection import Selection, as_command
-from kaggle_manager.config import RunConfig, state_folder
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.sections.trial import study_folder
 
 if TYPE_CHECKING:
+    from kaggle_manager.config import RunConfig
     from kaggle_manager.console.reporter import Reporter
     from kaggle_manager.sweeps.report import SweepReport
-
-from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Swept(Selection):
     """A section whose `[sweep]` is carried on."""
 
-    section: SectionArgument
+    section: SectionArgument = ""
     session_limit: LimitOption = None
     quota_per_week: QuotaOption = None
     workdir: WorkdirOption = None
@@ -45,30 +43,33 @@ class Swept(Selection):
 
 @as_command
 def sweep(
-    trials: Annotated[int | None, typer.Option(help="Number of trials, instead of section.toml's.", min=1)] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of trials; section.toml's when absent.", min=1)] = None,
     max_sessions: MaxSessionsOption = None,
     confirm: Annotated[
         str | None,
-        typer.Option(help="3x5: once all trials are over, train the best three under five seeds none was chosen by."),
+        typer.Option(help="3x5: when all trials are over, train the best three again, each with five new seeds."),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new sweep; the old one is kept beside it.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only say where it stands.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="Only say which trial is the best.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Let the command that carries it on end.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new sweep; the old one is kept.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show where it stands.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Only show the best trial.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Make the command that runs the sweep end.")] = False,
     *,
     of: Swept,
     as_json: JsonOption = False,
 ) -> None:
-    """Try values of a section's [sweep] table in many trainings; the same line again goes on after anything.
+    """Try hyperparameters in many trainings.
 
-    Each trial is a run of its own, which every other command takes by --scenario. docs/sweeps.md has the table.
+    The values come from the section's [sweep] table, see docs/sweeps.md. Each trial is a run of its own, which other
+    commands take by --scenario. Run the same command again to resume after any interruption.
 
     Examples:
 
-      kaggle-manager sweep my_robot --trials 40 --confirm 3x5
+      kaggle-manager sweep --trials 40 --confirm 3x5
 
-      kaggle-manager sweep my_robot --status
+      kaggle-manager sweep --status
     """
+    from kaggle_manager.config import state_folder
+    from kaggle_manager.sections.trial import study_folder
     from kaggle_manager.sweeps.report import report_of
     from kaggle_manager.sweeps.study import STOP_FILE, Study
 
@@ -95,6 +96,7 @@ def _carry_on(
     confirm: tuple[int, int] | None,
     fresh: bool,
 ) -> SweepReport:
+    from kaggle_manager.sections.trial import study_folder
     from kaggle_manager.sweeps.loop import SweepLoop
     from kaggle_manager.sweeps.report import report_of
     from kaggle_manager.sweeps.sampler import optuna_here

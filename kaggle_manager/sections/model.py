@@ -354,23 +354,6 @@ class Section(Frozen):
         """What a scenario reads: the section's inputs, and its own."""
         return tuple(map(read_input, dict.fromkeys([*self.inputs, *self.scenario(scenario).inputs])))
 
-    def scenario_at(self, intersection: str) -> str:
-        """The name of the scenario whose environment is at `intersection`.
-
-        Raises:
-            ConfigError: there is none; the message lists those there are.
-        """
-        agents = {name: each for name, each in self.scenarios.items() if isinstance(each, ScenarioConfig)}
-        named = {name: each.environment_kwargs.get("intersection") for name, each in agents.items()}
-        places = {str(place): name for name, place in named.items() if place is not None}
-        if intersection not in places:
-            raise ConfigError(
-                f"Section {self.name} has no scenario at {intersection!r}.",
-                safe="nothing was started.",
-                next_step=f"choose one of: {listed(places)}.",
-            )
-        return places[intersection]
-
     @model_validator(mode="after")
     def _own_environments_name_their_sources(self) -> Self:
         for name, scenario in self.scenarios.items():

@@ -141,7 +141,7 @@ def get_section(root: Path, name: str) -> Section:
         raise ConfigError(
             f"{folder} has several sections, and none was named: {', '.join(several)}.",
             safe="nothing was started.",
-            next_step=f"add --section {several[0] if several else 'NAME'}",
+            next_step=f"name one of them, such as {several[0]}",
         )
     if name not in sections:
         raise ConfigError(

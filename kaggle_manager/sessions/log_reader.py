@@ -38,8 +38,12 @@ class LogReader(threading.Thread):
         self._copy = LogCopy(copy) if copy is not None else None
         self._stopping = threading.Event()
         self.lines: LogQueue = queue.Queue(MOST_WAITING)
-        self.in_trouble = False
-        """The log cannot be read just now: its silence means nothing."""
+        self.trouble: KaggleManagerError | None = None
+        """Why the log cannot be read just now: its silence means nothing."""
+
+    @property
+    def in_trouble(self) -> bool:
+        return self.trouble is not None
 
     def stop(self) -> None:
         self._stopping.set()
@@ -50,7 +54,7 @@ class LogReader(threading.Thread):
             try:
                 log = self._client.follow_log(self._version, stop=self._stopping.is_set)
                 for line in lines_of(self._lane, log):
-                    self.in_trouble = False
+                    self.trouble = None
                     if line.index >= given:  # a stream that is opened anew begins with the first line again
                         if self._copy is not None and not self._stopping.is_set():
                             self._copy.add(line.text)
@@ -58,9 +62,9 @@ class LogReader(threading.Thread):
                         given = line.index + 1
                 self._give(None)
                 return
-            except KaggleManagerError:
+            except KaggleManagerError as error:
                 # The log is a convenience: the status polls go on, and the log is in the outputs as well.
-                self.in_trouble = True
+                self.trouble = error
                 self._stopping.wait(LOG_RETRY_S)
 
     def _give(self, line: LogLine | None) -> None:

@@ -98,7 +98,7 @@ class RunReport:
             there; "" when nothing did.
         best_score, best_step: mean reward and environment steps of the best model; None when none was evaluated.
         progress: what the log of the running session last reported (step, steps_per_s, reward, ...); {} for none.
-        forecast: done_at, sessions and accelerator_s still to come; {} when no speed is known.
+        forecast: done_at, sessions and accelerator_s still to come; {} when no speed is known, or that date has passed.
         accelerator_s, lost_s: sums over the sessions, in seconds.
         counts: whole numbers summed over the sessions (updates, evaluations, restores, ...).
         sessions: every session of the run, oldest first.

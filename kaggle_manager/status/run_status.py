@@ -87,7 +87,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
     return RunReport(
         state=state.name,
         why=state.why + (f"; a command works on it: {worker}" if worker else ""),
-        next=which.command("logs") if worker else state.next,
+        next=which.command("logs", "--follow") if worker else state.next,
         human_action_required=state.human,
         waiting_until=None if state.until is None else iso(state.until),
         run_id=row.run_id,
@@ -104,7 +104,7 @@ def describe_run(run: RunState, now: float) -> RunReport:
         best_score=best.told_score if best else None,
         best_step=best.step if best else None,
         progress=dict(newest.facts.get("seen") or {}) if newest and newest.stage is Stage.PUSHED else {},
-        forecast=_forecast(row) if state.name not in ENDS and not row.stop_asked else {},
+        forecast=_forecast(row, now) if state.name not in ENDS and not row.stop_asked else {},
         accelerator_s=sum(session.ran_s or 0.0 for session in sessions),
         lost_s=sum(session.lost_s or 0.0 for session in sessions),
         counts=dict(row.counts),
@@ -205,5 +205,8 @@ def _ago(moment: float, now: float) -> str:
     return f"{duration(max(0.0, now - moment))} ago"
 
 
-def _forecast(row: RunRow) -> dict[str, Any]:
+def _forecast(row: RunRow, now: float) -> dict[str, Any]:
+    """What is still to come; a date that has passed is not."""
+    if not row.forecast or epoch(row.forecast["done_at"]) <= now:
+        return {}
     return {name: row.forecast[name] for name in ("done_at", "sessions", "accelerator_s") if name in row.forecast}

@@ -62,12 +62,11 @@ class WhichTree:
     def command(self, name: str, *words: object) -> str:
         """The command `name` about this tree; see `command`."""
         group = name.partition(" ")[0]
-        section: list[object] = ["--section", self.section] if group == "checkpoints" else [self.section]
         if group in _OF_THE_FOLDER:
             return command(name, *words, workdir=self.workdir)
         options = self._options(with_tree=group not in _OF_A_SECTION)
         where = ["--workdir", self.workdir] if self.workdir else []
-        return command(name, *section, *options, *where, *words)
+        return command(name, self.section, *options, *where, *words)
 
     def options(self, *, beside: WhichTree) -> str:
         """The options that name this tree where those of `beside`, of the same section, name that one."""

@@ -79,7 +79,7 @@ def newest_valid(copies: Sequence[Copy], scenario: str) -> Copy | None:
 
 
 def latest_backup(copies: Sequence[Copy]) -> Copy | None:
-    """What `backup restore latest` means: the newest backup of a list ordered by `find_copies`."""
+    """What `restore --from latest` means: the newest backup of a list ordered by `find_copies`."""
     return next((copy for copy in copies if copy.kind == "backup" and copy.step is not None), None)
 
 

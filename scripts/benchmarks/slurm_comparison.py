@@ -169,7 +169,7 @@ def ours(bench: Bench, folder: Path, jobs: int) -> subprocess.Popen[bytes]:
 
 
 def our_final(bench: Bench, folder: Path) -> Path:
-    words = bench.km("checkpoints", "export-sb3", str(bench.target), "exported")
+    words = bench.km("checkpoints", "export-sb3", "cart", str(bench.target), "exported")
     subprocess.run(words, cwd=folder, env=bench.environment, check=True, stdout=subprocess.DEVNULL)
     (model,) = (folder / "exported").glob("*_steps.zip")
     return model

@@ -24,9 +24,9 @@ from kaggle_manager.orchestrator.adopt import Adopted
 from kaggle_manager.orchestrator.stop import Stopped
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
+from kaggle_manager.status.forecast import RunForecast
 from kaggle_manager.status.history import Comparison
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.forecast import RunForecast
 from kaggle_manager.status.report import RunReport, SessionSummary, error_as_json
 from kaggle_manager.status.run_status import describe_all
 from kaggle_manager.sweeps.report import Confirmed, SweepReport, TrialReport
@@ -55,16 +55,15 @@ CHEAP: dict[str, tuple[str, int]] = {
     "history": ("history", 0),
     "history --compare 54e9ec 8a01bc": ("comparison", 0),
     "checkpoints ls": ("checkpoints ls", 0),
-    "checkpoints show best": ("checkpoints show", 0),
-    "checkpoints show 7": ("error", 9),
+    f"checkpoints show {SECTION} best": ("checkpoints show", 0),
+    f"checkpoints show {SECTION} 7": ("error", 9),
     "checkpoints verify": ("checkpoints verify", 0),
-    "checkpoints diff latest best": ("checkpoints diff", 0),
+    f"checkpoints diff {SECTION} latest best": ("checkpoints diff", 0),
     "checkpoints backup": ("checkpoints backup", 0),
-    "checkpoints backup ls": ("checkpoints backup ls", 0),
-    "checkpoints backup restore latest": ("restore", 0),
+    "restore --from latest": ("restore", 0),
     "checkpoints prune": ("checkpoints prune", 0),
-    "checkpoints export-sb3 nothing folder": ("error", 2),
-    "checkpoints import-sb3 model.zip --scenario nope": ("error", 2),
+    f"checkpoints export-sb3 {SECTION} nothing folder": ("error", 2),
+    f"checkpoints import-sb3 {SECTION} model.zip --scenario nope": ("error", 2),
     "dashboard --html EXPORT.html": ("dashboard", 0),
     "dashboard": ("error", 2),
     f"export {SECTION} EXPORT": ("export", 0),

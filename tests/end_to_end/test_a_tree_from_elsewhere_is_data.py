@@ -88,12 +88,12 @@ def command(*line: str, work: Path, code: int = 0) -> str:
 
 
 def test_as_data_it_is_listed_verified_compared_exported_and_backed_up(hostile: Path, tmp_path: Path) -> None:
-    work, section = tmp_path / "work", ("--section", SCENARIO)
-    assert "100" in command("checkpoints", "ls", *section, work=work)
-    assert "every byte as its manifest says" in command("checkpoints", "verify", *section, work=work)
-    command("checkpoints", "show", "latest", *section, work=work)
-    command("checkpoints", "diff", "latest", "best", *section, work=work)
-    command("checkpoints", "backup", *section, work=work)
+    work = tmp_path / "work"
+    assert "100" in command("checkpoints", "ls", SCENARIO, work=work)
+    assert "every byte as its manifest says" in command("checkpoints", "verify", SCENARIO, work=work)
+    command("checkpoints", "show", SCENARIO, "latest", work=work)
+    command("checkpoints", "diff", SCENARIO, "latest", "best", work=work)
+    command("checkpoints", "backup", SCENARIO, work=work)
     command("export", SCENARIO, (tmp_path / "bucket").as_uri(), work=work)
     command("status", work=work)
 
@@ -122,7 +122,7 @@ def test_training_on_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.Cap
 
 def test_an_export_for_stock_sb3_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out, work = str(tmp_path / "out"), tmp_path / "work"
-    command("checkpoints", "export-sb3", "latest", out, "--section", SCENARIO, work=work, code=UntrustedTree.exit_code)
+    command("checkpoints", "export-sb3", SCENARIO, "latest", out, work=work, code=UntrustedTree.exit_code)
     line = ["export", out, "--tree", str(hostile), "--scenario", SCENARIO, "--state", str(work)]
     assert sb3_exchange.main(line) == UntrustedTree.exit_code
     typed = shlex.join(["python", "-m", "kaggle_manager.trainer.sb3.sb3_exchange", *line, "--trust"])
@@ -195,10 +195,10 @@ def test_with_trust_it_is_opened_and_known_from_then_on(
     head = CheckpointStore(TrainingTree(tree_below(work), SCENARIO)).find_latest_checkpoint()
     assert head is not None
     out = str(tmp_path / "out")
-    command("checkpoints", "export-sb3", "latest", out, "--trust", "--section", SCENARIO, work=work)
+    command("checkpoints", "export-sb3", SCENARIO, "latest", out, "--trust", work=work)
     assert marker.exists()
     assert Vouched(work).who(head.manifest) == "trusted by the user"
-    command("checkpoints", "export-sb3", "latest", out, "--section", SCENARIO, work=work)
+    command("checkpoints", "export-sb3", SCENARIO, "latest", out, work=work)
 
 
 def test_a_training_that_is_killed_at_any_moment_knows_its_own_tree(elsewhere: Path, tmp_path: Path) -> None:

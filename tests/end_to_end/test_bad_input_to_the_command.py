@@ -66,7 +66,7 @@ def test_flags_that_cannot_be_used(
     ("line", "words"),
     [
         ("--json", "No such option"),
-        ("forecast --json", "Missing argument"),
+        ("export --json", "Missing argument"),
         ("status --json --no-such-option", "No such option"),
         ("schedule some_section moon --json", "moon"),
         ("status --watch soon --json", "--watch"),
@@ -122,7 +122,7 @@ def test_sigterm_says_that_a_session_goes_on_and_what_to_do_then_as_ctrl_c_does(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(backups, "back_up", lambda config, why: signal.raise_signal(signal.SIGTERM))
-    code, shown = words_of(capsys, "checkpoints", "backup", "--section", REAL, "--workdir", str(tmp_path))
+    code, shown = words_of(capsys, "checkpoints", "backup", REAL, "--workdir", str(tmp_path))
     assert code == 143
     assert "If a session runs, it goes on by itself" in shown
     assert "Next: run the same command again to go on" in shown
@@ -181,7 +181,7 @@ def test_a_new_section_whose_environment_is_not_there_is_not_written(
 def test_what_stock_already_loads_is_not_exported_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, shown = words_of(capsys, "checkpoints", "export-sb3", "best", str(tmp_path / "out"))
+    code, shown = words_of(capsys, "checkpoints", "export-sb3", REAL, "best", str(tmp_path / "out"))
     assert (code, "Next: " in shown, "as they are" in shown) == (2, True, True)
 
 
@@ -207,7 +207,9 @@ def test_folders_that_cannot_be_written(
     assert "or give another --workdir" in shown
 
 
-@pytest.mark.parametrize("line", [f"export {REAL} elsewhere", "checkpoints import-sb3 model.zip --replace", "status"])
+@pytest.mark.parametrize(
+    "line", [f"export {REAL} elsewhere", f"checkpoints import-sb3 {REAL} model.zip --replace", "status"]
+)
 def test_a_workdir_that_cannot_be_one_is_told_by_commands_that_never_hold_it_alone(
     line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from kaggle_manager import cli
 from kaggle_manager.cli.commands import call
 from kaggle_manager.cli.doctor import account, machine, secret_files
 from kaggle_manager.cli.doctor.assumptions import ASSUMPTIONS, Assumption
-from kaggle_manager.cli.doctor.check import Check
+from kaggle_manager.cli.doctor.check import Check, counted, worst
 from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import AuthError, Unavailable
@@ -331,13 +332,21 @@ def test_the_command_shows_every_check_and_its_json_is_documented(
         cli.main(["doctor", "mine", "--json"])
     assert left.value.code == 4
     shown = json.loads(capsys.readouterr().out)
-    assert (shown["schema"], shown["ok"]) == (1, False)
+    assert (shown["schema"], shown["state"]) == (1, "problem")
     assert {"name", "state", "says", "todo"} == set(shown["checks"][0])
     with pytest.raises(SystemExit):
         cli.main(["doctor", "mine"])
     plain = capsys.readouterr().out
     assert "PROBLEM credentials: " in plain
     assert "ok      python: " in plain
+    assert re.search(r"\n\d+ checks: \d+ ok, \d+ unknown, .* problems?\n$", plain)
+
+
+def test_what_is_not_known_is_never_called_ok() -> None:
+    checks = [Check("python", "ok", "3.12"), Check("clock", "unknown", "it is not said", "compare it yourself")]
+    assert worst(checks) == "unknown"
+    assert counted(checks) == "2 checks: 1 ok, 1 unknown, no caution, no problem"
+    assert worst([*checks, Check("disk", "problem", "full"), Check("account", "caution", "new")]) == "problem"
 
 
 def test_data_that_is_not_on_this_machine_is_a_caution(project: Path, tmp_path: Path) -> None:

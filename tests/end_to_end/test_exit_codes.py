@@ -40,7 +40,7 @@ def test_what_cannot_even_begin(shell: Shell) -> None:
     toml.write_text(good)
     assert "No such option" in shell.ends_with(2, "run", SECTION, "--no-such-option")
     assert "no credentials were found" in shell.ends_with(4, "tick", SECTION, "--platform", "kaggle", "--json")
-    assert "holds nothing" in shell.ends_with(9, "checkpoints", "show", "--section", SECTION, "--json")
+    assert "holds nothing" in shell.ends_with(9, "checkpoints", "show", SECTION, "--json")
     (shell.project / "a_file").write_text("not a folder")
     assert "is not a folder" in shell.ends_with(1, "tick", SECTION, "--workdir", "a_file", "--json")
 
@@ -124,7 +124,7 @@ def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damage
 
     for model in (shell.work / "sections" / SECTION / "data/models/checkpoints").glob("*.zip"):
         model.write_bytes(b"")
-    assert SCENARIO in shell.ends_with(3, "checkpoints", "verify", "--section", SECTION, "--json")
+    assert SCENARIO in shell.ends_with(3, "checkpoints", "verify", SECTION, "--json")
     shown = shell.ends_with(3, "run", SECTION)
     words = shlex.split(shown.split("Next: ")[1].splitlines()[0])
     assert words[0] == "kaggle-manager"

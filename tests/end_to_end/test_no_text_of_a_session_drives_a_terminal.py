@@ -7,7 +7,6 @@ the message of an exception. Then the bytes of every face are read.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -141,8 +140,8 @@ FACES = [
     "checkpoints ls",
     "checkpoints show",
     "checkpoints verify",
-    "checkpoints diff latest 1",
-    "checkpoints diff latest best",
+    "checkpoints diff SECTION latest 1",
+    "checkpoints diff SECTION latest best",
 ]
 
 
@@ -151,8 +150,8 @@ FACES = [
     [(command, as_json) for command in FACES for as_json in (False, True) if not (as_json and "logs" in command)],
 )
 def test_what_a_command_says(world: World, command: str, as_json: bool) -> None:
-    words = [*shlex.split(command), "--section", SECTION, "--workdir", str(world.bench.workdir)]
-    words = words if command.split()[0] == "checkpoints" else [*shlex.split(command), SECTION, *words[-2:]]
+    line = command if "SECTION" in command else f"{command} SECTION"
+    words = [*line.replace("SECTION", SECTION).split(), "--workdir", str(world.bench.workdir)]
     done = CliRunner().invoke(app, [*words, *(["--json"] if as_json else [])])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code in (0, 1, 3, 8, 9), done.output

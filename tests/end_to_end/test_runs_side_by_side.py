@@ -47,7 +47,7 @@ def test_runs_go_on_side_by_side_with_one_command_each_and_the_slots_of_one_acco
     third = shell.ends_with(8, "tick", SECTION, "--seed", "3", "--timesteps", "2", "--json")
     assert '"state": "waiting"' in third, "both slots are taken, whoever has them"
     assert "more than 2" in third or "at once" in third
-    for look in (["status"], ["checkpoints", "ls", "--section", SECTION]):
+    for look in (["status"], ["checkpoints", "ls", SECTION]):
         shell.ends_with(0, *look, "--json")  # who only looks waits for nobody
 
     first.send_signal(signal.SIGINT)

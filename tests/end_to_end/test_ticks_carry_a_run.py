@@ -12,9 +12,9 @@ from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, KernelFailed, NotFinished, NotFound
 from kaggle_manager.orchestrator.stop import Stopped, stop_run
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.report import RunReport
 from kaggle_manager.status.session_log import session_log
 

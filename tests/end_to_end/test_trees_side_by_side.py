@@ -113,7 +113,7 @@ def test_a_run_is_carried_on_and_stopped_where_it_is_although_credentials_for_an
     manager.tick(SECTION)
     auto = config_of(bench)
     with closing(Journal(bench.workdir / "journal.sqlite")) as journal:
-        assert next(session_log(auto, journal, 1, connect_to=connect, reporter=bench.told))
+        assert next(session_log(auto, journal, 1, follow=True, connect_to=connect, reporter=bench.told))
         forecast_run(auto, connect, journal, time.time())
         stop_run(auto, connect, journal, bench.told, time.time())
         assert set(asked) == {"local"}

@@ -21,6 +21,7 @@ from kaggle_manager.errors import Interrupted, KaggleManagerError, RunError
 from kaggle_manager.sections.model import load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.report import SECTION_FILE, results_folder, write_report
+from validation_ch7.section_7_6_rl_performance.scenarios import scenario_at
 from validation_ch7.section_7_6_rl_performance.training import PROJECT
 
 TRAINING = "validation_ch7.section_7_6_rl_performance.training"
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         section = load_section(SECTION_FILE)
-        names = [section.scenario_at(intersection) for intersection in options.intersection]
+        names = [scenario_at(section, intersection) for intersection in options.intersection]
         seeds = read_protocol(section).training_seeds[: options.seeds]
         train_all([Training(name, seed, options.timesteps, options.workdir) for name in names for seed in seeds],
                   options.jobs)  # fmt: skip

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from kaggle_manager.console.formatting import count
 from kaggle_manager.errors import KaggleManagerError, VerificationError
 
 State = Literal["ok", "unknown", "caution", "problem"]
+STATES: tuple[State, ...] = get_args(State)
+"""The worst last."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class Check:
 
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "exit_code"}
+
+
+def worst(checks: Sequence[Check]) -> State:
+    """The worst state among these: what is not known is never ok."""
+    return max((check.state for check in checks), key=STATES.index)
+
+
+def counted(checks: Sequence[Check]) -> str:
+    """`14 checks: 11 ok, 1 unknown, 2 cautions, no problem`."""
+    number = Counter(check.state for check in checks)
+    found = [f"{number['ok']} ok", f"{number['unknown']} unknown"]
+    found += [count(number[state], state) if number[state] else f"no {state}" for state in ("caution", "problem")]
+    return f"{count(len(checks), 'check')}: {', '.join(found)}"
 
 
 def problem(name: str, error: KaggleManagerError) -> Check:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, print_json, the_only_section
+from kaggle_manager.cli.common import JsonOption, PlatformOption, WorkdirOption, complete_section, print_json
 from kaggle_manager.cli.selection import as_command
 
 MARKS = {"ok": "ok     ", "unknown": "UNKNOWN", "caution": "CAUTION", "problem": "PROBLEM"}
@@ -17,26 +17,25 @@ def doctor(
     section: Annotated[
         str,
         typer.Argument(
-            default_factory=the_only_section,
-            show_default="the project's only one",
-            help="Section a run would train.",
+            show_default="the project's only one", autocompletion=complete_section, help="Section a run would train."
         ),
-    ],
+    ] = "",
     kaggle: Annotated[
         bool,
         typer.Option(
             "--kaggle",
-            help="Ask Kaggle as well whether it is as assumed here; a small private dataset is made and deleted again.",
+            help="Check the assumptions about Kaggle, too; a small private dataset is made and deleted again.",
         ),
     ] = False,
     platform: PlatformOption = None,
     workdir: WorkdirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at everything a run depends on: Python, packages, credentials, Kaggle, quota, disk, secrets, settings.
+    """Check credentials, network, disk and packages.
 
-    Works without a network, and without a project as far as it can. Ends with 0 when there is no problem; else with the
-    code of the first: 1 folders and disk, 2 configuration, 3 secrets and clock, 4 credentials. A caution is no problem.
+    It says how to fix what is missing. Each check is ok, UNKNOWN (it cannot be seen from here), a CAUTION or a PROBLEM.
+    Works offline, and without a project as far as possible. Ends with 0 when there is no problem, else with the code of
+    the first one: 1 folders and disk, 2 configuration, 3 secrets and clock, 4 credentials.
 
     With --kaggle each assumption about Kaggle is `seen`, `not seen` or `unknown`, with what this program does if it is
     wrong; that costs no quota, and takes a minute or two. Ends with 6 when Kaggle cannot be reached.
@@ -51,6 +50,7 @@ def doctor(
 
       kaggle-manager doctor --kaggle
     """
+    from kaggle_manager.cli.doctor.check import counted, worst
     from kaggle_manager.cli.doctor.examine import ask_kaggle, examine, exit_code
 
     checks = examine(section, platform=platform, workdir=workdir)
@@ -59,6 +59,7 @@ def doctor(
             print(f"{MARKS[check.state]} {check.name}: {check.says}")
             if check.todo:
                 print(f"        -> {check.todo}")
+        print(counted(checks))
     code = exit_code(checks)
     asked = []
     for each in ask_kaggle() if kaggle else ():
@@ -67,7 +68,7 @@ def doctor(
             print(f"{each.found.upper():<8} {each.assumption}: {each.evidence}", flush=True)
             print(f"         if wrong: {each.if_wrong}")
     if as_json:
-        document = {"schema": 1, "ok": code == 0, "checks": [check.as_dict() for check in checks], "assumptions": asked}
-        print_json(document)
+        found = [check.as_dict() for check in checks]
+        print_json({"schema": 1, "state": worst(checks), "checks": found, "assumptions": asked})
     if code:
         raise typer.Exit(code)

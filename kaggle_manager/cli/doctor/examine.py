@@ -21,7 +21,7 @@ from kaggle_manager.platforms.kaggle.client import KaggleClient
 from kaggle_manager.platforms.kaggle.credentials import Credentials, find_credentials
 from kaggle_manager.platforms.kaggle.retry import RetryPolicy
 from kaggle_manager.platforms.kaggle.transport import KAGGLE
-from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, offered_sections
+from kaggle_manager.sections.project import HOW_TO_BEGIN, find_project_or_none, find_sections, offered_sections
 from kaggle_manager.system.command_line import command
 
 
@@ -47,7 +47,7 @@ def examine(
     config, project = _project(section, platform, workdir, environ)
     looks: dict[str, Callable[[], Check | Sequence[Check]]] = {"python": machine.python}
     if config is not None:
-        looks["training packages"] = partial(machine.training_packages, config.section)
+        looks["training packages"] = partial(machine.training_packages, config)
     is_elsewhere = config is not None and config.trains_elsewhere
     if config is not None and is_elsewhere:
         looks["platform"] = partial(machine.platform_of, config, environ)
@@ -132,7 +132,7 @@ def _project(
 
 def _named(project: Path) -> tuple[str, list[Check]]:
     """The section to look at when none is named; when there are several, the first, and a caution that says so."""
-    names = offered_sections(project)
+    names = offered_sections(project) or list(find_sections(project))
     if len(names) < 2:
         return (names or [""])[0], []
     says = f"{' and '.join(names)} are here, and none of them was named: this is about {names[0]}"

@@ -34,6 +34,8 @@ TESTED_PAIRS = (("2.2.4", "0.1.37"), ("2.2.5", "0.1.38"))
 # A run keeps its tree, two downloads and two replaced trees; a restore holds one more while it swaps.
 TREES_KEPT = 6
 LITTLE_BYTES = 2 * 1000**3
+TRAINS = ("torch", "stable-baselines3", "gymnasium")
+MISSING = "(missing)"
 
 
 def python() -> Check:
@@ -62,14 +64,15 @@ def client_packages() -> Check:
     return Check("packages", "ok", f"{says}: a pair this program was tested with")
 
 
-def training_packages(section: Section) -> list[Check]:
-    """What trains on this machine, and SUMO when the section needs it. Missing is fine: the kernel installs it."""
-    missing = missing_packages(section)
+def training_packages(config: RunConfig) -> list[Check]:
+    """What trains on this machine, and SUMO when the section needs it. A session on Kaggle installs what is missing."""
+    section, missing = config.section, missing_packages(config.section, config.project_root)
     if missing:
-        says = f"not here: {', '.join(missing)}. Fine where sessions have it; a preflight then checks names and files"
-        return [Check("training", "ok", says, f"to train here: {how_to_install(missing, section.kernel.packages)}")]
-    names = ("torch", "stable-baselines3", "gymnasium")
-    checks = [Check("training", "ok", ", ".join(f"{name} {_version(name)}" for name in names))]
+        says = f"not installed here: {', '.join(missing)}. Sessions may have them; a preflight checks names alone"
+        todo = f"to try it here: {how_to_install(missing, section.kernel.packages)}"
+        return [Check("training", "unknown", says, todo)]
+    there = [f"{name} {version}" for name in TRAINS if (version := _version(name)) != MISSING]
+    checks = [Check("training", "ok", ", ".join(there) or "what its script imports")]
     if any(package.startswith("libsumo==") for package in section.kernel.packages):
         checks.append(_sumo())
     return checks
@@ -215,4 +218,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "(missing)"
+        return MISSING

@@ -41,7 +41,7 @@ def look(config: RunConfig, credentials: Credentials | None) -> Check:
     except ConfigError as error:
         return Check("secrets", "problem", error.message, error.next_step, error.exit_code)
     root = config.project_root
-    followed = _git(root, "--cached")
+    followed, is_checkout = _git(root, "--cached"), any((place / ".git").exists() for place in (root, *root.parents))
     out = _suspicious(_read(root, followed or ()), secret) | _suspicious(_unpacked(bundle), secret)
     if out:
         return Check(
@@ -57,6 +57,9 @@ def look(config: RunConfig, credentials: Credentials | None) -> Check:
             f"looks like a credential, and git would take it: {', '.join(sorted(lying))}",
             "move it out of the project, or name it in .gitignore",
         )
+    if followed is None and is_checkout:
+        says = "which files git follows is not known: git cannot be run here; none seen in what goes to the platform"
+        return Check("secrets", "unknown", says, "install git, or see that `git status` works here")
     where = f"{len(followed)} files git follows and" if followed is not None else "no git checkout;"
     return Check("secrets", "ok", f"none seen in {where} {len(bundle.files)} files that go to the platform")
 

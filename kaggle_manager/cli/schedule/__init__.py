@@ -8,12 +8,13 @@ user: those lines are shown. Ticks that overlap are the manager's concern: its l
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from kaggle_manager.cli.schedule import cron, github, systemd, windows
-from kaggle_manager.cli.schedule.entry import Entry, install, remove
-from kaggle_manager.cli.schedule.job import TickJob, tick_job
+if TYPE_CHECKING:
+    from kaggle_manager.cli.schedule.entry import Entry
+    from kaggle_manager.cli.schedule.job import TickJob
 
-__all__ = ["Entry", "Means", "TickJob", "entry_for", "install", "remove", "tick_job"]
+DEFAULT_EVERY = "15m"
 
 
 class Means(StrEnum):
@@ -31,6 +32,8 @@ def entry_for(job: TickJob, means: Means) -> Entry:
     Raises:
         ConfigError: the job cannot be said in that form, e.g. a line break in a path.
     """
+    from kaggle_manager.cli.schedule import cron, github, systemd, windows
+
     render = {
         Means.CRON: cron.entry,
         Means.SYSTEMD: systemd.entry,

@@ -8,31 +8,32 @@ from typing import Annotated
 import typer
 
 from kaggle_manager.cli.common import JsonOption, print_json
-from kaggle_manager.cli.schedule import Means, entry_for, install, remove, tick_job
-from kaggle_manager.cli.schedule.job import DEFAULT_EVERY
+from kaggle_manager.cli.schedule import DEFAULT_EVERY, Means, entry_for
 from kaggle_manager.cli.selection import Training, as_command
 from kaggle_manager.errors import ConfigError
-from kaggle_manager.trees.current_run import is_begun
 
 
 @as_command
 def schedule(
-    means: Annotated[Means, typer.Argument(help="Who calls tick.")],
+    means: Annotated[Means, typer.Argument(help="Who calls `tick`.")],
     every: Annotated[str, typer.Option(help="Time between ticks: 5m to 30m, 1h to 24h.")] = DEFAULT_EVERY,
-    write: Annotated[bool, typer.Option("--write", help="Put it in its place; without this it is only shown.")] = False,
-    take_out: Annotated[bool, typer.Option("--remove", help="Take out what --write put there.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write it; without this it is only shown.")] = False,
+    take_out: Annotated[bool, typer.Option("--remove", help="Remove what --write wrote.")] = False,
     package: Annotated[
         str | None,
         typer.Option(
-            help="github: what the workflow installs this program from, as pip takes it: "
-            "git+https://...@TAG, or . for a repository that holds it."
+            help="github: what the workflow installs this program from, as for pip: git+https://...@TAG, or . for a "
+            "repository that contains it."
         ),
     ] = None,
     *,
     of: Training,
     as_json: JsonOption = False,
 ) -> None:
-    """Show, write or remove what calls `tick` again and again until the target is reached.
+    """Call `tick` regularly from cron, systemd or GitHub Actions.
+
+    Shows, writes or removes a schedule, also for the Windows task scheduler. Once the target is reached, a tick does
+    nothing.
 
     Examples:
 
@@ -44,6 +45,10 @@ def schedule(
 
       kaggle-manager schedule section_7_6_rl_performance cron --remove
     """
+    from kaggle_manager.cli.schedule.entry import install, remove
+    from kaggle_manager.cli.schedule.job import tick_job
+    from kaggle_manager.trees.current_run import is_begun
+
     if write and take_out:
         raise ConfigError("--write and --remove exclude each other.", next_step="give one of them")
     if package is not None and means is not Means.GITHUB:

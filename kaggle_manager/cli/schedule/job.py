@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.cli.schedule import DEFAULT_EVERY
 from kaggle_manager.config import KAGGLES, RunConfig, parse_duration
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials
 
-DEFAULT_EVERY = "15m"
 # Exit codes of a tick after which the next tick is the right answer: quota, platform trouble, target not reached yet,
 # another command at work on the run.
 PATIENT_CODES = retryable_exit_codes()

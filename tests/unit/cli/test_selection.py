@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.cli.common import JsonOption
-from kaggle_manager.cli.selection import RunOfArgument, Selection, Training, TreeOfArgument, as_command
+from kaggle_manager.cli.selection import RunOf, Selection, Training, TreeOf, as_command
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, NotFound
 from kaggle_manager.trees.compatibility import current_identity
@@ -43,17 +43,17 @@ def called(function: object, *line: str) -> list[str]:
 
 
 def test_options_arrive_as_one_value_and_the_section_is_the_first_argument() -> None:
-    def send(url: Annotated[str, typer.Argument()], *, of: RunOfArgument, as_json: JsonOption = False) -> None:
+    def send(url: Annotated[str, typer.Argument()], *, of: RunOf, as_json: JsonOption = False) -> None:
         print(url)
         print(of)
 
     line = ["walk", "s3://x", "--seed", "3", "--quick", "--platform", "local", "--workdir", "w"]
-    expected = RunOfArgument("walk", seed=3, quick=True, platform="local", workdir=Path("w"))
+    expected = RunOf("walk", seed=3, quick=True, platform="local", workdir=Path("w"))
     assert called(send, *line) == ["s3://x", str(expected), "0"]
 
 
 def test_an_option_that_a_command_does_not_offer_is_refused() -> None:
-    def look(*, of: TreeOfArgument) -> None:
+    def look(*, of: TreeOf) -> None:
         print(of.platform)
 
     assert called(look, "walk") == ["None", "0"]
@@ -62,7 +62,7 @@ def test_an_option_that_a_command_does_not_offer_is_refused() -> None:
 
 @pytest.mark.parametrize("line", [["walk"], ["walk", "--json"]])
 def test_an_error_ends_with_its_code_and_as_a_document_where_one_is_asked_for(line: list[str]) -> None:
-    def look(*, of: TreeOfArgument, as_json: JsonOption = False) -> None:
+    def look(*, of: TreeOf, as_json: JsonOption = False) -> None:
         raise NotFound("Nothing is here.")
 
     *said, code = called(look, *line)
@@ -79,7 +79,7 @@ def test_a_selection_is_the_configuration_of_its_run(tmp_path: Path) -> None:
 def test_a_backup_of_another_seed_goes_back_by_the_command_that_is_printed(tmp_path: Path) -> None:
     config = build_config(SECTION, scenario=config_in(tmp_path).scenario_name, seed=41, workdir=tmp_path)
     plant(config.tree, identity=current_identity(config))
-    options = ["--section", SECTION, "--scenario", config.scenario_name, "--seed", "41", "--workdir", str(tmp_path)]
+    options = [SECTION, "--scenario", config.scenario_name, "--seed", "41", "--workdir", str(tmp_path)]
     made = CliRunner().invoke(app, ["checkpoints", "backup", *options])
     shutil.rmtree(config.tree)
     (command,) = [line.partition("back again: ")[2] for line in made.stdout.splitlines() if "back again" in line]

@@ -60,7 +60,7 @@ def test_doctor_status_and_ls_say_what_is_there_and_what_they_advise_helps(
     place = tmp_path / "project" / where
     place.parent.mkdir(parents=True, exist_ok=True)
     put(place)
-    commands = ["doctor mine", "status mine", "checkpoints ls --section mine"]
+    commands = ["doctor mine", "status mine", "checkpoints ls mine"]
     for command in commands:
         code, shown = typed(command)
         assert code == 1, command

@@ -23,7 +23,7 @@ from kaggle_manager.runs.rows import RunRow
 
 # Every command that is about a section or a state folder, with what it must be given.
 NEEDS_A_PROJECT = {
-    "run": "x",
+    "run": "",
     "tick": "x",
     "status": "",
     "history": "",
@@ -41,27 +41,24 @@ NEEDS_A_PROJECT = {
     "dashboard": "--html runs.html",
     "preflight": "x",
     "checkpoints ls": "",
-    "checkpoints show": "",
+    "checkpoints show": "x best",
     "checkpoints verify": "",
-    "checkpoints diff": "latest best",
+    "checkpoints diff": "x latest best",
     "checkpoints backup": "",
-    "checkpoints backup ls": "",
-    "checkpoints backup restore": "latest",
     "checkpoints prune": "--yes",
-    "checkpoints export-sb3": "latest there",
-    "checkpoints import-sb3": "model.zip --replace",
+    "checkpoints export-sb3": "x latest there",
+    "checkpoints import-sb3": "x model.zip --replace",
 }
 # The same with other options: what they ask for must not come before the project is looked for.
 VARIANTS = (
-    *("run x --quick", "run x --demo", "run x --intersection y", "run x --seeds 3 --workdir there"),
+    *("run x --quick", "run x --demo", "run x --seeds 3 --workdir there"),
     *("tick x --workdir there", "status x --json", "stop x --workdir there", "schedule x github --package p --write"),
-    *("export x there --workdir there", "checkpoints ls --section x --workdir there", "doctor x"),
+    *("export x there --workdir there", "checkpoints ls x --workdir there", "doctor x"),
 )
 # The others, and what shows that they work; `-`: shown here.
 NEEDS_NONE = {
     "doctor": "-",
     "init": "test_project_and_scaffold",
-    "version": "-",
     "selftest exactness": "test_trainer_killed_and_resumed",
     "local-kaggle serve": "test_local_kaggle_official_command",
     "local-kaggle stop": "-",
@@ -131,7 +128,7 @@ def test_a_project_without_a_section_says_how_to_make_one(empty: Path) -> None:
         assert "kaggle-manager init" in asked.stderr
 
 
-@pytest.mark.parametrize(("line", "code"), [("version", 0), ("local-kaggle stop", 0), ("notify test", 2)])
+@pytest.mark.parametrize(("line", "code"), [("--version", 0), ("local-kaggle stop", 0), ("notify test", 2)])
 def test_what_is_about_no_section_works(line: str, code: int, empty: Path) -> None:
     asked = call(line)
     assert asked.exit_code == code
@@ -151,4 +148,4 @@ def test_a_state_folder_and_a_tree_that_are_named_need_no_project(empty: Path) -
         assert [run["run_id"][:6] for run in json.loads(asked.stdout)["runs"]] == ["54e9ec"]
     assert call("dashboard --html runs.html --workdir there").exit_code == 0
     assert "mine" in (empty / "runs.html").read_text(encoding="utf-8")
-    assert "every byte as its manifest says" in call("checkpoints verify there/tree").stdout
+    assert "every byte as its manifest says" in call("checkpoints verify --folder there/tree").stdout

@@ -261,14 +261,6 @@ def test_each_intersection_of_section_7_6_is_a_scenario_with_its_own_tree() -> N
         assert found[name].timesteps // evaluation.every * evaluation.episodes <= 30
 
 
-def test_an_intersection_names_its_scenario() -> None:
-    section = get_section(ROOT, "section_7_6_rl_performance")
-    assert section.scenario_at("synthetic") == section.default_scenario
-    assert section.scenario_at("cologne1") == "traffic_light_control_cologne1"
-    with pytest.raises(ConfigError, match="choose one of: cologne1, ingolstadt1, synthetic"):
-        section.scenario_at("paris")
-
-
 def test_a_shorter_training_is_evaluated_as_often() -> None:
     section = get_section(ROOT, "section_7_6_rl_performance")
     scenario = section.scenario("traffic_light_control_cologne1")

@@ -295,13 +295,13 @@ def test_of_several_sections_none_is_guessed_and_a_folder_that_is_named_needs_no
     new_section("my_car", tmp_path)
     monkeypatch.chdir(tmp_path)
     run = CliRunner().invoke
-    for line in ("ls", "verify", "show", "diff latest best", "backup", "prune"):
-        asked = run(app, ["checkpoints", *line.split()])
+    for line in ("run", "stop", "checkpoints ls", "checkpoints verify", "checkpoints show", "checkpoints prune"):
+        asked = run(app, line.split())
         assert asked.exit_code == 2
         assert "several sections, and none was named: my_car, my_robot" in asked.stderr
-        assert "Next: add --section my_car" in asked.stderr
+        assert "Next: name one of them, such as my_car" in asked.stderr
     plant(tmp_path / "copied")
-    assert "every byte as its manifest says" in run(app, ["checkpoints", "verify", "copied"]).stdout
+    assert "every byte as its manifest says" in run(app, ["checkpoints", "verify", "--folder", "copied"]).stdout
 
 
 def test_a_new_project_begins_where_one_stands(mine: NewSection, tmp_path: Path) -> None:

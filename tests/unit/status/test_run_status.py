@@ -15,6 +15,7 @@ from small_trees import SCENARIO, SECTION, config_in, plant
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.checkpoints.atomic_swap import ready
+from kaggle_manager.console.formatting import iso
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.platforms.platform import Limits, Platform
 from kaggle_manager.runs.journal import Journal
@@ -22,9 +23,9 @@ from kaggle_manager.runs.lifecycle import Stage
 from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.sessions.connection import Connection
+from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.history import History
 from kaggle_manager.status.overview import overview
-from kaggle_manager.status.forecast import forecast_run
 from kaggle_manager.status.run_status import describe_all, describe_run
 
 NOW = 1_800_000_000.0
@@ -77,7 +78,7 @@ def test_a_finished_run_whose_files_are_cut_or_gone_is_not_just_finished(tmp_pat
         cut = describe_run(RunState(journal, journal.run(row.run_id)), NOW)
     assert (cut.state, cut.human_action_required) == ("finished", True)
     assert "0 bytes where 1 were committed" in cut.why
-    assert cut.next.startswith("kaggle-manager checkpoints verify --section section --scenario walk")
+    assert cut.next.startswith("kaggle-manager checkpoints verify section --scenario walk")
 
 
 AT = "2026-11-22T00:00:{:02}+00:00"
@@ -291,7 +292,7 @@ def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
     tmp_path: Path, stage: Stage, trouble: Trouble | None
 ) -> None:
     row, _ = run_in(tmp_path)
-    forecast = {"done_at": "2026-11-29T00:00:00+00:00", "sessions": 1, "accelerator_s": 1.0, "made_at": None}
+    forecast = {"done_at": iso(NOW + 60), "sessions": 1, "accelerator_s": 1.0, "made_at": None}
     row = replace(row, settings={"stopped": True}, trouble=trouble, forecast=forecast)
     session = SessionRow("r", 1, stage, None, 0, "b", "", row.created_at, "1", outcome="crashed", kind="code error")
     with closing(Journal(tmp_path / "journal.sqlite")) as journal:
@@ -302,6 +303,15 @@ def test_a_run_that_was_stopped_says_so_whatever_its_last_session_came_to(
     assert found.forecast == {}, "no session follows that would reach the target"
     if stage is Stage.ENDED and trouble is not None:
         assert trouble.message in found.why, "what keeps the last session from being restored is not hidden"
+
+
+def test_a_forecast_whose_date_has_passed_is_not_shown_as_coming(tmp_path: Path) -> None:
+    row, _ = run_in(tmp_path)
+    row = replace(row, forecast={"done_at": iso(NOW), "sessions": 1, "accelerator_s": 1.0, "made_at": None})
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.add_run(row)
+        before, after = (describe_run(RunState(journal, row), moment) for moment in (NOW - 60, NOW))
+    assert (before.forecast["done_at"], after.forecast) == (iso(NOW), {})
 
 
 @pytest.mark.parametrize("trouble", [Trouble("stopped", "three crashes"), Trouble("OutputDamaged", "it is cut")])

@@ -28,7 +28,6 @@ GIVEN = {
     "checkpoints diff": ["latest", "best"],
     "checkpoints export-sb3": ["latest", "a folder"],
     "checkpoints import-sb3": ["model.zip"],
-    "checkpoints backup restore": ["latest"],
 }
 # Of a section as a whole: its options are not those of one tree, or are the section's own.
 OF_A_SECTION = {"preflight", "report", "status", "history", "doctor", "sweep"}
@@ -53,7 +52,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_there_are_commands_about_a_tree() -> None:
     assert {"run", "tick", "stop", "download", "logs", "forecast", "export", "restore", "adopt"} <= set(ABOUT_A_TREE)
-    assert sum(name.startswith("checkpoints ") for name in ABOUT_A_TREE) >= 9
+    assert sum(name.startswith("checkpoints ") for name in ABOUT_A_TREE) >= 7
 
 
 @pytest.mark.parametrize("name", ABOUT_A_TREE)

@@ -197,15 +197,18 @@ def test_a_restored_backup_is_named_and_so_is_what_it_replaced(tmp_path: Path) -
     plant(config.tree, identity=current_identity(config))
     run, options = CliRunner().invoke, ["--workdir", str(config.state)]
     made = back_up(config, "before an experiment")
-    assert (
-        f"`latest` is the newest backup: step 2 in {made.folder}"
-        in run(app, ["checkpoints", "backup", "ls", *options]).stdout
-    )
-    told = run(app, ["checkpoints", "backup", "restore", "latest", *options])
+    listed = run(app, ["checkpoints", "ls", *options]).stdout
+    assert f"`latest` is the newest backup: step 2 in {made.folder}" in listed
+    told = run(app, ["restore", "--from", "latest", *options])
     assert told.exit_code == 0, told.output
     assert f"restoring the backup of step 2, session 1, saved {made.saved_at}, from {made.folder}" in told.stdout
-    listed = run(app, ["checkpoints", "backup", "ls", *options]).stdout
-    assert "replaced by the backup of step 2: " in listed
+    assert "replaced by the backup of step 2: " in run(app, ["checkpoints", "ls", *options]).stdout
+    (replaced,) = [copy for copy in find_copies(config) if copy.kind == "archive"]
+    again = run(app, ["restore", "--from", replaced.folder.name, *options])
+    assert f"from {replaced.folder}" in again.stdout, "any copy is known by its name"
+    unknown = run(app, ["restore", "--from", "newest", *options])
+    assert (unknown.exit_code, "called 'newest'" in unknown.stderr) == (9, True)
+    assert "kaggle-manager checkpoints ls" in unknown.stderr
 
 
 def test_the_command_it_prints_can_be_typed_as_it_stands(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_damaged_curve_is_one_sentence_everywhere(kind: str, tmp_path: Path) -
 def test_a_command_that_meets_one_ends_in_words(words: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "validation_ch7" / SECTION / "data/models"
     plant(folder).history.joinpath("evaluations.npz").write_bytes(damaged_in_its_compressed_data())
-    command = ["checkpoints", *words, "--section", SECTION, "--scenario", SCENARIO, "--workdir", str(tmp_path)]
+    command = ["checkpoints", words[0], SECTION, *words[1:], "--scenario", SCENARIO, "--workdir", str(tmp_path)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == (3 if words[0] == "verify" else 0), done.output
     assert done.exception is None or isinstance(done.exception, SystemExit)

@@ -160,7 +160,7 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
     run = CliRunner().invoke
 
     def ask(*words: str) -> tuple[int, str]:
-        done = run(app, ["checkpoints", *words, "--section", SECTION, "--workdir", str(tmp_path)])
+        done = run(app, ["checkpoints", words[0], SECTION, *words[1:], "--workdir", str(tmp_path)])
         return done.exit_code, done.stdout
 
     assert ask("verify")[0] == 0
@@ -182,13 +182,10 @@ def test_the_commands_say_it_as_text_and_as_json_and_damage_exits_3(tmp_path: Pa
     assert ask("show", "newest")[0] == 2
 
 
-def test_the_section_whose_checkpoints_are_listed_is_named_as_for_run_and_status(tmp_path: Path) -> None:
+def test_the_section_whose_checkpoints_are_listed_may_be_left_out_where_it_is_the_only_one(tmp_path: Path) -> None:
     plant(config_in(tmp_path).tree)
     where = ["--workdir", str(tmp_path), "--json"]
-    listed = [
-        CliRunner().invoke(app, ["checkpoints", "ls", *words, *where]).stdout
-        for words in ([SECTION], ["--section", SECTION])
-    ]
+    listed = [CliRunner().invoke(app, ["checkpoints", "ls", *words, *where]).stdout for words in ([SECTION], [])]
     assert listed[0] == listed[1]
     assert json.loads(listed[0])["checkpoints"]
     assert CliRunner().invoke(app, ["checkpoints", "ls", "of_nobody", *where]).exit_code == 2
@@ -229,7 +226,7 @@ def test_what_a_command_prints_to_be_typed_does_it_when_typed(tmp_path: Path, mo
     plant(config.tree, identity=current_identity(config))
     typed: set[str] = set()
     waiting = [config.command("checkpoints ls"), config.command("checkpoints backup")]
-    waiting += [config.command("export", tmp_path / "an export"), config.command("checkpoints backup ls")]
+    waiting += [config.command("export", tmp_path / "an export")]
     before = {file.name: file.read_bytes() for file in config.tree.rglob("*.zip")}
     while waiting:
         line = waiting.pop()
