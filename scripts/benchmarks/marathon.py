@@ -270,14 +270,14 @@ class Marathon:
                 if len(self.other_ends) > 10:
                     raise RuntimeError("the manager needs a person")
             if self.manager_kills % 2:  # the next one finds its session still running, or long over
-                while running_session(self.project) is not None:
+                while running_session(self.project / STATE) is not None:
                     time.sleep(0.5)
                     self._kill_session()
                 self._time_bare()
 
     def _kill_session(self) -> None:
-        session = running_session(self.project)
-        number = len(folders_of_sessions(self.project))
+        session = running_session(self.project / STATE)
+        number = len(folders_of_sessions(self.project / STATE))
         if session is None or number not in KILLED_SESSIONS or number in self.session_kills:
             return
         started = disk.read_json(session / "started.json") or {}
@@ -314,9 +314,9 @@ def bare_learn() -> Iterator[tuple[int, float]]:
         yield model.num_timesteps - steps, time.monotonic() - began
 
 
-def running_session(project: Path) -> Path | None:
-    """The folder of the platform's session that runs now."""
-    folders = folders_of_sessions(project)
+def running_session(state: Path) -> Path | None:
+    """The folder of the local Kaggle's session that runs now."""
+    folders = folders_of_sessions(state)
     if not folders or not (folders[-1] / "started.json").exists() or (folders[-1] / "verdict.json").exists():
         return None
     newest = folders[-1]

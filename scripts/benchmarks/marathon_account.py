@@ -52,7 +52,7 @@ def account_of(project: Path) -> Account:
     ours, theirs = parameters_of(cut), parameters_of(uncut)
     if ours != theirs:
         differing.append("parameters")
-    sessions, pushes = sessions_of(project), len(folders_of_sessions(project))
+    sessions, pushes = sessions_of(project), len(folders_of_sessions(project / STATE))
     once = [session.generation for session in sessions] == list(range(1, pushes + 1))
     kills = list(seen["session_kills"].values())
     ends = ", ".join(seen["other_ends"]) or "none"
@@ -122,16 +122,16 @@ def sessions_of(project: Path) -> list[SessionRow]:
         return [session for run in journal.runs() for session in journal.sessions(run.run_id)]
 
 
-def folders_of_sessions(project: Path) -> list[Path]:
-    """The platform's folders of its sessions: one for each version of the run's kernel, first version first."""
-    folders = (project / STATE / "local_kaggle/sessions").glob("[0-9]*")
+def folders_of_sessions(state: Path) -> list[Path]:
+    """The local Kaggle's folders of the sessions below a state folder, the first one first."""
+    folders = (state / "local_kaggle/sessions").glob("[0-9]*")
     return sorted(folders, key=lambda folder: int(folder.name))
 
 
 def seconds_of(project: Path) -> dict[int, float]:
     """How long each version of the kernel ran; until its last line, where its supervisor was killed with it."""
     seconds = {}
-    for version, folder in enumerate(folders_of_sessions(project), start=1):
+    for version, folder in enumerate(folders_of_sessions(project / STATE), start=1):
         started, verdict = disk.read_json(folder / "started.json"), disk.read_json(folder / "verdict.json")
         if started is not None:
             ended = verdict["ended_at"] if verdict else (folder / "log.jsonl").stat().st_mtime

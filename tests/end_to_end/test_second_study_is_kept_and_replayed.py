@@ -14,7 +14,7 @@ from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.errors import ConfigError, OutputDamaged
 from validation_ch7.section_7_6_rl_performance.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
-from validation_ch7.section_7_6_rl_performance.second_study.kept import playing, study
+from validation_ch7.section_7_6_rl_performance.second_study.kept import ablation, playing, study
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import replay
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place
 from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import code_sha256, policy_of
@@ -119,3 +119,20 @@ def test_what_was_played_by_other_code_is_played_anew_and_never_extended(
     assert played == declaration.traffic.seeds("as trained")
     assert after.episodes == before.episodes
     assert np.isfinite(after.episodes[0].mean_delay_s)
+
+
+def test_a_killed_training_that_is_saved_exactly_ends_as_the_one_that_was_not_killed(
+    declaration: Declaration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablation, "WAYS", ("latest_buffer", "exact", "whole"))
+    kept = Kept(tmp_path)
+    ablation.carry_out(kept, declaration.ablation, declaration.sha256, jobs=2)
+    found = {way: kept.ablation(way, 301) or {} for way in ablation.WAYS}
+    assert {way: (body["sessions"], body["decisions"]) for way, body in found.items()} == {
+        "latest_buffer": (2, 10 + 4),  # the save of step 8 is the newest
+        "exact": (2, 10 + 4),
+        "whole": (1, 12),
+    }
+    assert found["exact"]["policy_sha256"] == found["whole"]["policy_sha256"]
+    monkeypatch.setattr(ablation, "_trained", lambda *_: pytest.fail("it was trained again"))
+    ablation.carry_out(kept, declaration.ablation, declaration.sha256)

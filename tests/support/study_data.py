@@ -24,6 +24,14 @@ training_seeds = [101, 102, 103]
 held_out = { first = 7_700_001, count = 20 }
 shifted_episodes = 4
 conditions = ["demand x1.2"]
+[ablation]
+scenario = "signal_control"
+timesteps = 12
+training_seeds = [301]
+save_every = 4
+session_decisions = 10
+sessions = 3
+traffic = { first = 7_700_001, count = 1 }
 [judgement]
 model = "final"
 margin_s = 1.0

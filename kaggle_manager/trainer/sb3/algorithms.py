@@ -128,7 +128,7 @@ class _Attempt:
         if self.noise is not None:
             space = self.vec_env.action_space
             given["action_noise"] = arguments.action_noise(*self.noise, space, f"{self.table}noise")
-        policy = _policy(maker, self.policy, f"{self.table}policy")
+        policy = policy_of(maker, self.policy, f"{self.table}policy")
         return maker(policy, self.vec_env, seed=self.seed, device=device, **given)
 
     def refusal(self, error: Exception) -> Exception:
@@ -196,8 +196,12 @@ def _taking(vec_env: VecEnv) -> Iterator[str]:
         yield name
 
 
-def _policy(maker: type[BaseAlgorithm], policy: str | type, key: str) -> str | type:
-    """The class that `module:Class` names; a name that the algorithm knows as it is."""
+def policy_of(maker: type[BaseAlgorithm], policy: str | type, key: str = "policy") -> str | type:
+    """The class that `module:Class` names; a name that the algorithm knows as it is.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     if not isinstance(policy, str):
         return policy
     if is_object(policy):

@@ -26,7 +26,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from kaggle_manager.checkpoints.contents import Content
 from kaggle_manager.trainer.sb3 import host_pickle, older_files
-from kaggle_manager.trainer.sb3.algorithms import algorithm_class, is_ars
+from kaggle_manager.trainer.sb3.algorithms import algorithm_class, is_ars, policy_of
+from kaggle_manager.trainer.sb3.arguments import hyperparameters_of
 from kaggle_manager.trainer.sb3.env_state import layers_of
 from kaggle_manager.trainer.sb3.pickles import read_tensors
 
@@ -187,14 +188,19 @@ def read_policy(
     """The policy in a model file, on the CPU, ready to predict: made as a section declares it, of the file's tensors.
 
     Raises:
+        ConfigError: the section declares what cannot be made.
         RuntimeError: the file's policy has another shape.
         UnsafePickle: it asks for more than tensors.
     """
-    maker = algorithm_class(algorithm).policy_aliases[policy]
-    arguments = dict(hyperparameters.get("policy_kwargs", {}))
-    if hyperparameters.get("use_sde"):
-        arguments["use_sde"] = True
-    made = maker(observation_space, action_space, lambda _: 0.0, **arguments)
+    algorithm_type = algorithm_class(algorithm)
+    maker: Any = policy_of(algorithm_type, policy)
+    if isinstance(maker, str):
+        maker = algorithm_type.policy_aliases[maker]
+    given = hyperparameters_of(hyperparameters, "hyperparameters")
+    policy_kwargs = dict(given.get("policy_kwargs") or {})
+    if given.get("use_sde"):
+        policy_kwargs["use_sde"] = True
+    made: BasePolicy = maker(observation_space, action_space, lambda _: 0.0, **policy_kwargs)
     parameters, _ = read_tensors(model, "cpu")
     made.load_state_dict(parameters["policy"])
     made.set_training_mode(False)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.dqn.policies import DQNPolicy
 
 from kaggle_manager.errors import ConfigError
 from kaggle_manager.sections.hyperparameters import NAMES
 from kaggle_manager.trainer.sb3.algorithms import algorithm_class, build_model
 from kaggle_manager.trainer.sb3.env_state import EntryPoint
+from kaggle_manager.trainer.sb3.model_file import read_policy, snapshot
 
 
 def build(algorithm: str, **hyperparameters: Any) -> Any:
@@ -76,3 +79,20 @@ def test_an_algorithm_whose_package_is_missing_names_the_package(monkeypatch: py
 def test_an_environment_that_cannot_be_imported_is_a_config_error(target: str) -> None:
     with pytest.raises(ConfigError, match="cannot be imported"):
         EntryPoint(target)()
+
+
+class OwnPolicy(DQNPolicy):
+    """What a user may bring; a section names it as module:Class."""
+
+
+def test_a_policy_of_the_users_own_is_read_from_a_model_file_as_the_section_declares_it() -> None:
+    policy = f"{__name__}:OwnPolicy"
+    given = {"policy_kwargs": {"net_arch": [8], "activation_fn": "torch.nn:Tanh"}, "learning_rate": {"linear": [1, 0]}}
+    env = make_vec_env("CartPole-v1")
+    model = build_model("DQN", policy, given, env, seed=1, device="cpu")
+    found = read_policy(snapshot(model).to_bytes(), "DQN", policy, given, env.observation_space, env.action_space)
+    assert type(found) is OwnPolicy
+    observations = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
+    assert list(found.predict(observations)[0]) == list(model.predict(observations, deterministic=True)[0])
+    state = model.policy.state_dict()
+    assert all(bool((value == state[name]).all()) for name, value in found.state_dict().items())

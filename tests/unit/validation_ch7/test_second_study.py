@@ -111,7 +111,7 @@ def test_messages_say_what_they_were_given() -> None:
 def test_the_observation_has_every_group_in_its_place_and_stays_in_bounds() -> None:
     junction = read_junction(SITE, 200.0)
     whole = Observer(SITE, junction, Timing(), detection_m=200.0, near_m=50.0)
-    assert whole.length == 4 + 3 + 8 * 4 + 2 * 8 + 8
+    assert whole.length == 4 + 3 + 8 * 5 + 2 * 8 + 8
     assert whole.places == pytest.approx(8 * 200 / 7.5)
     jam = Readings(*(np.full(8, 1e4) for _ in Readings._fields))
     vector = whole.see(replace(CALM, phase=2, green_s=25, readings=jam), jam)
@@ -120,12 +120,24 @@ def test_the_observation_has_every_group_in_its_place_and_stays_in_bounds() -> N
     assert set(vector[7:]) == {1.0}
     changing = whole.see(replace(CALM, phase=2, following=3, green_s=25), READINGS)
     assert list(changing[:7]) == [0, 0, 0, 1, 1, 0, 0]
-    lengths = dict(zip(GROUPS, (4, 3, 8, 8, 8, 8, 16, 8), strict=True))
+    lengths = dict(zip(GROUPS, (4, 3, 8, 8, 8, 8, 8, 16, 8), strict=True))
     for left_out in GROUPS:
         groups = [group for group in GROUPS if group != left_out]
         smaller = Observer(SITE, junction, Timing(), detection_m=200.0, near_m=50.0, groups=groups)
         assert smaller.length == whole.length - lengths[left_out]
         assert smaller.see(CALM, READINGS).shape == (smaller.length,)
+
+
+def test_a_phases_block_says_whether_it_is_shown_and_what_waits_on_its_own_lanes() -> None:
+    observer = Observer(SITE, read_junction(SITE, 200.0), Timing(), detection_m=200.0, near_m=50.0, layout="phases")
+    lanes, _ = SITE.served(2)
+    seen = with_lanes(halting={lanes[0]: 1e4})
+    blocks = observer.see(replace(CALM, phase=2, green_s=25, readings=seen), seen).reshape(4, -1)
+    assert list(blocks[:, 0]) == [0, 0, 1, 0]
+    assert [list(block) for block in blocks[:, 1:4]] == [[0, 0, 0], [0, 0, 0], [0, 0.5, 1], [0, 0, 0]]
+    assert list(blocks[2, 6:8]) == [1 / len(lanes), 1]  # mean and largest queue
+    others = [phase for phase in range(4) if lanes[0] not in SITE.served(phase)[0]]
+    assert not blocks[others, 6:8].any()
 
 
 def test_the_delay_reward_counts_the_network_and_who_waits_outside_it() -> None:

@@ -17,6 +17,7 @@ from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Ke
 from validation_ch7.section_7_6_rl_performance.second_study.kept.study import carry_out
 from validation_ch7.section_7_6_rl_performance.second_study.report import latex, provenance, tables, writing
 from validation_ch7.section_7_6_rl_performance.second_study.report.__main__ import main
+from validation_ch7.section_7_6_rl_performance.second_study.report.around import gather_around
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
 from validation_ch7.section_7_6_rl_performance.second_study.report.writing import check_report, write_report
 
@@ -30,7 +31,8 @@ def declaration(tmp_path: Path) -> Declaration:
 
 def text_of(kept: Kept, declaration: Declaration, language: latex.Language) -> str:
     results = gather(kept, declaration)
-    return latex.section(results, language, provenance.describe(kept, declaration, results))
+    around = gather_around(kept, declaration, results)
+    return latex.section(results, around, language, provenance.describe(kept, declaration, results))
 
 
 def test_what_is_kept_comes_back_to_the_millisecond_and_holds_no_path(tmp_path: Path) -> None:
@@ -161,6 +163,22 @@ def test_what_is_declared_and_not_kept_is_said_and_nothing_kept_is_not_found(
     assert "no number of this document is a result" in text_of(kept, draft, "en")
 
 
+def test_what_saving_is_worth_is_told_by_what_came_of_each_way(tmp_path: Path, declaration: Declaration) -> None:
+    kept = keep_invented(tmp_path / "kept", declaration, {}, {})
+    assert "Ways of saving" not in text_of(kept, declaration, "en")
+    for way, policy in (("latest_buffer", "b"), ("exact", "a"), ("whole", "a")):
+        done = {"finished": True, "delays_s": [30.0, 31.0], "gridlocked": 0, "policy_sha256": policy}
+        kept.keep_ablation(way, 301, {"way": way, "seed": 301, "sessions": 4, "decisions": 30, **done})
+    kept.keep_ablation("none", 301, {"way": "none", "seed": 301, "sessions": 6, "decisions": 60, "finished": False})
+    text = text_of(kept, declaration, "en")
+    assert "ends with the policy of the training that was never killed, bit for bit" in text
+    assert r"nothing & 0/1 & $6.0$ & $60$ & -- & -- & -- & -- \\" in text
+    assert r"and replay buffer (SB3) & 1/1 & $4.0$ & $30$ & $30.5$ & $30.5$--$30.5$ & 0/2 & 0/1 \\" in text
+    body = kept.ablation("exact", 301) or {}
+    kept.keep_ablation("exact", 301, {**body, "policy_sha256": "c"})
+    assert "dans 0~entraînement sur 1" in text_of(kept, declaration, "fr")
+
+
 def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(
     tmp_path: Path, declaration: Declaration
 ) -> None:
@@ -169,7 +187,8 @@ def test_both_languages_have_one_provenance_which_changes_with_any_kept_file(
     described = provenance.describe(kept, declaration, results)
     assert str(tmp_path) not in json.dumps(described)
     for language in ("fr", "en"):
-        assert latex.section(results, language, described).count(described["id"]) >= 6
+        around = gather_around(kept, declaration, results)
+        assert latex.section(results, around, language, described).count(described["id"]) >= 6
     for table in (tables.summary, tables.comparisons, tables.trainings):
         lines = table(results, described["id"]).decode().splitlines()
         assert len(lines) > 1

@@ -40,6 +40,8 @@ from validation_ch7.section_7_6_rl_performance.training import FOLDER, PATH, PRO
 PLAN = Path(__file__).with_suffix(".toml")
 SITES = ("cologne1", "ingolstadt1")
 Parameters = dict[str, Any]
+# What no baseline's episode depends on.
+_OF_AGENTS = ("double_dqn.py", "observation.py", "phase_network.py", "reward.py")
 
 
 def seeds_of(which: str) -> list[int]:
@@ -64,7 +66,7 @@ class Tuning:
     ) -> None:
         self._site, self._file, self._jobs = site, file, jobs
         self._env_kwargs, self._seeds = {**env_kwargs, "site": site.name}, seeds
-        self._head = {"sources": _sources(), "seeds": list(seeds), "environment": self._env_kwargs}
+        self._head = {"sources": _sources(apart=_OF_AGENTS), "seeds": list(seeds), "environment": self._env_kwargs}
         self.tried: list[dict[str, Any]] = []
         kept = _read(file)
         if {key: kept.get(key) for key in self._head} == self._head:
@@ -149,7 +151,7 @@ def variant(section: Section, name: str, declared: Mapping[str, Any]) -> Scenari
     config = changed(section.agent(declared["scenario"]), declared.get("values", {}))
     assert isinstance(config, ScenarioConfig)
     own = {"models": f"data/models_development/{name}"} | {
-        key: declared[key] for key in ("algorithm",) if key in declared
+        key: declared[key] for key in ("algorithm", "policy") if key in declared
     }
     return config.model_copy(update=own)
 
@@ -215,10 +217,10 @@ def _plan() -> dict[str, Any]:
     return tomllib.loads(PLAN.read_text(encoding="utf-8"))
 
 
-def _sources() -> str:
-    """Digest of the code that an episode depends on."""
+def _sources(apart: Sequence[str] = ()) -> str:
+    """Digest of the code that an episode depends on, `apart` from what it does not."""
     folder = Path(__file__).resolve().parent
-    names = sorted(file.name for file in folder.glob("*.py") if file.name not in ("agents.py", "development.py"))
+    names = sorted({file.name for file in folder.glob("*.py")} - {"agents.py", "development.py", *apart})
     return hashlib.sha256(json.dumps(source_digests(folder, names)).encode()).hexdigest()[:16]
 
 
@@ -242,11 +244,15 @@ def _write(file: Path, body: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit code."""
+    plan = _plan()
     parser = argparse.ArgumentParser(
         prog="python -m validation_ch7.section_7_6_rl_performance.second_study.development", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("what", choices=("baselines", "agents", "table"))
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=plan["seeds"]["training"], help="agents: those to train"
+    )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="sites, or agents; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="baselines: how many are played at a time")
     parser.add_argument(
@@ -254,14 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--kept", type=Path, default=KEPT, help="what is finished is kept in this folder")
     options = parser.parse_args(arguments)
-    plan = _plan()
     try:
         if options.what == "baselines":
             for site in options.only or SITES:
                 file = options.kept / f"baselines_{site}.json"
                 Tuning(find_intersection(site), file, {}, seeds_of("tuning"), options.jobs).run(plan["baselines"])
         elif options.what == "agents":
-            for name, seed in itertools.product(options.only or plan["agents"], plan["seeds"]["training"]):
+            for seed, name in itertools.product(options.seeds, options.only or plan["agents"]):
                 train_variant(name, plan["agents"][name], seed, options.workdir.resolve(), options.kept)
         else:
             print(table(options.kept))

@@ -27,7 +27,7 @@ from validation_ch7.section_7_6_rl_performance.intersection import find_intersec
 from validation_ch7.section_7_6_rl_performance.second_study.faults import Faults
 from validation_ch7.section_7_6_rl_performance.second_study.junction import read_junction
 from validation_ch7.section_7_6_rl_performance.second_study.messages import EpisodeRequest, Readings, Snapshot
-from validation_ch7.section_7_6_rl_performance.second_study.observation import GROUPS, Observer
+from validation_ch7.section_7_6_rl_performance.second_study.observation import GROUPS, LAYOUTS, Observer
 from validation_ch7.section_7_6_rl_performance.second_study.reward import REWARDS
 from validation_ch7.section_7_6_rl_performance.second_study.signal_controller import Timing
 from validation_ch7.section_7_6_rl_performance.second_study.simulation import Simulation
@@ -42,7 +42,7 @@ class SignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
         decision_s: seconds from one decision to the next.
         yellow_s, longest_clearance_s, min_green_s, max_green_s: see `signal_controller.Timing`.
         detection_m, near_m: how far before the stop line vehicles are seen, and are near, in metres.
-        observed: the groups of the observation.
+        observed, layout: the groups of the observation, and how they are put together.
         reward: which one is paid.
         demand, departure_shift_s: other traffic, see `messages.EpisodeRequest`.
         sensor_noise, dead_detector: imperfect detectors, see `faults.Faults`.
@@ -67,6 +67,7 @@ class SignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
         detection_m: float = 200.0,
         near_m: float = 50.0,
         observed: Sequence[str] = GROUPS,
+        layout: str = "lanes",
         reward: str = "delay",
         demand: float = 1.0,
         departure_shift_s: int = 0,
@@ -86,10 +87,11 @@ class SignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
                 f"max_green_s = {max_green_s} cannot be shown.",
                 next_step="make none of them negative, min_green_s at least 1 and max_green_s no shorter.",
             )
-        if unknown := [*({*observed} - {*GROUPS}), *({reward} - REWARDS.keys())]:
+        if unknown := [*({*observed} - {*GROUPS}), *({layout} - {*LAYOUTS}), *({reward} - REWARDS.keys())]:
             raise ConfigError(
                 f"There is no {unknown[0]!r} to observe or to pay.",
-                next_step=f"choose among observed: {', '.join(GROUPS)}; reward: {', '.join(REWARDS)}.",
+                next_step=f"choose among observed: {', '.join(GROUPS)}; layout: {', '.join(LAYOUTS)}; "
+                f"reward: {', '.join(REWARDS)}.",
             )
         self.decision_s = decision_s
         self.timing = Timing(yellow_s, longest_clearance_s, min_green_s, max_green_s)
@@ -104,6 +106,7 @@ class SignalEnv(gym.Env[npt.NDArray[np.float32], SupportsInt]):
             detection_m=detection_m,
             near_m=near_m,
             groups=observed,
+            layout=layout,
         )
         self._reward = REWARDS[reward]
         self.observation_space = gym.spaces.Box(0.0, 1.0, (self._observer.length,), np.float32)

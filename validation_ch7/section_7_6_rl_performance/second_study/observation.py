@@ -1,4 +1,4 @@
-"""What the agent sees: a vector of floats in [0, 1], put together from groups that an ablation may leave out.
+"""What the agent sees: floats in [0, 1], put together from groups that an ablation may leave out.
 
 | group | length | what |
 |---|---|---|
@@ -7,11 +7,16 @@
 | `density` | L | vehicles within the detection distance over the number that fits there |
 | `queue` | L | standing ones, likewise |
 | `near` | L | vehicles within the near distance over the number that fits there |
+| `approaching` | L | those of them that move, likewise |
 | `longest_wait` | L | how long the vehicle of the lane that has waited longest has, over two minutes |
 | `exits` | 2 E | vehicles, and standing ones, over the number that fits on the outgoing lane |
 | `box` | L | vehicles standing inside the junction that came from the lane, over four |
 
 P green phases, L incoming lanes, E outgoing lanes. Whatever exceeds its divisor is cut off at 1.
+
+In the layout `lanes` that is the vector. In the layout `phases` each phase has a block of the same length, so that one
+network can value every phase (`phase_network.py`): whether it is shown, the timing where it is, and of each other group
+the mean and the largest over the lanes that the phase serves.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from validation_ch7.section_7_6_rl_performance.second_study.junction import Junc
 from validation_ch7.section_7_6_rl_performance.second_study.messages import Readings, Snapshot
 from validation_ch7.section_7_6_rl_performance.second_study.signal_controller import Timing
 
-GROUPS = ("phase", "timing", "density", "queue", "near", "longest_wait", "exits", "box")
+GROUPS = ("phase", "timing", "density", "queue", "near", "approaching", "longest_wait", "exits", "box")
+LAYOUTS = ("lanes", "phases")
 LONG_WAIT_S = 120.0
 FULL_BOX = 4.0
 
@@ -42,6 +48,7 @@ class Observer:
         timing: of its signal.
         detection_m, near_m: the two distances of the detectors.
         groups: those of `GROUPS` that are seen; always in the order of that table.
+        layout: one of `LAYOUTS`.
 
     Attributes:
         length: of an observation.
@@ -57,29 +64,54 @@ class Observer:
         detection_m: float,
         near_m: float,
         groups: Sequence[str] = GROUPS,
+        layout: str = "lanes",
     ) -> None:
         self._phases, self._timing = len(site.greens), timing
         self._groups = [group for group in GROUPS if group in groups]
         far, near = junction.places(detection_m, VEHICLE_M), junction.places(near_m, VEHICLE_M)
         exits = [max(1.0, lane.length_m / VEHICLE_M) for lane in site.exits]
         lanes = len(far)
-        size = dict(zip(GROUPS, (self._phases, 3, lanes, lanes, lanes, lanes, 2 * len(exits), lanes), strict=True))
-        self.length = sum(size[group] for group in self._groups)
+        of_lanes = dict.fromkeys(GROUPS, lanes)
+        size = of_lanes | {"phase": self._phases, "timing": 3, "exits": 2 * len(exits)}
         self.places = sum(far)
         whole = {
             "density": far,
             "queue": far,
             "near": near,
+            "approaching": near,
             "longest_wait": [LONG_WAIT_S] * lanes,
             "exits": exits * 2,
             "box": [FULL_BOX] * lanes,
         }
-        self._whole = np.concatenate([whole.get(group, np.ones(size[group])) for group in self._groups])
+        self._whole = {group: np.asarray(whole.get(group, np.ones(size[group]))) for group in self._groups}
+        self._served = [tuple(map(list, site.served(phase))) for phase in range(self._phases)]
+        self._is_by_phase = layout == "phases"
+        blocks = sum({"phase": 1, "timing": 3, "exits": 4}.get(group, 2) for group in self._groups)
+        self.length = blocks * self._phases if self._is_by_phase else sum(size[group] for group in self._groups)
 
     def see(self, snapshot: Snapshot, seen: Readings) -> Vector:
         """The observation of a moment of which the detectors say `seen`."""
-        parts = [self._part(group, snapshot, seen) for group in self._groups]
-        return np.asarray((np.concatenate(parts) / self._whole).clip(0.0, 1.0), np.float32)
+        parts = {
+            group: (np.asarray(self._part(group, snapshot, seen)) / self._whole[group]).clip(0.0, 1.0)
+            for group in self._groups
+        }
+        if self._is_by_phase:
+            shown = snapshot.phase if snapshot.following is None else snapshot.following
+            return np.concatenate([self._block(phase, shown, parts) for phase in range(self._phases)], dtype=np.float32)
+        return np.concatenate(list(parts.values()), dtype=np.float32)
+
+    def _block(self, phase: int, shown: int, parts: dict[str, npt.NDArray[np.float64]]) -> list[float]:
+        lanes, exits = self._served[phase]
+        block: list[float] = []
+        for group, values in parts.items():
+            if group == "phase":
+                block.append(values[phase])
+            elif group == "timing":
+                block += list(values if phase == shown else np.zeros(3))
+            else:
+                halves = values.reshape(2, -1)[:, exits] if group == "exits" else values[None, lanes]
+                block += [statistic for half in halves for statistic in (half.mean(), half.max())]
+        return block
 
     def _part(self, group: str, snapshot: Snapshot, seen: Readings) -> Sequence[float] | npt.NDArray[np.float64]:
         is_changing = snapshot.following is not None
@@ -96,6 +128,7 @@ class Observer:
             "density": seen.vehicles,
             "queue": seen.halting,
             "near": seen.near,
+            "approaching": seen.approaching,
             "longest_wait": seen.longest_wait_s,
             "box": seen.in_box,
         }[group]

@@ -55,6 +55,27 @@ class Traffic(_Frozen):
         return list(range(self.held_out.first, self.held_out.first + count))
 
 
+class Ablation(_Frozen):
+    """What the checkpoint system is compared by: the same training under the same kills, four ways of saving.
+
+    Attributes:
+        scenario, timesteps: what is trained, and how far.
+        training_seeds: each way is trained once with each.
+        save_every: timesteps from one save to the next.
+        session_decisions: decisions that a session plays before it is killed.
+        sessions: after so many, what is not finished is given up.
+        traffic: what the final models are judged by.
+    """
+
+    scenario: str
+    timesteps: PositiveInt
+    training_seeds: Annotated[list[int], Field(min_length=1)]
+    save_every: PositiveInt
+    session_decisions: PositiveInt
+    sessions: PositiveInt
+    traffic: SeedRange
+
+
 class Judgement(_Frozen):
     """How results become verdicts.
 
@@ -85,6 +106,7 @@ class Declaration(_Frozen):
     agents: dict[str, Agent]
     traffic: Traffic
     judgement: Judgement
+    ablation: Ablation
     sha256: str
 
     @model_validator(mode="after")

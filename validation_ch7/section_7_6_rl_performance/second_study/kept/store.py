@@ -5,6 +5,8 @@ results/
   episodes/<site>/<condition>/<controller>.json     every episode of a baseline, or of one training (`main_101`)
   trainings/<site>/<agent>_<seed>.json              what one training was: identity, code, curves, sessions, costs
   policies/<site>/<agent>_<seed>.zip                the judged model's networks, without optimizer and replay
+  shares/<site>.json                                where the time of a training went, as it was measured once
+  ablation/<way>_<seed>.json                        what came of a training of the checkpoint system's ablation
   report/                                           what was made of it: see `report/writing.py`
 ```
 
@@ -148,9 +150,34 @@ class Kept:
         self._write(Path("policies", site, f"{name}.zip"), policy)
         self._write(Path("trainings", site, f"{name}.json"), seal(body, schema=SCHEMA))
 
+    def ablation(self, way: str, seed: int) -> dict[str, Any] | None:
+        """What is kept of a training of the ablation; None for nothing.
+
+        Raises:
+            OutputDamaged: it was changed after it was written.
+        """
+        return self._read(Path("ablation", f"{way}_{seed}.json"))
+
+    def keep_ablation(self, way: str, seed: int, body: Mapping[str, Any]) -> None:
+        """Keep what came of one."""
+        self._write(Path("ablation", f"{way}_{seed}.json"), seal(body, schema=SCHEMA))
+
+    def shares(self, site: str) -> dict[str, Any] | None:
+        """Where the time of a training at a site went; None where that was not measured.
+
+        Raises:
+            OutputDamaged: it was changed after it was written.
+        """
+        return self._read(Path("shares", f"{site}.json"))
+
+    def keep_shares(self, site: str, body: Mapping[str, Any]) -> None:
+        """Keep it."""
+        self._write(Path("shares", f"{site}.json"), seal(body, schema=SCHEMA))
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of every kept file, by its name below the folder."""
-        files = (file for kind in ("episodes", "trainings", "policies") for file in (self.folder / kind).rglob("*"))
+        kinds = ("episodes", "trainings", "policies", "shares", "ablation")
+        files = (file for kind in kinds for file in (self.folder / kind).rglob("*"))
         return {file.relative_to(self.folder).as_posix(): _sha256(file) for file in sorted(files) if file.is_file()}
 
     def _read(self, name: Path) -> dict[str, Any] | None:

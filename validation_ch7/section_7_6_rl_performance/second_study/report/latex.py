@@ -16,18 +16,19 @@ import jinja2
 from validation_ch7.section_7_6_rl_performance.report import latex as shared
 from validation_ch7.section_7_6_rl_performance.report.wording import Language
 from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
+from validation_ch7.section_7_6_rl_performance.second_study.report.around import Around, Tried
 from validation_ch7.section_7_6_rl_performance.second_study.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import MAIN, SiteResult
 from validation_ch7.section_7_6_rl_performance.second_study.report.wording import word
 
 
-def section(results: Sequence[SiteResult], language: Language, provenance: Mapping[str, Any]) -> str:
+def section(results: Sequence[SiteResult], around: Around, language: Language, provenance: Mapping[str, Any]) -> str:
     """The body of the section."""
     return (
         _environment(language, results[0].declaration.judgement.confidence)
         .get_template(f"section.{language}.tex.j2")
-        .render(results=results, figures=list(FIGURES), main=MAIN, provenance=provenance, language=language,
-                declaration=results[0].declaration, judgement=results[0].declaration.judgement)
+        .render(results=results, around=around, figures=list(FIGURES), main=MAIN, provenance=provenance,
+                language=language, declaration=results[0].declaration, judgement=results[0].declaration.judgement)
     )  # fmt: skip
 
 
@@ -64,11 +65,20 @@ def _environment(language: Language, confidence: float) -> jinja2.Environment:
     def p_value(p: float) -> str:
         return "$< " + _decimal("0.001", language) + "$" if p < 0.001 else number(p, 3)
 
+    def changes(tried: Tried) -> str:
+        """What a variant has otherwise than its scenario."""
+        values = {key.split(".")[-1]: value for key, value in tried.declared.get("values", {}).items()}
+        own = {key: tried.declared[key].split(":")[-1] for key in ("algorithm", "policy") if key in tried.declared}
+        named = {**own, **values}
+        said = ", ".join(f"\\texttt{{{name.translate(shared.SPECIAL)}}} {value_of(named[name])}" for name in named)
+        return said or str(tried.declared.get("remark", "--"))
+
     filters: dict[str, Callable[..., str]] = {
         "word": lambda key: word(key, language).translate(shared.SPECIAL),
         "the": lambda key: word(f"the_{key}", language).translate(shared.SPECIAL),
         "interval": interval,
         "value": value_of,
+        "changes": changes,
         "p": p_value,
         "number": lambda value, digits=1: "--" if value is None or math.isnan(value) else number(value, digits),
     }

@@ -7,7 +7,8 @@ no path and no time, so the same data give the same id everywhere.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -17,8 +18,10 @@ import scipy
 
 from kaggle_manager.sections.identity import source_digests
 from validation_ch7.section_7_6_rl_performance.report.provenance import identifier
+from validation_ch7.section_7_6_rl_performance.second_study.contenders import KEPT as DEVELOPMENT
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
+from validation_ch7.section_7_6_rl_performance.second_study.report.around import FIRST_STUDY
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
@@ -30,7 +33,9 @@ def describe(kept: Kept, declaration: Declaration, results: Sequence[SiteResult]
         "schema": 1,
         "declaration": {"status": declaration.status, "sha256": declaration.sha256},
         "kept": kept.digests(),
-        "statistics": source_digests(judging, sorted(file.name for file in judging.glob("*.py"))),
+        "development": source_digests(DEVELOPMENT, sorted(_names(DEVELOPMENT, "*.json"))),
+        "first_study": source_digests(FIRST_STUDY.parent, [FIRST_STUDY.name]),
+        "statistics": source_digests(judging, sorted(_names(judging, "*.py"))),
         "simulator": sorted({key["simulator"] for result in results for key in result.keys.values()}),
         "code": sorted({each["code_sha256"] for result in results for of in result.trainings.values() for each in of}),
     }
@@ -45,3 +50,7 @@ def describe(kept: Kept, declaration: Declaration, results: Sequence[SiteResult]
             "jinja2": jinja2.__version__,
         },
     }
+
+
+def _names(folder: Path, pattern: str) -> Iterator[str]:
+    return (file.relative_to(folder).as_posix() for file in folder.rglob(pattern))

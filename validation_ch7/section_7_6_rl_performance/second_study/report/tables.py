@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from validation_ch7.section_7_6_rl_performance.report.tables import csv_of
 from validation_ch7.section_7_6_rl_performance.second_study.judging.comparison import Summary
 from validation_ch7.section_7_6_rl_performance.second_study.judging.crossed_bootstrap import Estimate
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import AS_TRAINED
+from validation_ch7.section_7_6_rl_performance.second_study.report.around import Saving, Tried
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 
 Row = dict[str, Any]
@@ -107,6 +110,17 @@ def _training_rows(results: Sequence[SiteResult]) -> Iterator[Row]:
                     "delay_s": _number(math.fsum(delays) / len(delays)) if delays else None,
                     "gridlocked": sum(episode.gridlock_onset_s is not None for episode in episodes),
                 }
+
+
+def plain(rows: Sequence[Saving | Tried], provenance_id: str) -> bytes:
+    """One row for each, with its attributes as columns."""
+    return csv_of(({name: _cell(value) for name, value in asdict(row).items()} for row in rows), provenance_id)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return _number(value)
+    return value if isinstance(value, int | str) else json.dumps(value)
 
 
 def _columns(name: str, estimate: Estimate, confidence: float) -> Row:

@@ -21,6 +21,7 @@ from validation_ch7.section_7_6_rl_performance.report.writing import (
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
 from validation_ch7.section_7_6_rl_performance.second_study.report import latex, provenance, tables
+from validation_ch7.section_7_6_rl_performance.second_study.report.around import gather_around
 from validation_ch7.section_7_6_rl_performance.second_study.report.figures import FIGURES
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
 from validation_ch7.section_7_6_rl_performance.second_study.report.wording import LANGUAGES
@@ -61,6 +62,7 @@ def check_report(kept: Kept, declaration: Declaration) -> int:
 def report_files(kept: Kept, declaration: Declaration) -> Mapping[str, bytes]:
     """The whole report: relative name -> bytes."""
     results = gather(kept, declaration)
+    around = gather_around(kept, declaration, results)
     described = provenance.describe(kept, declaration, results)
     identifier = described["id"]
     files = {
@@ -68,9 +70,11 @@ def report_files(kept: Kept, declaration: Declaration) -> Mapping[str, bytes]:
         "tables/summary.csv": tables.summary(results, identifier),
         "tables/comparisons.csv": tables.comparisons(results, identifier),
         "tables/trainings.csv": tables.trainings(results, identifier),
+        "tables/savings.csv": tables.plain(around.savings, identifier),
+        "tables/tried.csv": tables.plain(around.tried, identifier),
     }
     for language in LANGUAGES:
-        files[f"section_7_6.{language}.tex"] = latex.section(results, language, described).encode()
+        files[f"section_7_6.{language}.tex"] = latex.section(results, around, language, described).encode()
         files[f"document.{language}.tex"] = latex.document(results, language).encode()
         for result in results:
             for name, draw in FIGURES.items():
