@@ -25,7 +25,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, SupportsInt
+from typing import Any
 
 import kaggle_manager.trainer  # noqa: F401  # it pins the arithmetic, which has to be before NumPy is loaded
 from kaggle_manager.checkpoints import CheckpointStore, TrainingTree
@@ -157,16 +157,18 @@ def _scenario(declared: Ablation) -> tuple[Section, ScenarioConfig]:
 
 
 def _count(file: Path, most: int | None) -> None:
-    """Write a byte for each step of an environment here, and let this process be killed before the one after `most`."""
-    step, count = SignalEnv.step, os.open(file, os.O_WRONLY | os.O_APPEND)
+    """Write a byte for each decision that is trained on here; let this process be killed at the one after `most`."""
+    from stable_baselines3.common.base_class import BaseAlgorithm
 
-    def counted(env: SignalEnv, action: SupportsInt) -> Any:
+    after_step, count = BaseAlgorithm._update_info_buffer, os.open(file, os.O_WRONLY | os.O_APPEND)
+
+    def counted(*arguments: Any, **named: Any) -> None:
         if os.fstat(count).st_size == most:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(count, b".")
-        return step(env, action)
+        after_step(*arguments, **named)
 
-    SignalEnv.step = counted  # type: ignore[method-assign]
+    BaseAlgorithm._update_info_buffer = counted  # type: ignore[method-assign]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
