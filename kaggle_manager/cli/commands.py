@@ -22,18 +22,20 @@ from kaggle_manager.cli.init import init
 from kaggle_manager.cli.local_kaggle import local_kaggle
 from kaggle_manager.cli.notify import notify
 from kaggle_manager.cli.preflight import preflight
+from kaggle_manager.cli.publish import publish
 from kaggle_manager.cli.report import PASSED_ON, report, selftest
 from kaggle_manager.cli.run import adopt, download, run, stop, tick
 from kaggle_manager.cli.schedule.command import schedule
 from kaggle_manager.cli.state import forecast, history, logs, status
 from kaggle_manager.cli.sweep import sweep
+from kaggle_manager.cli.track import track
 from kaggle_manager.errors import ConfigError
 
 # What Typer raises about a line that is not a command; this base of all of it has no public name.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 # What `--help` lists under each title, in its order.
 PANELS: Mapping[str, Sequence[Callable[..., None] | typer.Typer]] = {
-    "Everyday": (init, run, status, logs, forecast, history, stop, dashboard, report, sweep),
+    "Everyday": (init, run, status, logs, forecast, history, stop, dashboard, report, track, publish, sweep),
     "Checkpoints": (export, restore, checkpoints),
     "Platforms": (download, adopt, clean, local_kaggle),
     "Tools": (doctor, preflight, tick, schedule, notify, selftest),

@@ -11,6 +11,9 @@ EXTRAS = {
     "traffic": ("libsumo", "sumolib", "sumo-rl"),
     "report": ("scipy", "matplotlib", "jinja2"),
     "sweep": ("optuna",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+    "hub": ("huggingface-hub", "imageio", "imageio-ffmpeg"),
 }
 _EXTRA_OF = {library: extra for extra, libraries in EXTRAS.items() for library in libraries}
 

@@ -72,12 +72,14 @@ PARSED = {
     "local-kaggle demo": "test_local_kaggle_demo",
     "notify test": "sends: test_notifier",
     "sweep": "many trainings: test_a_sweep_is_carried_on",
+    "track": "needs a tracker: test_a_run_is_tracked_in_mlflow, test_a_run_is_tracked_in_wandb",
+    "publish": "needs a hub: test_a_model_is_published, test_a_published_model_plays_again",
 }
 # Options with which a command that is run here would write outside the work folder, or go on for ever.
 PARSED_WITH = {"--write", "--remove", "--watch"}
 # Programs that are not ours. The official client is run by test_local_kaggle_official_command.
 FOREIGN = {"kaggle", "export", "unset", "pip", "gh", "tensorboard", "cd", "git", "make", "apt-get", "sudo", "loginctl"}
-FOREIGN |= {"optuna-dashboard"}
+FOREIGN |= {"optuna-dashboard", "wandb", "hf"}
 # Options of theirs, and of the setup, that sentences name.
 FOREIGN_OPTIONS = {"--accelerator", "--user", "--timeout", "--logdir", "--help", "--without-pip", "--no-browser"}
 # What stands for a place of the reader's own.

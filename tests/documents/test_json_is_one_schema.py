@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
 from kaggle_manager.errors import KaggleManagerError
+from kaggle_manager.integrations.hub import PublishReport
+from kaggle_manager.integrations.track import TrackReport
 from kaggle_manager.orchestrator.adopt import Adopted
 from kaggle_manager.orchestrator.stop import Stopped
 from kaggle_manager.runs.journal import Journal
@@ -43,6 +45,8 @@ TYPES = {
     "stop": Stopped,
     "adopt": Adopted,
     "export": ExportReport,
+    "track": TrackReport,
+    "publish": PublishReport,
     "copy": Copy,
     "difference": TreeDifference,
     "sweep": SweepReport,
@@ -68,6 +72,8 @@ CHEAP: dict[str, tuple[str, int]] = {
     "dashboard": ("error", 2),
     f"export {SECTION} EXPORT": ("export", 0),
     f"restore {SECTION} --from EXPORT": ("restore", 0),
+    f"track {SECTION} --to mlflow --scenario nope": ("error", 2),
+    f"publish {SECTION} hf://owner/name --scenario nope": ("error", 2),
     "clean --platform kaggle": ("clean", 0),
     "clean --platform moon": ("error", 2),
     f"schedule {SECTION} cron": ("schedule", 0),

@@ -1,0 +1,84 @@
+"""What the libraries of the services raise, as errors of this project, and no secret in any text of theirs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from kaggle_manager.errors import (
+    AuthError,
+    ConfigError,
+    KaggleManagerError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    one_line,
+)
+
+# Where the libraries find credentials; a text that quotes one is shown without it.
+SECRET_VARIABLES = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "WANDB_API_KEY",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+)
+# Packages whose errors are answers of a service, or tell of none. Anything else that is raised is a defect.
+_LIBRARIES = ("mlflow", "wandb", "huggingface_hub", "requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
+_LONGEST = 400
+_USER_IN_ADDRESS = re.compile(r"//[^/@\s]*@")
+
+
+@contextmanager
+def answers_of(service: str, *, safe: str, sign_in: str) -> Iterator[None]:
+    """Turn what its library raises inside into the error that it is.
+
+    Args:
+        service: what a message calls it.
+        safe: what was not touched.
+        sign_in: what the user does about credentials.
+
+    Raises:
+        AuthError, NotFound, RateLimited, ConfigError, Unavailable: see `errors`.
+    """
+    try:
+        yield
+    except (KaggleManagerError, ImportError):
+        raise
+    except Exception as error:
+        if not isinstance(error, ConnectionError) and type(error).__module__.partition(".")[0] not in _LIBRARIES:
+            raise
+        raise _typed(service, error, safe, sign_in) from error
+
+
+def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """One line of a text that may quote an address with a password in it, or a token of the environment."""
+    text = _USER_IN_ADDRESS.sub("//", text)
+    for name in SECRET_VARIABLES:
+        if secret := environ.get(name, "").strip():
+            text = text.replace(secret, "…")
+    return one_line(text, _LONGEST)
+
+
+def _typed(service: str, error: Exception, safe: str, sign_in: str) -> KaggleManagerError:
+    said, status, kind = without_secrets(str(error)), _status(error), type(error).__name__
+    if status in (401, 403) or re.search("Auth|LocalToken", kind) or "api_key" in str(error):
+        return AuthError(f"{service} refused the credentials, or found none: {said}", safe=safe, next_step=sign_in)
+    if status == 404:
+        return NotFound(f"{service} has no such thing: {said}", safe=safe, next_step=f"check its name; or {sign_in}")
+    if status == 429:
+        return RateLimited(f"{service} asks to slow down: {said}", safe=safe)
+    if (status is not None and 400 <= status < 500) or re.search("Usage|Validation", kind):
+        return ConfigError(f"{service} does not accept this: {said}", safe=safe, next_step="correct what it names")
+    return Unavailable(f"{service} could not be reached, or failed: {said}", safe=safe)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an answer; None where there was none."""
+    of_answer = getattr(getattr(error, "response", None), "status_code", None)
+    if of_answer is not None:
+        return int(of_answer)
+    ask = getattr(error, "get_http_status_code", None)  # of MLflow: 500 where no answer came
+    return int(ask()) if callable(ask) else None

@@ -1,0 +1,140 @@
+"""A publication is one commit of verified bytes, says what the run says, touches nothing else and shows no secret."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_hub import Hub, Repository, running, spoken_to_by_the_library
+from small_trees import SECTION, flip
+from tracked_world import RUN, begin, grow
+from typer.testing import CliRunner
+
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.cli import publish as command
+from kaggle_manager.cli.commands import app
+from kaggle_manager.errors import AuthError, CheckpointNotFound, ConfigError, Unavailable
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # those of the library's own code
+    pytest.mark.skipif(
+        find_spec("huggingface_hub") is None,
+        reason="no huggingface_hub: pip install -c constraints.txt -e '.[train,dev,hub]'",
+    ),
+]
+TOKEN = "hf_" + "93f1a7secret"
+MODEL = "me/walker"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    for name in [name for name in os.environ if name.startswith(("HF_", "KM_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with running(TOKEN) as hub:
+        spoken_to_by_the_library(hub, monkeypatch, str(tmp_path / "cache"))
+        yield hub
+
+
+def publish(folder: Path, *options: str, code: int = 0, to: str = MODEL) -> dict[str, Any]:
+    line = ["publish", SECTION, f"hf://{to}", "--workdir", str(folder), "--json", *options]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == code, done.output
+    assert TOKEN not in done.output
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_model_statistics_page_and_curves_are_one_commit_and_a_second_call_changes_nothing(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(command, "_video_of", lambda *_: b"a video")
+    config = begin(tmp_path / "work")
+    grow(config, 1)
+    grow(config, 2)
+    done = publish(tmp_path / "work")
+    assert (done["run_id"], done["step"], done["score"], done["no_video"]) == (RUN, 200, 200.0, "")
+    there = hub.repositories[MODEL]
+    assert len(there.commits) == 2, "that which made the repository, and one"
+    assert set(there.files) == {".gitattributes", *done["files"]}
+    assert there.files["best_model.zip"] == b"model 200"
+    assert there.files["vecnormalize.pkl"] == b"statistics 200"
+    assert there.files["replay.mp4"] == b"a video"
+    assert b"<svg" in there.files["curve.svg"]
+    card = huggingface_hub.ModelCard(there.files["README.md"].decode())
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("mean_reward", "200.00 +/- 1.00")
+    assert (result.dataset_name, card.data.library_name) == ("Walk-v1", "stable-baselines3")
+    facts = json.loads(there.files["training.json"])
+    assert (facts["seed"], facts["exactness"]) == (3, "Its bits are those of a training that was never interrupted.")
+    assert [row["last_step"] for row in facts["sessions"]] == [100, 200]
+    assert facts["identity"]["hyperparameters"]["learning_rate"] == 0.001
+    page = there.files["README.md"].decode()
+    assert facts["manifest_sha256"] in page
+    assert "PPO.load(" in page
+    written = there.files["README.md"] + there.files["training.json"]
+    assert str(tmp_path).encode() not in written
+    again = publish(tmp_path / "work")
+    assert (again["up_to_date"], again["commit"], len(there.commits)) == (True, done["commit"], 2)
+    everything = [path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert not any(TOKEN.encode() in data for data in [*everything, *there.files.values()])
+
+
+def test_a_better_model_takes_the_place_of_the_other_with_a_video_of_its_own(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(command, "_video_of", lambda _, checkpoint: made.append(checkpoint.step) or b"%d" % made[-1])
+    config = begin(tmp_path / "work")
+    grow(config, 1)
+    publish(tmp_path / "work", "--private")
+    assert hub.repositories[MODEL].private
+    assert publish(tmp_path / "work")["up_to_date"]
+    grow(config, 2, is_last=True)
+    publish(tmp_path / "work")
+    assert made == [100, 200], "one for each model, and none for the same one again"
+    assert hub.repositories[MODEL].files["replay.mp4"] == b"200"
+    grow(config, 3)
+    without = publish(tmp_path / "work", "--no-video")
+    assert without["no_video"] == "none was asked for"
+    assert "replay.mp4" not in hub.repositories[MODEL].files, "it was of another model"
+
+
+def test_a_repository_that_holds_something_else_is_left_alone(hub: Hub, tmp_path: Path) -> None:
+    grow(begin(tmp_path / "work"), 1)
+    hub.repositories[MODEL] = Repository(private=False)
+    hub.repositories[MODEL].commit({"README.md": b"# Somebody's\n"})
+    said = publish(tmp_path / "work", code=ConfigError.exit_code)
+    assert "files that are no publication" in said["why"]
+    grow(begin(tmp_path / "one"), 1)
+    publish(tmp_path / "one", "--no-video", to="me/one")
+    facts = json.loads(hub.repositories["me/one"].files["training.json"]) | {"scenario": "another"}
+    hub.repositories["me/one"].commit({"training.json": json.dumps(facts).encode()})
+    said = publish(tmp_path / "one", to="me/one", code=ConfigError.exit_code)
+    assert "holds the model of" in said["why"]
+    assert len(hub.repositories["me/one"].commits) == 3
+
+
+def test_what_keeps_a_model_from_being_published_is_said(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = begin(tmp_path / "work")
+    assert publish(tmp_path / "work", code=CheckpointNotFound.exit_code)["error"] == "CheckpointNotFound"
+    grow(config, 1)
+    assert publish(tmp_path / "work", to="no-owner", code=2)["next"] == "write it as hf://OWNER/NAME"
+    hub.refuses = 503
+    assert publish(tmp_path / "work", code=Unavailable.exit_code)["human_action_required"] is False
+    hub.refuses = 0
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "another")
+    assert "HF_TOKEN" in publish(tmp_path / "work", code=AuthError.exit_code)["next"]
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    flip(TrainingTree(config.tree, config.scenario_name).best_model)
+    publish(tmp_path / "work", code=CheckpointNotFound.exit_code)
+    assert hub.repositories == {}

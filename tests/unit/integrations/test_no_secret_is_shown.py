@@ -1,0 +1,59 @@
+"""No text of a service's library brings a token or a password into a message, and each answer has its class."""
+
+from __future__ import annotations
+
+import pytest
+
+from kaggle_manager.errors import AuthError, ConfigError, NotFound, RateLimited, Unavailable
+from kaggle_manager.integrations.service_errors import SECRET_VARIABLES, answers_of, without_secrets
+
+SECRET = "tk-93f1a7secret"
+
+
+class Answer:
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+class ServiceError(OSError):
+    """As the Hub's library raises it."""
+
+    __module__ = "huggingface_hub.errors"
+
+    def __init__(self, status: int | None, text: str) -> None:
+        super().__init__(text)
+        self.response = None if status is None else Answer(status)
+
+
+@pytest.mark.parametrize("name", SECRET_VARIABLES)
+def test_a_token_of_the_environment_and_a_password_in_an_address_are_left_out(name: str) -> None:
+    text = f"GET https://user:{SECRET}@host/api?token={SECRET} failed"
+    assert SECRET not in without_secrets(text, {name: SECRET})
+    assert "https://host/api" in without_secrets(text, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, AuthError),
+        (403, AuthError),
+        (404, NotFound),
+        (422, ConfigError),
+        (429, RateLimited),
+        (500, Unavailable),
+        (None, Unavailable),
+    ],
+)
+def test_an_answer_becomes_the_error_that_it_is(
+    status: int | None, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    with pytest.raises(kind) as raised, answers_of("The hub", safe="the run", sign_in="sign in"):
+        raise ServiceError(status, f"it said {SECRET}")
+    assert SECRET not in str(raised.value)
+    assert "the run" in str(raised.value)
+
+
+def test_a_defect_of_this_program_is_no_answer_of_a_service() -> None:
+    with pytest.raises(ZeroDivisionError), answers_of("The hub", safe="the run", sign_in="sign in"):
+        print(1 / 0)
