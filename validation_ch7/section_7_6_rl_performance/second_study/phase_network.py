@@ -30,7 +30,7 @@ class PhaseValues(nn.Module):
         self.value = nn.Sequential(nn.Linear(units, units), nn.ReLU(), nn.Linear(units, 1))
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        blocks = observations.unflatten(-1, (self._phases, -1))
+        blocks = observations.unflatten(-1, (self._phases, -1))  # type: ignore[no-untyped-call]
         each = self.of_phase(blocks)
         shown = (each * blocks[..., :1]).sum(-2, keepdim=True).expand_as(each)
         whole = self.of_whole(observations)

@@ -125,7 +125,7 @@ def _stock(way: str, config: ScenarioConfig, seed: int, folder: Path) -> None:
     from kaggle_manager.trainer.sb3.determinism import make_deterministic
 
     make_deterministic("cpu")
-    env = DummyVecEnv([lambda: Monitor(SignalEnv(**config.environment_kwargs))])
+    env = DummyVecEnv([lambda: Monitor(SignalEnv(**dict[str, Any](config.environment_kwargs)))])
     saves = folder.glob("saves/rl_model_[0-9]*_steps.zip")
     newest = max(saves, key=lambda file: int(file.stem.split("_")[-2]), default=None)
     if newest is None:

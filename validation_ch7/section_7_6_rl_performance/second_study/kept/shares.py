@@ -34,7 +34,7 @@ def measure(config: ScenarioConfig, decisions: int = DECISIONS) -> dict[str, Any
 
     make_deterministic("cpu")
     spent = {"simulator_s": 0.0, "learner_s": 0.0}
-    single = SignalEnv(**config.environment_kwargs)
+    single = SignalEnv(**dict[str, Any](config.environment_kwargs))
     single.step = _timed(single.step, spent, "simulator_s")  # type: ignore[method-assign]
     single.reset = _timed(single.reset, spent, "simulator_s")  # type: ignore[method-assign]
     env = DummyVecEnv([lambda: single])

@@ -16,6 +16,7 @@ from typing import Any
 
 from kaggle_manager.sections.model import SECTION_FILE, load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
+from validation_ch7.section_7_6_rl_performance.scenarios import scenario_at
 from validation_ch7.section_7_6_rl_performance.second_study.contenders import KEPT as DEVELOPMENT
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Ablation, Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
@@ -51,7 +52,7 @@ def replications() -> list[Replicated]:
     found = []
     for site, published in read_protocol(section).published.items():
         for controller, delay_s in published.items():
-            row = rows[section.scenario_at(site), "best" if controller == "dqn" else controller]
+            row = rows[scenario_at(section, site), "best" if controller == "dqn" else controller]
             found.append(
                 Replicated(
                     site=site,
