@@ -101,21 +101,22 @@ def install(extras: Sequence[str]) -> None:
     STAMP.unlink(missing_ok=True)
     has_ensurepip = importlib.util.find_spec("ensurepip") is not None
     if not PYTHON.exists():
-        say(f"making {VENV.name} with Python {sys.version.split()[0]}")
+        doing = f"making {VENV.name} with Python {sys.version.split()[0]}"
+        say(doing)
         # Some distributions split ensurepip from Python: then the outer pip installs into the new environment.
-        run([sys.executable, "-m", "venv", *([] if has_ensurepip else ["--without-pip"]), str(VENV)])
+        run([sys.executable, "-m", "venv", *([] if has_ensurepip else ["--without-pip"]), str(VENV)], doing)
     has_own_pip = subprocess.run([str(PYTHON), "-c", "import pip"], capture_output=True, check=False).returncode == 0
     pip = [str(PYTHON), "-m", "pip"] if has_own_pip else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     what = f"kaggle-manager[{','.join(extras)}]"
     say(f"installing {what} under constraints.txt (once; a minute or more)")
     started = time.monotonic()
     options = ["--disable-pip-version-check", "--progress-bar", "off", "-c", str(PROJECT / "constraints.txt")]
-    run([*pip, "install", *options, "-e", f"{PROJECT}[{','.join(extras)}]"])
+    run([*pip, "install", *options, "-e", f"{PROJECT}[{','.join(extras)}]"], f"installing {what}")
     STAMP.write_text(" ".join([fingerprint(), *extras]), encoding="utf-8")
     say(f"installed in {time.monotonic() - started:.0f} s")
 
 
-def run(command: Sequence[str]) -> None:
+def run(command: Sequence[str], doing: str) -> None:
     """Run a command, saying again and again what it is at; what it printed is shown when it fails."""
     began = time.monotonic()
     printed: deque[str] = deque(maxlen=MOST_SHOWN)
@@ -127,7 +128,7 @@ def run(command: Sequence[str]) -> None:
         while reader.is_alive():
             reader.join(SAY_EVERY_S)
             if reader.is_alive():
-                say(f"{time.monotonic() - began:.0f} s: {printed[-1][:LONGEST] if printed else 'working'}")
+                say(f"{time.monotonic() - began:.0f} s: {printed[-1][:LONGEST] if printed else doing}")
     if code := process.returncode:
         print(*printed, sep="\n", file=sys.stderr)
         raise SystemExit(

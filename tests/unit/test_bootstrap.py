@@ -46,10 +46,10 @@ def test_a_command_that_lasts_says_again_and_again_what_it_is_at(
 
     monkeypatch.setattr(bootstrap, "say", say)
     monkeypatch.setattr(bootstrap, "SAY_EVERY_S", 0.01)
-    bootstrap.run([sys.executable, "-c", WAITS, str(tmp_path / "go")])
+    bootstrap.run([sys.executable, "-c", WAITS, str(tmp_path / "go")], "installing")
 
 
 def test_what_a_command_printed_is_shown_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="ended with code 3"):
-        bootstrap.run([sys.executable, "-c", "print('No matching distribution'); raise SystemExit(3)"])
+        bootstrap.run([sys.executable, "-c", "print('No matching distribution'); raise SystemExit(3)"], "installing")
     assert "No matching distribution" in capsys.readouterr().err
