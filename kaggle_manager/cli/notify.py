@@ -61,8 +61,8 @@ def send_test(as_json: JsonOption = False) -> None:
     if failed:
         error = KaggleManagerError(
             f"{count(failed, 'target')} of {len(deliveries)} did not get the message.",
-            safe="runs go on without messages",
-            next_step=f"correct its address in KM_NOTIFY or {settings_path()} (or the command in KM_NOTIFY_HOOK), as "
+            safe="runs continue without messages",
+            next_step=f"fix its address in KM_NOTIFY or {settings_path()} (or the command in KM_NOTIFY_HOOK), as "
             "https://github.com/caronc/apprise/wiki writes it, and try again",
         )
         print(f"error: {error}", file=sys.stderr)

@@ -170,11 +170,10 @@ def _check_begun(configs: Sequence[RunConfig]) -> None:
     if not any(is_begun(config) for config in configs):
         config = configs[0]
         raise NotFound(
-            f"There is no run of {config.tree} to go on with: the journal {config.journal} "
+            f"There is no run of {config.tree} to continue: the journal {config.journal} "
             + ("knows none." if config.journal.is_file() else "is not there."),
             safe="nothing was made and nothing was started",
-            next_step=f"see whether the disk of {config.state} is mounted; to begin a run on purpose: "
-            f"{config.command('run')}",
+            next_step=f"check that the disk of {config.state} is mounted; to start a run: {config.command('run')}",
         )
 
 

@@ -80,7 +80,7 @@ def sweep(
             study = Study.read(study_folder(state_folder(of.workdir), of.section))
             if stop:
                 (study.folder / STOP_FILE).touch()
-                shown.line("the sweep ends at its next look; sessions that run go on to their pause")
+                shown.line("the sweep ends when it next looks; running sessions continue until they pause")
             report = report_of(study)
         else:
             report = _carry_on(of, shown, trials, max_sessions, _confirmed(confirm), fresh)

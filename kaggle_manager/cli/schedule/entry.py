@@ -140,5 +140,5 @@ def _refused(error: OSError) -> StorageError:
     return StorageError(
         f"{error.filename or 'A file of the schedule'} was refused: {error.strerror or error}.",
         safe="the run is not touched",
-        next_step="give back the permission or make room, and run the same command again",
+        next_step="free disk space or fix the permissions, then run the same command again",
     )

@@ -168,7 +168,7 @@ jobs:
           code=0
           {command} || code=$?
           case $code in
-            {patient}) echo "tick ended with $code: done, or the next tick goes on" ;;
+            {patient}) echo "tick ended with $code: done, or the next tick continues" ;;
             *) exit "$code" ;;
           esac
       # Named by its content: a tick that changed nothing stores nothing.

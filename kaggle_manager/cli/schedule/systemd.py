@@ -29,7 +29,7 @@ Type=oneshot
 WorkingDirectory={_plain(job.project)}
 # env: systemd takes no program with a quote in its path. The colon: a dollar sign is a dollar sign.
 ExecStart=:/usr/bin/env {command}
-# {", ".join(map(str, PATIENT_CODES))}: no failure, the next tick goes on.
+# {", ".join(map(str, PATIENT_CODES))}: no failure, the next tick continues.
 SuccessExitStatus={" ".join(map(str, PATIENT_CODES))}
 # A tick may download for long; one that hangs must not hold up all that follow. Being killed loses nothing.
 TimeoutStartSec=6h

@@ -30,7 +30,7 @@ def entry(job: TickJob) -> Entry:
         words=f"""\
 The Windows task scheduler runs one tick every {job.every} while you are logged in, and one at once when the machine
 was off or asleep at the time; a tick that still runs is not started twice. What a tick says is added to
-{job.log}. A result of {patient} in the task's history needs nobody: the next tick goes on.""",
+{job.log}. A result of {patient} in the task's history needs no action: the next tick continues.""",
     )
 
 

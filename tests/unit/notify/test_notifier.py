@@ -267,7 +267,7 @@ def test_the_command_says_what_arrived(service: Service, tmp_path: Path, monkeyp
     assert [d["delivered"] for d in json.loads(partly.stdout)["deliveries"]] == [True, False]
     assert SECRET not in partly.stdout + partly.stderr
     assert "1 target of 2 did not get the message" in partly.stderr
-    assert "Next: correct its address in KM_NOTIFY" in partly.stderr
+    assert "Next: fix its address in KM_NOTIFY" in partly.stderr
     monkeypatch.setenv("KM_NOTIFY", service.address)
     assert CliRunner().invoke(app, ["notify", "test"]).exit_code == 0
     assert len(service.received) == 2
