@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """The pictures of the documentation, made from real runs: nothing in them is drawn by hand.
 
+    python scripts/make_pictures.py                   the terminal and the dashboard, from runs of some minutes
     python scripts/make_pictures.py dashboard --workdir /tmp/runs --run 10149fd0
     python scripts/make_pictures.py curve --workdir /tmp/runs --run 10149fd0 --name gallery_hopper
     python scripts/make_pictures.py terminal
 
-`dashboard` photographs the page over the runs of a state folder, at a desk and on a phone, with the Chromium the tests
-of the page use; `curve` its learning curve alone. `terminal` makes a quick run in a folder of its own and keeps what it
-printed.
+Without a word it makes the runs itself, on the local Kaggle: a quick run, whose terminal it keeps, a sweep of PPO on
+CartPole, and a campaign that is in progress while its page is photographed. `dashboard` photographs the page over the
+runs of another state folder, `curve` the learning curve of one run alone, as the gallery has them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,10 +47,65 @@ DARK, LIGHT = (19, 21, 23), (228, 227, 223)
 THEME = TerminalTheme(DARK, LIGHT, [(43, 47, 51), RED, GREEN, YELLOW, BLUE, PURPLE, CYAN, LIGHT])
 
 
+SWEEP = """
+[sweep]
+metric = "reward"
+direction = "maximize"
+trials = 6
+rungs = [10_000]
+
+[sweep.space]
+hyperparameters.learning_rate = { low = 1e-5, high = 1e-2, log = true }
+hyperparameters.n_steps = { low = 256, high = 2048, step = 256 }
+"""
+
+
+def everything() -> None:
+    """The terminal, and the dashboard over runs that are made for it."""
+    terminal()
+    with tempfile.TemporaryDirectory() as folder, runs_in(Path(folder)) as state:
+        dashboard(state, "")
+
+
+@contextlib.contextmanager
+def runs_in(project: Path) -> Iterator[Path]:
+    """The state folder of a project with a sweep that is over and a campaign that is half done, and in progress."""
+    program = [sys.executable, "-m", "kaggle_manager.cli"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    elsewhere: dict[str, Any] = {"cwd": project, "env": environment}
+    begin = ["init", "cartpole", "--env", "CartPole-v1", "--timesteps", "60000"]
+    subprocess.run([*program, *begin], check=True, **elsewhere)
+    section = project / "sections/cartpole/section.toml"
+    text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
+    text = text.replace("[scenarios.cartpole.evaluation]\n", "[scenarios.cartpole.evaluation]\nevery = 2_000\n")
+    section.write_text(text + SWEEP, encoding="utf-8")
+    here = ["--platform", "local"]
+    subprocess.run([*program, "sweep", "cartpole", "--session-limit", "3m", *here], check=True, **elsewhere)
+    campaign = [*program, "run", "cartpole", "--seeds", "4", "--session-limit", "90s", *here]
+    state = project / ".kaggle_manager"
+    with subprocess.Popen(campaign, **elsewhere) as running:
+        try:
+            while share_done(state) < 0.5 and running.poll() is None:
+                time.sleep(1)
+            yield state
+        finally:
+            running.terminate()
+            running.wait()
+            subprocess.run([*program, "local-kaggle", "stop", "--root", str(state / "local_kaggle")], **elsewhere)
+
+
+def share_done(state: Path) -> float:
+    """How much of the campaign's steps is saved."""
+    from kaggle_manager.dashboard.view import Dashboard
+
+    runs = [run for run in Dashboard(state).status()["runs"] if run["scenario"] == "cartpole"]
+    return sum(run["step"] for run in runs) / max(1, sum(run["target"] for run in runs))
+
+
 def dashboard(workdir: Path, run: str) -> None:
     """docs/images/dashboard.png and dashboard_phone.png."""
     with pages(workdir, run) as page_of_width:
-        for name, width, height in (("dashboard", 1180, 1330), ("dashboard_phone", 360, 1180)):
+        for name, width, height in (("dashboard", 1180, 1500), ("dashboard_phone", 390, 1500)):
             with page_of_width(width) as page:
                 page.picture(PICTURES / f"{name}.png", width=width, height=height)
 
@@ -65,10 +122,10 @@ def curve(workdir: Path, run: str, name: str) -> None:
 
 @contextlib.contextmanager
 def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
-    """Opens the page of a run at a width; each picture of it waits until its checkpoints are verified."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests/support"), str(ROOT / "tests/browser")]
+    """Opens the page of a run, or the one that is shown first, at a width; its checkpoints are verified by then."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
     from chromium_pipe import Chromium, find_chromium
-    from conftest import served
+    from dashboard_world import served
 
     from kaggle_manager.dashboard.view import Dashboard
 
@@ -76,12 +133,13 @@ def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
     if program is None:
         raise SystemExit("There is no Chromium on this machine: apt-get install chromium")
     look = Dashboard(workdir)
-    run_id = next(each.run_id for each in look.overview().runs if each.run_id.startswith(run))
+    known = (each["run_id"] for each in look.status()["runs"] if run and each["run_id"].startswith(run))
+    asked = next((f"?run={run_id}" for run_id in known), "")
     with tempfile.TemporaryDirectory() as profile, served(look) as address, Chromium(program, Path(profile)) as browser:
 
         @contextlib.contextmanager
         def opened(width: int) -> Iterator[Any]:
-            with browser.page(f"{address}/?run={run_id}", width=width) as page:
+            with browser.page(f"{address}/{asked}", width=width) as page:
                 page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
                 page.until("!document.body.innerText.includes('not verified yet')")
                 yield page
@@ -127,7 +185,7 @@ def what_stays(printed: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    choices = parser.add_subparsers(dest="which", required=True)
+    choices = parser.add_subparsers(dest="which")
     for which in ("dashboard", "curve"):
         over = choices.add_parser(which)
         over.add_argument("--workdir", type=Path, required=True, help="state folder of real runs")
@@ -139,8 +197,10 @@ def main() -> None:
         dashboard(asked.workdir, asked.run)
     elif asked.which == "curve":
         curve(asked.workdir, asked.run, asked.name)
-    else:
+    elif asked.which == "terminal":
         terminal()
+    else:
+        everything()
 
 
 if __name__ == "__main__":

@@ -18,12 +18,21 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `style`: a class of the style sheet, such as `main`, `faint` or `live`; `dots` marks each point."""
+    """One line.
+
+    Attributes:
+        style: a class of the style sheet, such as `main`, `faint` or `live`.
+        dots: mark each point.
+        band: (x, lower, upper) around it, at some of its points.
+        told: the reader of values tells it.
+    """
 
     name: str
     points: Points
     style: str = "main"
     dots: bool = False
+    band: Sequence[tuple[float, float, float]] = ()
+    told: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ def line_chart(
     series = [each for each in series if each.points]
     xs = [x for each in series for x, _ in each.points] + [mark.x for mark in marks]
     ys = [y for each in series for _, y in each.points] + [mark.value for mark in marks if mark.value is not None]
-    across, up = Scale(0.0, max([*xs, 1.0]) * 1.02), Scale.around(ys)
-    data = [{"name": each.name, "points": each.points} for each in series]
+    across, up = Scale(0.0, max([*xs, 1.0]) * 1.02), Scale.around([*ys, *_limits(ys, series)] if ys else ys)
+    data = [{"name": each.name, "points": _told(each)} for each in series if each.told]
     return h(
         "div",
         _y_axis(up),
@@ -68,6 +77,7 @@ def line_chart(
             class_="area",
             role="img",
             aria_label=name,
+            aria_description="The arrow keys, Home and End read its values.",
             tabindex=0,
             data_series=json.dumps(data),
             data_high=across.high,
@@ -77,10 +87,29 @@ def line_chart(
     )
 
 
+def figure(caption: str, chart: Child, *more: Child) -> Markup:
+    """A chart under its caption, with the place where its values are read."""
+    return h("figure", h("figcaption", caption), chart, h("p", class_="readout", aria_live="polite"), *more)
+
+
+def _limits(ys: Sequence[float], series: Sequence[Series]) -> list[float]:
+    """What the axis must show of the bands: they widen it by half at either end at most, so that lines stay lines."""
+    low, high = min(ys), max(ys)
+    room = (high - low) / 2
+    return [min(high + room, max(low - room, limit)) for each in series for _, *both in each.band for limit in both]
+
+
+def _told(each: Series) -> list[Sequence[float]]:
+    """(x, y) of each point, and the limits of the band where it has one."""
+    limits = {x: both for x, *both in each.band}
+    return [(x, y, *limits.get(x, ())) for x, y in each.points]
+
+
 def _lines(series: Sequence[Series], across: Scale, up: Scale) -> Markup:
     """The nested drawing is stretched to the place there is; its strokes are not."""
     return h(
         "svg",
+        [h("polygon", points=_outline(each, across, up), class_=f"band {each.style}") for each in series if each.band],
         [
             h(
                 "polyline",
@@ -97,6 +126,12 @@ def _lines(series: Sequence[Series], across: Scale, up: Scale) -> Markup:
         height="100%",
         aria_hidden="true",
     )
+
+
+def _outline(each: Series, across: Scale, up: Scale) -> str:
+    there = [(across.percent(x), 100 - up.percent(low), 100 - up.percent(high)) for x, low, high in each.band]
+    along = [*((x, high) for x, _, high in there), *((x, low) for x, low, _ in reversed(there))]
+    return " ".join(f"{x},{y:.3f}" for x, y in along)
 
 
 def _dots(each: Series, across: Scale, up: Scale) -> Child:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 from kaggle_manager.console.formatting import duration, epoch, iso
-from kaggle_manager.dashboard.markup import Child, Markup, h
+from kaggle_manager.dashboard.groups import Group
+from kaggle_manager.dashboard.markup import Child, Markup, h, join
+from kaggle_manager.status.overview import ORDER
+from kaggle_manager.status.report import RunReport
 
 NONE = "–"
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where links of the page lead: to a heading, of the live page with what is asked for."""
+
+    live: bool
+
+    def run(self, run: RunReport) -> str:
+        return f"?run={run.run_id}" * self.live + f"#run-{run.run_id[:8]}"
+
+    def group(self, group: Group) -> str:
+        return f"?group={quote(group.key)}" * self.live + f"#group-{group.id}"
 
 
 def when(moment: str | float | None) -> Child:
@@ -108,3 +127,20 @@ def state_word(state: str, human: bool = False) -> Markup:
     return h(
         "span", state, " – needs you" if human else None, class_=f"state {state} {'human' if human else ''}".strip()
     )
+
+
+def states(runs: Iterable[RunReport]) -> str:
+    """How many runs are in which state, the most urgent one first: `1 failed, 3 running`."""
+    found = Counter(run.state for run in runs)
+    return ", ".join(f"{found[state]} {state}" for state in sorted(found, key=ORDER.index))
+
+
+def steps_of(step: int, target: int) -> Markup:
+    """How far something has come, as a bar and in numbers."""
+    share = step / target if target else 0.0
+    return join(progress(share, f"{step:,} of {target:,} steps saved"), f"{steps(step)} / {steps(target)}")
+
+
+def exact_until(run: RunReport) -> Child:
+    """A tag for a run whose bits are not, or not from its beginning, those of an uninterrupted training."""
+    return h("span", run.exactness.partition(", ")[0].partition("; ")[0], class_="kind") if run.exactness else None

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kaggle_manager.checkpoints import TrainingTree
+from kaggle_manager.dashboard.verification import Stamp, stamp
 from kaggle_manager.errors import CheckpointCorrupt
 from kaggle_manager.trees.curves import LARGEST, read_episodes, read_metrics
 from kaggle_manager.trees.evaluations import Evaluation, read_evaluations
@@ -21,6 +23,8 @@ MOST_POINTS = 400
 MOST_METRICS = 8
 
 Points = tuple[tuple[int, float], ...]
+
+EVALUATIONS = "Mean return of the evaluations"
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,31 @@ class Curve:
     tensorboard: str = ""
     problems: tuple[str, ...] = ()
 
+    @property
+    def quantities(self) -> dict[str, Points]:
+        """What it is compared with others by: the evaluations of an agent, each metric of a script."""
+        evaluated = thinned([(point.step, point.mean) for point in self.evaluations])
+        return ({EVALUATIONS: evaluated} if evaluated else {}) | dict(self.metrics)
 
-def read_curve(history: Path) -> Curve:
-    """The curve in the `history` folder of a training tree."""
+
+class CurveReader:
+    """Reads the curves of many trees, each again when one of its files has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, bool], tuple[Stamp, Curve]] = {}
+
+    def read(self, tree: TrainingTree, *, with_episodes: bool = True) -> Curve:
+        """The curve of a tree, with its training episodes, of which there may be many, or without."""
+        key, history = (tree.history, with_episodes), tree.history
+        few = (history / name for name in ("evaluations.npz", "metrics.jsonl"))
+        now, known = stamp(history.rglob("*") if with_episodes else few), self._known.get(key)
+        if known is None or known[0] != now:
+            known = self._known[key] = (now, read_curve(history, with_episodes=with_episodes))
+        return known[1]
+
+
+def read_curve(history: Path, *, with_episodes: bool = True) -> Curve:
+    """The curve in the `history` folder of a training tree, with or without its training episodes."""
     evaluations: list[Evaluation] = []
     episodes: list[tuple[int, float]] = []
     problems = []
@@ -55,7 +81,7 @@ def read_curve(history: Path) -> Curve:
     except CheckpointCorrupt as error:
         problems.append(error.message)
     try:
-        episodes, skipped = read_episodes(history / "monitor.csv")
+        episodes, skipped = read_episodes(history / "monitor.csv") if with_episodes else ([], 0)
         if skipped:
             problems.append(f"{skipped} lines of monitor.csv are not episodes and are left out.")
     except OSError as error:

@@ -17,7 +17,7 @@ from kaggle_manager.errors import StorageError
 
 
 def write_html(state: Path, path: Path) -> None:
-    """Write every run of a state folder into one HTML file; checkpoints are read and held against their hashes first.
+    """Write every run of a state folder into one HTML file; checkpoints are read and compared with their hashes first.
 
     Raises:
         StorageError: the file cannot be written, or the journal cannot be read.

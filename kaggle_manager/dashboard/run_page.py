@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kaggle_manager.console.formatting import count, duration, epoch, size
-from kaggle_manager.dashboard.charts import Mark, Series, line_chart
+from kaggle_manager.dashboard.charts import Mark, Series, figure, line_chart
 from kaggle_manager.dashboard.components import (
     NONE,
+    Links,
     facts,
     folded_table,
     lasted,
@@ -24,7 +25,6 @@ from kaggle_manager.dashboard.curves import smoothed, thinned
 from kaggle_manager.dashboard.markup import Child, Markup, h, join
 from kaggle_manager.dashboard.session_table import sessions_part
 from kaggle_manager.dashboard.view import RunView
-from kaggle_manager.runs.budget import WEEK_S
 from kaggle_manager.system.command_line import quoted
 from kaggle_manager.trees.inspect import CheckpointView
 
@@ -33,10 +33,10 @@ MOST_DOTS, EVALUATIONS_LISTED = 120, 200
 SMOOTHED_EPISODES = 10
 
 
-def run_parts(view: RunView) -> dict[str, Markup]:
+def run_parts(view: RunView, links: Links) -> dict[str, Markup]:
     """The parts of a run by name, in the order they stand in."""
     return {
-        "facts": _facts(view),
+        "facts": _facts(view, links),
         "curve": _curve(view),
         "sessions": sessions_part(view),
         "forecast": _forecast(view),
@@ -46,7 +46,7 @@ def run_parts(view: RunView) -> dict[str, Markup]:
     }
 
 
-def _facts(view: RunView) -> Markup:
+def _facts(view: RunView, links: Links) -> Markup:
     report, forecast, seen = view.report, view.report.forecast, view.report.progress
     share = report.step / report.target
     best = "none yet" if report.best_score is None else score(report.best_score)
@@ -66,8 +66,11 @@ def _facts(view: RunView) -> Markup:
             f", {seen.get('metric') or 'mean return'} {seen['reward']:.4g}" if seen.get("reward") is not None else ""
         )
         pairs.append(("This session", f"at step {seen['step']:,}{speed}{reward}"))
-    if report.exactness:
-        pairs.append(("Exactness", report.exactness))
+    if view.group:
+        pairs.append(("Part of", h("a", view.group.name, href=links.group(view.group))))
+    pairs.append(("Platform", report.platform))
+    if report.step:
+        pairs.append(("Exactness", report.exactness or "no break recorded"))
     return join(
         h("p", state_word(report.state, report.human_action_required), " ", report.why, class_="why"),
         progress(share, f"{report.step:,} of {report.target:,} steps saved"),
@@ -94,11 +97,7 @@ def _curve(view: RunView) -> Markup:
         return _metrics(view)
     if not any(each.points for each in series):
         return join(h("h3", "Learning curve"), h("p", "No evaluation and no episode yet.", class_="empty"))
-    marks = [
-        Mark(session.first_step, "session", f"session {session.number} starts at step {session.first_step:,}")
-        for session in view.lineage
-        if session.first_step
-    ]
+    marks = _session_marks(view)
     marks += [
         Mark(each.manifest.step, "checkpoint", f"{each.level} checkpoint at step {each.manifest.step:,}")
         for each in view.looked.checkpoints
@@ -139,19 +138,31 @@ def _curve(view: RunView) -> Markup:
 
 def _metrics(view: RunView) -> Markup:
     """What a script tells, a chart for each of its metrics."""
-    marks = [
+    marks = _session_marks(view)
+    charts = [
+        figure(
+            name,
+            line_chart(f"{name} of {view.report.name}", [Series(name, points, "main")], marks=marks),
+            folded_table(
+                f"{name} as a table",
+                f"{name} at the newest {count(len(points[-EVALUATIONS_LISTED:]), 'step')}",
+                ("Step", name),
+                [(steps(step), score(value)) for step, value in reversed(points[-EVALUATIONS_LISTED:])],
+                numbers=(0, 1),
+                id_=f"metric-{view.report.run_id[:8]}-{number}",
+            ),
+        )
+        for number, (name, points) in enumerate(view.curve.metrics)
+    ]
+    return join(h("h3", "Metrics"), charts)
+
+
+def _session_marks(view: RunView) -> list[Mark]:
+    return [
         Mark(session.first_step, "session", f"session {session.number} starts at step {session.first_step:,}")
         for session in view.lineage
         if session.first_step
     ]
-    charts = [
-        (
-            h("p", name, class_="about"),
-            line_chart(f"{name} of {view.report.name}", [Series(name, points, "main")], marks=marks),
-        )
-        for name, points in view.curve.metrics
-    ]
-    return join(h("h3", "Metrics"), *(part for chart in charts for part in chart))
 
 
 def _forecast(view: RunView) -> Markup:
@@ -187,9 +198,7 @@ def _quota(view: RunView) -> Markup:
         none = "No weekly quota is known: it is asked for before each session on an accelerator."
         return h("p", none, class_="empty")
     label = f"{lasted(quota.left_s)} of {lasted(quota.total_s)} accelerator time left this week"
-    refresh = quota.refresh_at
-    if refresh is not None and refresh <= view.now:
-        refresh += WEEK_S * (1 + (view.now - refresh) // WEEK_S)
+    refresh = quota.refresh_after(view.now)
     renewed = [", renewed ", when(refresh)] if refresh else None
     return join(
         progress(quota.left_s / quota.total_s if quota.total_s else 0.0, label),

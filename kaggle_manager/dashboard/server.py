@@ -123,7 +123,8 @@ def create_app(dashboard: Dashboard, port: int) -> Guard:
 
 
 def _asked(request: Request) -> Asked:
-    return Asked(request.query_params.get("run", ""), tuple(request.query_params.getlist("with")))
+    asked = request.query_params
+    return Asked(asked.get("group") or asked.get("run", ""), tuple(asked.getlist("with")))
 
 
 def _short_hash(text: str) -> str:

@@ -44,7 +44,12 @@ def sessions_part(view: RunView) -> Markup:
 
 def _session_row(session: SessionSummary, why_running: str) -> list[Child]:
     tag = session.kind if session.stage == "closed" else STAGES.get(session.stage, session.stage)
-    why = session.why if session.stage == "closed" else session.why or why_running
+    why: list[Child] = [session.why if session.stage == "closed" else session.why or why_running]
+    if session.lane:
+        lane = session.lane.replace("_", " ")
+        why.append(h("span", f" {lane} of a session that runs share: {session.address}", class_="about"))
+    if session.caution:
+        why.append(h("span", f" It left {session.caution}.", class_="about"))
     return [
         session.generation,
         when(session.running_since or session.started_at),

@@ -103,6 +103,11 @@ class Journal:
         runs = self.runs_of(tree)
         return next((run for run in runs if run.run_id == lineage), next(iter(runs), None))
 
+    def newest_runs(self) -> frozenset[str]:
+        """Of each training tree, the run that trained there last."""
+        runs = self._runs("SELECT * FROM runs ORDER BY rowid")
+        return frozenset({_folder(run.tree): run.run_id for run in runs}.values())
+
     def unfinished_run(self, tree: Path) -> RunRow | None:
         """The run that may have a live session of `tree`, whatever the tree holds by now."""
         return next((run for run in self.runs_of(tree) if run.finished_at is None), None)
@@ -261,6 +266,13 @@ class Journal:
         with refusals_of(self.path):
             rows = self._db.execute(f"SELECT * FROM events WHERE run_id = ?{only} ORDER BY id", values)
             return [event_of_row(dict(row)) for row in rows]
+
+    def newest_events(self, kind: str) -> list[dict[str, Any]]:
+        """The newest event of a kind of each run, oldest first."""
+        newest = "SELECT MAX(id) FROM events WHERE kind = ? GROUP BY run_id"
+        query = f"SELECT * FROM events WHERE id IN ({newest}) ORDER BY id"
+        with refusals_of(self.path):
+            return [event_of_row(dict(row)) for row in self._db.execute(query, (kind,))]
 
     def has_event(self, run_id: str, kind: str, generation: int) -> bool:
         with refusals_of(self.path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +47,42 @@ def which_tree(row: RunRow, state: Path) -> WhichTree:
     return WhichTree(row.section, row.scenario, row.settings.get("seed"), row.quick, workdir_of(state))
 
 
-def _after_the_end(row: RunRow, which: WhichTree, state: Path) -> str:
+class _Here:
+    """What is alike for every run of a journal, looked for once."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.newest_runs = journal.newest_runs()
+        self.gone_section = cache(partial(gone_section, journal.path.parent))
+        self.has_report = cache(partial(_has_report, journal.path.parent))
+
+
+def _has_report(state: Path, section: str) -> bool:
+    project = state.parent if workdir_of(state) is None else find_project_or_none(Path.cwd())
+    return project is not None and has_report(project, section)
+
+
+def _after_the_end(row: RunRow, which: WhichTree, here: _Here) -> str:
     """A rehearsal is followed by the real thing; a training by its report, or a look at what it left."""
     if row.quick:
         elsewhere = [] if row.platform in AUTOMATIC else ["--platform", row.platform]  # else it is chosen
         return replace(which, quick=False).command("run", *elsewhere)
-    project = state.parent if which.workdir is None else find_project_or_none(Path.cwd())
-    if project is not None and has_report(project, row.section):
+    if here.has_report(row.section):
         return which.command("report")
     return which.command("checkpoints ls")
 
 
 def describe_run(run: RunState, now: float) -> RunReport:
     """One run as it stands at `now`, in seconds since the epoch."""
+    return _described(run, now, _Here(run.journal))
+
+
+def describe_all(journal: Journal, now: float) -> list[RunReport]:
+    """Every run of a journal, newest first."""
+    here = _Here(journal)
+    return [_described(RunState(journal, row), now, here) for row in reversed(journal.runs())]
+
+
+def _described(run: RunState, now: float, here: _Here) -> RunReport:
     row, journal = run.row, run.journal
     sessions = tuple(SessionSummary(**summary) for summary in journal.session_summaries(row.run_id))
     try:
@@ -73,17 +97,17 @@ def describe_run(run: RunState, now: float) -> RunReport:
     step = head.step if head else run.totals.step
     damage = next((view.problem for view in views if view.problem), "")
     which = which_tree(row, journal.path.parent)
-    state = _state(run, step, now, which, damage)
-    if row.finished_at is None and (gone := gone_section(journal.path.parent, row.section)):
+    state = _state(run, step, now, which, damage, here)
+    if row.finished_at is None and (gone := here.gone_section(row.section)):
         todo = f"bring that back, or give the run up: {command('clean', '--yes')}"
         state = _State("error", f"its section is gone: {gone}", todo, human=True)
     if obstacle is not None:
         state = _State("error", obstacle.message, obstacle.next_step, human=True)
-    last = journal.run_of(Path(row.tree))
-    if state.name == "finished" and not damage and last is not None and last.run_id == row.run_id:
+    is_newest = row.run_id in here.newest_runs
+    if state.name == "finished" and not damage and is_newest:
         state = _undone(run, there, views, which) or state
     newest = run.newest
-    worker = at_work_on(Path(row.tree)) if last is not None and last.run_id == row.run_id else ""
+    worker = at_work_on(Path(row.tree)) if is_newest else ""
     return RunReport(
         state=state.name,
         why=state.why + (f"; a command works on it: {worker}" if worker else ""),
@@ -115,16 +139,11 @@ def describe_run(run: RunState, now: float) -> RunReport:
     )
 
 
-def describe_all(journal: Journal, now: float) -> list[RunReport]:
-    """Every run of a journal, newest first."""
-    return [describe_run(RunState(journal, row), now) for row in reversed(journal.runs())]
-
-
 def _first(views: Iterable[CheckpointView], level: str) -> Manifest | None:
     return next((view.manifest for view in views if view.level == level), None)
 
 
-def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) -> _State:
+def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, here: _Here) -> _State:
     row, newest, wait = run.row, run.newest, run.row.wait
     again, tick = which.command("run"), which.command("tick")
     if row.outcome == "finished" and damage:  # no session follows that would notice
@@ -133,7 +152,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str) 
     if row.outcome == "finished" and row.quick and (trouble := _trouble(row, again)) and trouble.human:
         return trouble  # it reached its target, and did not show what it is for
     if row.outcome == "finished":
-        return _State("finished", run.what_is_done, _after_the_end(row, which, run.journal.path.parent))
+        return _State("finished", run.what_is_done, _after_the_end(row, which, here))
     if row.finished_at is not None:
         return _State("abandoned", row.outcome)
     if row.stop_asked and (newest is None or newest.stage is Stage.CLOSED):

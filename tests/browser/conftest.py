@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import dashboard_world as world
 import pytest
-import uvicorn
 from chromium_pipe import Chromium, Page, find_chromium
+from dashboard_world import dashboard_of, served
 
-from kaggle_manager.dashboard.server import create_app, listen
-from kaggle_manager.dashboard.verification import Verifier
 from kaggle_manager.dashboard.view import Dashboard
 
 
@@ -22,29 +18,9 @@ def state(tmp_path: Path) -> Path:
     return world.build(tmp_path / "state")
 
 
-def dashboard_of(state: Path) -> Dashboard:
-    return Dashboard(state, verifier=Verifier(clock=lambda: world.NOW), clock=lambda: world.NOW)
-
-
 @pytest.fixture
 def dashboard(state: Path) -> Dashboard:
     return dashboard_of(state)
-
-
-@contextmanager
-def served(dashboard: Dashboard) -> Iterator[str]:
-    """The address at which a dashboard answers, from a thread of its own."""
-    with listen(0) as listening:
-        port = listening.getsockname()[1]
-        config = uvicorn.Config(create_app(dashboard, port), http="h11", ws="none", lifespan="off", log_level="warning")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join(timeout=30)
 
 
 @pytest.fixture

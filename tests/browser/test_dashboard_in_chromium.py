@@ -8,12 +8,23 @@ from pathlib import Path
 
 import pytest
 from chromium_pipe import Chromium, Page
-from dashboard_world import FINISHED, RUNNING, add_session, save, say, told
+from dashboard_world import (
+    FINISHED,
+    RUNNING,
+    add_session,
+    build_many,
+    dashboard_of,
+    save,
+    say,
+    served,
+    told,
+)
 
 from kaggle_manager.dashboard.export_html import write_html
 from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.protocol.events import EvaluationEvent
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import Trouble
 
 pytestmark = pytest.mark.slow
 
@@ -172,3 +183,31 @@ def test_the_file_works_from_the_disk_and_asks_for_nothing(chromium: Chromium, s
         assert page.value("window.hacked") is None
         assert page.requests() == [path.as_uri()]
         assert page.complaints() == []
+
+
+def test_a_page_of_campaigns_and_sweeps_fits_a_phone_and_a_keyboard(chromium: Chromium, tmp_path: Path) -> None:
+    with (
+        served(dashboard_of(build_many(tmp_path / "many"))) as address,
+        chromium.page(f"{address}/?group=section_x/hop/seeds&with=section_x/pole/sweep", width=390) as page,
+    ):
+        page.value("document.querySelectorAll('details').forEach(each => { each.open = true })")
+        assert page.value("document.documentElement.scrollWidth") <= 390
+        page.value("document.querySelector('#runs input').click()")
+        asked = page.value("String(new URLSearchParams(new FormData(document.querySelector('#groups button').form)))")
+        assert asked.startswith("group=section_x%2Fhop%2Fseeds&with=section_x%2Fpole%2Fsweep&with=")
+        page.value("document.querySelector('article .area').focus()")
+        page.press("End", 35)
+        assert "95 % " in page.value("document.querySelector('article .readout').textContent")
+        assert page.complaints() == []
+
+
+def test_what_comes_to_need_the_user_is_announced_and_in_the_title(
+    chromium: Chromium, address: str, state: Path
+) -> None:
+    with chromium.page(address) as page:
+        page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
+        assert page.value("document.title").startswith("No action required")
+        with closing(Journal(state / "journal.sqlite")) as journal:
+            journal.change_run(RUNNING, trouble=Trouble("AuthError", "The key was refused.", "put in a new one"))
+        page.until("document.title.startsWith('Action required: 1 run')")
+        assert page.value("document.getElementById('announcer').textContent") == "Action required: 1 run"

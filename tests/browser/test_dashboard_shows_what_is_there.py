@@ -162,7 +162,7 @@ def test_the_tree_of_a_later_run_is_not_taken_for_this_one(dashboard: Dashboard,
         with closing(sqlite3.connect(state / "journal.sqlite")) as db, db:
             db.execute("UPDATE runs SET tree = ? WHERE run_id = ?", (str(tree_of(state, FINISHED).root), row.run_id))
     view = dashboard.run("e" * 32)
-    assert view.tree is None
+    assert view.training_tree is None
     assert view.curve.evaluations == ()
 
 
@@ -184,9 +184,9 @@ def test_it_looks_on_while_a_manager_is_in_the_middle_of_writing(dashboard: Dash
     with closing(sqlite3.connect(state / "journal.sqlite", isolation_level=None)) as writer:
         writer.execute("BEGIN IMMEDIATE")
         writer.execute("UPDATE runs SET target = 999")
-        assert {run.target for run in dashboard.overview().runs} == {400}
+        assert {run["target"] for run in dashboard.status()["runs"]} == {400}
         writer.execute("COMMIT")
-    assert {run.target for run in dashboard.overview().runs} == {999}
+    assert {run["target"] for run in dashboard.status()["runs"]} == {999}
 
 
 def test_a_journal_of_an_earlier_version_is_refused_in_words_and_left_as_it_is(

@@ -48,7 +48,7 @@ def test_the_modules_under_a_room_are_those_it_has(room: str) -> None:
 
 def test_the_layers_are_those_that_hold() -> None:
     part = PAGE.read_text(encoding="utf-8").split("\n## Layers\n")[1]
-    shown = dict(re.findall(r"^(\d)  (.+)$", part.split("```")[1], re.MULTILINE))
+    shown = dict(re.findall(r"^(\d+)  (.+)$", part.split("```")[1], re.MULTILINE))
     rooms = rooms_here()
     assert shown == {
         str(number): "  ".join(room for room in layer if room in rooms) for number, layer in enumerate(LAYERS, 1)

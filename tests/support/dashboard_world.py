@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import uvicorn
+from small_sweep import STOPS, SWEEP
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
 from kaggle_manager.console.formatting import iso
+from kaggle_manager.dashboard.server import create_app, listen
+from kaggle_manager.dashboard.verification import Verifier
+from kaggle_manager.dashboard.view import Dashboard
 from kaggle_manager.protocol.events import Event as SessionEvent
 from kaggle_manager.protocol.events import ProgressEvent, format_event, session_tag
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.lifecycle import Stage
-from kaggle_manager.runs.rows import RunRow, SessionRow
+from kaggle_manager.runs.rows import RunRow, SessionRow, Trouble
+from kaggle_manager.sections.trial import study_folder
+from kaggle_manager.sweeps.study import Result, Study
 
 BEGAN = 1_795_300_000.0
 NOW = BEGAN + 4000.0
@@ -21,13 +31,23 @@ HOSTILE = "<script>window.hacked=1</script><img src=x onerror='window.hacked=1'>
 FINISHED, RUNNING = "f" * 32, "a" * 32
 
 
-def tree_of(state: Path, run_id: str) -> TrainingTree:
-    return TrainingTree(state / "trees" / run_id[:1] / "models", "walk")
+def tree_of(state: Path, run_id: str, scenario: str = "walk") -> TrainingTree:
+    return TrainingTree(state / "trees" / run_id[:8] / "models", scenario)
 
 
-def add_run(journal: Journal, state: Path, run_id: str, *, target: int = 400) -> RunRow:
-    tree = tree_of(state, run_id)
-    row = RunRow(run_id, "section_x", "walk", target, False, str(tree.root), "local", "o", "walk-x", iso(BEGAN))
+def add_run(
+    journal: Journal,
+    state: Path,
+    run_id: str,
+    *,
+    target: int = 400,
+    scenario: str = "walk",
+    seed: int | None = None,
+    platform: str = "local",
+) -> RunRow:
+    tree, where = tree_of(state, run_id, scenario), (platform, "o", f"{scenario}-x")
+    settings = {} if seed is None else {"seed": seed}
+    row = RunRow(run_id, "section_x", scenario, target, False, str(tree.root), *where, iso(BEGAN), settings=settings)
     journal.add_run(row)
     return row
 
@@ -77,8 +97,8 @@ def add_session(
     journal.note(run_id, generation, "closed", iso(at + 750), counts={"checkpoints": 1})
 
 
-def add_running_session(journal: Journal, state: Path, run_id: str, generation: int) -> None:
-    """A session whose log is coming in."""
+def add_running_session(journal: Journal, state: Path, run_id: str, generation: int, lane: str = "") -> None:
+    """A session whose log is coming in; in a lane, one that runs share."""
     at = BEGAN + 1000 * (generation - 1)
     seen = {
         "state": "RUNNING",
@@ -88,8 +108,9 @@ def add_running_session(journal: Journal, state: Path, run_id: str, generation: 
         "reward": -12.5,
         "last_line_at": NOW - 5,
     }
+    facts = {"seen": seen, "address": "o/walk-x", "lane": lane}
     journal.add_session(
-        SessionRow(run_id, generation, Stage.PUSHED, "c" * 64, 200, "b" * 64, "2", iso(at), "3", facts={"seen": seen})
+        SessionRow(run_id, generation, Stage.PUSHED, "c" * 64, 200, "b" * 64, "2", iso(at), "3", facts=facts)
     )
     progress = told(run_id, generation, ProgressEvent(step=250, target=400, reward=-12.5))
     say(state, run_id, generation, progress, f"a line with {HOSTILE}")
@@ -108,20 +129,31 @@ def say(state: Path, run_id: str, generation: int, *lines: str) -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def save(state: Path, run_id: str, steps: int, *, rate: float, generation: int = 2) -> None:
-    """Checkpoints at `steps` and 100 before, a best one, and the curves up to there."""
-    tree = tree_of(state, run_id)
+def save(
+    state: Path,
+    run_id: str,
+    steps: int,
+    *,
+    rate: float,
+    generation: int = 2,
+    scenario: str = "walk",
+    above: float = 0.0,
+    exact: Mapping[str, Any] | None = None,
+) -> None:
+    """Checkpoints at `steps` and 100 before, a best one, and the curves up to there, `above` what others have."""
+    tree = tree_of(state, run_id, scenario)
     store = CheckpointStore(tree)
     lineage = Lineage(run_id, generation, "c" * 64, 0)
     identity = {"algorithm": "DQN", "hyperparameters": {"learning_rate": rate}, "reward_fingerprint": run_id[:1] * 64}
-    common = {"target": 400, "lineage": lineage, "bundle_sha256": "b" * 64, "identity": identity}
+    common = {"target": 400, "lineage": lineage, "bundle_sha256": "b" * 64, "identity": identity, "exact": exact or {}}
     for step in (steps - 100, steps):
         store.save_latest(step=step, files={"model": b"m" * 5000, "state": b"s" * 1000}, **common)
     store.save_best(step=steps - 100, score=-10.25, files={"model": b"best"}, **common)
     history = tree.history
     (history / "tensorboard").mkdir(parents=True, exist_ok=True)
     every = np.arange(50, steps + 1, 50)
-    np.savez(history / "evaluations.npz", timesteps=every, results=np.stack([-1000 / every, -1010 / every], axis=1))
+    results = above + np.stack([-1000 / every, -1010 / every], axis=1)
+    np.savez(history / "evaluations.npz", timesteps=every, results=results)
     rows = "".join(f"{-2000 / step},10,{step / 10},{step}\n" for step in range(10, steps + 1, 10))
     (history / "monitor.csv").write_text(f'#{{"t_start": 0.0, "env_id": "x"}}\nr,l,t,step\n{rows}')
     (history / "tensorboard" / "events.out.tfevents.all").write_bytes(b"what TensorBoard reads")
@@ -143,3 +175,56 @@ def build(state: Path) -> Path:
     save(state, FINISHED, 400, rate=0.001, generation=3)
     save(state, RUNNING, 200, rate=0.01)
     return state
+
+
+SEEDS = {None: "1" * 32, 1: "2" * 32, 2: "3" * 32, 3: "4" * 32}
+TRIALS = ("5" * 32, "6" * 32)
+"""Of `build_many`, the ids of the runs of a campaign by their seeds, and of the trials of a sweep."""
+
+
+def build_many(state: Path) -> Path:
+    """Beside the two runs of `build` a campaign of four seeds, of which two need the user and two share a session, and
+    a sweep of two trials, the second of which is the better one."""
+    build(state)
+    with closing(Journal(state / "journal.sqlite")) as journal:
+        for seed, run_id in SEEDS.items():
+            add_run(journal, state, run_id, scenario="hop", seed=seed, platform="kaggle")
+            add_session(journal, run_id, 1, gained=100)
+            journal.note(run_id, 1, "quota", iso(BEGAN), left_s=36000.0, total_s=108000.0, refresh_at=BEGAN + 90000)
+        for seed in (None, 1):
+            trouble = Trouble("AuthError", "The key was refused.", "put a new key in its place")
+            journal.change_run(SEEDS[seed], trouble=trouble)
+        for seed in (2, 3):
+            add_running_session(journal, state, SEEDS[seed], 3, lane=f"lane_{seed - 1}")
+        for number, run_id in enumerate(TRIALS):
+            add_run(journal, state, run_id, scenario=f"pole_trial_{number}")
+            add_session(journal, run_id, 1, gained=100)
+    for place, run_id in enumerate(SEEDS.values()):
+        save(state, run_id, 200, rate=0.01, scenario="hop", above=float(place))
+    study = Study.begin(study_folder(state, "section_x"), "pole", STOPS, SWEEP, "it")
+    for number, run_id in enumerate(TRIALS):
+        save(state, run_id, 100, rate=0.01, scenario=f"pole_trial_{number}", above=float(number))
+        study.add({"n_envs": number + 2, "hyperparameters.net_arch": [8]}, 0)
+        study.tell(Result(trial=number, step=10, score=float(number)))
+    return state
+
+
+def dashboard_of(state: Path) -> Dashboard:
+    """Looks at the state folder at `NOW`."""
+    return Dashboard(state, verifier=Verifier(clock=lambda: NOW), clock=lambda: NOW)
+
+
+@contextmanager
+def served(dashboard: Dashboard) -> Iterator[str]:
+    """The address at which a dashboard answers, from a thread of its own."""
+    with listen(0) as listening:
+        port = listening.getsockname()[1]
+        config = uvicorn.Config(create_app(dashboard, port), http="h11", ws="none", lifespan="off", log_level="warning")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)

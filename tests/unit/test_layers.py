@@ -25,8 +25,9 @@ LAYERS = (
     ("config", "protocol"),
     ("sessions", "trees", "trainer"),
     ("status",),
-    ("orchestrator", "dashboard", "integrations"),
+    ("orchestrator", "integrations"),
     ("sweeps",),
+    ("dashboard",),
     ("cli",),
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -13,6 +13,10 @@ function nearest(points, x) {
   return best;
 }
 
+function inShort(value) {
+  return value.toLocaleString("en", { maximumSignificantDigits: 5 });
+}
+
 function show(chart, x) {
   const series = JSON.parse(chart.dataset.series);
   const all = series.flatMap((each) => each.points.map((point) => point[0]));
@@ -26,7 +30,8 @@ function show(chart, x) {
   cursor.classList.add("on");
   const said = series.map((each) => {
     const point = nearest(each.points, at);
-    return `${each.name} ${point[1].toLocaleString("en", { maximumSignificantDigits: 5 })}` +
+    const [value, ...limits] = point.slice(1).map(inShort);
+    return `${each.name} ${value}` + (limits.length ? ` (95 % ${limits.join(" to ")})` : "") +
       (point[0] === at ? "" : ` (at ${point[0].toLocaleString("en")})`);
   });
   const readout = chart.closest(".part, figure").querySelector(".readout");
@@ -34,11 +39,18 @@ function show(chart, x) {
   if (readout && readout.textContent !== text) readout.textContent = text;
 }
 
-function step(chart, direction) {
+// From the values along the axis and where the reader is, where a key leads.
+const MOVES = {
+  ArrowLeft: (xs, at = Infinity) => xs.findLast((x) => x < at),
+  ArrowRight: (xs, at = -1) => xs.find((x) => x > at),
+  Home: (xs) => xs[0],
+  End: (xs) => xs.at(-1),
+};
+
+function step(chart, move) {
   const xs = [...new Set(JSON.parse(chart.dataset.series).flatMap((each) => each.points.map((point) => point[0])))];
   xs.sort((a, b) => a - b);
-  const at = Number(chart.dataset.at ?? (direction > 0 ? -1 : Infinity));
-  const next = direction > 0 ? xs.find((x) => x > at) : xs.findLast((x) => x < at);
+  const next = move(xs, chart.dataset.at === undefined ? undefined : Number(chart.dataset.at));
   if (next !== undefined) show(chart, next);
 }
 
@@ -51,8 +63,9 @@ document.addEventListener("pointermove", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const chart = event.target.closest?.(".area");
-  if (!chart || !["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-  step(chart, event.key === "ArrowRight" ? 1 : -1);
+  const move = MOVES[event.key];
+  if (!chart || !move) return;
+  step(chart, move);
   event.preventDefault();
 });
 
@@ -89,6 +102,14 @@ function toEnd(place, scrolled = null) {
   for (const log of place.querySelectorAll("pre.log")) log.scrollTop = scrolled ?? log.scrollHeight;
 }
 
+// What needs the user is heard, and read in the title of the tab, without looking for it.
+function tellAttention(part) {
+  const title = part.querySelector("h2").textContent;
+  const before = document.title;
+  document.title = `${title} – ${document.querySelector("h1").textContent}`;
+  if (document.title !== before) announce(title);
+}
+
 function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
@@ -106,6 +127,7 @@ async function look() {
     if (Object.keys(hashes).some((name) => !here.includes(name))) return location.reload();
     for (const [name, markup] of Object.entries(parts)) {
       renew(document.getElementById(name), markup);
+      if (name === "attention") tellAttention(document.getElementById(name));
       known.set(name, hashes[name]);
     }
     document.getElementById("as-of").textContent = `as of ${new Date().toLocaleTimeString()}`;
@@ -118,9 +140,11 @@ async function look() {
   }
 }
 
+// A folder of very many runs takes long to read: never more than a tenth of the time goes into it.
 async function goOn() {
+  const began = performance.now();
   if (!document.hidden) await look();
-  setTimeout(goOn, EVERY_MS);
+  setTimeout(goOn, Math.max(EVERY_MS, 9 * (performance.now() - began)));
 }
 
 toEnd(document);
