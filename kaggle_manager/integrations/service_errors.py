@@ -64,7 +64,7 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 def _typed(service: str, error: Exception, safe: str, sign_in: str) -> KaggleManagerError:
     said, status, kind = without_secrets(str(error)), _status(error), type(error).__name__
-    if status in (401, 403) or re.search("Auth|LocalToken", kind) or "api_key" in str(error):
+    if status in (401, 403) or re.search("Auth|LocalToken", kind) or re.search("API.key", str(error), re.IGNORECASE):
         return AuthError(f"{service} refused the credentials, or found none: {said}", safe=safe, next_step=sign_in)
     if status == 404:
         return NotFound(f"{service} has no such thing: {said}", safe=safe, next_step=f"check its name; or {sign_in}")

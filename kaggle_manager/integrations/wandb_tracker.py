@@ -109,11 +109,12 @@ def _send(wandb: Any, run: TrackedRun, project: str, folder: Path) -> tuple[str,
         own = Path(there.dir)
         lineage = json.dumps({"run_id": run.run_id, "sessions": list(run.lineage)}, indent=1)
         (own / LINEAGE_FILE).write_text(lineage, encoding="utf-8")
-        is_offline, address = there.settings.mode in ("offline", "dryrun"), there.url
+        is_offline = there.settings.mode in ("offline", "dryrun")
+        place = str(own.parent) if is_offline else without_secrets(there.url or "")
     for earlier in _folders(folder, run.run_id):
         if earlier != own.parent:  # it holds the beginning of what was sent now, and would take its place
             remove_tree(Disk(), earlier)
-    return str(own.parent) if is_offline else without_secrets(address or ""), len(rows)
+    return place, len(rows)
 
 
 def _folders(folder: Path, run_id: str) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from wandb_file import kept
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import AuthError, ConfigError
 
 pytestmark = [
     pytest.mark.slow,
@@ -87,3 +87,10 @@ def test_switched_off_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WANDB_MODE", "disabled")
     grow(begin(tmp_path / "work"), 1)
     assert "WANDB_MODE" in track(tmp_path / "work", code=ConfigError.exit_code)["next"]
+
+
+def test_without_an_account_it_says_how_to_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    grow(begin(tmp_path / "work"), 1)
+    assert "wandb login" in track(tmp_path / "work", code=AuthError.exit_code)["next"]
