@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN = $(PYTHON) scripts/bootstrap.py
 
-.PHONY: test fast lint format type
+.PHONY: test fast lint site format type
 
 test: # everything, some ten minutes
 	$(RUN) -m pytest
@@ -13,6 +13,9 @@ fast: # without what takes seconds or starts a training
 lint:
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+site: # the documentation, into site/
+	$(RUN) -m mkdocs build --strict
 
 format:
 	$(RUN) -m ruff check --fix .

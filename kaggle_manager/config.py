@@ -76,7 +76,7 @@ class RunConfig:
         state: folder of the journal and the downloads.
         tree: folder of the training tree.
         sources: setting -> where its value came from: `flag`, `environment variable KM_...`, or the section.
-        trust: the user trusts the checkpoint that is continued, whoever made it.
+        trust: the user trusts the checkpoint that is continued, no matter who made it.
         accept_changes: the environment or the reward was changed on purpose, and the training goes on.
         image: "latest": the next session moves to the platform's newest image; "": it stays in the run's.
         trial: of a sweep, when the scenario is one.
@@ -256,7 +256,7 @@ def build_config(
         seed: of the training; None: the scenario's.
         max_steps: most environment steps of one session; None: as many as fit in its time.
         fresh: archive the training tree that is there and start from zero.
-        trust: continue the checkpoint that is there, whoever made it.
+        trust: continue the checkpoint that is there, no matter who made it.
         accept_changes: continue it though the environment or the reward was changed, on purpose.
         image: `latest` moves the run to the platform's newest docker image; None: it stays in its own.
         platform: `auto`, `local`, `kaggle`, `slurm` or MODULE:CLASS; None: `KM_PLATFORM`, else `auto`.

@@ -260,7 +260,7 @@ class RemoteError(KaggleManagerError):
         *,
         retry_after_s: float | None = None,
         safe: str = "",
-        next_step: str = "run the same command again in a few minutes; it goes on where it stopped",
+        next_step: str = "run the same command again in a few minutes; it continues where it stopped",
     ) -> None:
         super().__init__(message, safe=safe, next_step=next_step)
         self.retry_after_s = retry_after_s

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train section 7.6 (reinforcement-learning traffic-signal control) on Kaggle, session after session, to its target.
+"""Train section 7.6 (reinforcement-learning traffic-signal control) to its target, over many Kaggle sessions.
 
     python scripts/run_kaggle_validation_section_7_6.py --quick
     python scripts/run_kaggle_validation_section_7_6.py --timesteps 3000 --session-limit 60s

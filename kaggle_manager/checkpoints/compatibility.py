@@ -158,9 +158,9 @@ ACCEPTABLE = (
 )
 """What a user may change on purpose in the middle of a training: the spaces are compared apart."""
 
-_GIVE_BACK = "give back the value it was trained with, or start again with --fresh (the old tree is archived)"
-_SOURCES = "give back the old sources, or start again with --fresh (the old tree is archived)"
-_ACCEPTED = "accepted: the training goes on with the change; bit-exact continuation ends at this step"
+_GIVE_BACK = "restore the value it was trained with, or start again with --fresh (the old tree is archived)"
+_SOURCES = "restore the old sources, or start again with --fresh (the old tree is archived)"
+_ACCEPTED = "accepted: the training continues with the change; bit-exact continuation ends at this step"
 
 _OF_THE_ENVIRONMENT = ("environment", "environment_kwargs", "eval_env_kwargs", "env_wrapper")
 _REFUSED = dict.fromkeys(
@@ -193,8 +193,8 @@ _ESSENTIAL = (*_OF_AGENTS, *_OF_SCRIPTS)
 _HYPERPARAMETERS = ("hyperparameters", MADE_BY_BUILD)
 HARMLESS_HYPERPARAMETERS = {"device", "seed", "stats_window_size", "tensorboard_log", "verbose"}
 _UNKNOWN = "it could not be compared; make sure that it is the same"
-_WARNED = "the training goes on; bit-exact continuation is no longer promised from this step"
-_MEASURED_ANEW = "the training goes on; scores measured otherwise are none to beat, so the best model is chosen anew"
+_WARNED = "the training continues; bit-exact continuation is no longer promised from this step"
+_MEASURED_ANEW = "the training continues; scores measured otherwise are none to beat, so the best model is chosen anew"
 
 
 def compare(

@@ -156,7 +156,7 @@ def check_restored(tree: TrainingTree, expected: FileList, disk: Disk, warn: Cal
     head = CheckpointStore(tree, disk=disk, warn=warn).find_latest_checkpoint()
     if head is None or head.manifest != expected.head:
         raise CheckpointNotFound(
-            f"Step {expected.head.step:,} was restored into {tree.root}, and the search finds "
+            f"Step {expected.head.step:,} was restored into {tree.root}, but the newest checkpoint found there is "
             f"{'nothing' if head is None else f'step {head.step:,}'}.",
             safe="the downloaded tree and the replaced one are kept",
             next_step="check the disk, then restore again",
@@ -174,7 +174,7 @@ def _check_lineage(found: FileList, run_id: str | None, generation: int | None, 
         problems.append(f"it is at step {found.head.step:,} and at least {min_step:,} was expected")
     if problems:
         raise LineageMismatch(
-            f"The checkpoint that came back is not the one to go on with: {'; '.join(problems)}.",
+            f"The checkpoint that came back is not the one to continue with: {'; '.join(problems)}.",
             safe=safe,
             next_step="download the outputs of the session that was launched",
         )
@@ -189,5 +189,5 @@ def _check_not_older(found: FileList, tree: TrainingTree, disk: Disk, safe: str)
         raise LineageMismatch(
             f"The checkpoint that came back is at step {found.head.step:,} and the tree here is at {here[0].step:,}.",
             safe=safe,
-            next_step="go on from the tree that is here",
+            next_step="continue from the tree that is here",
         )

@@ -71,7 +71,7 @@ def check_schema(found: Any, known: int, what: str) -> None:
         return
     if found < known:
         made_by = "was written by an earlier development version of kaggle-manager"
-        next_step = "go on with the version that wrote it; --fresh archives such a tree and starts a training anew"
+        next_step = "continue with the version that wrote it; --fresh archives such a tree and starts a training anew"
     else:
         made_by = "was written by a newer version of kaggle-manager"
         next_step = "update kaggle-manager, then start the same command again"

@@ -81,7 +81,7 @@ class Vouched:
                 f"machine, and no session that was started here brought it. {doing} would open the pickles in its "
                 ".state and model files, which can run any code.",
                 safe="nothing of it was opened; as data it can be listed, verified, compared, exported and archived",
-                next_step=f"if you trust whoever made it, {again}",
+                next_step=f"if you trust who made it, {again}",
             )
         self.add([manifest], BY_USER)
         return BY_USER

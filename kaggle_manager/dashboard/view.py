@@ -218,7 +218,7 @@ class Moment:
                 looked = verifier.verify(tree) if verify else verifier.look(tree)
                 curve = self._dashboard.curves.read(tree)
             elif any(session.facts.get("gained") for session in sessions):
-                problems.append(f"The training tree {row.tree} does not hold this run any more.")
+                problems.append(f"The training tree {row.tree} no longer contains this run.")
         except (KaggleManagerError, OSError) as error:
             problems.append(f"The training tree cannot be read: {getattr(error, 'message', error)}")
         head = next((view.manifest for view in looked.checkpoints if view.manifest), None)

@@ -1,7 +1,7 @@
 """What an experiment tracker is told of a run: its configuration, its curves and its sessions, as values.
 
 Promises: made of the journal and the training tree alone, so it tells of sessions whose outputs were verified; a point
-that was made once is made again as it was, however much came after it. Asks no platform, reads no model.
+that was made once is made again as it was, however much came after it. Works offline, reads no model.
 """
 
 from __future__ import annotations

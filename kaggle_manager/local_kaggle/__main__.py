@@ -21,7 +21,7 @@ def main() -> int:
     serving.add_argument(
         "--idle-exit", type=float, default=None, help="end after this many idle seconds (default: never)"
     )
-    stopping = commands.add_parser("stop", help="end the server of a folder; running sessions go on")
+    stopping = commands.add_parser("stop", help="end the server of a folder; running sessions continue")
     for command in (serving, stopping):
         command.add_argument("--root", type=Path, required=True, help="the folder of its state")
     arguments = parser.parse_args()

@@ -93,7 +93,7 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
             if faults is not None and info.faults != faults:
                 raise ConfigError(
                     f"A local Kaggle already serves {root}, and does not play {faults}.",
-                    safe="It goes on undisturbed.",
+                    safe="It continues undisturbed.",
                     next_step=f"{command('local-kaggle stop', '--root', root)}\n  and then the same command again",
                 )
             if info.python == THIS_PYTHON:

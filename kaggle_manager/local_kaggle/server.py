@@ -50,7 +50,7 @@ def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: flo
         if not mine:
             raise ConfigError(
                 f"Another local Kaggle already serves {root}.",
-                safe="It goes on undisturbed.",
+                safe="It continues undisturbed.",
                 next_step=f"use it, or stop it: {command('local-kaggle stop', '--root', root)}",
             )
         with _listen(port, root) as listening:

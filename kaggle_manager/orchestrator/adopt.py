@@ -1,4 +1,4 @@
-"""Take up a run on a machine that knows nothing of it: the credentials and the run's id are enough.
+"""Adopt a run on a machine that knows nothing of it: the credentials and the run's id are enough.
 
 The program of its newest session carries that session's order; the tree it continues lies in the run's inputs. Both are
 taken here, the tree only after every byte of it was verified, and the session is then watched, downloaded and restored
@@ -31,7 +31,7 @@ _RUN_ID = re.compile(r"[0-9a-z-]{8,64}")
 
 @dataclass(frozen=True)
 class Adopted:
-    """The run that was taken up: its newest session, and the step of the tree that is here now (None: none yet)."""
+    """The run that was adopted: its newest session, and the step of the tree that is here now (None: none yet)."""
 
     run_id: str
     generation: int
@@ -114,7 +114,7 @@ def adopt_run(
         journal.add_run(row)
         journal.add_session(session)
         journal.note(run_id, session.generation, "adopted", at, version=session.version)
-    reporter.line(f"adopted: generation {session.generation} of run {run_id}, target {row.target}")
+    reporter.line(f"adopted: session {session.generation} of run {run_id}, target {row.target}")
     return Adopted(run_id, session.generation, row.target, step)
 
 
@@ -138,7 +138,7 @@ def _bring_parent(
         head = CheckpointStore(source).find_latest_checkpoint()
         if head is None or head.manifest.sha256 != manifest_sha256:
             raise LineageMismatch(
-                f"Dataset {row.owner}/{slug} does not hold what the newest session was sent to continue.",
+                f"Dataset {row.owner}/{slug} does not contain what the newest session was sent to continue.",
                 safe="nothing was restored",
                 next_step="wait until that session has ended, and adopt again",
             )

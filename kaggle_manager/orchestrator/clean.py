@@ -278,7 +278,7 @@ class Cleaner:
             return ""
         order = order_of(newest[1]) or {}
         if order.get("run_id") != row.run_id or (slug, newest[0].id, order.get("generation")) not in known:
-            return f"{newest[0].ref} is not known to this journal: another machine may go on with run {row.run_id}"
+            return f"{newest[0].ref} is not known to this journal: another machine may continue with run {row.run_id}"
         try:
             is_live = not client.status(newest[0]).state.is_terminal
         except NotFound:

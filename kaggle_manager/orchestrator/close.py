@@ -102,7 +102,7 @@ def close_session(run: RunContext, session: SessionRow, downloaded: DownloadedSe
             kind=outcome.failure_kind,
             step=outcome.step,
         )
-    (run.reporter.warn if outcome.failure else run.reporter.line)(f"generation {session.generation} {outcome.why}")
+    (run.reporter.warn if outcome.failure else run.reporter.line)(f"session {session.generation} {outcome.why}")
     if restored:
         _forget_older(run)
     return outcome
@@ -113,7 +113,7 @@ def note_other_files(run: RunContext, session: SessionRow, downloaded: Downloade
     left = outputs_of(run.connection.client, session)
     caution = download_others(left, run.version_of(session), downloaded.folder, downloaded.result)
     if caution:
-        run.reporter.warn(f"generation {session.generation} left {caution}")
+        run.reporter.warn(f"session {session.generation} left {caution}")
         with run.state.together():
             run.state.add_facts(session, caution=caution)
             run.note("caution", session.generation, caution=caution)
@@ -141,7 +141,7 @@ def give_up(
     run: RunContext, session: SessionRow, outcome: str, why: str, kind: FailureKind, *, cause: str = ""
 ) -> None:
     """Close a session that left nothing to judge."""
-    run.reporter.warn(f"generation {session.generation} is {outcome}: {why}")
+    run.reporter.warn(f"session {session.generation} is {outcome}: {why}")
     with run.state.together():
         run.state.update_session(
             session,
@@ -208,7 +208,7 @@ def stop(run: RunContext, action: Stop) -> NoReturn:
     if run.row.trouble is None or not run.row.trouble.is_stop:
         run.note("stopped", newest.generation, why=action.why, failure=action.kind, next=next_step)
     raise ERRORS_BY_KIND.get(action.kind, KernelFailed)(
-        f"Run {run.row.run_id} was stopped: {action.why}.\nLast: generation {newest.generation} {newest.why}",
+        f"Run {run.row.run_id} was stopped: {action.why}.\nLast: session {newest.generation} {newest.why}",
         safe=f"the training tree {run.config.tree} is as the last restore left it",
         next_step=next_step,
     )

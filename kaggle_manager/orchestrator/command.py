@@ -89,15 +89,15 @@ def _typed(config: RunConfig) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise Interrupted(
-            "Interrupted. If a session runs, it goes on by itself.",
+            "Interrupted. A running session continues on its platform.",
             safe="everything saved so far, here and on the platform",
-            next_step="run the same command again to go on" + without_fresh(config),
+            next_step="run the same command again to resume" + without_fresh(config),
         ) from error
     except OSError as error:
         raise StorageError(
-            f"This machine refused: {error}.",
+            f"Disk error: {error}.",
             safe=f"the checkpoints in {config.tree}, and what is on the platform",
-            next_step="free space or give back the permission, and run the same command again" + without_fresh(config),
+            next_step="free disk space or fix the permissions, then run the same command again" + without_fresh(config),
         ) from error
 
 

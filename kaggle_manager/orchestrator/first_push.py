@@ -175,7 +175,7 @@ def leave_empty(run: RunContext, shown: NoVersionShown, session: SessionRow | No
                 f"version there. It counts as empty when it has looked so for an hour ({lasted_s / 60:.0f} minutes so "
                 "far).",
                 safe="nothing is pushed before that is known",
-                next_step=f"nothing: the same command goes on; or delete {place_of(run, row.slug)} if it has no "
+                next_step=f"nothing: the same command continues; or delete {place_of(run, row.slug)} if it has no "
                 "version, and run the same command again",
             )
     take_next(run, session)
@@ -202,7 +202,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
                 NO_NAME,
                 f"The platform refused the first push of every name of run {row.run_id}, and keeps a kernel without a "
                 f"version under each; nothing was started. Type `{clean}`, which deletes those it "
-                f"has left, or delete one of {pages}: then this run goes on by itself.",
+                f"has left, or delete one of {pages}: then this run continues.",
                 NAME_WAIT_S,
                 NAME_LONGEST_S,
             )
@@ -215,7 +215,7 @@ def take_next(run: RunContext, session: SessionRow | None = None) -> None:
         raise NoNameFree
     run.reporter.warn(
         f"The platform keeps {row.address} without a version, as it does of a first push that it refused: this run "
-        f"goes on as {run.row.address}; `doctor` lists what is left"
+        f"continues as {run.row.address}; `doctor` lists what is left"
     )
 
 

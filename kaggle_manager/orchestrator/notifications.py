@@ -64,7 +64,7 @@ def command_ended(
     lasts = row is not None and row.trouble is not None and row.trouble.is_lasting and isinstance(error, RemoteError)
     if error.retryable and not lasts:
         return ""
-    cause, title = cause_of(error), "a person is needed"
+    cause, title = cause_of(error), "action required"
     occasion = Occasion.PERSON_NEEDED
     if lasts:
         cause, title = LASTING, "the platform has not answered for a day"
@@ -81,7 +81,7 @@ def command_ended(
 def settings_unreadable(notifier: Notifier, section: str, error: KaggleManagerError) -> bool:
     """Send what keeps a command from knowing what it is about; whether anybody has got it."""
     facts = {"section": section, "error": type(error).__name__}
-    return _is_delivered(notifier.send(Occasion.PERSON_NEEDED, f"{section}: a person is needed", str(error), facts))
+    return _is_delivered(notifier.send(Occasion.PERSON_NEEDED, f"{section}: action required", str(error), facts))
 
 
 def forecast_slipped(notifier: Notifier, run: RunContext) -> None:

@@ -138,7 +138,7 @@ def _allow_less(config: RunConfig, store: CheckpointStore, head: Checkpoint, rep
         f"{config.tree} is at step {head.step:,} already, on its way to {head.manifest.target:,}: a final model of "
         f"{config.target:,} {unit} cannot come out of it any more.",
         safe="nothing was pushed; the checkpoints and the best model are untouched",
-        next_step=f"go on with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
+        next_step=f"continue with --timesteps {head.manifest.target}, or end where it is with --timesteps {head.step}; "
         f"{config.target:,} {unit} from zero take --fresh, which archives this tree, or another --workdir",
     )
 
@@ -167,7 +167,7 @@ def _at_home(config: RunConfig, connection: Connection, journal: Journal, run: R
             f"Run {run.run_id} of {config.tree} is unfinished on {run.platform} as {run.owner}, "
             f"and this command would use {connection.platform} as {connection.owner} ({connection.why}).",
             safe="nothing was started; the training tree is untouched",
-            next_step=f"add --platform {run.platform} to go on there{move}",
+            next_step=f"add --platform {run.platform} to continue there{move}",
         )
     journal.move_run(run.run_id, *here)
     reporter.line(f"  run {run.run_id} moves from {' as '.join(there)} to {' as '.join(here)}")
@@ -226,7 +226,7 @@ def _check_one_tree(config: RunConfig, journal: Journal, known: RunRow) -> None:
             f"{config.tree} is a copy of the training tree of run {known.run_id}, which is {known.tree}: two trees "
             "of one run would overwrite each other's sessions.",
             safe="nothing was started; both are untouched",
-            next_step=f"{which_tree(known, config.state).command('run')}\n  goes on with that run; --fresh archives "
+            next_step=f"{which_tree(known, config.state).command('run')}\n  continues with that run; --fresh archives "
             "the copy and starts a run of its own",
         )
 
@@ -235,9 +235,9 @@ def _refuse_while_alive(config: RunConfig, connection: Connection, journal: Jour
     """Never leave a session of `run` behind that may still be running, or begin to."""
     session = _alive(connection, journal, run, at)
     if session is not None:
-        go_on = "; or go on with it: the command without --fresh" if config.fresh else ""
+        go_on = "; or continue with it: the command without --fresh" if config.fresh else ""
         raise ConfigError(
-            f"Generation {session.generation} of run {run.run_id} may still be queued or running on {run.platform}, as "
+            f"Session {session.generation} of run {run.run_id} may still be queued or running on {run.platform}, as "
             f"{run.owner}/{run.slug}; leaving it would make two sessions of one training tree.",
             safe="nothing was started; the training tree is untouched",
             next_step=f"{config.command('stop')}\n  ends it; when it has ended, run the same command again{go_on}",
@@ -277,7 +277,7 @@ def _keep_unrestored(config: RunConfig, journal: Journal, run: RunRow, reporter:
                 config.archive / f"{run.run_id}-generation_{session.generation}",
                 "It was downloaded and not restored before a fresh start was asked for.",
             )
-            reporter.checkpoint(f"what generation {session.generation} left was set aside as {kept}")
+            reporter.checkpoint(f"what session {session.generation} left was set aside as {kept}")
     _name_left_behind(config, journal, run, reporter)
 
 
@@ -289,6 +289,6 @@ def _name_left_behind(config: RunConfig, journal: Journal, run: RunRow, reporter
         if is_there and progress_of(session).ran_s != 0:  # else it ended in the queue
             download = config.command("download", "--run", run.run_id, "--session", session.generation)
             reporter.warn(
-                f"what generation {session.generation} of run {run.run_id} left is on {run.platform} and was not "
+                f"what session {session.generation} of run {run.run_id} left is on {run.platform} and was not "
                 f"downloaded. To bring it here, as long as it is there: {download}"
             )

@@ -157,7 +157,7 @@ class Passes:
             raise QuotaError(
                 end.why,
                 safe="everything that was saved; nothing is running",
-                next_step=f"nothing: a tick after {for_people(end.time)} goes on",
+                next_step=f"nothing: a tick after {for_people(end.time)} continues",
             )
         return describe_run(run.state, self.clock())
 
@@ -230,7 +230,7 @@ class Passes:
             OutputDamaged: a file is truncated, altered or missing.
             RemoteError: the platform did not answer.
         """
-        run.reporter.step(4, f"download, verify and restore what generation {session.generation} left")
+        run.reporter.step(4, f"download, verify and restore what session {session.generation} left")
         downloaded = download_session(
             outputs_of(run.connection.client, session),
             run.version_of(session),
@@ -268,7 +268,7 @@ class Passes:
                     return
                 run.postpone("outputs", error.message, REFUSED_WAIT_S, REFUSED_LONGEST_S)
             run.reporter.warn(
-                f"what generation {session.generation} left was refused, and is downloaded again: the training tree "
+                f"what session {session.generation} left was refused, and is downloaded again: the training tree "
                 f"{run.config.tree} is untouched; refused {REFUSALS_TO_GIVE_UP} times, this session is given up"
             )
 

@@ -84,7 +84,7 @@ def push_generation(
         ConfigError, AuthError, RemoteError: nothing was started, and the generation is free again.
     """
     config, row, client, reporter = run.config, run.row, run.connection.client, run.reporter
-    reporter.step(1, f"package generation {generation}")
+    reporter.step(1, f"package session {generation}")
     bundle = build_bundle(config.project_root, config.section)
     plan = run.plan
     who = vouching(run, parent) if parent else ""
@@ -130,7 +130,7 @@ def push_generation(
         with run.state.together():
             run.state.add_session(found)
             run.note("adopted", found.generation, version=found.version)
-        reporter.warn(f"session {found.version} is generation {found.generation} of this run: adopted")
+        reporter.warn(f"{found.version} is session {found.generation} of this run: adopted")
         return
     if newest is None and lead is None and not first_push.may_be_tried(run):
         return
@@ -265,7 +265,7 @@ def reconcile(run: RunContext, sleep: Callable[[float], None]) -> None:
             run.note("push_not_accepted", session.generation)
             run.postpone("no answer", why, UNANSWERED_WAIT_S, UNANSWERED_LONGEST_S)
         return
-    run.reporter.line(f"  the push of generation {session.generation} had been accepted")
+    run.reporter.line(f"  the push of session {session.generation} had been accepted")
     _accepted(run, session, version)
 
 

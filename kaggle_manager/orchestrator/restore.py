@@ -46,7 +46,7 @@ def restore_downloaded(run: RunContext, session: SessionRow, downloaded: Downloa
     if not valid:
         if result is not None and trained and result.step is not None:
             raise OutputDamaged(
-                f"Generation {session.generation} says it trained, but left no checkpoint.",
+                f"Session {session.generation} says it trained, but left no checkpoint.",
                 safe=f"nothing was restored; what it left is in {downloaded.folder}",
                 next_step=f"read {downloaded.folder / LOG_FILE}",
             )
@@ -61,7 +61,7 @@ def restore_downloaded(run: RunContext, session: SessionRow, downloaded: Downloa
         return None  # it refused what was mounted; that is no work of its own
     files = found.manifest.files
     run.reporter.checkpoint(
-        f"found step {found.step} of generation {lineage.generation}: "
+        f"found step {found.step} of session {lineage.generation}: "
         + ", ".join(f"{file.name} ({size(file.size)})" for file in files)
     )
     # Of which run and session it is decides here; what the user has edited meanwhile, `check_compatible` before a push.
@@ -77,7 +77,7 @@ def restore_downloaded(run: RunContext, session: SessionRow, downloaded: Downloa
     )
     for problem in report.left_out:
         run.reporter.warn(f"left out, for it does not verify: {problem}")
-    run.reporter.checkpoint(f"restored into {run.config.tree}; the trainer's search finds step {report.step}")
+    run.reporter.checkpoint(f"restored into {run.config.tree}; the next session resumes from step {report.step}")
     if report.replaced is not None:
         run.reporter.checkpoint(f"the tree it replaces is kept in {report.replaced}")
     return report

@@ -109,7 +109,7 @@ def stop_run(
         return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
     if delete:
         raise ConfigError(
-            f"Generation {newest.generation} is not restored yet: deleting its kernel would lose what it has saved.",
+            f"Session {newest.generation} is not restored yet: deleting its kernel would lose what it has saved.",
             safe="no session follows it; nothing was deleted",
             next_step=f"{config.command('tick')}\n  until it is closed, then "
             f"{config.command('stop', '--delete', '--yes')}",
@@ -132,7 +132,7 @@ def _check_only_its_own(journal: Journal, row: RunRow) -> None:
     """
     for other in journal.open_at(row.address):
         raise ConfigError(
-            f"Generation {other.generation} of run {other.run_id} is not restored yet, and was started as "
+            f"Session {other.generation} of run {other.run_id} is not restored yet, and was started as "
             f"{row.address}: deleting that kernel would lose what it has saved.",
             safe="no session follows; nothing was deleted",
             next_step="let a `run` or `tick` of that run bring it home, and run the same command again",
@@ -154,14 +154,14 @@ def _end_unwritten(
     """End the session that the journal knows, and return what is to be said of a stop that nobody will find there."""
     newest = _newest(journal, row)
     unwritten = (
-        f"That run {row.run_id} is stopped could not be written down, so a `run`, a `tick` or a schedule goes on "
+        f"That run {row.run_id} is stopped could not be written down, so a `run`, a `tick` or a schedule continues "
     )
     unwritten += f"with it. {refused.message}"
     done = "No session of it is known to run."
     if newest is not None and newest.stage is not Stage.CLOSED and newest.version is not None:
         with error_context(message=lambda text: f"{text}\n{unwritten}"):
             said = _end(config, connect_to, reporter, row, newest, journal)
-        done = f"The platform was asked to end generation {newest.generation}." if said.is_done else f"{said.words}."
+        done = f"The platform was asked to end session {newest.generation}." if said.is_done else f"{said.words}."
     return StorageError(
         f"{done} {unwritten}",
         safe="what was saved, here and on the platform; nothing was deleted",
@@ -217,17 +217,13 @@ def cancel(client: Platform, version: SessionRef, session: SessionRow, container
         is_asked = client.cancel(version, container)
     except NotFound as error:
         number, said = session.generation, error.message.rstrip(".")
-        words = (
-            f"there is nothing to end on the platform ({said}): generation {number} has ended, or ends by itself at "
-        )
+        words = f"there is nothing to end on the platform ({said}): session {number} has ended, or ends by itself at "
         words += "its deadline; the next tick restores what it had saved, and no session follows"
         return Cancelled(is_done=False, is_settled=True, words=words)
     if not is_asked:
-        words = (
-            f"generation {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
-        )
+        words = f"session {session.generation} has not told its id yet: a tick or `run` that sees it ends the session"
         return Cancelled(is_done=False, is_settled=False, words=words)
-    words = f"the platform was asked to end generation {session.generation}; the next tick restores what it had saved, "
+    words = f"the platform was asked to end session {session.generation}; the next tick restores what it had saved, "
     return Cancelled(is_done=True, is_settled=True, words=words + "and no session follows")
 
 
@@ -237,8 +233,8 @@ def _shared_with(journal: Journal, session: SessionRow) -> Cancelled | None:
     if not others:
         return None
     words = (
-        f"generation {session.generation} shares its session with {count(len(others), 'run')} that "
-        f"{'goes' if len(others) == 1 else 'go'} on, so it ends at its deadline; no session follows"
+        f"session {session.generation} is shared with {count(len(others), 'run')} that "
+        f"{'continues' if len(others) == 1 else 'continue'}, so it ends at its deadline; no session follows"
     )
     return Cancelled(is_done=False, is_settled=False, words=words)
 

@@ -38,7 +38,7 @@ CREATE INDEX IF NOT EXISTS events_of_run ON events (run_id, kind, generation);
 PRAGMA user_version = {VERSION};
 """
 _SAFE = "nothing was changed; checkpoints and running sessions are untouched"
-_MOVE_AWAY = "move it away and run the same command again: the run goes on from its training tree"
+_MOVE_AWAY = "move it away and run the same command again: the run continues from its training tree"
 # What comes of file locks that the file system does not have (sqlite.org/rescode.html).
 _OF_THE_LOCKS = (
     sqlite3.SQLITE_PROTOCOL,

@@ -101,7 +101,7 @@ def verdict_on_wheels(
     if size is not None and size < EMPTIED_BYTES:
         return None
     if slug in referenced:
-        return Verdict(False, "a run that may go on installs from it")
+        return Verdict(False, "a run that may continue installs from it")
     if changed_at is None or now - changed_at < WHEELS_STAY_S:
         return Verdict(False, "it may be about to be used: it is younger than a day, or its age is not known")
-    return Verdict(True, "no run that may go on installs from it")
+    return Verdict(True, "no run that may continue installs from it")

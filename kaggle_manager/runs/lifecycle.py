@@ -20,7 +20,7 @@ Waits: after a failure, by its kind (`retry_policy`); for room, for the weekly q
 They cost no try.
 
 Never two live sessions of one run: a push is only ever decided when the newest session is closed, and a session only
-leaves `pushed` on a final state of its own version (UNKNOWN is none). A generation is used once. Every row of the
+leaves `pushed` on a final state of its own version (UNKNOWN is none). A session number is used once. Every row of the
 table is a test.
 """
 
@@ -209,5 +209,5 @@ def _wait(observation: Observation, failures: Sequence[SessionView]) -> WaitUnti
         newest = failures[0]
         after = failures[0].ended_at + wait_after(newest.kind, len(_alike(failures)))
         if after > until:
-            until, why = after, f"generation {newest.generation} ended: {newest.why} ({newest.kind})"
+            until, why = after, f"session {newest.generation} ended: {newest.why} ({newest.kind})"
     return WaitUntil(until, why) if until > observation.now else None

@@ -63,7 +63,7 @@ _MINUTE = 60.0
 
 POLICIES: dict[FailureKind, Policy] = {
     # The same code meets the same error: two more tries tell bad luck from a defect, and waiting changes nothing.
-    FailureKind.CODE: Policy(3, 0.0, "mend the cause the log names"),
+    FailureKind.CODE: Policy(3, 0.0, "fix the cause named in the log"),
     FailureKind.MEMORY: Policy(3, 0.0, "make buffer_size, batch_size or n_envs smaller"),
     FailureKind.NO_PROGRESS: Policy(
         3, 0.0, "give longer sessions (--session-limit), or read the log for what takes their time"

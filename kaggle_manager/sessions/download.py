@@ -227,7 +227,7 @@ def _check_code(events: Sequence[Event], session: SessionRow) -> None:
     ran = next((event.sha256 for event in events if isinstance(event, BundleEvent)), None)
     if ran is not None and ran != session.bundle_sha256:
         raise LineageMismatch(
-            f"Generation {session.generation} ran code {ran[:12]}…; {session.bundle_sha256[:12]}… was built for it.",
+            f"Session {session.generation} ran code {ran[:12]}…; {session.bundle_sha256[:12]}… was built for it.",
             safe="nothing was restored; the local training tree is untouched",
         )
 

@@ -41,7 +41,7 @@ def refuse_other_spaces(config: RunConfig, stated: Mapping[str, Any], now: Mappi
             "The checkpoint is of another experiment, also with --accept-changes, for its network fits its own spaces "
             "alone:\n  " + "\n  ".join(lines),
             safe=f"nothing was pushed; the training tree {config.tree} is untouched",
-            next_step="give back those spaces and run the same command again, or add --fresh: it archives the tree "
+            next_step="restore those spaces and run the same command again, or add --fresh: it archives the tree "
             "with its replay and starts a new lineage from zero",
         )
 

@@ -188,14 +188,14 @@ def publish_tree(
             raise OutputDamaged(
                 f"The checkpoint of step {parent.step:,} in {tree.root} was damaged a moment ago.",
                 safe="nothing was uploaded or started.",
-                next_step="run the same command again: it goes on from what verifies.",
+                next_step="run the same command again: it continues from what verifies.",
             )
         total = sum(file.stat().st_size for file in files)
         return client.publish_inputs(
             owner=run.owner,
             slug=tree_dataset(run),
             files=files,
-            notes=f"run {run.run_id} before generation {generation}",
+            notes=f"run {run.run_id} before session {generation}",
             on_progress=TransferMeter(reporter, "uploading", len(files), total) if reporter else None,
             on_uploaded=(lambda: reporter.phase("waiting until sessions can read the tree")) if reporter else None,
             uploads=uploads,

@@ -206,7 +206,7 @@ def check_all_saved_is_listed(
     if said > max(newest, session.min_step):
         had = f"step {newest:,} at most" if whole else "no checkpoint"
         raise OutputDamaged(
-            f"Generation {session.generation} had saved step {said:,}, and the platform lists {had} of it.",
+            f"Session {session.generation} had saved step {said:,}, and the platform lists {had} of it.",
             safe="nothing was restored; the local training tree is untouched",
             next_step="run the same command again: it asks for these outputs again before anything else",
         )

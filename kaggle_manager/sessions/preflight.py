@@ -93,7 +93,7 @@ def check_section(
         `{"schema": 1, "ok": bool, "checks": [{"name", "ok", "detail", "line", "lane_bytes"}, ...]}`.
 
     Raises:
-        VerificationError: the checks could not be carried out; carries the last words of their process.
+        VerificationError: the checks could not be carried out; carries the last lines of their process.
         ConfigError: a file that is to travel is not there.
     """
     if known := known_failures(project, section, scenarios):

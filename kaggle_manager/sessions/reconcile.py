@@ -67,7 +67,7 @@ def check_not_elsewhere(client: Platform, run: RunRow, session: SessionRow) -> N
         newest = client.newest(owner, slug)
         if newest is not None and _is_of(session, newest[1]):
             raise PushMismatch(
-                f"The platform filed generation {session.generation} of {owner}/{own} as {newest[0].ref}.",
+                f"The platform filed session {session.generation} of {owner}/{own} as {newest[0].ref}.",
                 started=newest[0].ref,
                 safe="nothing was downloaded or changed here; that session runs and uses quota",
             )

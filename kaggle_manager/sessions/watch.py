@@ -274,7 +274,7 @@ class _Watch:
             return False
         self._reporter.warn(
             f"session {self._version.ref} printed its result {duration(self._wall() - said_at)} ago and the platform "
-            f"still calls it {self.seen.state}: what it left is downloaded all the same"
+            f"still calls it {self.seen.state}: downloading its output anyway"
         )
         return True
 
@@ -294,7 +294,7 @@ class _Watch:
             self._reporter.warn(
                 f"session {self._version.ref} is RUNNING and has printed nothing for {duration(silent_s)}: it may be "
                 "wedged. Nothing is done about it here: the platform ends it at its time limit at the latest, and "
-                "what it saved is downloaded then. To end it now and go on from what it saved: `stop`, then `run`"
+                "what it saved is downloaded then. To end it now and continue from what it saved: `stop`, then `run`"
                 f"{f'; its page is {page}' if page else ''}"
             )
 

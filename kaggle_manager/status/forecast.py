@@ -90,7 +90,8 @@ class RunForecast:
         else:
             yield "target: no date before a session has ended and left its speed"
         if self.forecast_error is not None:
-            yield f"earlier forecasts: sessions gained {self.forecast_error:+.0%} of what was expected (median)"
+            more = "more" if self.forecast_error >= 0 else "fewer"
+            yield f"earlier forecasts: {abs(self.forecast_error):.0%} {more} steps gained than forecast (median)"
         if self.missed_by_s is not None:
             late = "later" if self.missed_by_s > 0 else "earlier"
             yield f"since the first forecast the date moved {duration(abs(self.missed_by_s))} {late}"

@@ -1,4 +1,4 @@
-"""What the sessions of the runs here came to, their sums, and two runs beside each other. Asks no platform."""
+"""What the sessions of the runs here came to, their sums, and two runs beside each other. Works offline."""
 
 from __future__ import annotations
 

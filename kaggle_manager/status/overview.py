@@ -85,7 +85,7 @@ class Overview:
             trust = [] if found.is_vouched else ["--trust"]
             goes_on = " ".join(["run", *trust])
             holds = f"{found.root} holds a training at step {found.step}"
-            why = f"no run is known here, but {holds}; `{goes_on}` goes on with it"
+            why = f"no run is known here, but {holds}; `{goes_on}` continues with it"
             again = found.which.command("run", *trust)
             return {"state": "none", "why": why, "next": again, "human_action_required": True}
         first = WhichTree(self.section or "SECTION", quick=True, workdir=self.workdir).command("run")

@@ -1,6 +1,6 @@
-"""Where the runs of a state folder stand, from the journal and the training trees alone: asks no platform.
+"""Where the runs of a state folder stand, from the journal and the training trees alone: works offline.
 
-Says always the state, why, what comes next, and whether a person is needed. Changes nothing. Of checkpoints it believes
+Says always the state, why, what comes next, and whether the user has to act. Changes nothing. Of checkpoints it trusts
 manifests and sizes; `checkpoints verify` reads every byte.
 """
 
@@ -159,7 +159,7 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, 
         return _State("stopped", "it was asked to stop", again, human=True)
     if row.stop_asked and newest is not None and newest.stage is Stage.ENDED:
         held_up = f": {row.trouble.message}" if row.trouble is not None else ""
-        why = f"it was asked to stop, and generation {newest.generation} has ended; what it left is not restored yet"
+        why = f"it was asked to stop, and session {newest.generation} has ended; what it left is not restored yet"
         return _State("stopped", why + held_up, tick, human=row.trouble is not None and not row.trouble.retryable)
     waits = wait is not None and wait.is_on(now)
     # What time alone may help is a wait, once it is known until when.
@@ -173,9 +173,9 @@ def _state(run: RunState, step: int, now: float, which: WhichTree, damage: str, 
         why = f"{wait.why} (until {for_people(wait.until)})"
         return _State("waiting", why, tick, until=wait.until)
     if newest is not None and newest.stage is Stage.ENDED:
-        why = f"generation {newest.generation} has ended; what it left is restored next"
+        why = f"session {newest.generation} has ended; what it left is restored next"
         return _State("downloading", why, tick)
-    after = f"generation {newest.generation} {newest.why}; " if newest else ""
+    after = f"session {newest.generation} {newest.why}; " if newest else ""
     return _State("ready", f"{after}{max(0, row.target - step)} {row.unit} remain", tick)
 
 
@@ -206,7 +206,7 @@ def _trouble(row: RunRow, again: str) -> _State | None:
 
 def _running(session: SessionRow, now: float) -> str:
     seen = progress_of(session)
-    since = f"generation {session.generation} was launched {_ago(epoch(session.started_at), now)}"
+    since = f"session {session.generation} was launched {_ago(epoch(session.started_at), now)}"
     if session.stage is Stage.INTENDED:
         return f"{since}; whether the platform took it is looked up next"
     if seen.state == SessionState.QUEUED.name:

@@ -92,12 +92,12 @@ class SweepLoop:
                 self.study.halt(action.why)
                 raise KernelFailed(
                     f"The sweep was stopped: three trials in a row failed alike at their start: {action.why}",
-                    safe="every trial; those that are on their way go on on the platform",
+                    safe="every trial; those that are on their way continue on the platform",
                     next_step=f"correct the cause, and run it again: {sweep_command(self.study.folder)}",
                 )
             if isinstance(action, Promote):
                 self.study.promote(action.number, action.at)
-                self.reporter.line(f"trial {action.number} goes on to step {self.study.state.stops[action.goal]:,}")
+                self.reporter.line(f"trial {action.number} continues to step {self.study.state.stops[action.goal]:,}")
             else:
                 trial = self.study.add(suggest(self.study, action.at), action.at)
                 told = ", ".join(f"{key} = {value}" for key, value in trial.values.items())
@@ -148,7 +148,7 @@ class SweepLoop:
         if stop.exists():
             stop.unlink()
             raise NotFinished(
-                "The sweep is stopped. Sessions that run go on to their pause, and nothing follows them.",
+                "The sweep is stopped. Sessions that run continue to their pause, and nothing follows them.",
                 safe="every trial",
                 next_step=sweep_command(self.study.folder),
             )

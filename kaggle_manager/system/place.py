@@ -59,7 +59,7 @@ def _another_kind(place: Path, wanted: str) -> Obstacle:
 
 def _unreadable(place: Path, error: OSError) -> Obstacle:
     if not place.is_symlink() or error.errno not in (errno.ELOOP, errno.ENOENT, errno.ENOTDIR):
-        return Obstacle(f"{place} cannot be read: {error.strerror}", "give back the permission to read it")
+        return Obstacle(f"{place} cannot be read: {error.strerror}", "fix its permissions so that you can read it")
     remove = f"remove the link: {'del' if os.name == 'nt' else 'rm'} {quoted(place)}"
     if error.errno == errno.ELOOP:
         return Obstacle(f"{place} is a link that leads back to itself", remove)

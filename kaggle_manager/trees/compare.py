@@ -182,7 +182,7 @@ def _results(a: Side, b: Side) -> Iterator[TreeDifference]:
         words = f"the evaluation curves part at step {first:,}; at step {last:,} the mean return is {ends}"
         yield difference("curve", curves[0][last].mean, curves[1][last].mean, words)
     elif len(a.curve) != len(b.curve):
-        until = f"agree up to step {common[-1]:,} and one goes on" if common else "have no step in common"
+        until = f"agree up to step {common[-1]:,} and one continues" if common else "have no step in common"
         words = f"the evaluation curves {until} ({len(a.curve):,} and {len(b.curve):,} evaluations)"
         yield difference("curve", len(a.curve), len(b.curve), words)
     same = step_a == step_b and a.manifest.kind == b.manifest.kind == "latest"

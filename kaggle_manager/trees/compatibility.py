@@ -24,7 +24,9 @@ from kaggle_manager.sections.inputs import Input
 def way_out(*, can_be_accepted: bool, again: str = "the same command") -> str:
     """What to do about a checkpoint of another experiment; `again` is the command that goes on."""
     undo = f"undo the change and run {again} again, or add --fresh: it archives the tree with its replay and starts "
-    on_purpose = "; to go on with the change, on purpose, add --accept-changes: from there on it is another experiment"
+    on_purpose = (
+        "; to continue with the change, on purpose, add --accept-changes: from there on it is another experiment"
+    )
     return undo + "a new lineage from zero" + on_purpose * can_be_accepted
 
 

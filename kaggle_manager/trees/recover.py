@@ -123,7 +123,7 @@ def put_back(config: RunConfig, source: Path, reporter: Reporter) -> RestoreRepo
     )
     if report.replaced is not None:
         reporter.checkpoint(f"the tree that was there is kept in {report.replaced}")
-    reporter.checkpoint(f"restored into {config.tree}; the trainer's search finds step {report.step}")
+    reporter.checkpoint(f"restored into {config.tree}; the next session resumes from step {report.step}")
     _ask_who_vouches(config, newest, reporter)
     for line in within_limit(config):
         reporter.checkpoint(line)
@@ -163,7 +163,7 @@ def _ask_who_vouches(config: RunConfig, head: Manifest, reporter: Reporter) -> N
     else:
         reporter.warn(
             "this tree is not trusted here: it was not made on this machine, and no session that was started here "
-            "brought it. To continue it runs whatever its pickles say. If you trust whoever made it: "
+            "brought it. To continue it runs whatever its pickles say. If you trust who made it: "
             + config.command("run", "--trust")
         )
 

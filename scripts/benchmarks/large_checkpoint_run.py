@@ -188,7 +188,7 @@ def table(passed: Passed, size: int, command: str, commit: str) -> list[str]:
         ("peak memory of the manager", f"{passed.manager / 1e6:.0f} MB"),
         ("of the session beside the script, two processes", f"{passed.session / 1e6:.0f} MB"),
         ("of the script, which writes a MB at a time", f"{passed.script / 1e6:.0f} MB"),
-        ("brought here of the first session", passed.brought[0]),
+        ("downloaded of the first session", passed.brought[0]),
         ("of the second, in which one file of five changed", passed.brought[1]),
         ("the disk at most, with that of the local Kaggle", f"{passed.disk / 1e9:.1f} GB"),
         ("in all, with both sessions", f"{passed.seconds / 60:.0f} minutes"),

@@ -123,7 +123,7 @@ def test_the_line_end_before_an_event_leaves_no_empty_line_and_the_users_own_sta
 def test_a_missing_tree_is_said_and_the_rest_is_there(dashboard: Dashboard, state: Path) -> None:
     shutil.rmtree(tree_of(state, FINISHED).root)
     page = page_of(dashboard, Asked(FINISHED))
-    assert "does not hold this run" in page
+    assert "no longer contains this run" in page
     assert "interrupted (its time is used up)" in page
 
 

@@ -289,7 +289,7 @@ def test_a_stop_that_cannot_be_written_down_ends_the_session_and_says_that_the_r
             journal, refused = opened.enter_context(stop.journal_to_stop(campaign.config.journal))
             assert (refused is not None) is (full == "when it is opened")
             opened.enter_context(no_file_over(0))
-            with pytest.raises(StorageError, match=r"asked to end generation 1\. .*could not be written down") as said:
+            with pytest.raises(StorageError, match=r"asked to end session 1\. .*could not be written down") as said:
                 stop.stop_run(
                     campaign.config, campaign._connect, journal, campaign.reporter, campaign.clock(), refused=refused
                 )

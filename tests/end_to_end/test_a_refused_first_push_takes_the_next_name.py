@@ -89,7 +89,7 @@ def test_the_run_goes_on_under_its_next_name_and_whoever_looks_for_it_finds_it_t
     row = run_of(bench)
     first = row.slug.removesuffix("-3")
     assert (sessions_of(bench), row.left_names) == (1, (first, f"{first}-2"))
-    assert f"this run goes on as {row.address}" in bench.output.replace("\n", " ")
+    assert f"this run continues as {row.address}" in bench.output.replace("\n", " ")
     assert sum(bench.slept) >= 600 + 1200 - 1, "each refusal costs a name: tried again far more seldom"
     with client_of(bench) as client:
         for slug in row.left_names:  # nothing is deleted

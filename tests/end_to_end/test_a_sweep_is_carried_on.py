@@ -109,7 +109,7 @@ def test_the_best_goes_on_past_its_rung_with_the_bits_of_one_that_never_paused(
     ], bench.output
     assert report.trial(1).scores == pytest.approx((0.05, 0.05))
     assert files["state.bin"] == state_after(40), "as if it had never been paused"
-    assert "trial 1 goes on to step 40" in bench.output
+    assert "trial 1 continues to step 40" in bench.output
     confirmed = report_of(going.study, going.confirm(report.best[:1], [8, 9])).confirmed
     assert confirmed[0].scores == pytest.approx((0.05, 0.05))
     final = CheckpointStore(tree_of(bench, 1, "_seed_9")).final()

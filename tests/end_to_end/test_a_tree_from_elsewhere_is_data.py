@@ -116,7 +116,7 @@ def test_training_on_refuses_it(hostile: Path, tmp_path: Path, capfd: pytest.Cap
     said = capfd.readouterr().err
     assert "The checkpoint of step 100 in" in said
     typed = shlex.join(["python", "-m", "kaggle_manager.trainer.sb3.train_dqn", *line, "--trust"])
-    assert said.rstrip().endswith(f"if you trust whoever made it: {typed}")
+    assert said.rstrip().endswith(f"if you trust who made it: {typed}")
     assert sorted((path, path.stat().st_size) for path in hostile.rglob("*")) == before
 
 
@@ -126,7 +126,7 @@ def test_an_export_for_stock_sb3_refuses_it(hostile: Path, tmp_path: Path, capfd
     line = ["export", out, "--tree", str(hostile), "--scenario", SCENARIO, "--state", str(work)]
     assert sb3_exchange.main(line) == UntrustedTree.exit_code
     typed = shlex.join(["python", "-m", "kaggle_manager.trainer.sb3.sb3_exchange", *line, "--trust"])
-    assert capfd.readouterr().err.rstrip().endswith(f"if you trust whoever made it: {typed}")
+    assert capfd.readouterr().err.rstrip().endswith(f"if you trust who made it: {typed}")
     assert not (tmp_path / "out").exists()
 
 

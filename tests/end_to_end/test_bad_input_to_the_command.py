@@ -124,8 +124,8 @@ def test_sigterm_says_that_a_session_goes_on_and_what_to_do_then_as_ctrl_c_does(
     monkeypatch.setattr(backups, "back_up", lambda config, why: signal.raise_signal(signal.SIGTERM))
     code, shown = words_of(capsys, "checkpoints", "backup", REAL, "--workdir", str(tmp_path))
     assert code == 143
-    assert "If a session runs, it goes on by itself" in shown
-    assert "Next: run the same command again to go on" in shown
+    assert "A running session continues on its platform" in shown
+    assert "Next: run the same command again to resume" in shown
     assert signal.getsignal(signal.SIGTERM) is before
 
 

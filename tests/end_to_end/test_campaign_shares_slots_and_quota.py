@@ -144,7 +144,7 @@ def test_the_users_quota_holds_over_all_runs_also_where_the_platform_has_none(be
     with pytest.raises(QuotaError, match="what --quota-per-week allows are left this week") as waits:
         manager.tick(second)
     assert "waiting for the reset, or for a larger --quota-per-week" in waits.value.message
-    assert "goes on" in waits.value.next_step
+    assert "continues" in waits.value.next_step
     with closing(Journal(second.journal)) as journal:
         seen = forecast_run(second, bench.connect, journal, time.time())
         assert "quota: 0.0 h left this week of what --quota-per-week allows, fresh on " in "\n".join(seen.lines())

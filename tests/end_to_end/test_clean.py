@@ -152,7 +152,7 @@ def test_what_another_machine_goes_on_with_stays(bench: Bench) -> None:
     bench.workdir = here
     found = cleaned(bench, delete=True)
     assert actions(found) == dict.fromkeys(there_too, "keep")
-    assert all("another machine may go on" in each.why for each in found)
+    assert all("another machine may continue" in each.why for each in found)
 
 
 def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -> None:
@@ -166,7 +166,7 @@ def test_a_kernel_of_any_name_of_the_run_may_be_another_machines(bench: Bench) -
         client.start(SessionRequest("local", f"{slug}-7", source))
     found = cleaned(bench, delete=True)
     assert actions(found) == dict.fromkeys((f"session {slug}", f"input {slug}-tree", f"session {slug}-7"), "keep")
-    assert all("another machine may go on" in each.why for each in found)
+    assert all("another machine may continue" in each.why for each in found)
 
 
 def test_a_machine_that_has_only_adopted_the_run_loses_nothing_by_a_clean_here(
@@ -353,7 +353,7 @@ def test_wheels_that_a_run_has_begun_to_install_from_since_they_were_found_stay(
         source = f"print(1)\n\n        order=json.loads({json.dumps(order)!r}),\n"
         client.start(SessionRequest("local", f"km-elsewhere-{time.time_ns() % 10**8:08}", f'"""\n{source}"""'))
         [after] = cleaner.delete([found])
-    assert (after.action, after.why) == ("keep", "a run that may go on installs from it")
+    assert (after.action, after.why) == ("keep", "a run that may continue installs from it")
 
 
 def test_wheels_go_when_no_kernel_of_a_run_that_may_go_on_installs_from_them(bench: Bench, tmp_path: Path) -> None:

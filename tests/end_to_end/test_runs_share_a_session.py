@@ -112,7 +112,7 @@ def at(bench: Bench, mark: str, count: int) -> tuple[str, Callable[[], None]]:
 
 
 @pytest.mark.parametrize(
-    ("mark", "count"), [("package generation", 2), ("push local/", 1), ("accepted as", 1), ("accepted as", 2)]
+    ("mark", "count"), [("package session", 2), ("push local/", 1), ("accepted as", 1), ("accepted as", 2)]
 )
 def test_a_manager_that_is_ended_around_the_start_finds_the_session_again_for_each_run(
     lanes: Bench, mark: str, count: int
@@ -163,7 +163,7 @@ def test_a_stop_ends_a_shared_session_when_the_last_of_its_runs_is_stopped(lanes
         for seed in (None, 2):
             said.append(stop_run(config_of(lanes, seed), lanes.connect, journal, lanes.told, 0.0))
     assert [each.cancelled for each in said] == [False, True]
-    assert "shares its session with 1 run that goes on" in said[0].words
+    assert "is shared with 1 run that continues" in said[0].words
     assert all(session.facts.get("cancel_asked") for [session] in sessions_of(lanes).values())
 
 

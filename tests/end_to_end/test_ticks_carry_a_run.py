@@ -76,7 +76,7 @@ def test_a_status_always_says_the_state_why_what_next_and_whether_a_person_is_ne
         tick(bench, 4)
         running = overview(opened, SECTION, time.time())
         assert running.as_json()["state"] in ("queued", "running")
-        assert "generation 1 was launched" in running.as_json()["why"]
+        assert "session 1 was launched" in running.as_json()["why"]
         assert not running.as_json()["human_action_required"]
         assert [line for line in running.lines() if "0 of 4" in line or "1 of 4" in line]
         assert running.as_json()["runs"][0].keys() >= WORDS

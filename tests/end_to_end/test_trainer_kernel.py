@@ -82,7 +82,7 @@ def test_two_quick_sessions_really_train_save_evaluate_restore_and_finish(
     result = left(first, "session_result.json")
     assert (result["outcome"], result["step"]) == ("interrupted", 1)
     assert result["timings"]["setup"] > 100, "what the imports took is the session's time"
-    assert left(first, "session_start.json")["from_zero"] == "generation 1 has no parent"
+    assert left(first, "session_start.json")["from_zero"] == "session 1 has no parent"
     pack_tree(TrainingTree(first / "training_tree", SCENARIO), tmp_path / "input/datasets/me/km-tree")
 
     second = tmp_path / "second"

@@ -54,7 +54,7 @@ def test_a_log_of_episodes_costs_no_step_and_is_named(case: str, hostile_run: Ho
     row = hostile_run.survives(spec)
     assert words in row.facts["caution"]
     caution = row.facts["caution"]
-    assert f"generation {row.generation} left {caution}" in hostile_run.bench.output
+    assert f"session {row.generation} left {caution}" in hostile_run.bench.output
     with closing(Journal(hostile_run.journal)) as journal:
         assert f"    caution: {caution}" in History(tuple(describe_all(journal, 0.0))).lines()
         assert f"  caution: session {row.generation} left {caution}" in overview(journal, None, 0.0).lines()

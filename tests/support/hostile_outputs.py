@@ -108,7 +108,7 @@ class HostileRun:
         text = HOOK.replace("{specs}", repr({str(generation): json.loads(json.dumps(spec))}))
         (installed(bench.project) / TRAINER).write_text(MAIN + text)
         try:
-            bench.run(timesteps=TARGET, interrupt_at=f"package generation {generation + 1}")
+            bench.run(timesteps=TARGET, interrupt_at=f"package session {generation + 1}")
         except Interrupted:
             return next(row for row in self._sessions() if row.generation == generation)
         raise AssertionError("the run ended")

@@ -3,7 +3,7 @@
     python -m validation_ch7.section_7_6_rl_performance.study --intersection cologne1 ingolstadt1 --jobs 2
 
 Each training is a process of its own that resumes by itself and is left alone once it has reached its target, so the
-same line goes on after anything. Kaggle does the same trainings elsewhere; the report reads either.
+same command resumes. Kaggle does the same trainings elsewhere; the report reads either.
 """
 
 from __future__ import annotations

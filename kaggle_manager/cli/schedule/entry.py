@@ -26,8 +26,8 @@ class Entry:
         words: what it does, for a person.
         crontab_line: ends with `crontab_mark(name)`; empty when it is made of files.
         files: content of each file.
-        activate: commands that a person runs once it is written.
-        deactivate: commands that a person runs once it is removed.
+        activate: commands for you to run once it is written.
+        deactivate: commands for you to run once it is removed.
         leftovers: what the scheduler makes of the files, to be removed with them.
     """
 
@@ -47,7 +47,7 @@ def install(entry: Entry) -> list[str]:
         What was written: paths, or "the crontab". Empty when all was there already.
 
     Raises:
-        StorageError: this machine refused; the crontab is as it was.
+        StorageError: disk error; the crontab is as it was.
         ConfigError: there is no `crontab` command here.
     """
     if entry.crontab_line:

@@ -232,7 +232,7 @@ class ApiConnection:
         return ConfigError(
             f"Kaggle refused a request about {about} (HTTP {refused.status}).{said}",
             safe="nothing was changed",
-            next_step="do what Kaggle's words ask for",
+            next_step="follow Kaggle's message above",
         )
 
     def raw(self, service: str, method: str, request: Any) -> JsonAnswer:

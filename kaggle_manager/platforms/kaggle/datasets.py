@@ -312,7 +312,7 @@ class _Dataset:
             raise ConfigError(
                 f"Kaggle refused to publish {self._about}: {quotable(answer.error)}",
                 safe="what was uploaded is not published; nothing earlier was changed",
-                next_step="do what Kaggle's words ask for",
+                next_step="follow Kaggle's message above",
             )
         return None
 

@@ -111,7 +111,7 @@ def refusal(push: SessionRequest, text: str) -> KaggleManagerError:
             "same command again",
         )
     return ConfigError(
-        f"Kaggle refused to start {where}: {shown}", safe=_NOTHING_STARTED, next_step="do what Kaggle's words ask for"
+        f"Kaggle refused to start {where}: {shown}", safe=_NOTHING_STARTED, next_step="follow Kaggle's message above"
     )
 
 

@@ -43,7 +43,7 @@ def refusal(ref: SessionRef, said: str) -> KaggleManagerError:
     return ConfigError(
         f"Slurm refused the job of {ref.ref}: {why}",
         safe=_NOTHING,
-        next_step="correct [platform.slurm] in section.toml, or KM_SLURM_*, as these words ask for",
+        next_step="correct [platform.slurm] in section.toml, or KM_SLURM_*, as Slurm's message says",
     )
 
 

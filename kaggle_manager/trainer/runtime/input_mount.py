@@ -53,7 +53,7 @@ def find_mount(
         f"The dataset {parent.dataset} with the training tree is not mounted under {inputs} after {wait_s:.0f} s. "
         f"Mounted: {', '.join(found) or 'nothing'}.",
         safe="nothing was trained; the tree on the manager's side is untouched.",
-        next_step="push this generation again once the dataset is ready.",
+        next_step="push this session again once the dataset is ready.",
     )
 
 
@@ -89,7 +89,7 @@ def check_vouched(parent: Parent) -> None:
             "The order of this session does not say why the checkpoint it is to continue is trusted, whose pickles can "
             "run any code.",
             safe="nothing of it was opened, and nothing was trained.",
-            next_step="if you trust whoever made the tree, run the same command again with --trust.",
+            next_step="if you trust who made the tree, run the same command again with --trust.",
         )
 
 
@@ -97,5 +97,5 @@ def _mismatch(problems: list[str]) -> LineageMismatch:
     return LineageMismatch(
         f"What is mounted is not what this session was sent to continue ({'; '.join(problems)}).",
         safe="nothing was trained; the tree on the manager's side is untouched.",
-        next_step="push this generation again once the dataset's newest version is current.",
+        next_step="push this session again once the dataset's newest version is current.",
     )

@@ -103,6 +103,6 @@ class Caution:
             return False
         if not self._told:
             why = error.message if isinstance(error, StorageError) else error
-            warn(f"{self._what} could not be written, and the training goes on without: {why}")
+            warn(f"{self._what} could not be written, and the training continues without: {why}")
         self._told = True
         return True

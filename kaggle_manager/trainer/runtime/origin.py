@@ -67,7 +67,7 @@ def origin_of_session(order: LaunchOrder, tree: TrainingTree, inputs: Path) -> O
     """
     parent = order.parent
     if parent is None:
-        return Origin(None, "--fresh was given" if order.fresh else f"generation {order.generation} has no parent")
+        return Origin(None, "--fresh was given" if order.fresh else f"session {order.generation} has no parent")
     unpack_tree(find_mount(inputs, parent), tree.root, warn=warn_in_log)
 
     def check(head: Manifest) -> None:

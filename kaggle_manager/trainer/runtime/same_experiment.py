@@ -46,7 +46,7 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: E
     """
     verdict = _verdict(checkpoint, checkpoint.manifest.identity, identity, config)
     if verdict.refused:
-        on_purpose = ", or go on with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
+        on_purpose = ", or continue with the change, on purpose, with --accept-changes" * verdict.can_be_accepted
         raise CheckpointIncompatible(
             "\n".join(
                 [f"The checkpoint of step {checkpoint.step} belongs to another experiment:"]
@@ -55,7 +55,7 @@ def check_compatible(checkpoint: Checkpoint, identity: dict[str, Any], config: E
             input_files=verdict.other_files,
             can_be_accepted=verdict.can_be_accepted,
             safe="the checkpoint was not touched.",
-            next_step=f"give back what it was trained with, or start again with --fresh{on_purpose}.",
+            next_step=f"restore what it was trained with, or start again with --fresh{on_purpose}.",
         )
     in_kernel = bool(config.bundle_sha256)  # whose manager has shown before the push what the user accepts
     for difference in verdict.differences:

@@ -121,7 +121,7 @@ class Checkpointer:
             raise CheckpointIncompatible(
                 f"The model of step {checkpoint.step} does not fit the one configured now: {error}",
                 safe="the checkpoint was not touched.",
-                next_step="give back the settings it was trained with, or start again with --fresh.",
+                next_step="restore the settings it was trained with, or start again with --fresh.",
             ) from error
 
     def begin(self) -> None:

@@ -70,7 +70,8 @@ def not_fingerprinted(scenario: ScenarioConfig, used: FilesUsed) -> str:
     line = f"environment_files = {json.dumps([*scenario.environment_files, *found])}"
     return (
         f"WARNING: {listed}: the training is made of this too, and neither environment_files nor reward_files names "
-        f"it, so that it would go on with that changed; all of it goes into environment_files, in section.toml: {line}"
+        "it, so that it would continue with that changed; all of it goes into environment_files, in section.toml: "
+        f"{line}"
     )
 
 

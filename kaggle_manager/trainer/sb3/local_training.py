@@ -34,7 +34,7 @@ from kaggle_manager.trainer.sb3.training_config import from_scenario
 DIVERGED_FILE = "diverged.txt"
 """In a training tree of this machine: how its training diverged."""
 
-IF_TRUSTED = "if you trust whoever made it"
+IF_TRUSTED = "if you trust who made it"
 """What comes before the command that opens a tree from elsewhere."""
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _train(options, clock)
     except KeyboardInterrupt:
         error: KaggleManagerError = Interrupted(
-            "Interrupted.", safe="the newest checkpoint is intact.", next_step="run the same command again to go on."
+            "Interrupted.", safe="the newest checkpoint is intact.", next_step="run the same command again to resume."
         )
     except KaggleManagerError as raised:
         error = raised
@@ -59,7 +59,7 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
         accept_changes=options.accept_changes,
     )
     if outcome.kind == "interrupted":
-        print(f"Interrupted, resumable: {outcome.reason}. The same command goes on from step {outcome.step}.")
+        print(f"Interrupted, resumable: {outcome.reason}. The same command continues from step {outcome.step}.")
     else:
         print(f"Done: {outcome.step} timesteps, in {tree_of(project, section, name, base, quick=options.quick).root}.")
     return 0
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--accept-changes",
         action="store_true",
-        help="go on though the environment or the reward was changed, on purpose; the checkpoints say so",
+        help="continue though the environment or the reward was changed, on purpose; the checkpoints say so",
     )
     parser.add_argument(
         "--session-limit", type=parse_duration, metavar="60s", help="stop in good order within this time"

@@ -167,7 +167,7 @@ class WorkerProcess(Generic[Argument, Result]):
         return RunError(
             f"{self._name[0].upper()}{self._name[1:]} is gone ({type(error).__name__}); was it out of memory?",
             safe="the checkpoints written before still load.",
-            next_step="start the same command again: it goes on from the newest checkpoint.",
+            next_step="start the same command again: it continues from the newest checkpoint.",
         )
 
 

@@ -106,5 +106,5 @@ class Resumed:
         unopened = ", of which it opened no file" if self.opened is False else ""
         return (
             f"it started again from zero although it was given the checkpoint of step {self.step:,}{unopened}: load "
-            "KM_SESSION_RESUME and go on from KM_SESSION_STEP"
+            "KM_SESSION_RESUME and continue from KM_SESSION_STEP"
         )

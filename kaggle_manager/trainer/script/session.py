@@ -412,7 +412,7 @@ class _Run:
         raise EndedEarly(
             f"The script ended by itself at {self._step:,} of {self.target:,} {unit}.{why}",
             safe=self._safe,
-            next_step="go on until KM_SESSION_TARGET, or end with an exit code other than 0 where that is an error",
+            next_step="continue until KM_SESSION_TARGET, or end with an exit code other than 0 where that is an error",
         )
 
     def _failed(self, code: int, process: ScriptProcess) -> ScriptFailed:
@@ -420,7 +420,7 @@ class _Run:
         return ScriptFailed(
             f"The script {_how(code)}" + (f": {words}" if words else ".") + self._resumed.cause,
             safe=self._safe,
-            next_step="read the log up to its end; the next session goes on from there",
+            next_step="read the log up to its end; the next session continues from there",
         )
 
     def _ignored(self) -> StopIgnored:

@@ -89,14 +89,14 @@ def test_what_is_no_fault_of_a_trial_ends_the_sweep_when_no_other_is_on_its_way(
     broken, going = over(config, 0), Member(other, 10)
     broken.error, loop.campaign.members = AuthError("no credentials"), [broken, going]
     loop._collect()
-    going.error = KernelFailed("Run x was stopped.\nLast: generation 1 KeyError")
+    going.error = KernelFailed("Run x was stopped.\nLast: session 1 KeyError")
     with pytest.raises(AuthError):
         loop._collect()
     assert [(each.trial, each.alike) for each in study.state.results] == [(1, "generation # KeyError")]
 
 
 def failed(run: str, why: str) -> KernelFailed:
-    return KernelFailed(f"Run {run} was stopped: 3 sessions in a row ended so: {why}.\nLast: generation 3 {why}")
+    return KernelFailed(f"Run {run} was stopped: 3 sessions in a row ended so: {why}.\nLast: session 3 {why}")
 
 
 def test_failures_at_the_start_are_alike_whatever_run_and_number_they_name() -> None:
@@ -108,4 +108,4 @@ def test_failures_at_the_start_are_alike_whatever_run_and_number_they_name() -> 
 
 def test_what_had_trained_or_ran_away_says_nothing_about_the_next_trial() -> None:
     assert _alike(failed("54e9ec588cf649eea9a33149a339b284", "KeyError: 'lr'"), 64) == ""
-    assert _alike(Diverged("Run x was stopped.\nLast: generation 1 diverged"), 0) == ""
+    assert _alike(Diverged("Run x was stopped.\nLast: session 1 diverged"), 0) == ""

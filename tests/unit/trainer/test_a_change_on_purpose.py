@@ -152,7 +152,9 @@ def test_a_score_that_was_measured_otherwise_is_none_to_beat_and_it_is_said(
     capsys.readouterr()
     session(chosen(4))
     said = capsys.readouterr().out
-    assert "Evaluation.episodes: checkpoint=1, current=4 - the training goes on; scores measured otherwise are" in said
+    assert (
+        "Evaluation.episodes: checkpoint=1, current=4 - the training continues; scores measured otherwise are" in said
+    )
     best = store.best()
     assert best is not None
     assert (best.manifest.score, best.manifest.identity["evaluation"]["episodes"]) == (5.0, 4)

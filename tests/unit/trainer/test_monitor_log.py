@@ -93,7 +93,7 @@ def test_a_full_disk_is_said_once_and_ends_no_training(capsys: pytest.CaptureFix
     for reward in (1.0, 2.0):
         end_episode(log, reward)
         log._on_training_end()
-    assert capsys.readouterr().out.count("could not be written, and the training goes on without") == 1
+    assert capsys.readouterr().out.count("could not be written, and the training continues without") == 1
     assert log.state()["rows"] == 2, "so that the gap is told after a resume"
 
 

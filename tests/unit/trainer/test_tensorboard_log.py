@@ -110,7 +110,7 @@ def test_values_gathered_for_the_next_point_survive_a_resume(tmp_path: Path) -> 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_ends_no_training(capsys: pytest.CaptureFixture[str]) -> None:
     write(EventFile(Path("/dev/full")), 10)
-    assert "TensorBoard's curves could not be written, and the training goes on" in capsys.readouterr().out
+    assert "TensorBoard's curves could not be written, and the training continues" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -35,7 +35,7 @@ CHANGES = {"gamma": 0.9, "learning_rate": 1e-2, "n_steps": 40, "batch_size": 10,
         (
             {"model": CHANGES},
             [
-                "Made by build.gamma: checkpoint=0.99, current=0.9 - give back",
+                "Made by build.gamma: checkpoint=0.99, current=0.9 - restore",
                 "learning_rate: checkpoint=0.0003, current=0.01",
                 "n_steps: checkpoint=20, current=40",
                 "batch_size: checkpoint=20, current=10",

@@ -141,7 +141,7 @@ def test_a_tree_does_not_differ_from_itself_and_other_bits_at_one_step_are_told(
     assert compare_trees(a, a) == compare_trees(a, b) == []
     (b.history / "evaluations.npz").write_bytes(curve([(1, [-4.0, -5.0])]))
     assert said(compare_trees(a, b)) == {
-        "curve": "the evaluation curves agree up to step 1 and one goes on (2 and 1 evaluations)"
+        "curve": "the evaluation curves agree up to step 1 and one continues (2 and 1 evaluations)"
     }
 
 
