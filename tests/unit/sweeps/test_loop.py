@@ -92,7 +92,7 @@ def test_what_is_no_fault_of_a_trial_ends_the_sweep_when_no_other_is_on_its_way(
     going.error = KernelFailed("Run x was stopped.\nLast: session 1 KeyError")
     with pytest.raises(AuthError):
         loop._collect()
-    assert [(each.trial, each.alike) for each in study.state.results] == [(1, "generation # KeyError")]
+    assert [(each.trial, each.alike) for each in study.state.results] == [(1, "session # KeyError")]
 
 
 def failed(run: str, why: str) -> KernelFailed:
