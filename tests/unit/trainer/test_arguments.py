@@ -202,7 +202,7 @@ def test_what_says_nothing_of_the_section_is_not_refused_but_raised(monkeypatch:
 
     monkeypatch.setattr(algorithms, "algorithm_class", lambda _: out_of_memory)
     monkeypatch.setattr(algorithms, "parameters_of", lambda _: {})
-    monkeypatch.setattr(algorithms, "_policy", lambda _, policy, __: policy)
+    monkeypatch.setattr(algorithms, "policy_of", lambda _, policy, __: policy)
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         build_model("PPO", "MlpPolicy", {}, make_vec_env("CartPole-v1"), seed=1, device="cuda")
 
