@@ -108,11 +108,12 @@ def _check(line: str) -> None:
 def every_command_that_is_named_runs() -> Iterator[None]:
     """Each is taken by the real command line, and can be told from the words after it."""
     yield
-    for line in sorted(_named):
-        _check(line)
-        for advice in _advice:
-            after = advice.partition(line)[2] if line in advice else ""
-            if not any(other != line and other.startswith(line) and other in advice for other in _named):
-                assert not after or after[0] in "\n;,.)`" or after.startswith(" ("), f"{advice!r}: where does it end?"
+    named, advised = sorted(_named), sorted(_advice)
     _advice.clear()
-    _named.clear()
+    _named.clear()  # at once: what is wrong is wrong of this test alone
+    for line in named:
+        _check(line)
+        for advice in advised:
+            after = advice.partition(line)[2] if line in advice else ""
+            if not any(other != line and other.startswith(line) and other in advice for other in named):
+                assert not after or after[0] in "\n;,.)`" or after.startswith(" ("), f"{advice!r}: where does it end?"

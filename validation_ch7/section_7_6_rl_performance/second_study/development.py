@@ -151,7 +151,7 @@ def variant(section: Section, name: str, declared: Mapping[str, Any]) -> Scenari
     config = changed(section.agent(declared["scenario"]), declared.get("values", {}))
     assert isinstance(config, ScenarioConfig)
     own = {"models": f"data/models_development/{name}"} | {
-        key: declared[key] for key in ("algorithm", "policy") if key in declared
+        key: declared[key] for key in ("algorithm", "policy", "timesteps") if key in declared
     }
     return config.model_copy(update=own)
 
