@@ -77,7 +77,7 @@ def runs_in(project: Path) -> Iterator[Path]:
     subprocess.run([*program, *begin], check=True, **elsewhere)
     section = project / "sections/cartpole/section.toml"
     text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
-    text = text.replace("[scenarios.cartpole.evaluation]\n", "[scenarios.cartpole.evaluation]\nevery = 2_000\n")
+    text = re.sub(r"(?m)^every = .*$", "every = 2_000", text, count=1)
     section.write_text(text + SWEEP, encoding="utf-8")
     here = ["--platform", "local"]
     subprocess.run([*program, "sweep", "cartpole", "--session-limit", "3m", *here], check=True, **elsewhere)
