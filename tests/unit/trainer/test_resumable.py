@@ -56,6 +56,7 @@ while session.running(step):
     if session.due(step):
         with session.checkpoint(step) as folder:
             torch.save(own, folder / f"own{rank}.pt")
+torch.distributed.destroy_process_group()
 """
 
 
