@@ -128,4 +128,4 @@ def test_a_run_that_is_not_finished_interrupted_finished_incompatible_and_damage
     shown = shell.ends_with(3, "run", SECTION)
     words = shlex.split(shown.split("Next: ")[1].splitlines()[0])
     assert words[0] == "kaggle-manager"
-    assert "finds step 2" in shell.ends_with(0, *words[1:])
+    assert "resumes from step 2" in shell.ends_with(0, *words[1:])
