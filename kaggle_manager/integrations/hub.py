@@ -20,7 +20,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, KaggleManagerError, NotFound
+from kaggle_manager.errors import CheckpointNotFound, ConfigError, KaggleManagerError
 from kaggle_manager.integrations.curve_picture import curve_svg
 from kaggle_manager.integrations.model_card import (
     CARD,
@@ -34,11 +34,10 @@ from kaggle_manager.integrations.model_card import (
     page_of,
 )
 from kaggle_manager.integrations.service_errors import answers_of
-from kaggle_manager.integrations.tracked import lineage_of
+from kaggle_manager.integrations.tracked import lineage_of, run_of
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.status.run_status import describe_run
-from kaggle_manager.trees.current_run import current_run
 from kaggle_manager.trees.evaluations import read_evaluations
 
 _ADDRESS = re.compile(r"hf://([\w.-]{1,96}/[\w.-]{1,96})/?", re.ASCII)
@@ -154,13 +153,7 @@ def _repository(address: str) -> str:
 def _model(config: RunConfig, repository: str, now: float) -> tuple[PublishedModel, Checkpoint]:
     """The best model of the tree of `config`, its files verified."""
     with closing(Journal.to_read(config.journal)) as journal:
-        row = current_run(config, journal)
-        if row is None:
-            raise NotFound(
-                f"Nothing was trained of {config.name} of {config.section.name} yet.",
-                next_step=f"start it: {config.command('run')}",
-            )
-        report = describe_run(RunState(journal, row), now)
+        report = describe_run(RunState(journal, run_of(config, journal)), now)
         lineage = tuple(lineage_of(journal, report))
     tree = TrainingTree(config.tree, config.scenario_name)
     damage: list[str] = []

@@ -16,6 +16,7 @@ from kaggle_manager.checkpoints import Manifest, TrainingTree
 from kaggle_manager.config import RunConfig
 from kaggle_manager.errors import NotFound
 from kaggle_manager.runs.journal import Journal
+from kaggle_manager.runs.rows import RunRow
 from kaggle_manager.runs.run_state import RunState
 from kaggle_manager.status.report import RunReport, SessionSummary
 from kaggle_manager.status.run_status import describe_run
@@ -30,7 +31,7 @@ OF_SESSIONS = "session/"
 """How the names begin whose steps are numbers of sessions."""
 # Of a script; a tracker with more curves than this is not looked at.
 MOST_METRICS = 200
-# Steps are told apart by so many digits: about a thousand points for each power of ten.
+# Significant digits by which steps are told apart: about a thousand points for each power of ten.
 _DIGITS = 3
 # Digests of single files, which say nothing to a reader.
 _LEFT_OUT = ("source_files",)
@@ -69,12 +70,11 @@ class TrackedRun:
     lineage: tuple[Mapping[str, Any], ...]
 
 
-def tracked_run(config: RunConfig, journal: Journal, now: float) -> TrackedRun:
+def run_of(config: RunConfig, journal: Journal) -> RunRow:
     """The run whose training tree `config` names.
 
     Raises:
         NotFound: there is none.
-        CheckpointCorrupt, OSError: a file of its curves cannot be read.
         StorageError: the journal or the tree cannot be read.
     """
     row = current_run(config, journal)
@@ -83,6 +83,18 @@ def tracked_run(config: RunConfig, journal: Journal, now: float) -> TrackedRun:
             f"Nothing was trained of {config.name} of {config.section.name} yet.",
             next_step=f"start it: {config.command('run')}",
         )
+    return row
+
+
+def tracked_run(config: RunConfig, journal: Journal, now: float) -> TrackedRun:
+    """The run whose training tree `config` names.
+
+    Raises:
+        NotFound: there is none.
+        CheckpointCorrupt, OSError: a file of its curves cannot be read.
+        StorageError: the journal or the tree cannot be read.
+    """
+    row = run_of(config, journal)
     report = describe_run(RunState(journal, row), now)
     tree = TrainingTree(config.tree, row.scenario)
     newest = newest_of_run(tree, row.run_id)

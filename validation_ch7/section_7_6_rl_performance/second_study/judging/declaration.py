@@ -18,6 +18,9 @@ from validation_ch7.section_7_6_rl_performance.protocol import SeedRange, Share
 
 FILE = Path(__file__).resolve().parents[1] / "declaration.toml"
 
+WAYS = ("none", "latest", "latest_buffer", "exact", "whole")
+"""Of saving, in the ablation of the checkpoint system: see `kept/ablation.py`."""
+
 Names = Annotated[list[str], Field(min_length=1)]
 
 

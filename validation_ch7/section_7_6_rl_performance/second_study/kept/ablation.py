@@ -34,14 +34,13 @@ from kaggle_manager.sections.model import SECTION_FILE, ScenarioConfig, Section,
 from validation_ch7.section_7_6_rl_performance.second_study.agents import agent
 from validation_ch7.section_7_6_rl_performance.second_study.environment import SignalEnv
 from validation_ch7.section_7_6_rl_performance.second_study.episodes import play
-from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Ablation, read_declaration
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import WAYS, Ablation, read_declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import FOLDER as KEPT
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
 from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import policy_of
 from validation_ch7.section_7_6_rl_performance.training import FOLDER, PATH, PROJECT, train
 
 MODULE = "validation_ch7.section_7_6_rl_performance.second_study.kept.ablation"
-WAYS = ("none", "latest", "latest_buffer", "exact", "whole")
 KILLED = -signal.SIGKILL
 FINAL, PLAYED = "final.zip", "decisions"
 

@@ -18,13 +18,12 @@ from kaggle_manager.sections.model import SECTION_FILE, load_section
 from validation_ch7.section_7_6_rl_performance.protocol import read_protocol
 from validation_ch7.section_7_6_rl_performance.scenarios import scenario_at
 from validation_ch7.section_7_6_rl_performance.second_study.contenders import KEPT as DEVELOPMENT
-from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Ablation, Declaration
+from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import WAYS, Ablation, Declaration
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import SiteResult
 from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
 FIRST_STUDY = FOLDER / "results" / "tables" / "summary.csv"
-WAYS = ("none", "latest", "latest_buffer", "exact", "whole")
 
 
 @dataclass(frozen=True)
