@@ -144,3 +144,19 @@ def steps_of(step: int, target: int) -> Markup:
 def exact_until(run: RunReport) -> Child:
     """A tag for a run whose bits are not, or not from its beginning, those of an uninterrupted training."""
     return h("span", run.exactness.partition(", ")[0].partition("; ")[0], class_="kind") if run.exactness else None
+
+
+RUN_HEADS = ("State", "Steps", "Best", "Platform", "Sessions", "Session time", "Lost")
+
+
+def run_cells(run: RunReport) -> list[Child]:
+    """What a table says of a run, under `RUN_HEADS`."""
+    return [
+        [state_word(run.state, run.human_action_required), " ", exact_until(run)],
+        steps_of(run.step, run.target),
+        score(run.best_score),
+        run.platform,
+        len(run.sessions),
+        lasted(run.accelerator_s),
+        lasted(run.lost_s),
+    ]

@@ -8,6 +8,7 @@ from kaggle_manager.console.formatting import count, epoch
 from kaggle_manager.dashboard.charts import Mark, Series, figure, line_chart
 from kaggle_manager.dashboard.components import (
     NONE,
+    RUN_HEADS,
     Links,
     exact_until,
     facts,
@@ -15,6 +16,7 @@ from kaggle_manager.dashboard.components import (
     lasted,
     legend,
     progress,
+    run_cells,
     score,
     state_word,
     states,
@@ -156,17 +158,11 @@ def _trials_figure(view: GroupView, name: str, curves: Mapping[str, Points]) -> 
 
 
 def _campaign_table(view: GroupView, links: Links) -> Markup:
-    heads = ("Seed", "State", "Steps", "Best", "Platform", "Sessions", "Session time", "Lost", "Now")
+    heads = ("Seed", *RUN_HEADS, "Now")
     rows = [
         [
             h("a", view.group.name_of(run), " ", h("code", run.run_id[:8]), href=links.run(run)),
-            [state_word(run.state, run.human_action_required), " ", exact_until(run)],
-            steps_of(run.step, run.target),
-            score(run.best_score),
-            run.platform,
-            len(run.sessions),
-            lasted(run.accelerator_s),
-            lasted(run.lost_s),
+            *run_cells(run),
             run.why,
         ]
         for run in view.group.runs

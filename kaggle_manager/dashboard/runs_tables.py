@@ -7,12 +7,11 @@ from collections.abc import Collection, Sequence
 from kaggle_manager.console.formatting import count
 from kaggle_manager.dashboard.components import (
     NONE,
+    RUN_HEADS,
     Links,
-    exact_until,
     folded_table,
     lasted,
-    score,
-    state_word,
+    run_cells,
     states,
     steps_of,
     table,
@@ -29,19 +28,13 @@ COMPARE_FORM = "compare"
 
 def runs_part(reports: Sequence[RunReport], links: Links, shown: str, beside: Collection[str]) -> Markup:
     """Every run, the most urgent first."""
-    heads = ["Run", "State", "Steps", "Best", "Platform", "Sessions", "Session time", "Lost"]
+    heads = ["Run", *RUN_HEADS]
     rows: list[list[Child]] = []
     for run in reports:
         name = [run.name, " ", h("code", run.run_id[:8])]
         row: list[Child] = [
             h("a", name, href=links.run(run), aria_current=_is_shown(run.run_id, links, shown)),
-            [state_word(run.state, run.human_action_required), " ", exact_until(run)],
-            steps_of(run.step, run.target),
-            score(run.best_score),
-            run.platform,
-            len(run.sessions),
-            lasted(run.accelerator_s),
-            lasted(run.lost_s),
+            *run_cells(run),
         ]
         rows.append([*row, *_box(run.run_id, f"{run.name} {run.run_id[:8]}", links, shown, beside)])
     heads += ["Compare"] * links.live
