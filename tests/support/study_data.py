@@ -88,11 +88,11 @@ def keep_invented(
 def _episodes(
     declaration: Declaration, place: Place, delays_s: Mapping[str, float], gridlocked: Mapping[str, int]
 ) -> tuple[Episode, ...]:
-    seeds = declaration.traffic.seeds(place.condition)
-    rng = np.random.default_rng(seeds[0])  # what the same traffic does to all
+    seeds = declaration.traffic_seeds(place.condition, place.controller, place.training)
+    of_traffic = [float(np.random.default_rng(seed).standard_normal()) for seed in seeds]  # what it does to all
     noise = np.random.default_rng([ord(letter) for letter in place.name])
     level = delays_s.get(place.controller, 30.0) * (1.0 if place.condition == AS_TRAINED else 1.3)
-    found = level + 0.5 * rng.standard_normal(len(seeds)) + 0.2 * noise.standard_normal(len(seeds))
+    found = level + 0.3 * np.array(of_traffic) + 0.1 * noise.standard_normal(len(seeds))
     jammed = gridlocked.get(place.controller, 0) if place.condition == AS_TRAINED else 0
     return tuple(
         episode(seed, delay + 300 * (number < jammed), 1500.0 + 60 * number if number < jammed else None)

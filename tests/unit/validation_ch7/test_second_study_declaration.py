@@ -28,6 +28,17 @@ def test_its_seeds_are_enough_and_none_was_used_before() -> None:
     assert declared.sites == ["cologne1", "ingolstadt1"]
 
 
+@pytest.mark.parametrize("condition", ["as trained", "demand x1.2"])
+def test_the_trainings_of_an_agent_share_the_traffic_that_a_baseline_meets(condition: str) -> None:
+    declared = read_declaration()
+    whole = declared.traffic_seeds(condition, "max_pressure", None)
+    assert whole == declared.traffic.seeds(condition)
+    for name, agent in declared.agents.items():
+        shares = [declared.traffic_seeds(condition, name, seed) for seed in agent.training_seeds]
+        assert sorted(seed for share in shares for seed in share) == whole, "each once"
+        assert {len(share) for share in shares} == {len(whole) // len(shares)}
+
+
 def test_what_it_names_is_there() -> None:
     declared, scenarios = read_declaration(), load_section(SECTION_FILE).scenarios
     assert {*declared.judgement.baselines} == RULES.keys()
@@ -45,6 +56,7 @@ def test_what_it_names_is_there() -> None:
         ("[201,", "[110,", "declared twice"),
         ("margin_s = 1.0", "margin_s = -1.0", r"judgement\.margin_s"),
         ("shifted_episodes = 30", "shifted_episodes = 301", "more episodes"),
+        ("shifted_episodes = 30", "shifted_episodes = 9", "fewer episodes"),
         ("[agents.main]", "[agents.other]", "no agent called main"),
         ("resamples =", "resample =", r"judgement\.resample"),
         ("status =", "status", "declaration.toml"),

@@ -44,7 +44,8 @@ class Traffic(_Frozen):
     """What the controllers are judged by.
 
     Attributes:
-        held_out: traffic seeds that no training and no choice has seen; every controller plays all of them.
+        held_out: traffic seeds that no training and no choice has seen; every controller plays all of them, an agent's
+            trainings by turns.
         shifted_episodes: how many of them are played in each of `conditions`, too.
     """
 
@@ -53,7 +54,7 @@ class Traffic(_Frozen):
     conditions: list[str]
 
     def seeds(self, condition: str) -> list[int]:
-        """The seeds that are played under a condition."""
+        """The seeds that each controller plays under a condition."""
         count = self.shifted_episodes if condition in self.conditions else self.held_out.count
         return list(range(self.held_out.first, self.held_out.first + count))
 
@@ -121,7 +122,21 @@ class Declaration(_Frozen):
             raise ValueError("there is no agent called main, which is the one that is judged")
         if self.traffic.shifted_episodes > self.traffic.held_out.count:
             raise ValueError("more episodes are declared for a condition than there are held-out seeds")
+        if self.traffic.shifted_episodes < max(len(agent.training_seeds) for agent in self.agents.values()):
+            raise ValueError("fewer episodes are declared for a condition than an agent has trainings")
         return self
+
+    def traffic_seeds(self, condition: str, controller: str, training: int | None) -> list[int]:
+        """The seeds that a baseline, or one training of an agent, plays under a condition.
+
+        The trainings of an agent take turns, so that each meets traffic from the whole range, and all of them together
+        meet what a baseline meets.
+        """
+        seeds = self.traffic.seeds(condition)
+        if training is None:
+            return seeds
+        trainings = self.agents[controller].training_seeds
+        return seeds[trainings.index(training) :: len(trainings)]
 
     @property
     def sites(self) -> list[str]:

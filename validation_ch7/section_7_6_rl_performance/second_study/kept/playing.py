@@ -51,7 +51,7 @@ def play_missing(kept: Kept, declaration: Declaration, place: Place, say: Callab
         OutputDamaged: kept data was changed.
         RunError: SUMO failed, or an episode broke a physical bound.
     """
-    seeds = declaration.traffic.seeds(place.condition)
+    seeds = declaration.traffic_seeds(place.condition, place.controller, place.training)
     whom, env_kwargs = contender_of(kept, declaration, place)
     key = key_of(whom, env_kwargs)
     known = kept.episodes(place)

@@ -77,9 +77,11 @@ def _site(kept: Kept, declaration: Declaration, name: str) -> SiteResult:
     agents = {agent: section.agent(each.scenarios[name]) for agent, each in declaration.agents.items()}
     found, keys, absent = _played(kept, declaration, name, AS_TRAINED)
     baselines = {other: found[other] for other in declaration.judgement.baselines if other in found}
-    if MAIN not in found or not baselines:
+    common = _met_by_all([found.get(MAIN, {}), *baselines.values()])
+    if not baselines or not common:
         raise NotFound(
-            f"Of {name}, no episodes of the main agent and of a baseline are kept below {kept.folder}.",
+            f"Of {name}, no episodes of the main agent and of a baseline in the same traffic are kept below "
+            f"{kept.folder}.",
             safe="nothing was written.",
             next_step="python -m validation_ch7.section_7_6_rl_performance.second_study.kept.study",
         )
@@ -103,13 +105,24 @@ def _site(kept: Kept, declaration: Declaration, name: str) -> SiteResult:
         episodes=found,
         summaries=_summaries(found, declaration),
         comparisons=compare(
-            list(found[MAIN].values()),
-            {other: list(each.values()) for other, each in baselines.items()},
+            _within(found[MAIN], common),
+            {other: _within(each, common) for other, each in baselines.items()},
             declaration.judgement,
         ),
         shifted=shifted,
         missing=(declared - sum(map(len, trainings.values())), absent),
     )
+
+
+def _met_by_all(controllers: Sequence[Trainings]) -> list[int]:
+    """The traffic seeds of which every controller has an episode: all of the declared, once nothing is missing."""
+    return sorted(
+        set.intersection(*({episode.seed for each in found.values() for episode in each} for found in controllers))
+    )
+
+
+def _within(trainings: Trainings, seeds: Sequence[int]) -> list[tuple[Episode, ...]]:
+    return [select(episodes, seeds) for episodes in trainings.values()]
 
 
 def _summaries(played: Mapping[str, Trainings], declaration: Declaration) -> dict[str, Summary]:
@@ -123,16 +136,16 @@ def _played(
 
     Agents come last, the main one at the end.
     """
-    wanted = declaration.traffic.seeds(condition)
     of_agents = [(name, each.training_seeds) for name, each in reversed(declaration.agents.items())]
     asked: list[tuple[str, Sequence[int | None]]] = [(name, [None]) for name in declaration.judgement.baselines]
     found: dict[str, Trainings] = {}
     keys: dict[str, Mapping[str, Any]] = {}
     missing = 0
     for name, seeds in [*asked, *of_agents]:
+        wanted = {seed: declaration.traffic_seeds(condition, name, seed) for seed in seeds}
         played = {seed: each for seed in seeds if (each := kept.episodes(Place(site, condition, name, seed)))}
-        episodes = {seed: chosen for seed, each in played.items() if (chosen := select(each.episodes, wanted))}
-        missing += len(wanted) * len(seeds) - sum(map(len, episodes.values()))
+        episodes = {seed: chosen for seed, each in played.items() if (chosen := select(each.episodes, wanted[seed]))}
+        missing += sum(map(len, wanted.values())) - sum(map(len, episodes.values()))
         if episodes:
             found[name] = episodes
             keys[name] = next(iter(played.values())).key
