@@ -1,4 +1,4 @@
-"""What a checkpoint system is worth: one training of the main agent under one schedule of kills, saved in four ways.
+"""What a checkpoint system is worth: one training under one schedule of kills, saved in four ways.
 
     python -m validation_ch7.section_7_6_rl_performance.second_study.kept.ablation --jobs 2
 
@@ -145,7 +145,7 @@ def _stock(way: str, config: ScenarioConfig, seed: int, folder: Path) -> None:
 
 
 def _scenario(declared: Ablation) -> tuple[Section, ScenarioConfig]:
-    """The main agent's scenario, with the saves of the ablation and an evaluation at its end alone."""
+    """The declared scenario, with the saves of the ablation and an evaluation at its end alone."""
     section = load_section(FOLDER / SECTION_FILE)
     config = section.agent(declared.scenario)
     evaluation = config.evaluation.model_copy(update={"every": declared.timesteps, "episodes": 1})

@@ -34,10 +34,14 @@ def measure(config: ScenarioConfig, decisions: int = DECISIONS) -> dict[str, Any
 
     make_deterministic("cpu")
     spent = {"simulator_s": 0.0, "learner_s": 0.0}
-    single = SignalEnv(**dict[str, Any](config.environment_kwargs))
-    single.step = _timed(single.step, spent, "simulator_s")  # type: ignore[method-assign]
-    single.reset = _timed(single.reset, spent, "simulator_s")  # type: ignore[method-assign]
-    env = DummyVecEnv([lambda: single])
+
+    def made() -> SignalEnv:
+        env = SignalEnv(**dict[str, Any](config.environment_kwargs))
+        env.step = _timed(env.step, spent, "simulator_s")  # type: ignore[method-assign]
+        env.reset = _timed(env.reset, spent, "simulator_s")  # type: ignore[method-assign]
+        return env
+
+    env = DummyVecEnv([made] * config.n_envs)
     env.seed(SEED)
     model = build_model(config.algorithm, config.policy, config.hyperparameters, env, seed=SEED, device="cpu")
     model.train = _timed(model.train, spent, "learner_s")  # type: ignore[attr-defined]
