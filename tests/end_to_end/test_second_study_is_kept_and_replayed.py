@@ -12,13 +12,15 @@ from study_data import SMALL
 
 from kaggle_manager.checkpoints.sealed_json import seal
 from kaggle_manager.errors import ConfigError, OutputDamaged
+from kaggle_manager.sections.model import SECTION_FILE, load_section
 from validation_ch7.section_7_6_rl_performance.report.__main__ import main
 from validation_ch7.section_7_6_rl_performance.second_study.judging.declaration import Declaration, read_declaration
-from validation_ch7.section_7_6_rl_performance.second_study.kept import ablation, playing, study
+from validation_ch7.section_7_6_rl_performance.second_study.kept import ablation, playing, shares, study
 from validation_ch7.section_7_6_rl_performance.second_study.kept.playing import replay
 from validation_ch7.section_7_6_rl_performance.second_study.kept.store import Kept, Place
 from validation_ch7.section_7_6_rl_performance.second_study.kept.trainings import code_sha256, policy_of
 from validation_ch7.section_7_6_rl_performance.second_study.report.results import gather
+from validation_ch7.section_7_6_rl_performance.training import FOLDER
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +121,21 @@ def test_what_was_played_by_other_code_is_played_anew_and_never_extended(
     assert played == declaration.traffic.seeds("as trained")
     assert after.episodes == before.episodes
     assert np.isfinite(after.episodes[0].mean_delay_s)
+
+
+@pytest.mark.parametrize("scenario", ["signal_control", "signal_control_ppo_cologne1"])
+def test_where_the_time_of_a_training_goes_is_measured_with_its_own_environments(scenario: str) -> None:
+    config = load_section(FOLDER / SECTION_FILE).agent(scenario)
+    short = {"environment_kwargs": {"site": "synthetic", "episode_s": 60}, "n_envs": min(config.n_envs, 2)}
+    eager = {"learning_starts": 0} if scenario == "signal_control" else {"n_steps": 4, "batch_size": 8}
+    config = config.model_copy(
+        update={**short, "policy": "MlpPolicy", "hyperparameters": {**config.hyperparameters, **eager}}
+    )
+    found = shares.measure(config, decisions=16)
+    assert found["decisions"] == 16
+    assert found["simulator_s"] > 0
+    assert found["learner_s"] > 0
+    assert found["simulator_s"] + found["learner_s"] <= found["seconds"]
 
 
 def test_a_killed_training_that_is_saved_exactly_ends_as_the_one_that_was_not_killed(
