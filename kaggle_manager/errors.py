@@ -55,6 +55,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
+UPDATE = "update kaggle-manager, then run the same command again"
+"""What comes next where a later version has written a file: it is read by every version from that one on."""
+
 LONGEST_TEXT = 20_000
 """In characters; a longer text from outside is cut."""
 # What a terminal takes for colours, cursor movements, titles and links: CSI and OSC sequences, whole.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kaggle_manager.checkpoints.atomic_io import sha256_bytes
-from kaggle_manager.errors import CheckpointIncompatible, one_line
+from kaggle_manager.errors import UPDATE, CheckpointIncompatible, one_line
 
 MAX_INTEGER = 1 << 53
 """The largest integer that every JSON reader keeps exactly."""
@@ -74,7 +74,7 @@ def check_schema(found: Any, known: int, what: str) -> None:
         next_step = "continue with the version that wrote it; --fresh archives such a tree and starts a training anew"
     else:
         made_by = "was written by a newer version of kaggle-manager"
-        next_step = "update kaggle-manager, then start the same command again"
+        next_step = UPDATE
     raise CheckpointIncompatible(
         f"{what} {made_by} (schema {found}; this version reads {known}).",
         safe="it was left as it is",

@@ -20,7 +20,7 @@ from typing import Any
 from kaggle_manager.checkpoints import Checkpoint, CheckpointStore, TrainingTree
 from kaggle_manager.checkpoints.tree_lock import hold_file
 from kaggle_manager.config import RunConfig
-from kaggle_manager.errors import CheckpointNotFound, ConfigError, KaggleManagerError
+from kaggle_manager.errors import UPDATE, CheckpointNotFound, ConfigError, KaggleManagerError
 from kaggle_manager.integrations.curve_picture import curve_svg
 from kaggle_manager.integrations.model_card import (
     CARD,
@@ -236,9 +236,17 @@ class _Repository:
         return VIDEO in self.published and self.facts.get("manifest_sha256") == checkpoint.manifest.sha256
 
     def check_is_of(self, model: PublishedModel) -> None:
-        """Raises ConfigError: it holds another training, or something else."""
+        """Raises ConfigError: it holds another training, something else, or what a later version has published."""
         if self.files <= {".gitattributes"}:
             return
+        schema = self.facts.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ConfigError(
+                f"hf://{self.name} was published by a later version of kaggle-manager ({FACTS} has schema {schema}; "
+                f"this one reads {SCHEMA}).",
+                safe="nothing was sent",
+                next_step=UPDATE,
+            )
         own = (SCHEMA, model.report.section, model.report.scenario, model.identity.get("seed"), model.report.quick)
         its = tuple(self.facts.get(name) for name in ("schema", "section", "scenario", "seed", "quick"))
         if its != own:

@@ -26,12 +26,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
-from kaggle_manager.errors import ConfigError
+from kaggle_manager.errors import UPDATE, ConfigError
 from kaggle_manager.local_kaggle import disk, sandbox
 from kaggle_manager.local_kaggle.account import Account
 
 _START_GRACE_S = 60.0  # a runner that has not begun by then never will
-_SCHEMA = """
+SCHEMA = 1
+_TABLES = f"""
 CREATE TABLE IF NOT EXISTS kernels (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     slug TEXT NOT NULL,
@@ -75,6 +76,7 @@ CREATE TABLE IF NOT EXISTS blobs (
     length INTEGER NOT NULL,
     created_at REAL NOT NULL
 );
+PRAGMA user_version = {SCHEMA};
 """
 
 
@@ -145,15 +147,27 @@ class ServerState:
         self._lock = threading.RLock()
         self._database = sqlite3.connect(root / "world.sqlite3", check_same_thread=False, isolation_level=None)
         self._database.row_factory = sqlite3.Row
+        self._check()
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.executescript(_SCHEMA)
+        self._database.executescript(_TABLES)
         # Numbers of different things start far apart: one taken for another finds nothing.
         for table, first in (("kernels", 100_000), ("datasets", 200_000), ("sessions", 300_000)):
             self._database.execute(
                 "INSERT INTO sqlite_sequence (name, seq) SELECT ?, ? "
                 "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?)",
                 (table, first, table),
+            )
+
+    def _check(self) -> None:
+        found: int = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA:
+            self._database.close()
+            raise ConfigError(
+                f"The local Kaggle in {self.root} is of a later version of kaggle-manager (schema {found}; this one "
+                f"reads {SCHEMA}).",
+                safe="Runs and datasets in that folder are as they were.",
+                next_step=f"{UPDATE}; or use another --workdir",
             )
 
     def close(self) -> None:

@@ -27,6 +27,10 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class LaterSchema(ValueError):
+    """A later version of kaggle-manager wrote the document, so that nothing is wrong with it."""
+
+
 class Document(Part):
     """A document that says by which schema it was written; another schema is refused, never guessed at."""
 
@@ -41,13 +45,15 @@ class Document(Part):
         """Check what `json.loads` returned.
 
         Raises:
+            LaterSchema: a later version wrote it.
             ValueError: it is no such document; the message says in one line why.
         """
         if not isinstance(body, Mapping):
             raise ValueError("a JSON object is expected")
         found = body.get("schema")
         if found != cls.SCHEMA:
-            raise ValueError(f"it has schema {found!r} where {cls.SCHEMA} is read{_origin(found, cls.SCHEMA)}")
+            said = f"it has schema {found!r} where {cls.SCHEMA} is read"
+            raise _refused(said, found, cls.SCHEMA)
         try:
             return cls.model_validate(body)
         except ValidationError as error:
@@ -60,8 +66,9 @@ def first_problem(error: ValidationError) -> str:
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
-def _origin(found: object, expected: int) -> str:
+def _refused(said: str, found: object, expected: int) -> ValueError:
     if not isinstance(found, int):
-        return ""
-    version = "an earlier development version" if found < expected else "a later version"
-    return f"; it was written by {version} of kaggle-manager"
+        return ValueError(said)
+    if found < expected:
+        return ValueError(f"{said}; it was written by an earlier development version of kaggle-manager")
+    return LaterSchema(f"{said}; it was written by a later version of kaggle-manager")

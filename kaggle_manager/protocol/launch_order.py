@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, PositiveInt, StringConstraints
 
 from kaggle_manager.checkpoints import Lineage
-from kaggle_manager.errors import ConfigError
-from kaggle_manager.protocol.document import Document, Line, Part, Sha256
+from kaggle_manager.errors import UPDATE, ConfigError
+from kaggle_manager.protocol.document import Document, LaterSchema, Line, Part, Sha256
 from kaggle_manager.protocol.lanes import NAME
 from kaggle_manager.sections.fields import InputText, inside_its_folder
 from kaggle_manager.sections.trial import Trial
@@ -115,8 +115,9 @@ def read_order(order: object) -> LaunchOrder:
     try:
         return LaunchOrder.from_json(order)
     except ValueError as error:
+        again = "start the session again with the version of kaggle-manager that is installed now"
         raise ConfigError(
             f"The launch order is not accepted: {error}.",
             safe="nothing was trained",
-            next_step="start the session again with the version of kaggle-manager that is installed now",
+            next_step=UPDATE if isinstance(error, LaterSchema) else again,
         ) from error

@@ -12,8 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import from_json
 
-from kaggle_manager.errors import LineageMismatch, OutputDamaged, printable
-from kaggle_manager.protocol.document import Document, Line, Part, Sha256
+from kaggle_manager.errors import UPDATE, CheckpointIncompatible, LineageMismatch, OutputDamaged, printable
+from kaggle_manager.protocol.document import Document, LaterSchema, Line, Part, Sha256
 from kaggle_manager.protocol.file_names import RESULT_FILE
 
 # A result is a page of JSON; anything much larger is not one.
@@ -177,7 +177,8 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
     """Read a result and compare it with the session it must be of.
 
     Raises:
-        OutputDamaged: not a session result, or one of another schema.
+        OutputDamaged: not a session result.
+        CheckpointIncompatible: a later version of kaggle-manager wrote it; downloading it again would change nothing.
         LineageMismatch: the result of another run, generation or code.
     """
     try:
@@ -185,6 +186,10 @@ def parse_result(content: bytes, *, run_id: str, generation: int, bundle_sha256:
             raise ValueError(f"{len(content):,} bytes, where a page of JSON is expected")
         # Stricter than `json`: no text that cannot be stored, no nesting without end.
         result = SessionResult.from_json(from_json(content))
+    except LaterSchema as error:
+        raise CheckpointIncompatible(
+            f"{RESULT_FILE} cannot be read: {error}.", safe="the local training tree is untouched", next_step=UPDATE
+        ) from error
     except ValueError as error:
         raise OutputDamaged(
             f"{RESULT_FILE} is not a session's result ({error}).", safe="the local training tree is untouched"

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
-from kaggle_manager.errors import StorageError
+from kaggle_manager.errors import UPDATE, StorageError
 from kaggle_manager.system.place import check
 
 VERSION = 5
@@ -156,7 +156,7 @@ def _make_or_check(database: sqlite3.Connection, path: Path) -> None:
             f"The journal {path} was written by a newer kaggle-manager (its version is {found}; this one reads "
             f"{VERSION}).",
             safe=_SAFE,
-            next_step="update kaggle-manager, or use another --workdir",
+            next_step=f"{UPDATE}; or use another --workdir",
         )
     if has_tables and found < VERSION:
         raise StorageError(

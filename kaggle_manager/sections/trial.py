@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import JsonValue, NonNegativeInt, ValidationError
 
-from kaggle_manager.errors import StorageError
+from kaggle_manager.errors import UPDATE, StorageError
 from kaggle_manager.sections.fields import Frozen, Name, Table
 from kaggle_manager.sections.hyperparameters import unknown
 from kaggle_manager.sections.mistakes import listed, refused
@@ -23,7 +23,7 @@ from kaggle_manager.sections.script import ScriptScenario
 from kaggle_manager.sections.sweep import REWARD, Sweep
 from kaggle_manager.sections.values import Refused, merged
 
-STUDY_FILE = "study.json"
+STUDY_FILE, STUDY_SCHEMA = "study.json", 1
 _NAME = re.compile(r"(?P<of>[a-z][a-z0-9_]*)_trial_(?P<number>\d+)")
 # What of an agent a sweep may change; the first part of a key.
 OF_AN_AGENT = ("hyperparameters", "environment_kwargs", "normalize", "noise", "n_envs", "frame_stack")
@@ -82,7 +82,15 @@ def find_trial(state: Path, section: str, scenario: str) -> Trial | None:
     if named is None or not file.is_file():
         return None
     try:
-        trials = json.loads(file.read_bytes())["trials"]
+        said = json.loads(file.read_bytes())
+        if said["schema"] > STUDY_SCHEMA:
+            raise StorageError(
+                f"{file} was written by a later version of kaggle-manager (schema {said['schema']}; this one reads "
+                f"{STUDY_SCHEMA}).",
+                safe="the training trees",
+                next_step=UPDATE,
+            )
+        trials = said["trials"]
         values = next((each["values"] for each in trials if each["number"] == int(named["number"])), None)
         return None if values is None else Trial(of=named["of"], number=int(named["number"]), values=values)
     except (OSError, ValueError, KeyError, TypeError) as error:

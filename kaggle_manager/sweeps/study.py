@@ -20,11 +20,11 @@ from pydantic import JsonValue, NonNegativeInt, PositiveInt
 from kaggle_manager.checkpoints import Disk
 from kaggle_manager.checkpoints.atomic_io import write_atomic
 from kaggle_manager.config import workdir_of
-from kaggle_manager.errors import Busy, ConfigError, NotFound, StorageError
-from kaggle_manager.protocol.document import Document, Part
+from kaggle_manager.errors import UPDATE, Busy, ConfigError, NotFound, StorageError
+from kaggle_manager.protocol.document import Document, LaterSchema, Part
 from kaggle_manager.sections.fields import Table
 from kaggle_manager.sections.sweep import Sweep
-from kaggle_manager.sections.trial import STUDY_FILE, Trial, state_of_study
+from kaggle_manager.sections.trial import STUDY_FILE, STUDY_SCHEMA, Trial, state_of_study
 from kaggle_manager.sweeps.decide import Rules, TrialView
 from kaggle_manager.system.command_line import command
 from kaggle_manager.system.file_lock import hold
@@ -67,7 +67,7 @@ class StudyState(Document):
         halted: why nothing goes on without the user; '' for nothing.
     """
 
-    SCHEMA = 1
+    SCHEMA = STUDY_SCHEMA
 
     scenario: str
     stops: tuple[PositiveInt, ...]
@@ -103,8 +103,9 @@ class Study:
             begin = sweep_command(folder)
             raise NotFound(f"No sweep of {folder.name} was begun here.", next_step=begin) from None
         except (OSError, ValueError) as error:
+            next_step = UPDATE if isinstance(error, LaterSchema) else "restore it from a copy"
             raise StorageError(
-                f"{file} cannot be read: {error}.", safe="the training trees", next_step="restore it from a copy"
+                f"{file} cannot be read: {error}.", safe="the training trees", next_step=next_step
             ) from error
 
     @classmethod

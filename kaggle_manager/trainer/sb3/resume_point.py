@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kaggle_manager.checkpoints import Manifest, TrainingTree
-from kaggle_manager.errors import CheckpointIncompatible, UnsafePickle
+from kaggle_manager.errors import UPDATE, CheckpointIncompatible, UnsafePickle
 from kaggle_manager.trainer.runtime.log_lines import warn as warn_in_log
 from kaggle_manager.trainer.runtime.origin import Origin, find_origin
 from kaggle_manager.trainer.sb3.env_probe import Exactness
@@ -148,6 +148,13 @@ def read_state(data: bytes) -> SavedState:
         raise _unreadable(f"cannot be opened ({error}); it") from error
     if not isinstance(saved, dict) or saved.get("schema") != STATE_SCHEMA:
         schema = saved.get("schema") if isinstance(saved, dict) else None
+        if isinstance(schema, int) and schema > STATE_SCHEMA:
+            raise CheckpointIncompatible(
+                f"The checkpoint's state was written by a later version of kaggle-manager (schema {schema}; this "
+                f"trainer reads {STATE_SCHEMA}).",
+                safe="the checkpoint was not touched.",
+                next_step=UPDATE,
+            )
         raise _unreadable(f"has schema {schema}, and this trainer reads {STATE_SCHEMA}; it")
     try:
         record = json.loads(saved["record"])

@@ -119,7 +119,12 @@ def test_a_repository_that_holds_something_else_is_left_alone(hub: Hub, tmp_path
     hub.repositories["me/one"].commit({"training.json": json.dumps(facts).encode()})
     said = publish(tmp_path / "one", to="me/one", code=ConfigError.exit_code)
     assert "holds the model of" in said["why"]
-    assert len(hub.repositories["me/one"].commits) == 3
+    later = json.dumps(facts | {"scenario": "later", "schema": 1_000}).encode()
+    hub.repositories["me/one"].commit({"training.json": later})
+    said = publish(tmp_path / "one", to="me/one", code=ConfigError.exit_code)
+    assert "a later version of kaggle-manager" in said["why"]
+    assert "update kaggle-manager" in said["next"]
+    assert len(hub.repositories["me/one"].commits) == 4
 
 
 def test_what_keeps_a_model_from_being_published_is_said(
