@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -85,7 +86,7 @@ def measure_share(
 def share_of_built(model: BaseAlgorithm, seconds: float | None = None) -> NetworkShare | None:
     """As `measure_share`, of a model that a function of the user's has made; it is of no other use afterwards."""
     torch.set_num_threads(THREADS)
-    if hasattr(model, "learning_starts"):
+    if hasattr(model, "learning_starts") and not isinstance(getattr(model, "replay_buffer", None), HerReplayBuffer):
         model.learning_starts = 1
     if (rate := getattr(model, "exploration_final_eps", None)) is not None:  # as in `_shortened`
         model.exploration_schedule = lambda _: rate  # type: ignore[attr-defined]
@@ -103,7 +104,9 @@ def _shortened(scenario: ScenarioConfig) -> dict[str, Any]:
     given, capacity = algorithms.without_buffer(scenario.algorithm, scenario.hyperparameters)
     takes = algorithms.parameters_of(algorithms.algorithm_class(scenario.algorithm))
     if capacity:
-        given |= {"buffer_size": min(capacity, FEW_ROWS), "learning_starts": 1}
+        if "replay_buffer_class" not in given:  # HerReplayBuffer has nothing to learn from before an episode is over
+            given["learning_starts"] = 1
+        given["buffer_size"] = min(capacity, max(FEW_ROWS, 2 * given.get("learning_starts", 0)))
         if "exploration_initial_eps" in takes:  # a random action costs nothing, and most of a training's are not
             given["exploration_initial_eps"] = given.get("exploration_final_eps", 0.05)
     elif {"batch_size", "n_steps"} <= takes.keys():

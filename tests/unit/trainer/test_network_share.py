@@ -84,6 +84,20 @@ def test_every_continuous_algorithm_measures_itself(algorithm: str) -> None:
     assert 0 < seen.network_s < seen.step_s
 
 
+def test_what_learns_from_whole_episodes_measures_itself_once_one_is_over() -> None:
+    seen = measure_share(
+        scenario(
+            "DQN",
+            "stable_baselines3.common.envs:BitFlippingEnv",
+            policy="MultiInputPolicy",
+            environment_kwargs={"n_bits": 6, "max_steps": 6},
+            hyperparameters={"replay_buffer_class": "stable_baselines3:HerReplayBuffer", "learning_starts": 20},
+        )
+    )
+    assert seen is not None
+    assert 0 < seen.network_s < seen.step_s
+
+
 def test_a_simulator_that_takes_the_time_is_said_to_gain_nothing_before_a_session_is_spent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
