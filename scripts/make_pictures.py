@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """The pictures of the documentation, made from real runs: nothing in them is drawn by hand.
 
-    python scripts/make_pictures.py                   the terminal and the dashboard, from runs of some minutes
+    python scripts/make_pictures.py                   all of docs/images, from runs of some minutes that it makes itself
+    python scripts/make_pictures.py terminal
+    python scripts/make_pictures.py gallery
     python scripts/make_pictures.py dashboard --workdir /tmp/runs --run 10149fd0
     python scripts/make_pictures.py curve --workdir /tmp/runs --run 10149fd0 --name gallery_hopper
-    python scripts/make_pictures.py terminal
 
-Without a word it makes the runs itself, on the local Kaggle: a quick run, whose terminal it keeps, a sweep of PPO on
-CartPole, and a campaign that is in progress while its page is photographed. `dashboard` photographs the page over the
-runs of another state folder, `curve` the learning curve of one run alone, as the gallery has them.
+Without a word it makes runs on the local Kaggle: a quick run, whose terminal it keeps, a sweep of PPO on CartPole, and
+a campaign that is in progress while its page is photographed. Then it draws `gallery`: the learning curve of each
+finished run in docs/gallery, whose trainings it does not start. A picture that was not drawn again stays, and is named
+with what draws it. `--folder DIR` keeps the runs, and the same command continues them; on a busy machine they need a
+longer `--session-limit`. `dashboard` photographs the page over the runs of another state folder, `curve` the learning
+curve of one run alone.
+
+It needs Chromium (`apt-get install chromium`), and the extras `train`, `sweep` and `report`.
 """
 
 from __future__ import annotations
@@ -27,12 +33,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/images"
+GALLERY = ROOT / "docs/gallery/.kaggle_manager"
+# A picture that no run draws: the figure of measurements that take an hour.
+MEASURED = {"checkpoint_cost.png": "python scripts/benchmarks/checkpoint_cost.py --write"}
+SHARP = 2  # pixels of a picture for each of the page, as screens of today have them
 PLACE = "JSON.stringify(document.querySelector('article > .curve {}').getBoundingClientRect())"
 COLUMNS = 110
 RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
@@ -51,8 +62,8 @@ SWEEP = """
 [sweep]
 metric = "reward"
 direction = "maximize"
-trials = 6
-rungs = [10_000]
+trials = 4
+rungs = [4_000]
 
 [sweep.space]
 hyperparameters.learning_rate = { low = 1e-5, high = 1e-2, log = true }
@@ -60,28 +71,41 @@ hyperparameters.n_steps = { low = 256, high = 2048, step = 256 }
 """
 
 
-def everything() -> None:
-    """The terminal, and the dashboard over runs that are made for it."""
+def everything(folder: Path | None, limit: str) -> None:
+    """All pictures of docs/images; those that were not drawn again are named, each with what draws it.
+
+    Args:
+        folder: where the runs are kept, and continued; a temporary one when absent.
+        limit: the longest session of these runs.
+    """
+    began = time.time()
     terminal()
-    with tempfile.TemporaryDirectory() as folder, runs_in(Path(folder)) as state:
+    with tempfile.TemporaryDirectory() as temporary, runs_in(folder or Path(temporary), limit) as state:
         dashboard(state, "")
+    gallery()
+    for path in sorted(PICTURES.iterdir()):
+        if path.stat().st_mtime < began:
+            how = MEASURED.get(path.name, "the run that docs/gallery.md names, then this command again")
+            print(f"{path.relative_to(ROOT).as_posix()} stays as it was: {how}")
 
 
 @contextlib.contextmanager
-def runs_in(project: Path) -> Iterator[Path]:
+def runs_in(project: Path, limit: str) -> Iterator[Path]:
     """The state folder of a project with a sweep that is over and a campaign that is half done, and in progress."""
     program = [sys.executable, "-m", "kaggle_manager.cli"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     elsewhere: dict[str, Any] = {"cwd": project, "env": environment}
-    begin = ["init", "cartpole", "--env", "CartPole-v1", "--timesteps", "60000"]
-    subprocess.run([*program, *begin], check=True, **elsewhere)
+    project.mkdir(parents=True, exist_ok=True)
     section = project / "sections/cartpole/section.toml"
-    text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
-    text = re.sub(r"(?m)^every = .*$", "every = 2_000", text, count=1)
-    section.write_text(text + SWEEP, encoding="utf-8")
+    if not section.exists():
+        begin = ["init", "cartpole", "--env", "CartPole-v1", "--timesteps", "12000"]
+        subprocess.run([*program, *begin], check=True, **elsewhere)
+        text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
+        text = re.sub(r"(?m)^every = .*$", "every = 1_000", text, count=1)
+        section.write_text(text + SWEEP, encoding="utf-8")
     here = ["--platform", "local"]
-    subprocess.run([*program, "sweep", "cartpole", "--session-limit", "3m", *here], check=True, **elsewhere)
-    campaign = [*program, "run", "cartpole", "--seeds", "4", "--session-limit", "90s", *here]
+    subprocess.run([*program, "sweep", "cartpole", "--session-limit", limit, *here], check=True, **elsewhere)
+    campaign = [*program, "run", "cartpole", "--seeds", "3", "--session-limit", limit, *here]
     state = project / ".kaggle_manager"
     with subprocess.Popen(campaign, **elsewhere) as running:
         try:
@@ -105,9 +129,9 @@ def share_done(state: Path) -> float:
 def dashboard(workdir: Path, run: str) -> None:
     """docs/images/dashboard.png and dashboard_phone.png."""
     with pages(workdir, run) as page_of_width:
-        for name, width, height in (("dashboard", 1180, 1500), ("dashboard_phone", 390, 1500)):
+        for name, width, height in (("dashboard", 1000, 1400), ("dashboard_phone", 390, 844)):
             with page_of_width(width) as page:
-                page.picture(PICTURES / f"{name}.png", width=width, height=height)
+                photograph(page, name, width=width, height=height)
 
 
 def curve(workdir: Path, run: str, name: str) -> None:
@@ -117,7 +141,25 @@ def curve(workdir: Path, run: str, name: str) -> None:
         left, top, margin = int(head["left"]), int(head["top"]), 12
         width, height = int(chart["right"]) - left, int(chart["bottom"]) - top
         place = {"left": left - margin, "top": top - margin, "width": width + 2 * margin, "height": height + 2 * margin}
-        page.picture(PICTURES / f"{name}.png", **place)
+        photograph(page, name, **place)
+
+
+def photograph(page: Any, name: str, **place: int) -> None:
+    """docs/images/NAME.png: a part of a page, in a palette that takes a third of the bytes."""
+    path = PICTURES / f"{name}.png"
+    page.picture(path, scale=SHARP, **place)
+    with Image.open(path) as taken:
+        reduced = taken.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
+
+
+def gallery() -> None:
+    """docs/images/gallery_*.png, of the finished runs that are there."""
+    from kaggle_manager.dashboard.view import Dashboard
+
+    for run in Dashboard(GALLERY).status()["runs"]:
+        if run["state"] == "finished" and not run["quick"]:
+            curve(GALLERY, run["run_id"], f"gallery_{run['section']}")
 
 
 @contextlib.contextmanager
@@ -142,6 +184,8 @@ def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
             with browser.page(f"{address}/{asked}", width=width) as page:
                 page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
                 page.until("!document.body.innerText.includes('not verified yet')")
+                # The whole path is that of this machine.
+                page.value("document.querySelector('header .folder').textContent = '.kaggle_manager'")
                 yield page
 
         yield opened
@@ -185,6 +229,8 @@ def what_stays(printed: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="keep the runs for the dashboard there, and continue them")
+    parser.add_argument("--session-limit", default="3m", help="of these runs; default: %(default)s")
     choices = parser.add_subparsers(dest="which")
     for which in ("dashboard", "curve"):
         over = choices.add_parser(which)
@@ -192,6 +238,7 @@ def main() -> None:
         over.add_argument("--run", default="", help="beginning of the id of the run to show")
     over.add_argument("--name", required=True, help="of the picture, without its ending")
     choices.add_parser("terminal")
+    choices.add_parser("gallery")
     asked = parser.parse_args()
     if asked.which == "dashboard":
         dashboard(asked.workdir, asked.run)
@@ -199,8 +246,10 @@ def main() -> None:
         curve(asked.workdir, asked.run, asked.name)
     elif asked.which == "terminal":
         terminal()
+    elif asked.which == "gallery":
+        gallery()
     else:
-        everything()
+        everything(asked.folder and asked.folder.absolute(), asked.session_limit)
 
 
 if __name__ == "__main__":

@@ -169,8 +169,8 @@ class Page:
         )
         return [url for url in sent if not url.startswith("data:")]
 
-    def picture(self, path: Path, *, width: int, height: int, left: int = 0, top: int = 0) -> None:
-        """A part of the page as PNG: its top, unless another is asked for."""
-        clip = {"x": left, "y": top, "width": width, "height": height, "scale": 1}
+    def picture(self, path: Path, *, width: int, height: int, left: int = 0, top: int = 0, scale: int = 1) -> None:
+        """A part of the page as PNG: its top, unless another is asked for; `scale` pixels for each of the page."""
+        clip = {"x": left, "y": top, "width": width, "height": height, "scale": scale}
         shot = self.call("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
