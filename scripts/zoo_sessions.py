@@ -6,6 +6,7 @@
     python scripts/zoo_sessions.py --write            # and puts it into docs/zoo.md
     python scripts/zoo_sessions.py --only ppo her     # some of them
     python scripts/zoo_sessions.py --of hopper ppo Hopper-v4 --project docs/gallery    # a finished run: its best model
+    python scripts/zoo_sessions.py --of arm --project docs/gallery    # the same of a section that is not from the Zoo
 
 Each is written by `km init --zoo`, made short by a scenario that changes what `CASES` says, and run by `km run --demo`,
 which trains it on the local Kaggle over three sessions. Then a process that cannot import this program loads the final
@@ -376,11 +377,15 @@ def write(text: str) -> None:
     PAGE.write_text(f"{before}{BEGINS}\n{text}\n{ENDS}{after}", encoding="utf-8")
 
 
-def shown_of(section: str, zoo: str, environment: str, project: Path, workdir: Path | None) -> int:
-    """What stock reaches with the best model of a run that is there; 0 when that is its reported score."""
+def shown_of(section: str, zoo: Mapping[str, Any], project: Path, workdir: Path | None) -> int:
+    """What stock reaches with the best model of a run that is there; 0 when that is its reported score.
+
+    Args:
+        zoo: the entry of the Zoo's files that the section was made from; empty for another section.
+    """
     place = ["--workdir", workdir] if workdir else []
     document = json.loads(km(project, "status", section, *place, "--json"))
-    found = reached(project, section, document, entry(zoo, environment), OF_A_RUN)
+    found = reached(project, section, document, zoo, OF_A_RUN)
     print("| best model at step | reported | stock | reached |", "|---|---|---|---|", sep="\n")
     print(f"| {document['best_step']:,} | {found} |")
     return 0 if found.good else 1
@@ -392,7 +397,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep the projects there; a row that is there is not made again")
     parser.add_argument("--write", action="store_true", help="put the table into docs/zoo.md")
     parser.add_argument(
-        "--of", nargs=3, metavar=("SECTION", "ALGO", "ENV"), help="a section with a finished run; its entry of the Zoo"
+        "--of", nargs="+", metavar="NAME", help="a section with a finished run, and the ALGO and ENV of its Zoo entry"
     )
     parser.add_argument("--project", type=Path, default=Path(), help="folder of the project of --of")
     parser.add_argument("--workdir", type=Path, help="of the run of --of")
@@ -402,7 +407,11 @@ def main() -> int:
         print(json.dumps(stock(json.loads(options.stock))))
         return 0
     if options.of:
-        return shown_of(*options.of, options.project.absolute(), options.workdir and options.workdir.absolute())
+        section, *named = options.of
+        if len(named) not in (0, 2):
+            parser.error("--of takes SECTION, or SECTION ALGO ENV")
+        zoo = entry(*named) if named else {}
+        return shown_of(section, zoo, options.project.absolute(), options.workdir and options.workdir.absolute())
     rows, failed = [], False
     with tempfile.TemporaryDirectory(prefix="zoo_sessions_") as temporary:
         for case in CASES:
