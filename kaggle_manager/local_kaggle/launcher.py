@@ -118,13 +118,6 @@ def ensure_running(root: Path, *, faults: Path | None = None, idle_exit_s: float
     )
 
 
-def serve(port: int, root: Path, *, faults: Path | None = None, idle_exit_s: float | None = None) -> None:
-    """Serve `root` in the foreground; see `server.serve`."""
-    from kaggle_manager.local_kaggle import server  # here: finding a server must not cost importing one
-
-    server.serve(port, root, faults=faults, idle_exit_s=idle_exit_s)
-
-
 def stop(root: Path) -> bool:
     """End the server of `root`; False when there was none. Running sessions go on, and the next server finds them.
 

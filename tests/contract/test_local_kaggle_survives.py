@@ -21,8 +21,9 @@ from loopback_kaggle import Client, end_sessions, until, waiting_for
 
 from kaggle_manager.errors import ConfigError, StorageError, Unavailable
 from kaggle_manager.local_kaggle import disk, launcher
-from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, serve, stop
+from kaggle_manager.local_kaggle.launcher import ServerInfo, ensure_running, find, stop
 from kaggle_manager.local_kaggle.runner import TIMED_OUT
+from kaggle_manager.local_kaggle.server import serve
 
 pytestmark = pytest.mark.slow
 

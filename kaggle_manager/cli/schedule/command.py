@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaggle_manager.cli.common import JsonOption, print_json
-from kaggle_manager.cli.schedule import DEFAULT_EVERY, Means, entry_for
+from kaggle_manager.cli.schedule.means import DEFAULT_EVERY, Means
 from kaggle_manager.cli.selection import Training, as_command
 from kaggle_manager.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kaggle_manager.cli.schedule.entry import Entry
+    from kaggle_manager.cli.schedule.job import TickJob
 
 
 @as_command
@@ -105,6 +109,23 @@ def schedule(
             print(f"  {line}")
     if not (write or take_out):
         print("\nNothing was written; --write does it.")
+
+
+def entry_for(job: TickJob, means: Means) -> Entry:
+    """The schedule of `job` as `means` reads it.
+
+    Raises:
+        ConfigError: the job cannot be said in that form, e.g. a line break in a path.
+    """
+    from kaggle_manager.cli.schedule import cron, github, systemd, windows
+
+    render = {
+        Means.CRON: cron.entry,
+        Means.SYSTEMD: systemd.entry,
+        Means.WINDOWS: windows.entry,
+        Means.GITHUB: github.entry,
+    }
+    return render[means](job)
 
 
 def _show(crontab_line: str, texts: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kaggle_manager.cli.schedule import DEFAULT_EVERY
+from kaggle_manager.cli.schedule.means import DEFAULT_EVERY
 from kaggle_manager.config import KAGGLES, RunConfig, parse_duration
 from kaggle_manager.errors import ConfigError, retryable_exit_codes
 from kaggle_manager.platforms.kaggle.credentials import find_credentials

@@ -19,9 +19,10 @@ import yaml
 from typer.testing import CliRunner
 
 from kaggle_manager.cli.commands import app
-from kaggle_manager.cli.schedule import Means, entry_for
+from kaggle_manager.cli.schedule.command import entry_for
 from kaggle_manager.cli.schedule.entry import install, remove
 from kaggle_manager.cli.schedule.job import HOURS, MINUTES, TickJob, spread, tick_job
+from kaggle_manager.cli.schedule.means import Means
 from kaggle_manager.config import build_config
 from kaggle_manager.errors import ConfigError, StorageError
 from kaggle_manager.platforms.kaggle.network_settings import NETWORK_VARIABLES
@@ -355,8 +356,8 @@ def test_no_package_is_guessed_and_none_is_asked_for_to_remove_a_workflow(
 ) -> None:
     monkeypatch.chdir(user_project)
     line = ["schedule", "mine", "github", "--json"]
-    for written in (line, [*line, "--write"]):
-        unnamed = CliRunner().invoke(app, written)
+    for incomplete in (line, [*line, "--write"]):
+        unnamed = CliRunner().invoke(app, incomplete)
         assert unnamed.exit_code == 2
         assert "--package" in unnamed.stderr
     assert not (user_project / ".github").exists()
