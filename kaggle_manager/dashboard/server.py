@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import socket
 import webbrowser
 from pathlib import Path
@@ -141,8 +142,16 @@ def _json(request: Request, data: dict[str, Any]) -> Response:
     return response
 
 
+class _Server(uvicorn.Server):
+    """Ends without a word: a page that is cut short by the end is no error."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        logging.getLogger("uvicorn.error").disabled = True
+        await super().shutdown(sockets)
+
+
 def serve(state: Path, *, port: int = 0, open_browser: bool = True) -> None:
-    """Serve the page until Ctrl-C, and say where.
+    """Serve the page until Ctrl-C or SIGTERM, and say where.
 
     Args:
         state: folder of the journal; need not exist yet.
@@ -158,7 +167,7 @@ def serve(state: Path, *, port: int = 0, open_browser: bool = True) -> None:
         print(f"Dashboard of {state.absolute()} on {address} (Ctrl-C ends it)", flush=True)
         if open_browser:
             webbrowser.open(address)
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 create_app(Dashboard(state), chosen),
                 http="h11",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -125,3 +126,41 @@ def test_it_listens_on_this_machine_alone_and_says_when_a_port_is_taken() -> Non
         assert listening.getsockname()[0] == "127.0.0.1"
         with pytest.raises(ConfigError, match="cannot be used"):
             listen(listening.getsockname()[1])
+
+
+# `dashboard`, with a page that is not ready before the standard input ends.
+SLOW = """
+import sys
+from kaggle_manager.dashboard import server
+
+def look(*_):
+    print("asked", flush=True)
+    sys.stdin.read()
+
+server.look = look
+from kaggle_manager.cli import main
+main(["dashboard", "--no-browser", "--workdir", sys.argv[1]])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_without_a_traceback_while_a_page_is_being_made(tmp_path: Path, number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as served:
+        assert served.stdin
+        assert served.stdout
+        assert served.stderr
+        address = urlsplit(served.stdout.readline().split(" on ")[1].split()[0])
+        with closing(http.client.HTTPConnection(address.netloc, timeout=60)) as connection:
+            connection.request("GET", "/")
+            assert served.stdout.readline() == "asked\n"
+            served.send_signal(number)
+            assert connection.getresponse().status == 500  # without the page
+            served.stdin.close()
+            assert (served.wait(), served.stderr.read()) == (0, "")
