@@ -22,6 +22,8 @@ OUTSIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
 TEXTS = {".py": "python", ".toml": "toml"}
 # Code is left alone: blocks, and spans, in which a table on GitHub needs its bars escaped.
 _PARTS = re.compile(r"^```.*?^```|`[^`\n]+`|\]\((?P<target>[^)\s]+)\)", re.MULTILINE | re.DOTALL)
+# What is too short to be broken at a line's end: an option, a name, a path.
+_SHORT = re.compile(r"<code>(?=[^<]{1,30}</code>)")
 _NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n"
 
 
@@ -60,6 +62,11 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         return f"]({posixpath.relpath(uri_of(path), posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
     return _PARTS.sub(moved, markdown) if here.suffix == ".md" else markdown
+
+
+def on_page_content(html: str, *, page: Any, config: Any, files: Files) -> str:
+    """Mark short code for docs/stylesheets/site.css: a browser would break `--fresh` after its hyphens."""
+    return _SHORT.sub('<code class="short">', html)
 
 
 def generated(path: Path, config: Any) -> File:
