@@ -224,7 +224,7 @@ def workdir_of(state: Path) -> Path | None:
 
 
 def build_config(
-    section: str,
+    section: str | Section,
     *,
     scenario: str | None = None,
     timesteps: int | None = None,
@@ -245,7 +245,7 @@ def build_config(
     """Resolve the configuration of one run: arguments, then `KM_*` variables, then section.toml, then defaults.
 
     Args:
-        section: name of the section, e.g. `section_7_6_rl_performance`.
+        section: name of the section, e.g. `section_7_6_rl_performance`; or the section, where it is loaded already.
         scenario: one of its scenarios; None: `KM_SCENARIO`, else the section's default.
         timesteps: the target, environment steps in all; None: `KM_TIMESTEPS` unless `quick`, else the scenario's.
         quick: a few timesteps over two sessions, in a tree of its own.
@@ -267,11 +267,12 @@ def build_config(
     Raises:
         ConfigError: a value cannot be used; the message names it, its source and what is accepted.
     """
-    project_root = (project_root or find_project(Path.cwd(), section)).resolve()
-    loaded = get_section(project_root, section)
+    section_name = section if isinstance(section, str) else section.name
+    project_root = (project_root or find_project(Path.cwd(), section_name)).resolve()
+    loaded = get_section(project_root, section) if isinstance(section, str) else section
     if not loaded.trains:
         raise ConfigError(
-            f"Section {section} does not train anything (trains = false), so there is nothing to run.",
+            f"Section {section_name} does not train anything (trains = false), so there is nothing to run.",
             safe="nothing was started",
             next_step=f"choose one of: {', '.join(offered_sections(project_root))}",
         )
@@ -280,7 +281,7 @@ def build_config(
     base = chosen.value("workdir", workdir, _folder, default=None)
     state = base or project_root / STATE_FOLDER
     trial = None
-    if found := find_trial(state, section, scenario or environ.get(variable_of("scenario"), "")):
+    if found := find_trial(state, section_name, scenario or environ.get(variable_of("scenario"), "")):
         trial, loaded = found, found.added_to(loaded)
     name, config = chosen.value(
         "scenario", scenario or None, lambda name: (str(name), loaded.scenario(name)), default=loaded.default_scenario

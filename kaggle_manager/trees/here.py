@@ -22,9 +22,10 @@ def trees_here(project: Path, section: str, workdir: Path | None) -> Iterator[Ru
     Raises:
         StorageError: where one belongs is something that can be none.
     """
-    for scenario in get_section(project, section).scenarios:
+    loaded = get_section(project, section)
+    for scenario in loaded.scenarios:
         for quick in (False, True):
-            build = partial(build_config, section, workdir=workdir, project_root=project, environ={})
+            build = partial(build_config, loaded, workdir=workdir, project_root=project, environ={})
             own = build(scenario=scenario, quick=quick)
             check_place(own.tree)
             for seed in (None, *_seeds_beside(own.tree)):

@@ -19,6 +19,8 @@ from kaggle_manager.checkpoints import TrainingTree
 from kaggle_manager.cli.commands import app
 from kaggle_manager.config import RunConfig, build_config
 from kaggle_manager.errors import CheckpointCorrupt, CheckpointNotFound, NotFound
+from kaggle_manager.sections import project
+from kaggle_manager.sections.model import Section, load_section
 from kaggle_manager.trees.compare import TreeDifference, compare_trees, find_side
 from kaggle_manager.trees.compatibility import current_identity
 from kaggle_manager.trees.evaluations import read_evaluations
@@ -217,6 +219,20 @@ def test_seeds_and_quick_runs_of_seeds_are_found_by_what_is_said_and_named_when_
     assert "the same command finds with --seed 3 or with --seed 12 --quick" in said
     seen = CliRunner().invoke(app, ["status", "--json", "--workdir", str(tmp_path)]).output
     assert json.loads(seen)["next"] == config(seed=3).command("run", "--trust")
+
+
+def test_a_search_for_trees_reads_the_section_once_for_all_its_scenarios(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> Section:
+        read.append(path)
+        return load_section(path)
+
+    monkeypatch.setattr(project, "load_section", counted)
+    assert list(trees_here(ROOT, SECTION, tmp_path)) == []
+    assert len(read) == 1
 
 
 def test_what_a_command_prints_to_be_typed_does_it_when_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
