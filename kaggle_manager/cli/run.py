@@ -179,7 +179,7 @@ def _check_begun(configs: Sequence[RunConfig]) -> None:
 
 @as_command
 def stop(
-    delete: Annotated[bool, typer.Option("--delete", help="Delete the kernel on the platform as well.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete its sessions on the platform as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Really delete it; without this, only say what would be.")] = False,
     *,
     of: RunOf,
@@ -206,7 +206,7 @@ def stop(
             print_json({"schema": REPORT_SCHEMA, **asdict(stopped)})
         shown.line(f"run {stopped.run_id} is stopped: {stopped.words}")
         if delete and not yes:
-            shown.line("its kernel, with every version and output on the platform, is deleted with --delete --yes")
+            shown.line("its sessions on the platform, with every output, are deleted with --delete --yes")
 
 
 @as_command
@@ -237,7 +237,7 @@ def download(
 
 @as_command
 def adopt(
-    run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or the log of its kernel shows it.")],
+    run_id: Annotated[str, typer.Argument(help="Id of the run, as `status` or the log of a session shows it.")],
     *,
     of: RunOf,
     as_json: JsonOption = False,

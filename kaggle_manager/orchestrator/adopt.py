@@ -48,12 +48,12 @@ def adopt_run(
         run_id: as `run`, `status` and the kernel's log name it.
 
     Raises:
-        NotFound: this account has no kernel of such a run.
+        NotFound: this account has no session of such a run.
         ConfigError: the run is known here already, its kernel is another scenario's, or another training is here.
         LineageMismatch, OutputDamaged: the tree on the platform is not what the session was sent to continue.
     """
     if not _RUN_ID.fullmatch(run_id):
-        raise ConfigError(f"{run_id!r} is no run id.", next_step="look for it in the log of the kernel: KM_RESULT")
+        raise ConfigError(f"{run_id!r} is no run id.", next_step="look for it in the log of a session: KM_RESULT")
     if any(row.run_id == run_id for row in journal.runs()):
         raise ConfigError(f"Run {run_id} is known here already.", safe="nothing was changed", next_step=_go_on(config))
     tree = TrainingTree(config.tree, config.scenario_name)
@@ -70,13 +70,13 @@ def adopt_run(
     newest = max(filter(None, (named, led)), key=lambda found: _generation(found[1], run_id), default=None)
     if newest is None:
         raise NotFound(
-            f"{connection.owner} has no kernel {slug} on {connection.platform}.",
+            f"{connection.owner} has no session called {slug} on {connection.platform}.",
             next_step="check the run id, and --scenario when it is not the section's default",
         )
     order = order_of(newest[1], run_id) or {}
     if (order.get("run_id"), order.get("scenario")) != (run_id, config.scenario_name):
         raise ConfigError(
-            f"The kernel {newest[0].ref} is not of run {run_id} of {config.scenario_name}.",
+            f"The session {newest[0].ref} is not of run {run_id} of {config.scenario_name}.",
             safe="nothing was changed",
             next_step="check the run id and --scenario",
         )

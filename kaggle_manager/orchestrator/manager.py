@@ -264,7 +264,7 @@ class ValidationKaggleManager:
             run_id: as `status` and the log of the run's kernel show it.
 
         Raises:
-            NotFound: this account has no kernel of that run.
+            NotFound: this account has no session of that run.
             ConfigError: this machine knows the run already, it is another scenario's, or another training is here.
             LineageMismatch, OutputDamaged: the tree on the platform is not the one the session was told to continue.
             RemoteError, AuthError: the platform did not answer, or refused.

@@ -35,7 +35,7 @@ class Stopped:
 
     Attributes:
         cancelled: the platform was asked to end the running session.
-        deleted: the kernel and all its versions were deleted.
+        deleted: its sessions on the platform were deleted, with their outputs.
         words: what happens now.
     """
 
@@ -75,7 +75,7 @@ def stop_run(
 
     Args:
         connect_to: asked for a connection once the stop is in the journal, or refused there.
-        delete: delete the kernel as well; refused while anything of it is not here and verified.
+        delete: delete its sessions on the platform as well; refused while anything of them is not here and verified.
         refused: why `journal` cannot be written, when that is known.
 
     Raises:
@@ -105,11 +105,11 @@ def stop_run(
         if delete:
             _check_only_its_own(journal, row)
             _connected(config, connect_to, row).client.delete(row.owner, row.slug)
-        words = "no session runs, and none follows"
-        return Stopped(row.run_id, cancelled=False, deleted=delete, words=words + " and its kernel is deleted" * delete)
+        words = "no session runs, and none follows" + "; its sessions on the platform are deleted" * delete
+        return Stopped(row.run_id, cancelled=False, deleted=delete, words=words)
     if delete:
         raise ConfigError(
-            f"Session {newest.generation} is not restored yet: deleting its kernel would lose what it has saved.",
+            f"Session {newest.generation} is not restored yet: deleting it would lose what it has saved.",
             safe="no session follows it; nothing was deleted",
             next_step=f"{config.command('tick')}\n  until it is closed, then "
             f"{config.command('stop', '--delete', '--yes')}",
@@ -125,7 +125,7 @@ def stop_run(
 
 
 def _check_only_its_own(journal: Journal, row: RunRow) -> None:
-    """Refuse to delete a kernel in which other runs have what is not brought home yet.
+    """Refuse to delete sessions in which other runs have what is not brought home yet.
 
     Raises:
         ConfigError
@@ -133,7 +133,7 @@ def _check_only_its_own(journal: Journal, row: RunRow) -> None:
     for other in journal.open_at(row.address):
         raise ConfigError(
             f"Session {other.generation} of run {other.run_id} is not restored yet, and was started as "
-            f"{row.address}: deleting that kernel would lose what it has saved.",
+            f"{row.address}: deleting that would lose what it has saved.",
             safe="no session follows; nothing was deleted",
             next_step="let a `run` or `tick` of that run bring it home, and run the same command again",
         )

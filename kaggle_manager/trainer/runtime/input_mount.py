@@ -50,10 +50,10 @@ def find_mount(
         sleep(_POLL_S)
     found = sorted(str(path.relative_to(inputs)) for path in inputs.glob("*/*"))[:20] if inputs.is_dir() else []
     raise LineageMismatch(
-        f"The dataset {parent.dataset} with the training tree is not mounted under {inputs} after {wait_s:.0f} s. "
+        f"The training tree, {parent.dataset}, is not under {inputs} after {wait_s:.0f} s. "
         f"Mounted: {', '.join(found) or 'nothing'}.",
         safe="nothing was trained; the tree on the manager's side is untouched.",
-        next_step="push this session again once the dataset is ready.",
+        next_step="push this session again once that is published.",
     )
 
 
@@ -97,5 +97,5 @@ def _mismatch(problems: list[str]) -> LineageMismatch:
     return LineageMismatch(
         f"What is mounted is not what this session was sent to continue ({'; '.join(problems)}).",
         safe="nothing was trained; the tree on the manager's side is untouched.",
-        next_step="push this session again once the dataset's newest version is current.",
+        next_step="push this session again once its newest version is the current one.",
     )
