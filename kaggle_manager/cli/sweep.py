@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -81,7 +83,7 @@ def sweep(
             if stop:
                 (study.folder / STOP_FILE).touch()
                 shown.line("the sweep ends when it next looks; running sessions continue until they pause")
-            report = report_of(study)
+            report = _with_runs(of, report_of(study))
         else:
             report = _carry_on(of, shown, trials, max_sessions, _confirmed(confirm), fresh)
     if not (stop and not as_json):
@@ -124,7 +126,18 @@ def _carry_on(
         if confirm is not None:
             chosen = report_of(study).best[: confirm[0]]
             confirmed = loop.confirm(chosen, _fresh_seeds(config, confirm[1]))
-        return report_of(study, confirmed)
+        return _with_runs(of, report_of(study, confirmed))
+
+
+def _with_runs(of: Swept, report: SweepReport) -> SweepReport:
+    """As the journal has the runs of its trials, on no platform."""
+    from kaggle_manager.config import state_folder
+    from kaggle_manager.runs.journal import Journal
+    from kaggle_manager.status.run_status import describe_all
+
+    with closing(Journal.to_read(state_folder(of.workdir) / "journal.sqlite")) as journal:
+        runs = [run for run in describe_all(journal, time.time()) if run.section == of.section]
+    return report.with_runs({run.scenario: run.state for run in reversed(runs) if run.seed is None})
 
 
 def _run_of(of: Swept, scenario: str, seed: int | None) -> RunConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -28,7 +28,7 @@ class TrialReport:
     """One trial.
 
     Attributes:
-        state: `running`, `paused`, `complete` or `failed`.
+        state: `running`, `paused`, `complete` or `failed`; see `SweepReport.with_runs`.
         scenario: its name for the other commands: `--scenario`.
         steps, scores: where it was judged.
         failure: in words; '' for none.
@@ -81,6 +81,14 @@ class SweepReport:
     def as_json(self) -> dict[str, Any]:
         return {"schema": SWEEP_SCHEMA, **asdict(self)}
 
+    def with_runs(self, states: Mapping[str, str]) -> SweepReport:
+        """With the state of its run for each trial that is on its way: it may be waiting for a slot.
+
+        Args:
+            states: scenario -> state of the run.
+        """
+        return replace(self, trials=tuple(_with_run(each, states) for each in self.trials))
+
     def trial(self, number: int) -> TrialReport:
         return next(each for each in self.trials if each.number == number)
 
@@ -90,7 +98,7 @@ class SweepReport:
         yield f"sweep of {self.section}/{self.scenario} by {self.metric}: {len(self.trials)} trials, {ended} to the end"
         for each in self.trials:
             came = ", ".join(f"{score:g} at {step:,}" for step, score in zip(each.steps, each.scores, strict=True))
-            yield f"  trial {each.number}  {each.state:<8}  {came or each.failure or 'no score yet'}"
+            yield f"  trial {each.number}  {each.state:<11}  {came or each.failure or 'no score yet'}"
         if self.halted:
             yield f"it waits for you: {self.halted}"
         yield from self.best_lines()
@@ -112,6 +120,10 @@ class SweepReport:
                 f"trial {each.number} under {len(each.scores)} fresh seeds: {self.metric} {mean:g}, "
                 f"95 % interval of the mean {low:g} to {high:g}"
             )
+
+
+def _with_run(trial: TrialReport, states: Mapping[str, str]) -> TrialReport:
+    return replace(trial, state=states.get(trial.scenario, trial.state)) if trial.state == "running" else trial
 
 
 def report_of(study: Study, confirmed: Mapping[int, Sequence[float]] | None = None) -> SweepReport:

@@ -37,4 +37,15 @@ def test_trials_say_where_they_stand_and_the_best_one_what_it_was_made_of(tmp_pa
     assert "best: trial 1, reward 7 at step 30\n  n_envs = 2" in text
     assert "--scenario pole_trial_1" in text
     assert "trial 1 under 2 fresh seeds: reward 2, 95 % interval of the mean -10.7062 to 14.7062" in text
-    assert "trial 2  failed    it broke" in text
+    assert "trial 2  failed       it broke" in text
+
+
+def test_a_trial_on_its_way_is_in_the_state_of_its_run_and_no_other_is(tmp_path: Path) -> None:
+    study = Study.begin(tmp_path / "toy", "pole", STOPS, SWEEP, "it")
+    for number in range(3):
+        study.add({"n_envs": number + 1}, 0)
+    study.tell(Result(trial=0, step=10, score=3.0))
+    states = {f"pole_trial_{number}": "waiting" for number in range(2)}
+    report = report_of(study).with_runs(states)
+    assert [trial.state for trial in report.trials] == ["paused", "waiting", "running"]
+    assert "trial 1  waiting " in "\n".join(report.lines())
