@@ -17,10 +17,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from campaign_draw import BEGINNING, HOUR, MINUTE, Drawn, draw
 from campaign_stage import SCENARIO, SECTION, stage
@@ -172,6 +172,10 @@ class Campaign:
             self.clock.sleep(seconds)
         return lines.get_nowait()
 
+    def stage(self) -> AbstractContextManager[None]:
+        """Where it plays."""
+        return stage(self.mortality)
+
     # --- the way ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
@@ -225,12 +229,16 @@ class Campaign:
             self.kaggle.faults["a stop asked for"] += 1
             self.kaggle.may_push = stopped.words != "no session runs, and none follows"
 
-    def _tick(self) -> None:
-        self._clean()
+    def _set_clock(self) -> None:
+        """Somebody sets the clock, or sets it right."""
         if self.drawn.jumps:
             days = self.rng.choice([-30, -1, 1, 30]) if self.rng.random() < self.drawn.jumps else 0
             self.wrong_by_s = 24 * HOUR * days
             self.kaggle.faults["clock set wrong"] += bool(days)
+
+    def _tick(self) -> None:
+        self._clean()
+        self._set_clock()
         if self.drawn.disk_fills and not self._full_for and self.rng.random() < self.drawn.disk_fills:
             self._full_for = self.rng.randint(1, 4)
             self.kaggle.faults["disk full for the journal"] += 1
@@ -403,23 +411,25 @@ class Campaign:
                 raise BrokenPromise(f"generation {after.generation} repeats {repeated} steps; saved every {every}")
 
 
-def run_campaign(seed: int, project: Path, folder: Path | None = None, *, aloud: bool = False) -> Result:
-    """Run the campaign of `seed`.
+C = TypeVar("C", bound=Campaign)
+
+
+def play(made: Callable[[Path], C], folder: Path | None, *, aloud: bool) -> C:
+    """Run the campaign that `made` gives for its folder; `result` says how it went, also when a promise was broken.
 
     Args:
-        project: from `make_project`.
-        folder: where it works, kept afterwards; absent: in memory where there is a file system in memory, and gone.
+        folder: where it works, kept afterwards; None: in memory where there is a file system in memory, and gone.
         aloud: print all that the manager said, and what really happened.
     """
     memory = Path("/dev/shm")
     place = folder or Path(tempfile.mkdtemp(prefix="km_campaign_", dir=memory if memory.is_dir() else None))
     begun = time.process_time()
-    campaign = Campaign(seed, place, project)
+    campaign = made(place)
     if aloud:
         campaign.speak()
     result = campaign.result
     try:
-        with stage(campaign.mortality):
+        with campaign.stage():
             campaign.run()
     except BrokenPromise as broken:
         result.outcome, result.why = "broken", str(broken)
@@ -431,4 +441,13 @@ def run_campaign(seed: int, project: Path, folder: Path | None = None, *, aloud:
         if folder is None:
             shutil.rmtree(place, ignore_errors=True)
     result.cpu_s = time.process_time() - begun
-    return result
+    return campaign
+
+
+def run_campaign(seed: int, project: Path, folder: Path | None = None, *, aloud: bool = False) -> Result:
+    """Run the campaign of `seed`; see `play`.
+
+    Args:
+        project: from `make_project`.
+    """
+    return play(lambda place: Campaign(seed, place, project), folder, aloud=aloud).result

@@ -6,9 +6,6 @@ sweep ends well when every trial is over, or when it waits for the user and says
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from campaign import Campaign, Result
+from campaign import Campaign, Result, play
 from campaign_draw import HOUR, MINUTE
 from campaign_stage import SCENARIO, SECTION, stage
 from simulated_dataset import Version
@@ -153,10 +150,7 @@ class SweepCampaign(Campaign):
     def _live(self) -> None:
         """One manager, from the command to its end."""
         self._clean()
-        if self.drawn.jumps:
-            days = self.rng.choice([-30, -1, 1, 30]) if self.rng.random() < self.drawn.jumps else 0
-            self.wrong_by_s = 24 * HOUR * days
-            self.kaggle.faults["clock set wrong"] += bool(days)
+        self._set_clock()
         self.mortality.disk_is_full = self.rng.random() < self.drawn.disk_fills
         self.kaggle.faults["disk full for the journal"] += self.mortality.disk_is_full
         is_mortal = self.result.kills < self.sweep.kills
@@ -380,29 +374,10 @@ def replayed(study: Study, trials: int, folder: Path) -> StudyState:
 def run_sweep(
     seed: int, project: Path, folder: Path | None = None, *, drawn: DrawnSweep | None = None, aloud: bool = False
 ) -> SweepResult:
-    """Run the sweep of `seed`; see `campaign.run_campaign`.
+    """Run the sweep of `seed`; see `campaign.play`.
 
     Args:
         drawn: instead of what the seed stands for.
     """
-    memory = Path("/dev/shm")
-    place = folder or Path(tempfile.mkdtemp(prefix="km_sweep_", dir=memory if memory.is_dir() else None))
-    begun = time.process_time()
-    sweep = SweepCampaign(seed, place, project, drawn or draw_sweep(seed))
-    if aloud:
-        sweep.speak()
-    result = sweep.result
-    try:
-        with sweep.stage():
-            sweep.run()
-    except BrokenPromise as broken:
-        result.outcome, result.why = "broken", str(broken)
-    except Exception as error:  # a foreign exception is a broken promise too
-        result.outcome, result.why = "broken", f"{type(error).__name__}: {error}"
-        if aloud:
-            raise
-    finally:
-        if folder is None:
-            shutil.rmtree(place, ignore_errors=True)
-    result.cpu_s = time.process_time() - begun
-    return result
+    sweep = drawn or draw_sweep(seed)
+    return play(lambda place: SweepCampaign(seed, place, project, sweep), folder, aloud=aloud).result
