@@ -18,7 +18,7 @@ from kaggle_manager.checkpoints.vouched import Vouched, manifests_of
 from kaggle_manager.config import RunConfig
 from kaggle_manager.console.reporter import Reporter
 from kaggle_manager.errors import ConfigError, LineageMismatch, NotFound
-from kaggle_manager.orchestrator.open_run import settings_of
+from kaggle_manager.orchestrator.open_run import row_of, settings_of
 from kaggle_manager.protocol.launch_order import read_order
 from kaggle_manager.runs.journal import Journal
 from kaggle_manager.runs.rows import RunRow
@@ -89,19 +89,9 @@ def adopt_run(
             next_step=of_it.command("adopt", run_id),
         )
     tree_slug = asked.parent.dataset.partition("/")[2] if asked.parent is not None else ""
-    row = RunRow(
-        run_id=run_id,
-        section=config.section.name,
-        scenario=config.scenario_name,
-        target=asked.target,
-        quick=asked.quick,
-        tree=str(config.tree),
-        platform=connection.platform,
-        owner=connection.owner,
-        slug=slug,
-        created_at=at,
-        settings=settings_of(config) | (dict.fromkeys(("tree_dataset", "tree_there"), tree_slug) if tree_slug else {}),
-    )
+    datasets = dict.fromkeys(("tree_dataset", "tree_there"), tree_slug) if tree_slug else {}
+    settings = settings_of(config) | datasets
+    row = row_of(config, connection, run_id, slug=slug, target=asked.target, settings=settings, at=at)
     session = reconcile.unknown_session(row, newest, reached=0, known=set(), at=at)
     if session is None:
         raise ConfigError(f"The order in {newest[0].ref} cannot be read.", next_step="it was edited by hand")

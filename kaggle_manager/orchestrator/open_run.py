@@ -8,7 +8,7 @@ its replay; nothing is deleted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,32 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     settings = {**limits_of(config), "seed": config.seed, "section_timesteps": config.scenario.target}
     unit = config.scenario.unit
     return settings if unit == "timesteps" else {**settings, "unit": unit}
+
+
+def row_of(
+    config: RunConfig,
+    connection: Connection,
+    run_id: str,
+    *,
+    slug: str,
+    target: int,
+    settings: Mapping[str, Any],
+    at: str,
+) -> RunRow:
+    """A run that the journal does not have yet, of `config`'s tree on `connection`'s platform."""
+    return RunRow(
+        run_id=run_id,
+        section=config.section.name,
+        scenario=config.scenario_name,
+        target=target,
+        quick=config.quick,
+        tree=str(config.tree),
+        platform=connection.platform,
+        owner=connection.owner,
+        slug=slug,
+        created_at=at,
+        settings=settings,
+    )
 
 
 def open_run(
@@ -195,19 +221,7 @@ def _continued_or_new(
         else:
             if found:
                 settings["uncertain"] = slug = found[0].slug
-    row = RunRow(
-        run_id=run_id,
-        section=config.section.name,
-        scenario=config.scenario_name,
-        target=config.target,
-        quick=config.quick,
-        tree=str(config.tree),
-        platform=connection.platform,
-        owner=connection.owner,
-        slug=slug,
-        created_at=at,
-        settings=settings,
-    )
+    row = row_of(config, connection, run_id, slug=slug, target=config.target, settings=settings, at=at)
     journal.add_run(row)
     return row
 
