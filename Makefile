@@ -15,7 +15,7 @@ lint:
 	$(RUN) -m ruff format --check .
 
 site: # the documentation, into site/
-	$(RUN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 format:
 	$(RUN) -m ruff check --fix .
