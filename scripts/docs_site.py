@@ -23,7 +23,7 @@ TEXTS = {".py": "python", ".toml": "toml"}
 # Code is left alone: blocks, and spans, in which a table on GitHub needs its bars escaped.
 _PARTS = re.compile(r"^```.*?^```|`[^`\n]+`|\]\((?P<target>[^)\s]+)\)", re.MULTILINE | re.DOTALL)
 # What is too short to be broken at a line's end: an option, a name, a path.
-_SHORT = re.compile(r"<code>(?=[^<]{1,30}</code>)")
+_SHORT = re.compile(r"<code>(?=[^<]{1,34}</code>)")
 _NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n"
 
 

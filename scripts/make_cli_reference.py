@@ -129,7 +129,7 @@ def exit_codes() -> str:
         rows.setdefault(error.exit_code, []).append((error.__doc__ or "").splitlines()[0])
     rows[2].append("Also an option that does not exist.")
     lines = [f"| {code} | {' '.join(said)} |" for code, said in sorted(rows.items())]
-    return "\n".join(["## Exit codes", "", "| code | |", "|---|---|", *lines, ""])
+    return "\n".join(["## Exit codes", "", "| code | meaning |", "|---|---|", *lines, ""])
 
 
 def section(command: Command) -> str:
@@ -140,7 +140,7 @@ def section(command: Command) -> str:
     rows += [option_row(command, each) for each in command.options]
     rows += [passed_on_row(each) for each in passed_on(command)]
     if rows:
-        parts += ["| | | default |", "|---|---|---|", *rows, ""]
+        parts += ["| option | meaning | default |", "|---|---|---|", *rows, ""]
     return "\n".join([*parts, "```bash", *command.examples, "```", ""])
 
 

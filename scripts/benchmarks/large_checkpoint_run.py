@@ -200,7 +200,7 @@ def table(passed: Passed, size: int, command: str, commit: str) -> list[str]:
     return [
         *textwrap.wrap(head, 120, break_on_hyphens=False),
         "",
-        "| | |",
+        "| measured | |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows),
     ]
