@@ -198,7 +198,7 @@ def default_of(parameter: Any) -> str:
         return "must be given"
     if isinstance(parameter.show_default, str):  # found out when the command runs; the help has words for it
         return parameter.show_default
-    if parameter.default is None or parameter.default is False:
+    if parameter.default is None or parameter.default is False or parameter.default == "":
         return ""
     if parameter.default is True:
         return f"`{parameter.opts[0]}`"
