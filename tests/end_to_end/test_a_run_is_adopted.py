@@ -83,7 +83,7 @@ def test_what_cannot_be_adopted_says_why_and_changes_nothing(bench: Bench, tmp_p
     with pytest.raises(ConfigError, match="known here already"):
         bench.manager().adopt(SECTION, known)
     other = elsewhere(bench, tmp_path)
-    with pytest.raises(NotFound, match="no kernel"):
+    with pytest.raises(NotFound, match="no session called"):
         other.manager().adopt(SECTION, "0" * 32)
     with pytest.raises(ConfigError, match="no run id"):
         other.manager().adopt(SECTION, "../up")
