@@ -7,12 +7,12 @@
     python scripts/make_pictures.py dashboard --workdir /tmp/runs --run 10149fd0
     python scripts/make_pictures.py curve --workdir /tmp/runs --run 10149fd0 --name gallery_hopper
 
-Without a word it makes runs on the local Kaggle: a quick run, whose terminal it keeps, a sweep of PPO on CartPole, and
-a campaign that is in progress while its page is photographed. Then it draws `gallery`: the learning curve of each
-finished run in docs/gallery, whose trainings it does not start. A picture that was not drawn again stays, and is named
-with what draws it. `--folder DIR` keeps the runs, and the same command continues them; on a busy machine they need a
-longer `--session-limit`. `dashboard` photographs the page over the runs of another state folder, `curve` the learning
-curve of one run alone.
+Without a word it makes runs on the local Kaggle: a quick run, whose terminal it keeps; the gallery's arm, whose page is
+photographed while it is in progress, and its learning curve at the end; a campaign and a sweep of PPO on CartPole.
+Then it draws `gallery`: the learning curve of each finished run in docs/gallery, whose trainings it does not start. A
+picture that was not drawn again stays, and is named with what draws it. `--folder DIR` keeps the runs, and the same
+command continues them; on a busy machine they need a longer `--session-limit`. `dashboard` photographs the page over
+the runs of another state folder, `curve` the learning curve of one run alone.
 
 It needs Chromium (`apt-get install chromium`), and the extras `train`, `sweep` and `report`.
 """
@@ -25,6 +25,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,11 +41,13 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs/images"
-GALLERY = ROOT / "docs/gallery/.kaggle_manager"
+GALLERY = ROOT / "docs/gallery"
 # A picture that no run draws: the figure of measurements that take an hour.
 MEASURED = {"checkpoint_cost.png": "python scripts/benchmarks/checkpoint_cost.py --write"}
+WIDTH = 900
 SHARP = 2  # pixels of a picture for each of the page, as screens of today have them
-PLACE = "JSON.stringify(document.querySelector('article > .curve {}').getBoundingClientRect())"
+PLACE = "JSON.stringify(document.querySelector('article {}').getBoundingClientRect())"
+MARGIN = 12
 COLUMNS = 110
 RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
     (240, 147, 122),
@@ -67,7 +70,7 @@ rungs = [4_000]
 
 [sweep.space]
 hyperparameters.learning_rate = { low = 1e-5, high = 1e-2, log = true }
-hyperparameters.n_steps = { low = 256, high = 2048, step = 256 }
+hyperparameters.n_steps = { low = 128, high = 1024, step = 128 }
 """
 
 
@@ -80,8 +83,10 @@ def everything(folder: Path | None, limit: str) -> None:
     """
     began = time.time()
     terminal()
-    with tempfile.TemporaryDirectory() as temporary, runs_in(folder or Path(temporary), limit) as state:
-        dashboard(state, "")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        arm(place / "arm", limit)
+        groups(place / "cartpole", limit)
     gallery()
     for path in sorted(PICTURES.iterdir()):
         if path.stat().st_mtime < began:
@@ -89,40 +94,74 @@ def everything(folder: Path | None, limit: str) -> None:
             print(f"{path.relative_to(ROOT).as_posix()} stays as it was: {how}")
 
 
-@contextlib.contextmanager
-def runs_in(project: Path, limit: str) -> Iterator[Path]:
-    """The state folder of a project with a sweep that is over and a campaign that is half done, and in progress."""
-    program = [sys.executable, "-m", "kaggle_manager.cli"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    elsewhere: dict[str, Any] = {"cwd": project, "env": environment}
+def arm(project: Path, limit: str) -> None:
+    """The page of the gallery's arm, half trained where its sessions are short enough, and its curve at the end."""
+    shutil.copytree(GALLERY / "sections", project / "sections", ignore=only("arm"), dirs_exist_ok=True)
+    state = project / ".kaggle_manager"
+    with started(project, "run", "arm", "--session-limit", limit) as training:
+        while share_done(state) < 0.5 and training.poll() is None:
+            time.sleep(1)
+        dashboard(state, "")
+        if training.wait():
+            raise SystemExit(training.returncode)
+        curve(state, "", "gallery_arm")
+
+
+def groups(project: Path, limit: str) -> None:
+    """docs/images/dashboard_campaign.png and dashboard_sweep.png: each in full, as the page has them."""
     project.mkdir(parents=True, exist_ok=True)
     section = project / "sections/cartpole/section.toml"
     if not section.exists():
-        begin = ["init", "cartpole", "--env", "CartPole-v1", "--timesteps", "12000"]
-        subprocess.run([*program, *begin], check=True, **elsewhere)
+        finished(project, "init", "cartpole", "--env", "CartPole-v1", "--timesteps", "12000")
         text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
-        text = re.sub(r"(?m)^every = .*$", "every = 1_000", text, count=1)
+        text = text.replace("[scenarios.cartpole.evaluation]\n", "[scenarios.cartpole.evaluation]\nevery = 1_000\n")
         section.write_text(text + SWEEP, encoding="utf-8")
-    here = ["--platform", "local"]
-    subprocess.run([*program, "sweep", "cartpole", "--session-limit", limit, *here], check=True, **elsewhere)
-    campaign = [*program, "run", "cartpole", "--seeds", "3", "--session-limit", limit, *here]
-    state = project / ".kaggle_manager"
-    with subprocess.Popen(campaign, **elsewhere) as running:
+    finished(project, "run", "cartpole", "--seeds", "3", "--session-limit", limit)
+    finished(project, "sweep", "cartpole", "--session-limit", limit)
+    for kind, name in (("seeds", "dashboard_campaign"), ("sweep", "dashboard_sweep")):
+        opened = pages(project / ".kaggle_manager", f"cartpole/cartpole/{kind}")
+        with opened as page_of_width, page_of_width(WIDTH) as page:
+            photograph(page, name, **around(page, "> h2", "> .members"))
+
+
+@contextlib.contextmanager
+def started(project: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command in a project, on the local Kaggle, which stops with it."""
+    program = [sys.executable, "-m", "kaggle_manager.cli"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "KM_PLATFORM": "local"}
+    elsewhere: dict[str, Any] = {"cwd": project, "env": environment}
+    with subprocess.Popen([*program, *words], **elsewhere) as running:
         try:
-            while share_done(state) < 0.5 and running.poll() is None:
-                time.sleep(1)
-            yield state
+            yield running
         finally:
             running.terminate()
             running.wait()
-            subprocess.run([*program, "local-kaggle", "stop", "--root", str(state / "local_kaggle")], **elsewhere)
+            place = str(project / ".kaggle_manager/local_kaggle")
+            subprocess.run([*program, "local-kaggle", "stop", "--root", place], check=False, **elsewhere)
+
+
+def finished(project: Path, *words: str) -> None:
+    """Run a command in a project to its end."""
+    with started(project, *words) as running:
+        if running.wait():
+            raise SystemExit(running.returncode)
+
+
+def only(section: str) -> Callable[[str, list[str]], list[str]]:
+    """For `copytree` of a folder of sections: what is of another section, or of a run."""
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        wanted = {section, "__init__.py"} if Path(folder).name == "sections" else {*names} - {"data", "__pycache__"}
+        return [name for name in names if name not in wanted]
+
+    return ignored
 
 
 def share_done(state: Path) -> float:
-    """How much of the campaign's steps is saved."""
+    """How much of all steps is saved here."""
     from kaggle_manager.dashboard.view import Dashboard
 
-    runs = [run for run in Dashboard(state).status()["runs"] if run["scenario"] == "cartpole"]
+    runs = Dashboard(state).status()["runs"]
     return sum(run["step"] for run in runs) / max(1, sum(run["target"] for run in runs))
 
 
@@ -136,12 +175,16 @@ def dashboard(workdir: Path, run: str) -> None:
 
 def curve(workdir: Path, run: str, name: str) -> None:
     """docs/images/NAME.png: the learning curve of a run, as the page has it."""
-    with pages(workdir, run) as page_of_width, page_of_width(900) as page:
-        head, chart = (json.loads(page.value(PLACE.format(part))) for part in ("h3", ".plot"))
-        left, top, margin = int(head["left"]), int(head["top"]), 12
-        width, height = int(chart["right"]) - left, int(chart["bottom"]) - top
-        place = {"left": left - margin, "top": top - margin, "width": width + 2 * margin, "height": height + 2 * margin}
-        photograph(page, name, **place)
+    with pages(workdir, run) as page_of_width, page_of_width(WIDTH) as page:
+        photograph(page, name, **around(page, "> .curve h3", "> .curve .plot"))
+
+
+def around(page: Any, first: str, last: str) -> dict[str, int]:
+    """The place on a page from one part of its article to another below it."""
+    begin, end = (json.loads(page.value(PLACE.format(part))) for part in (first, last))
+    left, top = int(begin["left"]), int(begin["top"])
+    width, height = int(end["right"]) - left, int(end["bottom"]) - top
+    return {"left": left - MARGIN, "top": top - MARGIN, "width": width + 2 * MARGIN, "height": height + 2 * MARGIN}
 
 
 def photograph(page: Any, name: str, **place: int) -> None:
@@ -157,14 +200,19 @@ def gallery() -> None:
     """docs/images/gallery_*.png, of the finished runs that are there."""
     from kaggle_manager.dashboard.view import Dashboard
 
-    for run in Dashboard(GALLERY).status()["runs"]:
+    state = GALLERY / ".kaggle_manager"
+    for run in Dashboard(state).status()["runs"]:
         if run["state"] == "finished" and not run["quick"]:
-            curve(GALLERY, run["run_id"], f"gallery_{run['section']}")
+            curve(state, run["run_id"], f"gallery_{run['section']}")
 
 
 @contextlib.contextmanager
-def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
-    """Opens the page of a run, or the one that is shown first, at a width; its checkpoints are verified by then."""
+def pages(workdir: Path, shown: str) -> Iterator[Callable[[int], Any]]:
+    """Opens the page at a width; its checkpoints are verified by then.
+
+    Args:
+        shown: the beginning of a run's id, or the key of a campaign or sweep; "" for what the page shows first.
+    """
     sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
     from chromium_pipe import Chromium, find_chromium
     from dashboard_world import served
@@ -175,8 +223,8 @@ def pages(workdir: Path, run: str) -> Iterator[Callable[[int], Any]]:
     if program is None:
         raise SystemExit("There is no Chromium on this machine: apt-get install chromium")
     look = Dashboard(workdir)
-    known = (each["run_id"] for each in look.status()["runs"] if run and each["run_id"].startswith(run))
-    asked = next((f"?run={run_id}" for run_id in known), "")
+    known = (each["run_id"] for each in look.status()["runs"] if shown and each["run_id"].startswith(shown))
+    asked = f"?group={shown}" if "/" in shown else next((f"?run={run_id}" for run_id in known), "")
     with tempfile.TemporaryDirectory() as profile, served(look) as address, Chromium(program, Path(profile)) as browser:
 
         @contextlib.contextmanager
@@ -230,7 +278,7 @@ def what_stays(printed: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep the runs for the dashboard there, and continue them")
-    parser.add_argument("--session-limit", default="3m", help="of these runs; default: %(default)s")
+    parser.add_argument("--session-limit", default="90s", help="of these runs; default: %(default)s")
     choices = parser.add_subparsers(dest="which")
     for which in ("dashboard", "curve"):
         over = choices.add_parser(which)
