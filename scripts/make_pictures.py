@@ -48,6 +48,10 @@ WIDTH = 900
 SHARP = 2  # pixels of a picture for each of the page, as screens of today have them
 PLACE = "JSON.stringify(document.querySelector('article {}').getBoundingClientRect())"
 MARGIN = 12
+WITHOUT = """
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(PLACE, "");
+"""
 COLUMNS = 110
 RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
     (240, 147, 122),
@@ -232,8 +236,8 @@ def pages(workdir: Path, shown: str) -> Iterator[Callable[[int], Any]]:
             with browser.page(f"{address}/{asked}", width=width) as page:
                 page.until("document.querySelector('#as-of').textContent.split(':').length > 2")
                 page.until("!document.body.innerText.includes('not verified yet')")
-                # The whole path is that of this machine.
-                page.value("document.querySelector('header .folder').textContent = '.kaggle_manager'")
+                for place in {workdir.parent, workdir.parent.resolve()}:  # no reader has the folders of this machine
+                    page.value(WITHOUT.replace("PLACE", json.dumps(f"{place}/")))
                 yield page
 
         yield opened

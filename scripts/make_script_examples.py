@@ -57,6 +57,9 @@ A step is one of an environment, as `total_timesteps` counts them. It saves betw
 up; the environments are saved in the middle of their episodes, with their generators. They have to be picklable for
 that, and in this process (`SyncVectorEnv`). Where they are not, leave the lines with `envs` out, and reset at a resume:
 episodes begin anew there, and the run is not the same bits.
+
+`RecordEpisodeStatistics` keeps how many seconds each episode took, so `envs.pkl` differs between any two runs, and the
+preflight says so. What trains does not differ.
 """,
     ),
     "lightning": (
