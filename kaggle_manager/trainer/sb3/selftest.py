@@ -10,7 +10,6 @@ differs is named.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import multiprocessing
@@ -30,6 +29,7 @@ import numpy as np
 import torch
 
 from kaggle_manager.checkpoints import CheckpointStore, Lineage, TrainingTree
+from kaggle_manager.system.arguments import ArgumentParser
 from kaggle_manager.trainer.runtime.log_lines import warn
 from kaggle_manager.trainer.runtime.session_clock import SessionClock
 from kaggle_manager.trainer.sb3.pickles import read_tensors
@@ -268,8 +268,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m kaggle_manager.trainer.sb3.selftest",
         description="Prove on this machine that a training killed with SIGKILL and resumed ends with the same bits.",
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kaggle_manager.errors import Diverged, Interrupted, KaggleManagerError, UntrustedTree, error_context
+from kaggle_manager.system.arguments import ArgumentParser
 from kaggle_manager.trainer.runtime.session_clock import SessionClock, parse_duration, stop_signals
 from kaggle_manager.trainer.sb3.local_training import IF_TRUSTED, again, open_project, train_here, tree_of
 
@@ -65,8 +66,8 @@ def _train(options: argparse.Namespace, clock: SessionClock) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kaggle_manager.trainer.sb3.train_dqn", description=__doc__)
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m kaggle_manager.trainer.sb3.train_dqn", description=__doc__)
     parser.add_argument(
         "--timesteps", type=_positive, help="the total to reach, over all calls; default: the section's"
     )

@@ -1,0 +1,20 @@
+"""Options of the programs that a command passes them on to: an invalid one is reported as by every command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import NoReturn
+
+from kaggle_manager.errors import ConfigError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """`argparse`'s, with what is wrong, what is safe and the next command instead of the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = ConfigError(
+            f"{message[:1].upper()}{message[1:]}.", safe="nothing was started", next_step=f"{self.prog} --help"
+        )
+        print(f"error: {wrong}", file=sys.stderr)
+        self.exit(wrong.exit_code)
