@@ -34,7 +34,8 @@ DONE, ENDED, LATER = 20, 30, 40
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = put_to_work(request.param, tmp_path)
     monkeypatch.chdir(folder / "project")
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HOME", "USERPROFILE"):  # no settings of whoever runs the tests
+        monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("KM_WORKDIR", str(folder / "work"))
     return folder
 

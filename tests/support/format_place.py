@@ -8,6 +8,7 @@ A folder of the machine that made it is called `PLACE` in it.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from contextlib import closing
 from pathlib import Path
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures/formats"
-RELEASES = sorted(path.name for path in FIXTURES.iterdir()) if FIXTURES.is_dir() else []
+RELEASES = sorted(
+    (path.name for path in FIXTURES.glob("*")), key=lambda name: [int(part) for part in re.findall(r"\d+", name)]
+)
 PLACE = "/THE_PLACE_OF_THIS_FIXTURE"
 
 
