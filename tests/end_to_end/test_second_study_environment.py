@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARAMETERS: dict[str, dict[str, Any]] = {
     "fixed_time": {"greens_s": [27, 6, 12, 5]},
     "fixed_time_tuned": {"greens_s": [20, 6, 10, 5]},
-    "actuated": {"gap_s": 2, "longest_s": 30},
+    "actuated": {"gap_s": 2, "longest_s": [30] * 4},
     "sotl": {"threshold": 150, "platoon": 2},
     "longest_queue": {"ahead": 2},
     "greedy_queue": {},
@@ -165,13 +165,20 @@ def test_tuning_keeps_what_it_tried_and_tries_nothing_twice(tmp_path: Path, monk
     monkeypatch.setattr("validation_ch7.section_7_6_rl_performance.second_study.development.play", noted)
     site = SignalEnv(episode_s=60)
     site.close()
-    plan = {"longest_queue": {"ahead": [0, 4]}, "fixed_time_tuned": {"step_s": [40]}}
+    plan: dict[str, dict[str, list[int]]] = {
+        "longest_queue": {"ahead": [0, 4]},
+        "actuated": {"gap_s": [0], "longest_s": [45], "step_s": [8]},
+        "fixed_time_tuned": {"step_s": [40]},
+    }
     for _ in range(2):
         tuning = Tuning(site.intersection, tmp_path / "table.json", {"episode_s": 60}, [1])
         tuning.run(plan)
         assert {row["name"] for row in tuning.tried} == {*plan}
         assert tuning.chosen()["longest_queue"] in ({"ahead": 0}, {"ahead": 4})
-    assert sorted(set(played)) == ["fixed_time_tuned", "longest_queue"]
+    assert {*played} == {*plan}
+    longest_s = [row["parameters"]["longest_s"] for row in tuning.tried if row["name"] == "actuated"]
+    assert [45] * len(site.intersection.greens) == longest_s[0]
+    assert [37, *longest_s[0][1:]] in longest_s, "of single phases"
     rows = {(row["name"], str(row["parameters"])) for row in tuning.tried}
     assert len(played) == len(tuning.tried) == len(rows)
 

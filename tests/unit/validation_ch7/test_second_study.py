@@ -185,7 +185,7 @@ def test_fixed_time_shows_each_green_for_its_seconds_and_waits_for_the_clearance
 
 
 def test_actuated_ends_a_green_after_the_gap_and_skips_phases_without_calls() -> None:
-    rule = controllers.Actuated(gap_s=2, longest_s=30)
+    rule = controllers.Actuated(gap_s=2, longest_s=[30, 40, 40, 40])
     rule.start(at(CALM), 1)
     call = {"near": {}, "vehicles": {lane_of(2): 3.0}}
     empty = replace(CALM, readings=with_lanes(**call))  # type: ignore[arg-type]
@@ -193,7 +193,7 @@ def test_actuated_ends_a_green_after_the_gap_and_skips_phases_without_calls() ->
     busy = replace(CALM, readings=with_lanes(near={lane_of(0): 1.0}, vehicles={lane_of(3): 1.0}))
     assert rule.act(at(busy), None) == 0  # type: ignore[arg-type]
     assert rule.act(at(replace(busy, green_s=30)), None) == 3  # type: ignore[arg-type]
-    rests = controllers.Actuated(gap_s=0, longest_s=30)
+    rests = controllers.Actuated(gap_s=0, longest_s=[30] * 4)
     rests.start(at(CALM), 1)
     assert [rests.act(at(CALM), None) for _ in range(5)] == [0] * 5  # type: ignore[arg-type]
 
@@ -230,8 +230,8 @@ def test_advanced_max_pressure_keeps_the_green_while_vehicles_would_still_pass()
 def test_parameters_that_were_not_chosen_are_an_error_and_those_that_were_are_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="actuated for synthetic have not been chosen"):
         contenders.parameters_of("actuated", SITE, tmp_path)
-    (tmp_path / "baselines_synthetic.json").write_text('{"chosen": {"actuated": {"gap_s": 2, "longest_s": 30}}}')
-    assert contenders.parameters_of("actuated", SITE, tmp_path) == {"gap_s": 2, "longest_s": 30}
+    (tmp_path / "baselines_synthetic.json").write_text('{"chosen": {"sotl": {"threshold": 2, "platoon": 3}}}')
+    assert contenders.parameters_of("sotl", SITE, tmp_path) == {"threshold": 2, "platoon": 3}
     assert contenders.parameters_of("fixed_time", SITE, tmp_path) == {"greens_s": [27, 6, 12, 5]}
 
 

@@ -93,12 +93,13 @@ class FixedTime(_Rule):
 class Actuated(_Rule):
     """A fully actuated signal with phase skipping (Signal Timing Manual, FHWA 2008, chapter 5), by presence detectors.
 
-    A green ends when nobody has been on its lanes within the near distance for `gap_s`, or when it has lasted
-    `longest_s`; the next one in turn with somebody on its lanes follows. It rests in green where nobody is elsewhere.
+    A green ends when nobody has been on its lanes within the near distance for `gap_s`, or when it has lasted as long
+    as `longest_s` says of its phase; the next one in turn with somebody on its lanes follows. It rests in green where
+    nobody is elsewhere.
     """
 
     gap_s: int
-    longest_s: int
+    longest_s: Sequence[int]
 
     decision_s: ClassVar[int | None] = EACH_SECOND
 
@@ -115,7 +116,7 @@ class Actuated(_Rule):
             return self._shown(env)
         near = self._by_phase(env.seen.near)
         self._empty_s = 0 if near[phase] else self._empty_s + 1
-        if self._empty_s > self.gap_s or env.snapshot.green_s >= self.longest_s:
+        if self._empty_s > self.gap_s or env.snapshot.green_s >= self.longest_s[phase]:
             calls = self._by_phase(env.seen.vehicles)
             for step in range(1, self._phases):
                 if calls[other := (phase + step) % self._phases]:

@@ -66,6 +66,7 @@ class Tuning:
     ) -> None:
         self._site, self._file, self._jobs = site, file, jobs
         self._env_kwargs, self._seeds = {**env_kwargs, "site": site.name}, seeds
+        self._shortest, self._longest = env_kwargs.get("min_green_s", 5), env_kwargs.get("max_green_s", 50)
         self._head = {"sources": _sources(apart=_OF_AGENTS), "seeds": list(seeds), "environment": self._env_kwargs}
         self.tried: list[dict[str, Any]] = []
         kept = _read(file)
@@ -73,12 +74,15 @@ class Tuning:
             self.tried = kept["tried"]
 
     def run(self, plan: Mapping[str, Mapping[str, Any]]) -> None:
-        """Try whatever `plan` says and has not been tried."""
+        """Try whatever `plan` says and has not been tried.
+
+        First every combination of the values; then, where there are steps, single phases of the best one are changed by
+        each step while that helps.
+        """
         for name, values in plan.items():
-            if name == "fixed_time_tuned":
-                self._search_greens(name, values["step_s"])
-            else:
-                self._try(name, _combinations(values))
+            self._try(name, self._combinations(name, values))
+            for step_s in values.get("step_s", ()):
+                self._change_phases(name, step_s)
 
     def chosen(self) -> dict[str, Parameters]:
         """Of each baseline, the parameters with the lowest mean delay, those without gridlock before all others."""
@@ -102,29 +106,29 @@ class Tuning:
         episodes = list(play(contender(name, parameters), self._env_kwargs, self._seeds))
         return {"name": name, "parameters": parameters, **summary(episodes)}
 
-    def _search_greens(self, name: str, steps_s: Sequence[int]) -> None:
-        """From Webster's plan, change single greens by each step while that helps."""
-        timing = self._env_kwargs
-        shortest, longest = timing.get("min_green_s", 5), timing.get("max_green_s", 50)
-        first = webster.greens(self._site, yellow_s=4, min_green_s=shortest)  # 3 s of yellow, 1 s of clearance
-        self._try(name, [{"greens_s": [min(longest, round(green)) for green in first]}])
-        for step_s in steps_s:
-            while True:
-                before = self.chosen()[name]
-                self._try(name, list(_neighbours(before["greens_s"], step_s, shortest, longest)))
-                if self.chosen()[name] == before:
-                    break
+    def _combinations(self, name: str, values: Mapping[str, Any]) -> list[Parameters]:
+        if name == "fixed_time_tuned":
+            # yellow_s: 3 s of yellow and 1 s of clearance
+            first = webster.greens(self._site, yellow_s=4, min_green_s=self._shortest)
+            return [{"greens_s": [min(self._longest, round(green)) for green in first]}]
+        tried = {key: value for key, value in values.items() if key != "step_s"}
+        if "longest_s" in tried:  # the same for each phase, to begin with
+            tried["longest_s"] = [[longest_s] * len(self._site.greens) for longest_s in tried["longest_s"]]
+        return [dict(zip(tried, each, strict=True)) for each in itertools.product(*tried.values())]
 
+    def _change_phases(self, name: str, step_s: int) -> None:
+        while True:
+            before = self.chosen()[name]
+            self._try(name, list(self._neighbours(before, step_s)))
+            if self.chosen()[name] == before:
+                return
 
-def _neighbours(greens_s: Sequence[int], step_s: int, shortest: int, longest: int) -> Iterator[Parameters]:
-    for phase, change in itertools.product(range(len(greens_s)), (-step_s, step_s)):
-        changed_s = [green + change * (number == phase) for number, green in enumerate(greens_s)]
-        if shortest <= changed_s[phase] <= longest:
-            yield {"greens_s": changed_s}
-
-
-def _combinations(values: Mapping[str, Sequence[Any]]) -> list[Parameters]:
-    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    def _neighbours(self, parameters: Parameters, step_s: int) -> Iterator[Parameters]:
+        (key,) = (key for key, value in parameters.items() if isinstance(value, list))
+        for phase, change in itertools.product(range(len(parameters[key])), (-step_s, step_s)):
+            changed_s = [value + change * (number == phase) for number, value in enumerate(parameters[key])]
+            if self._shortest <= changed_s[phase] <= self._longest:
+                yield {**parameters, key: changed_s}
 
 
 def _rank(row: Mapping[str, Any]) -> tuple[bool, float]:
