@@ -96,7 +96,7 @@ class RunState:
         """Of a finished run, in words."""
         if why := self._why_early:
             return f"{self.totals.step:,} of {self.row.target:,} {self.row.unit} are done, and enough: {why}"
-        return f"{self.row.target} {self.row.unit} are done"
+        return f"{self.row.target:,} {self.row.unit} are done"
 
     @property
     def finished_at_step(self) -> int:
