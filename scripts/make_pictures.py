@@ -118,7 +118,8 @@ def groups(project: Path, limit: str) -> None:
     if not section.exists():
         finished(project, "init", "cartpole", "--env", "CartPole-v1", "--timesteps", "12000")
         text = section.read_text(encoding="utf-8").replace("[kernel]\n", "[kernel]\nlanes = 2\n")
-        text = text.replace("[scenarios.cartpole.evaluation]\n", "[scenarios.cartpole.evaluation]\nevery = 1_000\n")
+        # Where evaluations take long, `init` has written how seldom they come.
+        text = re.sub(r"(\[scenarios\.cartpole\.evaluation\]\n)(every = .*\n)?", r"\1every = 1_000\n", text)
         section.write_text(text + SWEEP, encoding="utf-8")
     finished(project, "run", "cartpole", "--seeds", "3", "--session-limit", limit)
     finished(project, "sweep", "cartpole", "--session-limit", limit)
