@@ -48,10 +48,10 @@ WIDTH = 900
 SHARP = 2  # pixels of a picture for each of the page, as screens of today have them
 PLACE = "JSON.stringify(document.querySelector('article {}').getBoundingClientRect())"
 MARGIN = 12
-WITHOUT = """
+WITHOUT = """{
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(PLACE, "");
-"""
+}"""
 COLUMNS = 110
 RED, GREEN, YELLOW, BLUE, PURPLE, CYAN = (
     (240, 147, 122),
