@@ -8,6 +8,7 @@ Never does: touch a repository that holds something else.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tempfile
@@ -96,14 +97,13 @@ def publish_model(
         KaggleManagerError: what the Hub answers, see `service_errors`; or the model is damaged.
     """
     repository = _repository(address)
-    import huggingface_hub as hub
+    of_the_hub = functools.partial(answers_of, "The Hugging Face Hub", safe=_SAFE, sign_in=_SIGN_IN)
+    with of_the_hub():
+        import huggingface_hub as hub
 
     model, checkpoint = _model(config, repository, now)
     lock = config.state / f"publish-{config.tree_key}.lock"
-    with (
-        hold_file(lock, f"Another command publishes {config.tree}"),
-        answers_of("The Hugging Face Hub", safe=_SAFE, sign_in=_SIGN_IN),
-    ):
+    with hold_file(lock, f"Another command publishes {config.tree}"), of_the_hub():
         api = hub.HfApi()
         there = _Repository.look(api, repository)
         there.check_is_of(model)

@@ -46,12 +46,12 @@ def send(run: TrackedRun, project: str | None) -> Sent:
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    import mlflow
-
     with (
         answers_of("MLflow", safe="the run and its training tree", sign_in=_SIGN_IN),
         contextlib.redirect_stdout(io.StringIO()),  # it prints addresses, with the password that may be in them
     ):
+        import mlflow
+
         client = mlflow.MlflowClient()
         experiment = _experiment(client, project or os.environ.get(EXPERIMENT_VARIABLE) or run.section)
         there = _run(client, experiment, run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -25,10 +26,12 @@ SECRET_VARIABLES = (
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
 )
-# Packages whose errors are answers of a service, or tell of none. Anything else that is raised is a defect.
-_LIBRARIES = ("mlflow", "wandb", "huggingface_hub", "requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
+# Packages whose errors are answers of a service, or tell of none. MLflow opens its own databases with `sqlalchemy`.
+_SERVICES = ("mlflow", "wandb", "huggingface_hub", "sqlalchemy")
+_TRANSPORTS = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "httpcore2")
 _LONGEST = 400
-_USER_IN_ADDRESS = re.compile(r"//[^/@\s]*@")
+# Up to the last @: a password may have one.
+_USER_IN_ADDRESS = re.compile(r"//[^/\s]*@")
 
 
 @contextmanager
@@ -48,7 +51,7 @@ def answers_of(service: str, *, safe: str, sign_in: str) -> Iterator[None]:
     except (KaggleManagerError, ImportError):
         raise
     except Exception as error:
-        if not isinstance(error, ConnectionError) and type(error).__module__.partition(".")[0] not in _LIBRARIES:
+        if not _is_answer(error):
             raise
         raise _typed(service, error, safe, sign_in) from error
 
@@ -62,15 +65,39 @@ def without_secrets(text: str, environ: Mapping[str, str] = os.environ) -> str:
     return one_line(text, _LONGEST)
 
 
+def _is_answer(error: Exception) -> bool:
+    """Whether it tells of the service or of the user's settings for its library.
+
+    A library reports a setting that it cannot use, and an answer that it cannot read, by any error of Python.
+    What the disk refuses is told as such; what was raised elsewhere is a defect.
+    """
+    if isinstance(error, ConnectionError) or _is_of_library(type(error).__module__):
+        return True
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return not isinstance(error, OSError) and any(map(_is_of_library, frames))
+
+
+def _is_of_library(module: str) -> bool:
+    return module.partition(".")[0] in (*_SERVICES, *_TRANSPORTS)
+
+
+def _is_setting(error: Exception) -> bool:
+    """Whether it is of a value that was given, not of what a server answered."""
+    return type(error) is ValueError or "Validation" in type(error).__name__
+
+
 def _typed(service: str, error: Exception, safe: str, sign_in: str) -> KaggleManagerError:
-    said, status, kind = without_secrets(str(error)), _status(error), type(error).__name__
+    status, kind = _status(error), type(error).__name__
+    said = without_secrets(
+        f"{kind}: {error}" if isinstance(error, LookupError | TypeError | AttributeError) else str(error)
+    )
     if status in (401, 403) or re.search("Auth|LocalToken", kind) or re.search("API.key", str(error), re.IGNORECASE):
         return AuthError(f"{service} refused the credentials, or found none: {said}", safe=safe, next_step=sign_in)
     if status == 404:
         return NotFound(f"{service} has no such thing: {said}", safe=safe, next_step=f"check its name; or {sign_in}")
     if status == 429:
         return RateLimited(f"{service} asks to slow down: {said}", safe=safe)
-    if (status is not None and 400 <= status < 500) or re.search("Usage|Validation", kind):
+    if (status is not None and 400 <= status < 500) or "Usage" in kind or _is_setting(error):
         return ConfigError(f"{service} does not accept this: {said}", safe=safe, next_step="correct what it names")
     return Unavailable(f"{service} could not be reached, or failed: {said}", safe=safe)
 

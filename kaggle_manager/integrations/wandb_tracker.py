@@ -56,11 +56,11 @@ def send(run: TrackedRun, project: str | None, folder: Path) -> Sent:
     if (before := _noted(note)).get("digest") == digest:
         return Sent(run.run_id, before.get("where", ""), 0, is_new=False)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers
-    import wandb
-
     with storage_errors(f"Writing into {folder}", safe="the run and its training tree"):
         folder.mkdir(parents=True, exist_ok=True)
     with answers_of("Weights & Biases", safe="the run and its training tree", sign_in=_SIGN_IN):
+        import wandb
+
         place, rows = _send(wandb, run, project, folder)
     with storage_errors(f"Writing into {folder}", safe="the run and its training tree"):
         write_atomic(Disk(), note, json.dumps({"schema": 1, "digest": digest, "where": place}).encode())

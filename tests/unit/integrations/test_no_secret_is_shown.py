@@ -32,6 +32,10 @@ def test_a_token_of_the_environment_and_a_password_in_an_address_are_left_out(na
     assert "https://host/api" in without_secrets(text, {})
 
 
+def test_a_password_that_has_an_at_sign_is_left_out_whole() -> None:
+    assert without_secrets("GET http://user:ge@heim@host/x?mail=a@b failed", {}) == "GET http://host/x?mail=a@b failed"
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -57,3 +61,28 @@ def test_an_answer_becomes_the_error_that_it_is(
 def test_a_defect_of_this_program_is_no_answer_of_a_service() -> None:
     with pytest.raises(ZeroDivisionError), answers_of("The hub", safe="the run", sign_in="sign in"):
         print(1 / 0)
+
+
+def as_a_library(lines: str) -> None:
+    """Run lines as if they stood in a module of the Hub's library."""
+    exec(compile(lines, "module.py", "exec"), {"__name__": "huggingface_hub.module"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "words"),
+    [
+        ("int('many')", ConfigError, "many"),  # how a variable of its own is read
+        ("{}['id']", Unavailable, "KeyError: 'id'"),  # an answer that is of another server
+        ("__import__('json').loads('<html>')", Unavailable, "Expecting value"),
+    ],
+)
+def test_a_setting_and_an_answer_that_the_library_cannot_use_are_said(
+    lines: str, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words), answers_of("The hub", safe="the run", sign_in="sign in"):
+        as_a_library(lines)
+
+
+def test_what_the_disk_refuses_to_the_library_is_of_the_disk() -> None:
+    with pytest.raises(FileNotFoundError), answers_of("The hub", safe="the run", sign_in="sign in"):
+        as_a_library("open('/nowhere/at/all')")
